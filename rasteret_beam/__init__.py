@@ -1,0 +1,46 @@
+"""Raster point sampling on collections of cloud-optimised GeoTIFFs, as Apache Beam transforms.
+
+The PTransforms (``ReadPoints``, ``SamplePoints``, ...) are loaded on first use, so that
+``import rasteret_beam`` does not import Beam.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from rasteret_beam.collection.build import build_from_cogs, build_from_table
+from rasteret_beam.collection.collection import Collection, load
+from rasteret_beam.model import TileKey
+
+if TYPE_CHECKING:
+    from rasteret_beam.transforms import (
+        BuildCollection,
+        GroupByTile,
+        KeyByRecordAndTile,
+        ReadPoints,
+        SamplePoints,
+        SampleTiles,
+        WriteSamplesToParquet,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BuildCollection",
+    "Collection",
+    "GroupByTile",
+    "KeyByRecordAndTile",
+    "ReadPoints",
+    "SamplePoints",
+    "SampleTiles",
+    "TileKey",
+    "WriteSamplesToParquet",
+    "build_from_cogs",
+    "build_from_table",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("rasteret_beam.transforms"), name)
+    raise AttributeError(f"module 'rasteret_beam' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Collections: tables of raster records with an index of their bands. No Beam."""

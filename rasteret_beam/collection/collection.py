@@ -1,0 +1,326 @@
+"""The collection: records of raster files, filtered lazily, sampled eagerly."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import shapely
+
+from rasteret_beam.collection.dates import date_bounds
+from rasteret_beam.collection.index import CollectionIndex
+from rasteret_beam.collection.layout import band_names, check_layout, schema_metadata
+from rasteret_beam.collection.sample import sample_points
+from rasteret_beam.collection.storage import is_remote, open_dataset, write_collection
+from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed
+from rasteret_beam.kernels.routing import check_match
+from rasteret_beam.schema import METADATA_SUFFIX
+
+CHECKED_FILES = 2000
+
+
+@dataclass(frozen=True)
+class DatasetUnit:
+    """A row group of a collection's Parquet (or a table of it), read through the collection's filter."""
+
+    fragment: ds.Fragment
+    schema: pa.Schema
+    filter: ds.Expression | None
+
+    def read(self, columns: dict[str, ds.Expression]) -> pa.Table:
+        return self.fragment.to_table(schema=self.schema, columns=columns, filter=self.filter)
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """Raster records and where their bands are; filters are applied when it is read.
+
+    Made by :func:`rasteret_beam.load`, :func:`~rasteret_beam.build_from_cogs` and
+    :func:`~rasteret_beam.build_from_table`. It pickles as a path and a filter where it was
+    loaded from Parquet, and with its table otherwise.
+
+    Attributes
+    ----------
+    name, data_source : str
+    path : str or None
+        Where it was loaded from.
+    failures : tuple of (href, reason)
+        Files that were left out when it was built with ``on_error="skip"``.
+    """
+
+    name: str
+    path: str | None
+    data_source: str = ""
+    failures: tuple[tuple[str, str], ...] = ()
+    table: pa.Table | None = field(default=None, repr=False)
+    filter: ds.Expression | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_table(
+        cls, table: pa.Table, *, name: str = "", data_source: str = "", failures: Iterable[tuple[str, str]] = ()
+    ) -> "Collection":
+        """A collection held in memory; the table is in the collection layout."""
+        check_layout(table.schema, "the table")
+        return cls(name, None, data_source, tuple(failures), table)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_dataset"}
+
+    @property
+    def dataset(self) -> ds.Dataset:
+        """The records as an Arrow dataset, without the filter."""
+        if "_dataset" not in self.__dict__:
+            opened = ds.dataset(self.table) if self.table is not None else open_dataset(str(self.path))
+            object.__setattr__(self, "_dataset", opened)
+        return self.__dict__["_dataset"]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.dataset.schema
+
+    def where(self, expr: ds.Expression) -> "Collection":
+        """The records for which an Arrow expression on the collection's columns is true."""
+        return replace(self, filter=expr if self.filter is None else self.filter & expr)
+
+    def subset(
+        self,
+        *,
+        bbox: tuple[float, float, float, float] | None = None,
+        date_range: tuple[Any, Any] | None = None,
+        geometries: Any = None,
+        cloud_cover_lt: float | None = None,
+    ) -> "Collection":
+        """The records that meet every criterion given.
+
+        Parameters
+        ----------
+        bbox : (west, south, east, north) in degrees, optional
+            Records whose box meets it; west > east crosses the antimeridian.
+        date_range : (first, last), optional
+            ISO dates or datetimes in UTC, both included; a date as the last one means all of
+            that day. Records without a datetime are left out.
+        geometries : Shapely geometry or a list of such, in CRS84, optional
+            Records whose box meets the box of one of them.
+        cloud_cover_lt : float, optional
+            Percent, compared with column ``eo:cloud_cover``.
+
+        Raises
+        ------
+        InputError
+            A criterion cannot be used, or none is given.
+        """
+        criteria: list[ds.Expression] = []
+        if bbox is not None:
+            criteria.append(_meets_box(bbox))
+        if date_range is not None:
+            criteria.append(_in_range(date_range))
+        if geometries is not None:
+            many = geometries if isinstance(geometries, list | tuple) else [geometries]
+            boxes = [_meets_box(tuple(shapely.bounds(geometry))) for geometry in many]
+            if not boxes:
+                raise InputError("geometries is an empty list; leave it out to keep all records")
+            criteria.append(_any(boxes))
+        if cloud_cover_lt is not None:
+            if "eo:cloud_cover" not in self.schema.names:
+                raise InputError("the collection has no column eo:cloud_cover to compare with cloud_cover_lt")
+            criteria.append(pc.field("eo:cloud_cover") < float(cloud_cover_lt))
+        if not criteria:
+            raise InputError("subset needs a criterion: bbox, date_range, geometries or cloud_cover_lt")
+        narrowed = self
+        for criterion in criteria:
+            narrowed = narrowed.where(criterion)
+        return narrowed
+
+    def to_table(self, columns: list[str] | None = None) -> pa.Table:
+        """The records, filtered, as an Arrow table."""
+        return self.dataset.to_table(columns=columns, filter=self.filter)
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self.to_table().__arrow_c_stream__(requested_schema)
+
+    def __len__(self) -> int:
+        return self.dataset.count_rows(filter=self.filter)
+
+    @property
+    def bands(self) -> list[str]:
+        return band_names(self.schema)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float] | None:
+        """Box (west, south, east, north) of all records, in degrees; None without records."""
+        if not len(self):
+            return None
+        column = self.to_table(["bbox"])["bbox"].combine_chunks()
+        outermost = {"xmin": pc.min, "ymin": pc.min, "xmax": pc.max, "ymax": pc.max}
+        west, south, east, north = (most(pc.struct_field(column, side)).as_py() for side, most in outermost.items())
+        return west, south, east, north
+
+    @property
+    def crs(self) -> list[str]:
+        """CRSs of the records' rasters, sorted."""
+        if "crs" not in self.schema.names:
+            return sorted(f"EPSG:{code}" for code in pc.unique(self.to_table(["proj:epsg"])["proj:epsg"]).to_pylist())
+        return sorted(text for text in pc.unique(self.to_table(["crs"])["crs"]).to_pylist() if text)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, number of records, bands, bounds, CRSs and range of datetimes."""
+        span = pc.min_max(self.to_table(["datetime"])["datetime"])
+        return {
+            "name": self.name,
+            "records": len(self),
+            "bands": self.bands,
+            "bounds": self.bounds,
+            "crs": self.crs,
+            "date_range": (span["min"].as_py(), span["max"].as_py()),
+        }
+
+    def __repr__(self) -> str:
+        return f"Collection({self.name!r}, {len(self)} records, bands {listed(self.bands, 8)})"
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the collection, filtered, to a folder (or a file ``*.parquet``), in place of one that is there.
+
+        Raises
+        ------
+        OutputError
+            The place cannot be written.
+        InputError
+            There is no record to write.
+        """
+        table = self.to_table()
+        if not len(table):
+            raise InputError(f"collection {self.name!r} has no records to export")
+        metadata = schema_metadata(table, self.name, self.data_source)
+        write_collection(table.replace_schema_metadata(metadata), os.fspath(path))
+
+    def check_bands(self, bands: Sequence[str]) -> list[str]:
+        """The wanted bands as a list, if the collection has them all.
+
+        Raises
+        ------
+        InputError
+            A band is not in the collection, is named twice, or none is wanted.
+        CollectionError
+            The collection was built without headers.
+        """
+        wanted = [bands] if isinstance(bands, str) else list(bands)
+        missing = [band for band in wanted if band not in self.bands]
+        if missing:
+            raise InputError(f"the collection has no band(s) {listed(missing)}; it has {listed(self.bands, 80)}")
+        if not wanted or len(set(wanted)) < len(wanted):
+            raise InputError(f"bands must be named once each, and at least one; got {listed(wanted) or 'none'}")
+        if any(band + METADATA_SUFFIX not in self.schema.names for band in wanted):
+            raise CollectionError("the collection has no headers of its files; build it with enrich_cog=True")
+        return wanted
+
+    def check_usable(self, bands: Sequence[str], match: str = "all") -> list[str]:
+        """The wanted bands as a list, if they can be sampled.
+
+        Raises
+        ------
+        InputError
+            As :meth:`check_bands`, the collection has no records, or ``match`` is unknown.
+        """
+        wanted = self.check_bands(bands)
+        check_match(match)
+        if not len(self):
+            narrowed = " after subset and where" if self.filter is not None else ""
+            raise InputError(f"collection {self.name!r} has no records{narrowed}")
+        return wanted
+
+    def index(self, bands: Sequence[str], match: str = "all") -> CollectionIndex:
+        """What sampling some bands needs to know of the collection.
+
+        Raises
+        ------
+        InputError
+            As :meth:`check_usable`.
+        """
+        wanted = self.check_usable(bands, match)
+        units = [
+            DatasetUnit(part, self.schema, self.filter)
+            for fragment in self.dataset.get_fragments(filter=self.filter)
+            for part in _row_groups(fragment, self.filter, self.schema)
+        ]
+        return CollectionIndex(units, self.schema, wanted, match)
+
+    def check_files(self) -> None:
+        """Refuse a collection whose local files are gone; looks at up to :data:`CHECKED_FILES` of them.
+
+        Raises
+        ------
+        MissingInputError
+            Names the first that is missing, and how many are.
+        """
+        hrefs = _some_hrefs(self.to_table(["assets"])["assets"])
+        local = [href for href in hrefs if not is_remote(href) and not href.startswith("/vsi")]
+        gone = [href for href in local if not os.path.exists(href.removeprefix("file://"))]
+        if gone:
+            raise MissingInputError(
+                f"{len(gone)} of {len(local)} files of the collection are gone, such as {gone[0]}; "
+                "build the collection again, or put the files back"
+            )
+
+    def sample_points(self, points: Any, bands: Sequence[str], **options: Any) -> pa.Table:
+        """Sample values at points; see :func:`rasteret_beam.collection.sample.sample_points`."""
+        return sample_points(self, points, bands, **options)
+
+
+def load(path: str | os.PathLike[str], name: str = "") -> Collection:
+    """Load a collection from Parquet: a file, or a folder with hive partitions; local or in a bucket.
+
+    Raises
+    ------
+    MissingInputError
+        There is nothing at the path.
+    CollectionError
+        What is there is no collection.
+    """
+    place = os.fspath(path)
+    dataset = open_dataset(place)
+    check_layout(dataset.schema, place)
+    metadata = dataset.schema.metadata or {}
+    stem = os.path.splitext(os.path.basename(place.rstrip("/")))[0]
+    found = metadata.get(b"name", b"").decode()
+    place = place if is_remote(place) else os.path.abspath(place.removeprefix("file://"))
+    return Collection(name or found or stem, place, metadata.get(b"data_source", b"").decode())
+
+
+def _row_groups(fragment: ds.Fragment, expr: ds.Expression | None, schema: pa.Schema) -> list[ds.Fragment]:
+    if isinstance(fragment, ds.ParquetFileFragment):
+        return fragment.split_by_row_group(filter=expr, schema=schema)
+    return [fragment]
+
+
+def _some_hrefs(assets: pa.ChunkedArray) -> list[str]:
+    step = max(1, len(assets) * max(1, assets.type.num_fields) // CHECKED_FILES)
+    rows = assets.take(pa.array(range(0, len(assets), step)))
+    found = (asset["href"] for row in rows.to_pylist() if row for asset in row.values() if asset and asset["href"])
+    return list(dict.fromkeys(found))
+
+
+def _any(expressions: list[ds.Expression]) -> ds.Expression:
+    whole = expressions[0]
+    for expression in expressions[1:]:
+        whole = whole | expression
+    return whole
+
+
+def _meets_box(bbox: Sequence[float]) -> ds.Expression:
+    try:
+        west, south, east, north = (float(side) for side in bbox)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"bbox is {bbox!r}; it has to be (west, south, east, north) in degrees") from error
+    if not (-90 <= south <= north <= 90 and -360 <= west <= 360 and -360 <= east <= 360):
+        raise InputError(f"bbox is {tuple(bbox)}; it has to be (west, south, east, north) in degrees, south <= north")
+    spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    meets = [(pc.field("bbox", "xmin") <= upper) & (pc.field("bbox", "xmax") >= lower) for lower, upper in spans]
+    return _any(meets) & (pc.field("bbox", "ymin") <= north) & (pc.field("bbox", "ymax") >= south)
+
+
+def _in_range(date_range: Sequence[Any]) -> ds.Expression:
+    lower, upper = (pa.scalar(moment, type=pa.timestamp("us")) for moment in date_bounds(date_range))
+    return (pc.field("datetime") >= lower) & (pc.field("datetime") <= upper)

@@ -1,0 +1,131 @@
+"""The eager face: sample a table of points in this process."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.chunking import ChunkRules, route
+from rasteret_beam.kernels.explain import why_nothing_hit
+from rasteret_beam.kernels.points import PointColumns, choose_columns, point_batch
+from rasteret_beam.metrics import Tally
+from rasteret_beam.model import TileKey
+from rasteret_beam.readers.rasterio_engine import RasterioEngine
+from rasteret_beam.readers.sampler import TileSampler
+from rasteret_beam.schema import kept_fields, samples_schema, unsampled_schema
+
+if TYPE_CHECKING:
+    from rasteret_beam.collection.collection import Collection
+
+log = logging.getLogger(__name__)
+
+BATCH_ROWS = 131_072
+
+
+def sample_points(
+    collection: "Collection",
+    points: Any,
+    bands: Sequence[str],
+    *,
+    x_column: str | None = None,
+    y_column: str | None = None,
+    geometry_column: str | None = None,
+    geometry_crs: Any = None,
+    match: str = "all",
+    return_unsampled: bool = False,
+) -> pa.Table | tuple[pa.Table, pa.Table]:
+    """Sample raster values at points.
+
+    Parameters
+    ----------
+    points : Arrow Table, RecordBatch, RecordBatchReader, or anything with an Arrow C stream
+        Row numbers become ``point_index``; columns other than the point's pass through.
+    bands : sequence of str
+    x_column, y_column : str, optional
+        Coordinate columns: longitude or easting, latitude or northing.
+    geometry_column : str, optional
+        Points as WKB or GeoArrow, in place of coordinate columns.
+    geometry_crs
+        CRS of the points; needed unless the geometry column carries its own.
+    match : "all" or "latest"
+        Every record that contains a point, or for each band the newest (ties: the first in
+        collection order).
+    return_unsampled : bool
+        Also return the points that gave no row.
+
+    Returns
+    -------
+    Table, or (Table, Table)
+        Rows in the samples schema, in no promised order: one for each point, record and
+        band; values are raw stored numbers. With ``return_unsampled``, a second table with
+        the other points and a ``reason`` each.
+
+    Raises
+    ------
+    InputError
+        A column, band, CRS or option cannot be used.
+    TileReadError
+        A raster file cannot be read.
+    """
+    index = collection.index(bands, match)
+    reader = _as_reader(points)
+    chosen = choose_columns(
+        reader.schema,
+        x_column=x_column,
+        y_column=y_column,
+        geometry_column=geometry_column,
+        geometry_crs=geometry_crs,
+    )
+    groups: dict[TileKey, list[pa.RecordBatch]] = {}
+    unsampled: list[pa.RecordBatch] = []
+    sampled = 0
+    first_batch = None
+    for batch in _point_batches(reader, chosen):
+        first_batch = batch if first_batch is None else first_batch
+        routed = route(index.routing, batch, None, ChunkRules())
+        for key, chunk in routed.chunks:
+            groups.setdefault(key, []).append(chunk)
+        unsampled.append(routed.unsampled)
+        sampled += routed.sampled
+    if first_batch is not None and not sampled:
+        log.warning("%s", why_nothing_hit(index.routing, first_batch, chosen.crs))
+    kept = kept_fields(chosen.schema)
+    sampler = TileSampler(RasterioEngine())
+    try:
+        rows = [
+            row
+            for key in sorted(groups)
+            for row in sampler.sample(index.routing, index.assets, collection.name, key, groups.pop(key), Tally())
+        ]
+    finally:
+        sampler.close()
+    samples = pa.Table.from_batches(rows, schema=samples_schema(kept))
+    if not return_unsampled:
+        return samples
+    return samples, pa.Table.from_batches(unsampled, schema=unsampled_schema(kept))
+
+
+def _as_reader(points: Any) -> pa.RecordBatchReader:
+    if isinstance(points, pa.RecordBatchReader):
+        return points
+    if isinstance(points, pa.RecordBatch):
+        points = pa.Table.from_batches([points])
+    if isinstance(points, pa.Table):
+        return points.to_reader(max_chunksize=BATCH_ROWS)
+    if hasattr(points, "__arrow_c_stream__"):
+        return pa.RecordBatchReader.from_stream(points)
+    raise InputError(
+        f"points are a {type(points).__name__}; give an Arrow table, or an object with an Arrow C stream "
+        "(pyarrow, Polars, DuckDB, GeoPandas)"
+    )
+
+
+def _point_batches(batches: Iterable[pa.RecordBatch], chosen: PointColumns) -> Iterator[pa.RecordBatch]:
+    first_row = 0
+    for batch in batches:
+        for start in range(0, len(batch), BATCH_ROWS):
+            piece = batch.slice(start, BATCH_ROWS)
+            yield point_batch(piece, first_row, chosen)
+            first_row += len(piece)

@@ -1,0 +1,127 @@
+"""Parquet on disk or in a bucket: opening a dataset, and writing a collection whole."""
+
+import os
+import shutil
+import uuid
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from rasteret_beam.errors import CollectionError, MissingInputError, OutputError, RasteretBeamError, listed
+
+ROW_GROUP_BYTES = 32 << 20
+"""So that the assets of one record can be read without those of a million."""
+
+PARTITIONS = ("year", "month")
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path and not path.startswith("file://")
+
+
+def open_dataset(path: str) -> ds.Dataset:
+    """A Parquet file, or a folder of such with hive partitions, as a dataset.
+
+    Raises
+    ------
+    MissingInputError
+        There is nothing at the path, or no Parquet file in the folder.
+    CollectionError
+        What is there is not Parquet.
+    """
+    if not is_remote(path):
+        path = os.path.abspath(path.removeprefix("file://"))
+        if not os.path.exists(path):
+            raise MissingInputError(f"there is no file or folder {path}")
+    try:
+        dataset = ds.dataset(path, format="parquet", partitioning="hive", exclude_invalid_files=False)
+    except FileNotFoundError as error:
+        raise MissingInputError(f"there is no file or folder {path}: {error}") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CollectionError(f"{path} cannot be read as Parquet: {error}") from error
+    if not dataset.files:
+        raise MissingInputError(f"folder {path} holds no Parquet file")
+    return dataset
+
+
+def row_group_rows(table: pa.Table) -> int:
+    """Rows of a row group of about :data:`ROW_GROUP_BYTES`."""
+    return max(1, min(50_000, len(table) * ROW_GROUP_BYTES // max(1, table.nbytes)))
+
+
+def write_collection(table: pa.Table, path: str) -> None:
+    """Write a collection, with its schema metadata, in place of whatever collection is there.
+
+    A path that ends in ``.parquet`` is one file; any other is a folder with hive partitions
+    year and month. On a local disk the old one is there until the new one is complete.
+
+    Raises
+    ------
+    OutputError
+        The place cannot be written, or holds something that is not a collection.
+    """
+    try:
+        if is_remote(path):
+            filesystem, place = pafs.FileSystem.from_uri(path)
+            if not path.endswith(".parquet"):
+                filesystem.delete_dir_contents(place, missing_dir_ok=True)
+            _write(table, place, filesystem)
+            return
+        place = os.path.abspath(path.removeprefix("file://"))
+        _check_replaceable(place)
+        fresh = f"{place}.new-{uuid.uuid4().hex[:8]}" + (".parquet" if place.endswith(".parquet") else "")
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        try:
+            _write(table, fresh, pafs.LocalFileSystem())
+            _replace(fresh, place)
+        finally:
+            _remove(fresh)
+    except OSError as error:
+        raise OutputError(f"the collection cannot be written to {path}: {error}") from error
+
+
+def _write(table: pa.Table, place: str, filesystem: pafs.FileSystem) -> None:
+    rows = row_group_rows(table)
+    if place.endswith(".parquet"):
+        pq.write_table(table, place, filesystem=filesystem, compression="zstd", row_group_size=rows)
+        return
+    pq.write_to_dataset(
+        table,
+        place,
+        partition_cols=list(PARTITIONS),
+        filesystem=filesystem,
+        compression="zstd",
+        row_group_size=rows,
+        basename_template="part-{i}.parquet",
+    )
+
+
+def _check_replaceable(place: str) -> None:
+    """Only a collection, or nothing, may be replaced."""
+    if not os.path.exists(place) or (os.path.isdir(place) and not os.listdir(place)):
+        return
+    try:
+        names = open_dataset(place).schema.names
+    except RasteretBeamError as error:
+        raise OutputError(f"{place} is there and is no collection, so it is not replaced: {error}") from error
+    if not {"id", "assets"} <= set(names):
+        raise OutputError(f"{place} is there and is no collection (it has {listed(names)}), so it is not replaced")
+
+
+def _replace(fresh: str, place: str) -> None:
+    if not os.path.isdir(place):
+        os.replace(fresh, place)
+        return
+    old = f"{place}.old-{uuid.uuid4().hex[:8]}"
+    os.rename(place, old)
+    os.rename(fresh, place)
+    shutil.rmtree(old)
+
+
+def _remove(place: str) -> None:
+    if os.path.isdir(place):
+        shutil.rmtree(place)
+    elif os.path.exists(place):
+        os.remove(place)

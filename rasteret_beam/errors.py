@@ -1,0 +1,61 @@
+"""The errors a user of this package can meet.
+
+Every message names the thing, the value found and the value wanted, and the way out.
+"""
+
+
+class RasteretBeamError(Exception):
+    """Base of all errors raised by rasteret_beam."""
+
+
+class InputError(RasteretBeamError, ValueError):
+    """An argument, a column, a band or a CRS that cannot be used."""
+
+
+class MissingInputError(RasteretBeamError, FileNotFoundError):
+    """A file, a folder or a collection that is not there."""
+
+
+class CollectionError(RasteretBeamError, ValueError):
+    """A collection whose layout or content is not what the format asks for."""
+
+
+class BuildError(RasteretBeamError):
+    """One or more raster files of a collection to build could not be read.
+
+    Attributes
+    ----------
+    failures : list of (href, reason)
+        Every file that failed, in input order.
+    """
+
+    SHOWN = 20
+
+    def __init__(self, failures: list[tuple[str, str]]):
+        self.failures = failures
+        lines = [f"  {href}: {reason}" for href, reason in failures[: self.SHOWN]]
+        if len(failures) > self.SHOWN:
+            lines.append(f"  ... and {len(failures) - self.SHOWN} more")
+        super().__init__(
+            f"{len(failures)} raster file(s) could not be read:\n"
+            + "\n".join(lines)
+            + '\nMend or remove them, or leave them out with on_error="skip".'
+        )
+
+    def __reduce__(self) -> tuple[type, tuple[list[tuple[str, str]]]]:
+        return BuildError, (self.failures,)
+
+
+class TileReadError(RasteretBeamError, OSError):
+    """A tile that could not be read; names file, record, band and tile."""
+
+
+class OutputError(RasteretBeamError, OSError):
+    """An output place that cannot be written."""
+
+
+def listed(names: object, limit: int = 20) -> str:
+    """``a, b, c`` of the names, cut after ``limit`` of them."""
+    items = [str(name) for name in names]  # type: ignore[attr-defined]
+    shown = ", ".join(items[:limit])
+    return shown + (f", ... ({len(items)} in all)" if len(items) > limit else "")

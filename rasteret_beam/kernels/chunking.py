@@ -1,0 +1,175 @@
+"""Chunks: the routed points of one batch, cut by record and block of tiles for the shuffle."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.crs import epsg_code, same_crs
+from rasteret_beam.kernels.grids import Ints
+from rasteret_beam.kernels.points import coordinates
+from rasteret_beam.kernels.routing import NEVER, Hits, RoutingIndex, locate
+from rasteret_beam.kernels.sampling import unsampled_rows
+from rasteret_beam.model import TileKey
+from rasteret_beam.schema import POINT_CRS_KEY, POINT_EPSG_KEY, check_point_batch
+
+Chunks = Iterator[tuple[TileKey, pa.RecordBatch]]
+
+
+@dataclass(frozen=True)
+class ChunkRules:
+    """How chunks are cut.
+
+    Attributes
+    ----------
+    block : int
+        Side, in tiles, of the square of neighbouring tiles whose points go together.
+    max_bytes : int
+        Size of the largest chunk; a shuffle's sort buffers hold several.
+    crowded_rows : int
+        A chunk of so many points pays for reading its tiles anew, so it is a part of its own.
+    """
+
+    block: int = 4
+    max_bytes: int = 1 << 20
+    crowded_rows: int = 16_384
+
+
+@dataclass(frozen=True, eq=False)
+class Routed:
+    """A batch of points after routing.
+
+    Attributes
+    ----------
+    chunks : iterator of (TileKey, RecordBatch)
+        Chunks have columns ``row`` and ``col`` (int32, pixel on the grid), then those of the points.
+    sampled : int
+        Points that at least one record contains.
+    unsampled : RecordBatch
+        The other points, in the unsampled schema.
+    reasons : dict
+        How many of those for each reason.
+    """
+
+    chunks: Chunks
+    sampled: int
+    unsampled: pa.RecordBatch
+    reasons: dict[str, int]
+
+
+def route(index: RoutingIndex, points: pa.RecordBatch, crs: str | None, rules: ChunkRules) -> Routed:
+    """Find the pixels of a batch of points in a collection.
+
+    Parameters
+    ----------
+    points : RecordBatch
+        In the schema of :func:`rasteret_beam.schema.points_schema`.
+    crs : str, optional
+        CRS of the points where the batch does not carry it.
+
+    Raises
+    ------
+    InputError
+        The batch is not one of points, or its CRS is missing or another than ``crs``.
+    """
+    check_point_batch(points.schema)
+    crs = _batch_crs(points.schema, crs)
+    x, y, reason = coordinates(points, crs)
+    hits = locate(index, crs, x, y)
+    reason[(reason == np.array(None))] = "no_record"
+    reason[hits.point] = None
+    code = epsg_code(crs)
+    unsampled, counts = unsampled_rows(points, reason, code)
+    named = points.replace_schema_metadata({POINT_EPSG_KEY: str(code)} if code is not None else None)
+    return Routed(chunks(index, named, hits, rules), len(points) - len(unsampled), unsampled, counts)
+
+
+def _batch_crs(schema: pa.Schema, given: str | None) -> str:
+    carried = (schema.metadata or {}).get(POINT_CRS_KEY)
+    found = carried.decode() if carried is not None else None
+    if found is None and given is None:
+        raise InputError("the points have no CRS; give it with geometry_crs (for longitude and latitude: 4326)")
+    if found is not None and given is not None and not same_crs(found, given):
+        raise InputError(f"geometry_crs is {given}, but the batch of points carries {found}; leave geometry_crs out")
+    return found or given or ""
+
+
+def chunks(
+    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules
+) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
+    """Cut the points of one batch into chunks of one record and one block of tiles.
+
+    Yields
+    ------
+    TileKey, RecordBatch
+        The batch has columns ``row`` and ``col`` (int32, pixel on the grid), then the
+        columns of ``points``.
+    """
+    if index.match == "all":
+        yield from _chunks_of_all(index, points, hits, rules)
+        return
+    for bandset in range(len(index.layers.bandsets)):
+        won, record = newest(index, hits, bandset, len(points))
+        # All winning points of one grid have one record: the newest on that grid.
+        record_of_grid = np.zeros(len(index.grids), dtype=np.int64)
+        record_of_grid[won.grid] = record
+        for grid, tile_row, tile_col, chunk in _cut(index, points, won, rules):
+            number = grid * len(index.layers.bandsets) + bandset
+            key = TileKey(index.record_ids[record_of_grid[grid]], number, tile_row, tile_col)
+            yield from _limited(key, chunk, rules)
+
+
+def _chunks_of_all(
+    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules
+) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
+    for grid, tile_row, tile_col, chunk in _cut(index, points, hits, rules):
+        first = index.first_layer[grid]
+        for layer in range(first, first + index.layer_count[grid]):
+            number = grid * len(index.layers.bandsets) + int(index.layers.bandset[layer])
+            key = TileKey(index.record_ids[index.layers.record[layer]], number, tile_row, tile_col)
+            yield from _limited(key, chunk, rules)
+
+
+def _cut(
+    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules
+) -> Iterator[tuple[int, int, int, pa.RecordBatch]]:
+    """(grid, first tile row, first tile col, points) of each block that was hit."""
+    if not len(hits.point):
+        return
+    block_row = hits.row // (index.grids.tile_height[hits.grid] * rules.block)
+    block_col = hits.col // (index.grids.tile_width[hits.grid] * rules.block)
+    order = np.lexsort((block_col, block_row, hits.grid))
+    grid, block_row, block_col = hits.grid[order], block_row[order], block_col[order]
+    changes = (np.diff(grid) != 0) | (np.diff(block_row) != 0) | (np.diff(block_col) != 0)
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    stops = np.append(starts[1:], len(order))
+    columns = {
+        "row": pa.array(hits.row[order], type=pa.int32()),
+        "col": pa.array(hits.col[order], type=pa.int32()),
+    }
+    taken = points.take(pa.array(hits.point[order]))
+    columns.update(zip(taken.schema.names, taken.columns, strict=True))
+    ordered = pa.RecordBatch.from_pydict(columns, metadata=points.schema.metadata)
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        tile_row, tile_col = int(block_row[start]) * rules.block, int(block_col[start]) * rules.block
+        yield int(grid[start]), tile_row, tile_col, ordered.slice(start, stop - start)
+
+
+def _limited(key: TileKey, chunk: pa.RecordBatch, rules: ChunkRules) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
+    """The chunk in pieces of at most ``max_bytes``; crowded pieces as parts of their own."""
+    rows = max(1, len(chunk) * rules.max_bytes // max(1, chunk.nbytes))
+    for start in range(0, len(chunk), rows):
+        piece = chunk.slice(start, rows)
+        crowded = len(piece) >= rules.crowded_rows
+        yield key._replace(part=1 + piece["point_index"][0].as_py() if crowded else 0), piece
+
+
+def newest(index: RoutingIndex, hits: Hits, bandset: int, points: int) -> tuple[Hits, Ints]:
+    """Of the hits of each of ``points`` points, the one whose record is the newest, and that record."""
+    rank = index.best[hits.grid, bandset]
+    winner = np.full(points, NEVER, dtype=np.int64)
+    np.minimum.at(winner, hits.point, rank)
+    won = np.flatnonzero((rank == winner[hits.point]) & (rank != NEVER))
+    return hits.take(won), index.ranked[rank[won]]

@@ -1,0 +1,98 @@
+"""Coordinate reference systems. x is always longitude or easting, y latitude or northing."""
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from pyproj.exceptions import CRSError, ProjError
+
+from rasteret_beam.errors import InputError
+
+LONLAT = "OGC:CRS84"
+
+Floats = NDArray[np.float64]
+
+
+def crs_text(value: Any) -> str:
+    """The text this package keeps of a CRS: its authority code, or WKT where it has none.
+
+    Parameters
+    ----------
+    value
+        Anything pyproj reads: ``4326``, ``"EPSG:4326"``, WKT, PROJJSON (text or dict), a CRS object.
+
+    Raises
+    ------
+    InputError
+        pyproj cannot read it.
+    """
+    if isinstance(value, str) and value.strip().isdigit():
+        value = int(value)
+    try:
+        crs = pyproj.CRS.from_user_input(value)
+    except (CRSError, TypeError) as error:
+        shown = repr(value) if len(repr(value)) < 200 else f"{repr(value)[:200]}..."
+        raise InputError(
+            f'CRS {shown} cannot be read: {error}. Give an EPSG code (4326 or "EPSG:4326"), WKT or PROJJSON.'
+        ) from error
+    authority = crs.to_authority(min_confidence=100)
+    if authority is not None:
+        return ":".join(authority)
+    # A PROJ string or foreign WKT that means exactly an EPSG definition gets its code at 70.
+    code = crs.to_epsg(min_confidence=70)
+    if code is not None and pyproj.CRS.from_epsg(code).equals(crs, ignore_axis_order=True):
+        return f"EPSG:{code}"
+    return str(crs.to_wkt())
+
+
+@lru_cache(maxsize=4096)
+def _crs(text: str) -> pyproj.CRS:
+    return pyproj.CRS.from_user_input(text)
+
+
+@lru_cache(maxsize=4096)
+def epsg_code(text: str) -> int | None:
+    """EPSG code of a CRS, or None; CRS84 counts as 4326."""
+    if text == LONLAT:
+        return 4326
+    code = _crs(text).to_epsg()
+    return int(code) if code is not None else None
+
+
+@lru_cache(maxsize=4096)
+def full_turn(text: str) -> float | None:
+    """360 degrees in units of a geographic CRS; None for any other CRS."""
+    crs = _crs(text)
+    if not crs.is_geographic:
+        return None
+    unit = crs.axis_info[0]
+    return 360.0 if unit.unit_name == "degree" else math.tau / unit.unit_conversion_factor
+
+
+def is_degrees(text: str) -> bool:
+    """Whether coordinates are longitude and latitude in degrees."""
+    return full_turn(text) == 360.0
+
+
+def same_crs(one: str, other: str) -> bool:
+    """Whether coordinates in the two need no transformation; axis order does not count."""
+    return one == other or {one, other} == {LONLAT, "EPSG:4326"}
+
+
+@lru_cache(maxsize=4096)
+def _transformer(source: str, target: str) -> pyproj.Transformer:
+    try:
+        return pyproj.Transformer.from_crs(_crs(source), _crs(target), always_xy=True)
+    except ProjError as error:
+        raise InputError(f"no transformation from CRS {source} to CRS {target}: {error}") from error
+
+
+def transform(source: str, target: str, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Coordinates in another CRS, [n] each; infinite where PROJ has no answer."""
+    if same_crs(source, target):
+        return x, y
+    x, y = _transformer(source, target).transform(x, y, errcheck=False)
+    return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)

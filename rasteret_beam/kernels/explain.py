@@ -1,0 +1,51 @@
+"""Why none of the points lies in the collection, in words for the user."""
+
+import numpy as np
+import pyarrow as pa
+
+from rasteret_beam.kernels.crs import LONLAT, is_degrees, transform
+from rasteret_beam.kernels.points import coordinates
+from rasteret_beam.kernels.routing import RoutingIndex, locate
+
+LOOKED_AT = 10_000
+
+
+def why_nothing_hit(index: RoutingIndex, points: pa.RecordBatch, crs: str) -> str:
+    """One sentence or two on a batch of points that no record contains; hints at swapped coordinates."""
+    points = points.slice(0, LOOKED_AT)
+    x, y, _ = coordinates(points, crs)
+    raw_x, raw_y = (points[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("point_x", "point_y"))
+    if len(locate(index, crs, raw_y, raw_x).point):
+        return (
+            "none of the points lies in the collection, but they do with x and y exchanged: "
+            "x has to be the longitude (or easting), y the latitude (or northing)"
+        )
+    if is_degrees(crs) and np.any(np.abs(raw_x) > 360) and np.any(np.abs(raw_y) > 90):
+        return (
+            f"none of the points lies in the collection: coordinates such as ({raw_x[0]:g}, {raw_y[0]:g}) are not "
+            f"degrees, but geometry_crs is {crs}; give the CRS they are in"
+        )
+    finite = np.isfinite(x) & np.isfinite(y)
+    if not finite.any():
+        return "none of the points has usable coordinates"
+    return (
+        f"none of the points lies in the collection: they span {_span(x[finite], y[finite])} in {crs}, {_where(index)}"
+    )
+
+
+def _span(x: np.ndarray, y: np.ndarray) -> str:
+    return f"x {x.min():g} to {x.max():g}, y {y.min():g} to {y.max():g}"
+
+
+def _where(index: RoutingIndex) -> str:
+    if not index.groups:
+        return "and no record of the collection has the bands asked for"
+    corners = []
+    for group in index.groups:
+        lon, lat = transform(group.crs, LONLAT, group.boxes[:, [0, 2]].ravel(), group.boxes[:, [1, 3]].ravel())
+        corners.append(np.stack([lon, lat]))
+    lon, lat = np.concatenate(corners, axis=1)
+    finite = np.isfinite(lon) & np.isfinite(lat)
+    return (
+        f"the records about {_span(lon[finite], lat[finite])} in degrees" if finite.any() else "the records elsewhere"
+    )

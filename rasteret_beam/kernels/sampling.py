@@ -1,0 +1,100 @@
+"""Sampling: values under pixels of decoded tiles, and rows of the sample table."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from rasteret_beam.kernels.crs import Floats
+from rasteret_beam.kernels.grids import Ints
+from rasteret_beam.model import Grid
+from rasteret_beam.schema import SAMPLE_FIELDS, kept_fields, samples_schema, unsampled_schema
+
+
+@dataclass(frozen=True, eq=False)
+class TilePoints:
+    """The points of a chunk in one tile, as positions in the chunk and pixels in the tile, [n] each."""
+
+    tile_row: int
+    tile_col: int
+    point: Ints
+    row: Ints
+    col: Ints
+
+
+def by_tile(grid: Grid, row: Ints, col: Ints) -> Iterator[TilePoints]:
+    """Sort pixels of a grid by the tile they are in; tiles come in row-major order."""
+    tile_row, tile_col = row // grid.tile_height, col // grid.tile_width
+    order = np.lexsort((tile_col, tile_row))
+    tile_row, tile_col = tile_row[order], tile_col[order]
+    starts = np.concatenate([[0], np.flatnonzero((np.diff(tile_row) != 0) | (np.diff(tile_col) != 0)) + 1])
+    for points in np.split(order, starts[1:]):
+        across, down = int(col[points[0]] // grid.tile_width), int(row[points[0]] // grid.tile_height)
+        yield TilePoints(
+            down, across, points, row[points] - down * grid.tile_height, col[points] - across * grid.tile_width
+        )
+
+
+def gather(tile: NDArray[np.generic], row: Ints, col: Ints) -> Floats:
+    """Values, [n] float64, at pixels of a decoded tile [height, width]."""
+    return tile[row, col].astype(np.float64)
+
+
+@dataclass(frozen=True)
+class RecordFacts:
+    """What every sample of a record and grid has in common; ``datetime`` in microseconds, or None."""
+
+    record_id: str
+    datetime: int | None
+    collection: str
+    raster_crs: int | None
+    point_crs: int | None
+
+
+def sample_rows(chunk: pa.RecordBatch, band: str, values: Floats, facts: RecordFacts) -> pa.RecordBatch:
+    """Rows of the sample table for the points of a chunk and one band, in the chunk's order."""
+    rows = len(chunk)
+    kept = [field for field in kept_fields(chunk.schema) if field.name not in ("row", "col")]
+    constants = {
+        "point_crs": facts.point_crs,
+        "record_id": facts.record_id,
+        "datetime": facts.datetime,
+        "collection": facts.collection,
+        "band": band,
+        "raster_crs": facts.raster_crs,
+    }
+    columns = []
+    for field in SAMPLE_FIELDS:
+        if field.name == "value":
+            columns.append(pa.array(values, type=pa.float64()))
+        elif field.name in constants:
+            columns.append(pa.repeat(pa.scalar(constants[field.name], type=field.type), rows))
+        else:
+            columns.append(chunk.column(field.name))
+    columns += [chunk.column(field.name) for field in kept]
+    return pa.RecordBatch.from_arrays(columns, schema=samples_schema(kept))
+
+
+def unsampled_rows(
+    points: pa.RecordBatch, reason: NDArray[np.object_], point_crs: int | None
+) -> tuple[pa.RecordBatch, dict[str, int]]:
+    """The points that have a reason, as rows of the unsampled table; and how many for each reason."""
+    left = np.flatnonzero(reason != np.array(None))
+    kept = kept_fields(points.schema)
+    names, counts = np.unique(reason[left].astype(str), return_counts=True)
+    chosen = points.take(pa.array(left, type=pa.int64()))
+    columns = [
+        *chosen.columns[:3],
+        pa.repeat(pa.scalar(point_crs, type=pa.int32()), len(left)),
+        pa.array(reason[left], type=pa.string()),
+        *(chosen.column(field.name) for field in kept),
+    ]
+    batch = pa.RecordBatch.from_arrays(columns, schema=unsampled_schema(kept))
+    return batch, {str(name): int(count) for name, count in zip(names, counts, strict=True)}
+
+
+def merged(chunks: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Chunks of one schema as one batch."""
+    return chunks[0] if len(chunks) == 1 else pa.concat_batches(chunks)

@@ -1,0 +1,84 @@
+"""Names and units of every figure that is counted, in one place.
+
+=====================  ========  =====================================================
+name                   unit      counted when
+=====================  ========  =====================================================
+points_in              points    a batch of points is routed
+points_sampled         points    of those, the ones at least one record contains
+points_unsampled       points    of those, the others
+unsampled_<reason>     points    the same, by reason (``schema.UNSAMPLED_REASONS``)
+chunks_out             chunks    routing emits the points of one block of tiles
+samples_out            rows      sampling emits rows of the sample table
+tiles_decoded          tiles     a tile of one band is decoded
+tile_cache_hits        tiles     a decoded tile is found in the cache instead
+tile_bytes_read        bytes     compressed bytes of the decoded tiles, where the format says
+datasets_opened        files     a raster file is opened
+dataset_cache_hits     files     an open raster file is found in the cache instead
+rows_written           rows      rows reach a Parquet file
+=====================  ========  =====================================================
+"""
+
+from threading import Lock
+
+from rasteret_beam.schema import UNSAMPLED_REASONS
+
+NAMESPACE = "rasteret_beam"
+
+POINTS_IN = "points_in"
+POINTS_SAMPLED = "points_sampled"
+POINTS_UNSAMPLED = "points_unsampled"
+CHUNKS_OUT = "chunks_out"
+SAMPLES_OUT = "samples_out"
+TILES_DECODED = "tiles_decoded"
+TILE_CACHE_HITS = "tile_cache_hits"
+TILE_BYTES_READ = "tile_bytes_read"
+DATASETS_OPENED = "datasets_opened"
+DATASET_CACHE_HITS = "dataset_cache_hits"
+ROWS_WRITTEN = "rows_written"
+
+
+def unsampled(reason: str) -> str:
+    """Name of the counter of points that were left without a sample for this reason."""
+    return f"unsampled_{reason}"
+
+
+NAMES = (
+    POINTS_IN,
+    POINTS_SAMPLED,
+    POINTS_UNSAMPLED,
+    *map(unsampled, UNSAMPLED_REASONS),
+    CHUNKS_OUT,
+    SAMPLES_OUT,
+    TILES_DECODED,
+    TILE_CACHE_HITS,
+    TILE_BYTES_READ,
+    DATASETS_OPENED,
+    DATASET_CACHE_HITS,
+    ROWS_WRITTEN,
+)
+
+
+class Tally:
+    """Counts that threads of one process share."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, amount: int = 1) -> None:
+        with self._lock:
+            self._counts[name] = self._counts.get(name, 0) + amount
+
+    def take(self) -> dict[str, int]:
+        """The counts since the last call, which start again at nothing."""
+        with self._lock:
+            counts, self._counts = self._counts, {}
+        return counts
+
+    def snapshot(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._counts)
+
+
+PROGRESS = Tally()
+"""What the DoFns of this process have counted so far; a ticker shows it during a local run."""

@@ -1,0 +1,163 @@
+"""Tiles through rasterio: everything that GDAL reads."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock, local
+
+import rasterio
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from rasteret_beam import metrics
+from rasteret_beam.errors import TileReadError
+from rasteret_beam.metrics import Tally
+from rasteret_beam.model import Grid
+from rasteret_beam.readers.engine import Tile
+
+GDAL_OPTIONS = {
+    # Each tile is read once, so GDAL's own cache has only to hold what one read touches.
+    "GDAL_CACHEMAX": 64 << 20,
+    "GDAL_HTTP_MAX_RETRY": 5,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "VSI_CACHE": "FALSE",
+}
+"""Set for our reads; a variable of that name in the environment wins."""
+
+HEADER_BYTES = 64 << 10
+"""Estimate of what GDAL keeps of an open file, beside 16 bytes a tile."""
+
+_thread = local()
+
+
+def enter_gdal() -> None:
+    """Enter a GDAL environment for the rest of this thread, once: entering it for each tile costs 50 microseconds."""
+    if not hasattr(_thread, "env"):
+        options = {name: value for name, value in GDAL_OPTIONS.items() if name not in os.environ}
+        _thread.env = rasterio.Env(**options)
+        _thread.env.__enter__()
+
+
+class DatasetPool:
+    """Open rasterio datasets, bounded by number and bytes; a dataset is lent to one thread at a time."""
+
+    def __init__(self, max_open: int = 256, max_bytes: int = 64 << 20):
+        self.max_open = max_open
+        self.max_bytes = max_bytes
+        self._idle: OrderedDict[str, list[DatasetReader]] = OrderedDict()
+        self._count = 0
+        self._bytes = 0
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @contextmanager
+    def borrow(self, href: str, tally: Tally) -> Iterator[DatasetReader]:
+        """An open dataset of this file, for the calling thread alone."""
+        dataset = self._take(href)
+        if dataset is None:
+            dataset = rasterio.open(href)
+            tally.add(metrics.DATASETS_OPENED)
+        else:
+            tally.add(metrics.DATASET_CACHE_HITS)
+        try:
+            yield dataset
+        except BaseException:
+            # Its state is unknown after an error: a retry opens the file anew.
+            dataset.close()
+            raise
+        self._give_back(href, dataset)
+
+    def _take(self, href: str) -> DatasetReader | None:
+        with self._lock:
+            return self._remove(href) if href in self._idle else None
+
+    def _remove(self, href: str) -> DatasetReader:
+        datasets = self._idle[href]
+        dataset = datasets.pop()
+        if not datasets:
+            del self._idle[href]
+        self._count -= 1
+        self._bytes -= _held_bytes(dataset)
+        return dataset
+
+    def _give_back(self, href: str, dataset: DatasetReader) -> None:
+        evicted = []
+        with self._lock:
+            self._idle.setdefault(href, []).append(dataset)
+            self._idle.move_to_end(href)
+            self._count += 1
+            self._bytes += _held_bytes(dataset)
+            while self._count and (self._count > self.max_open or self._bytes > self.max_bytes):
+                evicted.append(self._remove(next(iter(self._idle))))
+        for oldest in evicted:
+            oldest.close()
+
+    def close(self) -> None:
+        """Close what is open; the pool can be used again."""
+        with self._lock:
+            idle, self._idle, self._count, self._bytes = self._idle, OrderedDict(), 0, 0
+        for datasets in idle.values():
+            for dataset in datasets:
+                dataset.close()
+
+
+def _held_bytes(dataset: DatasetReader) -> int:
+    height, width = dataset.block_shapes[0]
+    blocks = -(-dataset.height // height) * -(-dataset.width // width)
+    return HEADER_BYTES + 16 * blocks * dataset.count
+
+
+class RasterioEngine:
+    """The engine for every file; see :class:`rasteret_beam.readers.engine.TileEngine`."""
+
+    def __init__(self, pool: DatasetPool | None = None):
+        self.pool = pool or DatasetPool()
+
+    def read_tiles(
+        self, href: str, band_indexes: Sequence[int], grid: Grid, tile_row: int, tile_col: int, tally: Tally
+    ) -> list[Tile]:
+        enter_gdal()
+        row, col = tile_row * grid.tile_height, tile_col * grid.tile_width
+        window = Window(col, row, min(grid.tile_width, grid.width - col), min(grid.tile_height, grid.height - row))  # type: ignore[call-arg]
+        try:
+            with self.pool.borrow(href, tally) as dataset:
+                _check_size(dataset, grid, href)
+                tiles = dataset.read([index + 1 for index in band_indexes], window=window)
+                tally.add(metrics.TILE_BYTES_READ, stored_bytes(dataset, band_indexes, window))
+        except (RasterioError, IndexError, ValueError) as error:
+            raise TileReadError(f"{href}, tile ({tile_row}, {tile_col}): {error}") from error
+        tally.add(metrics.TILES_DECODED, len(band_indexes))
+        return list(tiles)
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+def _check_size(dataset: DatasetReader, grid: Grid, href: str) -> None:
+    if (dataset.width, dataset.height) != (grid.width, grid.height):
+        raise TileReadError(
+            f"{href} is {dataset.width} x {dataset.height} pixels, but the collection has it as "
+            f"{grid.width} x {grid.height}: the file was changed after the collection was built; build it again"
+        )
+
+
+def stored_bytes(dataset: DatasetReader, band_indexes: Sequence[int], window: Window) -> int:
+    """Compressed bytes of the TIFF blocks under a window; 0 for formats and tiles that have none.
+
+    GDAL tells the size of a block in the item ``BLOCK_SIZE_<col>_<row>`` of the TIFF domain;
+    bands interleaved by pixel share their blocks.
+    """
+    if dataset.driver != "GTiff":
+        return 0
+    shared = dataset.interleaving is not None and dataset.interleaving.name == "pixel"
+    total = 0
+    for index in band_indexes[:1] if shared else band_indexes:
+        height, width = dataset.block_shapes[index]
+        for row in range(int(window.row_off) // height, -(-int(window.row_off + window.height) // height)):
+            for col in range(int(window.col_off) // width, -(-int(window.col_off + window.width) // width)):
+                total += int(dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=index + 1) or 0)
+    return total

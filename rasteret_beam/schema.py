@@ -1,0 +1,142 @@
+"""Arrow schemas: points, samples, unsampled points, and the collection on disk."""
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from rasteret_beam.errors import InputError, listed
+
+POINT_FIELDS = (
+    pa.field("point_index", pa.int64(), nullable=False),
+    pa.field("point_x", pa.float64()),
+    pa.field("point_y", pa.float64()),
+)
+"""First columns of every batch of points; the kept input columns follow."""
+
+POINT_CRS_KEY = b"rasteret_beam.point_crs"
+"""Schema metadata key of a point batch: its CRS as text that pyproj reads."""
+
+POINT_EPSG_KEY = b"rasteret_beam.point_epsg"
+"""Schema metadata key of a chunk: the EPSG code of the points' CRS, where it has one."""
+
+SAMPLE_FIELDS = (
+    pa.field("point_index", pa.int64()),
+    pa.field("point_x", pa.float64()),
+    pa.field("point_y", pa.float64()),
+    pa.field("point_crs", pa.int32()),
+    pa.field("record_id", pa.string()),
+    pa.field("datetime", pa.timestamp("us")),
+    pa.field("collection", pa.string()),
+    pa.field("band", pa.string()),
+    pa.field("value", pa.float64()),
+    pa.field("raster_crs", pa.int32()),
+)
+
+RESERVED = frozenset(field.name for field in SAMPLE_FIELDS) | {"neighbourhood_values", "reason"}
+"""Names that a kept input column must not have."""
+
+UNSAMPLED_REASONS = {
+    "null": "a coordinate or the geometry is null",
+    "not_finite": "a coordinate is NaN or infinite, or the point is empty",
+    "out_of_range": "the latitude is beyond 90 degrees or the longitude beyond 360",
+    "no_record": "no record that has a requested band contains the point",
+}
+
+BBOX_TYPE = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
+
+ASSET_TYPE = pa.struct([("href", pa.string()), ("band_index", pa.int32())])
+
+BAND_METADATA_TYPE = pa.struct(
+    [
+        ("image_width", pa.int32()),
+        ("image_height", pa.int32()),
+        ("tile_width", pa.int32()),
+        ("tile_height", pa.int32()),
+        ("dtype", pa.string()),
+        ("transform", pa.list_(pa.float64())),
+        ("predictor", pa.int32()),
+        ("compression", pa.int32()),
+        ("tile_offsets", pa.list_(pa.int64())),
+        ("tile_byte_counts", pa.list_(pa.int64())),
+        ("pixel_scale", pa.list_(pa.float64())),
+        ("tiepoint", pa.list_(pa.float64())),
+        ("nodata", pa.float64()),
+        ("samples_per_pixel", pa.int32()),
+        ("planar_configuration", pa.int32()),
+        ("photometric", pa.int32()),
+        ("extra_samples", pa.list_(pa.int32())),
+    ]
+)
+"""``{band}_metadata``, as Rasteret 0.4 reads and writes it."""
+
+GRID_TYPE = pa.struct(
+    [
+        ("bands", pa.string()),
+        ("crs", pa.string()),
+        ("transform", pa.list_(pa.float64())),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("tile_width", pa.int32()),
+        ("tile_height", pa.int32()),
+    ]
+)
+"""An element of our ``grids`` column: a grid with its full affine, and the bands on it (a JSON list)."""
+
+BAND_EXTRA_TYPE = pa.struct(
+    [
+        ("scale", pa.float64()),
+        ("offset", pa.float64()),
+        ("mask", pa.string()),
+        ("byte_order", pa.string()),
+    ]
+)
+"""Our ``{band}_extra``: facts that Rasteret's struct has no place for."""
+
+METADATA_SUFFIX = "_metadata"
+EXTRA_SUFFIX = "_extra"
+COLLECTION_VERSION = b"1"
+
+
+def points_schema(kept: Iterable[pa.Field], crs: str | None) -> pa.Schema:
+    """Schema of a batch of points: :data:`POINT_FIELDS`, then the kept columns.
+
+    Raises
+    ------
+    InputError
+        A kept column has a name of the samples schema.
+    """
+    kept = list(kept)
+    taken = [field.name for field in kept if field.name in RESERVED]
+    if taken:
+        raise InputError(
+            f"the point table has column(s) named {listed(taken)}, which the sample table needs for itself; "
+            "rename them, or choose the columns to keep with columns=[...]"
+        )
+    return pa.schema([*POINT_FIELDS, *kept], metadata={POINT_CRS_KEY: crs} if crs else None)
+
+
+def kept_fields(points: pa.Schema) -> list[pa.Field]:
+    """The columns of a point batch that pass through to the samples."""
+    own = {field.name for field in POINT_FIELDS}
+    return [field for field in points if field.name not in own]
+
+
+def samples_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
+    """Schema of the sample table; ``kept`` are the input columns that pass through."""
+    return pa.schema([*SAMPLE_FIELDS, *kept])
+
+
+def unsampled_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
+    """Schema of the table of points without a sample: the point, the reason, the kept columns."""
+    point = [*SAMPLE_FIELDS[:4], pa.field("reason", pa.string())]
+    return pa.schema([*point, *kept])
+
+
+def check_point_batch(schema: pa.Schema) -> None:
+    """Refuse a batch that does not start with :data:`POINT_FIELDS`."""
+    for number, field in enumerate(POINT_FIELDS):
+        if number >= len(schema) or schema.field(number).name != field.name or schema.field(number).type != field.type:
+            raise InputError(
+                f"column {number} of a batch of points must be {field.name} ({field.type}); the batch has "
+                f"{listed(f'{f.name} ({f.type})' for f in schema)}. ReadPoints makes such batches."
+            )

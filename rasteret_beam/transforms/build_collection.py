@@ -1,0 +1,194 @@
+"""Records to a collection on disk, with headers read by many workers."""
+
+import logging
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import datetime as Datetime
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+import apache_beam as beam
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from rasteret_beam.collection.build import (
+    Failures,
+    RecordHeaders,
+    RecordSource,
+    absolute,
+    collection_table,
+    read_records,
+)
+from rasteret_beam.collection.layout import schema_metadata
+from rasteret_beam.collection.storage import PARTITIONS, is_remote, row_group_rows
+from rasteret_beam.errors import BuildError, InputError
+from rasteret_beam.transforms.files import delete_folder, put_in_place
+
+log = logging.getLogger(__name__)
+
+FAILED = "failed"
+READ_AHEAD = 64
+"""Files that one worker opens at a time."""
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """What every file of a collection has to agree on: bands with their rank in a record, and the datetimes."""
+
+    bands: dict[str, int] = field(default_factory=dict)
+    first: Datetime | None = None
+    last: Datetime | None = None
+
+    def ordered(self) -> list[str]:
+        return sorted(self.bands, key=lambda band: (self.bands[band], band))
+
+
+class _Summarise(beam.CombineFn):
+    def create_accumulator(self) -> _Summary:
+        return _Summary()
+
+    def add_input(self, summary: _Summary, record: RecordHeaders) -> _Summary:
+        ranks = {band: rank for rank, band in enumerate(record.headers)}
+        return self._joined([summary, _Summary(ranks, record.source.datetime, record.source.datetime)])
+
+    def merge_accumulators(self, summaries: Iterable[_Summary]) -> _Summary:
+        return self._joined(list(summaries))
+
+    def _joined(self, summaries: list[_Summary]) -> _Summary:
+        bands: dict[str, int] = {}
+        for summary in summaries:
+            for band, rank in summary.bands.items():
+                bands[band] = max(rank, bands.get(band, 0))
+        firsts = [summary.first for summary in summaries if summary.first is not None]
+        lasts = [summary.last for summary in summaries if summary.last is not None]
+        return _Summary(bands, min(firsts, default=None), max(lasts, default=None))
+
+    def extract_output(self, summary: _Summary) -> _Summary:
+        return summary
+
+
+@dataclass(eq=False)
+class BuildCollection(beam.PTransform):
+    """Read the headers of records' files and write the collection; gives the file names.
+
+    The eager ``build_from_cogs`` and ``build_from_table`` run the same code in one process;
+    ``sources_from_cogs`` and ``sources_from_table`` of :mod:`rasteret_beam.collection.build`
+    make the input.
+
+    Parameters
+    ----------
+    output : str
+        Folder of the collection, on any of Beam's filesystems; a collection there is replaced
+        whole, once all files have been read.
+    name, data_source : str
+    on_error : "raise" or "skip"
+        What to do about files that cannot be read, after all have been tried.
+    shards : int
+        Files for each year and month.
+
+    Raises
+    ------
+    BuildError
+        While running: lists the files that could not be read.
+    InputError
+        While running: two records have one id.
+    """
+
+    output: str
+    _: KW_ONLY
+    name: str = ""
+    data_source: str = ""
+    on_error: str = "raise"
+    shards: int = 1
+    token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
+
+    def __post_init__(self) -> None:
+        self.output = absolute(self.output).rstrip("/")
+        if self.on_error not in ("raise", "skip"):
+            raise InputError(f'on_error is {self.on_error!r}; it can be "raise" or "skip"')
+
+    @property
+    def temporary(self) -> str:
+        """The folder of files under way; it is gone after a success."""
+        return f"{self.output}.temporary-{self.token}"
+
+    def expand(self, sources: beam.PCollection) -> beam.PCollection[str]:
+        read = (
+            sources
+            | "Spread" >> beam.Reshuffle()
+            | "Batch" >> beam.BatchElements(min_batch_size=READ_AHEAD, max_batch_size=READ_AHEAD)
+            | "ReadHeaders" >> beam.FlatMap(_read_headers).with_outputs(FAILED, main="records")
+        )
+        summary = beam.pvalue.AsSingleton(read["records"] | "Summarise" >> beam.CombineGlobally(_Summarise()))
+        written = (
+            read["records"]
+            | "ByMonth" >> beam.Map(_partition, self.shards).with_output_types(tuple[tuple[int, int, int], Any])
+            | "Group" >> beam.GroupByKey()
+            | "Write" >> beam.Map(_write_part, summary, self.temporary, self.name, self.data_source)
+            | "Collect" >> beam.combiners.ToList()
+        )
+        failures = beam.pvalue.AsList(read[FAILED])
+        return written | "PutInPlace" >> beam.FlatMap(_finish, failures, self.output, self.temporary, self.on_error)
+
+
+def _read_headers(sources: list[RecordSource]) -> Iterator[Any]:
+    records, failures = read_records(sources)
+    yield from records
+    for failure in failures:
+        yield beam.pvalue.TaggedOutput(FAILED, failure)
+
+
+def _partition(record: RecordHeaders, shards: int) -> tuple[tuple[int, int, int], RecordHeaders]:
+    moment = record.source.datetime
+    shard = zlib.crc32(record.source.id.encode()) % shards
+    return (moment.year if moment else 0, moment.month if moment else 0, shard), record
+
+
+def _write_part(
+    keyed: tuple[tuple[int, int, int], Iterable[RecordHeaders]],
+    summary: _Summary,
+    temporary: str,
+    name: str,
+    data_source: str,
+) -> tuple[str, str, list[str]]:
+    """Write the records of one partition; gives its place in the collection, the file, and the ids in it."""
+    (year, month, shard), records = keyed
+    ordered = sorted(records, key=lambda record: record.source.id)
+    table = collection_table(ordered, summary.ordered())
+    metadata = schema_metadata(table, name, data_source)
+    if summary.first is not None and summary.last is not None:
+        metadata[b"date_range"] = f"{summary.first.isoformat()},{summary.last.isoformat()}".encode()
+    values = [str(part) if part else "__HIVE_DEFAULT_PARTITION__" for part in (year, month)]
+    folder = "/".join(f"{column}={value}" for column, value in zip(PARTITIONS, values, strict=True))
+    path = f"{temporary}/{uuid4().hex}.parquet"
+    stored = table.drop_columns(list(PARTITIONS)).replace_schema_metadata(metadata)
+    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        pq.write_table(stored, file, compression="zstd", row_group_size=row_group_rows(stored))
+    return f"{folder}/part-{shard}.parquet", path, [record.source.id for record in ordered]
+
+
+def _finish(
+    written: list[tuple[str, str, list[str]]], failures: Failures, output: str, temporary: str, on_error: str
+) -> Iterator[str]:
+    failures = sorted(failures)
+    if failures and (on_error == "raise" or not written):
+        delete_folder(temporary)
+        raise BuildError(failures)
+    for href, reason in failures:
+        log.warning("left out of the collection: %s: %s", href, reason)
+    ids = sorted(record for _, _, records in written for record in records)
+    twice = [one for one, other in pairwise(ids) if one == other]
+    if twice:
+        raise InputError(f"record id {twice[0]!r} is given more than once; ids must be unique")
+    put_in_place({f"{output}/{place}": path for place, path, _ in written}, _parts(output))
+    delete_folder(temporary)
+    yield from sorted(f"{output}/{place}" for place, _, _ in written)
+
+
+def _parts(output: str) -> list[str]:
+    """Parquet files of an earlier collection in this folder."""
+    pattern = f"{output}/**.parquet" if is_remote(output) else f"{output}/*/*/*.parquet"
+    return [entry.path for entry in FileSystems.match([pattern])[0].metadata_list]

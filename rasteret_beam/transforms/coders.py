@@ -1,0 +1,38 @@
+"""Coders of the elements that cross a shuffle. Importing this module registers them.
+
+Without them Beam pickles a RecordBatch, and a pickled slice drags its parent's buffers along.
+"""
+
+import pyarrow as pa
+from apache_beam import coders
+
+from rasteret_beam.model import TileKey
+
+
+class RecordBatchCoder(coders.Coder):
+    """A RecordBatch as an Arrow IPC stream, schema and schema metadata included."""
+
+    def encode(self, value: pa.RecordBatch) -> bytes:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, value.schema) as writer:
+            writer.write_batch(value)
+        return sink.getvalue().to_pybytes()
+
+    def decode(self, encoded: bytes) -> pa.RecordBatch:
+        return pa.ipc.open_stream(encoded).read_next_batch()
+
+    def is_deterministic(self) -> bool:
+        return False
+
+    def to_type_hint(self) -> type:
+        return pa.RecordBatch
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+coders.registry.register_coder(pa.RecordBatch, RecordBatchCoder)
+coders.registry.register_coder(TileKey, coders.RowCoder)

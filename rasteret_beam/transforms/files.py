@@ -1,0 +1,154 @@
+"""Files through Beam's filesystems: finding, opening, replacing."""
+
+import os
+import uuid
+from collections.abc import Sequence
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from rasteret_beam.collection.storage import is_remote
+from rasteret_beam.errors import InputError, MissingInputError, OutputError
+
+PARQUET_MAGIC = b"PAR1"
+CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv")
+PARQUET_ENDINGS = (".parquet", ".geoparquet", ".pq")
+
+
+def find_files(source: str | Sequence[str]) -> list[str]:
+    """Files of a path, a folder or a glob (or a list of such), in name order.
+
+    In a folder, all Parquet and CSV files at any depth count, but for names that start with
+    ``_`` or ``.``.
+
+    Raises
+    ------
+    MissingInputError
+        There is nothing, or no such file in a folder.
+    """
+    found: list[str] = []
+    for place in [source] if isinstance(source, str) else source:
+        found += _find(place.removeprefix("file://"))
+    return sorted(dict.fromkeys(found))
+
+
+def _find(place: str) -> list[str]:
+    if not is_remote(place):
+        if os.path.isfile(place):
+            return [place]
+        if os.path.isdir(place):
+            return _in_folder(place)
+    try:
+        paths = [match.path for match in FileSystems.match([place])[0].metadata_list]
+        if not paths and is_remote(place):
+            return _in_folder(place)
+    except BeamIOError as error:
+        raise MissingInputError(f"{place} cannot be listed: {error}") from error
+    if not paths:
+        raise MissingInputError(f"there is no file, folder or match of {place}")
+    return [path for path in paths if is_remote(path) or os.path.isfile(path)]
+
+
+def _in_folder(folder: str) -> list[str]:
+    if is_remote(folder):
+        paths = [match.path for match in FileSystems.match([folder.rstrip("/") + "/**"])[0].metadata_list]
+    else:
+        paths = [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]
+    inner = [path for path in paths if not os.path.basename(path).startswith(("_", "."))]
+    chosen = [path for path in inner if path.lower().endswith(PARQUET_ENDINGS + CSV_ENDINGS)]
+    if not chosen:
+        raise MissingInputError(f"there is no Parquet or CSV file in {folder}")
+    return chosen
+
+
+def is_parquet(path: str) -> bool:
+    """Whether a file is Parquet rather than CSV, by its first bytes, else by its name.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+    MissingInputError
+        It cannot be opened.
+    """
+    try:
+        with open_file(path) as file:
+            magic = file.read(4)
+    except (OSError, BeamIOError) as error:
+        raise MissingInputError(f"{path} cannot be opened: {error}") from error
+    if magic == PARQUET_MAGIC:
+        return True
+    if path.lower().endswith(CSV_ENDINGS):
+        return False
+    raise InputError(f"{path} is neither Parquet (it does not start with PAR1) nor named {', '.join(CSV_ENDINGS)}")
+
+
+def open_file(path: str) -> IO[bytes]:
+    """The raw bytes of a file."""
+    if not is_remote(path):
+        return open(path, "rb")
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def open_parquet(path: str) -> pq.ParquetFile:
+    """A Parquet file; close it after use.
+
+    Raises
+    ------
+    InputError
+        It is not Parquet, or broken.
+    """
+    try:
+        return pq.ParquetFile(path if not is_remote(path) else open_file(path))
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path} cannot be read as Parquet: {error}") from error
+
+
+def check_writable(prefix: str) -> None:
+    """Write and remove a small file beside an output.
+
+    Raises
+    ------
+    OutputError
+        That does not work.
+    """
+    probe = f"{prefix}.probe-{uuid.uuid4().hex[:8]}"
+    try:
+        with FileSystems.create(probe, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            file.write(b"probe")
+        FileSystems.delete([probe])
+    except (OSError, BeamIOError, ValueError) as error:
+        raise OutputError(f"output {prefix} cannot be written: {error}") from error
+
+
+def delete_folder(folder: str) -> None:
+    """Delete a folder and what is in it, if it is there."""
+    if not is_remote(folder):
+        if os.path.isdir(folder):
+            FileSystems.delete([folder])
+        return
+    paths = [match.path for match in FileSystems.match([folder + "/**"])[0].metadata_list]
+    if paths:
+        FileSystems.delete(paths)
+
+
+def put_in_place(moves: dict[str, str], old: Sequence[str]) -> None:
+    """Replace the files ``old`` by new ones, given as {final path: temporary path}.
+
+    Old files go first, so that old and new never stand together. Called again after it was
+    cut off, it finishes: a file that has already moved is left where it is.
+    """
+    todo = {final: fresh for final, fresh in moves.items() if FileSystems.exists(fresh)}
+    lost = [final for final in moves if final not in todo and not FileSystems.exists(final)]
+    if lost:
+        raise OutputError(f"{lost[0]} cannot be put in place: its temporary file {moves[lost[0]]} is gone")
+    stale = [path for path in old if path in todo or path not in moves]
+    if stale:
+        FileSystems.delete(stale)
+    for folder in {os.path.dirname(final) for final in todo if not is_remote(final)}:
+        os.makedirs(folder or ".", exist_ok=True)
+    if todo:
+        FileSystems.rename(list(todo.values()), list(todo))

@@ -1,0 +1,232 @@
+"""Points to samples: key by record and tile, group, sample.
+
+Wiring only: routing is :func:`rasteret_beam.kernels.chunking.route`, sampling
+:meth:`rasteret_beam.readers.sampler.TileSampler.sample`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam import typehints
+
+import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
+from rasteret_beam import metrics
+from rasteret_beam.collection.collection import Collection
+from rasteret_beam.collection.index import CollectionIndex
+from rasteret_beam.kernels.chunking import ChunkRules, route
+from rasteret_beam.kernels.crs import crs_text
+from rasteret_beam.metrics import Tally
+from rasteret_beam.model import TileKey
+from rasteret_beam.readers.rasterio_engine import RasterioEngine
+from rasteret_beam.readers.sampler import TileSampler
+from rasteret_beam.transforms.counting import count
+from rasteret_beam.transforms.shared import acquire, release
+
+UNSAMPLED = "unsampled"
+CHUNKS = "chunks"
+
+
+class KeyedOutputs(NamedTuple):
+    """What :class:`KeyByRecordAndTile` gives when asked for unsampled points too."""
+
+    chunks: beam.PCollection[tuple[TileKey, pa.RecordBatch]]
+    unsampled: beam.PCollection[pa.RecordBatch]
+
+
+class SamplingOutputs(NamedTuple):
+    """What :class:`SamplePoints` gives when asked for unsampled points too."""
+
+    samples: beam.PCollection[pa.RecordBatch]
+    unsampled: beam.PCollection[pa.RecordBatch]
+
+
+@dataclass(frozen=True)
+class _IndexSettings:
+    """Which index a DoFn needs; the token lets the DoFns of one process share it."""
+
+    collection: Collection
+    bands: tuple[str, ...]
+    match: str
+    token: str = field(default_factory=lambda: uuid4().hex)
+
+    def acquire(self) -> CollectionIndex:
+        return acquire(self.token, lambda: self.collection.index(self.bands, self.match))
+
+    def release(self) -> None:
+        release(self.token)
+
+
+class _RouteFn(beam.DoFn):
+    def __init__(self, settings: _IndexSettings, crs: str | None, rules: ChunkRules):
+        self.settings = settings
+        self.crs = crs
+        self.rules = rules
+
+    def setup(self) -> None:
+        self.index = self.settings.acquire()
+
+    def teardown(self) -> None:
+        self.settings.release()
+
+    def process(self, points: pa.RecordBatch) -> Iterator[Any]:
+        routed = route(self.index.routing, points, self.crs, self.rules)
+        sent = 0
+        for key, chunk in routed.chunks:
+            sent += 1
+            yield key, chunk
+        if len(routed.unsampled):
+            yield beam.pvalue.TaggedOutput(UNSAMPLED, routed.unsampled)
+        counts = {
+            metrics.POINTS_IN: len(points),
+            metrics.POINTS_SAMPLED: routed.sampled,
+            metrics.POINTS_UNSAMPLED: len(routed.unsampled),
+            metrics.CHUNKS_OUT: sent,
+        }
+        count(counts | {metrics.unsampled(reason): number for reason, number in routed.reasons.items()})
+
+
+class _SampleFn(beam.DoFn):
+    def __init__(self, settings: _IndexSettings):
+        self.settings = settings
+
+    def setup(self) -> None:
+        self.index = self.settings.acquire()
+        self.sampler: TileSampler = acquire(TileSampler, lambda: TileSampler(RasterioEngine()))
+
+    def teardown(self) -> None:
+        self.settings.release()
+        release(TileSampler)
+
+    def process(self, element: tuple[TileKey, Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+        key, chunks = element
+        tally = Tally()
+        collection = self.settings.collection.name
+        yield from self.sampler.sample(self.index.routing, self.index.assets, collection, key, chunks, tally)
+        count(tally.take())
+
+
+@dataclass(eq=False)
+class KeyByRecordAndTile(beam.PTransform):
+    """Batches of points to chunks of points, keyed by record and block of tiles.
+
+    Each chunk holds the points of one batch that fall in one block of one record's grid, with
+    columns ``row`` and ``col`` (int32 pixel on the grid), then those of the batch.
+
+    Parameters
+    ----------
+    collection : Collection
+    bands : sequence of str
+    match : "all" or "latest"
+        Every record that contains a point, or for each band the newest.
+    geometry_crs : optional
+        CRS of the points, where their batches do not carry it (those of ReadPoints do).
+    rules : ChunkRules
+        How chunks are cut.
+    with_unsampled : bool
+        Give :class:`KeyedOutputs`: also the points that no record contains, with a reason each.
+
+    Raises
+    ------
+    InputError
+        When applied: a band is not in the collection, or the collection has no records.
+    """
+
+    collection: Collection
+    bands: Sequence[str]
+    _: KW_ONLY
+    match: str = "all"
+    geometry_crs: Any = None
+    rules: ChunkRules = field(default_factory=ChunkRules)
+    with_unsampled: bool = False
+    settings: _IndexSettings | None = field(default=None, repr=False)
+
+    def expand(self, points: beam.PCollection) -> Any:
+        settings = self.settings or _settings(self.collection, self.bands, self.match)
+        crs = crs_text(self.geometry_crs) if self.geometry_crs is not None else None
+        routed = points | "Route" >> beam.ParDo(_RouteFn(settings, crs, self.rules)).with_outputs(
+            UNSAMPLED, main=CHUNKS
+        )
+        chunks = routed[CHUNKS]
+        chunks.element_type = typehints.Tuple[TileKey, pa.RecordBatch]
+        routed[UNSAMPLED].element_type = pa.RecordBatch
+        return KeyedOutputs(chunks, routed[UNSAMPLED]) if self.with_unsampled else chunks
+
+
+class GroupByTile(beam.PTransform):
+    """Chunks of one key together: the only shuffle between points and samples."""
+
+    def expand(self, chunks: beam.PCollection) -> beam.PCollection[tuple[TileKey, Iterable[pa.RecordBatch]]]:
+        return chunks | beam.GroupByKey()
+
+
+@dataclass(eq=False)
+class SampleTiles(beam.PTransform):
+    """Groups of points to batches in the samples schema; each touched tile is decoded once.
+
+    Parameters
+    ----------
+    collection, bands, match
+        The same as given to :class:`KeyByRecordAndTile`.
+    """
+
+    collection: Collection
+    bands: Sequence[str]
+    _: KW_ONLY
+    match: str = "all"
+    settings: _IndexSettings | None = field(default=None, repr=False)
+
+    def expand(self, groups: beam.PCollection) -> beam.PCollection[pa.RecordBatch]:
+        settings = self.settings or _settings(self.collection, self.bands, self.match)
+        return groups | "Sample" >> beam.ParDo(_SampleFn(settings)).with_output_types(pa.RecordBatch)
+
+
+@dataclass(eq=False)
+class SamplePoints(beam.PTransform):
+    """Batches of points to batches of samples: KeyByRecordAndTile, GroupByTile, SampleTiles.
+
+    Rows in are rows sampled at least once plus rows unsampled; the metrics of
+    :mod:`rasteret_beam.metrics` count both. Parameters as :class:`KeyByRecordAndTile`;
+    with ``with_unsampled`` it gives :class:`SamplingOutputs`.
+
+    Yields
+    ------
+    RecordBatch
+        In ``samples_schema`` of :mod:`rasteret_beam.schema`: one row a point, record and band;
+        raw values as float64.
+    """
+
+    collection: Collection
+    bands: Sequence[str]
+    _: KW_ONLY
+    match: str = "all"
+    geometry_crs: Any = None
+    rules: ChunkRules = field(default_factory=ChunkRules)
+    with_unsampled: bool = False
+
+    def expand(self, points: beam.PCollection) -> Any:
+        settings = _settings(self.collection, self.bands, self.match)
+        routed = points | KeyByRecordAndTile(
+            self.collection,
+            self.bands,
+            match=self.match,
+            geometry_crs=self.geometry_crs,
+            rules=self.rules,
+            with_unsampled=True,
+            settings=settings,
+        )
+        samples = (
+            routed.chunks
+            | GroupByTile()
+            | SampleTiles(self.collection, self.bands, match=self.match, settings=settings)
+        )
+        return SamplingOutputs(samples, routed.unsampled) if self.with_unsampled else samples
+
+
+def _settings(collection: Collection, bands: Sequence[str], match: str) -> _IndexSettings:
+    """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
+    wanted = collection.check_usable(bands, match)
+    return _IndexSettings(collection, tuple(wanted), match)

@@ -1,0 +1,144 @@
+"""Samples to Parquet files that replace what stood there, whole."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
+from rasteret_beam import metrics
+from rasteret_beam.collection.build import absolute
+from rasteret_beam.schema import samples_schema
+from rasteret_beam.transforms.counting import count
+from rasteret_beam.transforms.files import delete_folder, put_in_place
+
+ROW_GROUP_ROWS = 1 << 20
+ROW_GROUP_BYTES = 128 << 20
+
+
+@dataclass(eq=False)
+class WriteSamplesToParquet(beam.PTransform):
+    """Write batches of samples to ``prefix-00000-of-00004.parquet`` and so on; gives the file names.
+
+    Files are written under a temporary folder beside the output and moved at the end, after
+    the files of an earlier run with the same prefix were deleted: a job that fails leaves
+    those as they were, and one that succeeds never mixes with them. Without any row one
+    file with the schema is written.
+
+    Parameters
+    ----------
+    prefix : str
+        Path without ending, on any of Beam's filesystems; ``.parquet`` at its end is dropped.
+    schema : pyarrow.Schema
+        Of the file that is written when there is no row.
+    compression : str
+    row_group_rows : int
+        Rows of a row group; fewer where they would be more than 128 MB in memory.
+    """
+
+    prefix: str
+    _: KW_ONLY
+    schema: pa.Schema = field(default_factory=samples_schema, repr=False)
+    compression: str = "zstd"
+    row_group_rows: int = ROW_GROUP_ROWS
+    token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
+
+    def __post_init__(self) -> None:
+        self.prefix = absolute(self.prefix.removesuffix(".parquet"))
+
+    @property
+    def temporary(self) -> str:
+        """The folder of files under way; it is gone after a success."""
+        return f"{self.prefix}.temporary-{self.token}"
+
+    def expand(self, samples: beam.PCollection) -> beam.PCollection[str]:
+        writing = _WriteFn(self.temporary, self.compression, self.row_group_rows)
+        return (
+            samples
+            | "Write" >> beam.ParDo(writing).with_output_types(str)
+            | "Collect" >> beam.combiners.ToList()
+            | "PutInPlace"
+            >> beam.FlatMap(
+                _put_in_place, self.prefix, self.temporary, self.schema, self.compression
+            ).with_output_types(str)
+        )
+
+
+class _WriteFn(beam.DoFn):
+    """One file for each bundle; a row group is held in memory until it is large enough."""
+
+    def __init__(self, folder: str, compression: str, row_group_rows: int):
+        self.folder = folder
+        self.compression = compression
+        self.row_group_rows = row_group_rows
+        self._writer: pq.ParquetWriter | None = None
+        self._file: Any = None
+
+    def start_bundle(self) -> None:
+        self._abandon()
+        self._held: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+
+    def process(self, batch: pa.RecordBatch) -> None:
+        if not len(batch):
+            return
+        self._held.append(batch)
+        self._rows += len(batch)
+        self._bytes += batch.nbytes
+        if self._rows >= self.row_group_rows or self._bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        table = pa.Table.from_batches(self._held)
+        if self._writer is None:
+            self._path = f"{self.folder}/{uuid4().hex}.parquet"
+            self._file = FileSystems.create(self._path, compression_type=CompressionTypes.UNCOMPRESSED)
+            self._writer = pq.ParquetWriter(self._file, table.schema, compression=self.compression)
+        self._writer.write_table(table, row_group_size=len(table))
+        count({metrics.ROWS_WRITTEN: len(table)})
+        self._held, self._rows, self._bytes = [], 0, 0
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._held:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+            self._file.close()
+            yield WindowedValue(self._path, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+        self._writer = None
+
+    def _abandon(self) -> None:
+        """Let go of a file of a bundle that failed; it lies in the temporary folder."""
+        if self._writer is not None:
+            self._file.close()
+        self._writer = None
+
+
+def shards(prefix: str) -> list[str]:
+    """Files of an earlier output with this prefix."""
+    found = FileSystems.match([f"{prefix}-*-of-*.parquet"])[0].metadata_list
+    numbered = re.compile(re.escape(prefix.rsplit("/", 1)[-1]) + r"-\d{5,}-of-\d{5,}\.parquet")
+    return [entry.path for entry in found if numbered.fullmatch(entry.path.rsplit("/", 1)[-1])]
+
+
+def _put_in_place(
+    written: list[str], prefix: str, temporary: str, schema: pa.Schema, compression: str
+) -> Iterator[str]:
+    written = sorted(written)
+    if not written:
+        written = [f"{temporary}/empty.parquet"]
+        with FileSystems.create(written[0], compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            pq.write_table(schema.empty_table(), file, compression=compression)
+    finals = [f"{prefix}-{number:05d}-of-{len(written):05d}.parquet" for number in range(len(written))]
+    put_in_place(dict(zip(finals, written, strict=True)), shards(prefix))
+    delete_folder(temporary)
+    yield from finals

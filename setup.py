@@ -1,0 +1,49 @@
+"""Packaging of rasteret_beam; Dataflow takes this file with ``--setup_file``."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "rasteret_beam" / "__init__.py").read_text())[1]
+
+DEMO = ["matplotlib>=3.8"]
+TEST = ["pytest>=8.0", "hypothesis>=6.100", *DEMO]
+
+setup(
+    name="rasteret-beam",
+    version=VERSION,
+    description="Raster point sampling on cloud-optimised GeoTIFF collections as Apache Beam transforms",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["rasteret_beam", "rasteret_beam.*", "pipelines", "pipelines.*"]),
+    package_data={"rasteret_beam": ["py.typed"]},
+    install_requires=[
+        "apache-beam>=2.77",
+        "pyarrow>=18",
+        "numpy>=1.26",
+        "pyproj>=3.6.1",
+        "rasterio>=1.4",
+        "shapely>=2.0.3",
+        "tifffile>=2024.8.10",
+        "obstore>=0.6",
+    ],
+    extras_require={
+        "gcp": ["apache-beam[gcp]>=2.77"],
+        "demo": DEMO,
+        "test": TEST,
+        "bench": ['rasteret>=0.4.1; python_version >= "3.12"'],
+        "dev": [*TEST, "ruff>=0.8", "mypy>=1.13"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: GIS",
+        "Typing :: Typed",
+    ],
+)
