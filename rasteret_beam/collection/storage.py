@@ -36,7 +36,7 @@ def open_dataset(path: str) -> ds.Dataset:
         if not os.path.exists(path):
             raise MissingInputError(f"there is no file or folder {path}")
     try:
-        dataset = ds.dataset(path, format="parquet", partitioning="hive", exclude_invalid_files=False)
+        dataset = _open(path)
     except FileNotFoundError as error:
         raise MissingInputError(f"there is no file or folder {path}: {error}") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -44,6 +44,17 @@ def open_dataset(path: str) -> ds.Dataset:
     if not dataset.files:
         raise MissingInputError(f"folder {path} holds no Parquet file")
     return dataset
+
+
+def _open(path: str) -> ds.Dataset:
+    try:
+        return ds.dataset(path, format="parquet", partitioning="hive")
+    except pa.ArrowInvalid as error:
+        if "couldn't infer type" not in str(error):
+            raise
+        # No record has a datetime, so the partitions are all null.
+        typed = ds.partitioning(pa.schema([(name, pa.int32()) for name in PARTITIONS]), flavor="hive")
+        return ds.dataset(path, format="parquet", partitioning=typed)
 
 
 def row_group_rows(table: pa.Table) -> int:

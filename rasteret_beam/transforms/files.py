@@ -64,6 +64,27 @@ def _in_folder(folder: str) -> list[str]:
     return chosen
 
 
+def find_rasters(source: Sequence[str]) -> list[str]:
+    """Raster files: paths and globs as they are, and all ``*.tif`` and ``*.tiff`` of folders, in name order.
+
+    Raises
+    ------
+    MissingInputError
+        A path or a glob leads to nothing.
+    """
+    found: list[str] = []
+    for place in source:
+        if os.path.isdir(place):
+            paths = [os.path.join(base, name) for base, _, names in os.walk(place) for name in names]
+            inner = [path for path in paths if path.lower().endswith((".tif", ".tiff"))]
+            if not inner:
+                raise MissingInputError(f"there is no *.tif file in {place}")
+            found += inner
+        else:
+            found += _find(place)
+    return sorted(dict.fromkeys(found))
+
+
 def is_parquet(path: str) -> bool:
     """Whether a file is Parquet rather than CSV, by its first bytes, else by its name.
 

@@ -1,0 +1,152 @@
+"""Flags: ours are parsed here, Beam's are forwarded, anything else is refused with the nearest known one."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NoReturn
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+"""Plain DirectRunner is another runner on another machine; this one is the same everywhere."""
+
+# Options that Beam's Flink job server adds when a job is submitted to it; Python does not know them.
+FLINK_OPTIONS = (
+    "allow_non_restored_state auto_balance_write_files_sharding_enabled auto_watermark_interval "
+    "checkpoint_timeout_millis checkpointing_interval checkpointing_mode execution_mode_for_batch "
+    "execution_retry_delay externalized_checkpoints_enabled fail_on_checkpointing_errors faster_copy "
+    "file_inputs_split_size finish_bundle_before_checkpointing flink_conf_dir force_slot_sharing_group "
+    "latency_tracking_interval max_bundle_size max_bundle_time_mills max_parallelism "
+    "min_pause_between_checkpoints number_of_execution_retries object_reuse operator_chaining parallelism "
+    "re_iterable_group_by_key_result retain_externalized_checkpoints_on_cancellation savepoint_path "
+    "shutdown_sources_after_idle_ms state_backend state_backend_storage_path "
+    "tolerable_checkpoint_failure_number unaligned_checkpoint_enabled "
+).split()
+
+THREADED = (
+    "--direct_running_mode=multi_threading is refused: Beam's local runner loses data in that mode. Leave it out "
+    "(tiles are decoded on all cores as it is), or use multi_processing."
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose flags cannot be abbreviated, and that knows Beam's."""
+
+    def __init__(self, module: str, description: str, epilog: str = ""):
+        super().__init__(
+            prog=f"python -m pipelines.{module}",
+            description=description,
+            epilog=epilog + "\nBeam's own options (--runner, --temp_location, ...) are taken too and handed on. "
+            "Without --runner the job runs in this process.",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def parse(self, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+        """Our flags, and Beam's as given.
+
+        An unknown flag, and the threaded mode of the local runner, end the command with a
+        line that says so, and exit code 2.
+        """
+        words = list(sys.argv[1:] if argv is None else argv)
+        beam = _beam_parser()
+        self._refuse_unknown_flags(words, beam)
+        ours, rest = self.parse_known_args(words)
+        known, stray = beam.parse_known_args(rest)
+        if stray:
+            self.error(f"{stray[0]!r} belongs to no flag; lists are written with commas and without blanks")
+        if known.direct_running_mode == "multi_threading":
+            self.error(THREADED)
+        return ours, rest
+
+    def _refuse_unknown_flags(self, words: Sequence[str], beam: argparse.ArgumentParser) -> None:
+        known = [*self._option_string_actions, *beam._option_string_actions]
+        for word in words:
+            flag = word.split("=", 1)[0]
+            if flag.startswith("--") and flag not in known:
+                near = get_close_matches(flag, known, n=1, cutoff=0.6)
+                self.error(f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else "; see --help"))
+
+    def error(self, message: str) -> NoReturn:
+        """One line, and exit code 2; the whole usage is what --help is for."""
+        self.exit(2, f"error: {message}\n")
+
+
+class _BeamParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: Beam's options: {message}\n")
+
+
+def _beam_parser() -> _BeamParser:
+    """A parser of all options that Beam knows, and of those its Flink job server adds."""
+    parser = _BeamParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    waiting = [PipelineOptions]
+    while waiting:
+        options = waiting.pop()
+        waiting += options.__subclasses__()
+        if options is not PipelineOptions and options.__module__.startswith("apache_beam."):
+            adder = getattr(options, "_add_argparse_args", None)
+            if adder is not None:
+                adder(parser)
+    for action in parser._actions:
+        action.required = False
+    for name in FLINK_OPTIONS:
+        if f"--{name}" not in parser._option_string_actions:
+            parser.add_argument(f"--{name}")
+    return parser
+
+
+def pipeline_options(rest: Sequence[str]) -> PipelineOptions:
+    """Beam's options, with the local runner where none is chosen."""
+    chosen = any(word == "--runner" or word.startswith("--runner=") for word in rest)
+    return PipelineOptions([*rest] if chosen else [*rest, f"--runner={LOCAL_RUNNER}"])
+
+
+def names(text: str) -> list[str]:
+    """``A,B`` as a list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def bbox(text: str) -> tuple[float, ...]:
+    """``west,south,east,north`` as numbers."""
+    try:
+        west, south, east, north = (float(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not west,south,east,north in degrees") from None
+    return west, south, east, north
+
+
+def date_range(text: str) -> tuple[str, str]:
+    """``first,last`` (or ``first/last``) as two texts."""
+    parts = text.replace("/", ",").split(",")
+    if len(parts) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST,LAST, such as 2023-01-01,2023-12-31")
+    return parts[0].strip(), parts[1].strip()
+
+
+def band_indexes(text: str) -> dict[str, int]:
+    """``A:0,B:3`` (or ``A,B``, counted from 0) as band names and 0-based indexes."""
+    bands = {}
+    for position, part in enumerate(names(text)):
+        name, colon, index = part.rpartition(":")
+        if colon and not index.isdigit():
+            raise argparse.ArgumentTypeError(f"{part!r} is not NAME or NAME:INDEX")
+        bands[name if colon else part] = int(index) if colon else position
+    return bands
+
+
+def subset_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that narrow a collection."""
+    parser.add_argument(
+        "--bbox",
+        type=bbox,
+        metavar="W,S,E,N",
+        help="only records that meet this box in degrees; west > east crosses the antimeridian (--bbox=-5,40,5,50)",
+    )
+    parser.add_argument(
+        "--date_range",
+        type=date_range,
+        metavar="FIRST,LAST",
+        help="only records of these ISO dates (UTC, both included)",
+    )

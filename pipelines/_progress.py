@@ -1,0 +1,48 @@
+"""A line on the terminal while a local run is under way."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+from rasteret_beam import metrics
+from rasteret_beam.metrics import PROGRESS
+
+SECONDS = 0.5
+SHOWN = (
+    (metrics.POINTS_IN, "points routed"),
+    (metrics.TILES_DECODED, "tiles decoded"),
+    (metrics.SAMPLES_OUT, "rows sampled"),
+    (metrics.ROWS_WRITTEN, "rows written"),
+)
+
+
+def progress_line(counts: dict[str, int], seconds: float) -> str:
+    """Counts so far, as one line."""
+    parts = [f"{counts.get(name, 0):,} {label}" for name, label in SHOWN]
+    return f"{seconds:5.0f} s  " + ", ".join(parts)
+
+
+@contextmanager
+def progress() -> Iterator[None]:
+    """Show counts of this process on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    done = Event()
+    start = time.monotonic()
+
+    def tick() -> None:
+        while not done.wait(SECONDS):
+            print("\r\033[K" + progress_line(PROGRESS.snapshot(), time.monotonic() - start), end="", file=sys.stderr)
+            sys.stderr.flush()
+
+    ticker = Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        ticker.join()
+        print("\r\033[K", end="", file=sys.stderr, flush=True)

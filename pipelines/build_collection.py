@@ -1,0 +1,110 @@
+"""Build a collection: read the headers of raster files, and write their index as Parquet."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+import apache_beam as beam
+
+from pipelines._flags import Parser, band_indexes, names, pipeline_options
+from pipelines._run import command, run
+from rasteret_beam.collection.build import RecordSource, record_table, sources_from_cogs, sources_from_table
+from rasteret_beam.collection.collection import load
+from rasteret_beam.collection.layout import band_names
+from rasteret_beam.errors import InputError
+from rasteret_beam.transforms import BuildCollection
+from rasteret_beam.transforms.files import check_writable, find_rasters
+
+EPILOG = """
+examples:
+  python -m pipelines.build_collection --cogs 'scenes/*.tif' --datetime_regex '_(\\d{8})' --output collection/
+  python -m pipelines.build_collection --table items.parquet --href_column path --bands A00:0,A01:1 --output collection/
+
+Exit code 0 means that the collection is complete (with --on_error skip: but for the files it names).
+"""
+
+
+def parser() -> Parser:
+    """The command's flags."""
+    flags = Parser("build_collection", __doc__ or "", EPILOG)
+    add = flags.add_argument
+    source = flags.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--cogs", type=names, metavar="PATH,...", help="raster files, folders of *.tif, or globs; each file is a record"
+    )
+    source.add_argument("--table", metavar="PATH", help="Parquet with a row for each record: id, datetime, assets")
+    add("--bands", type=band_indexes, metavar="A,B:3", help="band names, counted from 0 or with their index")
+    add("--datetime_regex", metavar="REGEX", help="with --cogs: its first group finds the date in a path, as 20230630")
+    add("--href_column", metavar="NAME", help="with --table: the column with each record's file, for --bands")
+    add("--column_map", type=names, metavar="THEIRS:OURS,...", help="with --table: columns to take under another name")
+    add("--name", default="", help="name of the collection, which stands in every sample")
+    add("--data_source", default="", help="where the rasters are from, as free text")
+    add("--on_error", choices=("raise", "skip"), default="raise", help="about unreadable files, once all were tried")
+    add("--shards", type=int, default=1, help="files for each year and month (default: 1)")
+    add("--output", required=True, metavar="FOLDER", help="the collection; one that is there is replaced whole")
+    return flags
+
+
+def sources(flags: argparse.Namespace) -> list[RecordSource]:
+    """The records that the flags name, before their files are opened."""
+    if flags.cogs:
+        files = find_rasters(flags.cogs)
+        return sources_from_cogs(files, bands=flags.bands, datetime=_date_finder(flags.datetime_regex))
+    mapped = dict(_pair(pair) for pair in flags.column_map or [])
+    table = record_table(flags.table, flags.href_column, flags.bands, mapped)
+    return sources_from_table(table, list(flags.bands or band_names(table.select(["assets"]).schema)))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    theirs, colon, ours = text.partition(":")
+    if not colon:
+        raise InputError(f"--column_map has {text!r}, which is not THEIRS:OURS")
+    return theirs, ours
+
+
+def _date_finder(pattern: str | None) -> Callable[[str], str] | None:
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"--datetime_regex {pattern!r} is no regular expression: {error}") from error
+    if not compiled.groups:
+        raise InputError(f"--datetime_regex {pattern!r} has no group; put the date in brackets, as '_(\\d{{8}})'")
+
+    def find(href: str) -> str:
+        found = compiled.search(href)
+        if found is None:
+            raise InputError(f"--datetime_regex {pattern!r} does not match {href}")
+        return found[1]
+
+    return find
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; gives its exit code."""
+    flags, rest = parser().parse(argv)
+    if flags.shards < 1:
+        raise InputError(f"--shards is {flags.shards}; it has to be 1 or more")
+    records = sources(flags)
+    building = BuildCollection(
+        flags.output, name=flags.name, data_source=flags.data_source, on_error=flags.on_error, shards=flags.shards
+    )
+    check_writable(building.output)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        pipeline | "Records" >> beam.Create(records) | "BuildCollection" >> building
+
+    outcome = run(build, pipeline_options(rest), [building.temporary])
+    if isinstance(outcome, int):
+        return outcome
+    built = load(building.output)
+    print(f"{len(built)} of {len(records)} records in {building.output}, bands {', '.join(built.bands)}")
+    if len(built) < len(records):
+        print(f"warning: {len(records) - len(built)} records were left out, see above", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,147 @@
+"""Sample a collection of rasters at a table of points, into Parquet."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines._flags import Parser, names, pipeline_options, subset_flags
+from pipelines._run import FAILED, accounting_error, command, run, summary
+from rasteret_beam.collection.collection import Collection, load
+from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.explain import why_nothing_hit
+from rasteret_beam.kernels.routing import MATCHES
+from rasteret_beam.metrics import POINTS_SAMPLED, POINTS_UNSAMPLED
+from rasteret_beam.schema import kept_fields, samples_schema, unsampled_schema
+from rasteret_beam.transforms import ReadPoints, SamplePoints, WriteSamplesToParquet
+from rasteret_beam.transforms.files import check_writable
+from rasteret_beam.transforms.read_points import first_batch
+
+EPILOG = """
+example:
+  python -m pipelines.sample_points --points plots.parquet --x_column lon --y_column lat --geometry_crs 4326 \\
+      --collection collection/ --bands B02,B03 --match latest --output out/samples
+
+Exit code 0 means that the output is complete; 1 that the job failed and wrote nothing; 2 that a flag was wrong.
+"""
+
+
+def parser() -> Parser:
+    """The command's flags."""
+    flags = Parser("sample_points", __doc__ or "", EPILOG)
+    add = flags.add_argument
+    add("--points", required=True, metavar="PATH", help="Parquet, GeoParquet or CSV: a file, a folder or a glob")
+    add("--x_column", metavar="NAME", help="longitude or easting")
+    add("--y_column", metavar="NAME", help="latitude or northing")
+    add("--geometry_column", metavar="NAME", help="points as WKB or GeoArrow, in place of x and y")
+    add("--geometry_crs", metavar="CRS", help="CRS of the points (4326, EPSG:32631, WKT); needed for plain columns")
+    add("--columns", type=names, metavar="A,B", help="point columns to keep in the output (default: all others)")
+    add("--collection", required=True, metavar="PATH", help="folder or file of the collection")
+    add("--bands", type=names, required=True, metavar="A,B", help="bands to sample")
+    subset_flags(flags)
+    add(
+        "--match",
+        choices=MATCHES,
+        default="all",
+        help="every record that contains a point, or for each band the newest one (default: all)",
+    )
+    add(
+        "--output",
+        required=True,
+        metavar="PREFIX",
+        help="Parquet files PREFIX-00000-of-0000N.parquet; those of an earlier run are replaced",
+    )
+    add("--unsampled", metavar="PREFIX", help="also write the points without a sample, each with its reason")
+    return flags
+
+
+class Job:
+    """The job that the flags ask for; making it finds out what is wrong with them before any pixel is read.
+
+    Raises
+    ------
+    RasteretBeamError
+        Something is missing, unknown or unusable.
+    """
+
+    def __init__(self, flags: argparse.Namespace):
+        self.collection = _collection(flags)
+        self.bands = self.collection.check_usable(flags.bands, flags.match)
+        self.match = flags.match
+        self.reading = ReadPoints(
+            flags.points,
+            x_column=flags.x_column,
+            y_column=flags.y_column,
+            geometry_column=flags.geometry_column,
+            geometry_crs=flags.geometry_crs,
+            columns=flags.columns,
+        )
+        points = self.reading.point_columns()
+        self.first = first_batch(self.reading)
+        if self.first is None:
+            raise InputError(f"{flags.points} holds no points: there is no row in it")
+        self.crs = points.crs
+        self.collection.check_files()
+        kept = kept_fields(points.schema)
+        self.writing = WriteSamplesToParquet(flags.output, schema=samples_schema(kept))
+        self.writing_unsampled = (
+            WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept)) if flags.unsampled else None
+        )
+        if self.writing_unsampled and self.writing_unsampled.prefix == self.writing.prefix:
+            raise InputError(f"--output and --unsampled are both {flags.output}; give two prefixes")
+        for sink in self.sinks:
+            check_writable(sink.prefix)
+
+    @property
+    def sinks(self) -> list[WriteSamplesToParquet]:
+        return [self.writing] + ([self.writing_unsampled] if self.writing_unsampled else [])
+
+    def build(self, pipeline: beam.Pipeline) -> None:
+        """Add the job's steps to a pipeline."""
+        sampled = (
+            pipeline
+            | "ReadPoints" >> self.reading
+            | "SamplePoints" >> SamplePoints(self.collection, self.bands, match=self.match, with_unsampled=True)
+        )
+        sampled.samples | "WriteSamples" >> self.writing
+        if self.writing_unsampled is not None:
+            sampled.unsampled | "WriteUnsampled" >> self.writing_unsampled
+
+    def why_nothing_sampled(self) -> str:
+        """Why all points are unsampled, as far as the first batch of them tells."""
+        index = self.collection.index(self.bands, self.match)
+        assert self.first is not None
+        return why_nothing_hit(index.routing, self.first, self.crs)
+
+
+def _collection(flags: Any) -> Collection:
+    collection = load(flags.collection)
+    criteria = {name: value for name in ("bbox", "date_range") if (value := getattr(flags, name)) is not None}
+    return collection.subset(**criteria) if criteria else collection
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; gives its exit code."""
+    flags, rest = parser().parse(argv)
+    options: PipelineOptions = pipeline_options(rest)
+    job = Job(flags)
+    outcome = run(job.build, options, [sink.temporary for sink in job.sinks])
+    if isinstance(outcome, int):
+        return outcome
+    counts, seconds = outcome
+    print(summary(counts, seconds))
+    print(f"{'output':<34}{job.writing.prefix}-*.parquet")
+    if not counts.get(POINTS_SAMPLED) and counts.get(POINTS_UNSAMPLED):
+        print(f"warning: {job.why_nothing_sampled()}", file=sys.stderr)
+    wrong = accounting_error(counts)
+    if wrong is not None:
+        print(f"error: the output is not complete: {wrong}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    command(main)
