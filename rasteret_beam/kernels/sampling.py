@@ -26,14 +26,22 @@ class TilePoints:
 
 def by_tile(grid: Grid, row: Ints, col: Ints) -> Iterator[TilePoints]:
     """Sort pixels of a grid by the tile they are in; tiles come in row-major order."""
-    tile_row, tile_col = row // grid.tile_height, col // grid.tile_width
-    order = np.lexsort((tile_col, tile_row))
-    tile_row, tile_col = tile_row[order], tile_col[order]
-    starts = np.concatenate([[0], np.flatnonzero((np.diff(tile_row) != 0) | (np.diff(tile_col) != 0)) + 1])
-    for points in np.split(order, starts[1:]):
-        across, down = int(col[points[0]] // grid.tile_width), int(row[points[0]] // grid.tile_height)
+    if not len(row):
+        return
+    across = -(-grid.width // grid.tile_width)
+    tile = (row // grid.tile_height) * across + col // grid.tile_width
+    first = tile.min()
+    # numpy sorts 16-bit numbers by radix, in a fraction of the time.
+    order = np.argsort((tile - first).astype(np.uint16) if tile.max() - first < 1 << 16 else tile, kind="stable")
+    starts = np.flatnonzero(np.diff(tile[order])) + 1
+    for points in np.split(order, starts):
+        tile_row, tile_col = divmod(int(tile[points[0]]), across)
         yield TilePoints(
-            down, across, points, row[points] - down * grid.tile_height, col[points] - across * grid.tile_width
+            tile_row,
+            tile_col,
+            points,
+            row[points] - tile_row * grid.tile_height,
+            col[points] - tile_col * grid.tile_width,
         )
 
 

@@ -135,8 +135,8 @@ class TileSampler:
                 raise TileReadError(f"record {missing[0].record_id!r}, band(s) {names}: {error}") from error
             for asset, tile in zip(missing, tiles, strict=True):
                 found[asset] = tile
-                # A copy, since a view would keep the whole read's memory alive.
-                own = tile if tile.base is None else tile.copy()
+                # A copy where several bands were read: a view would keep all of them in memory.
+                own = tile.copy() if len(missing) > 1 else tile
                 self._cache.put((work.href, asset.band_index, row, col), own, own.nbytes)
         return [tile for tile in found.values() if tile is not None]
 

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
 from uuid import uuid4
 
 import apache_beam as beam
@@ -21,8 +21,8 @@ from rasteret_beam.schema import samples_schema
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import delete_folder, put_in_place
 
-ROW_GROUP_ROWS = 1 << 20
-ROW_GROUP_BYTES = 128 << 20
+ROW_GROUP_ROWS = 1 << 19
+ROW_GROUP_BYTES = 64 << 20
 
 
 @dataclass(eq=False)
@@ -42,7 +42,7 @@ class WriteSamplesToParquet(beam.PTransform):
         Of the file that is written when there is no row.
     compression : str
     row_group_rows : int
-        Rows of a row group; fewer where they would be more than 128 MB in memory.
+        Rows of a row group; fewer where they would be more than 64 MB in memory.
     """
 
     prefix: str
@@ -74,19 +74,27 @@ class WriteSamplesToParquet(beam.PTransform):
 
 
 class _WriteFn(beam.DoFn):
-    """One file for each bundle; a row group is held in memory until it is large enough."""
+    """One file for each bundle, written row group by row group by a thread beside the one that samples."""
 
     def __init__(self, folder: str, compression: str, row_group_rows: int):
         self.folder = folder
         self.compression = compression
         self.row_group_rows = row_group_rows
-        self._writer: pq.ParquetWriter | None = None
-        self._file: Any = None
+        self._file: _ParquetFile | None = None
+
+    def setup(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
+
+    def teardown(self) -> None:
+        self._thread.shutdown()
 
     def start_bundle(self) -> None:
-        self._abandon()
+        if self._file is not None:  # of a bundle that failed
+            self._file.abandon()
+        self._file = None
         self._held: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
+        self._writing: Future[None] | None = None
 
     def process(self, batch: pa.RecordBatch) -> None:
         if not len(batch):
@@ -98,29 +106,46 @@ class _WriteFn(beam.DoFn):
             self._flush()
 
     def _flush(self) -> None:
-        table = pa.Table.from_batches(self._held)
-        if self._writer is None:
-            self._path = f"{self.folder}/{uuid4().hex}.parquet"
-            self._file = FileSystems.create(self._path, compression_type=CompressionTypes.UNCOMPRESSED)
-            self._writer = pq.ParquetWriter(self._file, table.schema, compression=self.compression)
-        self._writer.write_table(table, row_group_size=len(table))
-        count({metrics.ROWS_WRITTEN: len(table)})
+        if self._writing is not None:
+            self._writing.result()
+        if self._file is None:
+            path = f"{self.folder}/{uuid4().hex}.parquet"
+            self._file = _ParquetFile(path, self._held[0].schema, self.compression)
+        self._writing = self._thread.submit(self._file.write, self._held)
+        count({metrics.ROWS_WRITTEN: self._rows})
         self._held, self._rows, self._bytes = [], 0, 0
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if self._held:
             self._flush()
-        if self._writer is not None:
-            self._writer.close()
+        if self._writing is not None:
+            self._writing.result()
+        if self._file is not None:
             self._file.close()
-            yield WindowedValue(self._path, GlobalWindow().max_timestamp(), (GlobalWindow(),))
-        self._writer = None
+            yield WindowedValue(self._file.path, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+        self._file = None
 
-    def _abandon(self) -> None:
-        """Let go of a file of a bundle that failed; it lies in the temporary folder."""
-        if self._writer is not None:
-            self._file.close()
-        self._writer = None
+
+class _ParquetFile:
+    """A Parquet file under way on one of Beam's filesystems."""
+
+    def __init__(self, path: str, schema: pa.Schema, compression: str):
+        self.path = path
+        self._file = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        self._writer = pq.ParquetWriter(self._file, schema, compression=compression)
+
+    def write(self, batches: list[pa.RecordBatch]) -> None:
+        """Write batches as one row group."""
+        table = pa.Table.from_batches(batches)
+        self._writer.write_table(table, row_group_size=len(table))
+
+    def close(self) -> None:
+        self._writer.close()
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is; it lies in the temporary folder."""
+        self._file.close()
 
 
 def shards(prefix: str) -> list[str]:
