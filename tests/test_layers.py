@@ -74,7 +74,10 @@ def test_upper_layers_need_little(path: Path) -> None:
 
 
 def test_importing_the_package_does_not_import_beam() -> None:
-    code = "import sys, rasteret_beam; assert 'apache_beam' not in sys.modules; rasteret_beam.ReadPoints; print('apache_beam' in sys.modules)"
+    code = (
+        "import sys, rasteret_beam; assert 'apache_beam' not in sys.modules; "
+        "rasteret_beam.ReadPoints; print('apache_beam' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "True"
 

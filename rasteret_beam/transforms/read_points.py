@@ -1,5 +1,6 @@
 """Point tables to batches of points, with a row number that is the same on every run."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
@@ -7,8 +8,6 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.csv as pv
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.errors import InputError, listed
@@ -192,8 +191,8 @@ def _check_columns(schema: pa.Schema, path: str, chosen: PointColumns) -> None:
 
 
 def _open_csv(path: str, types: dict[str, pa.DataType] | None = None) -> pv.CSVStreamingReader:
-    packed = path.lower().endswith((".gz", ".bz2"))
-    file = FileSystems.open(path, compression_type=CompressionTypes.AUTO) if packed else open_file(path)
+    packing = {".gz": "gzip", ".bz2": "bz2"}.get(os.path.splitext(path.lower())[1])
+    file = pa.input_stream(open_file(path), compression=packing)
     parsing = pv.ParseOptions(delimiter="\t" if ".tsv" in path.lower() else ",", newlines_in_values=True)
     try:
         return pv.open_csv(
