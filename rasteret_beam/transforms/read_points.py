@@ -19,6 +19,14 @@ BATCH_BYTES = 16 << 20
 CSV_BLOCK_BYTES = 4 << 20
 
 
+class _Counted(NamedTuple):
+    """A file and the rows of its parts: row groups, or the whole of a CSV file."""
+
+    path: str
+    csv: bool
+    rows: list[int]
+
+
 class _Split(NamedTuple):
     """A part of a file that one worker reads: a row group, or a whole CSV file (-1)."""
 
@@ -92,9 +100,9 @@ class ReadPoints(beam.PTransform):
         return (
             pipeline
             | "Source" >> beam.Create([self.source])
-            | "FindFiles" >> beam.FlatMap(find_files)
+            | "FindFiles" >> beam.FlatMap(_find_files)
             | "SpreadFiles" >> beam.Reshuffle()
-            | "CountRows" >> beam.Map(_count_rows)
+            | "CountRows" >> beam.MapTuple(_count_rows)
             | "Collect" >> beam.combiners.ToList()
             | "NumberRows" >> beam.FlatMap(_number_rows)
             | "SpreadSplits" >> beam.Reshuffle()
@@ -108,7 +116,7 @@ def first_batch(reading: ReadPoints) -> pa.RecordBatch | None:
     if isinstance(reading.source, pa.Table):
         return next(_batches_of_table(reading.source, chosen), None)
     for path in find_files(reading.source):
-        for split in _number_rows([_count_rows(path)]):
+        for split in _number_rows([_count_rows(path, last=True)]):
             for batch in _read_split(split, chosen):
                 return batch
     return None
@@ -133,27 +141,32 @@ def _first_schema(source: Any) -> tuple[pa.Schema, str]:
         return reader.schema, path
 
 
-def _count_rows(path: str) -> tuple[str, list[int]]:
-    """Rows of each row group of a Parquet file; of a CSV file as a whole, without its size if it is not needed."""
+def _find_files(source: str | Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Files in name order, and whether one is the last: nobody needs to know the length of that one."""
+    paths = find_files(source)
+    for path in paths:
+        yield path, path == paths[-1]
+
+
+def _count_rows(path: str, last: bool) -> _Counted:
+    """Rows of each part of a file; a CSV file has to be read for it, so the last one counts as empty."""
     if is_parquet(path):
         with open_parquet(path) as file:
-            groups = file.metadata.num_row_groups
-            return path, [file.metadata.row_group(number).num_rows for number in range(groups)]
+            groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+            return _Counted(path, False, [group.num_rows for group in groups])
+    if last:
+        return _Counted(path, True, [0])
     with _open_csv(path) as reader:
-        return path, [-sum(len(batch) for batch in reader) - 1]
+        return _Counted(path, True, [sum(len(batch) for batch in reader)])
 
 
-def _number_rows(counted: list[tuple[str, list[int]]]) -> Iterator[_Split]:
-    """Splits with the row number of their first row; CSV files have one count, negative and less one."""
+def _number_rows(counted: list[_Counted]) -> Iterator[_Split]:
+    """Splits with the row number of their first row."""
     first_row = 0
-    for path, counts in sorted(counted):
-        if len(counts) == 1 and counts[0] < 0:
-            yield _Split(path, -1, first_row)
-            first_row += -counts[0] - 1
-            continue
+    for path, csv, counts in sorted(counted):
         for number, rows in enumerate(counts):
-            if rows:
-                yield _Split(path, number, first_row)
+            if rows or csv:
+                yield _Split(path, -1 if csv else number, first_row)
             first_row += rows
 
 
