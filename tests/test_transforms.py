@@ -405,3 +405,9 @@ def test_ten_million_points_in_one_tile(tmp_path: Path) -> None:
     assert counts[metrics.TILES_DECODED] == 1
     assert max(sizes) <= 1 << 20
     assert sum(sums) == band[row, col].sum()
+
+
+def test_the_coordinate_columns_can_be_kept_by_name(scenes: Collection, points: pa.Table, tmp_path: Path) -> None:
+    found, _ = sample_to(tmp_path / "s", points, scenes, reading={"columns": ["x", "plot"]})
+    assert found.schema.names[-2:] == ["x", "plot"]
+    assert found["x"].to_pylist() == found["point_x"].to_pylist()

@@ -80,7 +80,7 @@ def choose_columns(
     geometry_crs
         CRS of the points, as pyproj reads it; needed unless the geometry column carries its own.
     columns : sequence of str, optional
-        Other columns to keep; all of them by default.
+        Columns to keep; by default all but the point's own.
     source : str
         What an error calls the table.
 
@@ -105,7 +105,7 @@ def choose_columns(
         if name is not None and not _is_number(schema.field(name).type):
             raise InputError(f"column {name!r} of {source} is {schema.field(name).type}; coordinates must be numbers")
     crs = _points_crs(schema, geometry_column, geometry_crs, source)
-    kept = tuple(name for name in (columns if columns is not None else names) if name not in own)
+    kept = tuple(columns if columns is not None else (name for name in names if name not in own))
     fields = [schema.field(name) for name in kept]
     return PointColumns(x_column, y_column, geometry_column, kept, points_schema(fields, crs), crs)
 

@@ -52,7 +52,7 @@ class ReadPoints(beam.PTransform):
     geometry_crs : optional
         CRS of the points, as pyproj reads it; needed unless the geometry column carries its own.
     columns : sequence of str, optional
-        Other columns to keep; all by default. Only needed columns are read.
+        Columns to keep; by default all but the point's own. Only needed columns are read.
 
     Yields
     ------
@@ -225,7 +225,7 @@ def _read_csv(path: str, chosen: PointColumns) -> Iterator[pa.RecordBatch]:
     coordinates = {name: pa.float64() for name in (chosen.x, chosen.y) if name is not None}
     geometry = {chosen.geometry: pa.binary()} if chosen.geometry is not None else {}
     try:
-        with _open_csv(path, coordinates | geometry | kept) as reader:
+        with _open_csv(path, kept | coordinates | geometry) as reader:
             yield from reader
     except pa.ArrowInvalid as error:
         raise InputError(
