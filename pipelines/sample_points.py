@@ -1,6 +1,7 @@
 """Sample a collection of rasters at a table of points, into Parquet."""
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from pipelines._run import FAILED, accounting_error, command, run, summary
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.explain import why_nothing_hit
+from rasteret_beam.kernels.neighbourhood import FALLBACKS, RETURNS, Neighbourhood
 from rasteret_beam.kernels.routing import MATCHES
 from rasteret_beam.metrics import POINTS_SAMPLED, POINTS_UNSAMPLED
 from rasteret_beam.schema import kept_fields, samples_schema, unsampled_schema
@@ -48,6 +50,19 @@ def parser() -> Parser:
         default="all",
         help="every record that contains a point, or for each band the newest one (default: all)",
     )
+    add("--max_distance_pixels", type=int, default=0, metavar="R", help="look for a valid pixel so far around nodata")
+    add(
+        "--return_neighbourhood",
+        choices=RETURNS,
+        default="off",
+        help="add the searched window as neighbourhood_values (default: off)",
+    )
+    add(
+        "--fallback",
+        choices=FALLBACKS,
+        default="closest",
+        help="the closest valid pixel of the window, or of its first ring that has one (default: closest)",
+    )
     add(
         "--output",
         required=True,
@@ -71,6 +86,7 @@ class Job:
         self.collection = _collection(flags)
         self.bands = self.collection.check_usable(flags.bands, flags.match)
         self.match = flags.match
+        self.around = Neighbourhood(flags.max_distance_pixels, flags.return_neighbourhood, flags.fallback)
         self.reading = ReadPoints(
             flags.points,
             x_column=flags.x_column,
@@ -86,7 +102,7 @@ class Job:
         self.crs = points.crs
         self.collection.check_files()
         kept = kept_fields(points.schema)
-        self.writing = WriteSamplesToParquet(flags.output, schema=samples_schema(kept))
+        self.writing = WriteSamplesToParquet(flags.output, schema=samples_schema(kept, self.around.returned))
         self.writing_unsampled = (
             WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept)) if flags.unsampled else None
         )
@@ -104,7 +120,10 @@ class Job:
         sampled = (
             pipeline
             | "ReadPoints" >> self.reading
-            | "SamplePoints" >> SamplePoints(self.collection, self.bands, match=self.match, with_unsampled=True)
+            | "SamplePoints"
+            >> SamplePoints(
+                self.collection, self.bands, match=self.match, with_unsampled=True, **dataclasses.asdict(self.around)
+            )
         )
         sampled.samples | "WriteSamples" >> self.writing
         if self.writing_unsampled is not None:

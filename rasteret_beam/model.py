@@ -82,9 +82,10 @@ class BandHeader:
 
 @dataclass(frozen=True)
 class Asset:
-    """Where the pixels of one band of one record are: a file and a 0-based band index."""
+    """Where the pixels of one band of one record are: a file and a 0-based band index; and its nodata value."""
 
     record_id: str
     band: str
     href: str
     band_index: int
+    nodata: float | None = None

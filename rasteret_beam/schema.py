@@ -19,6 +19,10 @@ POINT_CRS_KEY = b"rasteret_beam.point_crs"
 POINT_EPSG_KEY = b"rasteret_beam.point_epsg"
 """Schema metadata key of a chunk: the EPSG code of the points' CRS, where it has one."""
 
+PIXEL = ("__pixel_row", "__pixel_col")
+POSITION = ("__pixel_row_part", "__pixel_col_part")
+"""First columns of a chunk: the pixel on the grid, and (for nodata fallback) where in it the point lies."""
+
 SAMPLE_FIELDS = (
     pa.field("point_index", pa.int64()),
     pa.field("point_x", pa.float64()),
@@ -32,7 +36,9 @@ SAMPLE_FIELDS = (
     pa.field("raster_crs", pa.int32()),
 )
 
-RESERVED = frozenset(field.name for field in SAMPLE_FIELDS) | {"neighbourhood_values", "reason"}
+NEIGHBOURHOOD_FIELD = pa.field("neighbourhood_values", pa.list_(pa.float64()))
+
+RESERVED = frozenset(field.name for field in (*SAMPLE_FIELDS, NEIGHBOURHOOD_FIELD)) | {"reason", *PIXEL, *POSITION}
 """Names that a kept input column must not have."""
 
 UNSAMPLED_REASONS = {
@@ -106,6 +112,10 @@ def points_schema(kept: Iterable[pa.Field], crs: str | None) -> pa.Schema:
         A kept column has a name of the samples schema.
     """
     kept = list(kept)
+    names = [field.name for field in kept]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"the point table has more than one column named {listed(twice)}; rename or drop one")
     taken = [field.name for field in kept if field.name in RESERVED]
     if taken:
         raise InputError(
@@ -116,14 +126,14 @@ def points_schema(kept: Iterable[pa.Field], crs: str | None) -> pa.Schema:
 
 
 def kept_fields(points: pa.Schema) -> list[pa.Field]:
-    """The columns of a point batch that pass through to the samples."""
-    own = {field.name for field in POINT_FIELDS}
+    """The columns of a batch of points, or of a chunk, that pass through to the samples."""
+    own = {field.name for field in POINT_FIELDS} | {*PIXEL, *POSITION}
     return [field for field in points if field.name not in own]
 
 
-def samples_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
+def samples_schema(kept: Sequence[pa.Field] = (), neighbourhood: bool = False) -> pa.Schema:
     """Schema of the sample table; ``kept`` are the input columns that pass through."""
-    return pa.schema([*SAMPLE_FIELDS, *kept])
+    return pa.schema([*SAMPLE_FIELDS, *([NEIGHBOURHOOD_FIELD] if neighbourhood else []), *kept])
 
 
 def unsampled_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:

@@ -84,10 +84,11 @@ def sample_to(
     prefix: Path, source: object, collection: Collection, options: list[str] | None = None, **settings: object
 ) -> tuple[pa.Table, dict[str, int]]:
     reading = {**XY, **settings.pop("reading", {})}  # type: ignore[dict-item]
+    bands = settings.pop("bands", ["B10", "B20"])
 
     def build(pipeline: beam.Pipeline) -> None:
         points = pipeline | ReadPoints(source, **reading)
-        points | SamplePoints(collection, ["B10", "B20"], **settings) | WriteSamplesToParquet(str(prefix))
+        points | SamplePoints(collection, bands, **settings) | WriteSamplesToParquet(str(prefix))
 
     counts = run(build, options)
     return read(prefix).sort_by(ORDER), counts

@@ -79,7 +79,8 @@ class CollectionIndex:
             href = table[f"href{number}"][row].as_py()
             if href is None:
                 raise CollectionError(f"record {record_id!r} has a grid for band {band!r}, but no href in its assets")
-            found.append(Asset(record_id, band, href, table[f"band_index{number}"][row].as_py() or 0))
+            index = table[f"band_index{number}"][row].as_py() or 0
+            found.append(Asset(record_id, band, href, index, table[f"nodata{number}"][row].as_py()))
         return found
 
     def _assets_of_unit(self, unit: int, bands: tuple[str, ...]) -> pa.Table:
@@ -90,6 +91,7 @@ class CollectionIndex:
                 for number, band in enumerate(bands):
                     columns[f"href{number}"] = pc.field("assets", band, "href")
                     columns[f"band_index{number}"] = pc.field("assets", band, "band_index")
+                    columns[f"nodata{number}"] = pc.field(band + METADATA_SUFFIX, "nodata")
                 table = self._units[unit].read(columns).combine_chunks()
                 self._cache.put((unit, bands), table, table.nbytes)
             return table

@@ -9,6 +9,7 @@ import pyarrow as pa
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.explain import why_nothing_hit
+from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.kernels.points import PointColumns, choose_columns, point_batch
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
@@ -34,7 +35,11 @@ def sample_points(
     geometry_column: str | None = None,
     geometry_crs: Any = None,
     match: str = "all",
+    max_distance_pixels: int = 0,
+    return_neighbourhood: str = "off",
+    fallback: str = "closest",
     return_unsampled: bool = False,
+    **filters: Any,
 ) -> pa.Table | tuple[pa.Table, pa.Table]:
     """Sample raster values at points.
 
@@ -52,8 +57,19 @@ def sample_points(
     match : "all" or "latest"
         Every record that contains a point, or for each band the newest (ties: the first in
         collection order).
+    max_distance_pixels : int
+        Where the pixel of a point is nodata or NaN, take the closest valid one within so many
+        pixels (square rings around it); 0 takes the pixel as it is.
+    return_neighbourhood : "off", "always" or "if_center_nodata"
+        Add column ``neighbourhood_values``: the (2r + 1)^2 values of the searched window,
+        row-major, NaN outside the raster; null in rows that have none.
+    fallback : "closest" or "ring"
+        Closest of the whole window by distance from the point to the pixel's rectangle in
+        map units, or of the first ring that holds a valid pixel.
     return_unsampled : bool
         Also return the points that gave no row.
+    filters
+        As for :meth:`Collection.subset`, which is applied first.
 
     Returns
     -------
@@ -69,6 +85,8 @@ def sample_points(
     TileReadError
         A raster file cannot be read.
     """
+    around = Neighbourhood(max_distance_pixels, return_neighbourhood, fallback)
+    collection = collection.subset(**filters) if filters else collection
     index = collection.index(bands, match)
     reader = _as_reader(points)
     chosen = choose_columns(
@@ -84,7 +102,7 @@ def sample_points(
     first_batch = None
     for batch in _point_batches(reader, chosen):
         first_batch = batch if first_batch is None else first_batch
-        routed = route(index.routing, batch, None, ChunkRules())
+        routed = route(index.routing, batch, None, ChunkRules(), with_position=max_distance_pixels > 0)
         for key, chunk in routed.chunks:
             groups.setdefault(key, []).append(chunk)
         unsampled.append(routed.unsampled)
@@ -97,11 +115,13 @@ def sample_points(
         rows = [
             row
             for key in sorted(groups)
-            for row in sampler.sample(index.routing, index.assets, collection.name, key, groups.pop(key), Tally())
+            for row in sampler.sample(
+                index.routing, index.assets, collection.name, key, groups.pop(key), Tally(), around
+            )
         ]
     finally:
         sampler.close()
-    samples = pa.Table.from_batches(rows, schema=samples_schema(kept))
+    samples = pa.Table.from_batches(rows, schema=samples_schema(kept, around.returned))
     if not return_unsampled:
         return samples
     return samples, pa.Table.from_batches(unsampled, schema=unsampled_schema(kept))

@@ -13,7 +13,7 @@ from rasteret_beam.kernels.points import coordinates
 from rasteret_beam.kernels.routing import NEVER, Hits, RoutingIndex, locate
 from rasteret_beam.kernels.sampling import unsampled_rows
 from rasteret_beam.model import TileKey
-from rasteret_beam.schema import POINT_CRS_KEY, POINT_EPSG_KEY, check_point_batch
+from rasteret_beam.schema import PIXEL, POINT_CRS_KEY, POINT_EPSG_KEY, POSITION, check_point_batch
 
 Chunks = Iterator[tuple[TileKey, pa.RecordBatch]]
 
@@ -44,7 +44,8 @@ class Routed:
     Attributes
     ----------
     chunks : iterator of (TileKey, RecordBatch)
-        Chunks have columns ``row`` and ``col`` (int32, pixel on the grid), then those of the points.
+        Chunks have the columns :data:`PIXEL` (int32, pixel on the grid) and, if asked for,
+        :data:`POSITION` (float64, where in the pixel), then those of the points.
     sampled : int
         Points that at least one record contains.
     unsampled : RecordBatch
@@ -59,7 +60,9 @@ class Routed:
     reasons: dict[str, int]
 
 
-def route(index: RoutingIndex, points: pa.RecordBatch, crs: str | None, rules: ChunkRules) -> Routed:
+def route(
+    index: RoutingIndex, points: pa.RecordBatch, crs: str | None, rules: ChunkRules, with_position: bool = False
+) -> Routed:
     """Find the pixels of a batch of points in a collection.
 
     Parameters
@@ -68,6 +71,8 @@ def route(index: RoutingIndex, points: pa.RecordBatch, crs: str | None, rules: C
         In the schema of :func:`rasteret_beam.schema.points_schema`.
     crs : str, optional
         CRS of the points where the batch does not carry it.
+    with_position : bool
+        Also give where in its pixel a point lies, which nodata fallback needs.
 
     Raises
     ------
@@ -83,7 +88,7 @@ def route(index: RoutingIndex, points: pa.RecordBatch, crs: str | None, rules: C
     code = epsg_code(crs)
     unsampled, counts = unsampled_rows(points, reason, code)
     named = points.replace_schema_metadata({POINT_EPSG_KEY: str(code)} if code is not None else None)
-    return Routed(chunks(index, named, hits, rules), len(points) - len(unsampled), unsampled, counts)
+    return Routed(chunks(index, named, hits, rules, with_position), len(points) - len(unsampled), unsampled, counts)
 
 
 def _batch_crs(schema: pa.Schema, given: str | None) -> str:
@@ -97,34 +102,33 @@ def _batch_crs(schema: pa.Schema, given: str | None) -> str:
 
 
 def chunks(
-    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules
+    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules, with_position: bool
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """Cut the points of one batch into chunks of one record and one block of tiles.
 
     Yields
     ------
     TileKey, RecordBatch
-        The batch has columns ``row`` and ``col`` (int32, pixel on the grid), then the
-        columns of ``points``.
+        As in :class:`Routed`.
     """
     if index.match == "all":
-        yield from _chunks_of_all(index, points, hits, rules)
+        yield from _chunks_of_all(index, points, hits, rules, with_position)
         return
     for bandset in range(len(index.layers.bandsets)):
         won, record = newest(index, hits, bandset, len(points))
         # All winning points of one grid have one record: the newest on that grid.
         record_of_grid = np.zeros(len(index.grids), dtype=np.int64)
         record_of_grid[won.grid] = record
-        for grid, tile_row, tile_col, chunk in _cut(index, points, won, rules):
+        for grid, tile_row, tile_col, chunk in _cut(index, points, won, rules, with_position):
             number = grid * len(index.layers.bandsets) + bandset
             key = TileKey(index.record_ids[record_of_grid[grid]], number, tile_row, tile_col)
             yield from _limited(key, chunk, rules)
 
 
 def _chunks_of_all(
-    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules
+    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules, with_position: bool
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
-    for grid, tile_row, tile_col, chunk in _cut(index, points, hits, rules):
+    for grid, tile_row, tile_col, chunk in _cut(index, points, hits, rules, with_position):
         first = index.first_layer[grid]
         for layer in range(first, first + index.layer_count[grid]):
             number = grid * len(index.layers.bandsets) + int(index.layers.bandset[layer])
@@ -133,22 +137,23 @@ def _chunks_of_all(
 
 
 def _cut(
-    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules
+    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules, with_position: bool
 ) -> Iterator[tuple[int, int, int, pa.RecordBatch]]:
     """(grid, first tile row, first tile col, points) of each block that was hit."""
     if not len(hits.point):
         return
-    block_row = hits.row // (index.grids.tile_height[hits.grid] * rules.block)
-    block_col = hits.col // (index.grids.tile_width[hits.grid] * rules.block)
+    row, col = hits.row.astype(np.int64), hits.col.astype(np.int64)
+    block_row = row // (index.grids.tile_height[hits.grid] * rules.block)
+    block_col = col // (index.grids.tile_width[hits.grid] * rules.block)
     order = np.lexsort((block_col, block_row, hits.grid))
     grid, block_row, block_col = hits.grid[order], block_row[order], block_col[order]
     changes = (np.diff(grid) != 0) | (np.diff(block_row) != 0) | (np.diff(block_col) != 0)
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
     stops = np.append(starts[1:], len(order))
-    columns = {
-        "row": pa.array(hits.row[order], type=pa.int32()),
-        "col": pa.array(hits.col[order], type=pa.int32()),
-    }
+    columns = {name: pa.array(pixel[order], type=pa.int32()) for name, pixel in zip(PIXEL, (row, col), strict=True)}
+    if with_position:
+        parts = (hits.row[order] - row[order], hits.col[order] - col[order])
+        columns.update(zip(POSITION, map(pa.array, parts), strict=True))
     taken = points.take(pa.array(hits.point[order]))
     columns.update(zip(taken.schema.names, taken.columns, strict=True))
     ordered = pa.RecordBatch.from_pydict(columns, metadata=points.schema.metadata)

@@ -182,12 +182,15 @@ def latest_layers(layers: Layers, ranked: Ints, grid_count: int) -> tuple[Layers
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """Pairs of a point and a grid that contains it, with the pixel, as columns [n]."""
+    """Pairs of a point and a grid that contains it, with the position on it in pixels, as columns [n].
+
+    ``row`` and ``col`` are fractional; their floor is the pixel.
+    """
 
     point: Ints
     grid: Ints
-    row: Ints
-    col: Ints
+    row: Floats
+    col: Floats
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Hits":
         return Hits(self.point[rows], self.grid[rows], self.row[rows], self.col[rows])
@@ -210,8 +213,8 @@ def locate(index: RoutingIndex, crs: str, x: Floats, y: Floats) -> Hits:
             hits = _locate_in_group(group, *transform(crs, group.crs, x[near], y[near]))
             found.append(Hits(near[hits.point], group.numbers[hits.grid], hits.row, hits.col))
     if not found:
-        nothing = np.empty(0, dtype=np.int64)
-        return Hits(nothing, nothing, nothing, nothing)
+        none, nowhere = np.empty(0, dtype=np.int64), np.empty(0)
+        return Hits(none, none, nowhere, nowhere)
     columns = zip(*((hits.point, hits.grid, hits.row, hits.col) for hits in found), strict=True)
     return Hits(*(np.concatenate(column) for column in columns))
 
@@ -222,8 +225,7 @@ def _locate_in_group(group: CrsGroup, x: Floats, y: Floats) -> Hits:
         point, grid = _near_boxes(group, x + shift, y)
         row, col = pixel_positions(group.grids, grid, x[point] + shift, y[point])
         hit = np.flatnonzero(inside(group.grids, grid, row, col))
-        floor = Hits(point[hit], grid[hit], row[hit].astype(np.int64), col[hit].astype(np.int64))
-        found.append(floor)
+        found.append(Hits(point[hit], grid[hit], row[hit], col[hit]))
     hits = Hits(*(np.concatenate([getattr(h, name) for h in found]) for name in ("point", "grid", "row", "col")))
     if len(found) > 1:
         _, first = np.unique(hits.point * len(group.grids) + hits.grid, return_index=True)

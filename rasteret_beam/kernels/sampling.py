@@ -61,10 +61,15 @@ class RecordFacts:
     point_crs: int | None
 
 
-def sample_rows(chunk: pa.RecordBatch, band: str, values: Floats, facts: RecordFacts) -> pa.RecordBatch:
-    """Rows of the sample table for the points of a chunk and one band, in the chunk's order."""
+def sample_rows(
+    chunk: pa.RecordBatch, band: str, values: Floats, facts: RecordFacts, windows: pa.Array | None = None
+) -> pa.RecordBatch:
+    """Rows of the sample table for the points of a chunk and one band, in the chunk's order.
+
+    ``windows`` are the neighbourhoods, a list<double> or null for each point, where they are returned.
+    """
     rows = len(chunk)
-    kept = [field for field in kept_fields(chunk.schema) if field.name not in ("row", "col")]
+    kept = kept_fields(chunk.schema)
     constants = {
         "point_crs": facts.point_crs,
         "record_id": facts.record_id,
@@ -81,8 +86,9 @@ def sample_rows(chunk: pa.RecordBatch, band: str, values: Floats, facts: RecordF
             columns.append(pa.repeat(pa.scalar(constants[field.name], type=field.type), rows))
         else:
             columns.append(chunk.column(field.name))
+    columns += [] if windows is None else [windows]
     columns += [chunk.column(field.name) for field in kept]
-    return pa.RecordBatch.from_arrays(columns, schema=samples_schema(kept))
+    return pa.RecordBatch.from_arrays(columns, schema=samples_schema(kept, windows is not None))
 
 
 def unsampled_rows(

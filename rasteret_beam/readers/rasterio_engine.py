@@ -115,7 +115,7 @@ class RasterioEngine:
     """The engine for every file; see :class:`rasteret_beam.readers.engine.TileEngine`."""
 
     def __init__(self, pool: DatasetPool | None = None):
-        self.pool = pool or DatasetPool()
+        self.pool = DatasetPool() if pool is None else pool
 
     def read_tiles(
         self, href: str, band_indexes: Sequence[int], grid: Grid, tile_row: int, tile_col: int, tally: Tally

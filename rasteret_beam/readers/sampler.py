@@ -14,16 +14,23 @@ import pyarrow as pa
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.crs import Floats, epsg_code
+from rasteret_beam.kernels.grids import Ints
+from rasteret_beam.kernels.neighbourhood import Neighbourhood, Window, closest_valid, distances, is_valid, window_lists
 from rasteret_beam.kernels.routing import NO_DATETIME, RoutingIndex
 from rasteret_beam.kernels.sampling import RecordFacts, TilePoints, by_tile, gather, merged, sample_rows
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.readers.cache import BytesCache
 from rasteret_beam.readers.engine import Tile, TileEngine
-from rasteret_beam.schema import POINT_EPSG_KEY
+from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION
 
 PORTION_ROWS = 131_072
 """Chunks of a group are sampled together up to so many points, which bounds memory."""
+
+WINDOW_ROWS = 8192
+"""Points whose windows are searched at a time."""
+
+NO_FALLBACK = Neighbourhood()
 
 READ_BYTES = 32 << 20
 """Decoded bytes asked for in one read of several bands."""
@@ -68,8 +75,14 @@ class TileSampler:
         key: TileKey,
         chunks: Iterable[pa.RecordBatch],
         tally: Tally,
+        around: Neighbourhood = NO_FALLBACK,
     ) -> Iterator[pa.RecordBatch]:
         """Rows of the sample table for the points of one group.
+
+        Parameters
+        ----------
+        around : Neighbourhood
+            Nodata fallback; with a radius, chunks need the columns :data:`schema.POSITION`.
 
         Yields
         ------
@@ -82,10 +95,11 @@ class TileSampler:
             A tile cannot be read; names the record, the band, the file and the tile.
         """
         grid, bands = index.grid_of(key)
-        files = _reads_of(assets(key.record_id, bands), grid)
+        found = {asset.band: asset for asset in assets(key.record_id, bands)}
+        files = _reads_of(list(found.values()), grid)
         moment = int(index.datetimes[index.positions[key.record_id]])
         raster_crs = epsg_code(grid.crs)
-        for chunk in _portions(chunks):
+        for chunk in _portions(chunks, max(1, PORTION_ROWS // around.cells)):
             code = (chunk.schema.metadata or {}).get(POINT_EPSG_KEY)
             facts = RecordFacts(
                 key.record_id,
@@ -96,8 +110,9 @@ class TileSampler:
             )
             values = self._values(grid, files, bands, chunk, tally)
             for band in bands:
+                windows = self._fall_back(grid, found[band], chunk, values[band], around, tally)
                 tally.add(metrics.SAMPLES_OUT, len(chunk))
-                yield sample_rows(chunk, band, values[band], facts)
+                yield sample_rows(chunk, band, values[band], facts, windows)
 
     def _values(
         self,
@@ -108,7 +123,7 @@ class TileSampler:
         tally: Tally,
     ) -> dict[str, Floats]:
         values = {band: np.empty(len(chunk)) for band in bands}
-        row, col = (chunk[name].to_numpy().astype(np.int64) for name in ("row", "col"))
+        row, col = _pixels(chunk)
 
         def read(work: TileRead) -> None:
             # Reads of one chunk write to places of their own, so threads need no lock.
@@ -119,6 +134,42 @@ class TileSampler:
         reads = (TileRead(href, assets, points) for points in by_tile(grid, row, col) for href, assets in files)
         self._run_ahead(read, reads)
         return values
+
+    def _fall_back(
+        self, grid: Grid, asset: Asset, chunk: pa.RecordBatch, values: Floats, around: Neighbourhood, tally: Tally
+    ) -> pa.Array | None:
+        """Put the closest valid value in place of each invalid one; gives the windows, if they are returned."""
+        if not around.max_distance_pixels:
+            return None
+        invalid = ~is_valid(values, asset.nodata)
+        wanted = np.arange(len(values)) if around.return_neighbourhood == "always" else np.flatnonzero(invalid)
+        window = Window.of_radius(around.max_distance_pixels)
+        row, col = _pixels(chunk)
+        row_part, col_part = (chunk[name].to_numpy() for name in POSITION)
+        shown = []
+        for points in np.split(wanted, range(WINDOW_ROWS, len(wanted), WINDOW_ROWS)):
+            cells = self._cells(grid, asset, window, row[points], col[points], tally)
+            missing = np.flatnonzero(invalid[points])
+            at = points[missing]
+            distance = distances(grid, window, row_part[at], col_part[at])
+            cell = closest_valid(window, is_valid(cells[missing], asset.nodata), distance, around.fallback)
+            there = cell >= 0
+            values[at[there]] = cells[missing[there], cell[there]]
+            shown.append(cells.ravel())
+        return window_lists(wanted, np.concatenate(shown), len(values), around.cells) if around.returned else None
+
+    def _cells(self, grid: Grid, asset: Asset, window: Window, row: Ints, col: Ints, tally: Tally) -> Floats:
+        """Values [m, k] of the windows around m pixels; NaN outside the raster."""
+        cells = np.full((len(row), len(window.row)), np.nan)
+        rows, cols = row[:, None] + window.row, col[:, None] + window.col
+        inside = np.flatnonzero((rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width))
+
+        def read(points: TilePoints) -> None:
+            (tile,) = self._tiles(grid, TileRead(asset.href, (asset,), points), tally)
+            cells.flat[inside[points.point]] = gather(tile, points.row, points.col)
+
+        self._run_ahead(read, by_tile(grid, rows.flat[inside], cols.flat[inside]))
+        return cells
 
     def _tiles(self, grid: Grid, work: TileRead, tally: Tally) -> list[Tile]:
         row, col = work.points.tile_row, work.points.tile_col
@@ -174,11 +225,16 @@ def _reads_of(assets: Sequence[Asset], grid: Grid) -> list[tuple[str, tuple[Asse
     return reads
 
 
-def _portions(chunks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _pixels(chunk: pa.RecordBatch) -> tuple[Ints, Ints]:
+    row, col = (chunk[name].to_numpy().astype(np.int64) for name in PIXEL)
+    return row, col
+
+
+def _portions(chunks: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
     waiting: list[pa.RecordBatch] = []
     rows = 0
     for chunk in chunks:
-        if waiting and (rows + len(chunk) > PORTION_ROWS or chunk.schema.metadata != waiting[0].schema.metadata):
+        if waiting and (rows + len(chunk) > most or chunk.schema.metadata != waiting[0].schema.metadata):
             yield merged(waiting)
             waiting, rows = [], 0
         waiting.append(chunk)

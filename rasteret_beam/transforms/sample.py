@@ -19,6 +19,7 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.crs import crs_text
+from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.rasterio_engine import RasterioEngine
@@ -61,10 +62,11 @@ class _IndexSettings:
 
 
 class _RouteFn(beam.DoFn):
-    def __init__(self, settings: _IndexSettings, crs: str | None, rules: ChunkRules):
+    def __init__(self, settings: _IndexSettings, crs: str | None, rules: ChunkRules, with_position: bool):
         self.settings = settings
         self.crs = crs
         self.rules = rules
+        self.with_position = with_position
 
     def setup(self) -> None:
         self.index = self.settings.acquire()
@@ -73,7 +75,7 @@ class _RouteFn(beam.DoFn):
         self.settings.release()
 
     def process(self, points: pa.RecordBatch) -> Iterator[Any]:
-        routed = route(self.index.routing, points, self.crs, self.rules)
+        routed = route(self.index.routing, points, self.crs, self.rules, self.with_position)
         sent = 0
         for key, chunk in routed.chunks:
             sent += 1
@@ -90,8 +92,9 @@ class _RouteFn(beam.DoFn):
 
 
 class _SampleFn(beam.DoFn):
-    def __init__(self, settings: _IndexSettings):
+    def __init__(self, settings: _IndexSettings, around: Neighbourhood):
         self.settings = settings
+        self.around = around
 
     def setup(self) -> None:
         self.index = self.settings.acquire()
@@ -105,7 +108,9 @@ class _SampleFn(beam.DoFn):
         key, chunks = element
         tally = Tally()
         collection = self.settings.collection.name
-        yield from self.sampler.sample(self.index.routing, self.index.assets, collection, key, chunks, tally)
+        yield from self.sampler.sample(
+            self.index.routing, self.index.assets, collection, key, chunks, tally, self.around
+        )
         count(tally.take())
 
 
@@ -114,7 +119,7 @@ class KeyByRecordAndTile(beam.PTransform):
     """Batches of points to chunks of points, keyed by record and block of tiles.
 
     Each chunk holds the points of one batch that fall in one block of one record's grid, with
-    columns ``row`` and ``col`` (int32 pixel on the grid), then those of the batch.
+    their pixel on the grid (``schema.PIXEL``), then the columns of the batch.
 
     Parameters
     ----------
@@ -126,6 +131,8 @@ class KeyByRecordAndTile(beam.PTransform):
         CRS of the points, where their batches do not carry it (those of ReadPoints do).
     rules : ChunkRules
         How chunks are cut.
+    max_distance_pixels : int
+        That of :class:`SampleTiles`; with 0, where in its pixel a point lies is not sent along.
     with_unsampled : bool
         Give :class:`KeyedOutputs`: also the points that no record contains, with a reason each.
 
@@ -141,15 +148,16 @@ class KeyByRecordAndTile(beam.PTransform):
     match: str = "all"
     geometry_crs: Any = None
     rules: ChunkRules = field(default_factory=ChunkRules)
+    max_distance_pixels: int = 0
     with_unsampled: bool = False
     settings: _IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, points: beam.PCollection) -> Any:
         settings = self.settings or _settings(self.collection, self.bands, self.match)
         crs = crs_text(self.geometry_crs) if self.geometry_crs is not None else None
-        routed = points | "Route" >> beam.ParDo(_RouteFn(settings, crs, self.rules)).with_outputs(
-            UNSAMPLED, main=CHUNKS
-        )
+        routed = points | "Route" >> beam.ParDo(
+            _RouteFn(settings, crs, self.rules, self.max_distance_pixels > 0)
+        ).with_outputs(UNSAMPLED, main=CHUNKS)
         chunks = routed[CHUNKS]
         chunks.element_type = typehints.Tuple[TileKey, pa.RecordBatch]
         routed[UNSAMPLED].element_type = pa.RecordBatch
@@ -169,19 +177,25 @@ class SampleTiles(beam.PTransform):
 
     Parameters
     ----------
-    collection, bands, match
+    collection, bands, match, max_distance_pixels
         The same as given to :class:`KeyByRecordAndTile`.
+    max_distance_pixels, return_neighbourhood, fallback
+        Nodata fallback, as in :func:`rasteret_beam.collection.sample.sample_points`.
     """
 
     collection: Collection
     bands: Sequence[str]
     _: KW_ONLY
     match: str = "all"
+    max_distance_pixels: int = 0
+    return_neighbourhood: str = "off"
+    fallback: str = "closest"
     settings: _IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, groups: beam.PCollection) -> beam.PCollection[pa.RecordBatch]:
         settings = self.settings or _settings(self.collection, self.bands, self.match)
-        return groups | "Sample" >> beam.ParDo(_SampleFn(settings)).with_output_types(pa.RecordBatch)
+        around = Neighbourhood(self.max_distance_pixels, self.return_neighbourhood, self.fallback)
+        return groups | "Sample" >> beam.ParDo(_SampleFn(settings, around)).with_output_types(pa.RecordBatch)
 
 
 @dataclass(eq=False)
@@ -189,8 +203,8 @@ class SamplePoints(beam.PTransform):
     """Batches of points to batches of samples: KeyByRecordAndTile, GroupByTile, SampleTiles.
 
     Rows in are rows sampled at least once plus rows unsampled; the metrics of
-    :mod:`rasteret_beam.metrics` count both. Parameters as :class:`KeyByRecordAndTile`;
-    with ``with_unsampled`` it gives :class:`SamplingOutputs`.
+    :mod:`rasteret_beam.metrics` count both. Parameters as :class:`KeyByRecordAndTile` and
+    :class:`SampleTiles`; with ``with_unsampled`` it gives :class:`SamplingOutputs`.
 
     Yields
     ------
@@ -205,6 +219,9 @@ class SamplePoints(beam.PTransform):
     match: str = "all"
     geometry_crs: Any = None
     rules: ChunkRules = field(default_factory=ChunkRules)
+    max_distance_pixels: int = 0
+    return_neighbourhood: str = "off"
+    fallback: str = "closest"
     with_unsampled: bool = False
 
     def expand(self, points: beam.PCollection) -> Any:
@@ -215,14 +232,20 @@ class SamplePoints(beam.PTransform):
             match=self.match,
             geometry_crs=self.geometry_crs,
             rules=self.rules,
+            max_distance_pixels=self.max_distance_pixels,
             with_unsampled=True,
             settings=settings,
         )
-        samples = (
-            routed.chunks
-            | GroupByTile()
-            | SampleTiles(self.collection, self.bands, match=self.match, settings=settings)
+        sampling = SampleTiles(
+            self.collection,
+            self.bands,
+            match=self.match,
+            max_distance_pixels=self.max_distance_pixels,
+            return_neighbourhood=self.return_neighbourhood,
+            fallback=self.fallback,
+            settings=settings,
         )
+        samples = routed.chunks | GroupByTile() | sampling
         return SamplingOutputs(samples, routed.unsampled) if self.with_unsampled else samples
 
 
