@@ -108,6 +108,21 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def paths(text: str) -> list[str]:
+    """``PATH,PATH`` as a list of one or more."""
+    found = names(text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names no file")
+    return found
+
+
+def prefix(text: str) -> str:
+    """A path that output files' names begin with."""
+    if not text.removesuffix(".parquet").strip() or text.endswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no prefix; give a path that ends in the files' first name")
+    return text
+
+
 def bbox(text: str) -> tuple[float, ...]:
     """``west,south,east,north`` as numbers."""
     try:
@@ -132,7 +147,10 @@ def band_indexes(text: str) -> dict[str, int]:
         name, colon, index = part.rpartition(":")
         if colon and not index.isdigit():
             raise argparse.ArgumentTypeError(f"{part!r} is not NAME or NAME:INDEX")
-        bands[name if colon else part] = int(index) if colon else position
+        band = name if colon else part
+        if band in bands:
+            raise argparse.ArgumentTypeError(f"band {band!r} is named twice")
+        bands[band] = int(index) if colon else position
     return bands
 
 

@@ -6,7 +6,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import apache_beam as beam
@@ -34,6 +35,9 @@ def command(main: Callable[[], int]) -> NoReturn:
     except RasteretBeamError as error:
         print(f"error: {error}", file=sys.stderr)
         code = FAILED
+    except KeyboardInterrupt:
+        print("interrupted before the job began", file=sys.stderr)
+        code = INTERRUPTED
     sys.exit(code)
 
 
@@ -54,18 +58,13 @@ def run(
     (counts, seconds), or the exit code of a run that did not succeed
     """
     start = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    temporaries = list(temporaries)
     try:
-        with progress(), _quiet():
+        with progress(), _quiet(), _leaving_on_signals(temporaries):
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
             result = pipeline.run()
             state = result.wait_until_finish()
-    except KeyboardInterrupt:
-        _clean(temporaries)
-        print("interrupted: nothing was written, and the output of an earlier run is as it was", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)  # Worker threads in the middle of a bundle would hold up a plain exit.
     except Exception as error:
         _clean(temporaries)
         print(f"error: {root_message(error)}", file=sys.stderr)
@@ -77,8 +76,26 @@ def run(
     return counted(result), time.monotonic() - start
 
 
-def _interrupt() -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _leaving_on_signals(temporaries: list[str]) -> Iterator[None]:
+    """On Ctrl-C and on termination, remove what is under way and leave at once.
+
+    An exception would not do: Beam wraps it as an error of the step it meets, and waits for
+    threads that may be waiting for a server.
+    """
+
+    def leave(*_: object) -> None:
+        _clean(temporaries)
+        start = b"\r\033[K" if sys.stderr.isatty() else b""
+        os.write(2, start + b"interrupted: the job was not finished; what was under way is removed\n")
+        os._exit(INTERRUPTED)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _quiet:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import apache_beam as beam
 
-from pipelines._flags import Parser, band_indexes, names, pipeline_options
+from pipelines._flags import Parser, band_indexes, names, paths, pipeline_options
 from pipelines._run import command, run
 from rasteret_beam.collection.build import RecordSource, record_table, sources_from_cogs, sources_from_table
 from rasteret_beam.collection.collection import load
 from rasteret_beam.collection.layout import band_names
+from rasteret_beam.collection.storage import check_replaceable, is_remote
 from rasteret_beam.errors import InputError
 from rasteret_beam.transforms import BuildCollection
 from rasteret_beam.transforms.files import check_writable, find_rasters
@@ -31,7 +32,7 @@ def parser() -> Parser:
     add = flags.add_argument
     source = flags.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--cogs", type=names, metavar="PATH,...", help="raster files, folders of *.tif, or globs; each file is a record"
+        "--cogs", type=paths, metavar="PATH,...", help="raster files, folders of *.tif, or globs; each file is a record"
     )
     source.add_argument("--table", metavar="PATH", help="Parquet with a row for each record: id, datetime, assets")
     add("--bands", type=band_indexes, metavar="A,B:3", help="band names, counted from 0 or with their index")
@@ -48,7 +49,7 @@ def parser() -> Parser:
 
 def sources(flags: argparse.Namespace) -> list[RecordSource]:
     """The records that the flags name, before their files are opened."""
-    if flags.cogs:
+    if flags.cogs is not None:
         files = find_rasters(flags.cogs)
         return sources_from_cogs(files, bands=flags.bands, datetime=_date_finder(flags.datetime_regex))
     mapped = dict(_pair(pair) for pair in flags.column_map or [])
@@ -91,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     building = BuildCollection(
         flags.output, name=flags.name, data_source=flags.data_source, on_error=flags.on_error, shards=flags.shards
     )
+    if not is_remote(building.output):
+        check_replaceable(building.output)
     check_writable(building.output)
 
     def build(pipeline: beam.Pipeline) -> None:

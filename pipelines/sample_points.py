@@ -9,7 +9,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._flags import Parser, names, pipeline_options, subset_flags
+from pipelines._flags import Parser, names, pipeline_options, prefix, subset_flags
 from pipelines._run import FAILED, accounting_error, command, run, summary
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.errors import InputError
@@ -66,10 +66,16 @@ def parser() -> Parser:
     add(
         "--output",
         required=True,
+        type=prefix,
         metavar="PREFIX",
         help="Parquet files PREFIX-00000-of-0000N.parquet; those of an earlier run are replaced",
     )
-    add("--unsampled", metavar="PREFIX", help="also write the points without a sample, each with its reason")
+    add(
+        "--unsampled",
+        type=prefix,
+        metavar="PREFIX",
+        help="also write the points without a sample, each with its reason",
+    )
     return flags
 
 

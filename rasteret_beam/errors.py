@@ -29,13 +29,9 @@ class BuildError(RasteretBeamError):
         Every file that failed, in input order.
     """
 
-    SHOWN = 20
-
     def __init__(self, failures: list[tuple[str, str]]):
         self.failures = failures
-        lines = [f"  {href}: {reason}" for href, reason in failures[: self.SHOWN]]
-        if len(failures) > self.SHOWN:
-            lines.append(f"  ... and {len(failures) - self.SHOWN} more")
+        lines = [f"  {href}: {reason}" for href, reason in failures]
         super().__init__(
             f"{len(failures)} raster file(s) could not be read:\n"
             + "\n".join(lines)
@@ -52,6 +48,11 @@ class TileReadError(RasteretBeamError, OSError):
 
 class OutputError(RasteretBeamError, OSError):
     """An output place that cannot be written."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text on one line, or its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def listed(names: object, limit: int = 20) -> str:

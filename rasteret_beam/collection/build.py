@@ -67,18 +67,21 @@ def read_records(sources: Sequence[RecordSource], threads: int = 16) -> tuple[li
     list of (href, reason)
         The files that could not.
     """
+    failures: Failures = []
     wanted: list[tuple[str, list[int] | None]] = []
     bands_of: list[list[tuple[int, list[str] | None]]] = []
     for source in sources:
         files: dict[str, list[str]] = {}
         for band, (href, _) in source.assets.items():
             files.setdefault(href, []).append(band)
+        if not files and not source.href:
+            failures.append((f"record {source.id!r}", "it has no file for any of the bands"))
         reads: list[tuple[str, list[str] | None]] = [(source.href, None)] if source.href else list(files.items())  # type: ignore[list-item]
         bands_of.append([(len(wanted) + number, bands) for number, (_, bands) in enumerate(reads)])
         for href, bands in reads:
             wanted.append((href, [source.assets[band][1] for band in bands] if bands else None))
     found = read_all_headers(wanted, threads)
-    records, failures = [], []
+    records = []
     for source, reads_of in zip(sources, bands_of, strict=True):
         headers: dict[str, BandHeader] = {}
         for number, bands in reads_of:

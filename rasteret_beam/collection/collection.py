@@ -14,7 +14,7 @@ from rasteret_beam.collection.dates import date_bounds
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.layout import band_names, check_layout, schema_metadata
 from rasteret_beam.collection.sample import sample_points
-from rasteret_beam.collection.storage import is_remote, open_dataset, write_collection
+from rasteret_beam.collection.storage import is_remote, open_dataset, readable, write_collection
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed
 from rasteret_beam.kernels.routing import check_match
 from rasteret_beam.schema import METADATA_SUFFIX
@@ -31,7 +31,8 @@ class DatasetUnit:
     filter: ds.Expression | None
 
     def read(self, columns: dict[str, ds.Expression]) -> pa.Table:
-        return self.fragment.to_table(schema=self.schema, columns=columns, filter=self.filter)
+        with readable(getattr(self.fragment, "path", "the table")):
+            return self.fragment.to_table(schema=self.schema, columns=columns, filter=self.filter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +137,15 @@ class Collection:
 
     def to_table(self, columns: list[str] | None = None) -> pa.Table:
         """The records, filtered, as an Arrow table."""
-        return self.dataset.to_table(columns=columns, filter=self.filter)
+        with readable(self.path or "the table"):
+            return self.dataset.to_table(columns=columns, filter=self.filter)
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         return self.to_table().__arrow_c_stream__(requested_schema)
 
     def __len__(self) -> int:
-        return self.dataset.count_rows(filter=self.filter)
+        with readable(self.path or "the table"):
+            return self.dataset.count_rows(filter=self.filter)
 
     @property
     def bands(self) -> list[str]:

@@ -3,13 +3,15 @@
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from rasteret_beam.errors import CollectionError, MissingInputError, OutputError, RasteretBeamError, listed
+from rasteret_beam.errors import CollectionError, MissingInputError, OutputError, RasteretBeamError, listed, one_line
 
 ROW_GROUP_BYTES = 32 << 20
 """So that the assets of one record can be read without those of a million."""
@@ -44,6 +46,20 @@ def open_dataset(path: str) -> ds.Dataset:
     if not dataset.files:
         raise MissingInputError(f"folder {path} holds no Parquet file")
     return dataset
+
+
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Turn Arrow's error about damaged Parquet into one that names the file.
+
+    Raises
+    ------
+    CollectionError
+    """
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise CollectionError(f"the collection in {path} cannot be read: {one_line(error)}") from error
 
 
 def _open(path: str) -> ds.Dataset:
@@ -81,7 +97,7 @@ def write_collection(table: pa.Table, path: str) -> None:
             _write(table, place, filesystem)
             return
         place = os.path.abspath(path.removeprefix("file://"))
-        _check_replaceable(place)
+        check_replaceable(place)
         fresh = f"{place}.new-{uuid.uuid4().hex[:8]}" + (".parquet" if place.endswith(".parquet") else "")
         os.makedirs(os.path.dirname(place), exist_ok=True)
         try:
@@ -109,8 +125,13 @@ def _write(table: pa.Table, place: str, filesystem: pafs.FileSystem) -> None:
     )
 
 
-def _check_replaceable(place: str) -> None:
-    """Only a collection, or nothing, may be replaced."""
+def check_replaceable(place: str) -> None:
+    """Refuse to put a collection in place of anything but a collection; nothing, or an empty folder, is fine.
+
+    Raises
+    ------
+    OutputError
+    """
     if not os.path.exists(place) or (os.path.isdir(place) and not os.listdir(place)):
         return
     try:

@@ -102,7 +102,7 @@ def choose_columns(
         x_column, y_column, geometry_column = _inferred(schema, source)
     own = {x_column, y_column, geometry_column}
     for name in (x_column, y_column):
-        if name is not None and not _is_number(schema.field(name).type):
+        if name is not None and not is_number(schema.field(name).type):
             raise InputError(f"column {name!r} of {source} is {schema.field(name).type}; coordinates must be numbers")
     crs = _points_crs(schema, geometry_column, geometry_crs, source)
     kept = tuple(columns if columns is not None else (name for name in names if name not in own))
@@ -110,8 +110,10 @@ def choose_columns(
     return PointColumns(x_column, y_column, geometry_column, kept, points_schema(fields, crs), crs)
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+def is_number(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_null(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )
 
 
 def _inferred(schema: pa.Schema, source: str) -> tuple[str | None, str | None, str | None]:
@@ -239,8 +241,11 @@ def geometry_xy(column: pa.Array, first_row: int, name: str) -> tuple[pa.Array, 
     if len(wrong):
         shown = shapely.to_wkt(points[wrong[0]], rounding_precision=3)[:80]
         raise InputError(f"row {first_row + wrong[0]} of column {name!r} is {shown}; only points can be sampled")
-    null = kind < 0
-    return tuple(pa.array(get(points), type=pa.float64(), mask=null) for get in (shapely.get_x, shapely.get_y))  # type: ignore[return-value]
+    there = np.flatnonzero(~shapely.is_empty(points) & (kind >= 0))
+    xy = np.full((2, len(points)), np.nan)
+    xy[:, there] = shapely.get_coordinates(points[there]).T
+    x, y = (pa.array(axis, type=pa.float64(), mask=kind < 0) for axis in xy)
+    return x, y
 
 
 def coordinates(points: pa.RecordBatch, crs: str) -> tuple[Floats, Floats, NDArray[np.object_]]:

@@ -19,7 +19,7 @@ import tifffile
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
-from rasteret_beam.errors import CollectionError, RasteretBeamError
+from rasteret_beam.errors import CollectionError, RasteretBeamError, one_line
 from rasteret_beam.kernels.crs import crs_text
 from rasteret_beam.model import BandHeader, Grid
 from rasteret_beam.readers.rasterio_engine import enter_gdal
@@ -182,7 +182,7 @@ def try_headers(href: str, band_indexes: Sequence[int] | None = None) -> Headers
     except (RasteretBeamError, RasterioError, OSError, ValueError) as error:
         if not is_url(href) and not os.path.exists(href.removeprefix("file://")):
             return "no such file"
-        return " ".join(str(error).split()) or type(error).__name__
+        return one_line(error)
 
 
 def read_all_headers(wanted: Sequence[tuple[str, Sequence[int] | None]], threads: int = 16) -> list[Headers | str]:

@@ -22,6 +22,10 @@ GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 64 << 20,
     "GDAL_HTTP_MAX_RETRY": 5,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
+    # A server that stops answering is an error after a while, not a job that hangs for ever.
+    "GDAL_HTTP_CONNECTTIMEOUT": 30,
+    "GDAL_HTTP_LOW_SPEED_TIME": 60,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
     "VSI_CACHE": "FALSE",
 }
 """Set for our reads; a variable of that name in the environment wins."""
@@ -125,11 +129,12 @@ class RasterioEngine:
         window = Window(col, row, min(grid.tile_width, grid.width - col), min(grid.tile_height, grid.height - row))  # type: ignore[call-arg]
         try:
             with self.pool.borrow(href, tally) as dataset:
-                _check_size(dataset, grid, href)
+                _check_unchanged(dataset, band_indexes, grid, href)
                 tiles = dataset.read([index + 1 for index in band_indexes], window=window)
                 tally.add(metrics.TILE_BYTES_READ, stored_bytes(dataset, band_indexes, window))
         except (RasterioError, IndexError, ValueError) as error:
-            raise TileReadError(f"{href}, tile ({tile_row}, {tile_col}): {error}") from error
+            reason = error.__cause__ or error  # rasterio's own text only points at GDAL's
+            raise TileReadError(f"{href}, tile ({tile_row}, {tile_col}): {reason}") from error
         tally.add(metrics.TILES_DECODED, len(band_indexes))
         return list(tiles)
 
@@ -137,11 +142,12 @@ class RasterioEngine:
         self.pool.close()
 
 
-def _check_size(dataset: DatasetReader, grid: Grid, href: str) -> None:
-    if (dataset.width, dataset.height) != (grid.width, grid.height):
+def _check_unchanged(dataset: DatasetReader, band_indexes: Sequence[int], grid: Grid, href: str) -> None:
+    found = f"{dataset.width} x {dataset.height} pixels in {dataset.count} band(s)"
+    if (dataset.width, dataset.height) != (grid.width, grid.height) or max(band_indexes) >= dataset.count:
         raise TileReadError(
-            f"{href} is {dataset.width} x {dataset.height} pixels, but the collection has it as "
-            f"{grid.width} x {grid.height}: the file was changed after the collection was built; build it again"
+            f"{href} is {found}, but the collection has it as {grid.width} x {grid.height} with band index "
+            f"{max(band_indexes)}: the file was changed after the collection was built; build it again"
         )
 
 

@@ -23,9 +23,9 @@ from rasteret_beam.collection.build import (
     read_records,
 )
 from rasteret_beam.collection.layout import schema_metadata
-from rasteret_beam.collection.storage import PARTITIONS, is_remote, row_group_rows
+from rasteret_beam.collection.storage import PARTITIONS, row_group_rows
 from rasteret_beam.errors import BuildError, InputError
-from rasteret_beam.transforms.files import delete_folder, put_in_place
+from rasteret_beam.transforms.files import delete_folder, matching, put_in_place
 
 log = logging.getLogger(__name__)
 
@@ -189,6 +189,5 @@ def _finish(
 
 
 def _parts(output: str) -> list[str]:
-    """Parquet files of an earlier collection in this folder."""
-    pattern = f"{output}/**.parquet" if is_remote(output) else f"{output}/*/*/*.parquet"
-    return [entry.path for entry in FileSystems.match([pattern])[0].metadata_list]
+    """Files of an earlier collection in this folder."""
+    return matching(f"{output}/year=", "*/month=*/part-*.parquet")

@@ -1,6 +1,8 @@
 """Files through Beam's filesystems: finding, opening, replacing."""
 
+import glob
 import os
+import shutil
 import uuid
 from collections.abc import Sequence
 from typing import IO
@@ -45,7 +47,7 @@ def _find(place: str) -> list[str]:
         paths = [match.path for match in FileSystems.match([place])[0].metadata_list]
         if not paths and is_remote(place):
             return _in_folder(place)
-    except BeamIOError as error:
+    except (BeamIOError, ValueError) as error:
         raise MissingInputError(f"{place} cannot be listed: {error}") from error
     if not paths:
         raise MissingInputError(f"there is no file, folder or match of {place}")
@@ -65,7 +67,7 @@ def _in_folder(folder: str) -> list[str]:
 
 
 def find_rasters(source: Sequence[str]) -> list[str]:
-    """Raster files: paths and globs as they are, and all ``*.tif`` and ``*.tiff`` of folders, in name order.
+    """Raster files: paths, URLs and globs as they are, and all ``*.tif`` and ``*.tiff`` of folders, in name order.
 
     Raises
     ------
@@ -74,7 +76,9 @@ def find_rasters(source: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for place in source:
-        if os.path.isdir(place):
+        if place.startswith("/vsi") or (is_remote(place) and not any(mark in place for mark in "*?[")):
+            found.append(place)
+        elif os.path.isdir(place):
             paths = [os.path.join(base, name) for base, _, names in os.walk(place) for name in names]
             inner = [path for path in paths if path.lower().endswith((".tif", ".tiff"))]
             if not inner:
@@ -140,20 +144,34 @@ def check_writable(prefix: str) -> None:
     try:
         with FileSystems.create(probe, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(b"probe")
-        FileSystems.delete([probe])
+        delete_files([probe])
     except (OSError, BeamIOError, ValueError) as error:
         raise OutputError(f"output {prefix} cannot be written: {error}") from error
 
 
+def matching(start: str, pattern: str) -> list[str]:
+    """Files whose path begins with ``start``, taken literally, and goes on as the glob ``pattern``."""
+    if not is_remote(start):
+        return glob.glob(glob.escape(start) + pattern)
+    return [entry.path for entry in FileSystems.match([start + pattern])[0].metadata_list]
+
+
+def delete_files(paths: Sequence[str]) -> None:
+    """Delete files by their literal paths: Beam takes the brackets of a local one for a glob."""
+    for path in paths:
+        if not is_remote(path):
+            os.remove(path)
+    remote = [path for path in paths if is_remote(path)]
+    if remote:
+        FileSystems.delete(remote)
+
+
 def delete_folder(folder: str) -> None:
     """Delete a folder and what is in it, if it is there."""
-    if not is_remote(folder):
-        if os.path.isdir(folder):
-            FileSystems.delete([folder])
-        return
-    paths = [match.path for match in FileSystems.match([folder + "/**"])[0].metadata_list]
-    if paths:
-        FileSystems.delete(paths)
+    if is_remote(folder):
+        delete_files(matching(folder + "/", "**"))
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def put_in_place(moves: dict[str, str], old: Sequence[str]) -> None:
@@ -167,8 +185,7 @@ def put_in_place(moves: dict[str, str], old: Sequence[str]) -> None:
     if lost:
         raise OutputError(f"{lost[0]} cannot be put in place: its temporary file {moves[lost[0]]} is gone")
     stale = [path for path in old if path in todo or path not in moves]
-    if stale:
-        FileSystems.delete(stale)
+    delete_files(stale)
     for folder in {os.path.dirname(final) for final in todo if not is_remote(final)}:
         os.makedirs(folder or ".", exist_ok=True)
     if todo:

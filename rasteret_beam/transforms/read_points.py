@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.csv as pv
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
-from rasteret_beam.errors import InputError, listed
-from rasteret_beam.kernels.points import PointColumns, choose_columns, point_batch
+from rasteret_beam.errors import InputError, listed, one_line
+from rasteret_beam.kernels.points import PointColumns, choose_columns, is_number, point_batch
 from rasteret_beam.transforms.files import find_files, is_parquet, open_file, open_parquet
 
 BATCH_ROWS = 131_072
@@ -185,7 +185,12 @@ def _read_row_group(split: _Split, chosen: PointColumns) -> Iterator[pa.RecordBa
         group = file.metadata.row_group(split.row_group)
         row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
-        yield from file.iter_batches(batch_size=rows, row_groups=[split.row_group], columns=chosen.needed)
+        try:
+            yield from file.iter_batches(batch_size=rows, row_groups=[split.row_group], columns=chosen.needed)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(
+                f"row group {split.row_group} of {split.path} cannot be read: {one_line(error)}"
+            ) from error
 
 
 def _check_columns(schema: pa.Schema, path: str, chosen: PointColumns) -> None:
@@ -194,6 +199,9 @@ def _check_columns(schema: pa.Schema, path: str, chosen: PointColumns) -> None:
         raise InputError(
             f"{path} has no column(s) {listed(missing)}, which the first file has; it has {listed(schema.names)}"
         )
+    for name in (chosen.x, chosen.y):
+        if name is not None and not is_number(schema.field(name).type):
+            raise InputError(f"column {name!r} of {path} is {schema.field(name).type}; coordinates must be numbers")
     for name in chosen.kept:
         wanted = chosen.schema.field(name).type
         if schema.field(name).type != wanted:

@@ -17,9 +17,10 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.collection.build import absolute
+from rasteret_beam.errors import InputError
 from rasteret_beam.schema import samples_schema
 from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.files import delete_folder, put_in_place
+from rasteret_beam.transforms.files import delete_folder, matching, put_in_place
 
 ROW_GROUP_ROWS = 1 << 19
 ROW_GROUP_BYTES = 64 << 20
@@ -53,6 +54,8 @@ class WriteSamplesToParquet(beam.PTransform):
     token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
 
     def __post_init__(self) -> None:
+        if not self.prefix.removesuffix(".parquet").strip() or self.prefix.endswith("/"):
+            raise InputError(f"output prefix is {self.prefix!r}; give a path that ends in the files' first name")
         self.prefix = absolute(self.prefix.removesuffix(".parquet"))
 
     @property
@@ -150,9 +153,9 @@ class _ParquetFile:
 
 def shards(prefix: str) -> list[str]:
     """Files of an earlier output with this prefix."""
-    found = FileSystems.match([f"{prefix}-*-of-*.parquet"])[0].metadata_list
     numbered = re.compile(re.escape(prefix.rsplit("/", 1)[-1]) + r"-\d{5,}-of-\d{5,}\.parquet")
-    return [entry.path for entry in found if numbered.fullmatch(entry.path.rsplit("/", 1)[-1])]
+    found = matching(prefix, "-*-of-*.parquet")
+    return [path for path in found if numbered.fullmatch(path.rsplit("/", 1)[-1])]
 
 
 def _put_in_place(
