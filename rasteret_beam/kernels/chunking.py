@@ -164,11 +164,21 @@ def _cut(
 
 def _limited(key: TileKey, chunk: pa.RecordBatch, rules: ChunkRules) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """The chunk in pieces of at most ``max_bytes``; crowded pieces as parts of their own."""
-    rows = max(1, len(chunk) * rules.max_bytes // max(1, chunk.nbytes))
-    for start in range(0, len(chunk), rows):
-        piece = chunk.slice(start, rows)
+    for piece in _pieces(chunk, rules.max_bytes):
         crowded = len(piece) >= rules.crowded_rows
         yield key._replace(part=1 + piece["point_index"][0].as_py() if crowded else 0), piece
+
+
+def _pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
+    """A chunk in pieces of at most so many bytes, or of one row; rows may differ in length."""
+    if chunk.nbytes <= max_bytes or len(chunk) == 1:
+        yield chunk
+        return
+    rows = max(1, len(chunk) * max_bytes // chunk.nbytes)
+    if rows == len(chunk):
+        rows //= 2
+    for start in range(0, len(chunk), rows):
+        yield from _pieces(chunk.slice(start, rows), max_bytes)
 
 
 def newest(index: RoutingIndex, hits: Hits, bandset: int, points: int) -> tuple[Hits, Ints]:

@@ -29,7 +29,7 @@ def crs_text(value: Any) -> str:
     InputError
         pyproj cannot read it.
     """
-    if isinstance(value, str) and value.strip().isdigit():
+    if isinstance(value, str) and value.strip().isdecimal():
         value = int(value)
     try:
         crs = pyproj.CRS.from_user_input(value)
@@ -75,6 +75,13 @@ def full_turn(text: str) -> float | None:
 def is_degrees(text: str) -> bool:
     """Whether coordinates are longitude and latitude in degrees."""
     return full_turn(text) == 360.0
+
+
+@lru_cache(maxsize=4096)
+def on_wgs84(text: str) -> bool:
+    """Whether a CRS has the datum of longitude and latitude as we keep them, so that no shift comes in between."""
+    geodetic = _crs(text).geodetic_crs
+    return geodetic is not None and geodetic.to_epsg() in (4326, 4979)
 
 
 def same_crs(one: str, other: str) -> bool:

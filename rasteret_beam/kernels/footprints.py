@@ -4,62 +4,78 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from rasteret_beam.kernels.crs import LONLAT, Floats, full_turn, transform
-from rasteret_beam.kernels.grids import GridTable
-from rasteret_beam.kernels.regions import box_boundary, holds_pole
+from rasteret_beam.kernels.crs import LONLAT, Floats, full_turn, on_wgs84, transform
+from rasteret_beam.kernels.regions import box_boundary, poles_in
 from rasteret_beam.model import Grid
 
-EDGE_POINTS = 17
-WORLD = (-180.0, -90.0, 180.0, 90.0)
-SAG = 1e-3
-"""Share of a box's size by which it grows to hold the bulge of edges between their points."""
+EDGE_POINTS = 65
+OUTLINE_STEP = 4
+DATUM_MARGIN = 0.002
+"""Degrees by which a datum's shift from WGS 84 may differ between the points of an edge (200 m)."""
+
+Box = tuple[float, float, float, float]
+WORLD: Box = (-180.0, -90.0, 180.0, 90.0)
 
 
-def _corners_box(grid: Grid) -> Floats:
-    return GridTable.from_grids([grid]).boxes()[0]
-
-
-def footprint(grid: Grid) -> tuple[BaseGeometry, tuple[float, float, float, float]]:
+def footprint(grid: Grid) -> tuple[BaseGeometry, Box]:
     """Outline of a grid and a box that holds it, both in CRS84.
 
     A grid across the antimeridian gives two polygons, and a box of all longitudes; so does
     one around a pole. A grid that PROJ cannot bring to longitude and latitude gets the world.
     """
+    lon, lat = _edges(grid)
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        return shapely.box(*WORLD), WORLD
+    lat = np.clip(lat, -90.0, 90.0)  # a grid on the centres of its pixels may reach beyond the pole
+    turned = lon.flat[0] + _unwrapped(lon.ravel()).reshape(lon.shape)
+    margin = 0.0 if on_wgs84(grid.crs) else DATUM_MARGIN
+    beside, above = _bulge(turned) + margin, _bulge(lat) + margin
+    south, north = float(max(-90.0, lat.min() - above)), float(min(90.0, lat.max() + above))
+    poles = [] if full_turn(grid.crs) is not None else poles_in(grid.crs, _hull(grid))
+    if poles or np.ptp(turned) >= 360.0 - 1e-9:
+        band = (-180.0, -90.0 if -90.0 in poles else south, 180.0, 90.0 if 90.0 in poles else north)
+        return shapely.box(*band), band
+    ring = np.stack([turned, lat], axis=2)[:, :-1:OUTLINE_STEP].reshape(-1, 2)
+    outline = shapely.polygons(ring)
+    if shapely.area(outline) == 0 or not shapely.is_valid(outline):
+        outline = shapely.box(turned.min(), south, turned.max(), north)
+    pieces = [piece for turn in (-360.0, 0.0, 360.0) if shapely.area(piece := _within_world(outline, turn)) > 0]
+    if len(pieces) > 1:
+        return shapely.union_all(pieces), (-180.0, south, 180.0, north)
+    west, _, east, _ = pieces[0].bounds
+    return pieces[0], (float(max(-180.0, west - beside)), south, float(min(180.0, east + beside)), north)
+
+
+def _edges(grid: Grid) -> tuple[Floats, Floats]:
+    """Longitude and latitude [4, EDGE_POINTS] along the four edges, in ring order."""
     col, row = box_boundary(np.array([0.0, 0.0, grid.width, grid.height]), EDGE_POINTS)
     a, b, c, d, e, f = grid.transform
     lon, lat = transform(grid.crs, LONLAT, a * col + b * row + c, d * col + e * row + f)
-    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        return shapely.box(*WORLD), WORLD
-    south, north = max(-90.0, lat.min()), min(90.0, lat.max())
-    if full_turn(grid.crs) is None and holds_pole(grid.crs, _corners_box(grid)):
-        band = (-180.0, -90.0 if lat.mean() < 0 else south, 180.0, 90.0 if lat.mean() > 0 else north)
-        return shapely.box(*band), band
-    if full_turn(grid.crs) is None:
-        turned = lon[0] + np.concatenate([[0.0], np.cumsum((np.diff(lon) + 180.0) % 360.0 - 180.0)])
-    else:
-        turned = lon
-    if turned.max() - turned.min() >= 360.0:
-        band = (-180.0, float(south), 180.0, float(north))
-        return shapely.box(*band), band
-    outline = shapely.polygons(np.stack([turned, np.clip(lat, -90.0, 90.0)], axis=1))
-    if shapely.area(outline) == 0 or not shapely.is_valid(outline):
-        outline = shapely.box(turned.min(), south, turned.max(), north)
-    pieces = [
-        piece
-        for shift in (-360.0, 0.0, 360.0)
-        if not (piece := _clipped(outline, shift)).is_empty and shapely.area(piece) > 0
-    ]
-    shape = pieces[0] if len(pieces) == 1 else shapely.union_all(pieces)
-    return shape, _grown(shape.bounds if len(pieces) == 1 else (-180.0, south, 180.0, north))
+    return lon.reshape(4, EDGE_POINTS), lat.reshape(4, EDGE_POINTS)
 
 
-def _clipped(outline: BaseGeometry, shift: float) -> BaseGeometry:
-    moved = shapely.transform(outline, lambda xy: xy + np.array([shift, 0.0]))
-    xmin, _, xmax, _ = moved.bounds
-    return moved if xmin >= -180.0 and xmax <= 180.0 else shapely.intersection(moved, shapely.box(*WORLD))
+def _unwrapped(lon: Floats) -> Floats:
+    """Longitudes relative to the first, going on over the antimeridian."""
+    return np.concatenate([[0.0], np.cumsum((np.diff(lon) + 180.0) % 360.0 - 180.0)])
 
 
-def _grown(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    xmin, ymin, xmax, ymax = box
-    east, north = (xmax - xmin) * SAG, (ymax - ymin) * SAG
-    return max(-180.0, xmin - east), max(-90.0, ymin - north), min(180.0, xmax + east), min(90.0, ymax + north)
+def _bulge(along: Floats) -> float:
+    """How far, at most, edges [4, n] reach beyond their points: twice an eighth of the second difference."""
+    return float(np.abs(np.diff(along, n=2, axis=1)).max() / 4) + 1e-9
+
+
+def _hull(grid: Grid) -> Floats:
+    """Box of a grid in its own CRS."""
+    a, b, c, d, e, f = grid.transform
+    col, row = np.array([0.0, grid.width, 0.0, grid.width]), np.array([0.0, 0.0, grid.height, grid.height])
+    x, y = a * col + b * row + c, d * col + e * row + f
+    return np.array([x.min(), y.min(), x.max(), y.max()])
+
+
+def _within_world(outline: BaseGeometry, turn: float) -> BaseGeometry:
+    """The part of an outline, turned, that lies between -180 and 180 degrees."""
+    moved = shapely.transform(outline, lambda xy: xy + np.array([turn, 0.0]))
+    west, _, east, _ = moved.bounds
+    if west >= -180.0 and east <= 180.0:
+        return moved
+    return shapely.intersection(moved, shapely.box(*WORLD))

@@ -23,7 +23,8 @@ class Region:
 
     def covers(self, lon: Floats, lat: Floats) -> NDArray[np.bool_]:
         """Whether each point, [n], may lie in the region. Longitudes in any turn of the circle."""
-        distance = np.abs((lon - self.middle + 180.0) % 360.0 - 180.0)
+        with np.errstate(invalid="ignore"):  # infinite where PROJ had no answer; such a point is nowhere
+            distance = np.abs((lon - self.middle + 180.0) % 360.0 - 180.0)
         return (distance <= self.half_width) & (lat >= self.south) & (lat <= self.north)
 
 
@@ -39,7 +40,7 @@ def box_boundary(box: Floats, count: int = EDGE_POINTS) -> tuple[Floats, Floats]
 def region_of_box(crs: str, box: Floats) -> Region | None:
     """The region of a box given in ``crs``; None where none can be vouched for (then search everywhere)."""
     lon, lat = transform(crs, LONLAT, *box_boundary(box))
-    if not (np.isfinite(lon).all() and np.isfinite(lat).all()) or holds_pole(crs, box):
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()) or poles_in(crs, box):
         return None
     start = lon[0]
     turned = np.cumsum(np.concatenate([[0.0], (np.diff(lon) + 180.0) % 360.0 - 180.0]))
@@ -50,8 +51,9 @@ def region_of_box(crs: str, box: Floats) -> Region | None:
     return Region(float(middle), float(min(reach, 180.0)), float(lat.min() - rise), float(lat.max() + rise))
 
 
-def holds_pole(crs: str, box: Floats) -> bool:
-    """Whether a pole lies in a box of ``crs``: there, edges say nothing about the latitudes inside."""
-    x, y = transform(LONLAT, crs, np.array([0.0, 0.0]), np.array([90.0, -90.0]))
+def poles_in(crs: str, box: Floats) -> list[float]:
+    """Latitudes of the poles in a box of ``crs``: around them, edges say nothing about the latitudes inside."""
+    latitudes = np.array([90.0, -90.0])
+    x, y = transform(LONLAT, crs, np.zeros(2), latitudes)
     xmin, ymin, xmax, ymax = box
-    return bool(np.any((x >= xmin) & (x <= xmax) & (y >= ymin) & (y <= ymax)))
+    return [float(pole) for pole in latitudes[(x >= xmin) & (x <= xmax) & (y >= ymin) & (y <= ymax)]]
