@@ -61,7 +61,7 @@ class TileSampler:
         Decoded tiles kept, for crowded tiles whose points come in several portions.
     """
 
-    def __init__(self, engine: TileEngine, threads: int | None = None, cache_bytes: int = 128 << 20):
+    def __init__(self, engine: TileEngine, threads: int | None = None, cache_bytes: int = 64 << 20):
         self.engine = engine
         self.threads = threads or min(8, os.cpu_count() or 1)
         self._cache: BytesCache[Tile] = BytesCache(cache_bytes)
