@@ -168,13 +168,13 @@ def _frame_table(frame: Any) -> pa.Table:
         ) from error
     for name in shapes:
         crs = getattr(frame[name].array, "crs", None)
-        values = np.asarray(frame[name], dtype=object)
-        wrong = np.flatnonzero(~shapely.is_geometry(values) & frame[name].notna().to_numpy())
+        values = np.array(frame[name], dtype=object)
+        values[sys.modules["pandas"].isna(values)] = None
+        wrong = np.flatnonzero(~shapely.is_geometry(values) & ~shapely.is_missing(values))
         if len(wrong):
-            raise InputError(
-                f"row {wrong[0]} of column {name!r} is {values[wrong[0]]!r:.80}, and others are geometries"
-            )
-        wkb = shapely.to_wkb(np.where(frame[name].notna(), values, np.array(None)), include_srid=crs is None)
+            shown = repr(values[wrong[0]])[:80]
+            raise InputError(f"row {wrong[0]} of column {name!r} is {shown}, and others are geometries")
+        wkb = shapely.to_wkb(values, include_srid=crs is None)
         named = _wkb_field(str(name), crs.to_json_dict() if crs is not None else None)
         table = table.add_column(frame.columns.get_loc(name), named, pa.array(wkb, type=pa.binary()))
     active = getattr(frame, "active_geometry_name", None)
@@ -189,6 +189,5 @@ def _holds_geometries(column: Any) -> bool:
         return True
     if str(column.dtype) != "object":
         return False
-    first = column.first_valid_index()
     values = column.dropna()
-    return first is not None and isinstance(values.iloc[0], shapely.Geometry)
+    return len(values) > 0 and isinstance(values.iloc[0], shapely.Geometry)

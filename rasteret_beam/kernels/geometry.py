@@ -219,12 +219,13 @@ def _any_wkb_points(column: pa.Array, first_row: int, name: str) -> tuple[Floats
     if len(broken):
         shown = column[int(broken[0])].as_py()[:40]
         raise InputError(f"row {first_row + broken[0]} of column {name!r} is not WKB: {shown!r}")
-    srid = shapely.get_srid(found).astype(np.int64)
+    srid = np.maximum(shapely.get_srid(found), 0).astype(np.int64)
     kind = shapely.get_type_id(found)
     single = (kind == MULTIPOINT_TYPE) & (shapely.get_num_geometries(found) == 1)
     points = found.copy()
     points[single] = shapely.get_geometry(found[single], 0)
     empty = (kind == MULTIPOINT_TYPE) & shapely.is_empty(found)
+    points[shapely.is_empty(points)] = None  # GEOS has no coordinates for an empty point, not even NaN
     wrong = np.flatnonzero((kind > POINT_TYPE) & ~single & ~empty)
     if len(wrong):
         shown = shapely.to_wkt(found[wrong[0]], rounding_precision=3)[:80]
