@@ -191,9 +191,10 @@ FAR = shapely.box(50, 50, 51, 51)
         pa.chunked_array([[shapely.to_wkb(FAR)], [shapely.to_wkb(SOUTH)]]),
         geopandas.GeoSeries([SOUTH], crs=4326),
         geopandas.GeoSeries([SOUTH], crs=4326).to_arrow(geometry_encoding="WKB"),
+        geopandas.GeoDataFrame(geometry=[SOUTH], crs=4326),
         geopandas.GeoSeries([SOUTH.centroid], crs=4326).to_arrow(geometry_encoding="geoarrow"),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_subset_by_geometries(aef: Collection, geometries: Any) -> None:
     found = aef.subset(geometries=geometries).to_table()["id"].to_pylist()
@@ -212,6 +213,7 @@ def test_subset_by_thousands_of_geometries(aef: Collection) -> None:
     ("geometries", "message"),
     [
         ([None, shapely.Point()], "geometries are all null or empty"),
+        (geopandas.GeoDataFrame(geometry=[SOUTH], crs=32632), "geometries are in EPSG:32632"),
         (geopandas.GeoSeries([SOUTH], crs=32632), "geometries are in EPSG:32632; give them in longitude and latitude"),
         ([1, 2], "number 0 of geometries is a int"),
         (3.5, "geometries are a float"),

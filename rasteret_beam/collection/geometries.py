@@ -46,8 +46,8 @@ def read_geometries(given: Any, what: str) -> Geometries:
     ----------
     given
         Shapely geometry, WKB (bytes), GeoJSON (dict, text or an object with
-        ``__geo_interface__``), an Arrow array of WKB or GeoArrow points, a GeoSeries, or a
-        list of the first three; None is a null.
+        ``__geo_interface__``), an Arrow array of WKB or GeoArrow points, a GeoSeries or
+        GeoDataFrame, or a list of the first three; None is a null.
     what : str
         What an error calls them.
 
@@ -61,6 +61,8 @@ def read_geometries(given: Any, what: str) -> Geometries:
     if hasattr(given, "__arrow_c_array__"):
         named = pa.Field._import_from_c_capsule(given.__arrow_c_array__()[0])
         return _of_arrow(named, pa.array(given), what)
+    if hasattr(given, "active_geometry_name"):  # a GeoDataFrame, whose GeoJSON would not say its CRS
+        given = given.geometry
     if _is_one(given):
         return _of_list([given], what)
     if isinstance(given, list | tuple | np.ndarray) and np.ndim(given if isinstance(given, np.ndarray) else 0) <= 1:
