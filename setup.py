@@ -9,7 +9,10 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "rasteret_beam" / "__init__.py").read_text())[1]
 
 DEMO = ["matplotlib>=3.8"]
-TEST = ["pytest>=8.0", "hypothesis>=6.100", *DEMO]
+TABLES = ["pandas>=2.2", "geopandas>=1.0", "polars>=1.30", "duckdb>=1.5", "sedonadb>=0.5"]
+"""The libraries whose tables the tests hand over as points; the package needs none of them."""
+
+TEST = ["pytest>=8.0", "hypothesis>=6.100", *DEMO, *TABLES]
 
 setup(
     name="rasteret-beam",
@@ -20,10 +23,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["rasteret_beam", "rasteret_beam.*", "pipelines", "pipelines.*"]),
-    package_data={"rasteret_beam": ["py.typed"]},
+    package_data={"rasteret_beam": ["py.typed", "collection/catalogue.json"]},
     install_requires=[
         "apache-beam>=2.77",
-        "pyarrow>=18",
+        "pyarrow>=19",
         "numpy>=1.26",
         "pyproj>=3.6.1",
         "rasterio>=1.4",

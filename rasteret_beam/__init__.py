@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rasteret_beam.collection.build import build_from_cogs, build_from_table
+from rasteret_beam.collection.catalogue import register
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.model import TileKey
 
@@ -37,6 +38,7 @@ __all__ = [
     "build_from_cogs",
     "build_from_table",
     "load",
+    "register",
 ]
 
 

@@ -3,23 +3,27 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import shapely
 
+from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.dates import date_bounds
+from rasteret_beam.collection.geometries import boxes_of
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.layout import band_names, check_layout, schema_metadata
 from rasteret_beam.collection.sample import sample_points
-from rasteret_beam.collection.storage import is_remote, open_dataset, readable, write_collection
+from rasteret_beam.collection.storage import Access, is_remote, open_dataset, readable, write_collection
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed
+from rasteret_beam.kernels.crs import Floats
 from rasteret_beam.kernels.routing import check_match
 from rasteret_beam.schema import METADATA_SUFFIX
 
 CHECKED_FILES = 2000
+FEW_BOXES = 64
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Collection:
         Where it was loaded from.
     failures : tuple of (href, reason)
         Files that were left out when it was built with ``on_error="skip"``.
+    access : Access
+        How its bucket is read, if it is in one.
     """
 
     name: str
@@ -58,6 +64,7 @@ class Collection:
     failures: tuple[tuple[str, str], ...] = ()
     table: pa.Table | None = field(default=None, repr=False)
     filter: ds.Expression | None = field(default=None, repr=False)
+    access: Access = field(default=Access(), repr=False)
 
     @classmethod
     def from_table(
@@ -74,7 +81,7 @@ class Collection:
     def dataset(self) -> ds.Dataset:
         """The records as an Arrow dataset, without the filter."""
         if "_dataset" not in self.__dict__:
-            opened = ds.dataset(self.table) if self.table is not None else open_dataset(str(self.path))
+            opened = ds.dataset(self.table) if self.table is not None else open_dataset(str(self.path), self.access)
             object.__setattr__(self, "_dataset", opened)
         return self.__dict__["_dataset"]
 
@@ -93,6 +100,7 @@ class Collection:
         date_range: tuple[Any, Any] | None = None,
         geometries: Any = None,
         cloud_cover_lt: float | None = None,
+        ids: str | Iterable[str] | None = None,
     ) -> "Collection":
         """The records that meet every criterion given.
 
@@ -103,10 +111,14 @@ class Collection:
         date_range : (first, last), optional
             ISO dates or datetimes in UTC, both included; a date as the last one means all of
             that day. Records without a datetime are left out.
-        geometries : Shapely geometry or a list of such, in CRS84, optional
-            Records whose box meets the box of one of them.
+        geometries : optional
+            Records whose box meets the box of one of them: Shapely geometries, WKB, GeoJSON,
+            (west, south, east, north), lists of those, or Arrow arrays of WKB or GeoArrow
+            points; in longitude and latitude.
         cloud_cover_lt : float, optional
             Percent, compared with column ``eo:cloud_cover``.
+        ids : str or iterable of str, optional
+            Records with these ids; those that are not in the collection are passed over.
 
         Raises
         ------
@@ -119,21 +131,32 @@ class Collection:
         if date_range is not None:
             criteria.append(_in_range(date_range))
         if geometries is not None:
-            many = geometries if isinstance(geometries, list | tuple) else [geometries]
-            boxes = [_meets_box(tuple(shapely.bounds(geometry))) for geometry in many]
-            if not boxes:
-                raise InputError("geometries is an empty list; leave it out to keep all records")
-            criteria.append(_any(boxes))
+            criteria.append(self._meets_boxes(boxes_of(geometries)))
         if cloud_cover_lt is not None:
             if "eo:cloud_cover" not in self.schema.names:
                 raise InputError("the collection has no column eo:cloud_cover to compare with cloud_cover_lt")
             criteria.append(pc.field("eo:cloud_cover") < float(cloud_cover_lt))
+        if ids is not None:
+            wanted = [ids] if isinstance(ids, str) else list(ids)
+            criteria.append(pc.field("id").isin(pa.array(wanted, type=pa.string())))
         if not criteria:
-            raise InputError("subset needs a criterion: bbox, date_range, geometries or cloud_cover_lt")
+            raise InputError("subset needs a criterion: bbox, date_range, geometries, cloud_cover_lt or ids")
         narrowed = self
         for criterion in criteria:
             narrowed = narrowed.where(criterion)
         return narrowed
+
+    def _meets_boxes(self, boxes: Floats) -> ds.Expression:
+        if len(boxes) <= FEW_BOXES:
+            return _any([_meets_box(box) for box in boxes.tolist()])
+        # So many terms of one expression would overflow Arrow's stack: name the records instead.
+        parts = [boxes[start : start + FEW_BOXES].tolist() for start in range(0, len(boxes), FEW_BOXES)]
+        ids = {
+            record
+            for part in parts
+            for record in self.where(_any([_meets_box(box) for box in part])).to_table(["id"])["id"].to_pylist()
+        }
+        return pc.field("id").isin(pa.array(sorted(ids), type=pa.string()))
 
     def to_table(self, columns: list[str] | None = None) -> pa.Table:
         """The records, filtered, as an Arrow table."""
@@ -169,19 +192,46 @@ class Collection:
         return sorted(text for text in pc.unique(self.to_table(["crs"])["crs"]).to_pylist() if text)
 
     def describe(self) -> dict[str, Any]:
-        """Name, number of records, bands, bounds, CRSs and range of datetimes."""
+        """Name, source, number of records, range of datetimes, bounds, CRSs, bands, and the first record's pixels."""
         span = pc.min_max(self.to_table(["datetime"])["datetime"])
         return {
             "name": self.name,
+            "source": self.path or self.data_source or "in memory",
             "records": len(self),
-            "bands": self.bands,
+            "date_range": (span["min"].as_py(), span["max"].as_py()),
             "bounds": self.bounds,
             "crs": self.crs,
-            "date_range": (span["min"].as_py(), span["max"].as_py()),
+            "bands": self.bands,
+            **self._pixels(),
         }
+
+    def _pixels(self) -> dict[str, Any]:
+        """Data types and nodata values of the first record's bands."""
+        described = [band + METADATA_SUFFIX for band in self.bands if band + METADATA_SUFFIX in self.schema.names]
+        parts = {f"{part} {name}": pc.field(name, part) for name in described for part in ("dtype", "nodata")}
+        rows = self.dataset.head(1, columns=parts, filter=self.filter).to_pylist() if parts else []
+        values = {
+            part: [rows[0][f"{part} {name}"] for name in described] if rows else [] for part in ("dtype", "nodata")
+        }
+        return {part: [value for value in dict.fromkeys(found) if value is not None] for part, found in values.items()}
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r}, {len(self)} records, bands {listed(self.bands, 8)})"
+
+    def _repr_html_(self) -> str:
+        facts = self.describe()
+        first, last = facts["date_range"]
+        shown = {
+            "records": f"{facts['records']:,}",
+            "dates": f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" if first else "none",
+            "bounds": ", ".join(f"{side:.4f}" for side in facts["bounds"] or ()) or "none",
+            "crs": listed(facts["crs"], 6),
+            "bands": listed(facts["bands"], 12),
+            "pixels": f"{listed(facts['dtype'])}, nodata {listed(facts['nodata']) or 'none'}",
+            "source": facts["source"],
+        }
+        rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in shown.items())
+        return f"<table><caption>Collection {escape(self.name)}</caption>{rows}</table>"
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write the collection, filtered, to a folder (or a file ``*.parquet``), in place of one that is there.
@@ -272,24 +322,37 @@ class Collection:
         return sample_points(self, points, bands, **options)
 
 
-def load(path: str | os.PathLike[str], name: str = "") -> Collection:
-    """Load a collection from Parquet: a file, or a folder with hive partitions; local or in a bucket.
+def load(path_or_dataset_id: str | os.PathLike[str], name: str = "") -> Collection:
+    """Load a collection from Parquet, or a dataset of the catalogue by its id.
+
+    Parameters
+    ----------
+    path_or_dataset_id : str
+        A file, or a folder with hive partitions, local or in a bucket; or an id such as
+        ``"aef/v1-annual"``. What exists, has a scheme, starts with ``/``, ``.`` or ``~`` or ends
+        in ``.parquet`` is a path.
+    name : str, optional
+        Of the collection, in place of its own.
 
     Raises
     ------
     MissingInputError
-        There is nothing at the path.
+        There is nothing at the path, and no dataset with such an id; lists the known ids.
     CollectionError
         What is there is no collection.
     """
-    place = os.fspath(path)
-    dataset = open_dataset(place)
+    place, access = os.fspath(path_or_dataset_id), Access()
+    if isinstance(path_or_dataset_id, str) and not looks_like_path(place):
+        entry = find_entry(place)
+        place, access, name = entry.data, entry.access, name or entry.name
+    place = place if is_remote(place) else os.path.abspath(os.path.expanduser(place.removeprefix("file://")))
+    dataset = open_dataset(place, access)
     check_layout(dataset.schema, place)
     metadata = dataset.schema.metadata or {}
     stem = os.path.splitext(os.path.basename(place.rstrip("/")))[0]
     found = metadata.get(b"name", b"").decode()
-    place = place if is_remote(place) else os.path.abspath(place.removeprefix("file://"))
-    return Collection(name or found or stem, place, metadata.get(b"data_source", b"").decode())
+    data_source = metadata.get(b"data_source", b"").decode()
+    return Collection(name or found or stem, place, data_source, access=access)
 
 
 def _row_groups(fragment: ds.Fragment, expr: ds.Expression | None, schema: pa.Schema) -> list[ds.Fragment]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from rasteret_beam.errors import InputError
+from rasteret_beam.collection.inputs import point_stream
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.explain import why_nothing_hit
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from rasteret_beam.collection.collection import Collection
 
 log = logging.getLogger(__name__)
-
-BATCH_ROWS = 131_072
 
 
 def sample_points(
@@ -45,8 +43,11 @@ def sample_points(
 
     Parameters
     ----------
-    points : Arrow Table, RecordBatch, RecordBatchReader, or anything with an Arrow C stream
-        Row numbers become ``point_index``; columns other than the point's pass through.
+    points
+        An Arrow table or dataset, anything with an Arrow C stream (Polars, DuckDB, SedonaDB), a
+        pandas or GeoPandas frame, or Shapely points, WKB, GeoJSON or a list of those; see
+        :func:`rasteret_beam.collection.inputs.point_stream`. Row numbers become
+        ``point_index``; columns other than the point's pass through.
     bands : sequence of str
     x_column, y_column : str, optional
         Coordinate columns: longitude or easting, latitude or northing.
@@ -88,19 +89,20 @@ def sample_points(
     around = Neighbourhood(max_distance_pixels, return_neighbourhood, fallback)
     collection = collection.subset(**filters) if filters else collection
     index = collection.index(bands, match)
-    reader = _as_reader(points)
+    stream = point_stream(points)
     chosen = choose_columns(
-        reader.schema,
+        stream.schema,
         x_column=x_column,
         y_column=y_column,
         geometry_column=geometry_column,
         geometry_crs=geometry_crs,
+        first_srid=stream.first_srid,
     )
     groups: dict[TileKey, list[pa.RecordBatch]] = {}
     unsampled: list[pa.RecordBatch] = []
     sampled = 0
     first_batch = None
-    for batch in _point_batches(reader, chosen):
+    for batch in _point_batches(stream, chosen):
         first_batch = batch if first_batch is None else first_batch
         routed = route(index.routing, batch, None, ChunkRules(), with_position=max_distance_pixels > 0)
         for key, chunk in routed.chunks:
@@ -127,25 +129,8 @@ def sample_points(
     return samples, pa.Table.from_batches(unsampled, schema=unsampled_schema(kept))
 
 
-def _as_reader(points: Any) -> pa.RecordBatchReader:
-    if isinstance(points, pa.RecordBatchReader):
-        return points
-    if isinstance(points, pa.RecordBatch):
-        points = pa.Table.from_batches([points])
-    if isinstance(points, pa.Table):
-        return points.to_reader(max_chunksize=BATCH_ROWS)
-    if hasattr(points, "__arrow_c_stream__"):
-        return pa.RecordBatchReader.from_stream(points)
-    raise InputError(
-        f"points are a {type(points).__name__}; give an Arrow table, or an object with an Arrow C stream "
-        "(pyarrow, Polars, DuckDB, GeoPandas)"
-    )
-
-
 def _point_batches(batches: Iterable[pa.RecordBatch], chosen: PointColumns) -> Iterator[pa.RecordBatch]:
     first_row = 0
     for batch in batches:
-        for start in range(0, len(batch), BATCH_ROWS):
-            piece = batch.slice(start, BATCH_ROWS)
-            yield point_batch(piece, first_row, chosen)
-            first_row += len(piece)
+        yield point_batch(batch, first_row, chosen)
+        first_row += len(batch)

@@ -5,6 +5,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -19,11 +20,29 @@ ROW_GROUP_BYTES = 32 << 20
 PARTITIONS = ("year", "month")
 
 
+@dataclass(frozen=True)
+class Access:
+    """How a bucket is read where its URI does not say: without credentials, in which region, at which endpoint."""
+
+    anonymous: bool = False
+    region: str | None = None
+    endpoint: str | None = None
+
+
+def filesystem_of(path: str, access: Access) -> tuple[pafs.FileSystem | None, str]:
+    """The filesystem that a path is read from, None for Arrow's own choice, and the path on it."""
+    if not path.startswith("s3://") or access == Access():
+        return None, path
+    options = {"region": access.region, "endpoint_override": access.endpoint}
+    given = {name: value for name, value in options.items() if value is not None}
+    return pafs.S3FileSystem(anonymous=access.anonymous, **given), path.removeprefix("s3://").rstrip("/")
+
+
 def is_remote(path: str) -> bool:
     return "://" in path and not path.startswith("file://")
 
 
-def open_dataset(path: str) -> ds.Dataset:
+def open_dataset(path: str, access: Access = Access()) -> ds.Dataset:
     """A Parquet file, or a folder of such with hive partitions, as a dataset.
 
     Raises
@@ -38,7 +57,7 @@ def open_dataset(path: str) -> ds.Dataset:
         if not os.path.exists(path):
             raise MissingInputError(f"there is no file or folder {path}")
     try:
-        dataset = _open(path)
+        dataset = _open(path, access)
     except FileNotFoundError as error:
         raise MissingInputError(f"there is no file or folder {path}: {error}") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -62,15 +81,16 @@ def readable(path: str) -> Iterator[None]:
         raise CollectionError(f"the collection in {path} cannot be read: {one_line(error)}") from error
 
 
-def _open(path: str) -> ds.Dataset:
+def _open(path: str, access: Access) -> ds.Dataset:
+    filesystem, path = filesystem_of(path, access)
     try:
-        return ds.dataset(path, format="parquet", partitioning="hive")
+        return ds.dataset(path, filesystem=filesystem, format="parquet", partitioning="hive")
     except pa.ArrowInvalid as error:
         if "couldn't infer type" not in str(error):
             raise
         # No record has a datetime, so the partitions are all null.
         typed = ds.partitioning(pa.schema([(name, pa.int32()) for name in PARTITIONS]), flavor="hive")
-        return ds.dataset(path, format="parquet", partitioning=typed)
+        return ds.dataset(path, filesystem=filesystem, format="parquet", partitioning=typed)
 
 
 def row_group_rows(table: pa.Table) -> int:

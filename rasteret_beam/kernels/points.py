@@ -1,28 +1,26 @@
-"""Point tables: which columns hold the point, its CRS, and the batches that routing takes.
+"""Point tables: which columns hold the point, its CRS, and the batches that routing takes."""
 
-Geometry encodings read here: WKB (binary or large binary, with or without an SRID), and the
-native GeoArrow points (struct of x and y, or fixed-size list). See the GeoArrow and
-GeoParquet specifications for ``ARROW:extension:metadata`` and the ``geo`` schema key.
-"""
-
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import shapely
 from numpy.typing import NDArray
 
 from rasteret_beam.errors import InputError, listed
-from rasteret_beam.kernels.crs import LONLAT, Floats, crs_text, is_degrees, same_crs
+from rasteret_beam.kernels.crs import Floats, crs_text, is_degrees, same_crs
+from rasteret_beam.kernels.geometry import check_geometry_type, data_crs, declared_columns, geometry_xy, srid_crs
 from rasteret_beam.schema import points_schema
 
 XY_NAMES = (("x", "y"), ("lon", "lat"), ("longitude", "latitude"), ("lng", "lat"))
-GEOMETRY_EXTENSIONS = ("geoarrow.wkb", "ogc.wkb", "geoarrow.point")
-POINT_TYPE = 0
+GEOMETRY_NAMES = ("geometry", "geom", "wkb_geometry")
+"""Names by which a binary column that says nothing of itself is taken for WKB."""
+
+UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
+"""What pandas calls the levels of an index that has no name when it writes Arrow."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,8 @@ class PointColumns:
     schema : pyarrow.Schema
         Of every batch that comes out; its metadata holds the CRS.
     crs : str
+    from_srid : bool
+        The CRS is that of the first geometry's SRID, so each geometry must have it.
     """
 
     x: str | None
@@ -48,6 +48,7 @@ class PointColumns:
     kept: tuple[str, ...]
     schema: pa.Schema
     crs: str
+    from_srid: bool = False
 
     @property
     def needed(self) -> list[str]:
@@ -65,6 +66,7 @@ def choose_columns(
     geometry_crs: Any = None,
     columns: Sequence[str] | None = None,
     source: str = "the point table",
+    first_srid: Callable[[str], int | None] | None = None,
 ) -> PointColumns:
     """Decide which columns hold the point, what its CRS is, and what passes through.
 
@@ -76,13 +78,18 @@ def choose_columns(
         Coordinate columns, given together.
     geometry_column : str, optional
         Point geometries. Without any of the three, a geometry column that says so itself
-        is taken, else the one pair of columns named x/y, lon/lat, longitude/latitude or lng/lat.
+        (GeoArrow, GeoParquet) is taken, even beside coordinate columns; else the one pair of
+        columns named x/y, lon/lat, longitude/latitude or lng/lat, in any case; else the one
+        binary column named as :data:`GEOMETRY_NAMES` are.
     geometry_crs
         CRS of the points, as pyproj reads it; needed unless the geometry column carries its own.
     columns : sequence of str, optional
-        Columns to keep; by default all but the point's own.
+        Columns to keep; by default all but the point's own and the index of pandas that has no name.
     source : str
         What an error calls the table.
+    first_srid : function of a column name, optional
+        Looks up the SRID of the first geometry of a column that has no other CRS; 0 or None
+        where it has none.
 
     Raises
     ------
@@ -101,13 +108,59 @@ def choose_columns(
     if x_column is None and geometry_column is None:
         x_column, y_column, geometry_column = _inferred(schema, source)
     own = {x_column, y_column, geometry_column}
+    others = [name for name in names if name not in own and not UNNAMED_INDEX.fullmatch(name)]
+    kept = tuple(columns if columns is not None else others)
+    _check_single(names, [name for name in (*own, *kept) if name is not None], source)
     for name in (x_column, y_column):
         if name is not None and not is_number(schema.field(name).type):
             raise InputError(f"column {name!r} of {source} is {schema.field(name).type}; coordinates must be numbers")
-    crs = _points_crs(schema, geometry_column, geometry_crs, source)
-    kept = tuple(columns if columns is not None else (name for name in names if name not in own))
-    fields = [schema.field(name) for name in kept]
-    return PointColumns(x_column, y_column, geometry_column, kept, points_schema(fields, crs), crs)
+    if geometry_column is not None:
+        check_geometry_type(schema.field(geometry_column), source)
+    crs, from_srid = _points_crs(schema, geometry_column, geometry_crs, source, first_srid)
+    fields = [schema.field(name).with_type(kept_type(schema.field(name).type)) for name in kept]
+    return PointColumns(x_column, y_column, geometry_column, kept, points_schema(fields, crs), crs, from_srid)
+
+
+def kept_type(kind: pa.DataType) -> pa.DataType:
+    """The type that a column passes through with: its own, but for those that Arrow cannot yet take rows of.
+
+    Views of strings and of bytes become strings and bytes (inside lists, structs and
+    dictionaries too), and run-end encoded columns become plain ones.
+    """
+    if pa.types.is_run_end_encoded(kind):
+        return kept_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, kept_type(kind.value_type), kind.ordered)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(kept_type(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(kept_type(kind.value_type)))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(kept_type(kind.value_type)), kind.list_size)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(kept_type(kind.value_type)))
+    return kind
+
+
+def _kept(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if column.type == kind:
+        return column
+    if pa.types.is_run_end_encoded(column.type):
+        return _kept(pc.run_end_decode(column), kind)
+    if pa.types.is_dictionary(column.type):
+        dictionary = _kept(column.dictionary, kind.value_type)
+        return pa.DictionaryArray.from_arrays(column.indices, dictionary, ordered=kind.ordered)
+    return pc.cast(column, kind)
+
+
+def _check_single(names: list[str], needed: list[str], source: str) -> None:
+    twice = sorted({name for name in needed if names.count(name) > 1})
+    if twice:
+        raise InputError(f"{source} has more than one column named {listed(twice)}; give columns names of their own")
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -117,78 +170,58 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def _inferred(schema: pa.Schema, source: str) -> tuple[str | None, str | None, str | None]:
-    declared = [*_geo_columns(schema), *(field.name for field in schema if _extension(field) in GEOMETRY_EXTENSIONS)]
-    declared = list(dict.fromkeys(name for name in declared if name in schema.names))
+    declared = declared_columns(schema)
     lower: dict[str, list[str]] = {}
     for name in schema.names:
         lower.setdefault(name.lower(), []).append(name)
-    pairs = [(lower[x], lower[y]) for x, y in XY_NAMES if x in lower and y in lower]
+    pairs = [(x, y) for a, b in XY_NAMES for x in lower.get(a, []) for y in lower.get(b, [])]
+    named = [name for known in GEOMETRY_NAMES for name in lower.get(known, []) if _is_binary(schema, name)]
     if len(declared) == 1:
         return None, None, declared[0]
-    if not declared and len(pairs) == 1 and len(pairs[0][0]) == len(pairs[0][1]) == 1:
-        return pairs[0][0][0], pairs[0][1][0], None
-    problem = (
-        "more than one column (pair) that could be the point" if declared or pairs else "no column known as a point"
-    )
+    if not declared and len(pairs) == 1:
+        return pairs[0][0], pairs[0][1], None
+    if not declared and not pairs and len(named) == 1:
+        return None, None, named[0]
+    ambiguous = declared or pairs or named
+    problem = "more than one column (pair) that could be the point" if ambiguous else "no column known as a point"
     raise InputError(
         f"{source} has {problem}; it has {listed(schema.names)}. Give x_column and y_column, or geometry_column."
     )
 
 
-def _geo_columns(schema: pa.Schema) -> dict[str, Any]:
-    """GeoParquet's description of its geometry columns, the primary one first and alone if named."""
-    geo = json.loads((schema.metadata or {}).get(b"geo", b"{}"))
-    described = geo.get("columns", {})
-    primary = geo.get("primary_column")
-    return {primary: described.get(primary, {})} if primary in schema.names else described
+def _is_binary(schema: pa.Schema, name: str) -> bool:
+    kinds = [schema.field(number).type for number in schema.get_all_field_indices(name)]
+    return all(pa.types.is_binary(k) or pa.types.is_large_binary(k) or pa.types.is_binary_view(k) for k in kinds)
 
 
-def _extension(field: pa.Field) -> str:
-    if isinstance(field.type, pa.BaseExtensionType):
-        return str(field.type.extension_name)
-    return (field.metadata or {}).get(b"ARROW:extension:name", b"").decode()
-
-
-def _extension_metadata(field: pa.Field) -> dict[str, Any]:
-    if isinstance(field.type, pa.BaseExtensionType):
-        raw = field.type.__arrow_ext_serialize__()
-    else:
-        raw = (field.metadata or {}).get(b"ARROW:extension:metadata", b"")
-    return json.loads(raw) if raw else {}
-
-
-def data_crs(schema: pa.Schema, geometry_column: str) -> str | None:
-    """The CRS that the data itself gives for a geometry column, or None."""
-    field = schema.field(geometry_column)
-    crs = _extension_metadata(field).get("crs")
-    if crs is not None:
-        return crs_text(crs)
-    described = json.loads((schema.metadata or {}).get(b"geo", b"{}")).get("columns", {}).get(geometry_column)
-    if described is None:
-        return None
-    if "crs" not in described:
-        return LONLAT  # GeoParquet: a missing crs means OGC:CRS84
-    return None if described["crs"] is None else crs_text(described["crs"])
-
-
-def _points_crs(schema: pa.Schema, geometry_column: str | None, geometry_crs: Any, source: str) -> str:
+def _points_crs(
+    schema: pa.Schema,
+    geometry_column: str | None,
+    geometry_crs: Any,
+    source: str,
+    first_srid: Callable[[str], int | None] | None,
+) -> tuple[str, bool]:
+    """The points' CRS, and whether it was found in the SRID of the first of them."""
     given = crs_text(geometry_crs) if geometry_crs is not None else None
     found = data_crs(schema, geometry_column) if geometry_column is not None else None
-    if given is None and found is None:
-        what = (
-            f"geometry column {geometry_column!r} of {source} has"
-            if geometry_column
-            else "plain coordinate columns have"
-        )
-        raise InputError(f"{what} no CRS; give it with geometry_crs (for longitude and latitude: 4326)")
     if given is not None and found is not None and not same_crs(given, found):
         raise InputError(
             f"geometry_crs is {given}, but column {geometry_column!r} of {source} says {found}; "
             "leave geometry_crs out to use the column's own"
         )
-    crs = found or given
-    assert crs is not None
-    return crs
+    if found or given:
+        return found or given or "", False
+    srid = first_srid(geometry_column) if geometry_column is not None and first_srid is not None else None
+    crs = srid_crs(srid) if srid else None
+    if crs is not None:
+        return crs, True
+    if geometry_column is None:
+        what = "plain coordinate columns have no CRS"
+    elif srid:
+        what = f"geometry column {geometry_column!r} of {source} has SRID {srid}, which is no EPSG code"
+    else:
+        what = f"geometry column {geometry_column!r} of {source} has no CRS"
+    raise InputError(f"{what}; give it with geometry_crs (for longitude and latitude: 4326)")
 
 
 def point_batch(batch: pa.RecordBatch, first_row: int, chosen: PointColumns) -> pa.RecordBatch:
@@ -207,45 +240,13 @@ def point_batch(batch: pa.RecordBatch, first_row: int, chosen: PointColumns) -> 
         In ``chosen.schema``. Null coordinates are null, empty points NaN.
     """
     if chosen.geometry is not None:
-        x, y = geometry_xy(batch.column(chosen.geometry), first_row, chosen.geometry)
+        column = batch.column(chosen.geometry)
+        x, y = geometry_xy(column, first_row, chosen.geometry, chosen.crs, chosen.from_srid)
     else:
         x, y = (pc.cast(batch.column(name), pa.float64()) for name in (chosen.x, chosen.y))
     index = pa.array(np.arange(first_row, first_row + len(batch)), type=pa.int64())
-    kept = [batch.column(name) for name in chosen.kept]
+    kept = [_kept(batch.column(name), chosen.schema.field(name).type) for name in chosen.kept]
     return pa.RecordBatch.from_arrays([index, x, y, *kept], schema=chosen.schema)
-
-
-def geometry_xy(column: pa.Array, first_row: int, name: str) -> tuple[pa.Array, pa.Array]:
-    """Coordinates (x, y), float64, of a column of point geometries.
-
-    Raises
-    ------
-    InputError
-        The column's type is no geometry, or a row is not a point; names the row.
-    """
-    storage = column.storage if isinstance(column, pa.ExtensionArray) else column
-    if pa.types.is_struct(storage.type):
-        x, y = (pc.cast(pc.struct_field(storage, axis), pa.float64()) for axis in ("x", "y"))
-        return x, y
-    if pa.types.is_fixed_size_list(storage.type):
-        x, y = (pc.cast(pc.list_element(storage, axis), pa.float64()) for axis in (0, 1))
-        return x, y
-    if not (pa.types.is_binary(storage.type) or pa.types.is_large_binary(storage.type)):
-        raise InputError(f"column {name!r} is {storage.type}; a geometry column holds WKB or GeoArrow points")
-    try:
-        points = shapely.from_wkb(storage.to_numpy(zero_copy_only=False))
-    except shapely.errors.ShapelyError as error:
-        raise InputError(f"column {name!r} has a value that is not WKB: {error}") from error
-    kind = shapely.get_type_id(points)
-    wrong = np.flatnonzero((kind != POINT_TYPE) & (kind >= 0))
-    if len(wrong):
-        shown = shapely.to_wkt(points[wrong[0]], rounding_precision=3)[:80]
-        raise InputError(f"row {first_row + wrong[0]} of column {name!r} is {shown}; only points can be sampled")
-    there = np.flatnonzero(~shapely.is_empty(points) & (kind >= 0))
-    xy = np.full((2, len(points)), np.nan)
-    xy[:, there] = shapely.get_coordinates(points[there]).T
-    x, y = (pa.array(axis, type=pa.float64(), mask=kind < 0) for axis in xy)
-    return x, y
 
 
 def coordinates(points: pa.RecordBatch, crs: str) -> tuple[Floats, Floats, NDArray[np.object_]]:

@@ -1,8 +1,9 @@
 """Point tables to batches of points, with a row number that is the same on every run."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -10,11 +11,13 @@ import pyarrow as pa
 import pyarrow.csv as pv
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
+from rasteret_beam.collection.inputs import BATCH_ROWS, point_stream
 from rasteret_beam.errors import InputError, listed, one_line
-from rasteret_beam.kernels.points import PointColumns, choose_columns, is_number, point_batch
+from rasteret_beam.kernels.crs import same_crs
+from rasteret_beam.kernels.geometry import data_crs, first_srid
+from rasteret_beam.kernels.points import PointColumns, choose_columns, is_number, kept_type, point_batch
 from rasteret_beam.transforms.files import find_files, is_parquet, open_file, open_parquet
 
-BATCH_ROWS = 131_072
 BATCH_BYTES = 16 << 20
 CSV_BLOCK_BYTES = 4 << 20
 
@@ -41,14 +44,17 @@ class ReadPoints(beam.PTransform):
 
     Parameters
     ----------
-    source : str, list of str, or Arrow Table
-        Files, folders or globs of Parquet, GeoParquet or CSV on any of Beam's filesystems, or a
-        table in memory (which travels inside the pipeline, so a small one).
+    source : str, list of str, or points in memory
+        Files, folders or globs of Parquet, GeoParquet or CSV on any of Beam's filesystems; or
+        what :func:`rasteret_beam.collection.inputs.point_stream` takes (Arrow, Polars, DuckDB,
+        pandas, GeoPandas, Shapely, ...). The latter is drawn once, when the pipeline is built,
+        and travels inside it: write larger ones to Parquet.
     x_column, y_column : str, optional
         Coordinate columns: longitude or easting, latitude or northing.
     geometry_column : str, optional
         Points as WKB or GeoArrow, in place of coordinate columns. Without any of the three,
-        the one column (pair) known as a point is taken.
+        the one column (pair) known as a point is taken; see
+        :func:`rasteret_beam.kernels.points.choose_columns`.
     geometry_crs : optional
         CRS of the points, as pyproj reads it; needed unless the geometry column carries its own.
     columns : sequence of str, optional
@@ -76,12 +82,29 @@ class ReadPoints(beam.PTransform):
     geometry_column: str | None = None
     geometry_crs: Any = None
     columns: Sequence[str] | None = None
+    _found: tuple[PointColumns, list[pa.RecordBatch] | None] | None = field(default=None, init=False, repr=False)
 
     def point_columns(self) -> PointColumns:
         """The columns that are read, and the schema of the batches; looks at the first file only."""
-        return self._choose(*_first_schema(self.source))
+        return self._read()[0]
 
-    def _choose(self, schema: pa.Schema, name: str) -> PointColumns:
+    def batches(self) -> list[pa.RecordBatch] | None:
+        """The points that are in memory; None where the source is files."""
+        return self._read()[1]
+
+    def _read(self) -> tuple[PointColumns, list[pa.RecordBatch] | None]:
+        """The chosen columns, and the points in memory; those are drawn once, as some sources give them only once."""
+        if self._found is None:
+            paths = _paths(self.source)
+            if paths is not None:
+                self._found = self._choose(*_look_at_first(paths)), None
+            else:
+                stream = point_stream(self.source)
+                chosen = self._choose(stream.schema, "the point table", stream.first_srid)
+                self._found = chosen, list(_numbered(stream, 0, chosen))
+        return self._found
+
+    def _choose(self, schema: pa.Schema, name: str, first_srid_of: Callable[[str], int | None]) -> PointColumns:
         return choose_columns(
             schema,
             x_column=self.x_column,
@@ -90,16 +113,16 @@ class ReadPoints(beam.PTransform):
             geometry_crs=self.geometry_crs,
             columns=self.columns,
             source=name,
+            first_srid=first_srid_of,
         )
 
     def expand(self, pipeline: Any) -> beam.PCollection[pa.RecordBatch]:
-        chosen = self.point_columns()
-        if isinstance(self.source, pa.Table):
-            batches = list(_batches_of_table(self.source, chosen))
+        chosen, batches = self._read()
+        if batches is not None:
             return pipeline | beam.Create(batches).with_output_types(pa.RecordBatch)
         return (
             pipeline
-            | "Source" >> beam.Create([self.source])
+            | "Source" >> beam.Create([_paths(self.source)])
             | "FindFiles" >> beam.FlatMap(_find_files)
             | "SpreadFiles" >> beam.Reshuffle()
             | "CountRows" >> beam.MapTuple(_count_rows)
@@ -112,36 +135,58 @@ class ReadPoints(beam.PTransform):
 
 def first_batch(reading: ReadPoints) -> pa.RecordBatch | None:
     """The first batch that a ReadPoints gives, read here and now; None without any row."""
+    batches = reading.batches()
+    if batches is not None:
+        return batches[0] if batches else None
     chosen = reading.point_columns()
-    if isinstance(reading.source, pa.Table):
-        return next(_batches_of_table(reading.source, chosen), None)
-    for path in find_files(reading.source):
+    for path in find_files(_paths(reading.source) or []):
         for split in _number_rows([_count_rows(path, last=True)]):
             for batch in _read_split(split, chosen):
                 return batch
     return None
 
 
-def _batches_of_table(table: pa.Table, chosen: PointColumns) -> Iterator[pa.RecordBatch]:
-    first_row = 0
-    for batch in table.select(chosen.needed).to_batches(max_chunksize=BATCH_ROWS):
+def _paths(source: Any) -> list[str] | None:
+    """The paths that a source consists of; None where it is points in memory."""
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        return None if path.lstrip().startswith("{") else [path]
+    if isinstance(source, list | tuple) and all(isinstance(path, str | os.PathLike) for path in source):
+        paths = [os.fspath(path) for path in source]
+        if not paths:
+            raise InputError("there is no file to read points from: source is an empty list")
+        return None if paths[0].lstrip().startswith("{") else paths
+    return None
+
+
+def _numbered(batches: Iterable[pa.RecordBatch], first_row: int, chosen: PointColumns) -> Iterator[pa.RecordBatch]:
+    """Batches of points of which the first starts at a row number; empty ones are left out."""
+    for batch in batches:
         if len(batch):
             yield point_batch(batch, first_row, chosen)
             first_row += len(batch)
 
 
-def _first_schema(source: Any) -> tuple[pa.Schema, str]:
-    if isinstance(source, pa.Table):
-        return source.schema, "the point table"
-    path = find_files(source)[0]
+def _look_at_first(paths: list[str]) -> tuple[pa.Schema, str, Callable[[str], int | None]]:
+    """Schema and name of the first file, and what looks up the SRID of its first geometry."""
+    path = find_files(paths)[0]
     if is_parquet(path):
         with open_parquet(path) as file:
-            return file.schema_arrow, path
+            return file.schema_arrow, path, partial(_first_srid, path)
     with _open_csv(path) as reader:
-        return reader.schema, path
+        return reader.schema, path, lambda column: None
 
 
-def _find_files(source: str | Sequence[str]) -> Iterator[tuple[str, bool]]:
+def _first_srid(path: str, column: str) -> int | None:
+    with open_parquet(path) as file:
+        for batch in file.iter_batches(batch_size=1024, columns=[column]):
+            srid = first_srid(batch.column(0))
+            if srid is not None:
+                return srid
+    return None
+
+
+def _find_files(source: Sequence[str]) -> Iterator[tuple[str, bool]]:
     """Files in name order, and whether one is the last: nobody needs to know the length of that one."""
     paths = find_files(source)
     for path in paths:
@@ -172,11 +217,7 @@ def _number_rows(counted: list[_Counted]) -> Iterator[_Split]:
 
 def _read_split(split: _Split, chosen: PointColumns) -> Iterator[pa.RecordBatch]:
     batches = _read_csv(split.path, chosen) if split.row_group < 0 else _read_row_group(split, chosen)
-    first_row = split.first_row
-    for batch in batches:
-        if len(batch):
-            yield point_batch(batch, first_row, chosen)
-            first_row += len(batch)
+    yield from _numbered(batches, split.first_row, chosen)
 
 
 def _read_row_group(split: _Split, chosen: PointColumns) -> Iterator[pa.RecordBatch]:
@@ -204,11 +245,17 @@ def _check_columns(schema: pa.Schema, path: str, chosen: PointColumns) -> None:
             raise InputError(f"column {name!r} of {path} is {schema.field(name).type}; coordinates must be numbers")
     for name in chosen.kept:
         wanted = chosen.schema.field(name).type
-        if schema.field(name).type != wanted:
+        if kept_type(schema.field(name).type) != wanted:
             raise InputError(
                 f"column {name!r} of {path} is {schema.field(name).type}, but {wanted} in the first file; "
                 "make them alike, or leave the column out with columns=[...]"
             )
+    crs = data_crs(schema, chosen.geometry) if chosen.geometry is not None else None
+    if crs is not None and not same_crs(crs, chosen.crs):
+        raise InputError(
+            f"column {chosen.geometry!r} of {path} is in {crs}, but the points of the first file are in {chosen.crs}; "
+            "read files of each CRS by a ReadPoints of its own"
+        )
 
 
 def _open_csv(path: str, types: dict[str, pa.DataType] | None = None) -> pv.CSVStreamingReader:
@@ -231,9 +278,8 @@ def _open_csv(path: str, types: dict[str, pa.DataType] | None = None) -> pv.CSVS
 def _read_csv(path: str, chosen: PointColumns) -> Iterator[pa.RecordBatch]:
     kept = {name: chosen.schema.field(name).type for name in chosen.kept}
     coordinates = {name: pa.float64() for name in (chosen.x, chosen.y) if name is not None}
-    geometry = {chosen.geometry: pa.binary()} if chosen.geometry is not None else {}
     try:
-        with _open_csv(path, kept | coordinates | geometry) as reader:
+        with _open_csv(path, kept | coordinates) as reader:
             yield from reader
     except pa.ArrowInvalid as error:
         raise InputError(

@@ -1,0 +1,269 @@
+"""Columns of point geometries: what they declare about themselves, and their coordinates.
+
+Encodings: WKB (ISO or extended, with or without an SRID), and native GeoArrow points
+(separated or interleaved; a MultiPoint of one point counts). What a column says of its CRS
+stands in GeoArrow's ``ARROW:extension:metadata``, in GeoParquet's ``geo`` schema key, or in
+the SRIDs of its values.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+from numpy.typing import NDArray
+
+from rasteret_beam.errors import InputError, listed
+from rasteret_beam.kernels.crs import LONLAT, Floats, crs_text, same_crs
+from rasteret_beam.kernels.grids import Ints
+
+WKB_EXTENSIONS = ("geoarrow.wkb", "ogc.wkb")
+POINT_EXTENSIONS = ("geoarrow.point", "geoarrow.multipoint")
+GEOMETRY_EXTENSIONS = (*WKB_EXTENSIONS, *POINT_EXTENSIONS)
+
+POINT_TYPE, MULTIPOINT_TYPE = 0, 4
+HAS_Z, HAS_M, HAS_SRID = 0x80000000, 0x40000000, 0x20000000
+"""Flags in the type code of extended WKB."""
+
+ISO_DIMENSIONS = {1: 2, 1001: 3, 2001: 3, 3001: 4}
+"""Ordinates of a point, by ISO WKB type code."""
+
+
+def extension_name(field: pa.Field) -> str:
+    """GeoArrow's (or another) extension name of a column, or nothing."""
+    if isinstance(field.type, pa.BaseExtensionType):
+        return str(field.type.extension_name)
+    return (field.metadata or {}).get(b"ARROW:extension:name", b"").decode()
+
+
+def _extension_metadata(field: pa.Field) -> dict[str, Any]:
+    if isinstance(field.type, pa.BaseExtensionType):
+        raw = field.type.__arrow_ext_serialize__()
+    else:
+        raw = (field.metadata or {}).get(b"ARROW:extension:metadata", b"")
+    return json.loads(raw) if raw else {}
+
+
+def _geo(schema: pa.Schema) -> dict[str, Any]:
+    return json.loads((schema.metadata or {}).get(b"geo", b"{}"))
+
+
+def declared_columns(schema: pa.Schema) -> list[str]:
+    """Columns that say themselves that they hold geometries; GeoParquet's primary one alone, if named."""
+    geo = _geo(schema)
+    if geo.get("primary_column") in schema.names:
+        return [geo["primary_column"]]
+    described = [name for name in geo.get("columns", {}) if name in schema.names]
+    extended = [field.name for field in schema if extension_name(field).startswith(("geoarrow.", "ogc.wkb"))]
+    return list(dict.fromkeys([*described, *extended]))
+
+
+def data_crs(schema: pa.Schema, geometry_column: str) -> str | None:
+    """The CRS that a table's schema gives for a geometry column, or None.
+
+    Raises
+    ------
+    InputError
+        GeoArrow's and GeoParquet's metadata contradict each other, or a CRS is unreadable.
+    """
+    field = schema.field(geometry_column)
+    described = _geo(schema).get("columns", {}).get(geometry_column)
+    crs = _extension_metadata(field).get("crs") if extension_name(field) else None
+    extended = crs_text(crs) if crs is not None else None
+    if described is None:
+        return extended
+    if "crs" not in described:
+        return extended or LONLAT  # GeoParquet: a missing crs means OGC:CRS84
+    if described["crs"] is None:
+        return extended
+    found = crs_text(described["crs"])
+    if extended is not None and not same_crs(found, extended):
+        raise InputError(
+            f"column {geometry_column!r} has CRS {extended} in its GeoArrow metadata, but {found} in the GeoParquet "
+            "metadata of its table; mend one of them"
+        )
+    return found
+
+
+def check_geometry_type(field: pa.Field, source: str) -> None:
+    """Refuse a column whose type can hold no points."""
+    name, kind = extension_name(field), _storage_type(field.type)
+    what = f"column {field.name!r} of {source}"
+    if name.startswith("geoarrow.") and name not in GEOMETRY_EXTENSIONS:
+        raise InputError(f"{what} is {name}; only points can be sampled, as geoarrow.wkb or geoarrow.point")
+    if not (_is_wkb(kind) or _is_point(kind) or (name == "geoarrow.multipoint" and _is_list_of_points(kind))):
+        raise InputError(f"{what} is {field.type}; a geometry column holds WKB (binary) or GeoArrow points")
+
+
+def _storage_type(kind: pa.DataType) -> pa.DataType:
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _is_wkb(kind: pa.DataType) -> bool:
+    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+    return any(check(kind) for check in binary)
+
+
+def _is_point(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return {"x", "y"} <= {field.name for field in kind}
+    return pa.types.is_fixed_size_list(kind) and 2 <= kind.list_size <= 4 and pa.types.is_floating(kind.value_type)
+
+
+def _is_list_of_points(kind: pa.DataType) -> bool:
+    return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_point(_storage_type(kind.value_type))
+
+
+def geometry_xy(
+    column: pa.Array, first_row: int, name: str, crs: str | None = None, every_srid: bool = False
+) -> tuple[pa.Array, pa.Array]:
+    """Coordinates (x, y), float64, of a column of point geometries; further ordinates are left out.
+
+    Parameters
+    ----------
+    column : Array
+    first_row : int
+        Row number of its first value, for errors.
+    name : str
+        The column's, for errors.
+    crs : str, optional
+        What the SRIDs of the values, where they have any, must agree with.
+    every_srid : bool
+        The CRS was taken from the SRIDs, so a value without one is an error.
+
+    Returns
+    -------
+    x, y : Array
+        Null where the geometry is null, NaN where the point is empty.
+
+    Raises
+    ------
+    InputError
+        The column's type is no geometry; or a value is not WKB, is no point or has an SRID
+        that contradicts the CRS; names the row.
+    """
+    storage = column.storage if isinstance(column, pa.ExtensionArray) else column
+    if pa.types.is_list(storage.type) or pa.types.is_large_list(storage.type):
+        return _multipoint_xy(storage, first_row, name)
+    if pa.types.is_struct(storage.type) or pa.types.is_fixed_size_list(storage.type):
+        return _native_xy(storage)
+    if not _is_wkb(storage.type):
+        raise InputError(f"column {name!r} is {storage.type}; a geometry column holds WKB or GeoArrow points")
+    x, y, srid = _wkb_points(storage, first_row, name)
+    null = storage.is_null().to_numpy(zero_copy_only=False)
+    if crs is not None:
+        _check_srids(srid, null, first_row, name, crs, every_srid)
+    return pa.array(x, type=pa.float64(), mask=null), pa.array(y, type=pa.float64(), mask=null)
+
+
+def _native_xy(points: pa.Array) -> tuple[pa.Array, pa.Array]:
+    pick, axes = (pc.struct_field, ("x", "y")) if pa.types.is_struct(points.type) else (pc.list_element, (0, 1))
+    x, y = (pc.cast(pick(points, axis), pa.float64()) for axis in axes)
+    return x, y
+
+
+def _multipoint_xy(column: pa.Array, first_row: int, name: str) -> tuple[pa.Array, pa.Array]:
+    count = pc.list_value_length(column).fill_null(-1).to_numpy()
+    many = np.flatnonzero(count > 1)
+    if len(many):
+        raise InputError(f"row {first_row + many[0]} of column {name!r} is a MultiPoint of {count[many[0]]} points")
+    values = column.values.storage if isinstance(column.values, pa.ExtensionArray) else column.values
+    first = column.offsets.to_numpy()[:-1].astype(np.int64)
+    x, y = _native_xy(values.take(pa.array(first, mask=count != 1)))
+    empty = pa.array(count == 0)
+    return pc.if_else(empty, float("nan"), x), pc.if_else(empty, float("nan"), y)
+
+
+def _wkb_points(column: pa.Array, first_row: int, name: str) -> tuple[Floats, Floats, Ints]:
+    """x, y and SRID (0 where there is none) of WKB points; null and empty ones are NaN."""
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        column = pc.cast(column, pa.large_binary())
+    return _alike_wkb_points(column) or _any_wkb_points(column, first_row, name)
+
+
+def _alike_wkb_points(column: pa.Array) -> tuple[Floats, Floats, Ints] | None:
+    """Points straight from the column's bytes, where all are little-endian and of one layout; else None."""
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    rows = int(np.count_nonzero(valid))
+    _, offsets, data = column.buffers()
+    width = np.int64 if pa.types.is_large_binary(column.type) else np.int32
+    if not rows or data is None:
+        return None
+    bounds = np.frombuffer(offsets, dtype=width)[column.offset : column.offset + len(column) + 1]
+    start, stop, sizes = int(bounds[0]), int(bounds[-1]), np.diff(bounds)[valid]
+    size = int(sizes[0])
+    if size < 21 or np.any(sizes != size) or stop - start != rows * size:
+        return None
+    values = np.frombuffer(data, dtype=np.uint8, count=rows * size, offset=start).reshape(rows, size)
+    if values[0, 0] != 1 or np.any(values[:, :5] != values[0, :5]):
+        return None
+    code = int.from_bytes(values[0, 1:5].tobytes(), "little")
+    kind = code & ~(HAS_Z | HAS_M | HAS_SRID)
+    at = 9 if code & HAS_SRID else 5
+    if kind not in ISO_DIMENSIONS or size != at + 8 * (ISO_DIMENSIONS[kind] + bool(code & HAS_Z) + bool(code & HAS_M)):
+        return None
+    xy = np.full((len(column), 2), np.nan)
+    xy[valid] = np.ascontiguousarray(values[:, at : at + 16]).view("<f8")
+    srid = np.zeros(len(column), dtype=np.int64)
+    if at == 9:
+        srid[valid] = np.ascontiguousarray(values[:, 5:9]).view("<i4")[:, 0]
+    return xy[:, 0], xy[:, 1], srid
+
+
+def _any_wkb_points(column: pa.Array, first_row: int, name: str) -> tuple[Floats, Floats, Ints]:
+    """Points by way of Shapely."""
+    found: NDArray[np.object_] = shapely.from_wkb(column.to_numpy(zero_copy_only=False), on_invalid="ignore")
+    broken = np.flatnonzero(shapely.is_missing(found) & column.is_valid().to_numpy(zero_copy_only=False))
+    if len(broken):
+        shown = column[int(broken[0])].as_py()[:40]
+        raise InputError(f"row {first_row + broken[0]} of column {name!r} is not WKB: {shown!r}")
+    srid = np.maximum(shapely.get_srid(found), 0).astype(np.int64)
+    kind = shapely.get_type_id(found)
+    single = (kind == MULTIPOINT_TYPE) & (shapely.get_num_geometries(found) == 1)
+    points = found.copy()
+    points[single] = shapely.get_geometry(found[single], 0)
+    empty = (kind == MULTIPOINT_TYPE) & shapely.is_empty(found)
+    points[shapely.is_empty(points)] = None  # GEOS has no coordinates for an empty point, not even NaN
+    wrong = np.flatnonzero((kind > POINT_TYPE) & ~single & ~empty)
+    if len(wrong):
+        shown = shapely.to_wkt(found[wrong[0]], rounding_precision=3)[:80]
+        raise InputError(
+            f"row {first_row + wrong[0]} of column {name!r} is {shown}; only points (and MultiPoints of one) can be "
+            "sampled. For points in other columns give x_column and y_column, or geometry_column."
+        )
+    return shapely.get_x(points), shapely.get_y(points), srid
+
+
+def first_srid(column: pa.Array) -> int | None:
+    """SRID of the first WKB value that is not null, 0 where it has none; None where all are null or not WKB."""
+    storage = column.storage if isinstance(column, pa.ExtensionArray) else column
+    valid = np.flatnonzero(storage.is_valid().to_numpy(zero_copy_only=False))
+    if not len(valid) or not _is_wkb(storage.type):
+        return None
+    found = shapely.from_wkb(storage[int(valid[0])].as_py(), on_invalid="ignore")
+    return int(shapely.get_srid(found)) if found is not None else 0
+
+
+def srid_crs(srid: int) -> str | None:
+    """The CRS that an SRID stands for, by its EPSG number; None where there is none."""
+    try:
+        return crs_text(f"EPSG:{srid}")
+    except InputError:
+        return None
+
+
+def _check_srids(srid: Ints, null: NDArray[np.bool_], first_row: int, name: str, crs: str, every: bool) -> None:
+    for value in np.unique(srid[~null]).tolist():
+        found = srid_crs(value) if value else None
+        if (found is None and not (every and value == 0)) or (found is not None and same_crs(found, crs)):
+            continue
+        row = first_row + int(np.flatnonzero((srid == value) & ~null)[0])
+        has = f"has SRID {value}" if value else "has no SRID"
+        others = sorted({other for other in np.unique(srid[~null]).tolist() if other != value})
+        along = f" (other rows have {listed(others)})" if others else ""
+        raise InputError(
+            f"row {row} of column {name!r} {has}, but the points' CRS is {crs}{along}; "
+            "give points of one CRS, and geometry_crs only where it agrees with theirs"
+        )

@@ -1,0 +1,224 @@
+"""The reference's page on point sampling: its snippets, and what its sentences say of points and outputs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import geopandas as gpd
+import polars
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import sedona.db
+import shapely
+from shapely.geometry import Point
+
+import rasteret_beam as rasteret
+from rasteret_beam.collection import catalogue
+from rasteret_beam.errors import InputError
+from tests.lookalike import build_lookalike, check, in_order
+
+ID = "test/aef-v1-annual"
+OUTPUT = "point_index point_x point_y point_crs record_id datetime collection band value raster_crs".split()
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rasteret.Collection]:
+    folder: Path = tmp_path_factory.mktemp("aef")
+    build_lookalike(folder).export(folder / "collection")
+    rasteret.register(ID, folder / "collection")
+    yield rasteret.load(ID).subset(
+        bbox=(11.3, -0.002, 11.5, 0.001),
+        date_range=("2023-01-01", "2023-12-31"),
+    )
+    catalogue._registered.pop(ID)
+
+
+@pytest.fixture
+def points() -> pa.Table:
+    return pa.table(
+        {
+            "sensor_id": ["s-001", "s-002"],
+            "plot_id": ["plot-a", "plot-b"],
+            "lon": [11.36, 11.44],
+            "lat": [-0.001, -0.0005],
+        }
+    )
+
+
+def test_the_collection_of_the_page(collection: rasteret.Collection) -> None:
+    assert len(collection) == 2
+    assert collection.describe()["date_range"][0].year == 2023
+
+
+def test_coordinate_columns(collection: rasteret.Collection, points: pa.Table) -> None:
+    samples = collection.sample_points(
+        points=points,
+        x_column="lon",
+        y_column="lat",
+        bands=["A00", "A01"],
+        geometry_crs=4326,
+    )
+    check(samples, collection, 4)
+    keys = samples.select(["point_index", "record_id", "band"]).to_pylist()
+    assert len({tuple(key.values()) for key in keys}) == 4  # one row a point, record and band
+
+
+@pytest.mark.parametrize("x,y", [("x", "y"), ("lon", "lat"), ("longitude", "latitude"), ("lng", "lat")])
+def test_coordinate_columns_are_inferred(collection: rasteret.Collection, points: pa.Table, x: str, y: str) -> None:
+    renamed = points.rename_columns(["sensor_id", "plot_id", x, y])
+    samples = collection.sample_points(points=renamed, bands=["A00"], geometry_crs=4326)
+    check(samples, collection, 2)
+    explicit = collection.sample_points(points=renamed, bands=["A00"], geometry_crs=4326, x_column=x, y_column=y)
+    assert samples.equals(explicit)
+
+
+def test_plain_coordinate_columns_need_a_crs(collection: rasteret.Collection, points: pa.Table) -> None:
+    with pytest.raises(InputError, match="plain coordinate columns have no CRS; give it with geometry_crs"):
+        collection.sample_points(points=points, x_column="lon", y_column="lat", bands=["A00"])
+
+
+def test_duckdb(collection: rasteret.Collection, points: pa.Table) -> None:
+    con = duckdb.connect()
+    con.register("point_source", points)
+    found = con.sql("""
+        SELECT sensor_id, plot_id, lon, lat
+        FROM point_source
+        WHERE lon BETWEEN 11.3 AND 11.5
+          AND lat BETWEEN -0.002 AND 0.001
+    """)
+    samples = collection.sample_points(
+        points=found,
+        x_column="lon",
+        y_column="lat",
+        bands=["A00", "A01"],
+        geometry_crs=4326,
+    )
+    check(samples, collection, 4)
+    assert set(samples["sensor_id"].to_pylist()) == {"s-001", "s-002"}
+
+
+def test_every_table_tool_named(collection: rasteret.Collection, points: pa.Table) -> None:
+    wanted = in_order(collection.sample_points(points=points, bands=["A00"], geometry_crs=4326))
+    session = sedona.db.connect()
+    session.create_data_frame(points).to_view("plots")
+    frame = points.to_pandas()
+    tables = [
+        polars.from_arrow(points),
+        session.sql("SELECT * FROM plots"),
+        frame,
+        gpd.GeoDataFrame(frame, geometry=gpd.points_from_xy(frame.lon, frame.lat), crs=4326).drop(
+            columns=["lon", "lat"]
+        ),
+    ]
+    for table in tables:
+        found = in_order(collection.sample_points(points=table, bands=["A00"], geometry_crs=4326))
+        assert found.to_pylist() == wanted.to_pylist()
+
+
+def test_geometry_columns(collection: rasteret.Collection) -> None:
+    point_gdf = gpd.GeoDataFrame(
+        {
+            "plot_id": ["plot-a", "plot-b"],
+            "sensor_id": ["s-001", "s-002"],
+        },
+        geometry=[Point(11.36, -0.001), Point(11.44, -0.0005)],
+        crs="OGC:CRS84",
+    )
+    point_table = point_gdf.to_arrow(geometry_encoding="WKB")
+    samples = collection.sample_points(
+        points=point_table,
+        geometry_column="geometry",
+        bands=["A00"],
+    )
+    check(samples, collection, 2)
+    assert samples.schema.names == [*OUTPUT, "plot_id", "sensor_id"]
+    assert samples["point_crs"].to_pylist() == [4326, 4326]
+
+
+def test_geometry_columns_without_crs_need_one(collection: rasteret.Collection) -> None:
+    frame = gpd.GeoDataFrame({"plot_id": ["a"]}, geometry=[Point(11.36, -0.001)])
+    with pytest.raises(InputError, match=r"geometry column 'geometry' .* has no CRS; give it with geometry_crs"):
+        collection.sample_points(points=frame, geometry_column="geometry", bands=["A00"])
+    samples = collection.sample_points(points=frame, geometry_column="geometry", bands=["A00"], geometry_crs=4326)
+    check(samples, collection, 1)
+
+
+def test_duckdb_geometries_as_wkb(collection: rasteret.Collection) -> None:
+    con = duckdb.connect()
+    con.sql("CREATE TABLE plot_points AS SELECT 'plot-a' AS plot_id, 'POINT(11.36 -0.001)'::GEOMETRY AS geom")
+    found = con.sql("SELECT plot_id, ST_AsWKB(geom) AS geometry FROM plot_points")
+    samples = collection.sample_points(
+        points=found, geometry_column="geometry", bands=["A00"], geometry_crs="OGC:CRS84"
+    )
+    check(samples, collection, 1)
+
+
+def test_output_columns(collection: rasteret.Collection, points: pa.Table) -> None:
+    split = points.append_column("split", pa.array(["train", "test"]))
+    samples = collection.sample_points(points=split, bands=["A00"], geometry_crs=4326)
+    assert samples.schema.names == [*OUTPUT, "sensor_id", "plot_id", "split"]
+    row = in_order(samples).to_pylist()[0]
+    kept = {name: row[name] for name in ("point_index", "point_x", "point_y", "point_crs", "plot_id", "split")}
+    assert kept == {
+        "point_index": 0,
+        "point_x": 11.36,
+        "point_y": -0.001,
+        "point_crs": 4326,
+        "plot_id": "plot-a",
+        "split": "train",
+    }
+    assert (row["band"], row["raster_crs"], row["record_id"]) == ("A00", 32732, "aef_32732_2023")
+    assert (row["datetime"].year, row["collection"]) == (2023, "aef")
+
+
+def test_columns_that_collide_are_named(collection: rasteret.Collection, points: pa.Table) -> None:
+    with pytest.raises(InputError, match=r"column\(s\) named value, which the sample table needs"):
+        collection.sample_points(
+            points=points.append_column("value", pa.array([1, 2])), bands=["A00"], geometry_crs=4326
+        )
+
+
+def test_match_all_gives_every_record(collection: rasteret.Collection, points: pa.Table) -> None:
+    samples = collection.sample_points(
+        points=points,
+        bands=["A00"],
+        geometry_crs=4326,
+        match="all",
+    )
+    check(samples, collection, 2)
+    series = rasteret.load(ID).sample_points(points=points, bands=["A00"], geometry_crs=4326, match="all")
+    check(series, rasteret.load(ID), 4)
+    assert sorted(moment.year for moment in series["datetime"].to_pylist()) == [2022, 2022, 2023, 2023]
+
+
+def test_match_latest_gives_one_row_a_point_and_band(collection: rasteret.Collection, points: pa.Table) -> None:
+    latest = collection.sample_points(
+        points=points,
+        bands=["A00"],
+        geometry_crs=4326,
+        match="latest",
+    )
+    check(latest, collection, 2)
+    both = rasteret.load(ID).sample_points(points=points, bands=["A00", "A01"], geometry_crs=4326, match="latest")
+    check(both, rasteret.load(ID), 4)
+    assert len(both.group_by(["point_index", "band"]).aggregate([])) == 4
+    assert pc.unique(pc.year(both["datetime"])).to_pylist() == [2023]
+
+
+def test_convenience_inputs(collection: rasteret.Collection) -> None:
+    point = Point(11.36, -0.001)
+    geojson = {"type": "Point", "coordinates": [11.36, -0.001]}
+    for one in (point, shapely.to_wkb(point), geojson):
+        for points in (one, [one, one]):
+            samples = collection.sample_points(points=points, bands=["A00"], geometry_crs=4326)
+            check(samples, collection, 2 if isinstance(points, list) else 1)
+
+
+def test_crs_notes(collection: rasteret.Collection) -> None:
+    """geometry_crs is the points', not the raster's; the output has both."""
+    east, north = gpd.GeoSeries([Point(11.36, -0.001)], crs=4326).to_crs(32632).iloc[0].coords[0]
+    points = pa.table({"x": [east], "y": [north]})
+    samples = collection.sample_points(points=points, bands=["A00"], geometry_crs=32632)
+    check(samples, collection, 1, "EPSG:32632")
+    assert (samples["point_crs"].to_pylist(), samples["raster_crs"].to_pylist()) == ([32632], [32732])
