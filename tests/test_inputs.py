@@ -177,6 +177,19 @@ def test_single_geometries(aef: Collection) -> None:
         check(aef.sample_points(point, ["A00"], geometry_crs=crs), aef, 1)
 
 
+def test_empty_inputs_give_empty_tables(aef: Collection, table: pa.Table) -> None:
+    collection = {"type": "FeatureCollection", "features": []}
+    for points, crs in (([], 4326), (collection, None), (json.dumps(collection), None), (table.slice(0, 0), 4326)):
+        assert len(aef.sample_points(points, ["A00"], geometry_crs=crs)) == 0
+
+
+def test_missing_values_of_a_series_are_null(aef: Collection) -> None:
+    points = pandas.Series([SHAPES[0], np.nan, None], dtype=object)
+    samples, unsampled = aef.sample_points(points, ["A00"], geometry_crs=4326, return_unsampled=True)
+    check(samples, aef, 1)
+    assert unsampled["reason"].to_pylist() == ["null", "null"]
+
+
 def test_sedonadb_geometries(aef: Collection, table: pa.Table) -> None:
     wkb = sedona_frame(table, "SELECT plot, ST_AsBinary(ST_Point(lon, lat)) AS geometry FROM points")
     check(aef.sample_points(wkb, ["A00"], geometry_column="geometry", geometry_crs=4326), aef, 3)
@@ -228,6 +241,7 @@ def test_geojson_in_another_crs_than_said_is_refused(aef: Collection) -> None:
         ([b"junk"], "number 0 of the points is no WKB that can be read: b'junk'"),
         (['{"type": "Point"}'], "number 0 of the points is no GeoJSON that can be read"),
         (['{"type": '], "number 0 of the points is no GeoJSON"),
+        ({"type": "FeatureCollection", "features": [None]}, "number 0 of the points has a feature that is a NoneType"),
         ([SHAPES[0], feature(1, 2)], "some of the points are in OGC:CRS84, but number 0 says no CRS"),
         ([shapely.box(0, 0, 1, 1)], "row 0 of column 'geometry' is POLYGON"),
     ],

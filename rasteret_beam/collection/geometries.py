@@ -69,7 +69,7 @@ def read_geometries(given: Any, what: str) -> Geometries:
         return _of_list(list(given), what)
     if _is_series(given):
         crs = getattr(given, "crs", None)
-        found = _of_list(list(given), what)
+        found = _of_list(list(given.astype(object).where(given.notna(), None)), what)
         return Geometries(found.shapes, crs_text(crs) if crs is not None else found.crs, found.properties)
     raise InputError(f"{what} are a {type(given).__name__}; give {GEOMETRY_INPUTS}")
 
@@ -124,6 +124,8 @@ def _of_list(given: list[Any], what: str) -> Geometries:
             f"some of {what} are in {stated[0]}, but number {silent[0]} says no CRS; give one kind of them"
         )
     crs = stated[0] if stated else None
+    if given and not expanded:  # empty FeatureCollections
+        crs = LONLAT
     properties = [properties for _, properties, _ in expanded]
     return Geometries(shapes, crs, properties if any(properties) else [])
 
@@ -151,6 +153,10 @@ def _parts(value: Any, number: int, what: str) -> Iterator[Part]:
 
 
 def _geojson_parts(value: Mapping[str, Any], number: int, what: str) -> Iterator[Part]:
+    if not isinstance(value, Mapping):
+        raise InputError(
+            f"number {number} of {what} has a feature that is a {type(value).__name__}, not a GeoJSON Feature"
+        )
     kind, crs = value.get("type"), _geojson_crs(value)
     if kind == "FeatureCollection":
         for feature in value.get("features") or []:

@@ -243,7 +243,7 @@ def point_batch(batch: pa.RecordBatch, first_row: int, chosen: PointColumns) -> 
         column = batch.column(chosen.geometry)
         x, y = geometry_xy(column, first_row, chosen.geometry, chosen.crs, chosen.from_srid)
     else:
-        x, y = (pc.cast(batch.column(name), pa.float64()) for name in (chosen.x, chosen.y))
+        x, y = (pc.cast(batch.column(name), pa.float64(), safe=False) for name in (chosen.x, chosen.y))
     index = pa.array(np.arange(first_row, first_row + len(batch)), type=pa.int64())
     kept = [_kept(batch.column(name), chosen.schema.field(name).type) for name in chosen.kept]
     return pa.RecordBatch.from_arrays([index, x, y, *kept], schema=chosen.schema)
