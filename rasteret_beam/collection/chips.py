@@ -1,12 +1,13 @@
 """The eager face of polygon masking: arrays of the pixels under polygons."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 MASKS_IN_FILE = ("per_dataset", "alpha")
 RAGGED = "get_numpy stacks chips of one shape only. Read one geometry at a time, or use ReadChips, which does not stack"
 
+CHIPS_AT_ONCE = 64
+"""Read by a thread before it hands them over."""
+
 Array = NDArray[np.generic]
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -139,19 +144,27 @@ def get_numpy(
     assets = {record_id: index.assets(record_id, wanted) for record_id in facts}
     reader, tally = WindowReader(RasterioEngine()), Tally()
 
-    def read_chip(number: int) -> None:
-        chip = chips[number]
-        first = chip.layers[0]
-        covered = polygon_mask(first.shape, first.grid, first.window, all_touched)
-        for band, fact in enumerate(facts[chip.record_id]):
-            pixels, inside = read_band(reader, assets[chip.record_id][band], chip.layers[band], covered, fact, tally)
-            pixels[~inside] = fills[chip.record_id][band]
-            values[number, band] = pixels
-            if return_mask:
-                valid[number, band] = inside & not_nan(pixels)
+    def read_chips(numbers: list[int]) -> list[list[tuple[Array, Mask]]]:
+        return [
+            [
+                read_band(reader, asset, layer, fact, tally)
+                for asset, layer, fact in zip(
+                    assets[chips[number].record_id], chips[number].layers, facts[chips[number].record_id], strict=True
+                )
+            ]
+            for number in numbers
+        ]
 
     try:
-        _run_by_block(chips, read_chip)
+        for number, read in _read_ahead(chips, read_chips):
+            first = chips[number].layers[0]
+            covered = polygon_mask(first.shape, first.grid, first.window, all_touched)
+            for band, (pixels, usable) in enumerate(read):
+                inside = covered & usable
+                pixels[~inside] = fills[chips[number].record_id][band]
+                values[number, band] = pixels
+                if return_mask:
+                    valid[number, band] = inside & not_nan(pixels)
     finally:
         reader.close()
     if len(wanted) == 1:
@@ -161,9 +174,9 @@ def get_numpy(
 
 
 def read_band(
-    reader: WindowReader, asset: Asset, layer: ChipLayer, covered: Mask, fact: BandFacts, tally: Tally
+    reader: WindowReader, asset: Asset, layer: ChipLayer, fact: BandFacts, tally: Tally
 ) -> tuple[Array, Mask]:
-    """Raw values of a band in a chip's window, and which of them are in the polygon and not nodata."""
+    """Raw values of a band in a chip's window, and where neither nodata nor the file's mask leaves them out."""
     pixels = reader.read(asset, layer.grid, layer.window, tally)
     if pixels.dtype != fact.dtype:
         raise CollectionError(
@@ -171,30 +184,38 @@ def read_band(
             f"it as {fact.dtype}: the file was changed after the collection was built; build it again"
         )
     file_mask = reader.read_file_mask(asset, layer.grid, layer.window, tally) if fact.masked else None
-    if file_mask is not None:
-        return pixels, covered & file_mask
-    return pixels, covered & not_nodata(pixels, fact.nodata)
+    return pixels, not_nodata(pixels, fact.nodata) if file_mask is None else file_mask
 
 
-def _run_by_block(chips: Sequence[Chip], work: Callable[[int], None]) -> None:
-    """Do the work for all chips, those that start in one tile after each other in one thread."""
+def _read_ahead(chips: Sequence[Chip], read: Callable[[list[int]], list[Read]]) -> Iterator[tuple[int, Read]]:
+    """(number, what was read) of all chips; those that start in one tile are read after each other.
+
+    Threads read a few tiles ahead; what is done with a chip stays in the calling thread.
+    """
     blocks: dict[tuple[str, int, int], list[int]] = {}
     for number, chip in enumerate(chips):
         grid, window = chip.layers[0].grid, chip.layers[0].window
         key = chip.record_id, window.row // grid.tile_height, window.col // grid.tile_width
         blocks.setdefault(key, []).append(number)
-
-    def run(numbers: list[int]) -> None:
-        for number in numbers:
-            work(number)
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="chips") as pool:
-        futures = [pool.submit(run, blocks[key]) for key in sorted(blocks)]
+    pieces = [
+        blocks[key][start : start + CHIPS_AT_ONCE]
+        for key in sorted(blocks)
+        for start in range(0, len(blocks[key]), CHIPS_AT_ONCE)
+    ]
+    threads = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, thread_name_prefix="chips") as pool:
+        pending: deque[tuple[list[int], Future[list[Read]]]] = deque()
         try:
-            for future in futures:
-                future.result()
+            for numbers in pieces:
+                pending.append((numbers, pool.submit(read, numbers)))
+                if len(pending) > threads:
+                    done, future = pending.popleft()
+                    yield from zip(done, future.result(), strict=True)
+            while pending:
+                done, future = pending.popleft()
+                yield from zip(done, future.result(), strict=True)
         finally:
-            for future in futures:
+            for _, future in pending:
                 future.cancel()
 
 

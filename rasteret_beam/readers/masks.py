@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_beam.kernels.chips import PixelWindow
 from rasteret_beam.model import Grid
+from rasteret_beam.readers.rasterio_engine import enter_gdal
 
 Mask = NDArray[np.bool_]
 
@@ -35,6 +36,7 @@ def polygon_mask(shape: BaseGeometry, grid: Grid, window: PixelWindow, all_touch
     all_touched : bool
         Whether every pixel that the polygon touches is covered, or only those whose centre it holds.
     """
+    enter_gdal()  # without it, rasterio makes an environment for every call
     affine = window_transform(grid, window)
     with _rasterising:
         return geometry_mask([shape], window.shape, affine, all_touched=all_touched, invert=True)
