@@ -256,8 +256,8 @@ class TestPointColumns:
     @pytest.mark.parametrize(
         ("values", "message"),
         [
-            (["POINT (1 2)"], "column 'where' is string; a geometry column holds WKB or GeoArrow points"),
-            ([b"no geometry"], "column 'where' has a value that is not WKB"),
+            (["POINT (1 2)"], "is string; a geometry column holds WKB (binary) or GeoArrow points"),
+            ([b"no geometry"], "row 0 of column 'where' is not WKB: b'no geometry'"),
             ([shapely.to_wkb(shapely.box(0, 0, 1, 1))], "row 0 of column 'where' is POLYGON"),
         ],
     )

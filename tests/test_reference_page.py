@@ -5,10 +5,14 @@ from pathlib import Path
 
 import duckdb
 import geopandas as gpd
+import numpy as np
 import polars
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import rasterio
+import rasterio.mask
+import rasterio.warp
 import sedona.db
 import shapely
 from shapely.geometry import Point
@@ -222,3 +226,42 @@ def test_crs_notes(collection: rasteret.Collection) -> None:
     samples = collection.sample_points(points=points, bands=["A00"], geometry_crs=32632)
     check(samples, collection, 1, "EPSG:32632")
     assert (samples["point_crs"].to_pylist(), samples["raster_crs"].to_pylist()) == ([32632], [32732])
+
+
+def test_nodata_fallback_and_its_window(collection: rasteret.Collection, points: pa.Table) -> None:
+    plain = collection.sample_points(points=points, bands=["A00"], geometry_crs=4326)
+    samples = collection.sample_points(
+        points=points,
+        bands=["A00"],
+        geometry_crs=4326,
+        max_distance_pixels=2,  # search up to a 5x5 window
+    )
+    assert samples.schema.names == plain.schema.names
+    assert len(samples) == len(plain)
+    samples = collection.sample_points(
+        points=points,
+        bands=["A00"],
+        geometry_crs=4326,
+        max_distance_pixels=2,
+        return_neighbourhood="always",
+    )
+    windows = in_order(samples)["neighbourhood_values"].to_pylist()
+    assert [len(window) for window in windows] == [25] * len(plain)
+    assert [window[12] for window in windows] == in_order(plain)["value"].to_pylist()
+
+
+def test_polygon_masking(collection: rasteret.Collection) -> None:
+    box = (11.35, -0.0018, 11.38, -0.0008)
+    arr = collection.get_numpy(
+        geometries=box,
+        bands=["A00"],
+        all_touched=False,  # rasterio default
+    )
+    (path,) = {
+        row["A00"]["href"] for row in collection.to_table(["assets"])["assets"].to_pylist() if "32732" in str(row)
+    }
+    with rasterio.open(path) as dataset:
+        outline = rasterio.warp.transform_geom("OGC:CRS84", dataset.crs, shapely.box(*box).__geo_interface__)
+        expected, _ = rasterio.mask.mask(dataset, [outline], crop=True, indexes=1)
+    assert arr.dtype == expected.dtype
+    np.testing.assert_array_equal(arr, expected[None])

@@ -412,3 +412,27 @@ def test_the_coordinate_columns_can_be_kept_by_name(scenes: Collection, points: 
     found, _ = sample_to(tmp_path / "s", points, scenes, reading={"columns": ["x", "plot"]})
     assert found.schema.names[-2:] == ["x", "plot"]
     assert found["x"].to_pylist() == found["point_x"].to_pylist()
+
+
+def test_a_large_dictionary_does_not_travel_with_each_chunk(scenes: Collection, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    names = pa.array([f"name-{number:06d}" for number in range(5_000)])
+    table = pa.table(
+        {
+            "x": rng.uniform(500_000, 503_000, 5_000),
+            "y": rng.uniform(5_397_000, 5_400_000, 5_000),
+            "name": pa.DictionaryArray.from_arrays(pa.array(np.arange(5_000), type=pa.int32()), names),
+        }
+    )
+    KEPT.clear()
+
+    def build(pipeline: beam.Pipeline) -> None:
+        keyed = pipeline | ReadPoints(table, **XY) | KeyByRecordAndTile(scenes, ["B10"], rules=ChunkRules(block=1))
+        keyed | beam.Map(keep_size).with_output_types(beam.typehints.Tuple[TileKey, pa.RecordBatch])
+
+    counts = run(build)
+    assert len(KEPT) == counts[metrics.CHUNKS_OUT] > 100
+    assert max(KEPT) < 40_000  # the whole dictionary has 75,000 bytes
+    found, _ = sample_to(tmp_path / "s", table, scenes, bands=["B10"])
+    assert found.schema.field("name").type == table.schema.field("name").type
+    assert found["name"].to_pylist() == names.take(found["point_index"].combine_chunks()).to_pylist()

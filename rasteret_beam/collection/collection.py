@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
+from rasteret_beam.collection.chips import get_numpy
 from rasteret_beam.collection.dates import date_bounds
 from rasteret_beam.collection.geometries import boxes_of
 from rasteret_beam.collection.index import CollectionIndex
@@ -320,6 +321,10 @@ class Collection:
     def sample_points(self, points: Any, bands: Sequence[str], **options: Any) -> pa.Table:
         """Sample values at points; see :func:`rasteret_beam.collection.sample.sample_points`."""
         return sample_points(self, points, bands, **options)
+
+    def get_numpy(self, geometries: Any, bands: Sequence[str], **options: Any) -> Any:
+        """Pixels under polygons as an array; see :func:`rasteret_beam.collection.chips.get_numpy`."""
+        return get_numpy(self, geometries, bands, **options)
 
 
 def load(path_or_dataset_id: str | os.PathLike[str], name: str = "") -> Collection:

@@ -32,6 +32,7 @@ def sample_points(
     y_column: str | None = None,
     geometry_column: str | None = None,
     geometry_crs: Any = None,
+    columns: Sequence[str] | None = None,
     match: str = "all",
     max_distance_pixels: int = 0,
     return_neighbourhood: str = "off",
@@ -55,6 +56,8 @@ def sample_points(
         Points as WKB or GeoArrow, in place of coordinate columns.
     geometry_crs
         CRS of the points; needed unless the geometry column carries its own.
+    columns : sequence of str, optional
+        Columns to keep; by default all but the point's own.
     match : "all" or "latest"
         Every record that contains a point, or for each band the newest (ties: the first in
         collection order).
@@ -96,6 +99,7 @@ def sample_points(
         y_column=y_column,
         geometry_column=geometry_column,
         geometry_crs=geometry_crs,
+        columns=columns,
         first_srid=stream.first_srid,
     )
     groups: dict[TileKey, list[pa.RecordBatch]] = {}

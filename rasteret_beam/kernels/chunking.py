@@ -15,6 +15,9 @@ from rasteret_beam.kernels.sampling import unsampled_rows
 from rasteret_beam.model import TileKey
 from rasteret_beam.schema import PIXEL, POINT_CRS_KEY, POINT_EPSG_KEY, POSITION, check_point_batch
 
+SMALL_DICTIONARY = 64
+"""Entries that are not worth choosing from."""
+
 Chunks = Iterator[tuple[TileKey, pa.RecordBatch]]
 
 
@@ -159,7 +162,18 @@ def _cut(
     ordered = pa.RecordBatch.from_pydict(columns, metadata=points.schema.metadata)
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
         tile_row, tile_col = int(block_row[start]) * rules.block, int(block_col[start]) * rules.block
-        yield int(grid[start]), tile_row, tile_col, ordered.slice(start, stop - start)
+        yield int(grid[start]), tile_row, tile_col, _compact(ordered.slice(start, stop - start))
+
+
+def _compact(chunk: pa.RecordBatch) -> pa.RecordBatch:
+    """The chunk with small dictionaries: a slice would carry its parent's, whole, through the shuffle."""
+    for number, column in enumerate(chunk.columns):
+        if pa.types.is_dictionary(column.type) and len(column.dictionary) > max(SMALL_DICTIONARY, 2 * len(chunk)):
+            used = column.dictionary_decode().dictionary_encode()
+            indices = used.indices.cast(column.type.index_type)
+            small = pa.DictionaryArray.from_arrays(indices, used.dictionary, ordered=column.type.ordered)
+            chunk = chunk.set_column(number, chunk.schema.field(number), small)
+    return chunk
 
 
 def _limited(key: TileKey, chunk: pa.RecordBatch, rules: ChunkRules) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
