@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-import sedona.db
+import sedonadb
 import shapely
 from apache_beam.options.pipeline_options import PipelineOptions
 from hypothesis import given
@@ -78,7 +78,7 @@ def from_duckdb(table: pa.Table) -> Any:
 
 
 def sedona_frame(table: pa.Table, sql: str) -> Any:
-    connection = sedona.db.connect()
+    connection = sedonadb.connect()
     connection.create_data_frame(table).to_view("points")
     return connection.sql(sql)
 

@@ -13,7 +13,7 @@ import pytest
 import rasterio
 import rasterio.mask
 import rasterio.warp
-import sedona.db
+import sedonadb
 import shapely
 from shapely.geometry import Point
 
@@ -104,7 +104,7 @@ def test_duckdb(collection: rasteret.Collection, points: pa.Table) -> None:
 
 def test_every_table_tool_named(collection: rasteret.Collection, points: pa.Table) -> None:
     wanted = in_order(collection.sample_points(points=points, bands=["A00"], geometry_crs=4326))
-    session = sedona.db.connect()
+    session = sedonadb.connect()
     session.create_data_frame(points).to_view("plots")
     frame = points.to_pandas()
     tables = [
