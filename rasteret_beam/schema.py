@@ -94,6 +94,11 @@ BAND_EXTRA_TYPE = pa.struct(
         ("offset", pa.float64()),
         ("mask", pa.string()),
         ("byte_order", pa.string()),
+        ("bits_per_sample", pa.int32()),
+        ("fill_order", pa.int32()),
+        ("lerc_compression", pa.int32()),
+        ("file_size", pa.int64()),
+        ("etag", pa.string()),
     ]
 )
 """Our ``{band}_extra``: facts that Rasteret's struct has no place for."""

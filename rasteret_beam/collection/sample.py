@@ -13,8 +13,7 @@ from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.kernels.points import PointColumns, choose_columns, point_batch
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.rasterio_engine import RasterioEngine
-from rasteret_beam.readers.sampler import TileSampler
+from rasteret_beam.readers.sampler import SampleJob, TileSampler
 from rasteret_beam.schema import kept_fields, samples_schema, unsampled_schema
 
 if TYPE_CHECKING:
@@ -116,21 +115,27 @@ def sample_points(
     if first_batch is not None and not sampled:
         log.warning("%s", why_nothing_hit(index.routing, first_batch, chosen.crs))
     kept = kept_fields(chosen.schema)
-    sampler = TileSampler(RasterioEngine())
-    try:
-        rows = [
-            row
-            for key in sorted(groups)
-            for row in sampler.sample(
-                index.routing, index.assets, collection.name, key, groups.pop(key), Tally(), around
-            )
-        ]
-    finally:
-        sampler.close()
+    job = SampleJob(index.routing, index.assets, collection.name, around)
+    rows = list(_sampled(job, groups))
     samples = pa.Table.from_batches(rows, schema=samples_schema(kept, around.returned))
     if not return_unsampled:
         return samples
     return samples, pa.Table.from_batches(unsampled, schema=unsampled_schema(kept))
+
+
+def _sampled(job: SampleJob, groups: dict[TileKey, list[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    """Rows of the groups in the order of their keys; groups are let go of as they are taken."""
+    sampler = TileSampler()
+    stream = sampler.stream(job, Tally())
+    try:
+        for key in sorted(groups):
+            for _, rows in stream.push(None, key, groups.pop(key)):
+                yield rows
+        for _, rows in stream.drain():
+            yield rows
+    finally:
+        stream.cancel()
+        sampler.close()
 
 
 def _point_batches(batches: Iterable[pa.RecordBatch], chosen: PointColumns) -> Iterator[pa.RecordBatch]:

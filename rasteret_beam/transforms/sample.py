@@ -12,6 +12,7 @@ from uuid import uuid4
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam import typehints
+from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
@@ -22,8 +23,7 @@ from rasteret_beam.kernels.crs import crs_text
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.rasterio_engine import RasterioEngine
-from rasteret_beam.readers.sampler import TileSampler
+from rasteret_beam.readers.sampler import SampleJob, SampleStream, TileSampler
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.shared import acquire, release
 
@@ -98,20 +98,46 @@ class _SampleFn(beam.DoFn):
 
     def setup(self) -> None:
         self.index = self.settings.acquire()
-        self.sampler: TileSampler = acquire(TileSampler, lambda: TileSampler(RasterioEngine()))
+        self.sampler: TileSampler = acquire(TileSampler, TileSampler)
+        self.stream: SampleStream | None = None
 
     def teardown(self) -> None:
+        self._cancel()
         self.settings.release()
         release(TileSampler)
 
-    def process(self, element: tuple[TileKey, Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-        key, chunks = element
-        tally = Tally()
-        collection = self.settings.collection.name
-        yield from self.sampler.sample(
-            self.index.routing, self.index.assets, collection, key, chunks, tally, self.around
-        )
-        count(tally.take())
+    def start_bundle(self) -> None:
+        self._cancel()  # what a failed bundle left
+        job = SampleJob(self.index.routing, self.index.assets, self.settings.collection.name, self.around)
+        self.stream = self.sampler.stream(job, Tally())
+
+    def process(
+        self,
+        element: tuple[TileKey, Iterable[pa.RecordBatch]],
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+    ) -> Iterator[WindowedValue]:
+        assert self.stream is not None
+        yield from self._emit(self.stream.push((timestamp, (window,), pane), *element))
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        assert self.stream is not None
+        yield from self._emit(self.stream.drain())
+
+    def _emit(self, sampled: Iterator[tuple[Any, pa.RecordBatch]]) -> Iterator[WindowedValue]:
+        """Each batch in the window and at the time of its points, whenever it is ready."""
+        try:
+            for (timestamp, windows, pane), rows in sampled:
+                yield WindowedValue(rows, timestamp, windows, pane)
+        finally:
+            assert self.stream is not None
+            count(self.stream.tally.take())
+
+    def _cancel(self) -> None:
+        if self.stream is not None:
+            self.stream.cancel()
+            self.stream = None
 
 
 @dataclass(eq=False)
