@@ -14,8 +14,7 @@ class TileKey(NamedTuple):
     grid : int
         Number, in the collection's routing index, of the grid and of the bands read on it.
     tile_row, tile_col : int
-        The block's first tile; a block is a square of neighbouring tiles (one tile where
-        the block side is 1).
+        The block's first tile; a block is a rectangle of neighbouring tiles (or one tile).
     part : int
         0, or a number of its own for each large chunk, so that a crowded tile is sampled by
         many workers.

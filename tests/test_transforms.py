@@ -141,7 +141,9 @@ def test_pipeline_with_several_processes(scenes: Collection, parquet: Path, eage
     assert found.equals(eager["all"])
 
 
-@pytest.mark.parametrize("rules", [ChunkRules(block=1), ChunkRules(block=9), ChunkRules(max_bytes=600, crowded_rows=5)])
+@pytest.mark.parametrize(
+    "rules", [ChunkRules(block=(1, 1)), ChunkRules(block=(9, 9)), ChunkRules(max_bytes=600, crowded_rows=5)]
+)
 def test_rows_do_not_depend_on_how_chunks_are_cut(
     scenes: Collection, parquet: Path, eager: dict, tmp_path: Path, rules: ChunkRules
 ) -> None:
@@ -429,7 +431,7 @@ def test_a_large_dictionary_does_not_travel_with_each_chunk(scenes: Collection, 
     KEPT.clear()
 
     def build(pipeline: beam.Pipeline) -> None:
-        keyed = pipeline | ReadPoints(table, **XY) | KeyByRecordAndTile(scenes, ["B10"], rules=ChunkRules(block=1))
+        keyed = pipeline | ReadPoints(table, **XY) | KeyByRecordAndTile(scenes, ["B10"], rules=ChunkRules(block=(1, 1)))
         keyed | beam.Map(keep_size).with_output_types(beam.typehints.Tuple[TileKey, pa.RecordBatch])
 
     counts = run(build)
