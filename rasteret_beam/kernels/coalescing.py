@@ -23,10 +23,12 @@ class CoalesceRules:
     max_bytes: int = 8 << 20
 
 
-COALESCE = CoalesceRules()
+REMOTE = CoalesceRules()
+LOCAL = CoalesceRules(max_gap=64 << 10, max_bytes=1 << 20)
+"""What is read from a local disk at once fits in a processor's cache."""
 
 
-def coalesce(starts: Sequence[int], stops: Sequence[int], rules: CoalesceRules = COALESCE) -> list[list[int]]:
+def coalesce(starts: Sequence[int], stops: Sequence[int], rules: CoalesceRules = REMOTE) -> list[list[int]]:
     """Put ranges together in requests.
 
     Parameters

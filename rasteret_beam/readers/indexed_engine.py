@@ -10,7 +10,7 @@ import numpy as np
 
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.kernels.coalescing import COALESCE, CoalesceRules, coalesce
+from rasteret_beam.kernels.coalescing import LOCAL, REMOTE, CoalesceRules, coalesce
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid, StoredBand
 from rasteret_beam.readers.decode import CODECS, LERC, LERC_INNER, DecodeError, decode_tile, samples_in_tile
@@ -69,13 +69,14 @@ class IndexedEngine:
     Parameters
     ----------
     ranges : RangeReader, optional
-    rules : CoalesceRules
-        Which ranges are fetched together.
+    remote, local : CoalesceRules
+        Which ranges are fetched together: from a server, and from a local disk, where a request is cheap.
     """
 
-    def __init__(self, ranges: RangeReader | None = None, rules: CoalesceRules = COALESCE):
+    def __init__(self, ranges: RangeReader | None = None, remote: CoalesceRules = REMOTE, local: CoalesceRules = LOCAL):
         self.ranges = ranges or RangeReader()
-        self.rules = rules
+        self.remote = remote
+        self.local = local
 
     def plan(self, wants: Sequence[TileWant]) -> list[list[TileWant]]:
         """Sets of tiles that lie beside each other in one file; those that are not in their file are a set too."""
@@ -83,7 +84,8 @@ class IndexedEngine:
         by_file: dict[str, list[TileWant]] = {}
         for want in wants:
             by_file.setdefault(want.asset.href, []).append(want)
-        for of_file in by_file.values():
+        for href, of_file in by_file.items():
+            rules = self.remote if is_url(href) else self.local
             absent = [want for want in of_file if _place(want)[1] == 0]
             present = [want for want in of_file if _place(want)[1] > 0]
             starts, stops = [], []
@@ -92,7 +94,7 @@ class IndexedEngine:
                 starts.append(start)
                 stops.append(start + count)
             sets += [absent] if absent else []
-            sets += [[present[at] for at in request] for request in coalesce(starts, stops, self.rules)]
+            sets += [[present[at] for at in request] for request in coalesce(starts, stops, rules)]
         return sets
 
     def read(self, wants: Sequence[TileWant], tally: Tally) -> Iterator[Found]:
