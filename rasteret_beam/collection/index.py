@@ -43,6 +43,9 @@ EXTRA_FACTS = ("byte_order", "bits_per_sample", "fill_order", "lerc_compression"
 METADATA_FIELDS = ("image_width", "image_height", "tile_width", "tile_height", "transform")
 
 
+Columns = dict[str, pa.Array]
+
+
 class Unit(Protocol):
     """A part of a collection that is read at once: a row group of a file, or a table."""
 
@@ -82,7 +85,7 @@ class CollectionIndex:
         self.access = access
         self._known: BytesCache[list[Asset]] = BytesCache(ASSET_CACHE_BYTES)
         self._lock = Lock()
-        self._cache: BytesCache[pa.Table] = BytesCache(ASSET_CACHE_BYTES)
+        self._cache: BytesCache[Columns] = BytesCache(ASSET_CACHE_BYTES)
         read = _read_grids if "grids" in schema.names else _read_band_metadata
         tables = [unit.read(_light_columns(schema, bands)) for unit in units]
         sizes = [len(table) for table in tables]
@@ -103,21 +106,25 @@ class CollectionIndex:
         with self._lock:
             found = self._known.get(key)
             if found is None:
-                table = self._assets_of_unit(int(self._unit_of[position]), key[1])
+                columns = self._assets_of_unit(int(self._unit_of[position]), key[1])
                 row = int(self._row_in_unit[position])
-                found = [_asset(table, row, record_id, number, band, self.access) for number, band in enumerate(bands)]
+                found = [
+                    _asset(columns, row, record_id, number, band, self.access) for number, band in enumerate(bands)
+                ]
                 self._known.put(key, found, sum(map(_held_bytes, found)))
             return found
 
-    def _assets_of_unit(self, unit: int, bands: tuple[str, ...]) -> pa.Table:
-        table = self._cache.get((unit, bands))
-        if table is None:
+    def _assets_of_unit(self, unit: int, bands: tuple[str, ...]) -> Columns:
+        found = self._cache.get((unit, bands))
+        if found is None:
             columns: dict[str, ds.Expression] = {}
             for number, band in enumerate(bands):
                 columns |= _asset_columns(self._schema, number, band)
             table = self._units[unit].read(columns).combine_chunks()
-            self._cache.put((unit, bands), table, table.nbytes)
-        return table
+            # By name once: a table of a thousand columns looks a name up for a millisecond.
+            found = {name: column.chunk(0) for name, column in zip(table.column_names, table.columns, strict=True)}
+            self._cache.put((unit, bands), found, table.nbytes)
+        return found
 
 
 def _asset_columns(schema: pa.Schema, number: int, band: str) -> dict[str, ds.Expression]:
@@ -132,10 +139,10 @@ def _asset_columns(schema: pa.Schema, number: int, band: str) -> dict[str, ds.Ex
     return columns
 
 
-def _asset(table: pa.Table, row: int, record_id: str, number: int, band: str, access: Access) -> Asset:
+def _asset(columns: Columns, row: int, record_id: str, number: int, band: str, access: Access) -> Asset:
     def fact(name: str) -> Any:
-        column = f"{name}{number}"
-        return table.column(column)[row].as_py() if column in table.column_names else None
+        column = columns.get(f"{name}{number}")
+        return None if column is None else column[row].as_py()
 
     href = fact("href")
     if href is None:

@@ -15,7 +15,7 @@ from rasteret_beam.kernels.crs import Floats, epsg_code
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.kernels.neighbourhood import Neighbourhood, Window, closest_valid, distances, is_valid, window_lists
 from rasteret_beam.kernels.routing import NO_DATETIME, RoutingIndex
-from rasteret_beam.kernels.sampling import RecordFacts, by_tile, gather, merged, sample_rows
+from rasteret_beam.kernels.sampling import RecordFacts, by_tile, gather, merged, sample_rows, wide_rows
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.readers.ahead import Ahead
@@ -56,12 +56,18 @@ class SampleJob:
         Its name.
     around : Neighbourhood
         Nodata fallback; with a radius, chunks need the columns :data:`schema.POSITION`.
+    layout : str
+        One of :data:`schema.LAYOUTS`.
+    bands : sequence of str
+        All that are wanted, in output order; needed by wide layouts.
     """
 
     routing: RoutingIndex
     assets: AssetLookup
     collection: str
     around: Neighbourhood = NO_FALLBACK
+    layout: str = "long"
+    bands: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +97,11 @@ class SampledPortion:
     values: dict[str, Floats]
     windows: dict[str, pa.Array | None]
 
-    def rows(self) -> Iterator[pa.RecordBatch]:
-        """Rows of the sample table, a batch for each band."""
+    def rows(self, job: SampleJob) -> Iterator[pa.RecordBatch]:
+        """Rows of the sample table: a batch for each band, or one for all of them in a wide layout."""
+        if job.layout != "long":
+            yield wide_rows(self.portion.chunk, job.bands, self.values, self.portion.facts, job.layout)
+            return
         for band, values in self.values.items():
             yield sample_rows(self.portion.chunk, band, values, self.portion.facts, self.windows[band])
 
@@ -239,7 +248,7 @@ class SampleStream:
 
     def _rows(self, sampled: Iterable[tuple[Any, SampledPortion]]) -> Iterator[tuple[Any, pa.RecordBatch]]:
         for context, portion in sampled:
-            for rows in portion.rows():
+            for rows in portion.rows(self.job):
                 self.tally.add(metrics.SAMPLES_OUT, len(rows))
                 yield context, rows
 
