@@ -1,4 +1,4 @@
-"""For every option of ``Collection.sample_points``, the pipeline gives the rows of the eager call, unsampled ones too."""
+"""The pipeline gives the rows of the eager call, and the unsampled points, for every option of ``sample_points``."""
 
 import inspect
 from dataclasses import dataclass, field
