@@ -117,7 +117,8 @@ def check(tools: dict[str, Tool]) -> bool:
     """Tell whether both give the same array, in shape, dtype and every value."""
     ours, theirs = tools[OURS](), tools[RASTERIO]()
     same = ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
-    print(f"ours {ours.shape} {ours.dtype}, rasterio's {theirs.shape} {theirs.dtype}: {'equal' if same else 'DIFFERENT'}")
+    verdict = "equal" if same else "DIFFERENT"
+    print(f"ours {ours.shape} {ours.dtype}, rasterio's {theirs.shape} {theirs.dtype}: {verdict}")
     return same
 
 
