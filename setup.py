@@ -32,7 +32,9 @@ setup(
         "rasterio>=1.4",
         "shapely>=2.0.3",
         "tifffile>=2024.8.10",
-        "obstore>=0.6",
+        "obstore>=0.8",
+        "imagecodecs>=2024.12.30",
+        "isal>=1.7",
     ],
     extras_require={
         "gcp": ["apache-beam[gcp]>=2.77"],

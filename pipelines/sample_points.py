@@ -14,10 +14,11 @@ from pipelines._run import FAILED, accounting_error, command, run, summary
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.explain import why_nothing_hit
+from rasteret_beam.kernels.layouts import check_layout
 from rasteret_beam.kernels.neighbourhood import FALLBACKS, RETURNS, Neighbourhood
 from rasteret_beam.kernels.routing import MATCHES
 from rasteret_beam.metrics import POINTS_SAMPLED, POINTS_UNSAMPLED
-from rasteret_beam.schema import kept_fields, samples_schema, unsampled_schema
+from rasteret_beam.schema import LAYOUTS, kept_fields, samples_schema, unsampled_schema
 from rasteret_beam.transforms import ReadPoints, SamplePoints, WriteSamplesToParquet
 from rasteret_beam.transforms.files import check_writable
 from rasteret_beam.transforms.read_points import first_batch
@@ -64,6 +65,13 @@ def parser() -> Parser:
         help="the closest valid pixel of the window, or of its first ring that has one (default: closest)",
     )
     add(
+        "--layout",
+        choices=LAYOUTS,
+        default="long",
+        help="a row for each band (long), or one for each point and record, with a list of values (values) or a "
+        "column a band (columns) (default: long)",
+    )
+    add(
         "--output",
         required=True,
         type=prefix,
@@ -93,6 +101,8 @@ class Job:
         self.bands = self.collection.check_usable(flags.bands, flags.match)
         self.match = flags.match
         self.around = Neighbourhood(flags.max_distance_pixels, flags.return_neighbourhood, flags.fallback)
+        self.layout = flags.layout
+        check_layout(self.layout, self.around)
         self.reading = ReadPoints(
             flags.points,
             x_column=flags.x_column,
@@ -108,7 +118,9 @@ class Job:
         self.crs = points.crs
         self.collection.check_files()
         kept = kept_fields(points.schema)
-        self.writing = WriteSamplesToParquet(flags.output, schema=samples_schema(kept, self.around.returned))
+        self.writing = WriteSamplesToParquet(
+            flags.output, schema=samples_schema(kept, self.around.returned, self.layout, self.bands)
+        )
         self.writing_unsampled = (
             WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept)) if flags.unsampled else None
         )
@@ -128,7 +140,12 @@ class Job:
             | "ReadPoints" >> self.reading
             | "SamplePoints"
             >> SamplePoints(
-                self.collection, self.bands, match=self.match, with_unsampled=True, **dataclasses.asdict(self.around)
+                self.collection,
+                self.bands,
+                match=self.match,
+                layout=self.layout,
+                with_unsampled=True,
+                **dataclasses.asdict(self.around),
             )
         )
         sampled.samples | "WriteSamples" >> self.writing

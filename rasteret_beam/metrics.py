@@ -11,7 +11,11 @@ chunks_out             chunks    routing emits the points of one block of tiles
 samples_out            rows      sampling emits rows of the sample table
 tiles_decoded          tiles     a tile of one band is decoded
 tile_cache_hits        tiles     a decoded tile is found in the cache instead
+tiles_indexed          tiles     of those, decoded by the indexed engine, without reading a header
 tile_bytes_read        bytes     compressed bytes of the decoded tiles, where the format says
+range_requests         requests  the indexed engine asks for a byte range, of one or more tiles
+range_bytes            bytes     of those ranges, gaps between tiles included
+read_retries           requests  a byte range is asked for again
 datasets_opened        files     a raster file is opened
 dataset_cache_hits     files     an open raster file is found in the cache instead
 rows_written           rows      rows reach a Parquet file
@@ -30,8 +34,12 @@ POINTS_UNSAMPLED = "points_unsampled"
 CHUNKS_OUT = "chunks_out"
 SAMPLES_OUT = "samples_out"
 TILES_DECODED = "tiles_decoded"
+TILES_INDEXED = "tiles_indexed"
 TILE_CACHE_HITS = "tile_cache_hits"
 TILE_BYTES_READ = "tile_bytes_read"
+RANGE_REQUESTS = "range_requests"
+RANGE_BYTES = "range_bytes"
+READ_RETRIES = "read_retries"
 DATASETS_OPENED = "datasets_opened"
 DATASET_CACHE_HITS = "dataset_cache_hits"
 ROWS_WRITTEN = "rows_written"
@@ -50,8 +58,12 @@ NAMES = (
     CHUNKS_OUT,
     SAMPLES_OUT,
     TILES_DECODED,
+    TILES_INDEXED,
     TILE_CACHE_HITS,
     TILE_BYTES_READ,
+    RANGE_REQUESTS,
+    RANGE_BYTES,
+    READ_RETRIES,
     DATASETS_OPENED,
     DATASET_CACHE_HITS,
     ROWS_WRITTEN,

@@ -1,5 +1,6 @@
 """The value types that the layers hand to each other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,8 +14,7 @@ class TileKey(NamedTuple):
     grid : int
         Number, in the collection's routing index, of the grid and of the bands read on it.
     tile_row, tile_col : int
-        The block's first tile; a block is a square of neighbouring tiles (one tile where
-        the block side is 1).
+        The block's first tile; a block is a rectangle of neighbouring tiles (or one tile).
     part : int
         0, or a number of its own for each large chunk, so that a crowded tile is sampled by
         many workers.
@@ -52,6 +52,44 @@ class Grid:
     tile_height: int
 
 
+@dataclass(frozen=True, eq=False)
+class StoredBand:
+    """How the tiles of one band are stored in a tiled TIFF, as far as the collection knows.
+
+    Attributes
+    ----------
+    dtype : str
+        NumPy's name of it.
+    byte_order : "little", "big" or None
+    compression, predictor, planar_configuration, photometric, fill_order : int or None
+        TIFF codes.
+    samples_per_pixel : int or None
+        Bands of the file.
+    bits_per_sample : int or None
+    lerc_compression : int or None
+        The second of a LERC file's parameters: what is around each blob.
+    file_size : int or None
+        Bytes of the whole file when it was indexed. ``etag`` is the server's mark of that state.
+    tile_offsets, tile_byte_counts : sequence of int
+        Where each tile of this band lies, row-major; both 0 for a tile that is not in the file.
+    """
+
+    dtype: str
+    byte_order: str | None = None
+    compression: int | None = None
+    predictor: int | None = None
+    samples_per_pixel: int | None = None
+    planar_configuration: int | None = None
+    photometric: int | None = None
+    bits_per_sample: int | None = None
+    fill_order: int | None = None
+    lerc_compression: int | None = None
+    file_size: int | None = None
+    etag: str | None = None
+    tile_offsets: Sequence[int] = ()
+    tile_byte_counts: Sequence[int] = ()
+
+
 @dataclass(frozen=True)
 class BandHeader:
     """What is read from a raster file about one of its bands, in the collection's terms.
@@ -78,14 +116,57 @@ class BandHeader:
     planar_configuration: int | None
     photometric: int | None
     extra_samples: tuple[int, ...]
+    bits_per_sample: int | None = None
+    fill_order: int | None = None
+    lerc_compression: int | None = None
+    file_size: int | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True)
+class Access:
+    """How a bucket is read where its URI does not say.
+
+    Attributes
+    ----------
+    anonymous : bool
+        Without credentials.
+    region, endpoint : str or None
+        Of an S3 bucket.
+    requester_pays : bool
+        The reader pays for requests to an S3 bucket.
+    """
+
+    anonymous: bool = False
+    region: str | None = None
+    endpoint: str | None = None
+    requester_pays: bool = False
+
+
+AS_GIVEN = Access()
+"""As the URI and the environment say."""
+
+
+@dataclass(frozen=True, eq=False)
 class Asset:
-    """Where the pixels of one band of one record are: a file and a 0-based band index; and its nodata value."""
+    """Where the pixels of one band of one record are.
+
+    Attributes
+    ----------
+    record_id, band : str
+    href : str
+        The file; ``band_index`` is 0-based.
+    nodata : float or None
+    stored : StoredBand or None
+        How its tiles are stored, where the collection says it.
+    access : Access
+        How the file's bucket is read.
+    """
 
     record_id: str
     band: str
     href: str
     band_index: int
     nodata: float | None = None
+    stored: StoredBand | None = None
+    access: Access = AS_GIVEN

@@ -38,7 +38,16 @@ SAMPLE_FIELDS = (
 
 NEIGHBOURHOOD_FIELD = pa.field("neighbourhood_values", pa.list_(pa.float64()))
 
-RESERVED = frozenset(field.name for field in (*SAMPLE_FIELDS, NEIGHBOURHOOD_FIELD)) | {"reason", *PIXEL, *POSITION}
+LAYOUTS = ("long", "values", "columns")
+"""Of the sample table: a row for each band; or one for each point and record, with a list or with a column a band."""
+
+VALUES_FIELD = pa.field("values", pa.list_(pa.float64()))
+
+RESERVED = frozenset(field.name for field in (*SAMPLE_FIELDS, NEIGHBOURHOOD_FIELD)) | {
+    "reason",
+    *PIXEL,
+    *POSITION,
+}
 """Names that a kept input column must not have."""
 
 UNSAMPLED_REASONS = {
@@ -94,6 +103,11 @@ BAND_EXTRA_TYPE = pa.struct(
         ("offset", pa.float64()),
         ("mask", pa.string()),
         ("byte_order", pa.string()),
+        ("bits_per_sample", pa.int32()),
+        ("fill_order", pa.int32()),
+        ("lerc_compression", pa.int32()),
+        ("file_size", pa.int64()),
+        ("etag", pa.string()),
     ]
 )
 """Our ``{band}_extra``: facts that Rasteret's struct has no place for."""
@@ -131,9 +145,39 @@ def kept_fields(points: pa.Schema) -> list[pa.Field]:
     return [field for field in points if field.name not in own]
 
 
-def samples_schema(kept: Sequence[pa.Field] = (), neighbourhood: bool = False) -> pa.Schema:
-    """Schema of the sample table; ``kept`` are the input columns that pass through."""
-    return pa.schema([*SAMPLE_FIELDS, *([NEIGHBOURHOOD_FIELD] if neighbourhood else []), *kept])
+def samples_schema(
+    kept: Sequence[pa.Field] = (), neighbourhood: bool = False, layout: str = "long", bands: Sequence[str] = ()
+) -> pa.Schema:
+    """Schema of the sample table.
+
+    Parameters
+    ----------
+    kept : sequence of Field
+        The input columns that pass through.
+    neighbourhood : bool
+        With the windows around the points.
+    layout : str
+        One of :data:`LAYOUTS`.
+    bands : sequence of str
+        In output order; needed where they are columns.
+
+    Raises
+    ------
+    InputError
+        A column that a wide layout adds has the name of another column.
+    """
+    fields = [field for field in SAMPLE_FIELDS if layout == "long" or field.name not in ("band", "value")]
+    place = [field.name for field in fields].index("raster_crs")
+    if layout != "long":
+        added = [VALUES_FIELD] if layout == "values" else [pa.field(band, pa.float64()) for band in bands]
+        taken = [field.name for field in added if field.name in RESERVED | {column.name for column in kept}]
+        if taken:
+            raise InputError(
+                f"layout={layout!r} adds column(s) {listed(taken)}, but the sample table has columns of these names; "
+                "use another layout, or choose the point columns to keep with columns=[...]"
+            )
+        fields[place:place] = added
+    return pa.schema([*fields, *([NEIGHBOURHOOD_FIELD] if neighbourhood else []), *kept])
 
 
 def unsampled_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:

@@ -393,7 +393,7 @@ class TestPixels:
     def test_damaged_tile(self, job: list[str], tmp_path: Path):
         damage_tile(tmp_path / "b_20230601.tif", 3)
         outcome = execute(sample_points.main, *job)
-        check_refused(outcome, "record 'b_20230601'", "red", "nir", tmp_path / "b_20230601.tif", "tile (1, 1)")
+        check_refused(outcome, "record 'b_20230601', band red: ", tmp_path / "b_20230601.tif", "tile (1, 1)")
         assert "a_20230101" not in outcome.err
 
     def test_damaged_tile_in_a_process_of_its_own(self, job: list[str], tmp_path: Path):

@@ -19,8 +19,8 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.neighbourhood import Window, distances
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Grid
-from rasteret_beam.readers.headers import read_headers
 from rasteret_beam.readers.rasterio_engine import DatasetPool, RasterioEngine
+from tests import tiles
 from tests.test_transforms import XY, sample_to
 
 NODATA = -128
@@ -224,11 +224,11 @@ def test_distances_on_oblique_grids(linear: tuple[float, ...]) -> None:
 def test_only_tiles_under_windows_are_read(tmp_path: Path) -> None:
     write_sparse(tmp_path / "x.tif", NORTH_UP, 0.0, 1)
     collection = build_from_cogs([tmp_path / "x.tif"], bands=["B10"])
-    for row, tiles in ((8.5, 1), (15.5, 2)):  # in the middle of a tile, and at its lower edge
+    for row, decoded in ((8.5, 1), (15.5, 2)):  # in the middle of a tile, and at its lower edge
         point = pa.table({"x": [8.5 * 8], "y": [512 - row * 8]})
         found, counts = sample_to(tmp_path / "s", point, collection, max_distance_pixels=2, bands=["B10"])
         assert found["value"].to_pylist() == [NODATA]
-        assert counts[metrics.TILES_DECODED] == tiles
+        assert counts[metrics.TILES_DECODED] == decoded
 
 
 @pytest.mark.parametrize("fallback", ["closest", "ring"])
@@ -283,7 +283,7 @@ def test_the_engine_keeps_a_bounded_number_of_open_files(tmp_path: Path) -> None
         write_sparse(path, NORTH_UP, 0.5, number)
     engine, tally = RasterioEngine(DatasetPool(max_open=2)), Tally()
     for path in [*paths, *reversed(paths)]:
-        engine.read_tiles(str(path), [0], read_headers(str(path))[0].grid, 0, 0, tally)
+        tiles.read(engine, tiles.wants_of(path)[:1], tally)
         assert len(engine.pool) <= 2
     assert tally.snapshot()[metrics.DATASETS_OPENED] == 10  # the last two of the first round are still open
     assert tally.snapshot()[metrics.DATASET_CACHE_HITS] == 2

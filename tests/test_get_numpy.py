@@ -21,7 +21,8 @@ from shapely.geometry import mapping
 from rasteret_beam import Collection, build_from_cogs, build_from_table
 from rasteret_beam.errors import InputError, RasteretBeamError, TileReadError
 from rasteret_beam.kernels.chips import reprojected
-from rasteret_beam.readers.rasterio_engine import RasterioEngine
+from rasteret_beam.readers.engine import TileWant
+from rasteret_beam.readers.indexed_engine import IndexedEngine
 
 GRIDS = (
     "type_uint16",
@@ -490,9 +491,9 @@ def on_raster_of_utm(shape: shapely.Geometry) -> shapely.Geometry:
 
 
 def test_a_file_of_another_dtype(tmp_path: Path) -> None:
-    path = RasterCase(name="changed", dtype="uint16").write(tmp_path)
+    path = RasterCase(name="changed", dtype="uint16", tile=None, strip_rows=8).write(tmp_path)
     collection = build_from_cogs([str(path)])
-    RasterCase(name="changed", dtype="float32").write(tmp_path)
+    RasterCase(name="changed", dtype="float32", tile=None, strip_rows=8).write(tmp_path)
     with pytest.raises(RasteretBeamError, match="holds float32, but the collection has it as uint16"):
         collection.get_numpy(on_raster_of_utm(shapely.box(3, 3, 20, 20)), ["B1"], geometry_crs=32631)
 
@@ -503,13 +504,13 @@ def test_a_file_of_another_dtype(tmp_path: Path) -> None:
 def test_only_touched_tiles_are_read_and_each_once(rasters: Rasters, monkeypatch: pytest.MonkeyPatch) -> None:
     path, collection = rasters("type_uint16")
     read: list[tuple[int, int]] = []
-    original = RasterioEngine.read_tiles
+    original = IndexedEngine.read
 
-    def watched(self: RasterioEngine, href: str, indexes: Any, grid: Any, row: int, col: int, tally: Any) -> Any:
-        read.append((row, col))
-        return original(self, href, indexes, grid, row, col, tally)
+    def watched(self: IndexedEngine, wants: list[TileWant], tally: Any) -> Any:
+        read.extend((want.tile_row, want.tile_col) for want in wants)
+        return original(self, wants, tally)
 
-    monkeypatch.setattr(RasterioEngine, "read_tiles", watched)
+    monkeypatch.setattr(IndexedEngine, "read", watched)
     shapes = [on_raster(path, shapely.box(col, 70, col + 10, 80)) for col in (66, 80, 100, 110)]
     collection.get_numpy(shapes, ["B1"], geometry_crs=32631)
     assert read == [(1, 1)]

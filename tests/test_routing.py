@@ -271,7 +271,10 @@ def scenes(draw: Any) -> Scene:
 
 def some_rules() -> st.SearchStrategy[ChunkRules]:
     return st.builds(
-        ChunkRules, block=st.integers(1, 3), max_bytes=st.integers(64, 600), crowded_rows=st.integers(1, 12)
+        ChunkRules,
+        block=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        max_bytes=st.integers(64, 600),
+        crowded_rows=st.integers(1, 12),
     )
 
 
@@ -331,7 +334,9 @@ def test_chunks_keep_their_rules_and_lose_nothing(scene: Scene, rules: ChunkRule
 @QUICKER
 @given(scenes(), st.integers(1, 3), st.sampled_from(("all", "latest")))
 def test_small_chunks_have_a_key_each(scene: Scene, block: int, match: str) -> None:
-    routed = route(index_of(scene.records, match), batch_of(scene.points, scene.crs), None, ChunkRules(block=block))
+    routed = route(
+        index_of(scene.records, match), batch_of(scene.points, scene.crs), None, ChunkRules(block=(block, block))
+    )
     assert max(Counter(key for key, _ in routed.chunks).values(), default=1) == 1
 
 
@@ -344,9 +349,9 @@ def check_chunk(
     grid, _ = index.grid_of(key)
     row, col = (chunk[name].to_numpy() for name in PIXEL)
     tile_row, tile_col = row // grid.tile_height, col // grid.tile_width
-    assert key.tile_row % rules.block == key.tile_col % rules.block == 0
-    assert set(tile_row // rules.block) == {key.tile_row // rules.block}
-    assert set(tile_col // rules.block) == {key.tile_col // rules.block}
+    assert key.tile_row % rules.block[0] == key.tile_col % rules.block[1] == 0
+    assert set(tile_row // rules.block[0]) == {key.tile_row // rules.block[0]}
+    assert set(tile_col // rules.block[1]) == {key.tile_col // rules.block[1]}
     numbers = [number - FIRST_INDEX for number in chunk["point_index"].to_pylist()]
     assert chunk.select(batch.schema.names).to_pylist() == batch.take(pa.array(numbers, pa.int64())).to_pylist()
 
@@ -523,7 +528,7 @@ def test_blocks_of_tiles() -> None:
     wide = Grid("EPSG:32631", UTM, 64, 64, 4, 8)
     points = [(500_000.5 + 16 * col, 4_999_999.5 - 16 * row) for row, col in ((0, 0), (15, 7), (16, 7), (15, 8))]
     index = index_of([one_band(wide)])
-    routed = route(index, batch_of(points, "EPSG:32631"), None, ChunkRules(block=2))
+    routed = route(index, batch_of(points, "EPSG:32631"), None, ChunkRules(block=(2, 2)))
     found = {(key.tile_row, key.tile_col): chunk["point_index"].to_pylist() for key, chunk in routed.chunks}
     assert found == {(0, 0): [1000, 1001], (2, 0): [1002], (0, 2): [1003]}
 

@@ -9,10 +9,11 @@ import pytest
 import tifffile
 
 from rasteret_beam import build_from_cogs
-from rasteret_beam.metrics import TILE_BYTES_READ, TILES_DECODED, Tally
+from rasteret_beam.metrics import TILE_BYTES_READ, TILES_DECODED, TILES_INDEXED, Tally
+from rasteret_beam.readers.engine import TileWant
+from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.headers import read_headers
-from rasteret_beam.readers.rasterio_engine import RasterioEngine
-from tests import rasters
+from tests import rasters, tiles
 
 
 def sampled(path: Path, x: np.ndarray, y: np.ndarray) -> tuple[pa.Table, pa.Table, list[str]]:
@@ -54,18 +55,22 @@ def test_a_turn_of_the_circle_does_not_matter(tmp_path: Path) -> None:
     "name", ["deflate_noise", "tiles_pixel", "tiles_band", "sparse", "strips_7", "jpeg_ycbcr", "big_float32", "bigtiff"]
 )
 def test_bytes_read_are_the_file_s_own(tmp_path: Path, name: str) -> None:
-    path = rasters.case(name).write(tmp_path)
-    header = read_headers(str(path))
-    grid, tally = header[0].grid, Tally()
-    engine = RasterioEngine()
-    for row in range(-(-grid.height // grid.tile_height)):
-        for col in range(-(-grid.width // grid.tile_width)):
-            engine.read_tiles(str(path), range(len(header)), grid, row, col, tally)
+    wants, tally = tiles.wants_of(rasters.case(name).write(tmp_path)), Tally()
+    engine = Engines().plan(wants[:1])[0].engine
+    tiles.read(engine, wants, tally)
     engine.close()
-    with tifffile.TiffFile(path) as tiff:
+    with tifffile.TiffFile(tmp_path / f"{name}.tif") as tiff:
         assert tally.snapshot()[TILE_BYTES_READ] == sum(tiff.pages[0].databytecounts)
-    tiles = -(-grid.height // grid.tile_height) * -(-grid.width // grid.tile_width)
-    assert tally.snapshot()[TILES_DECODED] == tiles * len(header)
+    present = [want for want in wants if tally.snapshot().get(TILES_INDEXED) is None or counts(want)]
+    assert tally.snapshot()[TILES_DECODED] == len(present)
+
+
+def counts(want: TileWant) -> int:
+    """Stored bytes of a tile; none are decoded where there are none."""
+    assert want.asset.stored is not None
+    return want.asset.stored.tile_byte_counts[
+        want.tile_row * -(-want.grid.width // want.grid.tile_width) + want.tile_col
+    ]
 
 
 def test_overviews_are_not_read(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from rasteret_beam.collection.storage import Access, is_remote
+from rasteret_beam.collection.storage import is_remote
 from rasteret_beam.errors import InputError, MissingInputError, listed
+from rasteret_beam.model import Access
 
 FILE_VARIABLE = "RASTERET_BEAM_CATALOGUE"
 USER_FILE = "~/.config/rasteret_beam/catalogue.json"

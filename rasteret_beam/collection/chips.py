@@ -23,7 +23,6 @@ from rasteret_beam.kernels.routing import NO_DATETIME, check_match
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.masks import Mask, polygon_mask
-from rasteret_beam.readers.rasterio_engine import RasterioEngine
 from rasteret_beam.readers.windows import WindowReader
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
 
@@ -142,7 +141,7 @@ def get_numpy(
     values = np.empty((len(chips), len(wanted), height, width), dtype=dtype)
     valid = np.empty(values.shape if return_mask else 0, dtype=bool)
     assets = {record_id: index.assets(record_id, wanted) for record_id in facts}
-    reader, tally = WindowReader(RasterioEngine()), Tally()
+    reader, tally = WindowReader(), Tally()
 
     def read_chips(numbers: list[int]) -> list[list[tuple[Array, Mask]]]:
         return [

@@ -17,10 +17,11 @@ from rasteret_beam.collection.geometries import boxes_of
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.layout import band_names, check_layout, schema_metadata
 from rasteret_beam.collection.sample import sample_points
-from rasteret_beam.collection.storage import Access, is_remote, open_dataset, readable, write_collection
+from rasteret_beam.collection.storage import is_remote, open_dataset, readable, write_collection
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed
 from rasteret_beam.kernels.crs import Floats
 from rasteret_beam.kernels.routing import check_match
+from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.schema import METADATA_SUFFIX
 
 CHECKED_FILES = 2000
@@ -65,7 +66,7 @@ class Collection:
     failures: tuple[tuple[str, str], ...] = ()
     table: pa.Table | None = field(default=None, repr=False)
     filter: ds.Expression | None = field(default=None, repr=False)
-    access: Access = field(default=Access(), repr=False)
+    access: Access = field(default=AS_GIVEN, repr=False)
 
     @classmethod
     def from_table(
@@ -299,7 +300,7 @@ class Collection:
             for fragment in self.dataset.get_fragments(filter=self.filter)
             for part in _row_groups(fragment, self.filter, self.schema)
         ]
-        return CollectionIndex(units, self.schema, wanted, match)
+        return CollectionIndex(units, self.schema, wanted, match, self.access)
 
     def check_files(self) -> None:
         """Refuse a collection whose local files are gone; looks at up to :data:`CHECKED_FILES` of them.

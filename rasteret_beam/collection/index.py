@@ -4,10 +4,11 @@ The index reads ids, datetimes and grids only. Assets are read for the records a
 a worker meets, one row group at a time, into a cache that is bounded in bytes.
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +19,31 @@ from rasteret_beam.errors import CollectionError
 from rasteret_beam.kernels.crs import Floats, crs_text
 from rasteret_beam.kernels.grids import GridTable, Ints
 from rasteret_beam.kernels.routing import NO_DATETIME, Layers, RoutingIndex, build_index
-from rasteret_beam.model import Asset
+from rasteret_beam.model import AS_GIVEN, Access, Asset, StoredBand
 from rasteret_beam.readers.cache import BytesCache
-from rasteret_beam.schema import METADATA_SUFFIX
+from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
 
 ASSET_CACHE_BYTES = 64 << 20
 
 GRID_FIELDS = ("width", "height", "tile_width", "tile_height")
+METADATA_FACTS = (
+    "dtype",
+    "nodata",
+    "compression",
+    "predictor",
+    "samples_per_pixel",
+    "planar_configuration",
+    "photometric",
+    "tile_offsets",
+    "tile_byte_counts",
+)
+EXTRA_FACTS = ("byte_order", "bits_per_sample", "fill_order", "lerc_compression", "file_size", "etag")
+"""What an asset keeps of a band's columns; a collection of another maker has no extra ones."""
+
 METADATA_FIELDS = ("image_width", "image_height", "tile_width", "tile_height", "transform")
+
+
+Columns = dict[str, pa.Array]
 
 
 class Unit(Protocol):
@@ -46,16 +64,28 @@ class CollectionIndex:
     bands : sequence of str
         Wanted, in output order; each is in the schema.
     match : "all" or "latest"
+    access : Access
+        How the buckets of its files are read.
 
     Attributes
     ----------
     routing : RoutingIndex
     """
 
-    def __init__(self, units: Sequence[Unit], schema: pa.Schema, bands: Sequence[str], match: str):
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        schema: pa.Schema,
+        bands: Sequence[str],
+        match: str,
+        access: Access = AS_GIVEN,
+    ):
         self._units = units
+        self._schema = schema
+        self.access = access
+        self._known: BytesCache[list[Asset]] = BytesCache(ASSET_CACHE_BYTES)
         self._lock = Lock()
-        self._cache: BytesCache[pa.Table] = BytesCache(ASSET_CACHE_BYTES)
+        self._cache: BytesCache[Columns] = BytesCache(ASSET_CACHE_BYTES)
         read = _read_grids if "grids" in schema.names else _read_band_metadata
         tables = [unit.read(_light_columns(schema, bands)) for unit in units]
         sizes = [len(table) for table in tables]
@@ -72,29 +102,61 @@ class CollectionIndex:
     def assets(self, record_id: str, bands: Sequence[str]) -> list[Asset]:
         """Where the pixels of some bands of a record are."""
         position = self.routing.positions[record_id]
-        table = self._assets_of_unit(int(self._unit_of[position]), tuple(bands))
-        row = int(self._row_in_unit[position])
-        found = []
-        for number, band in enumerate(bands):
-            href = table[f"href{number}"][row].as_py()
-            if href is None:
-                raise CollectionError(f"record {record_id!r} has a grid for band {band!r}, but no href in its assets")
-            index = table[f"band_index{number}"][row].as_py() or 0
-            found.append(Asset(record_id, band, href, index, table[f"nodata{number}"][row].as_py()))
+        key = position, tuple(bands)
+        with self._lock:
+            found = self._known.get(key)
+            if found is None:
+                columns = self._assets_of_unit(int(self._unit_of[position]), key[1])
+                row = int(self._row_in_unit[position])
+                found = [
+                    _asset(columns, row, record_id, number, band, self.access) for number, band in enumerate(bands)
+                ]
+                self._known.put(key, found, sum(map(_held_bytes, found)))
+            return found
+
+    def _assets_of_unit(self, unit: int, bands: tuple[str, ...]) -> Columns:
+        found = self._cache.get((unit, bands))
+        if found is None:
+            columns: dict[str, ds.Expression] = {}
+            for number, band in enumerate(bands):
+                columns |= _asset_columns(self._schema, number, band)
+            table = self._units[unit].read(columns).combine_chunks()
+            # By name once: a table of a thousand columns looks a name up for a millisecond.
+            found = {name: column.chunk(0) for name, column in zip(table.column_names, table.columns, strict=True)}
+            self._cache.put((unit, bands), found, table.nbytes)
         return found
 
-    def _assets_of_unit(self, unit: int, bands: tuple[str, ...]) -> pa.Table:
-        with self._lock:
-            table = self._cache.get((unit, bands))
-            if table is None:
-                columns = {}
-                for number, band in enumerate(bands):
-                    columns[f"href{number}"] = pc.field("assets", band, "href")
-                    columns[f"band_index{number}"] = pc.field("assets", band, "band_index")
-                    columns[f"nodata{number}"] = pc.field(band + METADATA_SUFFIX, "nodata")
-                table = self._units[unit].read(columns).combine_chunks()
-                self._cache.put((unit, bands), table, table.nbytes)
-            return table
+
+def _asset_columns(schema: pa.Schema, number: int, band: str) -> dict[str, ds.Expression]:
+    columns = {
+        f"href{number}": pc.field("assets", band, "href"),
+        f"band_index{number}": pc.field("assets", band, "band_index"),
+    }
+    for column, wanted in ((band + METADATA_SUFFIX, METADATA_FACTS), (band + EXTRA_SUFFIX, EXTRA_FACTS)):
+        if column in schema.names:
+            there = {field.name for field in schema.field(column).type}
+            columns |= {f"{name}{number}": pc.field(column, name) for name in wanted if name in there}
+    return columns
+
+
+def _asset(columns: Columns, row: int, record_id: str, number: int, band: str, access: Access) -> Asset:
+    def fact(name: str) -> Any:
+        column = columns.get(f"{name}{number}")
+        return None if column is None else column[row].as_py()
+
+    href = fact("href")
+    if href is None:
+        raise CollectionError(f"record {record_id!r} has a grid for band {band!r}, but no href in its assets")
+    stored = {field.name: fact(field.name) for field in dataclasses.fields(StoredBand)}
+    for name in ("tile_offsets", "tile_byte_counts"):
+        stored[name] = stored[name] or ()
+    known = StoredBand(**stored) if stored["dtype"] is not None else None
+    return Asset(record_id, band, href, fact("band_index") or 0, fact("nodata"), known, access)
+
+
+def _held_bytes(asset: Asset) -> int:
+    """Estimate of what an asset takes in memory: Python's numbers, mostly."""
+    return 2000 + (80 * len(asset.stored.tile_offsets) if asset.stored else 0)
 
 
 def _light_columns(schema: pa.Schema, bands: Sequence[str]) -> dict[str, ds.Expression]:

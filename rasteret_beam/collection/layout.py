@@ -142,7 +142,7 @@ def _metadata(header: BandHeader) -> dict[str, Any]:
 
 
 def _extra(header: BandHeader) -> dict[str, Any]:
-    return {"scale": header.scale, "offset": header.offset, "mask": header.mask, "byte_order": header.byte_order}
+    return {name: getattr(header, name) for name in BAND_EXTRA_TYPE.names}
 
 
 def schema_metadata(records: pa.Table, name: str, data_source: str) -> dict[bytes, bytes]:

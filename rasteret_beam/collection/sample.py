@@ -9,12 +9,12 @@ import pyarrow as pa
 from rasteret_beam.collection.inputs import point_stream
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.explain import why_nothing_hit
+from rasteret_beam.kernels.layouts import check_layout, check_one_row_each
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.kernels.points import PointColumns, choose_columns, point_batch
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.rasterio_engine import RasterioEngine
-from rasteret_beam.readers.sampler import TileSampler
+from rasteret_beam.readers.sampler import SampleJob, TileSampler
 from rasteret_beam.schema import kept_fields, samples_schema, unsampled_schema
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def sample_points(
     max_distance_pixels: int = 0,
     return_neighbourhood: str = "off",
     fallback: str = "closest",
+    layout: str = "long",
     return_unsampled: bool = False,
     **filters: Any,
 ) -> pa.Table | tuple[pa.Table, pa.Table]:
@@ -70,6 +71,9 @@ def sample_points(
     fallback : "closest" or "ring"
         Closest of the whole window by distance from the point to the pixel's rectangle in
         map units, or of the first ring that holds a valid pixel.
+    layout : "long", "values" or "columns"
+        A row for each band; or one row for each point and record, with one list ``values`` in the order of ``bands``,
+        or with one column for each band (null where a record lacks a band).
     return_unsampled : bool
         Also return the points that gave no row.
     filters
@@ -79,8 +83,8 @@ def sample_points(
     -------
     Table, or (Table, Table)
         Rows in the samples schema, in no promised order: one for each point, record and
-        band; values are raw stored numbers. With ``return_unsampled``, a second table with
-        the other points and a ``reason`` each.
+        band (in a wide layout, for each point and record); values are raw stored numbers.
+        With ``return_unsampled``, a second table with the other points and a ``reason`` each.
 
     Raises
     ------
@@ -91,7 +95,11 @@ def sample_points(
     """
     around = Neighbourhood(max_distance_pixels, return_neighbourhood, fallback)
     collection = collection.subset(**filters) if filters else collection
+    check_layout(layout, around)
     index = collection.index(bands, match)
+    wanted = collection.check_bands(bands)
+    if layout != "long":
+        check_one_row_each(index.routing)
     stream = point_stream(points)
     chosen = choose_columns(
         stream.schema,
@@ -116,21 +124,27 @@ def sample_points(
     if first_batch is not None and not sampled:
         log.warning("%s", why_nothing_hit(index.routing, first_batch, chosen.crs))
     kept = kept_fields(chosen.schema)
-    sampler = TileSampler(RasterioEngine())
-    try:
-        rows = [
-            row
-            for key in sorted(groups)
-            for row in sampler.sample(
-                index.routing, index.assets, collection.name, key, groups.pop(key), Tally(), around
-            )
-        ]
-    finally:
-        sampler.close()
-    samples = pa.Table.from_batches(rows, schema=samples_schema(kept, around.returned))
+    job = SampleJob(index.routing, index.assets, collection.name, around, layout, wanted)
+    rows = list(_sampled(job, groups))
+    samples = pa.Table.from_batches(rows, schema=samples_schema(kept, around.returned, layout, wanted))
     if not return_unsampled:
         return samples
     return samples, pa.Table.from_batches(unsampled, schema=unsampled_schema(kept))
+
+
+def _sampled(job: SampleJob, groups: dict[TileKey, list[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    """Rows of the groups in the order of their keys; groups are let go of as they are taken."""
+    sampler = TileSampler()
+    stream = sampler.stream(job, Tally())
+    try:
+        for key in sorted(groups):
+            for _, rows in stream.push(None, key, groups.pop(key)):
+                yield rows
+        for _, rows in stream.drain():
+            yield rows
+    finally:
+        stream.cancel()
+        sampler.close()
 
 
 def _point_batches(batches: Iterable[pa.RecordBatch], chosen: PointColumns) -> Iterator[pa.RecordBatch]:

@@ -5,7 +5,6 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -13,6 +12,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from rasteret_beam.errors import CollectionError, MissingInputError, OutputError, RasteretBeamError, listed, one_line
+from rasteret_beam.model import AS_GIVEN, Access
 
 ROW_GROUP_BYTES = 32 << 20
 """So that the assets of one record can be read without those of a million."""
@@ -20,18 +20,9 @@ ROW_GROUP_BYTES = 32 << 20
 PARTITIONS = ("year", "month")
 
 
-@dataclass(frozen=True)
-class Access:
-    """How a bucket is read where its URI does not say: without credentials, in which region, at which endpoint."""
-
-    anonymous: bool = False
-    region: str | None = None
-    endpoint: str | None = None
-
-
 def filesystem_of(path: str, access: Access) -> tuple[pafs.FileSystem | None, str]:
     """The filesystem that a path is read from, None for Arrow's own choice, and the path on it."""
-    if not path.startswith("s3://") or access == Access():
+    if not path.startswith("s3://") or access == AS_GIVEN:
         return None, path
     options = {"region": access.region, "endpoint_override": access.endpoint}
     given = {name: value for name, value in options.items() if value is not None}
@@ -42,7 +33,7 @@ def is_remote(path: str) -> bool:
     return "://" in path and not path.startswith("file://")
 
 
-def open_dataset(path: str, access: Access = Access()) -> ds.Dataset:
+def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
     """A Parquet file, or a folder of such with hive partitions, as a dataset.
 
     Raises

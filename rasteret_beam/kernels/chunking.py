@@ -27,15 +27,16 @@ class ChunkRules:
 
     Attributes
     ----------
-    block : int
-        Side, in tiles, of the square of neighbouring tiles whose points go together.
+    block : (int, int)
+        Rows and columns, in tiles, of the block of neighbouring tiles whose points go together. A file's
+        tiles lie row by row, so a wide block is read by few requests.
     max_bytes : int
         Size of the largest chunk; a shuffle's sort buffers hold several.
     crowded_rows : int
         A chunk of so many points pays for reading its tiles anew, so it is a part of its own.
     """
 
-    block: int = 4
+    block: tuple[int, int] = (4, 16)
     max_bytes: int = 1 << 20
     crowded_rows: int = 16_384
 
@@ -146,8 +147,8 @@ def _cut(
     if not len(hits.point):
         return
     row, col = hits.row.astype(np.int64), hits.col.astype(np.int64)
-    block_row = row // (index.grids.tile_height[hits.grid] * rules.block)
-    block_col = col // (index.grids.tile_width[hits.grid] * rules.block)
+    block_row = row // (index.grids.tile_height[hits.grid] * rules.block[0])
+    block_col = col // (index.grids.tile_width[hits.grid] * rules.block[1])
     order = np.lexsort((block_col, block_row, hits.grid))
     grid, block_row, block_col = hits.grid[order], block_row[order], block_col[order]
     changes = (np.diff(grid) != 0) | (np.diff(block_row) != 0) | (np.diff(block_col) != 0)
@@ -161,7 +162,7 @@ def _cut(
     columns.update(zip(taken.schema.names, taken.columns, strict=True))
     ordered = pa.RecordBatch.from_pydict(columns, metadata=points.schema.metadata)
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        tile_row, tile_col = int(block_row[start]) * rules.block, int(block_col[start]) * rules.block
+        tile_row, tile_col = int(block_row[start]) * rules.block[0], int(block_col[start]) * rules.block[1]
         yield int(grid[start]), tile_row, tile_col, _compact(ordered.slice(start, stop - start))
 
 

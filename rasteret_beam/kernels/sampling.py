@@ -1,6 +1,6 @@
 """Sampling: values under pixels of decoded tiles, and rows of the sample table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from rasteret_beam.kernels.crs import Floats
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.model import Grid
-from rasteret_beam.schema import SAMPLE_FIELDS, kept_fields, samples_schema, unsampled_schema
+from rasteret_beam.schema import (
+    NEIGHBOURHOOD_FIELD,
+    POINT_FIELDS,
+    SAMPLE_FIELDS,
+    VALUES_FIELD,
+    kept_fields,
+    samples_schema,
+    unsampled_schema,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,27 +76,69 @@ def sample_rows(
 
     ``windows`` are the neighbourhoods, a list<double> or null for each point, where they are returned.
     """
-    rows = len(chunk)
     kept = kept_fields(chunk.schema)
+    columns = _point_columns(chunk, facts) | {
+        "band": pa.repeat(pa.scalar(band), len(chunk)),
+        "value": pa.array(values, type=pa.float64()),
+    }
+    if windows is not None:
+        columns[NEIGHBOURHOOD_FIELD.name] = windows
+    return _in_order(columns, samples_schema(kept, windows is not None))
+
+
+def wide_rows(
+    chunk: pa.RecordBatch, bands: Sequence[str], values: Mapping[str, Floats], facts: RecordFacts, layout: str
+) -> pa.RecordBatch:
+    """Rows of the wide sample table, one for each point of a chunk.
+
+    Parameters
+    ----------
+    bands : sequence of str
+        All that are wanted, in output order.
+    values : {band: [n] float64}
+        Of the bands that the record has; the others are null.
+    layout : "values" or "columns"
+    """
+    columns = _point_columns(chunk, facts)
+    if layout == "values":
+        columns[VALUES_FIELD.name] = _value_lists(len(chunk), bands, values)
+    else:
+        nothing = pa.nulls(len(chunk), pa.float64())
+        columns |= {band: pa.array(values[band]) if band in values else nothing for band in bands}
+    return _in_order(columns, samples_schema(kept_fields(chunk.schema), layout=layout, bands=bands))
+
+
+def _value_lists(rows: int, bands: Sequence[str], values: Mapping[str, Floats]) -> pa.Array:
+    cells = np.zeros((rows, len(bands)))
+    missing = np.zeros(cells.shape, dtype=bool)
+    for number, band in enumerate(bands):
+        if band in values:
+            cells[:, number] = values[band]
+        else:
+            missing[:, number] = True
+    ends = np.arange(rows + 1, dtype=np.int32) * len(bands)
+    return pa.ListArray.from_arrays(ends, pa.array(cells.ravel(), mask=missing.ravel()))
+
+
+def _point_columns(chunk: pa.RecordBatch, facts: RecordFacts) -> dict[str, pa.Array]:
+    """The columns of the sample table that do not depend on a band."""
     constants = {
         "point_crs": facts.point_crs,
         "record_id": facts.record_id,
         "datetime": facts.datetime,
         "collection": facts.collection,
-        "band": band,
         "raster_crs": facts.raster_crs,
     }
-    columns = []
-    for field in SAMPLE_FIELDS:
-        if field.name == "value":
-            columns.append(pa.array(values, type=pa.float64()))
-        elif field.name in constants:
-            columns.append(pa.repeat(pa.scalar(constants[field.name], type=field.type), rows))
-        else:
-            columns.append(chunk.column(field.name))
-    columns += [] if windows is None else [windows]
-    columns += [chunk.column(field.name) for field in kept]
-    return pa.RecordBatch.from_arrays(columns, schema=samples_schema(kept, windows is not None))
+    columns = {
+        field.name: pa.repeat(pa.scalar(constants[field.name], type=field.type), len(chunk))
+        for field in SAMPLE_FIELDS
+        if field.name in constants
+    }
+    return columns | {field.name: chunk.column(field.name) for field in (*POINT_FIELDS, *kept_fields(chunk.schema))}
+
+
+def _in_order(columns: Mapping[str, pa.Array], schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([columns[field.name] for field in schema], schema=schema)
 
 
 def unsampled_rows(

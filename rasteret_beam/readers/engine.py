@@ -1,47 +1,78 @@
 """The contract of a tile-reading engine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Tally
-from rasteret_beam.model import Grid
+from rasteret_beam.model import Asset, Grid
 
 Tile = NDArray[np.generic]
 
 
-class TileEngine(Protocol):
-    """Reads decoded tiles of one file; threads may call it at the same time."""
+@dataclass(frozen=True, eq=False)
+class TileWant:
+    """A tile of one band that is wanted, from its top down to a row.
 
-    def read_tiles(
-        self, href: str, band_indexes: Sequence[int], grid: Grid, tile_row: int, tile_col: int, tally: Tally
-    ) -> list[Tile]:
-        """One tile of some bands of a file.
+    Attributes
+    ----------
+    asset : Asset
+    grid : Grid
+        Of this band; a file with another one is refused.
+    tile_row, tile_col : int
+        Address on the grid.
+    rows : int
+        Rows needed, from the top.
+    """
+
+    asset: Asset
+    grid: Grid
+    tile_row: int
+    tile_col: int
+    rows: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the tile, clipped to the grid."""
+        grid = self.grid
+        return (
+            min(grid.tile_height, grid.height - self.tile_row * grid.tile_height),
+            min(grid.tile_width, grid.width - self.tile_col * grid.tile_width),
+        )
+
+    def failed(self, why: object) -> TileReadError:
+        """The error that this tile cannot be read, which names everything."""
+        return TileReadError(
+            f"record {self.asset.record_id!r}, band {self.asset.band}: {self.asset.href}, "
+            f"tile ({self.tile_row}, {self.tile_col}): {why}"
+        )
+
+
+class TileEngine(Protocol):
+    """Reads decoded tiles; threads may call it at the same time."""
+
+    def plan(self, wants: Sequence[TileWant]) -> list[list[TileWant]]:
+        """The wanted tiles in sets, each of which is read at once (by one request, or from one place)."""
+        ...
+
+    def read(self, wants: Sequence[TileWant], tally: Tally) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
+        """The tiles of one set of :meth:`plan`.
 
         Parameters
         ----------
-        href : str
-            Path or URL of the file.
-        band_indexes : sequence of int
-            0-based; bands that lie interleaved in the file are decoded once for all of them.
-        grid : Grid
-            Of these bands; a file with another one is refused.
-        tile_row, tile_col : int
-            Address on the grid.
         tally : Tally
-            Takes the counts of files opened, tiles decoded and bytes read.
+            Takes the counts of files opened, requests made, tiles decoded and bytes read.
 
-        Returns
-        -------
-        list of [height, width] arrays
-            In the file's own dtype, raw values; edge tiles are clipped to the grid.
-
-        Raises
+        Yields
         ------
-        TileReadError
-            The file or the tile cannot be read, or the file is not the one that was indexed.
+        TileWant, [height, width] array or TileReadError
+            Each wanted tile once: raw values in the band's own dtype, native byte order, of at
+            least ``rows`` rows, clipped to the grid. Or, where a tile cannot be read, why; the
+            others are still given.
         """
         ...
 

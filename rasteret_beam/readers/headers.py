@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import obstore
@@ -21,8 +21,9 @@ from rasterio.io import DatasetReader
 
 from rasteret_beam.errors import CollectionError, RasteretBeamError, one_line
 from rasteret_beam.kernels.crs import crs_text
-from rasteret_beam.model import BandHeader, Grid
+from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
 from rasteret_beam.readers.rasterio_engine import enter_gdal
+from rasteret_beam.readers.stores import is_url, local_path, open_store
 
 STRIP_PIXELS = 1 << 18
 """Strips are taken together as one tile up to so many pixels (a 512 x 512 tile has as many)."""
@@ -30,7 +31,7 @@ STRIP_PIXELS = 1 << 18
 # Nodata comes from GDAL; tifffile logs an error for float32 files with GDAL's lowest float.
 logging.getLogger("tifffile").addFilter(lambda record: "GDAL_NODATA" not in record.getMessage())
 
-MODEL_PIXEL_SCALE, MODEL_TIEPOINT = 33550, 33922
+MODEL_PIXEL_SCALE, MODEL_TIEPOINT, LERC_PARAMETERS = 33550, 33922, 50674
 
 
 @dataclass(frozen=True)
@@ -49,26 +50,37 @@ class TiffLayout:
     planar_configuration: int
     photometric: int
     extra_samples: tuple[int, ...]
+    bits_per_sample: int
+    fill_order: int
+    lerc_compression: int | None
+    file_size: int
+    etag: str | None
 
 
-def is_url(href: str) -> bool:
-    return "://" in href and not href.startswith("file://")
+@dataclass(frozen=True)
+class OpenedFile:
+    """A file to read bytes from, its size, and the ETag that a server gave it."""
+
+    bytes: Any
+    size: int
+    etag: str | None = None
 
 
 @contextmanager
-def open_bytes(href: str) -> Iterator[IO[bytes]]:
+def open_bytes(href: str, access: Access = AS_GIVEN) -> Iterator[OpenedFile]:
     """A local path or a URL as a file to read from."""
     if is_url(href):
-        base, _, name = href.rpartition("/")
-        yield obstore.open_reader(obstore.store.from_url(base), name)  # type: ignore[misc]
+        store, path = open_store(href, access)
+        meta = obstore.head(store, path)
+        yield OpenedFile(obstore.open_reader(store, path, size=meta["size"]), meta["size"], meta["e_tag"])
     else:
-        with open(href.removeprefix("file://"), "rb") as file:
-            yield file
+        with open(local_path(href), "rb") as file:
+            yield OpenedFile(file, os.fstat(file.fileno()).st_size)
 
 
 def tiff_layout(href: str) -> TiffLayout:
     """Read the storage layout of a TIFF's first (full resolution) image."""
-    with open_bytes(href) as file, tifffile.TiffFile(file) as tiff:
+    with open_bytes(href) as file, tifffile.TiffFile(file.bytes) as tiff:
         page: Any = tiff.pages[0]
 
         def numbers(tag: int) -> tuple[float, ...]:
@@ -88,6 +100,11 @@ def tiff_layout(href: str) -> TiffLayout:
             int(page.planarconfig or 1),
             int(page.photometric),
             tuple(int(value) for value in page.extrasamples),
+            int(page.bitspersample),
+            int(page.fillorder or 1),
+            int(lerc[1]) if len(lerc := numbers(LERC_PARAMETERS)) > 1 else None,
+            file.size,
+            file.etag,
         )
 
 
@@ -160,6 +177,11 @@ def _band_header(
         planar_configuration=layout.planar_configuration if layout else None,
         photometric=layout.photometric if layout else None,
         extra_samples=layout.extra_samples if layout else (),
+        bits_per_sample=layout.bits_per_sample if layout else None,
+        fill_order=layout.fill_order if layout else None,
+        lerc_compression=layout.lerc_compression if layout else None,
+        file_size=layout.file_size if layout else None,
+        etag=layout.etag if layout else None,
     )
 
 
@@ -180,7 +202,7 @@ def try_headers(href: str, band_indexes: Sequence[int] | None = None) -> Headers
     try:
         return read_headers(href, band_indexes)
     except (RasteretBeamError, RasterioError, OSError, ValueError) as error:
-        if not is_url(href) and not os.path.exists(href.removeprefix("file://")):
+        if not is_url(href) and not os.path.exists(local_path(href)):
             return "no such file"
         return one_line(error)
 

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock, local
+from typing import Any
 
 import rasterio
 from rasterio.errors import RasterioError
@@ -12,10 +13,10 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from rasteret_beam import metrics
-from rasteret_beam.errors import TileReadError
+from rasteret_beam.errors import TileReadError, one_line
 from rasteret_beam.metrics import Tally
-from rasteret_beam.model import Grid
-from rasteret_beam.readers.engine import Tile
+from rasteret_beam.model import AS_GIVEN, Access, Grid
+from rasteret_beam.readers.engine import Tile, TileWant
 
 GDAL_OPTIONS = {
     # Each tile is read once, so GDAL's own cache has only to hold what one read touches.
@@ -33,6 +34,9 @@ GDAL_OPTIONS = {
 HEADER_BYTES = 64 << 10
 """Estimate of what GDAL keeps of an open file, beside 16 bytes a tile."""
 
+READ_BYTES = 32 << 20
+"""Decoded bytes asked for in one read of several bands."""
+
 _thread = local()
 
 
@@ -42,6 +46,24 @@ def enter_gdal() -> None:
         options = {name: value for name, value in GDAL_OPTIONS.items() if name not in os.environ}
         _thread.env = rasterio.Env(**options)
         _thread.env.__enter__()
+
+
+@contextmanager
+def gdal_access(access: Access) -> Iterator[None]:
+    """GDAL's settings for a bucket that is read otherwise than the environment says."""
+    enter_gdal()
+    if access == AS_GIVEN:
+        yield
+        return
+    options: dict[str, Any] = {"AWS_NO_SIGN_REQUEST": "YES", "GS_NO_SIGN_REQUEST": "YES"} if access.anonymous else {}
+    options |= {"AWS_REGION": access.region} if access.region else {}
+    options |= {"AWS_REQUEST_PAYER": "requester"} if access.requester_pays else {}
+    if access.endpoint:
+        scheme, _, host = access.endpoint.rpartition("://")
+        options |= {"AWS_S3_ENDPOINT": host, "AWS_HTTPS": "NO" if scheme == "http" else "YES"}
+        options |= {"AWS_VIRTUAL_HOSTING": "FALSE"}
+    with rasterio.Env(**options):
+        yield
 
 
 class DatasetPool:
@@ -121,32 +143,51 @@ class RasterioEngine:
     def __init__(self, pool: DatasetPool | None = None):
         self.pool = DatasetPool() if pool is None else pool
 
-    def read_tiles(
-        self, href: str, band_indexes: Sequence[int], grid: Grid, tile_row: int, tile_col: int, tally: Tally
-    ) -> list[Tile]:
-        enter_gdal()
-        row, col = tile_row * grid.tile_height, tile_col * grid.tile_width
-        window = Window(col, row, min(grid.tile_width, grid.width - col), min(grid.tile_height, grid.height - row))  # type: ignore[call-arg]
+    def plan(self, wants: Sequence[TileWant]) -> list[list[TileWant]]:
+        """Bands of one file in one tile, which GDAL decodes once if they lie interleaved."""
+        at_place: dict[tuple[str, int, int], list[TileWant]] = {}
+        for want in wants:
+            at_place.setdefault((want.asset.href, want.tile_row, want.tile_col), []).append(want)
+        sets = []
+        for bands in at_place.values():
+            most = max(1, READ_BYTES // (8 * bands[0].grid.tile_width * bands[0].grid.tile_height))
+            sets += [bands[start : start + most] for start in range(0, len(bands), most)]
+        return sets
+
+    def read(self, wants: Sequence[TileWant], tally: Tally) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
         try:
-            with self.pool.borrow(href, tally) as dataset:
-                _check_unchanged(dataset, band_indexes, grid, href)
-                tiles = dataset.read([index + 1 for index in band_indexes], window=window)
-                tally.add(metrics.TILE_BYTES_READ, stored_bytes(dataset, band_indexes, window))
-        except (RasterioError, IndexError, ValueError) as error:
-            reason = error.__cause__ or error  # rasterio's own text only points at GDAL's
-            raise TileReadError(f"{href}, tile ({tile_row}, {tile_col}): {reason}") from error
-        tally.add(metrics.TILES_DECODED, len(band_indexes))
+            yield from zip(wants, self._read_together(wants, tally), strict=True)
+        except (RasterioError, IndexError, ValueError, TileReadError) as error:
+            if len(wants) == 1:
+                reason = error.__cause__ or error  # rasterio's own text only points at GDAL's
+                yield wants[0], wants[0].failed(one_line(reason))
+                return
+            # One of these bands cannot be read; the others may.
+            for want in wants:
+                yield from self.read([want], tally)
+
+    def _read_together(self, wants: Sequence[TileWant], tally: Tally) -> list[Tile]:
+        want = wants[0]
+        height, width = want.shape
+        row, col = want.tile_row * want.grid.tile_height, want.tile_col * want.grid.tile_width
+        window = Window(col, row, width, height)  # type: ignore[call-arg]
+        indexes = [each.asset.band_index for each in wants]
+        with gdal_access(want.asset.access), self.pool.borrow(want.asset.href, tally) as dataset:
+            _check_unchanged(dataset, indexes, want.grid)
+            tiles = dataset.read([index + 1 for index in indexes], window=window)
+            tally.add(metrics.TILE_BYTES_READ, stored_bytes(dataset, indexes, window))
+        tally.add(metrics.TILES_DECODED, len(wants))
         return list(tiles)
 
     def close(self) -> None:
         self.pool.close()
 
 
-def _check_unchanged(dataset: DatasetReader, band_indexes: Sequence[int], grid: Grid, href: str) -> None:
+def _check_unchanged(dataset: DatasetReader, band_indexes: Sequence[int], grid: Grid) -> None:
     found = f"{dataset.width} x {dataset.height} pixels in {dataset.count} band(s)"
     if (dataset.width, dataset.height) != (grid.width, grid.height) or max(band_indexes) >= dataset.count:
         raise TileReadError(
-            f"{href} is {found}, but the collection has it as {grid.width} x {grid.height} with band index "
+            f"the file is {found}, but the collection has it as {grid.width} x {grid.height} with band index "
             f"{max(band_indexes)}: the file was changed after the collection was built; build it again"
         )
 

@@ -1,12 +1,10 @@
-"""Sampling one group of points: read the tiles they touch, a few ahead, and gather the values."""
+"""Sampling groups of points: read the tiles they touch and gather the values, several groups at the same time."""
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
-from typing import TypeVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,36 +15,95 @@ from rasteret_beam.kernels.crs import Floats, epsg_code
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.kernels.neighbourhood import Neighbourhood, Window, closest_valid, distances, is_valid, window_lists
 from rasteret_beam.kernels.routing import NO_DATETIME, RoutingIndex
-from rasteret_beam.kernels.sampling import RecordFacts, TilePoints, by_tile, gather, merged, sample_rows
+from rasteret_beam.kernels.sampling import RecordFacts, by_tile, gather, merged, sample_rows, wide_rows
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid, TileKey
-from rasteret_beam.readers.cache import BytesCache
-from rasteret_beam.readers.engine import Tile, TileEngine
+from rasteret_beam.readers.ahead import Ahead
+from rasteret_beam.readers.engine import Tile, TileWant
+from rasteret_beam.readers.tiles import TileSource
 from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION
 
 PORTION_ROWS = 131_072
 """Chunks of a group are sampled together up to so many points, which bounds memory."""
+
+PORTION_VALUES = 1 << 20
+"""Points times bands (or times the cells of a window) of a portion."""
+
+PORTIONS_AHEAD = 32
+"""Portions under way at the same time, so that the latency of reads does not set the pace."""
+
+VALUES_AHEAD = 2 << 20
+"""Points times bands under way at the same time."""
 
 WINDOW_ROWS = 8192
 """Points whose windows are searched at a time."""
 
 NO_FALLBACK = Neighbourhood()
 
-READ_BYTES = 32 << 20
-"""Decoded bytes asked for in one read of several bands."""
-
 AssetLookup = Callable[[str, Sequence[str]], Sequence[Asset]]
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
-class TileRead:
-    """One read: some bands of one file in one tile, and where their values go."""
+class SampleJob:
+    """What groups of points are sampled from, and how.
 
-    href: str
-    assets: tuple[Asset, ...]
-    points: TilePoints
+    Attributes
+    ----------
+    routing : RoutingIndex
+    assets : callable
+        From a record's id and bands to their assets.
+    collection : str
+        Its name.
+    around : Neighbourhood
+        Nodata fallback; with a radius, chunks need the columns :data:`schema.POSITION`.
+    layout : str
+        One of :data:`schema.LAYOUTS`.
+    bands : sequence of str
+        All that are wanted, in output order; needed by wide layouts.
+    """
+
+    routing: RoutingIndex
+    assets: AssetLookup
+    collection: str
+    around: Neighbourhood = NO_FALLBACK
+    layout: str = "long"
+    bands: Sequence[str] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Portion:
+    """Points of one group that are sampled together.
+
+    Attributes
+    ----------
+    grid : Grid
+    assets : sequence of Asset
+        One for each band of the grid, in output order.
+    chunk : RecordBatch
+    facts : RecordFacts
+    """
+
+    grid: Grid
+    assets: Sequence[Asset]
+    chunk: pa.RecordBatch
+    facts: RecordFacts
+
+
+@dataclass(frozen=True, eq=False)
+class SampledPortion:
+    """A portion with its values, by band: [n] float64, and the windows around them where they are returned."""
+
+    portion: Portion
+    values: dict[str, Floats]
+    windows: dict[str, pa.Array | None]
+
+    def rows(self, job: SampleJob) -> Iterator[pa.RecordBatch]:
+        """Rows of the sample table: a batch for each band, or one for all of them in a wide layout."""
+        if job.layout != "long":
+            yield wide_rows(self.portion.chunk, job.bands, self.values, self.portion.facts, job.layout)
+            return
+        for band, values in self.values.items():
+            yield sample_rows(self.portion.chunk, band, values, self.portion.facts, self.windows[band])
 
 
 class TileSampler:
@@ -54,89 +111,71 @@ class TileSampler:
 
     Parameters
     ----------
-    engine : TileEngine
-    threads : int
-        Tiles decoded at the same time.
-    cache_bytes : int
-        Decoded tiles kept, for crowded tiles whose points come in several portions.
+    source : TileSource, optional
     """
 
-    def __init__(self, engine: TileEngine, threads: int | None = None, cache_bytes: int = 64 << 20):
-        self.engine = engine
-        self.threads = threads or min(8, os.cpu_count() or 1)
-        self._cache: BytesCache[Tile] = BytesCache(cache_bytes)
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="tiles")
+    def __init__(self, source: TileSource | None = None):
+        self.source = source or TileSource()
+        self._pool = ThreadPoolExecutor(PORTIONS_AHEAD, thread_name_prefix="portions")
 
-    def sample(
-        self,
-        index: RoutingIndex,
-        assets: AssetLookup,
-        collection: str,
-        key: TileKey,
-        chunks: Iterable[pa.RecordBatch],
-        tally: Tally,
-        around: Neighbourhood = NO_FALLBACK,
-    ) -> Iterator[pa.RecordBatch]:
-        """Rows of the sample table for the points of one group.
+    def stream(self, job: SampleJob, tally: Tally) -> "SampleStream":
+        """A stream of groups, several of which are sampled at the same time."""
+        return SampleStream(self, job, tally)
 
-        Parameters
-        ----------
-        around : Neighbourhood
-            Nodata fallback; with a radius, chunks need the columns :data:`schema.POSITION`.
+    def close(self) -> None:
+        """End the threads and close what is open."""
+        self._pool.shutdown(cancel_futures=True)
+        self.source.close()
 
-        Yields
-        ------
-        RecordBatch
-            One for each band and each portion of at most :data:`PORTION_ROWS` points (or one chunk).
+    def sample(self, portion: Portion, around: Neighbourhood, tally: Tally) -> SampledPortion:
+        """Values of the points of a portion.
 
         Raises
         ------
         TileReadError
             A tile cannot be read; names the record, the band, the file and the tile.
         """
-        grid, bands = index.grid_of(key)
-        found = {asset.band: asset for asset in assets(key.record_id, bands)}
-        files = _reads_of(list(found.values()), grid)
-        moment = int(index.datetimes[index.positions[key.record_id]])
-        raster_crs = epsg_code(grid.crs)
-        for chunk in _portions(chunks, max(1, PORTION_ROWS // around.cells)):
-            code = (chunk.schema.metadata or {}).get(POINT_EPSG_KEY)
-            facts = RecordFacts(
-                key.record_id,
-                None if moment == NO_DATETIME else moment,
-                collection,
-                raster_crs,
-                int(code) if code is not None else None,
-            )
-            values = self._values(grid, files, bands, chunk, tally)
-            for band in bands:
-                windows = self._fall_back(grid, found[band], chunk, values[band], around, tally)
-                tally.add(metrics.SAMPLES_OUT, len(chunk))
-                yield sample_rows(chunk, band, values[band], facts, windows)
+        values = self._values(portion, around.max_distance_pixels, tally)
+        windows = {
+            asset.band: self._fall_back(portion, asset, values[asset.band], around, tally) for asset in portion.assets
+        }
+        return SampledPortion(portion, values, windows)
 
-    def _values(
-        self,
-        grid: Grid,
-        files: list[tuple[str, tuple[Asset, ...]]],
-        bands: Sequence[str],
-        chunk: pa.RecordBatch,
-        tally: Tally,
-    ) -> dict[str, Floats]:
-        values = {band: np.empty(len(chunk)) for band in bands}
-        row, col = _pixels(chunk)
-
-        def read(work: TileRead) -> None:
-            # Reads of one chunk write to places of their own, so threads need no lock.
-            tiles = self._tiles(grid, work, tally)
-            for asset, tile in zip(work.assets, tiles, strict=True):
-                values[asset.band][work.points.point] = gather(tile, work.points.row, work.points.col)
-
-        reads = (TileRead(href, assets, points) for points in by_tile(grid, row, col) for href, assets in files)
-        self._run_ahead(read, reads)
+    def _values(self, portion: Portion, radius: int, tally: Tally) -> dict[str, Floats]:
+        values = {asset.band: np.empty(len(portion.chunk)) for asset in portion.assets}
+        self._gather(portion.grid, portion.assets, *_pixels(portion.chunk), values, radius, tally)
         return values
 
+    def _gather(
+        self,
+        grid: Grid,
+        assets: Sequence[Asset],
+        row: Ints,
+        col: Ints,
+        values: dict[str, Floats],
+        radius: int,
+        tally: Tally,
+    ) -> None:
+        """Put the values at pixels into ``values``, [n] for each band; tiles are read ``radius`` rows further."""
+        in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(grid, row, col)}
+        rows = {place: int(points.row.max()) + 1 + radius for place, points in in_tile.items()}
+        failed: list[TileReadError] = []
+
+        def take(want: TileWant, tile: Tile | TileReadError) -> None:
+            # Each tile's values have places of their own, so threads need no lock.
+            if isinstance(tile, TileReadError):
+                failed.append(tile)
+                return
+            points = in_tile[want.tile_row, want.tile_col]
+            values[want.asset.band][points.point] = gather(tile, points.row, points.col)
+
+        wants = (TileWant(asset, grid, *place, rows[place]) for asset in assets for place in in_tile)
+        self.source.each(wants, take, tally)
+        if failed:
+            raise failed[0]
+
     def _fall_back(
-        self, grid: Grid, asset: Asset, chunk: pa.RecordBatch, values: Floats, around: Neighbourhood, tally: Tally
+        self, portion: Portion, asset: Asset, values: Floats, around: Neighbourhood, tally: Tally
     ) -> pa.Array | None:
         """Put the closest valid value in place of each invalid one; gives the windows, if they are returned."""
         if not around.max_distance_pixels:
@@ -144,14 +183,14 @@ class TileSampler:
         invalid = ~is_valid(values, asset.nodata)
         wanted = np.arange(len(values)) if around.return_neighbourhood == "always" else np.flatnonzero(invalid)
         window = Window.of_radius(around.max_distance_pixels)
-        row, col = _pixels(chunk)
-        row_part, col_part = (chunk[name].to_numpy() for name in POSITION)
+        row, col = _pixels(portion.chunk)
+        row_part, col_part = (portion.chunk[name].to_numpy() for name in POSITION)
         shown = []
         for points in np.split(wanted, range(WINDOW_ROWS, len(wanted), WINDOW_ROWS)):
-            cells = self._cells(grid, asset, window, row[points], col[points], tally)
+            cells = self._cells(portion.grid, asset, window, row[points], col[points], tally)
             missing = np.flatnonzero(invalid[points])
             at = points[missing]
-            distance = distances(grid, window, row_part[at], col_part[at])
+            distance = distances(portion.grid, window, row_part[at], col_part[at])
             cell = closest_valid(window, is_valid(cells[missing], asset.nodata), distance, around.fallback)
             there = cell >= 0
             values[at[there]] = cells[missing[there], cell[there]]
@@ -163,66 +202,74 @@ class TileSampler:
         cells = np.full((len(row), len(window.row)), np.nan)
         rows, cols = row[:, None] + window.row, col[:, None] + window.col
         inside = np.flatnonzero((rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width))
-
-        def read(points: TilePoints) -> None:
-            (tile,) = self._tiles(grid, TileRead(asset.href, (asset,), points), tally)
-            cells.flat[inside[points.point]] = gather(tile, points.row, points.col)
-
-        self._run_ahead(read, by_tile(grid, rows.flat[inside], cols.flat[inside]))
+        found = {asset.band: np.empty(len(inside))}
+        self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], found, 0, tally)
+        cells.flat[inside] = found[asset.band]
         return cells
 
-    def _tiles(self, grid: Grid, work: TileRead, tally: Tally) -> list[Tile]:
-        row, col = work.points.tile_row, work.points.tile_col
-        found = {asset: self._cache.get((work.href, asset.band_index, row, col)) for asset in work.assets}
-        missing = [asset for asset, tile in found.items() if tile is None]
-        if len(missing) < len(found):
-            tally.add(metrics.TILE_CACHE_HITS, len(found) - len(missing))
-        if missing:
-            indexes = [asset.band_index for asset in missing]
-            try:
-                tiles = self.engine.read_tiles(work.href, indexes, grid, row, col, tally)
-            except TileReadError as error:
-                names = ", ".join(asset.band for asset in missing)
-                raise TileReadError(f"record {missing[0].record_id!r}, band(s) {names}: {error}") from error
-            for asset, tile in zip(missing, tiles, strict=True):
-                found[asset] = tile
-                # A copy where several bands were read: a view would keep all of them in memory.
-                own = tile.copy() if len(missing) > 1 else tile
-                self._cache.put((work.href, asset.band_index, row, col), own, own.nbytes)
-        return [tile for tile in found.values() if tile is not None]
 
-    def _run_ahead(self, work: Callable[[Item], None], items: Iterable[Item]) -> None:
-        """Do the work for all items in the pool, a bounded number at a time; the first error is raised."""
-        pending: deque[Future[None]] = deque()
-        try:
-            for item in items:
-                pending.append(self._pool.submit(work, item))
-                if len(pending) > 2 * self.threads:
-                    pending.popleft().result()
-            while pending:
-                pending.popleft().result()
-        except BaseException:
-            for future in pending:
-                future.cancel()
-            for future in pending:
-                if not future.cancelled():
-                    future.exception()
-            raise
+class SampleStream:
+    """Groups of points in, rows of the sample table out, in the order of the groups.
 
-    def close(self) -> None:
-        """End the threads and close what is open."""
-        self._pool.shutdown(cancel_futures=True)
-        self.engine.close()
+    What is pushed with a group (its window and timestamp, say) comes back with each of its batches.
+    It belongs to one thread.
+    """
+
+    def __init__(self, sampler: TileSampler, job: SampleJob, tally: Tally):
+        self.sampler = sampler
+        self.job = job
+        self.tally = tally
+        self._ahead: Ahead[tuple[Any, SampledPortion]] = Ahead(sampler._pool, PORTIONS_AHEAD, VALUES_AHEAD)
+
+    def push(
+        self, context: Any, key: TileKey, chunks: Iterable[pa.RecordBatch]
+    ) -> Iterator[tuple[Any, pa.RecordBatch]]:
+        """Take a group; gives batches, of at most :data:`PORTION_ROWS` rows, of this and earlier groups.
+
+        Raises
+        ------
+        TileReadError
+            A tile of this or an earlier group cannot be read.
+        """
+        for portion in portions(self.job, key, chunks):
+            cost = len(portion.chunk) * len(portion.assets) * self.job.around.cells
+            yield from self._rows(self._ahead.push(partial(self._sample, context, portion), cost))
+
+    def drain(self) -> Iterator[tuple[Any, pa.RecordBatch]]:
+        """The batches of all groups that are still under way."""
+        yield from self._rows(self._ahead.drain())
+
+    def cancel(self) -> None:
+        """Leave what is under way undone; nothing runs afterwards."""
+        self._ahead.cancel()
+
+    def _sample(self, context: Any, portion: Portion) -> tuple[Any, SampledPortion]:
+        return context, self.sampler.sample(portion, self.job.around, self.tally)
+
+    def _rows(self, sampled: Iterable[tuple[Any, SampledPortion]]) -> Iterator[tuple[Any, pa.RecordBatch]]:
+        for context, portion in sampled:
+            for rows in portion.rows(self.job):
+                self.tally.add(metrics.SAMPLES_OUT, len(rows))
+                yield context, rows
 
 
-def _reads_of(assets: Sequence[Asset], grid: Grid) -> list[tuple[str, tuple[Asset, ...]]]:
-    """The assets by file, in sets whose tiles are at most :data:`READ_BYTES` decoded (at 8 bytes a pixel)."""
-    most = max(1, READ_BYTES // (8 * grid.tile_width * grid.tile_height))
-    reads = []
-    for href, group in groupby(sorted(assets, key=lambda asset: asset.href), key=lambda asset: asset.href):
-        members = tuple(group)
-        reads += [(href, members[start : start + most]) for start in range(0, len(members), most)]
-    return reads
+def portions(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[Portion]:
+    """The points of a group in portions of bounded size."""
+    grid, bands = job.routing.grid_of(key)
+    assets = job.assets(key.record_id, bands)
+    moment = int(job.routing.datetimes[job.routing.positions[key.record_id]])
+    raster_crs = epsg_code(grid.crs)
+    most = min(PORTION_ROWS, PORTION_VALUES // (len(bands) * job.around.cells))
+    for chunk in _portioned(chunks, max(1, most)):
+        code = (chunk.schema.metadata or {}).get(POINT_EPSG_KEY)
+        facts = RecordFacts(
+            key.record_id,
+            None if moment == NO_DATETIME else moment,
+            job.collection,
+            raster_crs,
+            int(code) if code is not None else None,
+        )
+        yield Portion(grid, assets, chunk, facts)
 
 
 def _pixels(chunk: pa.RecordBatch) -> tuple[Ints, Ints]:
@@ -230,7 +277,7 @@ def _pixels(chunk: pa.RecordBatch) -> tuple[Ints, Ints]:
     return row, col
 
 
-def _portions(chunks: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
+def _portioned(chunks: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
     waiting: list[pa.RecordBatch] = []
     rows = 0
     for chunk in chunks:

@@ -14,7 +14,8 @@ from rasteret_beam.kernels.chips import PixelWindow
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.cache import BytesCache
-from rasteret_beam.readers.engine import Tile, TileEngine
+from rasteret_beam.readers.engine import Tile, TileWant
+from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.masks import Mask
 from rasteret_beam.readers.rasterio_engine import DatasetPool, enter_gdal
 
@@ -28,13 +29,13 @@ class WindowReader:
 
     Parameters
     ----------
-    engine : TileEngine
+    engines : Engines, optional
     cache_bytes : int
         Decoded tiles kept for the windows beside.
     """
 
-    def __init__(self, engine: TileEngine, cache_bytes: int = 128 << 20):
-        self.engine = engine
+    def __init__(self, engines: Engines | None = None, cache_bytes: int = 128 << 20):
+        self.engines = engines or Engines()
         self._cache: BytesCache[Tile] = BytesCache(cache_bytes)
         self._masked_files = DatasetPool()
 
@@ -53,14 +54,16 @@ class WindowReader:
             if found is not None:
                 tally.add(metrics.TILE_CACHE_HITS)
                 return found
-            try:
-                (values,) = self.engine.read_tiles(asset.href, [asset.band_index], grid, row, col, tally)
-            except TileReadError as error:
-                raise TileReadError(f"record {asset.record_id!r}, band {asset.band}: {error}") from error
+            ((_, values),) = self._read_tile(TileWant(asset, grid, row, col, grid.tile_height), tally)
+            if isinstance(values, TileReadError):
+                raise values
             self._cache.put(key, values, values.nbytes)
             return values
 
         return assembled(grid, window, tile)
+
+    def _read_tile(self, want: TileWant, tally: Tally) -> list[tuple[TileWant, Tile | TileReadError]]:
+        return [found for read in self.engines.plan([want]) for found in read.engine.read(read.wants, tally)]
 
     def read_file_mask(self, asset: Asset, grid: Grid, window: PixelWindow, tally: Tally) -> Mask | None:
         """Where a file's mask band or alpha band says that pixels are valid, [height, width]; None if it has neither.
@@ -87,7 +90,7 @@ class WindowReader:
     def close(self) -> None:
         """Close what is open."""
         self._masked_files.close()
-        self.engine.close()
+        self.engines.close()
 
 
 def assembled(grid: Grid, window: PixelWindow, tile: TileFunction) -> Tile:

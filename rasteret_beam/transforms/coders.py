@@ -17,7 +17,18 @@ PACKED_BYTES = 1 << 16
 class RecordBatchCoder(coders.Coder):
     """A RecordBatch as an Arrow IPC stream, schema and schema metadata included; a large one packed by zstd."""
 
+    def __init__(self) -> None:
+        self._last: tuple[pa.RecordBatch | None, bytes] = (None, b"")
+
     def encode(self, value: pa.RecordBatch) -> bytes:
+        # Routing gives the chunk of one grid to each of its records in turn; it is packed once.
+        last, encoded = self._last
+        if value is not last:
+            encoded = self._encode(value)
+            self._last = (value, encoded)
+        return encoded
+
+    def _encode(self, value: pa.RecordBatch) -> bytes:
         sink = pa.BufferOutputStream()
         options = PACKED if value.nbytes >= PACKED_BYTES else PLAIN
         with pa.ipc.new_stream(sink, value.schema, options=options) as writer:
@@ -32,6 +43,9 @@ class RecordBatchCoder(coders.Coder):
 
     def to_type_hint(self) -> type:
         return pa.RecordBatch
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return RecordBatchCoder, ()
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)

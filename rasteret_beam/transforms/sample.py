@@ -12,6 +12,7 @@ from uuid import uuid4
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam import typehints
+from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
@@ -19,11 +20,11 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.crs import crs_text
+from rasteret_beam.kernels.layouts import check_layout, check_one_row_each
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.rasterio_engine import RasterioEngine
-from rasteret_beam.readers.sampler import TileSampler
+from rasteret_beam.readers.sampler import SampleJob, SampleStream, TileSampler
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.shared import acquire, release
 
@@ -92,26 +93,54 @@ class _RouteFn(beam.DoFn):
 
 
 class _SampleFn(beam.DoFn):
-    def __init__(self, settings: _IndexSettings, around: Neighbourhood):
+    def __init__(self, settings: _IndexSettings, around: Neighbourhood, layout: str):
         self.settings = settings
         self.around = around
+        self.layout = layout
 
     def setup(self) -> None:
         self.index = self.settings.acquire()
-        self.sampler: TileSampler = acquire(TileSampler, lambda: TileSampler(RasterioEngine()))
+        self.sampler: TileSampler = acquire(TileSampler, TileSampler)
+        self.stream: SampleStream | None = None
 
     def teardown(self) -> None:
+        self._cancel()
         self.settings.release()
         release(TileSampler)
 
-    def process(self, element: tuple[TileKey, Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-        key, chunks = element
-        tally = Tally()
-        collection = self.settings.collection.name
-        yield from self.sampler.sample(
-            self.index.routing, self.index.assets, collection, key, chunks, tally, self.around
-        )
-        count(tally.take())
+    def start_bundle(self) -> None:
+        self._cancel()  # what a failed bundle left
+        name, bands = self.settings.collection.name, self.settings.bands
+        job = SampleJob(self.index.routing, self.index.assets, name, self.around, self.layout, bands)
+        self.stream = self.sampler.stream(job, Tally())
+
+    def process(
+        self,
+        element: tuple[TileKey, Iterable[pa.RecordBatch]],
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+    ) -> Iterator[WindowedValue]:
+        assert self.stream is not None
+        yield from self._emit(self.stream.push((timestamp, (window,), pane), *element))
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        assert self.stream is not None
+        yield from self._emit(self.stream.drain())
+
+    def _emit(self, sampled: Iterator[tuple[Any, pa.RecordBatch]]) -> Iterator[WindowedValue]:
+        """Each batch in the window and at the time of its points, whenever it is ready."""
+        try:
+            for (timestamp, windows, pane), rows in sampled:
+                yield WindowedValue(rows, timestamp, windows, pane)
+        finally:
+            assert self.stream is not None
+            count(self.stream.tally.take())
+
+    def _cancel(self) -> None:
+        if self.stream is not None:
+            self.stream.cancel()
+            self.stream = None
 
 
 @dataclass(eq=False)
@@ -181,6 +210,13 @@ class SampleTiles(beam.PTransform):
         The same as given to :class:`KeyByRecordAndTile`.
     max_distance_pixels, return_neighbourhood, fallback
         Nodata fallback, as in :func:`rasteret_beam.collection.sample.sample_points`.
+    layout : "long", "values" or "columns"
+        Of the sample table, as there.
+
+    Raises
+    ------
+    InputError
+        When applied: as :class:`KeyByRecordAndTile`, or the layout does not suit the options or the collection.
     """
 
     collection: Collection
@@ -190,12 +226,18 @@ class SampleTiles(beam.PTransform):
     max_distance_pixels: int = 0
     return_neighbourhood: str = "off"
     fallback: str = "closest"
+    layout: str = "long"
     settings: _IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, groups: beam.PCollection) -> beam.PCollection[pa.RecordBatch]:
         settings = self.settings or _settings(self.collection, self.bands, self.match)
         around = Neighbourhood(self.max_distance_pixels, self.return_neighbourhood, self.fallback)
-        return groups | "Sample" >> beam.ParDo(_SampleFn(settings, around)).with_output_types(pa.RecordBatch)
+        check_layout(self.layout, around)
+        if self.layout != "long":
+            check_one_row_each(self.collection.index(settings.bands, self.match).routing)
+        return groups | "Sample" >> beam.ParDo(_SampleFn(settings, around, self.layout)).with_output_types(
+            pa.RecordBatch
+        )
 
 
 @dataclass(eq=False)
@@ -209,8 +251,8 @@ class SamplePoints(beam.PTransform):
     Yields
     ------
     RecordBatch
-        In ``samples_schema`` of :mod:`rasteret_beam.schema`: one row a point, record and band;
-        raw values as float64.
+        In ``samples_schema`` of :mod:`rasteret_beam.schema`: one row a point, record and band
+        (or, in a wide layout, a point and record); raw values as float64.
     """
 
     collection: Collection
@@ -222,6 +264,7 @@ class SamplePoints(beam.PTransform):
     max_distance_pixels: int = 0
     return_neighbourhood: str = "off"
     fallback: str = "closest"
+    layout: str = "long"
     with_unsampled: bool = False
 
     def expand(self, points: beam.PCollection) -> Any:
@@ -243,6 +286,7 @@ class SamplePoints(beam.PTransform):
             max_distance_pixels=self.max_distance_pixels,
             return_neighbourhood=self.return_neighbourhood,
             fallback=self.fallback,
+            layout=self.layout,
             settings=settings,
         )
         samples = routed.chunks | GroupByTile() | sampling

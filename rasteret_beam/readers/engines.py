@@ -1,0 +1,62 @@
+"""Both engines behind one: each band is read by the indexed engine where that can vouch for it, else by rasterio."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rasteret_beam.errors import TileReadError
+from rasteret_beam.metrics import Tally
+from rasteret_beam.readers.engine import Tile, TileEngine, TileWant
+from rasteret_beam.readers.indexed_engine import IndexedEngine, why_not_indexed
+from rasteret_beam.readers.rasterio_engine import RasterioEngine
+from rasteret_beam.readers.stores import is_url
+
+
+@dataclass(frozen=True, eq=False)
+class TileRead:
+    """Tiles that one engine reads at once."""
+
+    engine: TileEngine
+    wants: Sequence[TileWant]
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server is waited for."""
+        return is_url(self.wants[0].asset.href)
+
+    def run(self, tally: Tally, take: Callable[[TileWant, Tile | TileReadError], None]) -> None:
+        """Read the tiles, and hand each over as soon as it is there."""
+        for want, tile in self.engine.read(self.wants, tally):
+            take(want, tile)
+
+
+class Engines:
+    """The engines of a process.
+
+    Parameters
+    ----------
+    indexed : TileEngine, optional
+    rasterio : TileEngine, optional
+    """
+
+    def __init__(self, indexed: TileEngine | None = None, rasterio: TileEngine | None = None):
+        self.indexed = indexed or IndexedEngine()
+        self.rasterio = rasterio or RasterioEngine()
+
+    def plan(self, wants: Sequence[TileWant]) -> list[TileRead]:
+        """The reads that give the wanted tiles."""
+        reads = []
+        vouched: dict[int, bool] = {}
+        chosen: dict[bool, list[TileWant]] = {True: [], False: []}
+        for want in wants:
+            known = vouched.get(id(want.asset))
+            if known is None:
+                known = vouched[id(want.asset)] = why_not_indexed(want.asset, want.grid) is None
+            chosen[known].append(want)
+        for known, engine in ((True, self.indexed), (False, self.rasterio)):
+            reads += [TileRead(engine, together) for together in engine.plan(chosen[known])] if chosen[known] else []
+        return reads
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.indexed.close()
+        self.rasterio.close()

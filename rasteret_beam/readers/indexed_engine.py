@@ -1,0 +1,175 @@
+"""Tiles by the collection's index: no header is read, neighbouring tiles are fetched together, rows decoded by need.
+
+Which files it reads is decided from facts in the index (:func:`why_not_indexed`); the others
+are left to rasterio.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from rasteret_beam import metrics
+from rasteret_beam.errors import TileReadError
+from rasteret_beam.kernels.coalescing import LOCAL, REMOTE, CoalesceRules, coalesce
+from rasteret_beam.metrics import Tally
+from rasteret_beam.model import Asset, Grid, StoredBand
+from rasteret_beam.readers.decode import CODECS, LERC, LERC_INNER, DecodeError, decode_tile, samples_in_tile
+from rasteret_beam.readers.engine import Tile, TileWant
+from rasteret_beam.readers.ranges import FileState, RangeError, RangeReader
+from rasteret_beam.readers.stores import SCHEMES, is_url
+
+YCBCR = 6
+NORMAL_FILL_ORDER = 1
+
+Found = tuple[TileWant, Tile | TileReadError]
+
+
+def why_not_indexed(asset: Asset, grid: Grid) -> str | None:
+    """The fact for which rasterio has to read a band; None where the indexed engine can vouch for its values."""
+    stored, href = asset.stored, asset.href
+    if stored is None or not len(stored.tile_offsets):
+        return "the collection has no tile offsets for it: it is striped, or no TIFF"
+    if href.startswith("/vsi") or (is_url(href) and (href.split("://")[0] not in SCHEMES or "?" in href)):
+        return "only GDAL reads such a URL"
+    return _why_not_decoded(stored) or _why_not_addressed(stored, grid)
+
+
+def _why_not_decoded(stored: StoredBand) -> str | None:
+    itemsize = np.dtype(stored.dtype).itemsize
+    if stored.compression not in (*CODECS, LERC):
+        return f"TIFF compression {stored.compression}"
+    if stored.compression == LERC and stored.lerc_compression not in LERC_INNER:
+        return f"LERC inside compression {stored.lerc_compression}"
+    if stored.compression == LERC and stored.byte_order == "big":
+        return "LERC in a big-endian file"
+    if stored.predictor not in (None, 1, 2, 3):
+        return f"predictor {stored.predictor}"
+    if stored.photometric == YCBCR:
+        return "YCbCr, which may be subsampled"
+    if stored.byte_order is None and itemsize > 1:
+        return "the collection does not say its byte order"
+    if stored.bits_per_sample not in (None, 8 * itemsize):
+        return f"{stored.bits_per_sample} bits a sample in {stored.dtype}"
+    if stored.fill_order not in (None, NORMAL_FILL_ORDER):
+        return f"fill order {stored.fill_order}"
+    return None
+
+
+def _why_not_addressed(stored: StoredBand, grid: Grid) -> str | None:
+    tiles = -(-grid.width // grid.tile_width) * -(-grid.height // grid.tile_height)
+    offsets, counts = len(stored.tile_offsets), len(stored.tile_byte_counts)
+    if (offsets, counts) != (tiles, tiles):
+        return f"the collection has {offsets} offsets and {counts} byte counts for its {tiles} tiles"
+    return None
+
+
+class IndexedEngine:
+    """The engine for tiled TIFFs whose tiles the collection has the offsets of.
+
+    Parameters
+    ----------
+    ranges : RangeReader, optional
+    remote, local : CoalesceRules
+        Which ranges are fetched together: from a server, and from a local disk, where a request is cheap.
+    """
+
+    def __init__(self, ranges: RangeReader | None = None, remote: CoalesceRules = REMOTE, local: CoalesceRules = LOCAL):
+        self.ranges = ranges or RangeReader()
+        self.remote = remote
+        self.local = local
+
+    def plan(self, wants: Sequence[TileWant]) -> list[list[TileWant]]:
+        """Sets of tiles that lie beside each other in one file; those that are not in their file are a set too."""
+        sets = []
+        by_file: dict[str, list[TileWant]] = {}
+        for want in wants:
+            by_file.setdefault(want.asset.href, []).append(want)
+        for href, of_file in by_file.items():
+            rules = self.remote if is_url(href) else self.local
+            absent = [want for want in of_file if _place(want)[1] == 0]
+            present = [want for want in of_file if _place(want)[1] > 0]
+            starts, stops = [], []
+            for want in present:
+                start, count = _place(want)
+                starts.append(start)
+                stops.append(start + count)
+            sets += [absent] if absent else []
+            sets += [[present[at] for at in request] for request in coalesce(starts, stops, rules)]
+        return sets
+
+    def read(self, wants: Sequence[TileWant], tally: Tally) -> Iterator[Found]:
+        if _place(wants[0])[1] == 0:
+            yield from ((want, _absent_tile(want)) for want in wants)
+            return
+        places = [_place(want) for want in wants]
+        first = places[0][0]
+        stop = max(start + count for start, count in places)
+        try:
+            data = memoryview(self.ranges.read(_state(wants[0].asset), first, stop, tally))
+        except RangeError as error:
+            if len(set(places)) == 1:
+                yield from ((want, want.failed(error)) for want in wants)
+                return
+            # The range as a whole cannot be read; some of its tiles may.
+            for together in _same_place(wants):
+                yield from self.read(together, tally)
+            return
+        for together in _same_place(wants):
+            start, count = _place(together[0])
+            yield from _decoded(together, data[start - first : start - first + count], tally)
+
+    def close(self) -> None:
+        """Nothing stays open between reads."""
+
+
+def _place(want: TileWant) -> tuple[int, int]:
+    """Offset and byte count of a tile."""
+    stored, grid = want.asset.stored, want.grid
+    assert stored is not None
+    number = want.tile_row * -(-grid.width // grid.tile_width) + want.tile_col
+    return stored.tile_offsets[number], stored.tile_byte_counts[number]
+
+
+def _state(asset: Asset) -> FileState:
+    assert asset.stored is not None
+    return FileState(asset.href, asset.stored.file_size, asset.stored.etag, asset.access)
+
+
+def _same_place(wants: Sequence[TileWant]) -> list[list[TileWant]]:
+    """The wants of one stored tile together: bands that lie interleaved in it."""
+    by_place: dict[tuple[int, int], list[TileWant]] = {}
+    for want in wants:
+        by_place.setdefault(_place(want), []).append(want)
+    return list(by_place.values())
+
+
+def _decoded(wants: Sequence[TileWant], data: memoryview, tally: Tally) -> Iterator[Found]:
+    stored, grid = wants[0].asset.stored, wants[0].grid
+    assert stored is not None
+    try:
+        pixels = decode_tile(data, stored, grid, min(grid.tile_height, max(want.rows for want in wants)))
+    except DecodeError as error:
+        yield from ((want, want.failed(f"it cannot be decoded: {error}")) for want in wants)
+        return
+    tally.add(metrics.TILES_DECODED, len(wants))
+    tally.add(metrics.TILES_INDEXED, len(wants))
+    tally.add(metrics.TILE_BYTES_READ, len(data))
+    interleaved = samples_in_tile(stored) > 1
+    for want in wants:
+        height, width = want.shape
+        yield want, pixels[:height, :width, want.asset.band_index if interleaved else 0]
+
+
+def _absent_tile(want: TileWant) -> Tile:
+    """A tile that its file leaves out: nodata, as near as the dtype comes to it, or 0; as GDAL reads it."""
+    asset = want.asset
+    assert asset.stored is not None
+    dtype = np.dtype(asset.stored.dtype)
+    value = 0.0 if asset.nodata is None else asset.nodata
+    if dtype.kind in "iu":
+        value = 0 if np.isnan(value) else int(np.clip(np.round(value), *_ends(dtype)))
+    return np.full(want.shape, value, dtype=dtype)
+
+
+def _ends(dtype: np.dtype) -> tuple[int, int]:
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
