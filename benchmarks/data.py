@@ -102,12 +102,12 @@ def _write_scene(folder: Path, number: int, scene: tuple[Place, str, str]) -> No
     }
     rng = np.random.default_rng([PARAMETERS.seed, number])
     with rasterio.open(scene_path(folder, place, date, band), "w", **profile) as dataset:
-        dataset.write(_pixels(rng), 1)
+        dataset.write(pixels(rng, PARAMETERS.size), 1)
 
 
-def _pixels(rng: np.random.Generator) -> np.ndarray:
+def pixels(rng: np.random.Generator, size: int) -> np.ndarray:
     """A smooth field with white noise on it: uint16, (size, size), never 0."""
-    size, coarse = PARAMETERS.size, PARAMETERS.coarse
+    coarse = PARAMETERS.coarse
     position = np.linspace(0, coarse - 1, size, dtype=np.float32)
     weights = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(coarse, dtype=np.float32)))
     nodes = rng.uniform(300, 3500, (coarse, coarse)).astype(np.float32)

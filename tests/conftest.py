@@ -1,5 +1,7 @@
 """Fixtures that several test modules share."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +74,12 @@ def points() -> pa.Table:
         "kind": pa.array(rng.choice(["a", "b"], 2000)).dictionary_encode(),
     }
     return pa.table(columns)
+
+
+@pytest.fixture
+def same_signal_handlers() -> Iterator[None]:
+    """What a command in this process does to the handlers of signals is undone."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -20,16 +20,16 @@ WIDTH, HEIGHT, PIXEL, LEFT = 480, 16, 50.0, 755_000.0
 NODATA = -128
 
 
-def build_lookalike(folder: Path) -> Collection:
-    """Four int8 files of two planar bands over longitude 11.3 to 11.5, as a collection."""
-    paths = [_write(folder / f"aef_{epsg}_{year}.tif", epsg, year) for epsg in BOTTOMS for year in YEARS]
+def build_lookalike(folder: Path, valid: float = 1.0) -> Collection:
+    """Four int8 files of two planar bands over longitude 11.3 to 11.5, as a collection; a share of pixels is valid."""
+    paths = [_write(folder / f"aef_{epsg}_{year}.tif", epsg, year, valid) for epsg in BOTTOMS for year in YEARS]
     years = {str(path): int(path.stem[-4:]) for path in paths}
     return build_from_cogs(
         paths, bands={band: number for number, band in enumerate(BANDS)}, datetime=years.__getitem__, name="aef"
     )
 
 
-def _write(path: Path, epsg: int, year: int) -> Path:
+def _write(path: Path, epsg: int, year: int, valid: float) -> Path:
     profile = {
         "driver": "GTiff",
         "width": WIDTH,
@@ -45,7 +45,9 @@ def _write(path: Path, epsg: int, year: int) -> Path:
         "interleave": "band",
         "compress": "zstd",
     }
-    values = np.random.default_rng([epsg, year]).integers(-127, 128, (len(BANDS), HEIGHT, WIDTH))
+    rng = np.random.default_rng([epsg, year])
+    values = rng.integers(-127, 128, (len(BANDS), HEIGHT, WIDTH))
+    values[rng.random(values.shape) >= valid] = NODATA
     with rasterio.open(path, "w", **profile) as dataset:
         dataset.write(values.astype(np.int8))
     return path

@@ -1,14 +1,7 @@
 """Bad input to ``sample_points``: one clear line that names the thing and the way out, and no pixel read before it."""
 
 import json
-import logging
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -21,47 +14,14 @@ from affine import Affine
 
 import rasteret_beam as rasteret
 from pipelines import sample_points
-from pipelines._run import command
 from tests import rasters
+from tests.commands import Outcome, as_flags, execute, in_process_of_its_own
 
-ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("same_signal_handlers")
+
 BANDS = ("red", "nir")
 SCENES = ("a_20230101", "b_20230601")
 LEFT, TOP, PIXEL, TILE, SIZE = 500_000.0, 4_500_000.0, 16.0, 64, 128
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How the command ended, and what it printed; log lines stand among the errors."""
-
-    code: int
-    out: str
-    err: str
-
-
-def execute(*argv: str) -> Outcome:
-    """Run the command in this process, as ``python -m`` does in its own."""
-    out, err = StringIO(), StringIO()
-    log = logging.StreamHandler(err)
-    logging.getLogger().addHandler(log)
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            command(lambda: sample_points.main(argv))
-    finally:
-        logging.getLogger().removeHandler(log)
-    return Outcome(ended.value.code, out.getvalue(), err.getvalue())
-
-
-def as_flags(**flags: object) -> list[str]:
-    return [f"--{name}={value}" for name, value in flags.items() if value is not None]
-
-
-@pytest.fixture(autouse=True)
-def same_signal_handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def write_collection(folder: Path) -> None:
@@ -116,7 +76,7 @@ def sample(unreadable: Path, tmp_path: Path) -> Sample:
             "bands": "red,nir",
             "output": tmp_path / "out/samples",
         }
-        return execute(*as_flags(**({"points": points} | usual | flags)))
+        return execute(sample_points.main, *as_flags(**({"points": points} | usual | flags)))
 
     return run
 
@@ -432,29 +392,28 @@ class TestPixels:
 
     def test_damaged_tile(self, job: list[str], tmp_path: Path):
         damage_tile(tmp_path / "b_20230601.tif", 3)
-        outcome = execute(*job)
+        outcome = execute(sample_points.main, *job)
         check_refused(outcome, "record 'b_20230601', band red: ", tmp_path / "b_20230601.tif", "tile (1, 1)")
         assert "a_20230101" not in outcome.err
 
     def test_damaged_tile_in_a_process_of_its_own(self, job: list[str], tmp_path: Path):
         damage_tile(tmp_path / "b_20230601.tif", 3)
-        words = [sys.executable, "-m", "pipelines.sample_points", *job]
-        ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
-        check_refused(Outcome(ended.returncode, ended.stdout, ended.stderr), tmp_path / "b_20230601.tif", "tile (1, 1)")
+        outcome = in_process_of_its_own("sample_points", *job)
+        check_refused(outcome, tmp_path / "b_20230601.tif", "tile (1, 1)")
 
     def test_reason_of_a_damaged_tile_is_told(self, job: list[str], tmp_path: Path):
         damage_tile(tmp_path / "b_20230601.tif", 3)
-        assert "See previous exception" not in execute(*job).err
+        assert "See previous exception" not in execute(sample_points.main, *job).err
 
     def test_cut_off_file(self, job: list[str], tmp_path: Path):
         path = tmp_path / "b_20230601.tif"
         path.write_bytes(path.read_bytes()[:-20])
-        check_refused(execute(*job), "record 'b_20230601'", path)
+        check_refused(execute(sample_points.main, *job), "record 'b_20230601'", path)
 
     @pytest.mark.parametrize(("width", "count"), [(SIZE - 8, 2), (SIZE, 1)])
     def test_another_raster_in_place_of_a_file(self, job: list[str], tmp_path: Path, width: int, count: int):
         transform = Affine(PIXEL, 0.0, LEFT, 0.0, -PIXEL, TOP)
         shape = {"width": width, "height": SIZE, "count": count}
         path = rasters.RasterCase(name="b_20230601", dtype="int16", transform=transform, **shape).write(tmp_path)
-        outcome = execute(*job)
+        outcome = execute(sample_points.main, *job)
         check_refused(outcome, "record 'b_20230601'", path, "changed after the collection was built", "build it again")

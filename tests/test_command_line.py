@@ -1,7 +1,6 @@
 """The two commands from end to end: what they write and print, their flags, exit codes and Ctrl-C."""
 
 import json
-import logging
 import os
 import re
 import signal
@@ -10,10 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import datetime
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +27,11 @@ from rasterio.transform import rowcol
 
 import rasteret_beam as rasteret
 from pipelines import build_collection, sample_points
-from pipelines._run import command
 from tests import rasters
+from tests.commands import ROOT, Outcome, as_flags, execute, in_process_of_its_own
 
-ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("same_signal_handlers")
+
 BANDS = ("red", "nir")
 TILE = 64
 
@@ -59,53 +57,6 @@ SAMPLE_TYPES = [
 KEPT_TYPES = [("site", pa.string()), ("plot", pa.int32()), ("seen", pa.timestamp("ms"))]
 
 Truth = dict[tuple[int, str, str], float]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended, and what it printed; log lines stand among the errors."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def figures(self) -> dict[str, int]:
-        found = re.findall(r"^\s*(\S.*?)\s{2,}([\d,]+)$", self.out, re.M)
-        return {label: int(number.replace(",", "")) for label, number in found}
-
-
-def execute(main: Callable[[list[str]], int], *argv: object) -> Outcome:
-    """Run a command in this process, as ``python -m`` does in its own."""
-    out, err = StringIO(), StringIO()
-    log = logging.StreamHandler(err)
-    logging.getLogger().addHandler(log)
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            command(lambda: main([str(word) for word in argv]))
-    finally:
-        logging.getLogger().removeHandler(log)
-    assert "Traceback" not in err.getvalue()
-    return Outcome(ended.value.code, out.getvalue(), err.getvalue())
-
-
-def in_process_of_its_own(module: str, *argv: object) -> Outcome:
-    words = [sys.executable, "-m", f"pipelines.{module}", *map(str, argv)]
-    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert "Traceback" not in ended.stderr
-    return Outcome(ended.returncode, ended.stdout, ended.stderr)
-
-
-def as_flags(**flags: object) -> list[str]:
-    return [f"--{name}={value}" for name, value in flags.items() if value is not None]
-
-
-@pytest.fixture(autouse=True)
-def same_signal_handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def scene(name: str, west: float, **other: object) -> rasters.RasterCase:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import rasterio
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import Affine
@@ -127,6 +128,54 @@ def test_fallback_equals_brute_force(
     seed: int,
 ) -> None:
     check(tmp_path_factory.mktemp("fallback"), transform, share, radius, fallback, returned, 120, seed)
+
+
+OBLIQUE, EAST_LEFT = Affine(16, 8, 4096, 8, -16, 4096), Affine(-8, 0, 512, 0, -2, 200)
+
+
+def write_floats(path: Path, transform: Affine, seed: int, size: int = 64) -> np.ndarray:
+    """A float32 raster in which one pixel in ten is valid, some of the others nodata and some NaN."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(size, size)).astype(np.float32)
+    kind = rng.random((size, size))
+    values[kind > 0.1], values[kind > 0.6] = -9999, np.nan
+    profile = {"driver": "GTiff", "width": size, "height": size, "count": 1, "dtype": "float32", "nodata": -9999}
+    tiled = {"tiled": True, "blockxsize": 16, "blockysize": 16}
+    with rasterio.open(path, "w", crs="EPSG:32631", transform=transform, **profile, **tiled) as dataset:
+        dataset.write(values, 1)
+    return values
+
+
+def closest(values: np.ndarray, transform: Affine, row: float, col: float, radius: int) -> float:
+    """The value for one point by the distance, in map units, to each valid pixel's outline."""
+    base = math.floor(row), math.floor(col)
+    if valid(values[base]):
+        return float(values[base])
+    found = []
+    point = shapely.Point(transform * (col, row))
+    for r in range(max(0, base[0] - radius), min(values.shape[0], base[0] + radius + 1)):
+        for c in range(max(0, base[1] - radius), min(values.shape[1], base[1] + radius + 1)):
+            if valid(values[r, c]):
+                outline = [transform * corner for corner in ((c, r), (c + 1, r), (c + 1, r + 1), (c, r + 1))]
+                found.append((shapely.Polygon(outline).distance(point), values[r, c]))
+    return float(min(found)[1] if found else values[base])
+
+
+def valid(value: np.float32) -> bool:
+    return not np.isnan(value) and value != -9999
+
+
+@pytest.mark.parametrize("transform", [OBLIQUE, EAST_LEFT, NOT_SQUARE], ids=["oblique", "east_left", "not_square"])
+@pytest.mark.parametrize("radius", [1, 2, 3, 4, 5])
+def test_any_position_on_floats_with_nodata_and_nan(tmp_path: Path, transform: Affine, radius: int) -> None:
+    values = write_floats(tmp_path / "f.tif", transform, radius)
+    row, col = np.random.default_rng(radius).uniform(0, 64, (2, 300))
+    x, y = transform * (col, row)
+    samples = build_from_cogs([tmp_path / "f.tif"]).sample_points(
+        pa.table({"x": x, "y": y}), ["B1"], **XY, max_distance_pixels=radius
+    )
+    expected = [closest(values, transform, r, c, radius) for r, c in zip(row, col, strict=True)]
+    np.testing.assert_array_equal(samples.sort_by("point_index")["value"].to_numpy(), expected)
 
 
 def test_the_closest_is_not_always_in_the_first_ring(tmp_path: Path) -> None:

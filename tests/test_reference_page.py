@@ -1,6 +1,8 @@
 """The reference's page on point sampling: its snippets, and what its sentences say of points and outputs."""
 
+import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -20,7 +22,7 @@ from shapely.geometry import Point
 import rasteret_beam as rasteret
 from rasteret_beam.collection import catalogue
 from rasteret_beam.errors import InputError
-from tests.lookalike import build_lookalike, check, in_order
+from tests.lookalike import BOTTOMS, HEIGHT, LEFT, NODATA, PIXEL, WIDTH, build_lookalike, check, in_order
 
 ID = "test/aef-v1-annual"
 OUTPUT = "point_index point_x point_y point_crs record_id datetime collection band value raster_crs".split()
@@ -248,6 +250,176 @@ def test_nodata_fallback_and_its_window(collection: rasteret.Collection, points:
     windows = in_order(samples)["neighbourhood_values"].to_pylist()
     assert [len(window) for window in windows] == [25] * len(plain)
     assert [window[12] for window in windows] == in_order(plain)["value"].to_pylist()
+
+
+# Nodata: of the page's collection, a year and zone in which few pixels are valid
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory: pytest.TempPathFactory) -> rasteret.Collection:
+    return build_lookalike(tmp_path_factory.mktemp("sparse"), valid=0.3).subset(ids="aef_32732_2023")
+
+
+def pixels_of(collection: rasteret.Collection) -> np.ndarray:
+    (assets,) = collection.to_table(["assets"])["assets"].to_pylist()
+    with rasterio.open(assets["A00"]["href"]) as dataset:
+        return dataset.read(1)
+
+
+def points_on(rows: np.ndarray, cols: np.ndarray) -> pa.Table:
+    """Points at places (row, col), in pixels, of the southern zone's grid."""
+    return pa.table({"x": LEFT + cols * PIXEL, "y": BOTTOMS[32732] + rows * PIXEL})
+
+
+def some_places(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(17)
+    return rng.uniform(0, HEIGHT, n), rng.uniform(0, WIDTH, n)
+
+
+def sampled(collection: rasteret.Collection, **options: object) -> pa.Table:
+    table = points_on(*some_places())
+    return in_order(collection.sample_points(points=table, bands=["A00"], geometry_crs=32732, **options))
+
+
+def window(pixels: np.ndarray, row: int, col: int, radius: int) -> np.ndarray:
+    """The square around a pixel, NaN beyond the raster."""
+    around = np.pad(pixels.astype(float), radius, constant_values=np.nan)
+    return around[row : row + 2 * radius + 1, col : col + 2 * radius + 1]
+
+
+def closest_valid(around: np.ndarray, row: float, col: float, radius: int) -> float:
+    """The valid value whose pixel's rectangle is closest; ``row`` and ``col`` are the place within the middle pixel."""
+    best = (np.inf, float(NODATA))
+    for (r, c), value in np.ndenumerate(around):
+        if not np.isnan(value) and value != NODATA:
+            down = max(0.0, r - radius - row, row - (r - radius + 1))
+            across = max(0.0, c - radius - col, col - (c - radius + 1))
+            best = min(best, (np.hypot(down, across), value))
+    return best[1]
+
+
+def test_by_default_the_base_pixel_is_sampled(sparse: rasteret.Collection) -> None:
+    """Valid or not."""
+    rows, cols = some_places()
+    base = pixels_of(sparse)[rows.astype(int), cols.astype(int)]
+    assert 100 < (base == NODATA).sum() < 390
+    np.testing.assert_array_equal(sampled(sparse)["value"].to_numpy(), base)
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3])
+def test_a_valid_base_pixel_stays_and_another_gives_way_to_the_closest(
+    sparse: rasteret.Collection, radius: int
+) -> None:
+    pixels = pixels_of(sparse)
+    expected = [
+        closest_valid(window(pixels, int(row), int(col), radius), row % 1, col % 1, radius)
+        for row, col in zip(*some_places(), strict=True)
+    ]
+    np.testing.assert_array_equal(sampled(sparse, max_distance_pixels=radius)["value"].to_numpy(), expected)
+
+
+def test_without_a_valid_pixel_in_reach_nodata_stays(tmp_path: Path) -> None:
+    empty = build_lookalike(tmp_path, valid=0.0).subset(ids="aef_32732_2023")
+    assert set(sampled(empty, max_distance_pixels=2)["value"].to_pylist()) == {NODATA}
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3])
+@pytest.mark.parametrize("returned", ["off", "always", "if_center_nodata"])
+def test_the_three_values_of_return_neighbourhood(sparse: rasteret.Collection, returned: str, radius: int) -> None:
+    samples = sampled(sparse, max_distance_pixels=radius, return_neighbourhood=returned)
+    assert ("neighbourhood_values" in samples.schema.names) == (returned != "off")
+    if returned == "off":
+        return
+    pixels = pixels_of(sparse)
+    for row, col, found in zip(*some_places(), samples["neighbourhood_values"].to_pylist(), strict=True):
+        shown = returned == "always" or pixels[int(row), int(col)] == NODATA
+        assert (found is not None) == shown
+        if shown:
+            assert len(found) == (2 * radius + 1) ** 2
+            np.testing.assert_array_equal(found, window(pixels, int(row), int(col), radius).ravel())  # row-major
+
+
+def test_the_snippet_with_the_searched_window(sparse: rasteret.Collection, points: pa.Table) -> None:
+    samples = sparse.sample_points(
+        points=points,
+        bands=["A00"],
+        geometry_crs=4326,
+        max_distance_pixels=2,
+        return_neighbourhood="if_center_nodata",
+    )
+    assert samples.schema.names == [*OUTPUT, "neighbourhood_values", "sensor_id", "plot_id"]
+    assert len(samples) == 2
+
+
+# Further sentences
+
+
+def test_nothing_is_written_for_a_duckdb_result(
+    collection: rasteret.Collection, points: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    found = duckdb.connect().from_arrow(points)
+    assert len(collection.sample_points(points=found, bands=["A00"], geometry_crs=4326)) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("encoding", ["WKB", "geoarrow"])
+def test_the_crs_of_a_geometry_column_is_used(collection: rasteret.Collection, encoding: str) -> None:
+    frame = gpd.GeoDataFrame(geometry=[Point(11.36, -0.001), Point(11.44, -0.0005)], crs=4326).to_crs(32632)
+    table = frame.to_arrow(geometry_encoding=encoding)
+    samples = collection.sample_points(points=table, geometry_column="geometry", bands=["A00"])
+    check(samples, collection, 2, "EPSG:32632")
+    assert samples["point_crs"].to_pylist() == [32632, 32632]
+
+
+def test_a_geometry_column_in_place_of_coordinate_columns(collection: rasteret.Collection, points: pa.Table) -> None:
+    """With both in the table, it is geometry_column that says which."""
+    away = pa.array(shapely.to_wkb(shapely.points([11.40, 11.41], [-0.001, -0.001])))
+    table = points.append_column("geometry", away)
+    samples = collection.sample_points(points=table, geometry_column="geometry", bands=["A00"], geometry_crs=4326)
+    assert in_order(samples)["point_x"].to_pylist() == [11.40, 11.41]
+    assert samples.schema.names == [*OUTPUT, "sensor_id", "plot_id", "lon", "lat"]
+
+
+def test_several_zones_and_years_are_grouped_as_a_table(collection: rasteret.Collection) -> None:
+    table = pa.table({"lon": [11.36, 11.36, 11.44], "lat": [-0.001, 0.0005, 0.0007]})
+    samples = rasteret.load(ID).sample_points(points=table, bands=["A00"], geometry_crs=4326)
+    assert isinstance(samples, pa.Table)
+    by_zone = samples.group_by("raster_crs").aggregate([("value", "count")]).sort_by("raster_crs").to_pylist()
+    assert by_zone == [{"raster_crs": 32632, "value_count": 4}, {"raster_crs": 32732, "value_count": 2}]
+    newer = samples.filter(pc.field("datetime") >= pa.scalar(datetime(2023, 1, 1), pa.timestamp("us")))
+    assert sorted(newer["point_index"].to_pylist()) == [0, 1, 2]
+
+
+@pytest.mark.xfail(strict=True, reason="coordinate columns are kept only when named with columns=")
+def test_coordinate_columns_collide_with_nothing_and_are_kept(
+    collection: rasteret.Collection, points: pa.Table
+) -> None:
+    """ "It also keeps point-table columns [...] unless they collide with Rasteret output column names." """
+    samples = collection.sample_points(points=points, bands=["A00"], geometry_crs=4326)
+    assert samples.schema.names == [*OUTPUT, "sensor_id", "plot_id", "lon", "lat"]
+
+
+# Polygons
+
+
+@pytest.mark.parametrize("all_touched", [None, False, True])
+def test_all_touched_takes_the_edge_s_pixels_too(collection: rasteret.Collection, all_touched: bool | None) -> None:
+    """Without all_touched it is False, as rasterio's."""
+    shape = shapely.Point(11.365, -0.0011).buffer(0.0007, quad_segs=2)
+    options = {} if all_touched is None else {"all_touched": all_touched}
+    arr, inside = collection.get_numpy(geometries=shape, bands=["A00"], return_mask=True, **options)
+    (path,) = {
+        row["A00"]["href"] for row in collection.to_table(["assets"])["assets"].to_pylist() if "32732" in str(row)
+    }
+    with rasterio.open(path) as dataset:
+        outline = rasterio.warp.transform_geom("OGC:CRS84", dataset.crs, shape.__geo_interface__)
+        expected, _ = rasterio.mask.mask(dataset, [outline], crop=True, **options)
+        fewer, _ = rasterio.mask.mask(dataset, [outline], crop=True)
+    np.testing.assert_array_equal(arr[0], expected[0])
+    assert (inside.sum() > (fewer[0] != NODATA).sum()) == bool(all_touched)
 
 
 def test_polygon_masking(collection: rasteret.Collection) -> None:
