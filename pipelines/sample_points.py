@@ -18,6 +18,7 @@ from rasteret_beam.kernels.layouts import check_layout
 from rasteret_beam.kernels.neighbourhood import FALLBACKS, RETURNS, Neighbourhood
 from rasteret_beam.kernels.routing import MATCHES
 from rasteret_beam.metrics import POINTS_SAMPLED, POINTS_UNSAMPLED
+from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES, CacheBudget
 from rasteret_beam.schema import LAYOUTS, kept_fields, samples_schema, unsampled_schema
 from rasteret_beam.transforms import ReadPoints, SamplePoints, WriteSamplesToParquet
 from rasteret_beam.transforms.files import check_writable
@@ -72,6 +73,13 @@ def parser() -> Parser:
         "column a band (columns) (default: long)",
     )
     add(
+        "--cache_mb",
+        type=int,
+        default=DEFAULT_CACHE_BYTES >> 20,
+        metavar="MB",
+        help="what the caches of each process may hold in all: tiles, open files, offsets (default: %(default)s)",
+    )
+    add(
         "--output",
         required=True,
         type=prefix,
@@ -103,6 +111,7 @@ class Job:
         self.around = Neighbourhood(flags.max_distance_pixels, flags.return_neighbourhood, flags.fallback)
         self.layout = flags.layout
         check_layout(self.layout, self.around)
+        self.cache_bytes = CacheBudget(flags.cache_mb << 20).total
         self.reading = ReadPoints(
             flags.points,
             x_column=flags.x_column,
@@ -144,6 +153,7 @@ class Job:
                 self.bands,
                 match=self.match,
                 layout=self.layout,
+                cache_bytes=self.cache_bytes,
                 with_unsampled=True,
                 **dataclasses.asdict(self.around),
             )

@@ -286,8 +286,8 @@ class Collection:
             raise InputError(f"collection {self.name!r} has no records{narrowed}")
         return wanted
 
-    def index(self, bands: Sequence[str], match: str = "all") -> CollectionIndex:
-        """What sampling some bands needs to know of the collection.
+    def index(self, bands: Sequence[str], match: str = "all", cache_bytes: int = 64 << 20) -> CollectionIndex:
+        """What sampling some bands needs to know of the collection; ``cache_bytes`` bound what it keeps of files.
 
         Raises
         ------
@@ -300,7 +300,7 @@ class Collection:
             for fragment in self.dataset.get_fragments(filter=self.filter)
             for part in _row_groups(fragment, self.filter, self.schema)
         ]
-        return CollectionIndex(units, self.schema, wanted, match, self.access)
+        return CollectionIndex(units, self.schema, wanted, match, self.access, cache_bytes)
 
     def check_files(self) -> None:
         """Refuse a collection whose local files are gone; looks at up to :data:`CHECKED_FILES` of them.

@@ -20,10 +20,9 @@ from rasteret_beam.kernels.crs import Floats, crs_text
 from rasteret_beam.kernels.grids import GridTable, Ints
 from rasteret_beam.kernels.routing import NO_DATETIME, Layers, RoutingIndex, build_index
 from rasteret_beam.model import AS_GIVEN, Access, Asset, StoredBand
+from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.cache import BytesCache
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
-
-ASSET_CACHE_BYTES = 64 << 20
 
 GRID_FIELDS = ("width", "height", "tile_width", "tile_height")
 METADATA_FACTS = (
@@ -66,6 +65,8 @@ class CollectionIndex:
     match : "all" or "latest"
     access : Access
         How the buckets of its files are read.
+    cache_bytes : int
+        Of tile offsets and other facts of bands; a row group that is larger is read for each record anew.
 
     Attributes
     ----------
@@ -79,13 +80,14 @@ class CollectionIndex:
         bands: Sequence[str],
         match: str,
         access: Access = AS_GIVEN,
+        cache_bytes: int = CacheBudget().share,
     ):
         self._units = units
         self._schema = schema
         self.access = access
-        self._known: BytesCache[list[Asset]] = BytesCache(ASSET_CACHE_BYTES)
+        self._known: BytesCache[list[Asset]] = BytesCache(cache_bytes // 2)
         self._lock = Lock()
-        self._cache: BytesCache[Columns] = BytesCache(ASSET_CACHE_BYTES)
+        self._cache: BytesCache[Columns] = BytesCache(cache_bytes // 2)
         read = _read_grids if "grids" in schema.names else _read_band_metadata
         tables = [unit.read(_light_columns(schema, bands)) for unit in units]
         sizes = [len(table) for table in tables]

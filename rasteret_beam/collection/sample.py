@@ -14,6 +14,7 @@ from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.kernels.points import PointColumns, choose_columns, point_batch
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
+from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES, CacheBudget
 from rasteret_beam.readers.sampler import SampleJob, TileSampler
 from rasteret_beam.schema import kept_fields, samples_schema, unsampled_schema
 
@@ -38,6 +39,7 @@ def sample_points(
     return_neighbourhood: str = "off",
     fallback: str = "closest",
     layout: str = "long",
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
     return_unsampled: bool = False,
     **filters: Any,
 ) -> pa.Table | tuple[pa.Table, pa.Table]:
@@ -58,7 +60,7 @@ def sample_points(
     geometry_crs
         CRS of the points; needed unless the geometry column carries its own.
     columns : sequence of str, optional
-        Columns to keep; by default all but the point's own.
+        Columns to keep; by default all but the geometry.
     match : "all" or "latest"
         Every record that contains a point, or for each band the newest (ties: the first in
         collection order).
@@ -74,6 +76,8 @@ def sample_points(
     layout : "long", "values" or "columns"
         A row for each band; or one row for each point and record, with one list ``values`` in the order of ``bands``,
         or with one column for each band (null where a record lacks a band).
+    cache_bytes : int
+        What caches may hold in all.
     return_unsampled : bool
         Also return the points that gave no row.
     filters
@@ -96,7 +100,8 @@ def sample_points(
     around = Neighbourhood(max_distance_pixels, return_neighbourhood, fallback)
     collection = collection.subset(**filters) if filters else collection
     check_layout(layout, around)
-    index = collection.index(bands, match)
+    cache = CacheBudget(cache_bytes)
+    index = collection.index(bands, match, cache.share)
     wanted = collection.check_bands(bands)
     if layout != "long":
         check_one_row_each(index.routing)
@@ -125,16 +130,18 @@ def sample_points(
         log.warning("%s", why_nothing_hit(index.routing, first_batch, chosen.crs))
     kept = kept_fields(chosen.schema)
     job = SampleJob(index.routing, index.assets, collection.name, around, layout, wanted)
-    rows = list(_sampled(job, groups))
+    rows = list(_sampled(job, groups, cache))
     samples = pa.Table.from_batches(rows, schema=samples_schema(kept, around.returned, layout, wanted))
     if not return_unsampled:
         return samples
     return samples, pa.Table.from_batches(unsampled, schema=unsampled_schema(kept))
 
 
-def _sampled(job: SampleJob, groups: dict[TileKey, list[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+def _sampled(
+    job: SampleJob, groups: dict[TileKey, list[pa.RecordBatch]], cache: CacheBudget
+) -> Iterator[pa.RecordBatch]:
     """Rows of the groups in the order of their keys; groups are let go of as they are taken."""
-    sampler = TileSampler()
+    sampler = TileSampler.of_budget(cache)
     stream = sampler.stream(job, Tally())
     try:
         for key in sorted(groups):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.crs import Floats, crs_text, is_degrees, same_crs
 from rasteret_beam.kernels.geometry import check_geometry_type, data_crs, declared_columns, geometry_xy, srid_crs
-from rasteret_beam.schema import points_schema
+from rasteret_beam.schema import RESERVED, points_schema
 
 XY_NAMES = (("x", "y"), ("lon", "lat"), ("longitude", "latitude"), ("lng", "lat"))
 GEOMETRY_NAMES = ("geometry", "geom", "wkb_geometry")
@@ -84,7 +84,7 @@ def choose_columns(
     geometry_crs
         CRS of the points, as pyproj reads it; needed unless the geometry column carries its own.
     columns : sequence of str, optional
-        Columns to keep; by default all but the point's own and the index of pandas that has no name.
+        Columns to keep; by default all but the geometry and the index of pandas that has no name.
     source : str
         What an error calls the table.
     first_srid : function of a column name, optional
@@ -108,7 +108,9 @@ def choose_columns(
     if x_column is None and geometry_column is None:
         x_column, y_column, geometry_column = _inferred(schema, source)
     own = {x_column, y_column, geometry_column}
-    others = [name for name in names if name not in own and not UNNAMED_INDEX.fullmatch(name)]
+    # Coordinates pass through too, as in Rasteret, unless they already have the name of their sample column.
+    dropped = {geometry_column} | (own & RESERVED)
+    others = [name for name in names if name not in dropped and not UNNAMED_INDEX.fullmatch(name)]
     kept = tuple(columns if columns is not None else others)
     _check_single(names, [name for name in (*own, *kept) if name is not None], source)
     for name in (x_column, y_column):

@@ -16,11 +16,12 @@ from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError, one_line
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, Grid
+from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.engine import Tile, TileWant
 
 GDAL_OPTIONS = {
     # Each tile is read once, so GDAL's own cache has only to hold what one read touches.
-    "GDAL_CACHEMAX": 64 << 20,
+    "GDAL_CACHEMAX": CacheBudget().share,
     "GDAL_HTTP_MAX_RETRY": 5,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
     # A server that stops answering is an error after a while, not a job that hangs for ever.
@@ -38,6 +39,11 @@ READ_BYTES = 32 << 20
 """Decoded bytes asked for in one read of several bands."""
 
 _thread = local()
+
+
+def limit_gdal_cache(max_bytes: int) -> None:
+    """Bound GDAL's block cache, which is one for the process; it counts for threads that have not read yet."""
+    GDAL_OPTIONS["GDAL_CACHEMAX"] = max_bytes
 
 
 def enter_gdal() -> None:
@@ -69,7 +75,7 @@ def gdal_access(access: Access) -> Iterator[None]:
 class DatasetPool:
     """Open rasterio datasets, bounded by number and bytes; a dataset is lent to one thread at a time."""
 
-    def __init__(self, max_open: int = 256, max_bytes: int = 64 << 20):
+    def __init__(self, max_open: int = 256, max_bytes: int = CacheBudget().share):
         self.max_open = max_open
         self.max_bytes = max_bytes
         self._idle: OrderedDict[str, list[DatasetReader]] = OrderedDict()

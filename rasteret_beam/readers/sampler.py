@@ -19,7 +19,10 @@ from rasteret_beam.kernels.sampling import RecordFacts, by_tile, gather, merged,
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.readers.ahead import Ahead
+from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.engine import Tile, TileWant
+from rasteret_beam.readers.engines import Engines
+from rasteret_beam.readers.rasterio_engine import DatasetPool, RasterioEngine, limit_gdal_cache
 from rasteret_beam.readers.tiles import TileSource
 from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION
 
@@ -117,6 +120,13 @@ class TileSampler:
     def __init__(self, source: TileSource | None = None):
         self.source = source or TileSource()
         self._pool = ThreadPoolExecutor(PORTIONS_AHEAD, thread_name_prefix="portions")
+
+    @classmethod
+    def of_budget(cls, budget: CacheBudget) -> "TileSampler":
+        """A sampler whose caches, together with GDAL's, hold no more than a budget."""
+        limit_gdal_cache(budget.share)
+        engines = Engines(rasterio=RasterioEngine(DatasetPool(max_bytes=budget.share)))
+        return cls(TileSource(engines, cache_bytes=budget.share))
 
     def stream(self, job: SampleJob, tally: Tally) -> "SampleStream":
         """A stream of groups, several of which are sampled at the same time."""

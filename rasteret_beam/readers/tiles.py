@@ -13,9 +13,6 @@ from rasteret_beam.readers.cache import BytesCache
 from rasteret_beam.readers.engine import Tile, TileWant
 from rasteret_beam.readers.engines import Engines
 
-CACHE_BYTES = 64 << 20
-"""Decoded tiles kept, for crowded tiles whose points come in several portions, and for windows beside each other."""
-
 REMOTE_READS = 24
 """Requests under way at the same time: with 30 ms each, 800 a second."""
 
@@ -31,9 +28,10 @@ class TileSource:
     threads : int, optional
         Tiles of local files decoded at the same time.
     cache_bytes : int
+        Decoded tiles kept, for crowded tiles whose points come in several portions, and for windows beside each other.
     """
 
-    def __init__(self, engines: Engines | None = None, threads: int | None = None, cache_bytes: int = CACHE_BYTES):
+    def __init__(self, engines: Engines | None = None, threads: int | None = None, cache_bytes: int = 64 << 20):
         self.engines = engines or Engines()
         self._cache: BytesCache[Tile] = BytesCache(cache_bytes)
         self._local = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="tiles")

@@ -58,7 +58,7 @@ class ReadPoints(beam.PTransform):
     geometry_crs : optional
         CRS of the points, as pyproj reads it; needed unless the geometry column carries its own.
     columns : sequence of str, optional
-        Columns to keep; by default all but the point's own. Only needed columns are read.
+        Columns to keep; by default all but the geometry. Only needed columns are read.
 
     Yields
     ------

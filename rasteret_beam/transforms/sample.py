@@ -24,6 +24,7 @@ from rasteret_beam.kernels.layouts import check_layout, check_one_row_each
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
+from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES, CacheBudget
 from rasteret_beam.readers.sampler import SampleJob, SampleStream, TileSampler
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.shared import acquire, release
@@ -53,10 +54,11 @@ class _IndexSettings:
     collection: Collection
     bands: tuple[str, ...]
     match: str
+    cache: CacheBudget = CacheBudget()  # noqa: RUF009
     token: str = field(default_factory=lambda: uuid4().hex)
 
     def acquire(self) -> CollectionIndex:
-        return acquire(self.token, lambda: self.collection.index(self.bands, self.match))
+        return acquire(self.token, lambda: self.collection.index(self.bands, self.match, self.cache.share))
 
     def release(self) -> None:
         release(self.token)
@@ -100,13 +102,14 @@ class _SampleFn(beam.DoFn):
 
     def setup(self) -> None:
         self.index = self.settings.acquire()
-        self.sampler: TileSampler = acquire(TileSampler, TileSampler)
+        cache = self.settings.cache
+        self.sampler: TileSampler = acquire(cache, lambda: TileSampler.of_budget(cache))
         self.stream: SampleStream | None = None
 
     def teardown(self) -> None:
         self._cancel()
         self.settings.release()
-        release(TileSampler)
+        release(self.settings.cache)
 
     def start_bundle(self) -> None:
         self._cancel()  # what a failed bundle left
@@ -212,6 +215,8 @@ class SampleTiles(beam.PTransform):
         Nodata fallback, as in :func:`rasteret_beam.collection.sample.sample_points`.
     layout : "long", "values" or "columns"
         Of the sample table, as there.
+    cache_bytes : int
+        What the caches of a process may hold in all: decoded tiles, open files, tile offsets, GDAL's blocks.
 
     Raises
     ------
@@ -227,10 +232,11 @@ class SampleTiles(beam.PTransform):
     return_neighbourhood: str = "off"
     fallback: str = "closest"
     layout: str = "long"
+    cache_bytes: int = DEFAULT_CACHE_BYTES
     settings: _IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, groups: beam.PCollection) -> beam.PCollection[pa.RecordBatch]:
-        settings = self.settings or _settings(self.collection, self.bands, self.match)
+        settings = self.settings or _settings(self.collection, self.bands, self.match, self.cache_bytes)
         around = Neighbourhood(self.max_distance_pixels, self.return_neighbourhood, self.fallback)
         check_layout(self.layout, around)
         if self.layout != "long":
@@ -265,10 +271,11 @@ class SamplePoints(beam.PTransform):
     return_neighbourhood: str = "off"
     fallback: str = "closest"
     layout: str = "long"
+    cache_bytes: int = DEFAULT_CACHE_BYTES
     with_unsampled: bool = False
 
     def expand(self, points: beam.PCollection) -> Any:
-        settings = _settings(self.collection, self.bands, self.match)
+        settings = _settings(self.collection, self.bands, self.match, self.cache_bytes)
         routed = points | KeyByRecordAndTile(
             self.collection,
             self.bands,
@@ -293,7 +300,9 @@ class SamplePoints(beam.PTransform):
         return SamplingOutputs(samples, routed.unsampled) if self.with_unsampled else samples
 
 
-def _settings(collection: Collection, bands: Sequence[str], match: str) -> _IndexSettings:
+def _settings(
+    collection: Collection, bands: Sequence[str], match: str, cache_bytes: int = DEFAULT_CACHE_BYTES
+) -> _IndexSettings:
     """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
     wanted = collection.check_usable(bands, match)
-    return _IndexSettings(collection, tuple(wanted), match)
+    return _IndexSettings(collection, tuple(wanted), match, CacheBudget(cache_bytes))
