@@ -1,5 +1,6 @@
 """Rows of the chip table: made from arrays, and turned into arrays again."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -114,7 +115,9 @@ def decode_chip(row: Mapping[str, Any]) -> tuple[Array, Mask]:
     if missing:
         raise InputError(f"the row has no {listed(missing)}; a row of a chip table has {listed(DECODED)}")
     height, width = (int(size) for size in row["shape"])
-    dtype = np.dtype(row["dtype"]).newbyteorder("<")
+    dtype = np.dtype(row["dtype"])
+    if sys.byteorder == "big":
+        dtype = dtype.newbyteorder("<")
     try:
         pixels = np.frombuffer(row["array"], dtype=dtype).reshape(height, width)
         valid = np.frombuffer(row["mask"], dtype=np.bool_).reshape(height, width)

@@ -5,7 +5,7 @@ Wiring only: routing is :func:`rasteret_beam.kernels.chip_routing.route_polygons
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -20,7 +20,6 @@ from rasteret_beam.collection.chips import check_fill
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.facts import FactTable, read_facts
 from rasteret_beam.collection.index import CollectionIndex
-from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.chip_routing import MAX_CHIP_PIXELS, ChipRules, check_on_invalid, route_polygons
 from rasteret_beam.kernels.crs import crs_text
 from rasteret_beam.metrics import Tally
@@ -160,7 +159,7 @@ class ReadChips(beam.PTransform):
         the CRS of a record, are an error that names the first, or go to the unmatched ones.
         None is repaired.
     rules : ChipRules
-        How chips are put together for the shuffle.
+        How chips are put together for the shuffle; ``max_chip_pixels`` takes the place of its ``max_pixels``.
     with_unmatched : bool
         Give :class:`ChipOutputs`: also the polygons without a chip, with a reason each.
 
@@ -188,21 +187,18 @@ class ReadChips(beam.PTransform):
     match: str = "all"
     max_chip_pixels: int = MAX_CHIP_PIXELS
     on_invalid: str = "raise"
-    rules: ChipRules | None = None
+    rules: ChipRules = field(default_factory=ChipRules)
     with_unmatched: bool = False
 
     def __post_init__(self) -> None:
         check_fill(self.fill)
         check_on_invalid(self.on_invalid)
-        if self.rules is None:
-            self.rules = ChipRules(max_pixels=self.max_chip_pixels)
-        elif self.max_chip_pixels not in (MAX_CHIP_PIXELS, self.rules.max_pixels):
-            raise InputError("max_chip_pixels and rules.max_pixels differ; give one of them")
+        self.rules = replace(self.rules, max_pixels=self.max_chip_pixels)
 
     def expand(self, polygons: beam.PCollection) -> Any:
         settings = self._settings()
         crs = crs_text(self.geometry_crs) if self.geometry_crs is not None else None
-        routing = _RouteFn(settings, crs, self.rules or ChipRules(), self.on_invalid)
+        routing = _RouteFn(settings, crs, self.rules, self.on_invalid)
         routed = polygons | "Route" >> beam.ParDo(routing).with_outputs(UNMATCHED, main=CHUNKS)
         routed[CHUNKS].element_type = typehints.Tuple[TileKey, pa.RecordBatch]
         routed[UNMATCHED].element_type = pa.RecordBatch
@@ -214,11 +210,21 @@ class ReadChips(beam.PTransform):
         )
         return ChipOutputs(chips, routed[UNMATCHED]) if self.with_unmatched else chips
 
-    def _settings(self) -> _ChipSettings:
-        """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
+    def check(self) -> list[str]:
+        """The bands as a list, if everything asked for can work.
+
+        Raises
+        ------
+        InputError
+            As said of the transform.
+        """
         wanted = self.collection.check_usable(self.bands, self.match)
         if self.fill is not None:
             for fact in read_facts(self.collection, wanted).distinct:
                 if fact is not None:
                     fill_value(fact, self.fill)
-        return _ChipSettings(self.collection, tuple(wanted), self.match)
+        return wanted
+
+    def _settings(self) -> _ChipSettings:
+        """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
+        return _ChipSettings(self.collection, tuple(self.check()), self.match)

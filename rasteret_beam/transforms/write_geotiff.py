@@ -24,7 +24,7 @@ from rasteret_beam.transforms.files import delete_folder, matching, put_in_place
 
 LONGEST_PART = 80
 OURS = re.compile(r"\d+@[^@/]+@[^@/]+(@r\d+c\d+)?\.tif")
-TAGS = ("geometry_id", "record_id", "datetime", "collection", "band")
+TAGS = ("geometry_id", "record_id", "collection", "band")
 
 
 @dataclass(eq=False)
@@ -86,7 +86,9 @@ def _write(chips: pa.RecordBatch, temporary: str) -> Iterator[tuple[str, str]]:
     for number in range(len(chips)):
         (chip,) = chips.slice(number, 1).to_pylist()
         pixels, _ = decode_chip(chip)
-        tags = {name: str(chip[name]) for name in TAGS if chip[name] is not None}
+        tags = {name: str(chip[name]) for name in TAGS}
+        if chip["datetime"] is not None:
+            tags["datetime"] = chip["datetime"].isoformat()
         fill = pixels.dtype.type(chip["fill"]).item()
         data = geotiff_bytes(pixels, chip["transform"], chip["crs"], fill, chip["band"], tags)
         path = f"{temporary}/{uuid4().hex}.tif"
