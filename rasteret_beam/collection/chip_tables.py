@@ -69,8 +69,12 @@ def read_chip_group(
             PixelWindow(*row) for row in zip(*(chunk[name].to_pylist() for name in CHIP_WINDOW[:4]), strict=True)
         ]
         counts = chunk[CHIP_WINDOW[4]].to_pylist()
+        affines = [tuple(window_transform(grid, window)[:6]) for window in windows]
         wanted = _wanted(chunk, windows, grid, reads)
-        found = (_pixels(chip, grid, windows, counts) for chip in reader.read(wanted, all_touched, tally))
+        found = (
+            _pixels(chip, windows[chip.number], counts[chip.number], affines[chip.number])
+            for chip in reader.read(wanted, all_touched, tally)
+        )
         for batch in _batches(found):
             tally.add(metrics.CHIPS_OUT, len(batch))
             tally.add(metrics.CHIP_PIXELS, sum(chip.pixels.size for chip in batch))
@@ -90,13 +94,9 @@ def _wanted(
         yield WantedChip(row, grid, windows[row], shapely.from_wkb(shapes[row].as_py()), reads)
 
 
-def _pixels(chip: BandChip, grid: Grid, windows: Sequence[PixelWindow], counts: Sequence[int]) -> ChipPixels:
-    window = windows[chip.number]
-    affine = window_transform(grid, window)[:6]
+def _pixels(chip: BandChip, window: PixelWindow, count: int, affine: Sequence[float]) -> ChipPixels:
     fill = float(np.real(chip.band.fill))
-    return ChipPixels(
-        chip.number, chip.band.asset.band, window, counts[chip.number], affine, fill, chip.pixels, chip.valid
-    )
+    return ChipPixels(chip.number, chip.band.asset.band, window, count, affine, fill, chip.pixels, chip.valid)
 
 
 def _batches(chips: Iterable[ChipPixels]) -> Iterator[list[ChipPixels]]:

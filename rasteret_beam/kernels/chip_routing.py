@@ -3,18 +3,20 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.chips import Overlap, PixelWindow, chip_overlaps
 from rasteret_beam.kernels.chunking import _compact as compact
 from rasteret_beam.kernels.chunking import _pieces as pieces_of
 from rasteret_beam.kernels.chunking import newest
-from rasteret_beam.kernels.crs import crs_text, same_crs
+from rasteret_beam.kernels.crs import Floats, crs_text, same_crs
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.kernels.polygons import Polygons, Shapes, geometry_label, unusable_reasons, why_unusable
 from rasteret_beam.kernels.routing import Hits, RoutingIndex
@@ -71,7 +73,8 @@ class RoutedPolygons:
     ----------
     chunks : iterator of (TileKey, RecordBatch)
         Chunks have a row a window: the columns :data:`CHIP_WINDOW` (int32) and
-        :data:`CHIP_SHAPE` (WKB in the CRS of the grid), then ``geometry_id`` and the kept columns.
+        :data:`CHIP_SHAPE` (WKB in the CRS of the grid; null where the polygon is not in the
+        window), then ``geometry_id`` and the kept columns.
     matched : int
         Polygons that at least one record overlaps.
     unmatched : RecordBatch
@@ -237,30 +240,64 @@ def _portions(
     index: RoutingIndex, batch: pa.RecordBatch, overlaps: Sequence[Overlap], rules: ChipRules
 ) -> Iterator[tuple[int, int, int, int, pa.RecordBatch]]:
     """(grid, first tile row, first tile col, part, chunk) of each block in which windows start."""
-    blocks: dict[tuple[int, int, int], list[tuple[PixelWindow, int, int]]] = {}
+    blocks: dict[tuple[int, int, int], list[_Piece]] = {}
     for at, overlap in enumerate(overlaps):
         high, wide = int(index.grids.tile_height[overlap.grid]), int(index.grids.tile_width[overlap.grid])
         windows = cut_window(overlap.window, high, wide, rules.max_pixels)
-        for window in windows:
+        shapes = shapes_in(overlap.shape, index.grids.transform[overlap.grid], windows)
+        for window, shape in zip(windows, shapes, strict=True):
             row, col = (window.row // (high * rules.block), window.col // (wide * rules.block))
             key = overlap.grid, row * rules.block, col * rules.block
-            blocks.setdefault(key, []).append((window, len(windows), at))
+            blocks.setdefault(key, []).append(_Piece(window, len(windows), at, shape))
     kept = batch.select(["geometry_id", *(field.name for field in kept_polygon_fields(batch.schema))])
     for (grid, tile_row, tile_col), members in sorted(blocks.items()):
-        for piece in pieces_of(_chunk(kept, overlaps, members), rules.max_bytes):
-            crowded = len(piece) >= rules.crowded_rows
-            yield grid, tile_row, tile_col, 1 + piece["geometry_id"][0].as_py() if crowded else 0, piece
+        for chunk in pieces_of(_chunk(kept, overlaps, members), rules.max_bytes):
+            crowded = len(chunk) >= rules.crowded_rows
+            yield grid, tile_row, tile_col, 1 + chunk["geometry_id"][0].as_py() if crowded else 0, chunk
 
 
-def _chunk(
-    kept: pa.RecordBatch, overlaps: Sequence[Overlap], members: Sequence[tuple[PixelWindow, int, int]]
-) -> pa.RecordBatch:
-    numbers = np.array([(*window, count) for window, count, _ in members], dtype=np.int32)
+class _Piece(NamedTuple):
+    """A window of a chip, how many it was cut into, the position of its overlap, and what it sees of the polygon."""
+
+    window: PixelWindow
+    windows: int
+    overlap: int
+    shape: BaseGeometry | None
+
+
+def shapes_in(shape: BaseGeometry, transform: Floats, windows: Sequence[PixelWindow]) -> list[BaseGeometry | None]:
+    """What windows need to know of a polygon, so that not each of many carries all of its vertices.
+
+    A window that lies within the polygon gets a box, one that lies outside None, and one on
+    the polygon's edge the polygon, whose vertices stay: cut ones would be rounded.
+
+    Parameters
+    ----------
+    shape : Shapely geometry
+        In the CRS of the grid.
+    transform : [6] float64
+        Of the grid.
+    """
+    if len(windows) == 1:
+        return [shape]
+    # A pixel wider all around, so that what touches only the window's border counts as on the edge.
+    top, left, high, wide = np.array(windows, dtype=np.float64).T
+    rows = np.stack([top - 1, top - 1, top + high + 1, top + high + 1], axis=1)
+    cols = np.stack([left - 1, left + wide + 1, left + wide + 1, left - 1], axis=1)
+    a, b, c, d, e, f = transform
+    boxes = shapely.polygons(np.stack([a * cols + b * rows + c, d * cols + e * rows + f], axis=2))
+    shapely.prepare(shape)
+    within, meets = shapely.contains_properly(shape, boxes), shapely.intersects(shape, boxes)
+    return [box if is_in else shape if near else None for box, is_in, near in zip(boxes, within, meets, strict=True)]
+
+
+def _chunk(kept: pa.RecordBatch, overlaps: Sequence[Overlap], members: Sequence[_Piece]) -> pa.RecordBatch:
+    numbers = np.array([(*piece.window, piece.windows) for piece in members], dtype=np.int32)
     columns = {name: pa.array(column) for name, column in zip(CHIP_WINDOW, numbers.T, strict=True)}
     shapes = np.empty(len(members), dtype=object)
-    shapes[:] = [overlaps[at].shape for _, _, at in members]
+    shapes[:] = [piece.shape for piece in members]
     columns[CHIP_SHAPE] = pa.array(shapely.to_wkb(shapes), type=pa.binary())
-    taken = kept.take(pa.array([overlaps[at].geometry for _, _, at in members], type=pa.int64()))
+    taken = kept.take(pa.array([overlaps[piece.overlap].geometry for piece in members], type=pa.int64()))
     columns.update(zip(taken.schema.names, taken.columns, strict=True))
     return compact(pa.RecordBatch.from_pydict(columns))
 

@@ -66,15 +66,15 @@ class WantedChip:
     grid : Grid
         Of all the bands.
     window : PixelWindow
-    shape : Shapely geometry
-        The polygon, in the CRS of the grid.
+    shape : Shapely geometry or None
+        The polygon, in the CRS of the grid; None where it is not in the window.
     bands : tuple of BandRead
     """
 
     number: int
     grid: Grid
     window: PixelWindow
-    shape: BaseGeometry
+    shape: BaseGeometry | None
     bands: tuple[BandRead, ...]
 
 
@@ -118,7 +118,11 @@ class ChipReader:
         held = 0
         try:
             for chip in wanted:
-                covered = polygon_mask(chip.shape, chip.grid, chip.window, all_touched)
+                covered = (
+                    np.zeros(chip.window.shape, dtype=bool)
+                    if chip.shape is None
+                    else polygon_mask(chip.shape, chip.grid, chip.window, all_touched)
+                )
                 for bands, size in _together(chip):
                     pending.append((size, self._pool.submit(self._read, chip, bands, covered, tally)))
                     held += size
