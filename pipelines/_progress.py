@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
 
@@ -10,7 +10,10 @@ from rasteret_beam import metrics
 from rasteret_beam.metrics import PROGRESS
 
 SECONDS = 0.5
-SHOWN = (
+Shown = Sequence[tuple[str, str]]
+"""Names of counters, and what they are called on the terminal."""
+
+SAMPLING: Shown = (
     (metrics.POINTS_IN, "points routed"),
     (metrics.TILES_DECODED, "tiles decoded"),
     (metrics.SAMPLES_OUT, "rows sampled"),
@@ -18,14 +21,14 @@ SHOWN = (
 )
 
 
-def progress_line(counts: dict[str, int], seconds: float) -> str:
+def progress_line(counts: dict[str, int], seconds: float, shown: Shown = SAMPLING) -> str:
     """Counts so far, as one line."""
-    parts = [f"{counts.get(name, 0):,} {label}" for name, label in SHOWN]
+    parts = [f"{counts.get(name, 0):,} {label}" for name, label in shown]
     return f"{seconds:5.0f} s  " + ", ".join(parts)
 
 
 @contextmanager
-def progress() -> Iterator[None]:
+def progress(shown: Shown = SAMPLING) -> Iterator[None]:
     """Show counts of this process on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield
@@ -35,7 +38,8 @@ def progress() -> Iterator[None]:
 
     def tick() -> None:
         while not done.wait(SECONDS):
-            print("\r\033[K" + progress_line(PROGRESS.snapshot(), time.monotonic() - start), end="", file=sys.stderr)
+            line = progress_line(PROGRESS.snapshot(), time.monotonic() - start, shown)
+            print("\r\033[K" + line, end="", file=sys.stderr)
             sys.stderr.flush()
 
     ticker = Thread(target=tick, daemon=True)

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -14,7 +14,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
 
-from pipelines._progress import progress
+from pipelines._progress import SAMPLING, Shown, progress
 from rasteret_beam import metrics
 from rasteret_beam.errors import RasteretBeamError
 from rasteret_beam.metrics import NAMESPACE
@@ -42,7 +42,10 @@ def command(main: Callable[[], int]) -> NoReturn:
 
 
 def run(
-    build: Callable[[beam.Pipeline], Any], options: PipelineOptions, temporaries: Iterable[str]
+    build: Callable[[beam.Pipeline], Any],
+    options: PipelineOptions,
+    temporaries: Iterable[str],
+    shown: Shown = SAMPLING,
 ) -> tuple[dict[str, int], float] | int:
     """Build and run a pipeline to its end.
 
@@ -52,6 +55,8 @@ def run(
     options : PipelineOptions
     temporaries : iterable of str
         Folders to delete when the run fails or is interrupted.
+    shown : sequence of (counter, label)
+        What a local run shows while it is under way.
 
     Returns
     -------
@@ -60,7 +65,7 @@ def run(
     start = time.monotonic()
     temporaries = list(temporaries)
     try:
-        with progress(), _quiet(), _leaving_on_signals(temporaries):
+        with progress(shown), _quiet(), _leaving_on_signals(temporaries):
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
             result = pipeline.run()
@@ -139,27 +144,27 @@ def counted(result: Any) -> dict[str, int]:
 
 def summary(counts: dict[str, int], seconds: float) -> str:
     """What a sampling job did, as lines for the terminal."""
-
-    def line(label: str, name: str) -> str:
-        return f"{label:<34}{counts.get(name, 0):>16,}"
-
-    lines = [
-        line("points read", metrics.POINTS_IN),
-        line("  sampled", metrics.POINTS_SAMPLED),
-        line("  unsampled", metrics.POINTS_UNSAMPLED),
-    ]
-    lines += [
-        line(f"    {reason}", metrics.unsampled(reason))
+    reasons = [
+        (f"    {reason}", metrics.unsampled(reason))
         for reason in UNSAMPLED_REASONS
         if counts.get(metrics.unsampled(reason))
     ]
-    lines += [
-        line("rows", metrics.SAMPLES_OUT),
-        line("tiles decoded", metrics.TILES_DECODED),
-        line("bytes of tiles read", metrics.TILE_BYTES_READ),
-        f"{'seconds':<34}{seconds:>16.1f}",
+    lines = [
+        ("points read", metrics.POINTS_IN),
+        ("  sampled", metrics.POINTS_SAMPLED),
+        ("  unsampled", metrics.POINTS_UNSAMPLED),
+        *reasons,
+        ("rows", metrics.SAMPLES_OUT),
+        ("tiles decoded", metrics.TILES_DECODED),
+        ("bytes of tiles read", metrics.TILE_BYTES_READ),
     ]
-    return "\n".join(lines)
+    return figures(counts, seconds, lines)
+
+
+def figures(counts: dict[str, int], seconds: float, lines: Sequence[tuple[str, str]]) -> str:
+    """Counts as lines of (label, counter) for the terminal, and the time."""
+    shown = [f"{label:<34}{counts.get(name, 0):>16,}" for label, name in lines]
+    return "\n".join([*shown, f"{'seconds':<34}{seconds:>16.1f}"])
 
 
 def accounting_error(counts: dict[str, int]) -> str | None:

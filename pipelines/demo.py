@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import rasterio
+import shapely
 from rasterio.transform import Affine
 
 from pipelines import build_collection, sample_points
@@ -31,6 +33,7 @@ CORNER = (12.0, 0.0)
 
 QUARTERS = {"32632": (-1, 1), "32732": (-1, -1), "32633": (1, 1), "32733": (1, -1)}
 POINTS = 60_000
+POLYGONS = 200
 
 
 def write_rasters(folder: Path) -> None:
@@ -104,6 +107,24 @@ def write_points(path: Path) -> None:
     pq.write_table(table, path)
 
 
+def write_polygons(path: Path) -> None:
+    """Hexagons of about a kilometre in degrees, as GeoParquet: WKB, and a word on it in the file's metadata."""
+    rng = np.random.default_rng(SEED + 1)
+    centres = rng.uniform(-0.17, 0.17, (POLYGONS, 2)) + CORNER
+    corners = np.linspace(0, 2 * np.pi, 7)[None, :, None]
+    rings = centres[:, None, :] + 0.005 * np.concatenate([np.cos(corners), np.sin(corners)], axis=2)
+    rings[:, -1] = rings[:, 0]
+    table = pa.table(
+        {
+            "field_id": [f"field-{number:03d}" for number in range(POLYGONS)],
+            "geometry": pa.array(shapely.to_wkb(shapely.polygons(rings)), type=pa.binary()),
+        }
+    )
+    column = {"encoding": "WKB", "geometry_types": ["Polygon"]}
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+    pq.write_table(table.replace_schema_metadata({"geo": json.dumps(geo)}), path)
+
+
 def draw_map(samples: pa.Table, path: Path) -> None:
     """Values of one band under the points, nodata in grey."""
     band = BANDS[0]
@@ -138,9 +159,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = argparse.ArgumentParser(prog="python -m pipelines.demo", description=__doc__)
     flags.add_argument("--folder", type=Path, default=Path("demo"), help="where everything is written (default: demo)")
     folder = flags.parse_args(argv).folder
-    print(f"writing 8 rasters of {len(BANDS)} bands and {POINTS:,} points to {folder}/", flush=True)
+    print(
+        f"writing 8 rasters of {len(BANDS)} bands, {POINTS:,} points and {POLYGONS} polygons to {folder}/", flush=True
+    )
     write_rasters(folder / "rasters")
     write_points(folder / "points.parquet")
+    write_polygons(folder / "polygons.parquet")
     _run(
         "build_collection",
         build_collection.main,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rasteret_beam.collection.build import build_from_cogs, build_from_table
 from rasteret_beam.collection.catalogue import register
 from rasteret_beam.collection.collection import Collection, load
+from rasteret_beam.kernels.chip_rows import decode_chip, decode_chips, join_windows
 from rasteret_beam.model import TileKey
 
 if TYPE_CHECKING:
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
         BuildCollection,
         GroupByTile,
         KeyByRecordAndTile,
+        ReadChips,
         ReadPoints,
+        ReadPolygons,
         SamplePoints,
         SampleTiles,
+        WriteChipsToGeoTiff,
+        WriteChipsToParquet,
         WriteSamplesToParquet,
     )
 
@@ -30,13 +35,20 @@ __all__ = [
     "Collection",
     "GroupByTile",
     "KeyByRecordAndTile",
+    "ReadChips",
     "ReadPoints",
+    "ReadPolygons",
     "SamplePoints",
     "SampleTiles",
     "TileKey",
+    "WriteChipsToGeoTiff",
+    "WriteChipsToParquet",
     "WriteSamplesToParquet",
     "build_from_cogs",
     "build_from_table",
+    "decode_chip",
+    "decode_chips",
+    "join_windows",
     "load",
     "register",
 ]

@@ -19,12 +19,20 @@ read_retries           requests  a byte range is asked for again
 datasets_opened        files     a raster file is opened
 dataset_cache_hits     files     an open raster file is found in the cache instead
 rows_written           rows      rows reach a Parquet file
+polygons_in            polygons  a batch of polygons is routed
+polygons_matched       polygons  of those, the ones at least one record overlaps
+polygons_unmatched     polygons  of those, the others
+unmatched_<reason>     polygons  the same, by reason (``schema.UNMATCHED_REASONS``)
+chips_routed           rows      routing emits windows of chips, times the bands to read there
+chips_out              rows      reading emits rows of the chip table
+chip_pixels            pixels    the same, by their pixels
+geotiffs_written       files     a chip reaches a GeoTIFF file
 =====================  ========  =====================================================
 """
 
 from threading import Lock
 
-from rasteret_beam.schema import UNSAMPLED_REASONS
+from rasteret_beam.schema import UNMATCHED_REASONS, UNSAMPLED_REASONS
 
 NAMESPACE = "rasteret_beam"
 
@@ -43,11 +51,23 @@ READ_RETRIES = "read_retries"
 DATASETS_OPENED = "datasets_opened"
 DATASET_CACHE_HITS = "dataset_cache_hits"
 ROWS_WRITTEN = "rows_written"
+POLYGONS_IN = "polygons_in"
+POLYGONS_MATCHED = "polygons_matched"
+POLYGONS_UNMATCHED = "polygons_unmatched"
+CHIPS_ROUTED = "chips_routed"
+CHIPS_OUT = "chips_out"
+CHIP_PIXELS = "chip_pixels"
+GEOTIFFS_WRITTEN = "geotiffs_written"
 
 
 def unsampled(reason: str) -> str:
     """Name of the counter of points that were left without a sample for this reason."""
     return f"unsampled_{reason}"
+
+
+def unmatched(reason: str) -> str:
+    """Name of the counter of polygons that were left without a chip for this reason."""
+    return f"unmatched_{reason}"
 
 
 NAMES = (
@@ -67,6 +87,14 @@ NAMES = (
     DATASETS_OPENED,
     DATASET_CACHE_HITS,
     ROWS_WRITTEN,
+    POLYGONS_IN,
+    POLYGONS_MATCHED,
+    POLYGONS_UNMATCHED,
+    *map(unmatched, UNMATCHED_REASONS),
+    CHIPS_ROUTED,
+    CHIPS_OUT,
+    CHIP_PIXELS,
+    GEOTIFFS_WRITTEN,
 )
 
 

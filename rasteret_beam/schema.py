@@ -1,4 +1,4 @@
-"""Arrow schemas: points, samples, unsampled points, and the collection on disk."""
+"""Arrow schemas: points, samples, polygons, chips, those left over, and the collection on disk."""
 
 from collections.abc import Iterable, Sequence
 
@@ -55,6 +55,58 @@ UNSAMPLED_REASONS = {
     "not_finite": "a coordinate is NaN or infinite, or the point is empty",
     "out_of_range": "the latitude is beyond 90 degrees or the longitude beyond 360",
     "no_record": "no record that has a requested band contains the point",
+}
+
+POLYGON_FIELDS = (
+    pa.field("geometry_id", pa.int64(), nullable=False),
+    pa.field("geometry", pa.binary()),
+)
+"""First columns of every batch of polygons (WKB); the kept input columns follow."""
+
+POLYGON_CRS_KEY = b"rasteret_beam.polygon_crs"
+"""Schema metadata key of a polygon batch: its CRS as text that pyproj reads."""
+
+POLYGON_COLUMN_KEY = b"rasteret_beam.polygon_column"
+"""Schema metadata key of a polygon batch: what the input calls the geometry column, for errors."""
+
+CHIP_WINDOW = ("__window_row", "__window_col", "__window_height", "__window_width", "__windows")
+CHIP_SHAPE = "__shape"
+"""First columns of a chunk of chips: the window, how many the chip was cut into, the polygon in the grid's CRS."""
+
+CHIP_FIELDS = (
+    pa.field("geometry_id", pa.int64()),
+    pa.field("record_id", pa.string()),
+    pa.field("datetime", pa.timestamp("us")),
+    pa.field("collection", pa.string()),
+    pa.field("band", pa.string()),
+    pa.field("window_row", pa.int32()),
+    pa.field("window_col", pa.int32()),
+    pa.field("windows", pa.int32()),
+    pa.field("transform", pa.list_(pa.float64())),
+    pa.field("crs", pa.string()),
+    pa.field("shape", pa.list_(pa.int32())),
+    pa.field("dtype", pa.string()),
+    pa.field("fill", pa.float64()),
+    pa.field("array", pa.large_binary()),
+    pa.field("mask", pa.large_binary()),
+)
+
+CHIP_RESERVED = frozenset(field.name for field in (*CHIP_FIELDS, *POLYGON_FIELDS)) | {
+    "reason",
+    "message",
+    CHIP_SHAPE,
+    *CHIP_WINDOW,
+}
+"""Names that a kept column of a polygon table must not have."""
+
+UNMATCHED_REASONS = {
+    "null": "the geometry is null",
+    "broken": "the geometry is not WKB that can be read",
+    "not_polygon": "the geometry is no polygon or multipolygon",
+    "empty": "the polygon is empty",
+    "invalid": "the polygon is not valid",
+    "no_projection": "the polygon cannot be brought to the CRS of a record",
+    "no_record": "no record that has a requested band overlaps the polygon",
 }
 
 BBOX_TYPE = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
@@ -126,17 +178,67 @@ def points_schema(kept: Iterable[pa.Field], crs: str | None) -> pa.Schema:
         A kept column has a name of the samples schema.
     """
     kept = list(kept)
+    _check_kept(kept, RESERVED, "point", "sample")
+    return pa.schema([*POINT_FIELDS, *kept], metadata={POINT_CRS_KEY: crs} if crs else None)
+
+
+def _check_kept(kept: Sequence[pa.Field], reserved: frozenset[str], table: str, output: str) -> None:
     names = [field.name for field in kept]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"the point table has more than one column named {listed(twice)}; rename or drop one")
-    taken = [field.name for field in kept if field.name in RESERVED]
+        raise InputError(f"the {table} table has more than one column named {listed(twice)}; rename or drop one")
+    taken = [name for name in names if name in reserved]
     if taken:
         raise InputError(
-            f"the point table has column(s) named {listed(taken)}, which the sample table needs for itself; "
+            f"the {table} table has column(s) named {listed(taken)}, which the {output} table needs for itself; "
             "rename them, or choose the columns to keep with columns=[...]"
         )
-    return pa.schema([*POINT_FIELDS, *kept], metadata={POINT_CRS_KEY: crs} if crs else None)
+
+
+def polygons_schema(kept: Iterable[pa.Field], crs: str, column: str = "geometry") -> pa.Schema:
+    """Schema of a batch of polygons: :data:`POLYGON_FIELDS`, then the kept columns.
+
+    Raises
+    ------
+    InputError
+        A kept column has a name of the chips schema.
+    """
+    kept = list(kept)
+    _check_kept(kept, CHIP_RESERVED, "polygon", "chip")
+    return pa.schema([*POLYGON_FIELDS, *kept], metadata={POLYGON_CRS_KEY: crs, POLYGON_COLUMN_KEY: column})
+
+
+def kept_polygon_fields(polygons: pa.Schema) -> list[pa.Field]:
+    """The columns of a batch of polygons, or of a chunk of chips, that pass through to the chips."""
+    return [field for field in polygons if field.name not in CHIP_RESERVED]
+
+
+def chips_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
+    """Schema of the chip table; ``kept`` are the columns of the polygon table that pass through.
+
+    ===========================  =================================================================
+    column                       what it holds
+    ===========================  =================================================================
+    geometry_id                  row number of the polygon in the whole input
+    record_id, datetime          of the record; its datetime in UTC
+    collection, band             names
+    window_row, window_col       first pixel of the window, on the record's grid
+    windows                      into how many windows the chip was cut: 1 where it is whole
+    transform                    affine (a, b, c, d, e, f) of the window: x = a*col + b*row + c
+    crs                          of the record, as authority code or WKT
+    shape                        rows and columns of the window
+    dtype                        numpy name of the pixels' type
+    fill                         value of the pixels that are not valid
+    array                        pixels, row by row, little-endian
+    mask                         a byte for each pixel: 1 is valid, 0 is not
+    ===========================  =================================================================
+    """
+    return pa.schema([*CHIP_FIELDS, *kept])
+
+
+def unmatched_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
+    """Schema of the table of polygons without a chip: the polygon, the reason and its wording, the kept columns."""
+    return pa.schema([*POLYGON_FIELDS, pa.field("reason", pa.string()), pa.field("message", pa.string()), *kept])
 
 
 def kept_fields(points: pa.Schema) -> list[pa.Field]:
@@ -188,9 +290,18 @@ def unsampled_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
 
 def check_point_batch(schema: pa.Schema) -> None:
     """Refuse a batch that does not start with :data:`POINT_FIELDS`."""
-    for number, field in enumerate(POINT_FIELDS):
+    _check_first(schema, POINT_FIELDS, "points", "ReadPoints")
+
+
+def check_polygon_batch(schema: pa.Schema) -> None:
+    """Refuse a batch that does not start with :data:`POLYGON_FIELDS`."""
+    _check_first(schema, POLYGON_FIELDS, "polygons", "ReadPolygons")
+
+
+def _check_first(schema: pa.Schema, fields: Sequence[pa.Field], what: str, maker: str) -> None:
+    for number, field in enumerate(fields):
         if number >= len(schema) or schema.field(number).name != field.name or schema.field(number).type != field.type:
             raise InputError(
-                f"column {number} of a batch of points must be {field.name} ({field.type}); the batch has "
-                f"{listed(f'{f.name} ({f.type})' for f in schema)}. ReadPoints makes such batches."
+                f"column {number} of a batch of {what} must be {field.name} ({field.type}); the batch has "
+                f"{listed(f'{f.name} ({f.type})' for f in schema)}. {maker} makes such batches."
             )

@@ -54,10 +54,11 @@ def test_the_beam_example(folder: Path) -> None:
 
 
 def test_the_commands(folder: Path) -> None:
-    assert len(COMMANDS) == 2
+    assert len(COMMANDS) == 3
     for command in COMMANDS:
         words = shlex.split(command.replace("\\\n", " "))
         run([sys.executable, *words[1:]], folder)
+    assert len(rows(folder / "demo" / "fields")) == len(list((folder / "demo" / "tiffs").glob("*.tif"))) >= 200
     assert len(rows(folder / "demo" / "latest")) == 2 * (60_000 - len(rows(folder / "demo" / "left")))
 
 
@@ -66,3 +67,9 @@ def test_the_example_in_one_process(folder: Path) -> None:
     number, shown = printed.split(" ", 1)
     assert int(number) > 100_000  # two years
     assert shown.startswith("Collection('demo', 8 records, bands A00, A01")
+
+
+def test_the_chips_example(folder: Path) -> None:
+    printed = run([sys.executable, "-c", PYTHON[2]], folder).splitlines()
+    assert len(printed) == len(rows(folder / "demo" / "chips")) >= 400
+    assert all(re.fullmatch(r"field-\d{3} A0[01] \(\d+, \d+\) int8 (-?[\d.]+|no data)", line) for line in printed)

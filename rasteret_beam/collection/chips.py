@@ -1,59 +1,32 @@
 """The eager face of polygon masking: arrays of the pixels under polygons."""
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Real
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import shapely
-from numpy.typing import NDArray
 
+from rasteret_beam.collection.facts import read_facts
 from rasteret_beam.collection.index import CollectionIndex
-from rasteret_beam.errors import CollectionError, InputError, listed
-from rasteret_beam.kernels.chips import ChipLayer, as_dtype, chip_layers, not_nan, not_nodata
+from rasteret_beam.errors import InputError, listed
+from rasteret_beam.kernels.chips import ChipLayer, chip_layers
 from rasteret_beam.kernels.polygons import Polygons, read_polygons
 from rasteret_beam.kernels.routing import NO_DATETIME, check_match
 from rasteret_beam.metrics import Tally
-from rasteret_beam.model import Asset, Grid
-from rasteret_beam.readers.masks import Mask, polygon_mask
-from rasteret_beam.readers.windows import WindowReader
-from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
+from rasteret_beam.model import Grid
+from rasteret_beam.readers.chips import Array, BandRead, ChipReader, WantedChip, fill_value
+from rasteret_beam.readers.masks import Mask
 
 if TYPE_CHECKING:
     from rasteret_beam.collection.collection import Collection
 
-MASKS_IN_FILE = ("per_dataset", "alpha")
-RAGGED = "get_numpy stacks chips of one shape only. Read one geometry and one record at a time"
-
-CHIPS_AT_ONCE = 64
-"""Read by a thread before it hands them over."""
-
-Array = NDArray[np.generic]
-Read = TypeVar("Read")
-
-
-@dataclass(frozen=True)
-class BandFacts:
-    """What masking has to know of a band of a record.
-
-    Attributes
-    ----------
-    dtype : numpy dtype
-    nodata : float or None
-    masked : bool
-        Whether the file may have a mask band or an alpha band.
-    """
-
-    dtype: np.dtype
-    nodata: float | None
-    masked: bool
+RAGGED = (
+    "get_numpy stacks chips of one shape only. Read one geometry and one record at a time, or chips of any shape as "
+    "rows of a table with ReadChips (python -m pipelines.read_chips)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,43 +100,32 @@ def get_numpy(
         A raster file cannot be read.
     """
     check_match(match)
-    if fill is not None and not isinstance(fill, Real | np.number):
-        raise InputError(f"fill is {fill!r}; it has to be a number, or None for the band's nodata value")
+    check_fill(fill)
     polygons = read_polygons(geometries, geometry_crs=geometry_crs, geometry_column=geometry_column)
     index = collection.index(bands)
     wanted = collection.check_bands(bands)
     chips = plan_chips(index, polygons, wanted, match)
     _check_overlaps(polygons, chips, collection)
     height, width = _one_shape(polygons, chips)
-    facts = band_facts(collection, [chip.record_id for chip in chips], wanted)
-    dtype = common_dtype([fact.dtype for known in facts.values() for fact in known], wanted)
-    fills = {record_id: [fill_value(fact, fill) for fact in known] for record_id, known in facts.items()}
+    ids = list(dict.fromkeys(chip.record_id for chip in chips))
+    facts = read_facts(collection, wanted, ids)
+    dtype = common_dtype([fact.dtype for record_id in ids for fact in facts.of(record_id)], wanted)
     values = np.empty((len(chips), len(wanted), height, width), dtype=dtype)
     valid = np.empty(values.shape if return_mask else 0, dtype=bool)
-    assets = {record_id: index.assets(record_id, wanted) for record_id in facts}
-    reader, tally = WindowReader(), Tally()
-
-    def read_chips(numbers: list[int]) -> list[list[tuple[Array, Mask]]]:
-        return [
-            [
-                read_band(reader, asset, layer, fact, tally)
-                for asset, layer, fact in zip(
-                    assets[chips[number].record_id], chips[number].layers, facts[chips[number].record_id], strict=True
-                )
-            ]
-            for number in numbers
-        ]
-
+    reads = {
+        record_id: tuple(
+            BandRead(asset, fact, fill_value(fact, fill))
+            for asset, fact in zip(index.assets(record_id, wanted), facts.of(record_id), strict=True)
+        )
+        for record_id in ids
+    }
+    place = {band: number for number, band in enumerate(wanted)}
+    reader = ChipReader()
     try:
-        for number, read in _read_ahead(chips, read_chips):
-            first = chips[number].layers[0]
-            covered = polygon_mask(first.shape, first.grid, first.window, all_touched)
-            for band, (pixels, usable) in enumerate(read):
-                inside = covered & usable
-                pixels[~inside] = fills[chips[number].record_id][band]
-                values[number, band] = pixels
-                if return_mask:
-                    valid[number, band] = inside & not_nan(pixels)
+        for number, band, pixels, usable in reader.read(_wanted(chips, reads), all_touched, Tally()):
+            values[number, place[band.asset.band]] = pixels
+            if return_mask:
+                valid[number, place[band.asset.band]] = usable
     finally:
         reader.close()
     if len(wanted) == 1:
@@ -172,50 +134,26 @@ def get_numpy(
     return (values, valid) if return_mask else values
 
 
-def read_band(
-    reader: WindowReader, asset: Asset, layer: ChipLayer, fact: BandFacts, tally: Tally
-) -> tuple[Array, Mask]:
-    """Raw values of a band in a chip's window, and where neither nodata nor the file's mask leaves them out."""
-    pixels = reader.read(asset, layer.grid, layer.window, tally)
-    if pixels.dtype != fact.dtype:
-        raise CollectionError(
-            f"record {asset.record_id!r}, band {asset.band}: {asset.href} holds {pixels.dtype}, but the collection has "
-            f"it as {fact.dtype}: the file was changed after the collection was built; build it again"
-        )
-    file_mask = reader.read_file_mask(asset, layer.grid, layer.window, tally) if fact.masked else None
-    return pixels, not_nodata(pixels, fact.nodata) if file_mask is None else file_mask
+def check_fill(fill: Any) -> None:
+    """Refuse a fill that is no number."""
+    if fill is not None and (isinstance(fill, bool) or not isinstance(fill, Real | np.number)):
+        raise InputError(f"fill is {fill!r}; it has to be a number, or None for the band's nodata value")
 
 
-def _read_ahead(chips: Sequence[Chip], read: Callable[[list[int]], list[Read]]) -> Iterator[tuple[int, Read]]:
-    """(number, what was read) of all chips; those that start in one tile are read after each other.
+def _wanted(chips: Sequence[Chip], reads: dict[str, tuple[BandRead, ...]]) -> Iterator[WantedChip]:
+    """What to read of all chips; those that start in one tile come after each other."""
 
-    Threads read a few tiles ahead; what is done with a chip stays in the calling thread.
-    """
-    blocks: dict[tuple[str, int, int], list[int]] = {}
-    for number, chip in enumerate(chips):
-        grid, window = chip.layers[0].grid, chip.layers[0].window
-        key = chip.record_id, window.row // grid.tile_height, window.col // grid.tile_width
-        blocks.setdefault(key, []).append(number)
-    pieces = [
-        blocks[key][start : start + CHIPS_AT_ONCE]
-        for key in sorted(blocks)
-        for start in range(0, len(blocks[key]), CHIPS_AT_ONCE)
-    ]
-    threads = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads, thread_name_prefix="chips") as pool:
-        pending: deque[tuple[list[int], Future[list[Read]]]] = deque()
-        try:
-            for numbers in pieces:
-                pending.append((numbers, pool.submit(read, numbers)))
-                if len(pending) > threads:
-                    done, future = pending.popleft()
-                    yield from zip(done, future.result(), strict=True)
-            while pending:
-                done, future = pending.popleft()
-                yield from zip(done, future.result(), strict=True)
-        finally:
-            for _, future in pending:
-                future.cancel()
+    def start(number: int) -> tuple[str, int, int]:
+        grid, window = chips[number].layers[0].grid, chips[number].layers[0].window
+        return chips[number].record_id, window.row // grid.tile_height, window.col // grid.tile_width
+
+    for number in sorted(range(len(chips)), key=start):
+        bands = zip(chips[number].layers, reads[chips[number].record_id], strict=True)
+        # Bands that share a grid's pixels may differ in its tiles.
+        for _, group in groupby(bands, key=lambda pair: pair[0].grid):
+            members = list(group)
+            layer = members[0][0]
+            yield WantedChip(number, layer.grid, layer.window, layer.shape, tuple(band for _, band in members))
 
 
 def plan_chips(index: CollectionIndex, polygons: Polygons, bands: Sequence[str], match: str) -> list[Chip]:
@@ -308,28 +246,6 @@ def _one_shape(polygons: Polygons, chips: Sequence[Chip]) -> tuple[int, int]:
     return next(iter(first_of))
 
 
-def band_facts(collection: "Collection", record_ids: Iterable[str], bands: Sequence[str]) -> dict[str, list[BandFacts]]:
-    """What the collection knows of some bands of some records."""
-    columns = {"id": pc.field("id")}
-    for number, band in enumerate(bands):
-        columns[f"dtype{number}"] = pc.field(band + METADATA_SUFFIX, "dtype")
-        columns[f"nodata{number}"] = pc.field(band + METADATA_SUFFIX, "nodata")
-        if band + EXTRA_SUFFIX in collection.schema.names:
-            columns[f"mask{number}"] = pc.field(band + EXTRA_SUFFIX, "mask")
-    ids = list(dict.fromkeys(record_ids))
-    wanted = pc.field("id").isin(pa.array(ids, type=collection.schema.field("id").type))
-    filtered = wanted if collection.filter is None else collection.filter & wanted
-    rows = {row["id"]: row for row in collection.dataset.to_table(columns=columns, filter=filtered).to_pylist()}
-    return {record_id: [_band_facts(rows[record_id], number) for number in range(len(bands))] for record_id in ids}
-
-
-def _band_facts(row: dict[str, Any], number: int) -> BandFacts:
-    mask = row.get(f"mask{number}")
-    # A collection that does not say what masks its files have leaves it to the files.
-    masked = mask is None or any(kind in mask for kind in MASKS_IN_FILE)
-    return BandFacts(np.dtype(row[f"dtype{number}"]), row[f"nodata{number}"], masked)
-
-
 def common_dtype(dtypes: Iterable[np.dtype], bands: Sequence[str]) -> np.dtype:
     """The smallest dtype that holds every value of all of them.
 
@@ -351,19 +267,3 @@ def common_dtype(dtypes: Iterable[np.dtype], bands: Sequence[str]) -> np.dtype:
             "ask for bands of one dtype at a time"
         )
     return common
-
-
-def fill_value(fact: BandFacts, fill: float | None) -> np.generic:
-    """The value for pixels that are not valid, in the band's dtype.
-
-    Raises
-    ------
-    InputError
-        It does not fit the dtype.
-    """
-    wanted = fill if fill is not None else fact.nodata if fact.nodata is not None else 0
-    fits = as_dtype(wanted, fact.dtype)
-    if fits is None:
-        what = "fill is" if fill is not None else "the band's nodata value is"
-        raise InputError(f"{what} {wanted:g}, which {fact.dtype} cannot hold; give a fill that it can")
-    return fits

@@ -14,6 +14,7 @@ import shapely
 from rasteret_beam.collection.geometries import read_geometries
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geometry import first_srid
+from rasteret_beam.kernels.polygons import read_polygons
 
 BATCH_ROWS = 131_072
 """Rows of the largest batch that a stream gives."""
@@ -54,6 +55,46 @@ class PointStream:
         return None
 
 
+POLYGON_INPUTS = (
+    "an Arrow table or dataset, anything with an Arrow C stream (Polars, DuckDB, SedonaDB), a pandas or GeoPandas "
+    "frame, or boxes (xmin, ymin, xmax, ymax), Shapely polygons, WKB bytes, GeoJSON, or a list of those; collect a "
+    "lazy frame first"
+)
+
+
+def polygon_stream(polygons: Any, geometry_crs: Any = None) -> tuple[PointStream, bool]:
+    """Any input of polygons as a stream of batches, and whether it was a table.
+
+    Parameters
+    ----------
+    polygons
+        As :func:`point_stream` takes points; also a box (xmin, ymin, xmax, ymax) or a list of
+        boxes, and an Arrow array of WKB or GeoArrow polygons.
+    geometry_crs : optional
+        CRS of boxes, in which those in degrees may cross the antimeridian.
+
+    Raises
+    ------
+    InputError
+        It is none of these; names its type.
+    """
+    if isinstance(polygons, pa.Array | pa.ChunkedArray):
+        return table_stream(pa.table({"geometry": polygons}), "polygons", POLYGON_INPUTS), False
+    boxes = [polygons] if _is_box(polygons) else polygons
+    if isinstance(boxes, list | tuple | np.ndarray) and len(boxes) and all(_is_box(box) for box in boxes):
+        polygons = list(read_polygons(boxes, geometry_crs=geometry_crs).shapes)
+    is_table = not _are_geometries(polygons) or isinstance(polygons, pa.Table) or _is_frame(polygons)
+    return table_stream(polygons, "polygons", POLYGON_INPUTS), is_table
+
+
+def _is_box(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple | np.ndarray)
+        and len(value) == 4
+        and all(isinstance(side, int | float | np.number) for side in value)
+    )
+
+
 def point_stream(points: Any) -> PointStream:
     """Any input of points as a stream of batches.
 
@@ -72,6 +113,11 @@ def point_stream(points: Any) -> PointStream:
     InputError
         It is none of these; names its type.
     """
+    return table_stream(points, "points", POINT_INPUTS)
+
+
+def table_stream(points: Any, what: str, accepted: str) -> PointStream:
+    """As :func:`point_stream`, with the words that errors use for the rows, and for what is accepted."""
     if isinstance(points, pa.RecordBatchReader):
         return PointStream(points.schema, points)
     if isinstance(points, pa.RecordBatch):
@@ -81,15 +127,15 @@ def point_stream(points: Any) -> PointStream:
     if _is_frame(points):
         points = _frame_table(points)
     elif not isinstance(points, pa.Table) and _are_geometries(points):
-        points = _geometry_table(points)
+        points = _geometry_table(points, what)
     if isinstance(points, pa.Table):
         return PointStream(points.schema, points.to_batches(max_chunksize=BATCH_ROWS))
     if not hasattr(points, "__arrow_c_stream__"):
-        raise InputError(f"points are {_described(points)}; give {POINT_INPUTS}")
+        raise InputError(f"{what} are {_described(points)}; give {accepted}")
     try:
         reader = pa.RecordBatchReader.from_stream(points)
     except (pa.ArrowInvalid, TypeError) as error:
-        raise InputError(f"points are {_described(points)} whose Arrow stream is no table: {error}") from error
+        raise InputError(f"{what} are {_described(points)} whose Arrow stream is no table: {error}") from error
     return PointStream(reader.schema, reader)
 
 
@@ -121,9 +167,9 @@ def _is_json(value: Any) -> bool:
     return isinstance(value, str) and value.lstrip().startswith("{")
 
 
-def _geometry_table(points: Any) -> pa.Table:
+def _geometry_table(points: Any, what: str) -> pa.Table:
     """A table of geometries as WKB, with their SRIDs, and of the properties of features."""
-    found = read_geometries(points, "the points")
+    found = read_geometries(points, f"the {what}")
     wkb = shapely.to_wkb(found.shapes, include_srid=found.crs is None)
     columns = {"geometry": pa.array(wkb, type=pa.binary())}
     fields = [_wkb_field("geometry", found.crs)]

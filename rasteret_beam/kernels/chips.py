@@ -68,6 +68,30 @@ class ChipLayer:
     shape: BaseGeometry
 
 
+class Overlap(NamedTuple):
+    """A polygon on a grid: their positions, the smallest window that holds it, and the polygon in the grid's CRS."""
+
+    geometry: int
+    grid: int
+    window: PixelWindow
+    shape: BaseGeometry
+
+
+def chip_overlaps(index: RoutingIndex, polygons: Polygons) -> Iterator[Overlap]:
+    """Every distinct grid of the collection that each polygon overlaps.
+
+    Raises
+    ------
+    InputError
+        As :func:`chip_layers`.
+    """
+    for group in index.groups:
+        near = polygons_near(group, polygons)
+        shapes = _in_crs_of(group, polygons, near)
+        for place, member, window, shape in _windows(group, shapes, polygons, near):
+            yield Overlap(int(near[place]), int(group.numbers[member]), window, shape)
+
+
 def chip_layers(index: RoutingIndex, polygons: Polygons) -> list[ChipLayer]:
     """Every grid of every record that each polygon overlaps; by geometry, then in collection order.
 
@@ -82,23 +106,16 @@ def chip_layers(index: RoutingIndex, polygons: Polygons) -> list[ChipLayer]:
         A polygon cannot be brought to a record's CRS, or lies on two edges of a grid that goes
         around the globe.
     """
-    found = [layer for group in index.groups for layer in _layers_in_group(index, group, polygons)]
-    return sorted(found, key=lambda layer: (layer.geometry, layer.record))
-
-
-def _layers_in_group(index: RoutingIndex, group: CrsGroup, polygons: Polygons) -> Iterator[ChipLayer]:
-    near = polygons_near(group, polygons)
-    shapes = _in_crs_of(group, polygons, near)
+    found = []
     values: dict[int, Grid] = {}
-    for place, member, window, shape in _windows(group, shapes, polygons, near):
-        number = int(near[place])
-        grid = int(group.numbers[member])
+    for number, grid, window, shape in chip_overlaps(index, polygons):
         if grid not in values:
             values[grid], _ = index.grid_of(TileKey("", grid * len(index.layers.bandsets), 0, 0))
         first = int(index.first_layer[grid])
         for layer in range(first, first + int(index.layer_count[grid])):
             bands = index.layers.bandsets[int(index.layers.bandset[layer])]
-            yield ChipLayer(number, int(index.layers.record[layer]), bands, values[grid], window, shape)
+            found.append(ChipLayer(number, int(index.layers.record[layer]), bands, values[grid], window, shape))
+    return sorted(found, key=lambda layer: (layer.geometry, layer.record))
 
 
 def polygons_near(group: CrsGroup, polygons: Polygons) -> Ints:

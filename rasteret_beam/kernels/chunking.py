@@ -163,10 +163,10 @@ def _cut(
     ordered = pa.RecordBatch.from_pydict(columns, metadata=points.schema.metadata)
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
         tile_row, tile_col = int(block_row[start]) * rules.block[0], int(block_col[start]) * rules.block[1]
-        yield int(grid[start]), tile_row, tile_col, _compact(ordered.slice(start, stop - start))
+        yield int(grid[start]), tile_row, tile_col, compacted(ordered.slice(start, stop - start))
 
 
-def _compact(chunk: pa.RecordBatch) -> pa.RecordBatch:
+def compacted(chunk: pa.RecordBatch) -> pa.RecordBatch:
     """The chunk with small dictionaries: a slice would carry its parent's, whole, through the shuffle."""
     for number, column in enumerate(chunk.columns):
         if pa.types.is_dictionary(column.type) and len(column.dictionary) > max(SMALL_DICTIONARY, 2 * len(chunk)):
@@ -179,12 +179,12 @@ def _compact(chunk: pa.RecordBatch) -> pa.RecordBatch:
 
 def _limited(key: TileKey, chunk: pa.RecordBatch, rules: ChunkRules) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """The chunk in pieces of at most ``max_bytes``; crowded pieces as parts of their own."""
-    for piece in _pieces(chunk, rules.max_bytes):
+    for piece in pieces(chunk, rules.max_bytes):
         crowded = len(piece) >= rules.crowded_rows
         yield key._replace(part=1 + piece["point_index"][0].as_py() if crowded else 0), piece
 
 
-def _pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
+def pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
     """A chunk in pieces of at most so many bytes, or of one row; rows may differ in length."""
     if chunk.nbytes <= max_bytes or len(chunk) == 1:
         yield chunk
@@ -193,7 +193,7 @@ def _pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
     if rows == len(chunk):
         rows //= 2
     for start in range(0, len(chunk), rows):
-        yield from _pieces(chunk.slice(start, rows), max_bytes)
+        yield from pieces(chunk.slice(start, rows), max_bytes)
 
 
 def newest(index: RoutingIndex, hits: Hits, bandset: int, points: int) -> tuple[Hits, Ints]:

@@ -1,7 +1,8 @@
-"""Why none of the points lies in the collection, in words for the user."""
+"""Why none of the points or polygons lies in the collection, in words for the user."""
 
 import numpy as np
 import pyarrow as pa
+import shapely
 
 from rasteret_beam.kernels.crs import LONLAT, is_degrees, transform
 from rasteret_beam.kernels.points import coordinates
@@ -10,27 +11,37 @@ from rasteret_beam.kernels.routing import RoutingIndex, locate
 LOOKED_AT = 10_000
 
 
-def why_nothing_hit(index: RoutingIndex, points: pa.RecordBatch, crs: str) -> str:
+def why_nothing_hit(index: RoutingIndex, points: pa.RecordBatch, crs: str, what: str = "points") -> str:
     """One sentence or two on a batch of points that no record contains; hints at swapped coordinates."""
     points = points.slice(0, LOOKED_AT)
     x, y, _ = coordinates(points, crs)
     raw_x, raw_y = (points[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("point_x", "point_y"))
     if len(locate(index, crs, raw_y, raw_x).point):
         return (
-            "none of the points lies in the collection, but they do with x and y exchanged: "
+            f"none of the {what} lies in the collection, but they do with x and y exchanged: "
             "x has to be the longitude (or easting), y the latitude (or northing)"
         )
     if is_degrees(crs) and np.any(np.abs(raw_x) > 360) and np.any(np.abs(raw_y) > 90):
         return (
-            f"none of the points lies in the collection: coordinates such as ({raw_x[0]:g}, {raw_y[0]:g}) are not "
+            f"none of the {what} lies in the collection: coordinates such as ({raw_x[0]:g}, {raw_y[0]:g}) are not "
             f"degrees, but geometry_crs is {crs}; give the CRS they are in"
         )
     finite = np.isfinite(x) & np.isfinite(y)
     if not finite.any():
-        return "none of the points has usable coordinates"
+        return f"none of the {what} has usable coordinates"
     return (
-        f"none of the points lies in the collection: they span {_span(x[finite], y[finite])} in {crs}, {_where(index)}"
+        f"none of the {what} lies in the collection: they span {_span(x[finite], y[finite])} in {crs}, {_where(index)}"
     )
+
+
+def why_no_polygon_hit(index: RoutingIndex, polygons: pa.RecordBatch, crs: str) -> str:
+    """The same of a batch of polygons (geometries as WKB), by the corners of their boxes."""
+    shapes = shapely.from_wkb(
+        polygons["geometry"].slice(0, LOOKED_AT).to_numpy(zero_copy_only=False), on_invalid="ignore"
+    )
+    bounds = shapely.bounds(shapes)
+    columns = {"point_x": bounds[:, [0, 2]].ravel(), "point_y": bounds[:, [1, 3]].ravel()}
+    return why_nothing_hit(index, pa.RecordBatch.from_pydict(columns), crs, "polygons")
 
 
 def _span(x: np.ndarray, y: np.ndarray) -> str:

@@ -154,7 +154,7 @@ def geometry_xy(
     x, y, srid = _wkb_points(storage, first_row, name)
     null = storage.is_null().to_numpy(zero_copy_only=False)
     if crs is not None:
-        _check_srids(srid, null, first_row, name, crs, every_srid)
+        check_srids(srid, null, first_row, name, crs, every_srid)
     return pa.array(x, type=pa.float64(), mask=null), pa.array(y, type=pa.float64(), mask=null)
 
 
@@ -254,7 +254,16 @@ def srid_crs(srid: int) -> str | None:
         return None
 
 
-def _check_srids(srid: Ints, null: NDArray[np.bool_], first_row: int, name: str, crs: str, every: bool) -> None:
+def check_srids(
+    srid: Ints, null: NDArray[np.bool_], first_row: int, name: str, crs: str, every: bool, what: str = "points"
+) -> None:
+    """Refuse a value, [n] of a column, whose SRID contradicts the CRS; with ``every``, also one that has none.
+
+    Raises
+    ------
+    InputError
+        Names the row and both.
+    """
     for value in np.unique(srid[~null]).tolist():
         found = srid_crs(value) if value else None
         if (found is None and not (every and value == 0)) or (found is not None and same_crs(found, crs)):
@@ -264,6 +273,6 @@ def _check_srids(srid: Ints, null: NDArray[np.bool_], first_row: int, name: str,
         others = sorted({other for other in np.unique(srid[~null]).tolist() if other != value})
         along = f" (other rows have {listed(others)})" if others else ""
         raise InputError(
-            f"row {row} of column {name!r} {has}, but the points' CRS is {crs}{along}; "
-            "give points of one CRS, and geometry_crs only where it agrees with theirs"
+            f"row {row} of column {name!r} {has}, but the {what}' CRS is {crs}{along}; "
+            f"give {what} of one CRS, and geometry_crs only where it agrees with theirs"
         )

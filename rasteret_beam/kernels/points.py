@@ -112,13 +112,13 @@ def choose_columns(
     dropped = {geometry_column} | (own & RESERVED)
     others = [name for name in names if name not in dropped and not UNNAMED_INDEX.fullmatch(name)]
     kept = tuple(columns if columns is not None else others)
-    _check_single(names, [name for name in (*own, *kept) if name is not None], source)
+    check_single(names, [name for name in (*own, *kept) if name is not None], source)
     for name in (x_column, y_column):
         if name is not None and not is_number(schema.field(name).type):
             raise InputError(f"column {name!r} of {source} is {schema.field(name).type}; coordinates must be numbers")
     if geometry_column is not None:
         check_geometry_type(schema.field(geometry_column), source)
-    crs, from_srid = _points_crs(schema, geometry_column, geometry_crs, source, first_srid)
+    crs, from_srid = table_crs(schema, geometry_column, geometry_crs, source, first_srid)
     fields = [schema.field(name).with_type(kept_type(schema.field(name).type)) for name in kept]
     return PointColumns(x_column, y_column, geometry_column, kept, points_schema(fields, crs), crs, from_srid)
 
@@ -148,18 +148,20 @@ def kept_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _kept(column: pa.Array, kind: pa.DataType) -> pa.Array:
+def kept_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column in the type that :func:`kept_type` gives for its own."""
     if column.type == kind:
         return column
     if pa.types.is_run_end_encoded(column.type):
-        return _kept(pc.run_end_decode(column), kind)
+        return kept_column(pc.run_end_decode(column), kind)
     if pa.types.is_dictionary(column.type):
-        dictionary = _kept(column.dictionary, kind.value_type)
+        dictionary = kept_column(column.dictionary, kind.value_type)
         return pa.DictionaryArray.from_arrays(column.indices, dictionary, ordered=kind.ordered)
     return pc.cast(column, kind)
 
 
-def _check_single(names: list[str], needed: list[str], source: str) -> None:
+def check_single(names: list[str], needed: list[str], source: str) -> None:
+    """Refuse a table that has more than one column of a needed name."""
     twice = sorted({name for name in needed if names.count(name) > 1})
     if twice:
         raise InputError(f"{source} has more than one column named {listed(twice)}; give columns names of their own")
@@ -196,14 +198,20 @@ def _is_binary(schema: pa.Schema, name: str) -> bool:
     return all(pa.types.is_binary(k) or pa.types.is_large_binary(k) or pa.types.is_binary_view(k) for k in kinds)
 
 
-def _points_crs(
+def table_crs(
     schema: pa.Schema,
     geometry_column: str | None,
     geometry_crs: Any,
     source: str,
     first_srid: Callable[[str], int | None] | None,
 ) -> tuple[str, bool]:
-    """The points' CRS, and whether it was found in the SRID of the first of them."""
+    """The CRS of a table of points or polygons, and whether it was found in the SRID of the first of them.
+
+    Raises
+    ------
+    InputError
+        It is missing, unreadable or in conflict with the one in the data.
+    """
     given = crs_text(geometry_crs) if geometry_crs is not None else None
     found = data_crs(schema, geometry_column) if geometry_column is not None else None
     if given is not None and found is not None and not same_crs(given, found):
@@ -247,7 +255,7 @@ def point_batch(batch: pa.RecordBatch, first_row: int, chosen: PointColumns) -> 
     else:
         x, y = (pc.cast(batch.column(name), pa.float64(), safe=False) for name in (chosen.x, chosen.y))
     index = pa.array(np.arange(first_row, first_row + len(batch)), type=pa.int64())
-    kept = [_kept(batch.column(name), chosen.schema.field(name).type) for name in chosen.kept]
+    kept = [kept_column(batch.column(name), chosen.schema.field(name).type) for name in chosen.kept]
     return pa.RecordBatch.from_arrays([index, x, y, *kept], schema=chosen.schema)
 
 

@@ -17,6 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.crs import LONLAT, crs_text, full_turn, same_crs
 from rasteret_beam.kernels.geometry import data_crs
+from rasteret_beam.kernels.grids import Ints
 
 POLYGON, MULTIPOLYGON = 3, 6
 USUAL_NAMES = ("geometry", "geom", "wkb_geometry")
@@ -35,21 +36,26 @@ class Polygons:
     crs : str
     column : str or None
         The table's column they come from.
-    first_row : int
-        Row number of the first one in the whole input.
+    rows : [n] int64, optional
+        Their row numbers in the whole input; without it, they are counted from 0.
     """
 
     shapes: Shapes
     crs: str
     column: str | None = None
-    first_row: int = 0
+    rows: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.shapes)
 
     def label(self, number: int) -> str:
         """What an error calls one of them, by its position here."""
-        return geometry_label(self.first_row + number, self.column)
+        return geometry_label(number if self.rows is None else int(self.rows[number]), self.column)
+
+    def take(self, numbers: Ints) -> "Polygons":
+        """Those at these positions."""
+        rows = numbers if self.rows is None else self.rows[numbers]
+        return Polygons(self.shapes[numbers], self.crs, self.column, rows)
 
 
 def geometry_label(number: int, column: str | None) -> str:
@@ -101,7 +107,7 @@ def read_polygons(geometries: Any, *, geometry_crs: Any = None, geometry_column:
     return check_polygons(shapes, crs, name)
 
 
-def check_polygons(shapes: Shapes, crs: str, column: str | None = None, first_row: int = 0) -> Polygons:
+def check_polygons(shapes: Shapes, crs: str, column: str | None = None) -> Polygons:
     """The shapes as polygons, if each of them is one.
 
     Raises
@@ -109,14 +115,23 @@ def check_polygons(shapes: Shapes, crs: str, column: str | None = None, first_ro
     InputError
         Names the first geometry that is null, no polygon, empty, not finite or invalid, with the reason.
     """
-    kind = shapely.get_type_id(shapes)
-    bad = np.flatnonzero(((kind != POLYGON) & (kind != MULTIPOLYGON)) | shapely.is_empty(shapes))
-    if not len(bad):
-        bad = np.flatnonzero(~shapely.is_valid(shapes))
+    bad = np.flatnonzero(unusable_reasons(shapes) != np.array(None))
     if len(bad):
         number = int(bad[0])
-        raise InputError(f"{geometry_label(first_row + number, column)} {why_unusable(shapes[number])}")
-    return Polygons(shapely.force_2d(shapes), crs, column, first_row)
+        raise InputError(f"{geometry_label(number, column)} {why_unusable(shapes[number])}")
+    return Polygons(shapely.force_2d(shapes), crs, column)
+
+
+def unusable_reasons(shapes: Shapes) -> NDArray[np.object_]:
+    """Why each geometry cannot be used as a polygon, [n]: a key of ``schema.UNMATCHED_REASONS``, or None."""
+    reason = np.full(len(shapes), None, dtype=object)
+    kind = shapely.get_type_id(shapes)
+    polygonal = (kind == POLYGON) | (kind == MULTIPOLYGON)
+    reason[polygonal & ~shapely.is_valid(shapes)] = "invalid"
+    reason[shapely.is_empty(shapes)] = "empty"
+    reason[~polygonal] = "not_polygon"
+    reason[shapely.is_missing(shapes)] = "null"
+    return reason
 
 
 def why_unusable(shape: BaseGeometry | None) -> str:

@@ -52,6 +52,11 @@ class TileWant:
         )
 
 
+def owned(tile: Tile) -> Tile:
+    """The tile, or a copy of one that is a part of something larger: a view would keep the whole in memory."""
+    return tile if tile.base is None or tile.base.nbytes <= 1.5 * tile.nbytes else tile.copy()
+
+
 class TileEngine(Protocol):
     """Reads decoded tiles; threads may call it at the same time."""
 

@@ -10,7 +10,7 @@ from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.readers.ahead import Ahead
 from rasteret_beam.readers.cache import BytesCache
-from rasteret_beam.readers.engine import Tile, TileWant
+from rasteret_beam.readers.engine import Tile, TileWant, owned
 from rasteret_beam.readers.engines import Engines
 
 REMOTE_READS = 24
@@ -53,8 +53,7 @@ class TileSource:
 
         def keep(want: TileWant, tile: Tile | TileReadError) -> None:
             if not isinstance(tile, TileReadError):
-                # A copy of a part: a view would keep the whole in memory.
-                own = tile if tile.base is None or tile.base.nbytes <= 1.5 * tile.nbytes else tile.copy()
+                own = owned(tile)
                 self._cache.put(_key(want), own, own.nbytes)
             take(want, tile)
 

@@ -1,6 +1,9 @@
 """Windows of pixels put together from tiles, each decoded once while it is in the cache."""
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +17,20 @@ from rasteret_beam.kernels.chips import PixelWindow
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.cache import BytesCache
-from rasteret_beam.readers.engine import Tile, TileWant
+from rasteret_beam.readers.engine import Tile, TileWant, owned
 from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.masks import Mask
 from rasteret_beam.readers.rasterio_engine import DatasetPool, enter_gdal
 
 FILE_MASKS = (MaskFlags.per_dataset, MaskFlags.alpha)
 
-TileFunction = Callable[[int, int], Tile]
+LOCKS = 64
+
+Part = tuple[slice, slice]
+"""Rows and columns."""
+
+TileName = tuple[str, int, int, int]
+"""File, band index, tile row, tile column."""
 
 
 class WindowReader:
@@ -38,32 +47,51 @@ class WindowReader:
         self.engines = engines or Engines()
         self._cache: BytesCache[Tile] = BytesCache(cache_bytes)
         self._masked_files = DatasetPool()
+        # A tile that two threads want is decoded by the first; the other one waits and finds it in the cache.
+        self._locks = [Lock() for _ in range(LOCKS)]
 
-    def read(self, asset: Asset, grid: Grid, window: PixelWindow, tally: Tally) -> Tile:
-        """Raw values of a band in a window of its grid, [height, width], in the file's dtype.
+    def read(self, assets: Sequence[Asset], grid: Grid, window: PixelWindow, tally: Tally) -> list[Tile]:
+        """Raw values of some bands of one file in a window of their grid, [height, width] each, in the file's dtype.
 
         Raises
         ------
         TileReadError
             A tile cannot be read; names the record, the band, the file and the tile.
         """
+        parts = list(tile_parts(grid, window))
+        locks = {hash((assets[0].href, part.tile_row, part.tile_col)) % LOCKS for part in parts}
+        with ExitStack() as held:
+            for number in sorted(locks):  # in one order everywhere, so that no two threads wait for each other
+                held.enter_context(self._locks[number])
+            tiles = self._tiles(assets, grid, parts, tally)
+        wholes = [np.empty(window.shape, dtype=tiles[_key(asset, parts[0])].dtype) for asset in assets]
+        for asset, whole in zip(assets, wholes, strict=True):
+            for part in parts:
+                whole[part.in_window] = tiles[_key(asset, part)][part.in_tile]
+        return wholes
 
-        def tile(row: int, col: int) -> Tile:
-            key = (asset.href, asset.band_index, row, col)
-            found = self._cache.get(key)
-            if found is not None:
-                tally.add(metrics.TILE_CACHE_HITS)
-                return found
-            ((_, values),) = self._read_tile(TileWant(asset, grid, row, col, grid.tile_height), tally)
-            if isinstance(values, TileReadError):
-                raise values
-            self._cache.put(key, values, values.nbytes)
-            return values
-
-        return assembled(grid, window, tile)
-
-    def _read_tile(self, want: TileWant, tally: Tally) -> list[tuple[TileWant, Tile | TileReadError]]:
-        return [found for read in self.engines.plan([want]) for found in read.engine.read(read.wants, tally)]
+    def _tiles(
+        self, assets: Sequence[Asset], grid: Grid, parts: Sequence["TilePart"], tally: Tally
+    ) -> dict[TileName, Tile]:
+        """All tiles under a window: those that are not in the cache are planned, and read, together."""
+        tiles: dict[TileName, Tile] = {}
+        wants = []
+        for asset in assets:
+            for part in parts:
+                found = self._cache.get(_key(asset, part))
+                if found is None:
+                    wants.append(TileWant(asset, grid, part.tile_row, part.tile_col, grid.tile_height))
+                else:
+                    tally.add(metrics.TILE_CACHE_HITS)
+                    tiles[_key(asset, part)] = found
+        for read in self.engines.plan(wants):
+            for want, tile in read.engine.read(read.wants, tally):
+                if isinstance(tile, TileReadError):
+                    raise tile
+                own = owned(tile)
+                tiles[_key(want.asset, want)] = own
+                self._cache.put(_key(want.asset, want), own, own.nbytes)
+        return tiles
 
     def read_file_mask(self, asset: Asset, grid: Grid, window: PixelWindow, tally: Tally) -> Mask | None:
         """Where a file's mask band or alpha band says that pixels are valid, [height, width]; None if it has neither.
@@ -93,22 +121,33 @@ class WindowReader:
         self.engines.close()
 
 
-def assembled(grid: Grid, window: PixelWindow, tile: TileFunction) -> Tile:
-    """A window put together from the tiles under it, which ``tile(row, col)`` gives; always a copy."""
+def _key(asset: Asset, tile: "TilePart | TileWant") -> TileName:
+    return asset.href, asset.band_index, tile.tile_row, tile.tile_col
+
+
+class TilePart(NamedTuple):
+    """A tile, and what a window and the tile have in common: as part of the window, and of the tile."""
+
+    tile_row: int
+    tile_col: int
+    in_window: Part
+    in_tile: Part
+
+
+def tile_parts(grid: Grid, window: PixelWindow) -> Iterator[TilePart]:
+    """The tiles under a window, row by row."""
     high, wide = grid.tile_height, grid.tile_width
     bottom, right = window.row + window.height, window.col + window.width
-    whole: Tile | None = None
     for tile_row in range(window.row // high, (bottom - 1) // high + 1):
         for tile_col in range(window.col // wide, (right - 1) // wide + 1):
-            values = tile(tile_row, tile_col)
-            if whole is None:
-                whole = np.empty(window.shape, dtype=values.dtype)
-            top, left = tile_row * high, tile_col * wide
-            rows = slice(max(window.row, top), min(bottom, top + high))
-            cols = slice(max(window.col, left), min(right, left + wide))
-            part = values[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
-            whole[
-                rows.start - window.row : rows.stop - window.row, cols.start - window.col : cols.stop - window.col
-            ] = part
-    assert whole is not None
-    return whole
+            top, left = max(window.row, tile_row * high), max(window.col, tile_col * wide)
+            below, beside = min(bottom, (tile_row + 1) * high), min(right, (tile_col + 1) * wide)
+            yield TilePart(
+                tile_row,
+                tile_col,
+                (slice(top - window.row, below - window.row), slice(left - window.col, beside - window.col)),
+                (
+                    slice(top - tile_row * high, below - tile_row * high),
+                    slice(left - tile_col * wide, beside - tile_col * wide),
+                ),
+            )

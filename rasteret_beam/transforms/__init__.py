@@ -1,7 +1,9 @@
 """The PTransforms; the only package that imports Apache Beam."""
 
 from rasteret_beam.transforms.build_collection import BuildCollection
+from rasteret_beam.transforms.chips import ChipOutputs, ReadChips
 from rasteret_beam.transforms.read_points import ReadPoints
+from rasteret_beam.transforms.read_polygons import ReadPolygons
 from rasteret_beam.transforms.sample import (
     GroupByTile,
     KeyByRecordAndTile,
@@ -9,15 +11,21 @@ from rasteret_beam.transforms.sample import (
     SampleTiles,
     SamplingOutputs,
 )
-from rasteret_beam.transforms.write_parquet import WriteSamplesToParquet
+from rasteret_beam.transforms.write_geotiff import WriteChipsToGeoTiff
+from rasteret_beam.transforms.write_parquet import WriteChipsToParquet, WriteSamplesToParquet
 
 __all__ = [
     "BuildCollection",
+    "ChipOutputs",
     "GroupByTile",
     "KeyByRecordAndTile",
+    "ReadChips",
     "ReadPoints",
+    "ReadPolygons",
     "SamplePoints",
     "SampleTiles",
     "SamplingOutputs",
+    "WriteChipsToGeoTiff",
+    "WriteChipsToParquet",
     "WriteSamplesToParquet",
 ]

@@ -1,4 +1,4 @@
-"""Samples to Parquet files that replace what stood there, whole."""
+"""Samples and chips to Parquet files that replace what stood there, whole."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.collection.build import absolute
 from rasteret_beam.errors import InputError
-from rasteret_beam.schema import samples_schema
+from rasteret_beam.schema import chips_schema, samples_schema
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import delete_folder, matching, put_in_place
 
@@ -27,8 +27,8 @@ ROW_GROUP_BYTES = 64 << 20
 
 
 @dataclass(eq=False)
-class WriteSamplesToParquet(beam.PTransform):
-    """Write batches of samples to ``prefix-00000-of-00004.parquet`` and so on; gives the file names.
+class _WriteToParquet(beam.PTransform):
+    """Write batches of rows to ``prefix-00000-of-00004.parquet`` and so on; gives the file names.
 
     Files are written under a temporary folder beside the output and moved at the end, after
     the files of an earlier run with the same prefix were deleted: a job that fails leaves
@@ -63,10 +63,10 @@ class WriteSamplesToParquet(beam.PTransform):
         """The folder of files under way; it is gone after a success."""
         return f"{self.prefix}.temporary-{self.token}"
 
-    def expand(self, samples: beam.PCollection) -> beam.PCollection[str]:
+    def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
         writing = _WriteFn(self.temporary, self.compression, self.row_group_rows)
         return (
-            samples
+            rows
             | "Write" >> beam.ParDo(writing).with_output_types(str)
             | "Collect" >> beam.combiners.ToList()
             | "PutInPlace"
@@ -74,6 +74,18 @@ class WriteSamplesToParquet(beam.PTransform):
                 _put_in_place, self.prefix, self.temporary, self.schema, self.compression
             ).with_output_types(str)
         )
+
+
+@dataclass(eq=False)
+class WriteSamplesToParquet(_WriteToParquet):
+    __doc__ = (_WriteToParquet.__doc__ or "").replace("batches of rows", "batches of samples", 1)
+
+
+@dataclass(eq=False)
+class WriteChipsToParquet(_WriteToParquet):
+    __doc__ = (_WriteToParquet.__doc__ or "").replace("batches of rows", "batches of chips", 1)
+
+    schema: pa.Schema = field(default_factory=chips_schema, repr=False)
 
 
 class _WriteFn(beam.DoFn):
@@ -152,12 +164,17 @@ class _ParquetFile:
 
 
 def _repeating(schema: pa.Schema) -> list[str]:
-    """Columns whose values repeat: record, band, a plot's name. A dictionary of positions and values costs a third
-    of all the time to write, and saves nothing."""
+    """Columns whose values repeat: record, band, a plot's name.
+
+    A dictionary of positions and values costs a third of all the time to write, and saves nothing.
+    """
     return [
         field.name
         for field in schema
-        if field.name != "point_index" and not pa.types.is_floating(field.type) and not pa.types.is_nested(field.type)
+        if field.name != "point_index"
+        and not (
+            pa.types.is_floating(field.type) or pa.types.is_nested(field.type) or pa.types.is_large_binary(field.type)
+        )
     ]
 
 

@@ -1,0 +1,228 @@
+"""Read the pixels of a collection of rasters under a table of polygons, into Parquet and GeoTIFFs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines._flags import Parser, names, pipeline_options, prefix, subset_flags
+from pipelines._run import FAILED, command, figures, run
+from rasteret_beam import metrics
+from rasteret_beam.collection.collection import Collection, load
+from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.chip_routing import MAX_CHIP_PIXELS, ON_INVALID, route_polygons
+from rasteret_beam.kernels.explain import why_no_polygon_hit
+from rasteret_beam.kernels.routing import MATCHES
+from rasteret_beam.schema import UNMATCHED_REASONS, chips_schema, kept_polygon_fields, unmatched_schema
+from rasteret_beam.transforms import ReadChips, ReadPolygons, WriteChipsToGeoTiff, WriteChipsToParquet
+from rasteret_beam.transforms.files import check_writable
+
+EPILOG = """
+example:
+  python -m pipelines.read_chips --polygons fields.parquet --collection collection/ --bands B02,B03 \\
+      --match latest --output out/chips --geotiff out/tiffs
+
+Exit code 0 means that the output is complete; 1 that the job failed and wrote nothing; 2 that a flag was wrong.
+"""
+
+SHOWN = (
+    (metrics.POLYGONS_IN, "polygons routed"),
+    (metrics.TILES_DECODED, "tiles decoded"),
+    (metrics.CHIPS_OUT, "chips read"),
+    (metrics.ROWS_WRITTEN, "rows written"),
+)
+
+
+def parser() -> Parser:
+    """The command's flags."""
+    flags = Parser("read_chips", __doc__ or "", EPILOG)
+    add = flags.add_argument
+    add(
+        "--polygons",
+        required=True,
+        metavar="PATH",
+        help="Parquet or GeoParquet (a file, a folder or a glob), CSV with WKT, or a GeoJSON file",
+    )
+    add("--geometry_column", metavar="NAME", help="polygons as WKB, GeoArrow or WKT (default: the one that is known)")
+    add("--geometry_crs", metavar="CRS", help="CRS of the polygons (4326, EPSG:32631, WKT), where they do not say it")
+    add("--columns", type=names, metavar="A,B", help="polygon columns to keep in the output (default: all others)")
+    add("--collection", required=True, metavar="PATH", help="folder or file of the collection")
+    add("--bands", type=names, required=True, metavar="A,B", help="bands to read")
+    subset_flags(flags)
+    add(
+        "--match",
+        choices=MATCHES,
+        default="all",
+        help="every record that a polygon overlaps, or for each band the newest one (default: all)",
+    )
+    add("--all_touched", action="store_true", help="take all pixels that a polygon touches, not only centres it holds")
+    add("--fill", type=float, metavar="NUMBER", help="value of pixels that are not valid (default: nodata, or 0)")
+    add(
+        "--max_chip_pixels",
+        type=int,
+        default=MAX_CHIP_PIXELS,
+        metavar="N",
+        help=f"larger chips are cut into windows, a row each (default: {MAX_CHIP_PIXELS})",
+    )
+    add(
+        "--on_invalid",
+        choices=ON_INVALID,
+        default="raise",
+        help="a geometry that is no valid polygon ends the job, or is left out as unmatched (default: raise)",
+    )
+    add(
+        "--output",
+        required=True,
+        type=prefix,
+        metavar="PREFIX",
+        help="Parquet files PREFIX-00000-of-0000N.parquet; those of an earlier run are replaced",
+    )
+    add("--unmatched", type=prefix, metavar="PREFIX", help="also write the polygons without a chip, with the reason")
+    add("--geotiff", metavar="FOLDER", help="also write each chip to a GeoTIFF; those of an earlier run are replaced")
+    return flags
+
+
+class Job:
+    """The job that the flags ask for; making it finds out what is wrong with them before any pixel is read.
+
+    Raises
+    ------
+    RasteretBeamError
+        Something is missing, unknown or unusable.
+    """
+
+    def __init__(self, flags: argparse.Namespace):
+        self.collection = _collection(flags)
+        self.reading = ReadPolygons(
+            flags.polygons,
+            geometry_column=flags.geometry_column,
+            geometry_crs=flags.geometry_crs,
+            columns=flags.columns,
+        )
+        self.chips = ReadChips(
+            self.collection,
+            flags.bands,
+            all_touched=flags.all_touched,
+            fill=flags.fill,
+            match=flags.match,
+            max_chip_pixels=flags.max_chip_pixels,
+            on_invalid=flags.on_invalid,
+            with_unmatched=True,
+        )
+        self.chips.check()
+        polygons = self.reading.polygon_columns()
+        self.crs = polygons.crs
+        self.first = self.reading.first_batch()
+        if self.first is None:
+            raise InputError(f"{flags.polygons} holds no polygons: there is no row in it")
+        self.collection.check_files()
+        kept = kept_polygon_fields(polygons.schema)
+        self.writing = WriteChipsToParquet(flags.output, schema=chips_schema(kept))
+        self.unmatched = (
+            WriteChipsToParquet(flags.unmatched, schema=unmatched_schema(kept)) if flags.unmatched else None
+        )
+        if self.unmatched and self.unmatched.prefix == self.writing.prefix:
+            raise InputError(f"--output and --unmatched are both {flags.output}; give two prefixes")
+        self.geotiffs = WriteChipsToGeoTiff(flags.geotiff) if flags.geotiff is not None else None
+        self._check_first()
+        for sink in (self.writing, self.unmatched):
+            if sink is not None:
+                check_writable(sink.prefix)
+        if self.geotiffs is not None:
+            check_writable(self.geotiffs.folder)
+
+    def _check_first(self) -> None:
+        """Route the first polygons, which refuses those that are not valid before the job begins."""
+        assert self.first is not None
+        index = self.collection.index(self.chips.bands, self.chips.match).routing
+        self.index = index
+        route_polygons(index, self.first, self.crs, self.chips.rules, self.chips.on_invalid)
+
+    @property
+    def temporaries(self) -> list[str]:
+        sinks = (self.writing, self.unmatched, self.geotiffs)
+        return [sink.temporary for sink in sinks if sink is not None]
+
+    def build(self, pipeline: beam.Pipeline) -> None:
+        """Add the job's steps to a pipeline."""
+        read = pipeline | "ReadPolygons" >> self.reading | "ReadChips" >> self.chips
+        read.chips | "WriteChips" >> self.writing
+        if self.geotiffs is not None:
+            read.chips | "WriteGeoTiffs" >> self.geotiffs
+        if self.unmatched is not None:
+            read.unmatched | "WriteUnmatched" >> self.unmatched
+
+    def why_nothing_matched(self) -> str:
+        """Why all polygons are unmatched, as far as the first batch of them tells."""
+        assert self.first is not None
+        return why_no_polygon_hit(self.index, self.first, self.crs)
+
+
+def _collection(flags: argparse.Namespace) -> Collection:
+    collection = load(flags.collection)
+    criteria = {name: value for name in ("bbox", "date_range") if (value := getattr(flags, name)) is not None}
+    return collection.subset(**criteria) if criteria else collection
+
+
+def summary(counts: dict[str, int], seconds: float) -> str:
+    """What the job did, as lines for the terminal."""
+    reasons = [
+        (f"    {reason}", metrics.unmatched(reason))
+        for reason in UNMATCHED_REASONS
+        if counts.get(metrics.unmatched(reason))
+    ]
+    files = [("geotiff files", metrics.GEOTIFFS_WRITTEN)] if counts.get(metrics.GEOTIFFS_WRITTEN) else []
+    lines = [
+        ("polygons read", metrics.POLYGONS_IN),
+        ("  with chips", metrics.POLYGONS_MATCHED),
+        ("  unmatched", metrics.POLYGONS_UNMATCHED),
+        *reasons,
+        ("rows", metrics.CHIPS_OUT),
+        *files,
+        ("pixels", metrics.CHIP_PIXELS),
+        ("tiles decoded", metrics.TILES_DECODED),
+        ("bytes of tiles read", metrics.TILE_BYTES_READ),
+    ]
+    return figures(counts, seconds, lines)
+
+
+def accounting_error(counts: dict[str, int], with_geotiffs: bool) -> str | None:
+    """What does not add up in the counts of a job, if anything."""
+    read, matched = counts.get(metrics.POLYGONS_IN, 0), counts.get(metrics.POLYGONS_MATCHED, 0)
+    left = counts.get(metrics.POLYGONS_UNMATCHED, 0)
+    if read != matched + left:
+        return f"{read} polygons were read, but {matched} have chips and {left} are unmatched"
+    routed, rows = counts.get(metrics.CHIPS_ROUTED, 0), counts.get(metrics.CHIPS_OUT, 0)
+    if routed > rows:
+        return f"{routed} chips were to be read, but {rows} were"
+    written = counts.get(metrics.ROWS_WRITTEN, 0)
+    if rows > written:
+        return f"{rows} chips were read, but {written} rows written"
+    files = counts.get(metrics.GEOTIFFS_WRITTEN, 0)
+    return f"{rows} chips were read, but {files} GeoTIFFs written" if with_geotiffs and rows > files else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; gives its exit code."""
+    flags, rest = parser().parse(argv)
+    options: PipelineOptions = pipeline_options(rest)
+    job = Job(flags)
+    outcome = run(job.build, options, job.temporaries, SHOWN)
+    if isinstance(outcome, int):
+        return outcome
+    counts, seconds = outcome
+    print(summary(counts, seconds))
+    print(f"{'output':<34}{job.writing.prefix}-*.parquet")
+    if not counts.get(metrics.POLYGONS_MATCHED) and counts.get(metrics.POLYGONS_UNMATCHED):
+        print(f"warning: {job.why_nothing_matched()}", file=sys.stderr)
+    wrong = accounting_error(counts, job.geotiffs is not None)
+    if wrong is not None:
+        print(f"error: the output is not complete: {wrong}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    command(main)

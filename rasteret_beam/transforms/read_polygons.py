@@ -1,0 +1,183 @@
+"""Polygon tables to batches of polygons, with a row number that is the same on every run."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io.filesystem import BeamIOError
+
+import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
+from rasteret_beam.collection.inputs import polygon_stream
+from rasteret_beam.errors import InputError, MissingInputError
+from rasteret_beam.kernels.crs import LONLAT
+from rasteret_beam.kernels.geometry import data_crs
+from rasteret_beam.kernels.polygon_tables import (
+    PolygonColumns,
+    check_polygon_type,
+    choose_polygon_columns,
+    polygon_batch,
+)
+from rasteret_beam.transforms.files import open_file
+from rasteret_beam.transforms.read_tables import (
+    check_alike,
+    first_of_files,
+    look_at_first,
+    numbered,
+    paths_of,
+    read_files,
+)
+
+BATCH_ROWS = 4096
+"""A polygon costs a thousand times what a point does."""
+
+GEOJSON_ENDINGS = (".geojson", ".json")
+
+
+@dataclass(frozen=True)
+class _PolygonRows:
+    """How rows of a file become polygons; see :class:`rasteret_beam.transforms.read_tables.RowMaker`."""
+
+    chosen: PolygonColumns
+    most_rows: int = BATCH_ROWS
+
+    @property
+    def needed(self) -> list[str]:
+        return self.chosen.needed
+
+    def check(self, schema: pa.Schema, path: str) -> None:
+        chosen = self.chosen
+        check_alike(
+            schema,
+            path,
+            chosen.needed,
+            chosen.kept,
+            chosen.schema,
+            chosen.geometry,
+            chosen.crs,
+            "polygons",
+            "ReadPolygons",
+        )
+        check_polygon_type(schema.field(chosen.geometry), path)
+
+    def csv_types(self) -> dict[str, pa.DataType]:
+        kept = {name: self.chosen.schema.field(name).type for name in self.chosen.kept}
+        return kept | {self.chosen.geometry: pa.string()}
+
+    def batch(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+        return polygon_batch(batch, first_row, self.chosen)
+
+
+@dataclass(eq=False)
+class ReadPolygons(beam.PTransform):
+    """Read a table of polygons into batches of polygons.
+
+    Parameters
+    ----------
+    source : str, list of str, or polygons in memory
+        Files, folders or globs of Parquet or GeoParquet (or CSV with WKT) on any of Beam's
+        filesystems, or one GeoJSON file; or what
+        :func:`rasteret_beam.collection.inputs.polygon_stream` takes (Arrow, Polars, DuckDB,
+        pandas, GeoPandas, Shapely, boxes, ...). The latter, and GeoJSON files, are drawn once,
+        when the pipeline is built, and travel inside it: write larger ones to Parquet.
+    geometry_column : str, optional
+        Polygons and multipolygons as WKB, GeoArrow or WKT; by default the one column that is
+        declared as a geometry, or is named geometry, geom or wkb_geometry.
+    geometry_crs : optional
+        CRS of the polygons, as pyproj reads it. Tables need it unless they carry their own;
+        other geometries without it are in longitude and latitude (CRS84).
+    columns : sequence of str, optional
+        Columns to keep; by default all but the geometry. Only needed columns are read.
+
+    Yields
+    ------
+    RecordBatch
+        Columns ``geometry_id`` (int64, row number over all files in name order), ``geometry``
+        (WKB, in the polygons' CRS, null where it is null), then the kept columns; the CRS is in
+        the schema's metadata. A Parquet file is split by row group. Whether geometries are
+        valid polygons is for :class:`ReadChips` to say.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        When applied: no such file, column or CRS; see
+        :func:`rasteret_beam.kernels.polygon_tables.choose_polygon_columns`. While running: a
+        file whose columns differ from those of the first.
+    """
+
+    source: Any
+    _: KW_ONLY
+    geometry_column: str | None = None
+    geometry_crs: Any = None
+    columns: Sequence[str] | None = None
+    _found: tuple[PolygonColumns, list[pa.RecordBatch] | None] | None = field(default=None, init=False, repr=False)
+
+    def polygon_columns(self) -> PolygonColumns:
+        """The columns that are read, and the schema of the batches; looks at the first file only."""
+        return self._read()[0]
+
+    def first_batch(self) -> pa.RecordBatch | None:
+        """The first batch, read here and now; None without any row."""
+        chosen, batches = self._read()
+        if batches is not None:
+            return batches[0] if batches else None
+        return first_of_files(paths_of(self.source, "polygons") or [], _PolygonRows(chosen))
+
+    def _read(self) -> tuple[PolygonColumns, list[pa.RecordBatch] | None]:
+        """The chosen columns, and the polygons in memory; those are drawn once, as some sources give them only once."""
+        if self._found is None:
+            paths = paths_of(self.source, "polygons")
+            if paths is not None and not _is_geojson(paths):
+                self._found = self._choose(*look_at_first(paths)), None
+            else:
+                self._found = self._draw(_text(paths[0]) if paths is not None else self.source)
+        return self._found
+
+    def _draw(self, given: Any) -> tuple[PolygonColumns, list[pa.RecordBatch]]:
+        stream, is_table = polygon_stream(given, self.geometry_crs)
+        crs = self.geometry_crs
+        if not is_table and crs is None and data_crs(stream.schema, "geometry") is None:
+            crs = None if stream.first_srid("geometry") else LONLAT
+        chosen = self._choose(stream.schema, "the polygon table", stream.first_srid, crs)
+        small = (batch.slice(at, BATCH_ROWS) for batch in stream for at in range(0, len(batch), BATCH_ROWS))
+        return chosen, list(numbered(small, 0, _PolygonRows(chosen)))
+
+    def _choose(
+        self, schema: pa.Schema, name: str, first_srid_of: Callable[[str], int | None], crs: Any = None
+    ) -> PolygonColumns:
+        return choose_polygon_columns(
+            schema,
+            geometry_column=self.geometry_column,
+            geometry_crs=self.geometry_crs if crs is None else crs,
+            columns=self.columns,
+            source=name,
+            first_srid=first_srid_of,
+        )
+
+    def expand(self, pipeline: Any) -> beam.PCollection[pa.RecordBatch]:
+        chosen, batches = self._read()
+        if batches is not None:
+            return pipeline | beam.Create(batches).with_output_types(pa.RecordBatch)
+        return read_files(pipeline, paths_of(self.source, "polygons") or [], _PolygonRows(chosen))
+
+
+def _is_geojson(paths: Sequence[str]) -> bool:
+    found = [path for path in paths if path.lower().endswith(GEOJSON_ENDINGS)]
+    if found and len(paths) > 1:
+        raise InputError(f"{found[0]} is GeoJSON, of which one file can be read at a time; write them to GeoParquet")
+    return bool(found)
+
+
+def _text(path: str) -> str:
+    try:
+        with open_file(path) as file:
+            text = file.read().decode()
+    except (OSError, BeamIOError) as error:
+        raise MissingInputError(f"{path} cannot be opened: {error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{os.path.basename(path)} is not GeoJSON: {error}") from error
+    if not text.lstrip().startswith("{"):
+        raise InputError(f"{path} is not GeoJSON: it does not start with an object")
+    return text

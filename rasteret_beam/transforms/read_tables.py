@@ -1,0 +1,257 @@
+"""Tables in files to batches of rows, with a row number that is the same on every run.
+
+Shared by the transforms that read points and polygons.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.csv as pv
+
+import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
+from rasteret_beam.errors import InputError, listed, one_line
+from rasteret_beam.kernels.crs import same_crs
+from rasteret_beam.kernels.geometry import data_crs, first_srid
+from rasteret_beam.kernels.points import kept_type
+from rasteret_beam.transforms.files import find_files, is_parquet, open_file, open_parquet
+
+BATCH_BYTES = 16 << 20
+CSV_BLOCK_BYTES = 4 << 20
+
+
+class RowMaker(Protocol):
+    """What a transform makes of the rows of its files; travels with the job."""
+
+    @property
+    def needed(self) -> list[str]:
+        """The columns that have to be read."""
+        ...
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of the largest batch."""
+        ...
+
+    def check(self, schema: pa.Schema, path: str) -> None:
+        """Refuse a file whose columns differ from those of the first."""
+        ...
+
+    def csv_types(self) -> dict[str, pa.DataType]:
+        """Types of the needed columns in a CSV file."""
+        ...
+
+    def batch(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+        """A batch of input rows as a batch of the output, its rows numbered from ``first_row``."""
+        ...
+
+
+class _Counted(NamedTuple):
+    """A file and the rows of its parts: row groups, or the whole of a CSV file."""
+
+    path: str
+    csv: bool
+    rows: list[int]
+
+
+class _Split(NamedTuple):
+    """A part of a file that one worker reads: a row group, or a whole CSV file (-1)."""
+
+    path: str
+    row_group: int
+    first_row: int
+
+
+def read_files(pipeline: Any, paths: Sequence[str], rows: RowMaker) -> beam.PCollection[pa.RecordBatch]:
+    """Batches of all rows of files, folders and globs: planned by row group, spread, read."""
+    return (
+        pipeline
+        | "Source" >> beam.Create([list(paths)])
+        | "FindFiles" >> beam.FlatMap(_find_files)
+        | "SpreadFiles" >> beam.Reshuffle()
+        | "CountRows" >> beam.MapTuple(_count_rows)
+        | "Collect" >> beam.combiners.ToList()
+        | "NumberRows" >> beam.FlatMap(_number_rows)
+        | "SpreadSplits" >> beam.Reshuffle()
+        | "Read" >> beam.ParDo(_ReadFn(rows)).with_output_types(pa.RecordBatch)
+    )
+
+
+class _ReadFn(beam.DoFn):
+    def __init__(self, rows: RowMaker):
+        self.rows = rows
+
+    def process(self, split: _Split) -> Iterator[pa.RecordBatch]:
+        yield from _read_split(split, self.rows)
+
+
+def first_of_files(paths: Sequence[str], rows: RowMaker) -> pa.RecordBatch | None:
+    """The first batch of files, read here and now; None without any row."""
+    for path in find_files(paths):
+        for split in _number_rows([_count_rows(path, last=True)]):
+            for batch in _read_split(split, rows):
+                return batch
+    return None
+
+
+def paths_of(source: Any, what: str) -> list[str] | None:
+    """The paths that a source consists of; None where it is in memory."""
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        return None if path.lstrip().startswith("{") else [path]
+    if isinstance(source, list | tuple) and all(isinstance(path, str | os.PathLike) for path in source):
+        paths = [os.fspath(path) for path in source]
+        if not paths:
+            raise InputError(f"there is no file to read {what} from: source is an empty list")
+        return None if paths[0].lstrip().startswith("{") else paths
+    return None
+
+
+def numbered(batches: Iterable[pa.RecordBatch], first_row: int, rows: RowMaker) -> Iterator[pa.RecordBatch]:
+    """Batches of rows of which the first has a row number; empty ones are left out."""
+    for batch in batches:
+        if len(batch):
+            yield rows.batch(batch, first_row)
+            first_row += len(batch)
+
+
+def look_at_first(paths: list[str]) -> tuple[pa.Schema, str, Callable[[str], int | None]]:
+    """Schema and name of the first file, and what looks up the SRID of its first geometry."""
+    path = find_files(paths)[0]
+    if is_parquet(path):
+        with open_parquet(path) as file:
+            return file.schema_arrow, path, partial(_first_srid, path)
+    with _open_csv(path) as reader:
+        return reader.schema, path, lambda column: None
+
+
+def _first_srid(path: str, column: str) -> int | None:
+    with open_parquet(path) as file:
+        for batch in file.iter_batches(batch_size=1024, columns=[column]):
+            srid = first_srid(batch.column(0))
+            if srid is not None:
+                return srid
+    return None
+
+
+def _find_files(source: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Files in name order, and whether one is the last: nobody needs to know the length of that one."""
+    paths = find_files(source)
+    for path in paths:
+        yield path, path == paths[-1]
+
+
+def _count_rows(path: str, last: bool) -> _Counted:
+    """Rows of each part of a file; a CSV file has to be read for it, so the last one counts as empty."""
+    if is_parquet(path):
+        with open_parquet(path) as file:
+            groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+            return _Counted(path, False, [group.num_rows for group in groups])
+    if last:
+        return _Counted(path, True, [0])
+    with _open_csv(path) as reader:
+        return _Counted(path, True, [sum(len(batch) for batch in reader)])
+
+
+def _number_rows(counted: list[_Counted]) -> Iterator[_Split]:
+    """Splits with the row number of their first row."""
+    first_row = 0
+    for path, csv, counts in sorted(counted):
+        for number, rows in enumerate(counts):
+            if rows or csv:
+                yield _Split(path, -1 if csv else number, first_row)
+            first_row += rows
+
+
+def _read_split(split: _Split, rows: RowMaker) -> Iterator[pa.RecordBatch]:
+    batches = _read_csv(split.path, rows) if split.row_group < 0 else _read_row_group(split, rows)
+    yield from numbered(batches, split.first_row, rows)
+
+
+def _read_row_group(split: _Split, rows: RowMaker) -> Iterator[pa.RecordBatch]:
+    with open_parquet(split.path) as file:
+        rows.check(file.schema_arrow, split.path)
+        group = file.metadata.row_group(split.row_group)
+        row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
+        most = max(1, min(rows.most_rows, BATCH_BYTES // row_bytes))
+        try:
+            yield from file.iter_batches(batch_size=most, row_groups=[split.row_group], columns=rows.needed)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(
+                f"row group {split.row_group} of {split.path} cannot be read: {one_line(error)}"
+            ) from error
+
+
+def check_alike(
+    schema: pa.Schema,
+    path: str,
+    needed: Sequence[str],
+    kept: Sequence[str],
+    output: pa.Schema,
+    geometry: str | None,
+    crs: str,
+    what: str,
+    reader: str,
+) -> None:
+    """Refuse a file that lacks a column of the first, has a kept one of another type, or geometries in another CRS.
+
+    Parameters
+    ----------
+    output : pyarrow.Schema
+        Of the batches, with the kept columns' types.
+    geometry : str or None
+        The geometry column.
+    crs : str
+        Of the first file.
+    what, reader : str
+        What an error calls the rows, and the transform that reads them.
+    """
+    missing = [name for name in needed if name not in schema.names]
+    if missing:
+        raise InputError(
+            f"{path} has no column(s) {listed(missing)}, which the first file has; it has {listed(schema.names)}"
+        )
+    for name in kept:
+        wanted = output.field(name).type
+        if kept_type(schema.field(name).type) != wanted:
+            raise InputError(
+                f"column {name!r} of {path} is {schema.field(name).type}, but {wanted} in the first file; "
+                "make them alike, or leave the column out with columns=[...]"
+            )
+    found = data_crs(schema, geometry) if geometry is not None else None
+    if found is not None and not same_crs(found, crs):
+        raise InputError(
+            f"column {geometry!r} of {path} is in {found}, but the {what} of the first file are in {crs}; "
+            f"read files of each CRS by a {reader} of its own"
+        )
+
+
+def _open_csv(path: str, types: dict[str, pa.DataType] | None = None) -> pv.CSVStreamingReader:
+    packing = {".gz": "gzip", ".bz2": "bz2"}.get(os.path.splitext(path.lower())[1])
+    file = pa.input_stream(open_file(path), compression=packing)
+    parsing = pv.ParseOptions(delimiter="\t" if ".tsv" in path.lower() else ",", newlines_in_values=True)
+    try:
+        return pv.open_csv(
+            file,
+            read_options=pv.ReadOptions(block_size=CSV_BLOCK_BYTES),
+            parse_options=parsing,
+            convert_options=pv.ConvertOptions(
+                column_types=types, include_columns=list(types) if types else None, strings_can_be_null=True
+            ),
+        )
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise InputError(f"{path} cannot be read as CSV: {error}") from error
+
+
+def _read_csv(path: str, rows: RowMaker) -> Iterator[pa.RecordBatch]:
+    try:
+        with _open_csv(path, rows.csv_types()) as reader:
+            for batch in reader:
+                yield from (batch.slice(at, rows.most_rows) for at in range(0, len(batch), rows.most_rows))
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"{path} cannot be read as CSV: {error}. Column types are those of the first rows of the first file."
+        ) from error

@@ -1,0 +1,110 @@
+"""Chips to GeoTIFF files, one each, that replace those of an earlier run."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
+from rasteret_beam import metrics
+from rasteret_beam.collection.build import absolute
+from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.chip_rows import decode_chip
+from rasteret_beam.readers.geotiff import geotiff_bytes
+from rasteret_beam.transforms.counting import count
+from rasteret_beam.transforms.files import delete_folder, matching, put_in_place
+
+LONGEST_PART = 80
+OURS = re.compile(r"\d+@[^@/]+@[^@/]+(@r\d+c\d+)?\.tif")
+TAGS = ("geometry_id", "record_id", "collection", "band")
+
+
+@dataclass(eq=False)
+class WriteChipsToGeoTiff(beam.PTransform):
+    """Write each chip to ``folder/<geometry_id>@<record_id>@<band>.tif``; gives the file names.
+
+    A window of a chip that was cut has ``@r<row>c<col>``, its first pixel on the record's
+    grid, before the ending. Characters of ids that are not safe in file names are
+    percent-encoded, and ids that are longer than 80 characters cut, with a digest. Pixels are
+    compressed by deflate; the nodata value is the chip's fill; ids stand in the tags.
+
+    Files are written under a temporary folder beside the output and moved at the end, after
+    the chips of an earlier run were deleted from the folder; its other files are left alone.
+    One worker moves all of them: this is for thousands of chips, and Parquet for millions.
+
+    Parameters
+    ----------
+    folder : str
+        On any of Beam's filesystems.
+    """
+
+    folder: str
+    _: KW_ONLY
+    token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.folder.strip().rstrip("/"):
+            raise InputError(f"folder of GeoTIFFs is {self.folder!r}; give a path")
+        self.folder = absolute(self.folder).rstrip("/")
+
+    @property
+    def temporary(self) -> str:
+        """The folder of files under way; it is gone after a success."""
+        return f"{self.folder}.temporary-{self.token}"
+
+    def expand(self, chips: beam.PCollection) -> beam.PCollection[str]:
+        return (
+            chips
+            | "Write" >> beam.FlatMap(_write, self.temporary).with_output_types(tuple[str, str])
+            | "Collect" >> beam.combiners.ToList()
+            | "PutInPlace" >> beam.FlatMap(_finish, self.folder, self.temporary).with_output_types(str)
+        )
+
+
+def chip_name(chip: Mapping[str, Any]) -> str:
+    """File name of a chip, by its ids; two chips never have the same one."""
+    name = f"{chip['geometry_id']}@{_safe(chip['record_id'])}@{_safe(chip['band'])}"
+    return name + (f"@r{chip['window_row']}c{chip['window_col']}" if chip["windows"] > 1 else "") + ".tif"
+
+
+def _safe(text: str) -> str:
+    quoted = quote(text, safe="").replace("~", "%7E")
+    if len(quoted) <= LONGEST_PART:
+        return quoted
+    return f"{quoted[:LONGEST_PART]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _write(chips: pa.RecordBatch, temporary: str) -> Iterator[tuple[str, str]]:
+    for number in range(len(chips)):
+        (chip,) = chips.slice(number, 1).to_pylist()
+        pixels, _ = decode_chip(chip)
+        tags = {name: str(chip[name]) for name in TAGS}
+        if chip["datetime"] is not None:
+            tags["datetime"] = chip["datetime"].isoformat()
+        fill = pixels.dtype.type(chip["fill"]).item()
+        data = geotiff_bytes(pixels, chip["transform"], chip["crs"], fill, chip["band"], tags)
+        path = f"{temporary}/{uuid4().hex}.tif"
+        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            file.write(data)
+        count({metrics.GEOTIFFS_WRITTEN: 1})
+        yield chip_name(chip), path
+
+
+def earlier_chips(folder: str) -> list[str]:
+    """Chips of an earlier run in a folder."""
+    return [path for path in matching(f"{folder}/", "*@*.tif") if OURS.fullmatch(path.rsplit("/", 1)[-1])]
+
+
+def _finish(written: list[tuple[str, str]], folder: str, temporary: str) -> Iterator[str]:
+    moves = {f"{folder}/{name}": path for name, path in sorted(written)}
+    put_in_place(moves, earlier_chips(folder))
+    delete_folder(temporary)
+    yield from moves
