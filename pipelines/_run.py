@@ -21,7 +21,7 @@ from rasteret_beam.metrics import NAMESPACE
 from rasteret_beam.schema import UNSAMPLED_REASONS
 from rasteret_beam.transforms.files import delete_folder
 
-USAGE, FAILED, INTERRUPTED = 2, 1, 130
+USAGE, FAILED, INCOMPLETE, INTERRUPTED = 2, 1, 3, 130
 
 # The error of a worker arrives as the text of its traceback.
 OURS = re.compile(r"^rasteret_beam\.errors\.\w+Error: (.*?)(?= \[while running '|\n\n|\n\w+Error: |\Z)", re.M | re.S)
@@ -149,12 +149,15 @@ def summary(counts: dict[str, int], seconds: float) -> str:
         for reason in UNSAMPLED_REASONS
         if counts.get(metrics.unsampled(reason))
     ]
+    dead = [("tiles given up", metrics.DEAD_LETTERS), ("  values in them", metrics.VALUES_DEAD_LETTERED)]
+    dead = dead if counts.get(metrics.DEAD_LETTERS) else []
     lines = [
         ("points read", metrics.POINTS_IN),
         ("  sampled", metrics.POINTS_SAMPLED),
         ("  unsampled", metrics.POINTS_UNSAMPLED),
         *reasons,
         ("rows", metrics.SAMPLES_OUT),
+        *dead,
         ("tiles decoded", metrics.TILES_DECODED),
         ("bytes of tiles read", metrics.TILE_BYTES_READ),
     ]
@@ -167,14 +170,29 @@ def figures(counts: dict[str, int], seconds: float, lines: Sequence[tuple[str, s
     return "\n".join([*shown, f"{'seconds':<34}{seconds:>16.1f}"])
 
 
-def accounting_error(counts: dict[str, int]) -> str | None:
-    """What does not add up in the counts of a sampling job, if anything."""
-    points, sampled = counts.get(metrics.POINTS_IN, 0), counts.get(metrics.POINTS_SAMPLED, 0)
-    left, rows = counts.get(metrics.POINTS_UNSAMPLED, 0), counts.get(metrics.SAMPLES_OUT, 0)
-    if points != sampled + left:
-        return f"{points} points were read, but {sampled} sampled and {left} left unsampled"
-    written = counts.get(metrics.ROWS_WRITTEN, 0)
-    return f"{rows} rows were sampled, but {written} written" if rows > written else None
+def accounting_error(counts: dict[str, int], with_unsampled: bool = False) -> str | None:
+    """What does not add up in the counts of a sampling job, if anything.
+
+    Routing, sampling and writing count for themselves, so that a batch lost between two of them shows.
+    """
+
+    def of(name: str) -> int:
+        return counts.get(name, 0)
+
+    if of(metrics.POINTS_IN) != of(metrics.POINTS_SAMPLED) + of(metrics.POINTS_UNSAMPLED):
+        return (
+            f"{of(metrics.POINTS_IN)} points were read, but {of(metrics.POINTS_SAMPLED)} sampled and "
+            f"{of(metrics.POINTS_UNSAMPLED)} left unsampled"
+        )
+    if of(metrics.VALUES_ROUTED) != of(metrics.VALUES_SAMPLED) + of(metrics.VALUES_DEAD_LETTERED):
+        return (
+            f"{of(metrics.VALUES_ROUTED)} values were to be sampled, but {of(metrics.VALUES_SAMPLED)} were and "
+            f"{of(metrics.VALUES_DEAD_LETTERED)} were given up"
+        )
+    rows = of(metrics.SAMPLES_OUT) + of(metrics.DEAD_LETTERS) + (of(metrics.POINTS_UNSAMPLED) if with_unsampled else 0)
+    if rows != of(metrics.ROWS_WRITTEN):
+        return f"{rows} rows were to be written, but {of(metrics.ROWS_WRITTEN)} were"
+    return None
 
 
 def is_local(options: PipelineOptions) -> bool:

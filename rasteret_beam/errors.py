@@ -43,7 +43,18 @@ class BuildError(RasteretBeamError):
 
 
 class TileReadError(RasteretBeamError, OSError):
-    """A tile that could not be read; names file, record, band and tile."""
+    """A tile that could not be read; names file, record, band and tile.
+
+    Attributes
+    ----------
+    kind : str
+        Class of the error at its root.
+    attempts : int
+        Times that it was tried.
+    """
+
+    kind = "TileReadError"
+    attempts = 1
 
 
 class OutputError(RasteretBeamError, OSError):

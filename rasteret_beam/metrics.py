@@ -7,8 +7,12 @@ points_in              points    a batch of points is routed
 points_sampled         points    of those, the ones at least one record contains
 points_unsampled       points    of those, the others
 unsampled_<reason>     points    the same, by reason (``schema.UNSAMPLED_REASONS``)
+values_routed          values    routing finds a point on a record that has a wanted band
 chunks_out             chunks    routing emits the points of one block of tiles
 samples_out            rows      sampling emits rows of the sample table
+values_sampled         values    of those routed, the ones that are in the sample table
+values_dead_lettered   values    of those routed, the ones that a tile could not be read for
+dead_letters           tiles     a tile of a band is given up, with its points
 tiles_decoded          tiles     a tile of one band is decoded
 tile_cache_hits        tiles     a decoded tile is found in the cache instead
 tiles_indexed          tiles     of those, decoded by the indexed engine, without reading a header
@@ -40,6 +44,10 @@ POINTS_IN = "points_in"
 POINTS_SAMPLED = "points_sampled"
 POINTS_UNSAMPLED = "points_unsampled"
 CHUNKS_OUT = "chunks_out"
+VALUES_ROUTED = "values_routed"
+VALUES_SAMPLED = "values_sampled"
+VALUES_DEAD_LETTERED = "values_dead_lettered"
+DEAD_LETTERS = "dead_letters"
 SAMPLES_OUT = "samples_out"
 TILES_DECODED = "tiles_decoded"
 TILES_INDEXED = "tiles_indexed"
@@ -76,6 +84,10 @@ NAMES = (
     POINTS_UNSAMPLED,
     *map(unsampled, UNSAMPLED_REASONS),
     CHUNKS_OUT,
+    VALUES_ROUTED,
+    VALUES_SAMPLED,
+    VALUES_DEAD_LETTERED,
+    DEAD_LETTERS,
     SAMPLES_OUT,
     TILES_DECODED,
     TILES_INDEXED,

@@ -50,6 +50,25 @@ RESERVED = frozenset(field.name for field in (*SAMPLE_FIELDS, NEIGHBOURHOOD_FIEL
 }
 """Names that a kept input column must not have."""
 
+ON_ERROR = ("raise", "dead_letter")
+
+DEAD_LETTER_SCHEMA = pa.schema(
+    [
+        pa.field("record_id", pa.string()),
+        pa.field("band", pa.string()),
+        pa.field("tile_row", pa.int32()),
+        pa.field("tile_col", pa.int32()),
+        pa.field("href", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("message", pa.string()),
+        pa.field("attempts", pa.int32()),
+        pa.field("point_indexes", pa.list_(pa.int64())),
+        pa.field("points", pa.binary()),
+    ]
+)
+"""A tile of a band that could not be read, and its points: row numbers, and (``points``) all of them as an Arrow IPC
+stream, from which the tile can be tried again."""
+
 UNSAMPLED_REASONS = {
     "null": "a coordinate or the geometry is null",
     "not_finite": "a coordinate is NaN or infinite, or the point is empty",

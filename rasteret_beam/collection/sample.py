@@ -15,7 +15,8 @@ from rasteret_beam.kernels.points import PointColumns, choose_columns, point_bat
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES, CacheBudget
-from rasteret_beam.readers.sampler import SampleJob, TileSampler
+from rasteret_beam.readers.portions import SampleJob
+from rasteret_beam.readers.sampler import TileSampler
 from rasteret_beam.schema import kept_fields, samples_schema, unsampled_schema
 
 if TYPE_CHECKING:
@@ -145,10 +146,10 @@ def _sampled(
     stream = sampler.stream(job, Tally())
     try:
         for key in sorted(groups):
-            for _, rows in stream.push(None, key, groups.pop(key)):
-                yield rows
-        for _, rows in stream.drain():
-            yield rows
+            for sampled in stream.push(None, key, groups.pop(key)):
+                yield sampled.rows
+        for sampled in stream.drain():
+            yield sampled.rows
     finally:
         stream.cancel()
         sampler.close()

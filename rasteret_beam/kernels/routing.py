@@ -106,6 +106,16 @@ class RoutingIndex:
         )
         return grid, self.layers.bandsets[bandset]
 
+    def grid_of_band(self, record_id: str, band: str) -> Grid | None:
+        """The grid on which a record has a band, or None."""
+        position = self.positions.get(record_id, -1)
+        for layer in np.flatnonzero(self.layers.record == position).tolist():
+            bandset = int(self.layers.bandset[layer])
+            if band in self.layers.bandsets[bandset]:
+                number = int(self.layers.grid[layer]) * len(self.layers.bandsets) + bandset
+                return self.grid_of(TileKey(record_id, number, 0, 0))[0]
+        return None
+
 
 def check_match(match: str) -> None:
     """Refuse an unknown way to match."""

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_beam.errors import TileReadError
+from rasteret_beam.errors import TileReadError, one_line
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid
 
@@ -44,12 +44,15 @@ class TileWant:
             min(grid.tile_width, grid.width - self.tile_col * grid.tile_width),
         )
 
-    def failed(self, why: object) -> TileReadError:
+    def failed(self, why: BaseException, what: str = "") -> TileReadError:
         """The error that this tile cannot be read, which names everything."""
-        return TileReadError(
+        error = TileReadError(
             f"record {self.asset.record_id!r}, band {self.asset.band}: {self.asset.href}, "
-            f"tile ({self.tile_row}, {self.tile_col}): {why}"
+            f"tile ({self.tile_row}, {self.tile_col}): {what}{one_line(why)}"
         )
+        error.kind = type(why).__name__
+        error.attempts = getattr(why, "attempts", 1)
+        return error
 
 
 def owned(tile: Tile) -> Tile:

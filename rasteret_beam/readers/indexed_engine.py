@@ -149,7 +149,7 @@ def _decoded(wants: Sequence[TileWant], data: memoryview, tally: Tally) -> Itera
     try:
         pixels = decode_tile(data, stored, grid, min(grid.tile_height, max(want.rows for want in wants)))
     except DecodeError as error:
-        yield from ((want, want.failed(f"it cannot be decoded: {error}")) for want in wants)
+        yield from ((want, want.failed(error, "it cannot be decoded: ")) for want in wants)
         return
     tally.add(metrics.TILES_DECODED, len(wants))
     tally.add(metrics.TILES_INDEXED, len(wants))

@@ -13,7 +13,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from rasteret_beam import metrics
-from rasteret_beam.errors import TileReadError, one_line
+from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, Grid
 from rasteret_beam.readers.budget import CacheBudget
@@ -166,7 +166,7 @@ class RasterioEngine:
         except (RasterioError, IndexError, ValueError, TileReadError) as error:
             if len(wants) == 1:
                 reason = error.__cause__ or error  # rasterio's own text only points at GDAL's
-                yield wants[0], wants[0].failed(one_line(reason))
+                yield wants[0], wants[0].failed(reason)
                 return
             # One of these bands cannot be read; the others may.
             for want in wants:

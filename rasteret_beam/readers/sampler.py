@@ -1,36 +1,31 @@
 """Sampling groups of points: read the tiles they touch and gather the values, several groups at the same time."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.kernels.crs import Floats, epsg_code
+from rasteret_beam.kernels.crs import Floats
+from rasteret_beam.kernels.dead_letters import Failure, left_over, values_lost
 from rasteret_beam.kernels.grids import Ints
-from rasteret_beam.kernels.neighbourhood import Neighbourhood, Window, closest_valid, distances, is_valid, window_lists
-from rasteret_beam.kernels.routing import NO_DATETIME, RoutingIndex
-from rasteret_beam.kernels.sampling import RecordFacts, by_tile, gather, merged, sample_rows, wide_rows
+from rasteret_beam.kernels.neighbourhood import Window, closest_valid, distances, is_valid, window_lists
+from rasteret_beam.kernels.sampling import by_tile, gather
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.readers.ahead import Ahead
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.engine import Tile, TileWant
 from rasteret_beam.readers.engines import Engines
+from rasteret_beam.readers.portions import Portion, SampledPortion, SampleJob, pixels_of, portion_again, portions
 from rasteret_beam.readers.rasterio_engine import DatasetPool, RasterioEngine, limit_gdal_cache
 from rasteret_beam.readers.tiles import TileSource
-from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION
-
-PORTION_ROWS = 131_072
-"""Chunks of a group are sampled together up to so many points, which bounds memory."""
-
-PORTION_VALUES = 1 << 20
-"""Points times bands (or times the cells of a window) of a portion."""
+from rasteret_beam.schema import POSITION
 
 PORTIONS_AHEAD = 32
 """Portions under way at the same time, so that the latency of reads does not set the pace."""
@@ -40,73 +35,6 @@ VALUES_AHEAD = 2 << 20
 
 WINDOW_ROWS = 8192
 """Points whose windows are searched at a time."""
-
-NO_FALLBACK = Neighbourhood()
-
-AssetLookup = Callable[[str, Sequence[str]], Sequence[Asset]]
-
-
-@dataclass(frozen=True, eq=False)
-class SampleJob:
-    """What groups of points are sampled from, and how.
-
-    Attributes
-    ----------
-    routing : RoutingIndex
-    assets : callable
-        From a record's id and bands to their assets.
-    collection : str
-        Its name.
-    around : Neighbourhood
-        Nodata fallback; with a radius, chunks need the columns :data:`schema.POSITION`.
-    layout : str
-        One of :data:`schema.LAYOUTS`.
-    bands : sequence of str
-        All that are wanted, in output order; needed by wide layouts.
-    """
-
-    routing: RoutingIndex
-    assets: AssetLookup
-    collection: str
-    around: Neighbourhood = NO_FALLBACK
-    layout: str = "long"
-    bands: Sequence[str] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Portion:
-    """Points of one group that are sampled together.
-
-    Attributes
-    ----------
-    grid : Grid
-    assets : sequence of Asset
-        One for each band of the grid, in output order.
-    chunk : RecordBatch
-    facts : RecordFacts
-    """
-
-    grid: Grid
-    assets: Sequence[Asset]
-    chunk: pa.RecordBatch
-    facts: RecordFacts
-
-
-@dataclass(frozen=True, eq=False)
-class SampledPortion:
-    """A portion with its values, by band: [n] float64, and the windows around them where they are returned."""
-
-    portion: Portion
-    values: dict[str, Floats]
-    windows: dict[str, pa.Array | None]
-
-    def rows(self, job: SampleJob) -> Iterator[pa.RecordBatch]:
-        """Rows of the sample table: a batch for each band, or one for all of them in a wide layout."""
-        if job.layout != "long":
-            yield wide_rows(self.portion.chunk, job.bands, self.values, self.portion.facts, job.layout)
-            return
-        for band, values in self.values.items():
-            yield sample_rows(self.portion.chunk, band, values, self.portion.facts, self.windows[band])
 
 
 class TileSampler:
@@ -137,24 +65,23 @@ class TileSampler:
         self._pool.shutdown(cancel_futures=True)
         self.source.close()
 
-    def sample(self, portion: Portion, around: Neighbourhood, tally: Tally) -> SampledPortion:
+    def sample(self, portion: Portion, job: SampleJob, tally: Tally) -> SampledPortion:
         """Values of the points of a portion.
 
         Raises
         ------
         TileReadError
-            A tile cannot be read; names the record, the band, the file and the tile.
+            A tile cannot be read, and the job takes no dead letters; names the record, the band, the file and the tile.
         """
-        values = self._values(portion, around.max_distance_pixels, tally)
-        windows = {
-            asset.band: self._fall_back(portion, asset, values[asset.band], around, tally) for asset in portion.assets
-        }
-        return SampledPortion(portion, values, windows)
-
-    def _values(self, portion: Portion, radius: int, tally: Tally) -> dict[str, Floats]:
         values = {asset.band: np.empty(len(portion.chunk)) for asset in portion.assets}
-        self._gather(portion.grid, portion.assets, *_pixels(portion.chunk), values, radius, tally)
-        return values
+        row, col = pixels_of(portion.chunk)
+        radius = job.around.max_distance_pixels
+        failures = self._gather(portion.grid, portion.assets, row, col, values, radius, job, tally)
+        windows = {
+            asset.band: self._fall_back(portion, asset, values[asset.band], failures, job, tally)
+            for asset in portion.assets
+        }
+        return SampledPortion(portion, values, windows, failures)
 
     def _gather(
         self,
@@ -164,58 +91,91 @@ class TileSampler:
         col: Ints,
         values: dict[str, Floats],
         radius: int,
+        job: SampleJob,
         tally: Tally,
-    ) -> None:
+    ) -> list[Failure]:
         """Put the values at pixels into ``values``, [n] for each band; tiles are read ``radius`` rows further."""
         in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(grid, row, col)}
         rows = {place: int(points.row.max()) + 1 + radius for place, points in in_tile.items()}
-        failed: list[TileReadError] = []
+        failures: list[Failure] = []
 
         def take(want: TileWant, tile: Tile | TileReadError) -> None:
             # Each tile's values have places of their own, so threads need no lock.
-            if isinstance(tile, TileReadError):
-                failed.append(tile)
-                return
             points = in_tile[want.tile_row, want.tile_col]
-            values[want.asset.band][points.point] = gather(tile, points.row, points.col)
+            if not isinstance(tile, TileReadError):
+                values[want.asset.band][points.point] = gather(tile, points.row, points.col)
+            elif job.dead_letters:
+                failures.append(Failure(want.asset, want.tile_row, want.tile_col, tile, points.point))
+            else:
+                raise tile
 
         wants = (TileWant(asset, grid, *place, rows[place]) for asset in assets for place in in_tile)
         self.source.each(wants, take, tally)
-        if failed:
-            raise failed[0]
+        return failures
 
     def _fall_back(
-        self, portion: Portion, asset: Asset, values: Floats, around: Neighbourhood, tally: Tally
+        self,
+        portion: Portion,
+        asset: Asset,
+        values: Floats,
+        failures: list[Failure],
+        job: SampleJob,
+        tally: Tally,
     ) -> pa.Array | None:
         """Put the closest valid value in place of each invalid one; gives the windows, if they are returned."""
+        around = job.around
         if not around.max_distance_pixels:
             return None
-        invalid = ~is_valid(values, asset.nodata)
-        wanted = np.arange(len(values)) if around.return_neighbourhood == "always" else np.flatnonzero(invalid)
+        there = left_over(failures, asset.band, len(values))
+        invalid = there & ~is_valid(values, asset.nodata)
+        wanted = np.flatnonzero(there if around.return_neighbourhood == "always" else invalid)
         window = Window.of_radius(around.max_distance_pixels)
-        row, col = _pixels(portion.chunk)
         row_part, col_part = (portion.chunk[name].to_numpy() for name in POSITION)
         shown = []
         for points in np.split(wanted, range(WINDOW_ROWS, len(wanted), WINDOW_ROWS)):
-            cells = self._cells(portion.grid, asset, window, row[points], col[points], tally)
+            cells = self._cells(portion, asset, window, points, failures, job, tally)
             missing = np.flatnonzero(invalid[points])
             at = points[missing]
             distance = distances(portion.grid, window, row_part[at], col_part[at])
             cell = closest_valid(window, is_valid(cells[missing], asset.nodata), distance, around.fallback)
-            there = cell >= 0
-            values[at[there]] = cells[missing[there], cell[there]]
+            found = cell >= 0
+            values[at[found]] = cells[missing[found], cell[found]]
             shown.append(cells.ravel())
         return window_lists(wanted, np.concatenate(shown), len(values), around.cells) if around.returned else None
 
-    def _cells(self, grid: Grid, asset: Asset, window: Window, row: Ints, col: Ints, tally: Tally) -> Floats:
-        """Values [m, k] of the windows around m pixels; NaN outside the raster."""
-        cells = np.full((len(row), len(window.row)), np.nan)
-        rows, cols = row[:, None] + window.row, col[:, None] + window.col
+    def _cells(
+        self,
+        portion: Portion,
+        asset: Asset,
+        window: Window,
+        points: Ints,
+        failures: list[Failure],
+        job: SampleJob,
+        tally: Tally,
+    ) -> Floats:
+        """Values [m, k] of the windows around m points of a portion; NaN outside the raster."""
+        grid = portion.grid
+        row, col = pixels_of(portion.chunk)
+        cells = np.full((len(points), len(window.row)), np.nan)
+        rows, cols = row[points][:, None] + window.row, col[points][:, None] + window.col
         inside = np.flatnonzero((rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width))
-        found = {asset.band: np.empty(len(inside))}
-        self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], found, 0, tally)
+        found = {asset.band: np.full(len(inside), np.nan)}
+        failed = self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], found, 0, job, tally)
         cells.flat[inside] = found[asset.band]
+        # A tile beside that cannot be read leaves the points without a value whose window reaches into it.
+        failures += [replace(each, points=points[inside[each.points] // len(window.row)]) for each in failed]
         return cells
+
+
+class Sampled(NamedTuple):
+    """A batch that comes out of a stream: rows of the sample table, or dead letters (``failed``).
+
+    ``context`` is what was pushed with the group.
+    """
+
+    context: Any
+    rows: pa.RecordBatch
+    failed: bool = False
 
 
 class SampleStream:
@@ -231,9 +191,7 @@ class SampleStream:
         self.tally = tally
         self._ahead: Ahead[tuple[Any, SampledPortion]] = Ahead(sampler._pool, PORTIONS_AHEAD, VALUES_AHEAD)
 
-    def push(
-        self, context: Any, key: TileKey, chunks: Iterable[pa.RecordBatch]
-    ) -> Iterator[tuple[Any, pa.RecordBatch]]:
+    def push(self, context: Any, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[Sampled]:
         """Take a group; gives batches, of at most :data:`PORTION_ROWS` rows, of this and earlier groups.
 
         Raises
@@ -242,59 +200,36 @@ class SampleStream:
             A tile of this or an earlier group cannot be read.
         """
         for portion in portions(self.job, key, chunks):
-            cost = len(portion.chunk) * len(portion.assets) * self.job.around.cells
-            yield from self._rows(self._ahead.push(partial(self._sample, context, portion), cost))
+            yield from self._push(context, portion)
 
-    def drain(self) -> Iterator[tuple[Any, pa.RecordBatch]]:
+    def push_again(self, context: Any, record_id: str, band: str, chunk: pa.RecordBatch) -> Iterator[Sampled]:
+        """Take the points of a dead letter; otherwise as :meth:`push`."""
+        yield from self._push(context, portion_again(self.job, record_id, band, chunk))
+
+    def _push(self, context: Any, portion: Portion) -> Iterator[Sampled]:
+        cost = len(portion.chunk) * len(portion.assets) * self.job.around.cells
+        yield from self._batches(self._ahead.push(partial(self._sample, context, portion), cost))
+
+    def drain(self) -> Iterator[Sampled]:
         """The batches of all groups that are still under way."""
-        yield from self._rows(self._ahead.drain())
+        yield from self._batches(self._ahead.drain())
 
     def cancel(self) -> None:
         """Leave what is under way undone; nothing runs afterwards."""
         self._ahead.cancel()
 
     def _sample(self, context: Any, portion: Portion) -> tuple[Any, SampledPortion]:
-        return context, self.sampler.sample(portion, self.job.around, self.tally)
+        return context, self.sampler.sample(portion, self.job, self.tally)
 
-    def _rows(self, sampled: Iterable[tuple[Any, SampledPortion]]) -> Iterator[tuple[Any, pa.RecordBatch]]:
+    def _batches(self, sampled: Iterable[tuple[Any, SampledPortion]]) -> Iterator[Sampled]:
         for context, portion in sampled:
             for rows in portion.rows(self.job):
                 self.tally.add(metrics.SAMPLES_OUT, len(rows))
-                yield context, rows
-
-
-def portions(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[Portion]:
-    """The points of a group in portions of bounded size."""
-    grid, bands = job.routing.grid_of(key)
-    assets = job.assets(key.record_id, bands)
-    moment = int(job.routing.datetimes[job.routing.positions[key.record_id]])
-    raster_crs = epsg_code(grid.crs)
-    most = min(PORTION_ROWS, PORTION_VALUES // (len(bands) * job.around.cells))
-    for chunk in _portioned(chunks, max(1, most)):
-        code = (chunk.schema.metadata or {}).get(POINT_EPSG_KEY)
-        facts = RecordFacts(
-            key.record_id,
-            None if moment == NO_DATETIME else moment,
-            job.collection,
-            raster_crs,
-            int(code) if code is not None else None,
-        )
-        yield Portion(grid, assets, chunk, facts)
-
-
-def _pixels(chunk: pa.RecordBatch) -> tuple[Ints, Ints]:
-    row, col = (chunk[name].to_numpy().astype(np.int64) for name in PIXEL)
-    return row, col
-
-
-def _portioned(chunks: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
-    waiting: list[pa.RecordBatch] = []
-    rows = 0
-    for chunk in chunks:
-        if waiting and (rows + len(chunk) > most or chunk.schema.metadata != waiting[0].schema.metadata):
-            yield merged(waiting)
-            waiting, rows = [], 0
-        waiting.append(chunk)
-        rows += len(chunk)
-    if waiting:
-        yield merged(waiting)
+                values = 1 if self.job.layout == "long" else len(portion.values)
+                self.tally.add(metrics.VALUES_SAMPLED, len(rows) * values)
+                yield Sampled(context, rows)
+            if portion.failures:
+                letters = portion.letters()
+                self.tally.add(metrics.DEAD_LETTERS, len(letters))
+                self.tally.add(metrics.VALUES_DEAD_LETTERED, values_lost(letters))
+                yield Sampled(context, letters, failed=True)

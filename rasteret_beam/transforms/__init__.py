@@ -2,6 +2,7 @@
 
 from rasteret_beam.transforms.build_collection import BuildCollection
 from rasteret_beam.transforms.chips import ChipOutputs, ReadChips
+from rasteret_beam.transforms.dead_letters import SampleDeadLetters
 from rasteret_beam.transforms.read_points import ReadPoints
 from rasteret_beam.transforms.read_polygons import ReadPolygons
 from rasteret_beam.transforms.sample import (
@@ -22,6 +23,7 @@ __all__ = [
     "ReadChips",
     "ReadPoints",
     "ReadPolygons",
+    "SampleDeadLetters",
     "SamplePoints",
     "SampleTiles",
     "SamplingOutputs",

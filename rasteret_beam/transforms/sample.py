@@ -25,11 +25,14 @@ from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES, CacheBudget
-from rasteret_beam.readers.sampler import SampleJob, SampleStream, TileSampler
+from rasteret_beam.readers.portions import SampleJob
+from rasteret_beam.readers.sampler import Sampled, SampleStream, TileSampler
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.shared import acquire, release
 
 UNSAMPLED = "unsampled"
+SAMPLES = "samples"
+DEAD_LETTERS = "dead_letters"
 CHUNKS = "chunks"
 
 
@@ -41,10 +44,15 @@ class KeyedOutputs(NamedTuple):
 
 
 class SamplingOutputs(NamedTuple):
-    """What :class:`SamplePoints` gives when asked for unsampled points too."""
+    """What :class:`SamplePoints` gives when asked for more than samples.
+
+    ``dead_letters`` are tiles that could not be read, with their points, in ``schema.DEAD_LETTER_SCHEMA``; they are
+    there with ``on_error="dead_letter"``.
+    """
 
     samples: beam.PCollection[pa.RecordBatch]
-    unsampled: beam.PCollection[pa.RecordBatch]
+    unsampled: beam.PCollection[pa.RecordBatch] | None = None
+    dead_letters: beam.PCollection[pa.RecordBatch] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,9 +87,11 @@ class _RouteFn(beam.DoFn):
 
     def process(self, points: pa.RecordBatch) -> Iterator[Any]:
         routed = route(self.index.routing, points, self.crs, self.rules, self.with_position)
-        sent = 0
+        sent = values = 0
+        bandsets = self.index.routing.layers.bandsets
         for key, chunk in routed.chunks:
             sent += 1
+            values += len(chunk) * len(bandsets[key.grid % len(bandsets)])
             yield key, chunk
         if len(routed.unsampled):
             yield beam.pvalue.TaggedOutput(UNSAMPLED, routed.unsampled)
@@ -90,52 +100,76 @@ class _RouteFn(beam.DoFn):
             metrics.POINTS_SAMPLED: routed.sampled,
             metrics.POINTS_UNSAMPLED: len(routed.unsampled),
             metrics.CHUNKS_OUT: sent,
+            metrics.VALUES_ROUTED: values,
         }
         count(counts | {metrics.unsampled(reason): number for reason, number in routed.reasons.items()})
 
 
+@dataclass(frozen=True)
+class _SampleSettings:
+    """How a DoFn samples."""
+
+    index: _IndexSettings
+    around: Neighbourhood
+    layout: str = "long"
+    on_error: str = "raise"
+
+
 class _SampleFn(beam.DoFn):
-    def __init__(self, settings: _IndexSettings, around: Neighbourhood, layout: str):
+    """Groups of points to batches of samples, and of dead letters; several groups are under way at the same time."""
+
+    def __init__(self, settings: _SampleSettings):
         self.settings = settings
-        self.around = around
-        self.layout = layout
 
     def setup(self) -> None:
-        self.index = self.settings.acquire()
-        cache = self.settings.cache
+        self.index = self.settings.index.acquire()
+        cache = self.settings.index.cache
         self.sampler: TileSampler = acquire(cache, lambda: TileSampler.of_budget(cache))
         self.stream: SampleStream | None = None
 
     def teardown(self) -> None:
         self._cancel()
-        self.settings.release()
-        release(self.settings.cache)
+        self.settings.index.release()
+        release(self.settings.index.cache)
 
     def start_bundle(self) -> None:
         self._cancel()  # what a failed bundle left
-        name, bands = self.settings.collection.name, self.settings.bands
-        job = SampleJob(self.index.routing, self.index.assets, name, self.around, self.layout, bands)
+        settings = self.settings
+        job = SampleJob(
+            self.index.routing,
+            self.index.assets,
+            settings.index.collection.name,
+            settings.around,
+            settings.layout,
+            settings.index.bands,
+            settings.on_error == "dead_letter",
+        )
         self.stream = self.sampler.stream(job, Tally())
 
     def process(
         self,
-        element: tuple[TileKey, Iterable[pa.RecordBatch]],
+        element: Any,
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
         pane: Any = beam.DoFn.PaneInfoParam,
-    ) -> Iterator[WindowedValue]:
+    ) -> Iterator[Any]:
         assert self.stream is not None
-        yield from self._emit(self.stream.push((timestamp, (window,), pane), *element))
+        yield from self._emit(self._push(self.stream, (timestamp, (window,), pane), element))
 
-    def finish_bundle(self) -> Iterator[WindowedValue]:
+    def _push(self, stream: SampleStream, context: Any, element: Any) -> Iterator[Sampled]:
+        key, chunks = element
+        return stream.push(context, key, chunks)
+
+    def finish_bundle(self) -> Iterator[Any]:
         assert self.stream is not None
         yield from self._emit(self.stream.drain())
 
-    def _emit(self, sampled: Iterator[tuple[Any, pa.RecordBatch]]) -> Iterator[WindowedValue]:
+    def _emit(self, sampled: Iterator[Sampled]) -> Iterator[Any]:
         """Each batch in the window and at the time of its points, whenever it is ready."""
         try:
-            for (timestamp, windows, pane), rows in sampled:
-                yield WindowedValue(rows, timestamp, windows, pane)
+            for (timestamp, windows, pane), rows, failed in sampled:
+                value = WindowedValue(rows, timestamp, windows, pane)
+                yield beam.pvalue.TaggedOutput(DEAD_LETTERS, value) if failed else value
         finally:
             assert self.stream is not None
             count(self.stream.tally.take())
@@ -144,6 +178,16 @@ class _SampleFn(beam.DoFn):
         if self.stream is not None:
             self.stream.cancel()
             self.stream = None
+
+
+def sampled_by(sampling: _SampleFn, groups: beam.PCollection) -> SamplingOutputs:
+    """Apply a sampling DoFn; the outputs that it gives."""
+    if sampling.settings.on_error == "raise":
+        return SamplingOutputs(groups | "Sample" >> beam.ParDo(sampling).with_output_types(pa.RecordBatch))
+    outputs = groups | "Sample" >> beam.ParDo(sampling).with_outputs(DEAD_LETTERS, main=SAMPLES)
+    outputs[SAMPLES].element_type = pa.RecordBatch
+    outputs[DEAD_LETTERS].element_type = pa.RecordBatch
+    return SamplingOutputs(outputs[SAMPLES], dead_letters=outputs[DEAD_LETTERS])
 
 
 @dataclass(eq=False)
@@ -215,6 +259,9 @@ class SampleTiles(beam.PTransform):
         Nodata fallback, as in :func:`rasteret_beam.collection.sample.sample_points`.
     layout : "long", "values" or "columns"
         Of the sample table, as there.
+    on_error : "raise" or "dead_letter"
+        What a tile that cannot be read does: fail the job; or become a row of a second output, with its points, while
+        the other tiles of its file still give their samples. With "dead_letter" this gives :class:`SamplingOutputs`.
     cache_bytes : int
         What the caches of a process may hold in all: decoded tiles, open files, tile offsets, GDAL's blocks.
 
@@ -232,18 +279,18 @@ class SampleTiles(beam.PTransform):
     return_neighbourhood: str = "off"
     fallback: str = "closest"
     layout: str = "long"
+    on_error: str = "raise"
     cache_bytes: int = DEFAULT_CACHE_BYTES
     settings: _IndexSettings | None = field(default=None, repr=False)
 
-    def expand(self, groups: beam.PCollection) -> beam.PCollection[pa.RecordBatch]:
+    def expand(self, groups: beam.PCollection) -> Any:
         settings = self.settings or _settings(self.collection, self.bands, self.match, self.cache_bytes)
         around = Neighbourhood(self.max_distance_pixels, self.return_neighbourhood, self.fallback)
-        check_layout(self.layout, around)
+        check_layout(self.layout, around, self.on_error)
         if self.layout != "long":
             check_one_row_each(self.collection.index(settings.bands, self.match).routing)
-        return groups | "Sample" >> beam.ParDo(_SampleFn(settings, around, self.layout)).with_output_types(
-            pa.RecordBatch
-        )
+        outputs = sampled_by(_SampleFn(_SampleSettings(settings, around, self.layout, self.on_error)), groups)
+        return outputs.samples if self.on_error == "raise" else outputs
 
 
 @dataclass(eq=False)
@@ -252,7 +299,7 @@ class SamplePoints(beam.PTransform):
 
     Rows in are rows sampled at least once plus rows unsampled; the metrics of
     :mod:`rasteret_beam.metrics` count both. Parameters as :class:`KeyByRecordAndTile` and
-    :class:`SampleTiles`; with ``with_unsampled`` it gives :class:`SamplingOutputs`.
+    :class:`SampleTiles`; with ``with_unsampled`` or ``on_error="dead_letter"`` it gives :class:`SamplingOutputs`.
 
     Yields
     ------
@@ -271,6 +318,7 @@ class SamplePoints(beam.PTransform):
     return_neighbourhood: str = "off"
     fallback: str = "closest"
     layout: str = "long"
+    on_error: str = "raise"
     cache_bytes: int = DEFAULT_CACHE_BYTES
     with_unsampled: bool = False
 
@@ -294,10 +342,13 @@ class SamplePoints(beam.PTransform):
             return_neighbourhood=self.return_neighbourhood,
             fallback=self.fallback,
             layout=self.layout,
+            on_error=self.on_error,
             settings=settings,
         )
-        samples = routed.chunks | GroupByTile() | sampling
-        return SamplingOutputs(samples, routed.unsampled) if self.with_unsampled else samples
+        outputs = routed.chunks | GroupByTile() | sampling
+        if not isinstance(outputs, SamplingOutputs):
+            return SamplingOutputs(outputs, routed.unsampled) if self.with_unsampled else outputs
+        return outputs._replace(unsampled=routed.unsampled if self.with_unsampled else None)
 
 
 def _settings(
