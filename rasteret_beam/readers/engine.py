@@ -7,9 +7,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_beam.errors import TileReadError
+from rasteret_beam.errors import TileReadError, without_secrets
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid
+from rasteret_beam.readers.stopping import Stop
 
 Tile = NDArray[np.generic]
 
@@ -47,7 +48,7 @@ class TileWant:
     def failed(self, why: object) -> TileReadError:
         """The error that this tile cannot be read, which names everything."""
         return TileReadError(
-            f"record {self.asset.record_id!r}, band {self.asset.band}: {self.asset.href}, "
+            f"record {self.asset.record_id!r}, band {self.asset.band}: {without_secrets(self.asset.href)}, "
             f"tile ({self.tile_row}, {self.tile_col}): {why}"
         )
 
@@ -59,13 +60,17 @@ class TileEngine(Protocol):
         """The wanted tiles in sets, each of which is read at once (by one request, or from one place)."""
         ...
 
-    def read(self, wants: Sequence[TileWant], tally: Tally) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
+    def read(
+        self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None
+    ) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
         """The tiles of one set of :meth:`plan`.
 
         Parameters
         ----------
         tally : Tally
             Takes the counts of files opened, requests made, tiles decoded and bytes read.
+        stop : Stop, optional
+            Ends the waiting for a server that fails, by the error ``Stopped``.
 
         Yields
         ------

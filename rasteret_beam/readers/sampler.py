@@ -20,6 +20,7 @@ from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.readers.ahead import Ahead
 from rasteret_beam.readers.engine import Tile, TileWant
+from rasteret_beam.readers.stopping import Stop, Stopped
 from rasteret_beam.readers.tiles import TileSource
 from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION
 
@@ -41,6 +42,11 @@ WINDOW_ROWS = 8192
 NO_FALLBACK = Neighbourhood()
 
 AssetLookup = Callable[[str, Sequence[str]], Sequence[Asset]]
+
+TakeTile = Callable[[TileWant, Tile], None]
+
+Read = Callable[[Iterable[TileWant], TakeTile], None]
+"""Hands over every wanted tile."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,23 +124,38 @@ class TileSampler:
         self._pool.shutdown(cancel_futures=True)
         self.source.close()
 
-    def sample(self, portion: Portion, around: Neighbourhood, tally: Tally) -> SampledPortion:
+    def sample(self, portion: Portion, around: Neighbourhood, tally: Tally, stop: Stop | None = None) -> SampledPortion:
         """Values of the points of a portion.
 
         Raises
         ------
         TileReadError
-            A tile cannot be read; names the record, the band, the file and the tile.
+            A tile cannot be read; names the record, the band, the file and the tile. It ends the job of ``stop``.
+        Stopped
+            That job has been cancelled.
         """
-        values = self._values(portion, around.max_distance_pixels, tally)
-        windows = {
-            asset.band: self._fall_back(portion, asset, values[asset.band], around, tally) for asset in portion.assets
-        }
+        stop = stop or Stop()
+
+        def read(wants: Iterable[TileWant], take: TakeTile) -> None:
+            self.source.each(wants, partial(_take_or_stop, take, stop), tally, stop)
+
+        try:
+            values = self._values(portion, around.max_distance_pixels, read)
+            windows = {
+                asset.band: self._fall_back(portion, asset, values[asset.band], around, read)
+                for asset in portion.assets
+            }
+        except Stopped as stopped:
+            # What is stopped by a failure elsewhere may be asked for its result first: the failure is what matters.
+            raise stop.error or stopped from None
+        except BaseException as error:
+            stop.now(error)
+            raise
         return SampledPortion(portion, values, windows)
 
-    def _values(self, portion: Portion, radius: int, tally: Tally) -> dict[str, Floats]:
+    def _values(self, portion: Portion, radius: int, read: Read) -> dict[str, Floats]:
         values = {asset.band: np.empty(len(portion.chunk)) for asset in portion.assets}
-        self._gather(portion.grid, portion.assets, *_pixels(portion.chunk), values, radius, tally)
+        self._gather(portion.grid, portion.assets, *_pixels(portion.chunk), values, radius, read)
         return values
 
     def _gather(
@@ -145,28 +166,22 @@ class TileSampler:
         col: Ints,
         values: dict[str, Floats],
         radius: int,
-        tally: Tally,
+        read: Read,
     ) -> None:
         """Put the values at pixels into ``values``, [n] for each band; tiles are read ``radius`` rows further."""
         in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(grid, row, col)}
         rows = {place: int(points.row.max()) + 1 + radius for place, points in in_tile.items()}
-        failed: list[TileReadError] = []
 
-        def take(want: TileWant, tile: Tile | TileReadError) -> None:
+        def take(want: TileWant, tile: Tile) -> None:
             # Each tile's values have places of their own, so threads need no lock.
-            if isinstance(tile, TileReadError):
-                failed.append(tile)
-                return
             points = in_tile[want.tile_row, want.tile_col]
             values[want.asset.band][points.point] = gather(tile, points.row, points.col)
 
         wants = (TileWant(asset, grid, *place, rows[place]) for asset in assets for place in in_tile)
-        self.source.each(wants, take, tally)
-        if failed:
-            raise failed[0]
+        read(wants, take)
 
     def _fall_back(
-        self, portion: Portion, asset: Asset, values: Floats, around: Neighbourhood, tally: Tally
+        self, portion: Portion, asset: Asset, values: Floats, around: Neighbourhood, read: Read
     ) -> pa.Array | None:
         """Put the closest valid value in place of each invalid one; gives the windows, if they are returned."""
         if not around.max_distance_pixels:
@@ -178,7 +193,7 @@ class TileSampler:
         row_part, col_part = (portion.chunk[name].to_numpy() for name in POSITION)
         shown = []
         for points in np.split(wanted, range(WINDOW_ROWS, len(wanted), WINDOW_ROWS)):
-            cells = self._cells(portion.grid, asset, window, row[points], col[points], tally)
+            cells = self._cells(portion.grid, asset, window, row[points], col[points], read)
             missing = np.flatnonzero(invalid[points])
             at = points[missing]
             distance = distances(portion.grid, window, row_part[at], col_part[at])
@@ -188,13 +203,13 @@ class TileSampler:
             shown.append(cells.ravel())
         return window_lists(wanted, np.concatenate(shown), len(values), around.cells) if around.returned else None
 
-    def _cells(self, grid: Grid, asset: Asset, window: Window, row: Ints, col: Ints, tally: Tally) -> Floats:
+    def _cells(self, grid: Grid, asset: Asset, window: Window, row: Ints, col: Ints, read: Read) -> Floats:
         """Values [m, k] of the windows around m pixels; NaN outside the raster."""
         cells = np.full((len(row), len(window.row)), np.nan)
         rows, cols = row[:, None] + window.row, col[:, None] + window.col
         inside = np.flatnonzero((rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width))
         found = {asset.band: np.empty(len(inside))}
-        self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], found, 0, tally)
+        self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], found, 0, read)
         cells.flat[inside] = found[asset.band]
         return cells
 
@@ -210,7 +225,8 @@ class SampleStream:
         self.sampler = sampler
         self.job = job
         self.tally = tally
-        self._ahead: Ahead[tuple[Any, SampledPortion]] = Ahead(sampler._pool, PORTIONS_AHEAD, VALUES_AHEAD)
+        self._stop = Stop()
+        self._ahead: Ahead[tuple[Any, SampledPortion]] = Ahead(sampler._pool, PORTIONS_AHEAD, VALUES_AHEAD, self._stop)
 
     def push(
         self, context: Any, key: TileKey, chunks: Iterable[pa.RecordBatch]
@@ -235,7 +251,7 @@ class SampleStream:
         self._ahead.cancel()
 
     def _sample(self, context: Any, portion: Portion) -> tuple[Any, SampledPortion]:
-        return context, self.sampler.sample(portion, self.job.around, self.tally)
+        return context, self.sampler.sample(portion, self.job.around, self.tally, self._stop)
 
     def _rows(self, sampled: Iterable[tuple[Any, SampledPortion]]) -> Iterator[tuple[Any, pa.RecordBatch]]:
         for context, portion in sampled:
@@ -261,6 +277,14 @@ def portions(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> 
             int(code) if code is not None else None,
         )
         yield Portion(grid, assets, chunk, facts)
+
+
+def _take_or_stop(take: TakeTile, stop: Stop, want: TileWant, tile: Tile | TileReadError) -> None:
+    """Hand a tile on; one that cannot be read ends the job, so that its other reads are left undone."""
+    if isinstance(tile, TileReadError):
+        stop.now(tile)
+        raise tile
+    take(want, tile)
 
 
 def _pixels(chunk: pa.RecordBatch) -> tuple[Ints, Ints]:
