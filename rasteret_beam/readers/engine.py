@@ -47,10 +47,9 @@ class TileWant:
 
     def failed(self, why: object) -> TileReadError:
         """The error that this tile cannot be read, which names everything."""
-        return TileReadError(
-            f"record {self.asset.record_id!r}, band {self.asset.band}: {without_secrets(self.asset.href)}, "
-            f"tile ({self.tile_row}, {self.tile_col}): {why}"
-        )
+        asset = self.asset
+        text = f"record {asset.record_id!r}, band {asset.band}: {asset.href}, tile ({self.tile_row}, {self.tile_col})"
+        return TileReadError(without_secrets(f"{text}: {why}", asset.href))
 
 
 class TileEngine(Protocol):

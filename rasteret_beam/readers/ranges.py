@@ -19,7 +19,7 @@ from rasteret_beam import metrics
 from rasteret_beam.errors import one_line, without_secrets
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access
-from rasteret_beam.readers.answers import MISSING, may_pass, said, size_of_short_file
+from rasteret_beam.readers.answers import MISSING, may_pass, said, size_of_short_file, status_of
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import is_url, local_path, open_store
 
@@ -74,10 +74,16 @@ class FileState:
 
 
 class RangeReader:
-    """Reads byte ranges; one object serves all threads of a process."""
+    """Reads byte ranges; one object serves all threads of a process.
 
-    def __init__(self, patience: Patience = PATIENCE):
-        self.patience = patience
+    Parameters
+    ----------
+    patience : Patience, optional
+        By default :data:`PATIENCE`.
+    """
+
+    def __init__(self, patience: Patience | None = None):
+        self.patience = patience or PATIENCE
 
     def read(self, file: FileState, start: int, stop: int, tally: Tally, job: Stop | None = None) -> bytes | memoryview:
         """The bytes from ``start`` up to ``stop`` of a file.
@@ -129,6 +135,9 @@ class RangeReader:
             size = size_of_short_file(error)
             if size is not None:
                 _check_size(file, size, stop)
+            if status_of(error) == 416:
+                text = f"the file ends before byte {start}, where the collection has a tile: {STALE}"
+                raise RangeError(text, of_file=False) from None
             if may_pass(error):
                 raise _AskAgain(said(error)) from None
             raise RangeError(said(error)) from None

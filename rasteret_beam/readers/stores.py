@@ -34,11 +34,13 @@ def local_path(href: str) -> str:
 
 
 def is_addressable(href: str) -> bool:
-    """Whether obstore can ask for exactly this URL: it knows no queries, and writes each path in its own way."""
+    """Whether obstore can ask for exactly this URL: it sends no query and no password, and writes paths its own way."""
     scheme, root, path = split_url(href)
-    if scheme not in SCHEMES or "?" in href or (scheme in WEB and ("#" in href or "%2f" in path.lower())):
+    if scheme not in SCHEMES or "?" in href:
         return False
-    return not {"", ".", ".."} & set(_decoded(scheme, path).split("/")) and bool(root)
+    if scheme in WEB and ("@" in root or "#" in href or "%2f" in path.lower()):
+        return False
+    return not {"", ".", ".."} & set(_decoded(scheme, path).split("/"))
 
 
 def split_url(href: str) -> tuple[str, str, str]:
