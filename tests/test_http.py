@@ -24,13 +24,15 @@ from rasteret_beam.model import TileKey
 from rasteret_beam.readers import ranges
 from rasteret_beam.readers.engine import TileWant
 from rasteret_beam.readers.engines import Engines
+from rasteret_beam.readers.headers import tiff_layout
 from rasteret_beam.readers.indexed_engine import IndexedEngine
 from rasteret_beam.readers.ranges import Patience, RangeReader
 from rasteret_beam.readers.tiles import REMOTE_READS, TileSource
 from rasteret_beam.transforms import shared
 from tests import rasters
 from tests.conftest import write_scene
-from tests.server import Fault, RasterServer, ServerProcess, always, first, only, seeded
+from tests.server import Fault, RasterServer, Request, ServerProcess, always, first, only, seeded
+from tests.test_overlap import own_threads
 from tests.test_transforms import KEPT, XY, keep, run
 
 TRIES = 3
@@ -157,11 +159,6 @@ def tile_spans(collection: Collection) -> dict[tuple[int, int], tuple[int, int]]
     return {divmod(number, across): (start, start + count) for number, (start, count) in enumerate(pairs)}
 
 
-def names_of_threads() -> set[str]:
-    own = ("tiles", "remote-tiles", "portions")
-    return {thread.name for thread in threading.enumerate() if thread.name.rpartition("_")[0] in own}
-
-
 class TestValues:
     def test_only_tiles_are_asked_for(self, served: Served) -> None:
         served.server.reset()
@@ -252,6 +249,27 @@ def line_of(error: BaseException) -> str:
     return str(error)
 
 
+class TestHeaders:
+    """Offsets are read without GDAL while a collection is built."""
+
+    def test_passing_faults(self, served: Served) -> None:
+        served.server.reset(first(1, Fault(status=503)))
+        layout = tiff_layout(f"{served.server.url}/s0.tif")
+        assert [*zip(layout.tile_offsets, layout.tile_byte_counts, strict=True)] == [
+            (start, stop - start) for start, stop in tile_spans(served.scenes).values()
+        ]
+        assert layout.file_size == (served.folder / "s0.tif").stat().st_size
+
+    @pytest.mark.parametrize("name", ["404", "403", "410"])
+    def test_lasting_faults(self, served: Served, name: str) -> None:
+        fault, text = LASTING[name]
+        served.server.reset(always(fault))
+        with pytest.raises(OSError) as caught:
+            tiff_layout(f"{served.server.url}/s0.tif")
+        assert line_of(caught.value) == text
+        assert len(served.server.log) == 1
+
+
 class TestErrors:
     """One line that names everything."""
 
@@ -328,25 +346,24 @@ class TestErrors:
     @staticmethod
     def check_nothing_runs(served: Served) -> None:
         before = len(served.server.log)
-        assert names_of_threads() == set()
+        assert not own_threads()
         threading.Event().wait(0.1)
         assert len(served.server.log) == before
 
     def test_the_rest_is_left_undone(self, served: Served) -> None:
         """All the other requests take long, so all that could be under way are; none comes after those."""
-        points = points_in(EVERY_OTHER)
-        slow, missing = Fault(hang=0.3), Fault(status=404)
+        slow, missing = Fault(hang=0.8), Fault(status=404)
         served.server.reset(lambda request: missing if request.number == 0 else slow)
         with pytest.raises(TileReadError, match="no such file"):
-            served.wide.sample_points(points, ["B1"], **XY)
+            served.wide.sample_points(points_in(EVERY_OTHER), ["B1"], **XY)
         assert len(served.server.log) <= REMOTE_READS + 1 < len(EVERY_OTHER)
         self.check_nothing_runs(served)
 
     def test_an_interrupt_ends_the_call(self, served: Served) -> None:
-        def interrupt(request: object) -> Fault:
-            if served.server.log[-1].number == 3:
+        def interrupt(request: Request) -> Fault:
+            if request.number == 3:
                 os.kill(os.getpid(), signal.SIGINT)
-            return Fault(status=503, hang=0.2)
+            return Fault(status=503, hang=0.8)
 
         served.server.reset(interrupt)
         with pytest.raises(KeyboardInterrupt):

@@ -19,6 +19,11 @@ MISSING = "no such file"
 STATUS = re.compile(r"status code: (\d{3})([^:\n]*)")
 REASON = re.compile(r"<(?:Code|Message)>([^<]*)</(?:Code|Message)>")
 ON_THE_WAY = (
+    (
+        re.compile(r"performing \w+ \S*(?:169\.254\.169\.254|metadata\.google)"),
+        "no credentials were found (the machine's metadata service, the last place to look, does not answer)",
+    ),
+    (re.compile(r"[Cc]ertificate"), "the server's certificate is not accepted"),
     (re.compile(r"kind: Timeout|TimedOut"), "no answer, or no more of it, within the time limit"),
     (re.compile(r"ConnectionReset|BrokenPipe"), "the connection was reset"),
     (re.compile(r"IncompleteBody|IncompleteMessage|UnexpectedEof"), "the answer broke off"),
@@ -28,6 +33,7 @@ ON_THE_WAY = (
 WRONG_RANGE = re.compile(r"Requested (\d+)\.\.(\d+), got (\d+)\.\.(\d+)")
 ENDS_EARLY = re.compile(r"object was only (\d+) bytes long")
 PREAMBLE = re.compile(r"Generic \w+ error: |Error performing \w+ \S+ in \S+ - ")
+CAUSE = re.compile(r'message: "([^"]+)"')
 LONGEST = 300
 """Characters of a text that nothing here knows."""
 
@@ -51,7 +57,7 @@ def may_pass(error: BaseException) -> bool:
     status = status_of(error)
     if status is not None:
         return status >= 500 or status in PASSING
-    return "without LOCATION" not in str(error)
+    return not re.search("without LOCATION|[Cc]ertificate", str(error))
 
 
 def said(error: BaseException) -> str:
@@ -83,4 +89,5 @@ def _what_happened(text: str) -> str:
         if pattern.search(text):
             return meaning
     short = PREAMBLE.sub("", text.split("\n\nDebug source:")[0])
-    return one_line(BaseError(short))[:LONGEST]
+    causes = CAUSE.findall(text)
+    return one_line(BaseError(f"{short} ({causes[-1]})" if causes else short))[:LONGEST]

@@ -102,7 +102,7 @@ def open_bytes(href: str, access: Access = AS_GIVEN) -> Iterator[OpenedFile]:
             meta = obstore.head(store, path)
             reader = _RemoteFile(obstore.open_reader(store, path, size=meta["size"]))
             yield OpenedFile(io.BufferedReader(reader), meta["size"], meta["e_tag"])
-        except BaseError as error:
+        except (FileNotFoundError, BaseError) as error:
             raise OSError(said(error)) from error
     else:
         with open(local_path(href), "rb") as file:
