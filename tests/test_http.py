@@ -151,11 +151,9 @@ def wants(collection: Collection, tiles: list[tuple[int, int]]) -> list[TileWant
 
 def tile_spans(collection: Collection) -> dict[tuple[int, int], tuple[int, int]]:
     """First byte and end of each tile of a collection's first file."""
-    stored = wants(collection, [(0, 0)])[0].asset.stored
-    grid = wants(collection, [(0, 0)])[0].grid
-    assert stored is not None
-    across = -(-grid.width // grid.tile_width)
-    pairs = zip(stored.tile_offsets, stored.tile_byte_counts, strict=True)
+    (want,) = wants(collection, [(0, 0)])
+    stored, across = want.asset.stored, -(-want.grid.width // want.grid.tile_width)
+    pairs = zip(stored.tile_offsets, stored.tile_byte_counts, strict=True)  # type: ignore[union-attr]
     return {divmod(number, across): (start, start + count) for number, (start, count) in enumerate(pairs)}
 
 
@@ -298,10 +296,8 @@ class TestErrors:
     def test_what_does_not_pass_is_told_with_the_last_answer(self, served: Served, name: str) -> None:
         fault, text = PASSING[name]
         served.server.reset(always(fault))
-        (want,) = wants(served.scenes, [(2, 3)])
-        tally = Tally()
-        patience = Patience(TRIES, 0.001, 0.2)
-        ((_, error),) = IndexedEngine(RangeReader(patience)).read([want], tally)
+        tally, reader = Tally(), RangeReader(Patience(TRIES, 0.001, 0.2))
+        ((_, error),) = IndexedEngine(reader).read(wants(served.scenes, [(2, 3)]), tally)
         start, stop = tile_spans(served.scenes)[2, 3]
         assert line_of(error).startswith(  # type: ignore[arg-type]
             f"record 's0', band B1: {served.server.url}/s0.tif, tile (2, 3): "
