@@ -32,7 +32,7 @@ setup(
         "rasterio>=1.4",
         "shapely>=2.0.3",
         "tifffile>=2024.8.10",
-        "obstore>=0.8",
+        "obstore>=0.10",
         "imagecodecs>=2024.12.30",
         "isal>=1.7",
     ],

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import rasteret
+from rasteret.fetch.cog import _OBSTORE_CLIENT_OPTIONS
 
 
 def build(records: Path, collection: Path) -> None:
@@ -27,7 +28,10 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="Parquet record table: only build the collection")
     parser.add_argument("--points", type=Path, help="Parquet with lon and lat in EPSG:4326")
     parser.add_argument("--output", type=Path, help="Parquet file of the samples; not written without it")
+    parser.add_argument("--allow_http", action="store_true", help="let Rasteret's own reader ask servers without TLS")
     flags = parser.parse_args()
+    if flags.allow_http:
+        _OBSTORE_CLIENT_OPTIONS["allow_http"] = True
     if flags.records:
         build(flags.records, flags.collection)
         return

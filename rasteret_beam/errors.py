@@ -3,6 +3,11 @@
 Every message names the thing, the value found and the value wanted, and the way out.
 """
 
+import re
+
+PASSWORD = re.compile(r"(\w://)[^/\s@'\"]*@")
+QUERY = re.compile(r"(\w://[^\s?'\"]+\?)[^\s'\"]+")
+
 
 class RasteretBeamError(Exception):
     """Base of all errors raised by rasteret_beam."""
@@ -31,7 +36,7 @@ class BuildError(RasteretBeamError):
 
     def __init__(self, failures: list[tuple[str, str]]):
         self.failures = failures
-        lines = [f"  {href}: {reason}" for href, reason in failures]
+        lines = [f"  {without_secrets(href)}: {without_secrets(reason, href)}" for href, reason in failures]
         super().__init__(
             f"{len(failures)} raster file(s) could not be read:\n"
             + "\n".join(lines)
@@ -62,8 +67,18 @@ class OutputError(RasteretBeamError, OSError):
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text on one line, or its kind where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error's text on one line, or its kind where it has none; without the secrets of URLs in it."""
+    return without_secrets(" ".join(str(error).split())) or type(error).__name__
+
+
+def without_secrets(text: str, href: str = "") -> str:
+    """A text whose URLs have lost what may be secret: user and password, and the query, where signatures are.
+
+    GDAL's texts have the end of a URL alone; its query is found if the URL is given.
+    """
+    query = href.partition("?")[2] if "://" in href else ""
+    text = text.replace(f"?{query}", "?...") if query else text
+    return QUERY.sub(r"\1...", PASSWORD.sub(r"\1", text))
 
 
 def listed(names: object, limit: int = 20) -> str:

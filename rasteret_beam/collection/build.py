@@ -15,7 +15,7 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.dates import Moment, to_datetime
 from rasteret_beam.collection.layout import band_names, with_headers
 from rasteret_beam.collection.storage import is_remote, open_dataset
-from rasteret_beam.errors import BuildError, InputError, listed
+from rasteret_beam.errors import BuildError, InputError, listed, without_secrets
 from rasteret_beam.model import BandHeader
 from rasteret_beam.readers.headers import read_all_headers
 from rasteret_beam.schema import ASSET_TYPE
@@ -164,7 +164,7 @@ def settle_failures(failures: Failures, on_error: str, built: int) -> None:
     if failures and (on_error == "raise" or not built):
         raise BuildError(failures)
     for href, reason in failures:
-        log.warning("left out of the collection: %s: %s", href, reason)
+        log.warning("left out of the collection: %s: %s", without_secrets(href), without_secrets(reason, href))
 
 
 def sources_from_cogs(

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Generic, TypeVar
 
+from rasteret_beam.readers.stopping import Stop
+
 Result = TypeVar("Result")
 
 
@@ -16,12 +18,15 @@ class Ahead(Generic[Result]):
     pool : Executor
     most : int
         Pieces of work under way; ``most_cost`` bounds the sum of their costs, beyond a single piece.
+    stop : Stop, optional
+        Tells the work that it is cancelled, if it looks.
     """
 
-    def __init__(self, pool: Executor, most: int, most_cost: float = float("inf")):
+    def __init__(self, pool: Executor, most: int, most_cost: float = float("inf"), stop: Stop | None = None):
         self.pool = pool
         self.most = most
         self.most_cost = most_cost
+        self.stop = stop
         self._waiting: deque[tuple[Future[Result], float]] = deque()
         self._cost = 0.0
 
@@ -54,6 +59,8 @@ class Ahead(Generic[Result]):
 
     def cancel(self) -> None:
         """End what is under way: what has not begun is left undone, what has is waited for."""
+        if self.stop is not None:
+            self.stop.now()
         waiting, self._waiting, self._cost = self._waiting, deque(), 0.0
         for future, _ in waiting:
             future.cancel()

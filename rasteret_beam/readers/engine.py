@@ -7,9 +7,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_beam.errors import TileReadError, one_line
+from rasteret_beam.errors import TileReadError, one_line, without_secrets
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid
+from rasteret_beam.readers.stopping import Stop
 
 Tile = NDArray[np.generic]
 
@@ -46,10 +47,9 @@ class TileWant:
 
     def failed(self, why: BaseException, what: str = "") -> TileReadError:
         """The error that this tile cannot be read, which names everything."""
-        error = TileReadError(
-            f"record {self.asset.record_id!r}, band {self.asset.band}: {self.asset.href}, "
-            f"tile ({self.tile_row}, {self.tile_col}): {what}{one_line(why)}"
-        )
+        asset = self.asset
+        text = f"record {asset.record_id!r}, band {asset.band}: {asset.href}, tile ({self.tile_row}, {self.tile_col})"
+        error = TileReadError(without_secrets(f"{text}: {what}{one_line(why)}", asset.href))
         error.kind = type(why).__name__
         error.attempts = getattr(why, "attempts", 1)
         return error
@@ -67,13 +67,17 @@ class TileEngine(Protocol):
         """The wanted tiles in sets, each of which is read at once (by one request, or from one place)."""
         ...
 
-    def read(self, wants: Sequence[TileWant], tally: Tally) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
+    def read(
+        self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None
+    ) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
         """The tiles of one set of :meth:`plan`.
 
         Parameters
         ----------
         tally : Tally
             Takes the counts of files opened, requests made, tiles decoded and bytes read.
+        stop : Stop, optional
+            Ends the waiting for a server that fails, by the error ``Stopped``.
 
         Yields
         ------

@@ -8,6 +8,7 @@ from rasteret_beam.metrics import Tally
 from rasteret_beam.readers.engine import Tile, TileEngine, TileWant
 from rasteret_beam.readers.indexed_engine import IndexedEngine, why_not_indexed
 from rasteret_beam.readers.rasterio_engine import RasterioEngine
+from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import is_url
 
 
@@ -23,9 +24,10 @@ class TileRead:
         """Whether a server is waited for."""
         return is_url(self.wants[0].asset.href)
 
-    def run(self, tally: Tally, take: Callable[[TileWant, Tile | TileReadError], None]) -> None:
+    def run(self, tally: Tally, take: Callable[[TileWant, Tile | TileReadError], None], stop: Stop) -> None:
         """Read the tiles, and hand each over as soon as it is there."""
-        for want, tile in self.engine.read(self.wants, tally):
+        stop.check()
+        for want, tile in self.engine.read(self.wants, tally, stop):
             take(want, tile)
 
 

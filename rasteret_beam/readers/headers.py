@@ -4,6 +4,7 @@ GDAL (through rasterio) says what the file means: CRS, affine, types, nodata. ti
 how a TIFF stores it: tile offsets, compression, predictor, byte order (TIFF 6.0 and BigTIFF).
 """
 
+import io
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -16,14 +17,16 @@ import numpy as np
 import obstore
 import rasterio
 import tifffile
+from obstore.exceptions import BaseError
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from rasteret_beam.errors import CollectionError, RasteretBeamError, one_line
 from rasteret_beam.kernels.crs import crs_text
 from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
+from rasteret_beam.readers.answers import said
 from rasteret_beam.readers.rasterio_engine import enter_gdal
-from rasteret_beam.readers.stores import is_url, local_path, open_store
+from rasteret_beam.readers.stores import is_addressable, is_url, local_path, open_store
 
 STRIP_PIXELS = 1 << 18
 """Strips are taken together as one tile up to so many pixels (a 512 x 512 tile has as many)."""
@@ -66,13 +69,41 @@ class OpenedFile:
     etag: str | None = None
 
 
+class _RemoteFile(io.RawIOBase):
+    """obstore's reader as a file that gives ``bytes``: those of its own are no keys of a dict, as tifffile needs."""
+
+    def __init__(self, reader: Any):
+        self._reader = reader
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return int(self._reader.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._reader.tell())
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = memoryview(self._reader.read(len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 @contextmanager
 def open_bytes(href: str, access: Access = AS_GIVEN) -> Iterator[OpenedFile]:
     """A local path or a URL as a file to read from."""
     if is_url(href):
         store, path = open_store(href, access)
-        meta = obstore.head(store, path)
-        yield OpenedFile(obstore.open_reader(store, path, size=meta["size"]), meta["size"], meta["e_tag"])
+        try:
+            meta = obstore.head(store, path)
+            reader = _RemoteFile(obstore.open_reader(store, path, size=meta["size"]))
+            yield OpenedFile(io.BufferedReader(reader), meta["size"], meta["e_tag"])
+        except (FileNotFoundError, BaseError) as error:
+            raise OSError(said(error)) from error
     else:
         with open(local_path(href), "rb") as file:
             yield OpenedFile(file, os.fstat(file.fileno()).st_size)
@@ -133,9 +164,14 @@ def read_headers(href: str, band_indexes: Sequence[int] | None = None) -> list[B
             raise CollectionError(
                 f"band index {missing[0]} is wanted (indexes count from 0), but the file has {dataset.count} band(s)"
             )
-        layout = tiff_layout(href) if dataset.driver == "GTiff" else None
+        layout = tiff_layout(href) if dataset.driver == "GTiff" and _is_readable(href) else None
         crs, transform = _georeference(dataset)
         return [_band_header(dataset, index, crs, transform, layout) for index in wanted]
+
+
+def _is_readable(href: str) -> bool:
+    """Whether the file's bytes can be had without GDAL."""
+    return not href.startswith("/vsi") and (not is_url(href) or is_addressable(href))
 
 
 def _georeference(dataset: DatasetReader) -> tuple[str, tuple[float, ...]]:

@@ -16,7 +16,8 @@ from rasteret_beam.model import Asset, Grid, StoredBand
 from rasteret_beam.readers.decode import CODECS, LERC, LERC_INNER, DecodeError, decode_tile, samples_in_tile
 from rasteret_beam.readers.engine import Tile, TileWant
 from rasteret_beam.readers.ranges import FileState, RangeError, RangeReader
-from rasteret_beam.readers.stores import SCHEMES, is_url
+from rasteret_beam.readers.stopping import Stop
+from rasteret_beam.readers.stores import is_addressable, is_url
 
 YCBCR = 6
 NORMAL_FILL_ORDER = 1
@@ -29,7 +30,7 @@ def why_not_indexed(asset: Asset, grid: Grid) -> str | None:
     stored, href = asset.stored, asset.href
     if stored is None or not len(stored.tile_offsets):
         return "the collection has no tile offsets for it: it is striped, or no TIFF"
-    if href.startswith("/vsi") or (is_url(href) and (href.split("://")[0] not in SCHEMES or "?" in href)):
+    if href.startswith("/vsi") or (is_url(href) and not is_addressable(href)):
         return "only GDAL reads such a URL"
     return _why_not_decoded(stored) or _why_not_addressed(stored, grid)
 
@@ -97,22 +98,22 @@ class IndexedEngine:
             sets += [[present[at] for at in request] for request in coalesce(starts, stops, rules)]
         return sets
 
-    def read(self, wants: Sequence[TileWant], tally: Tally) -> Iterator[Found]:
+    def read(self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None) -> Iterator[Found]:
         if _place(wants[0])[1] == 0:
             yield from ((want, _absent_tile(want)) for want in wants)
             return
         places = [_place(want) for want in wants]
         first = places[0][0]
-        stop = max(start + count for start, count in places)
+        last = max(start + count for start, count in places)
         try:
-            data = memoryview(self.ranges.read(_state(wants[0].asset), first, stop, tally))
+            data = memoryview(self.ranges.read(_state(wants[0].asset), first, last, tally, stop))
         except RangeError as error:
-            if len(set(places)) == 1:
+            if error.of_file or len(set(places)) == 1:
                 yield from ((want, want.failed(error)) for want in wants)
                 return
             # The range as a whole cannot be read; some of its tiles may.
             for together in _same_place(wants):
-                yield from self.read(together, tally)
+                yield from self.read(together, tally, stop)
             return
         for together in _same_place(wants):
             start, count = _place(together[0])

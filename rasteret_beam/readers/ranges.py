@@ -8,25 +8,39 @@ retried by the same rule as an answer of 503.
 import logging
 import os
 import random
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from obstore import get
-from obstore.exceptions import GenericError, PermissionDeniedError, PreconditionError, UnauthenticatedError
+from obstore.exceptions import BaseError, PreconditionError
 
 from rasteret_beam import metrics
-from rasteret_beam.errors import one_line
+from rasteret_beam.errors import one_line, without_secrets
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.answers import MISSING, may_pass, said, size_of_short_file, status_of
+from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import is_url, local_path, open_store
 
 log = logging.getLogger(__name__)
 
 
 class RangeError(Exception):
-    """A byte range cannot be read; retrying would not help, or did not."""
+    """A byte range cannot be read; retrying would not help, or did not.
+
+    Attributes
+    ----------
+    of_file : bool
+        The reason holds for the whole file; without, other ranges of it may be readable.
+    attempts : int
+        Times that the range was asked for.
+    """
+
+    def __init__(self, why: str, of_file: bool = True, attempts: int = 1):
+        super().__init__(why)
+        self.of_file = of_file
+        self.attempts = attempts
 
 
 @dataclass(frozen=True)
@@ -36,11 +50,12 @@ class Patience:
     Attributes
     ----------
     tries : int
-        Times that a range is asked for, when the answer is 408, 429 or 5xx, a reset, a timeout or short.
+        Times that a range is asked for, when the answer is 408, 425, 429 or 5xx, breaks off, is too short or another
+        range, or when there is none.
     first_pause : float
         Seconds before the second try; each further pause is twice as long, give or take a quarter.
     timeout : float
-        Seconds for one try, answer and body.
+        Seconds without a byte of the answer; however slowly it comes, it may take ten times as long.
     """
 
     tries: int = 6
@@ -62,61 +77,83 @@ class FileState:
 
 
 class RangeReader:
-    """Reads byte ranges; one object serves all threads of a process."""
+    """Reads byte ranges; one object serves all threads of a process.
 
-    def __init__(self, patience: Patience = PATIENCE):
-        self.patience = patience
+    Parameters
+    ----------
+    patience : Patience, optional
+        By default :data:`PATIENCE`.
+    """
 
-    def read(self, file: FileState, start: int, stop: int, tally: Tally) -> bytes | memoryview:
+    def __init__(self, patience: Patience | None = None):
+        self.patience = patience or PATIENCE
+
+    def read(self, file: FileState, start: int, stop: int, tally: Tally, job: Stop | None = None) -> bytes | memoryview:
         """The bytes from ``start`` up to ``stop`` of a file.
+
+        Parameters
+        ----------
+        job : Stop, optional
+            When it has ended, a server that fails is not asked again.
 
         Raises
         ------
         RangeError
             The file is missing, forbidden, too short, or not the one that was indexed; or the server does not answer
             in all tries.
+        Stopped
+            The job has ended before the range was read.
         """
         tally.add(metrics.RANGE_REQUESTS)
-        data = self._read_remote(file, start, stop, tally) if is_url(file.href) else _read_local(file, start, stop)
+        if is_url(file.href):
+            data: bytes | memoryview = self._read_remote(file, start, stop, tally, job or Stop())
+        else:
+            data = _read_local(file, start, stop)
         tally.add(metrics.RANGE_BYTES, stop - start)
         return data
 
-    def _read_remote(self, file: FileState, start: int, stop: int, tally: Tally) -> memoryview:
+    def _read_remote(self, file: FileState, start: int, stop: int, tally: Tally, job: Stop) -> memoryview:
         for attempt in range(1, self.patience.tries + 1):
             try:
                 return self._ask(file, start, stop)
-            except GenericError as error:
-                why = one_line(error)
-            except _ShortRead as error:
-                why = str(error)
+            except _AskAgain as failed:
+                why = str(failed)
             if attempt < self.patience.tries:
                 tally.add(metrics.READ_RETRIES)
-                log.info("%s, bytes %d to %d, try %d: %s", file.href, start, stop, attempt, why)
-                time.sleep(self.patience.first_pause * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
-        raise RangeError(f"bytes {start} to {stop} could not be read in {self.patience.tries} tries: {why}")
+                log.info("%s, bytes %d to %d, try %d: %s", without_secrets(file.href), start, stop, attempt, why)
+                job.wait(self.patience.first_pause * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
+        tries = self.patience.tries
+        raise RangeError(f"bytes {start} to {stop} could not be read in {tries} tries, at last: {why}", attempts=tries)
 
     def _ask(self, file: FileState, start: int, stop: int) -> memoryview:
-        store, path = open_store(file.href, file.access, timedelta(seconds=self.patience.timeout))
+        store, path = open_store(file.href, file.access, timedelta(seconds=self.patience.timeout), retry=False)
         options: dict[str, Any] = {"range": (start, stop)}
-        if file.etag is not None:
+        if _is_strong(file.etag):
             options["if_match"] = file.etag
         try:
             found = get(store, path, options=options)  # type: ignore[arg-type]
             data = memoryview(found.bytes())
-        except FileNotFoundError:
-            raise RangeError("no such file") from None
         except PreconditionError:
             raise RangeError(f"{STALE} (its ETag is no longer {file.etag})") from None
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise RangeError(f"the server does not allow reading it: {one_line(error)}") from error
+        except (FileNotFoundError, BaseError) as error:
+            size = size_of_short_file(error)
+            if size is not None:
+                _check_size(file, size, stop)
+            if status_of(error) == 416:
+                text = f"the file ends before byte {start}, where the collection has a tile: {STALE}"
+                raise RangeError(text, of_file=False) from None
+            if may_pass(error):
+                raise _AskAgain(said(error)) from None
+            raise RangeError(said(error)) from None
+        _check_etag(file, found.meta["e_tag"])
         _check_size(file, found.meta["size"], stop)
         if len(data) != stop - start:
-            raise _ShortRead(f"{len(data)} bytes came, where {stop - start} were asked for")
+            raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
         return data
 
 
-class _ShortRead(Exception):
-    """An answer has fewer bytes than it should."""
+class _AskAgain(Exception):
+    """A try failed for a reason that may pass."""
 
 
 STALE = "the file was changed after the collection was built, so its index is stale; build it again"
@@ -126,15 +163,30 @@ def _read_local(file: FileState, start: int, stop: int) -> bytes:
     try:
         with open(local_path(file.href), "rb", buffering=0) as opened:
             _check_size(file, os.fstat(opened.fileno()).st_size, stop)
-            return os.pread(opened.fileno(), stop - start, start)
+            data = os.pread(opened.fileno(), stop - start, start)
     except FileNotFoundError:
-        raise RangeError("no such file") from None
+        raise RangeError(MISSING) from None
     except OSError as error:
-        raise RangeError(one_line(error)) from error
+        raise RangeError(one_line(error), of_file=False) from error
+    if len(data) != stop - start:
+        raise RangeError(f"{len(data)} bytes were read, where {stop - start} were asked for", of_file=False)
+    return data
+
+
+def _is_strong(etag: str | None) -> bool:
+    """Whether an ETag stands for equal bytes: If-Match never holds for a weak one (RFC 9110, 13.1.1)."""
+    return etag is not None and not etag.startswith("W/")
+
+
+def _check_etag(file: FileState, etag: str | None) -> None:
+    """For servers that do not know If-Match."""
+    if _is_strong(file.etag) and _is_strong(etag) and etag != file.etag:
+        raise RangeError(f"{STALE} (its ETag is {etag}, in the collection {file.etag})")
 
 
 def _check_size(file: FileState, size: int, stop: int) -> None:
     if file.size is not None and size != file.size:
         raise RangeError(f"{STALE} (it has {size} bytes, in the collection {file.size})")
     if size < stop:
-        raise RangeError(f"the file ends at byte {size}, but the collection has a tile up to byte {stop}: {STALE}")
+        text = f"the file ends at byte {size}, but the collection has a tile up to byte {stop}: {STALE}"
+        raise RangeError(text, of_file=False)

@@ -18,6 +18,7 @@ from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, Grid
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.engine import Tile, TileWant
+from rasteret_beam.readers.stopping import Stop
 
 GDAL_OPTIONS = {
     # Each tile is read once, so GDAL's own cache has only to hold what one read touches.
@@ -160,7 +161,9 @@ class RasterioEngine:
             sets += [bands[start : start + most] for start in range(0, len(bands), most)]
         return sets
 
-    def read(self, wants: Sequence[TileWant], tally: Tally) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
+    def read(
+        self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None
+    ) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
         try:
             yield from zip(wants, self._read_together(wants, tally), strict=True)
         except (RasterioError, IndexError, ValueError, TileReadError) as error:
@@ -170,7 +173,9 @@ class RasterioEngine:
                 return
             # One of these bands cannot be read; the others may.
             for want in wants:
-                yield from self.read([want], tally)
+                if stop is not None:
+                    stop.check()
+                yield from self.read([want], tally, stop)
 
     def _read_together(self, wants: Sequence[TileWant], tally: Tally) -> list[Tile]:
         want = wants[0]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from rasteret_beam.readers.engine import Tile, TileWant
 from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.portions import Portion, SampledPortion, SampleJob, pixels_of, portion_again, portions
 from rasteret_beam.readers.rasterio_engine import DatasetPool, RasterioEngine, limit_gdal_cache
+from rasteret_beam.readers.stopping import Stop, Stopped
 from rasteret_beam.readers.tiles import TileSource
 from rasteret_beam.schema import POSITION
 
@@ -35,6 +36,15 @@ VALUES_AHEAD = 2 << 20
 
 WINDOW_ROWS = 8192
 """Points whose windows are searched at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class SampleRun:
+    """A job under way: its counts, and the word to its threads that they need not go on."""
+
+    job: SampleJob
+    tally: Tally
+    stop: Stop = field(default_factory=Stop)
 
 
 class TileSampler:
@@ -65,21 +75,33 @@ class TileSampler:
         self._pool.shutdown(cancel_futures=True)
         self.source.close()
 
-    def sample(self, portion: Portion, job: SampleJob, tally: Tally) -> SampledPortion:
+    def sample(self, portion: Portion, run: SampleRun) -> SampledPortion:
         """Values of the points of a portion.
 
         Raises
         ------
         TileReadError
-            A tile cannot be read, and the job takes no dead letters; names the record, the band, the file and the tile.
+            A tile cannot be read, and the job takes no dead letters; names the record, the band, the file and the
+            tile. It ends the run.
+        Stopped
+            The run has been cancelled.
         """
+        try:
+            return self._sample(portion, run)
+        except Stopped as stopped:
+            # What is stopped by a failure elsewhere may be asked for its result first: the failure is what matters.
+            raise run.stop.error or stopped from None
+        except BaseException as error:
+            run.stop.now(error)
+            raise
+
+    def _sample(self, portion: Portion, run: SampleRun) -> SampledPortion:
         values = {asset.band: np.empty(len(portion.chunk)) for asset in portion.assets}
         row, col = pixels_of(portion.chunk)
-        radius = job.around.max_distance_pixels
-        failures = self._gather(portion.grid, portion.assets, row, col, values, radius, job, tally)
+        radius = run.job.around.max_distance_pixels
+        failures = self._gather(portion.grid, portion.assets, row, col, values, radius, run)
         windows = {
-            asset.band: self._fall_back(portion, asset, values[asset.band], failures, job, tally)
-            for asset in portion.assets
+            asset.band: self._fall_back(portion, asset, values[asset.band], failures, run) for asset in portion.assets
         }
         return SampledPortion(portion, values, windows, failures)
 
@@ -91,8 +113,7 @@ class TileSampler:
         col: Ints,
         values: dict[str, Floats],
         radius: int,
-        job: SampleJob,
-        tally: Tally,
+        run: SampleRun,
     ) -> list[Failure]:
         """Put the values at pixels into ``values``, [n] for each band; tiles are read ``radius`` rows further."""
         in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(grid, row, col)}
@@ -104,13 +125,14 @@ class TileSampler:
             points = in_tile[want.tile_row, want.tile_col]
             if not isinstance(tile, TileReadError):
                 values[want.asset.band][points.point] = gather(tile, points.row, points.col)
-            elif job.dead_letters:
+            elif run.job.dead_letters:
                 failures.append(Failure(want.asset, want.tile_row, want.tile_col, tile, points.point))
             else:
+                run.stop.now(tile)  # so that the job's other reads are left undone
                 raise tile
 
         wants = (TileWant(asset, grid, *place, rows[place]) for asset in assets for place in in_tile)
-        self.source.each(wants, take, tally)
+        self.source.each(wants, take, run.tally, run.stop)
         return failures
 
     def _fall_back(
@@ -119,11 +141,10 @@ class TileSampler:
         asset: Asset,
         values: Floats,
         failures: list[Failure],
-        job: SampleJob,
-        tally: Tally,
+        run: SampleRun,
     ) -> pa.Array | None:
         """Put the closest valid value in place of each invalid one; gives the windows, if they are returned."""
-        around = job.around
+        around = run.job.around
         if not around.max_distance_pixels:
             return None
         there = left_over(failures, asset.band, len(values))
@@ -133,7 +154,7 @@ class TileSampler:
         row_part, col_part = (portion.chunk[name].to_numpy() for name in POSITION)
         shown = []
         for points in np.split(wanted, range(WINDOW_ROWS, len(wanted), WINDOW_ROWS)):
-            cells = self._cells(portion, asset, window, points, failures, job, tally)
+            cells = self._cells(portion, asset, window, points, failures, run)
             missing = np.flatnonzero(invalid[points])
             at = points[missing]
             distance = distances(portion.grid, window, row_part[at], col_part[at])
@@ -150,8 +171,7 @@ class TileSampler:
         window: Window,
         points: Ints,
         failures: list[Failure],
-        job: SampleJob,
-        tally: Tally,
+        run: SampleRun,
     ) -> Floats:
         """Values [m, k] of the windows around m points of a portion; NaN outside the raster."""
         grid = portion.grid
@@ -160,7 +180,7 @@ class TileSampler:
         rows, cols = row[points][:, None] + window.row, col[points][:, None] + window.col
         inside = np.flatnonzero((rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width))
         found = {asset.band: np.full(len(inside), np.nan)}
-        failed = self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], found, 0, job, tally)
+        failed = self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], found, 0, run)
         cells.flat[inside] = found[asset.band]
         # A tile beside that cannot be read leaves the points without a value whose window reaches into it.
         failures += [replace(each, points=points[inside[each.points] // len(window.row)]) for each in failed]
@@ -189,7 +209,10 @@ class SampleStream:
         self.sampler = sampler
         self.job = job
         self.tally = tally
-        self._ahead: Ahead[tuple[Any, SampledPortion]] = Ahead(sampler._pool, PORTIONS_AHEAD, VALUES_AHEAD)
+        self._run = SampleRun(job, tally)
+        self._ahead: Ahead[tuple[Any, SampledPortion]] = Ahead(
+            sampler._pool, PORTIONS_AHEAD, VALUES_AHEAD, self._run.stop
+        )
 
     def push(self, context: Any, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[Sampled]:
         """Take a group; gives batches, of at most :data:`PORTION_ROWS` rows, of this and earlier groups.
@@ -219,7 +242,7 @@ class SampleStream:
         self._ahead.cancel()
 
     def _sample(self, context: Any, portion: Portion) -> tuple[Any, SampledPortion]:
-        return context, self.sampler.sample(portion, self.job, self.tally)
+        return context, self.sampler.sample(portion, self._run)
 
     def _batches(self, sampled: Iterable[tuple[Any, SampledPortion]]) -> Iterator[Sampled]:
         for context, portion in sampled:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from threading import Lock
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from obstore.store import HTTPStore, from_url
 
@@ -12,7 +12,15 @@ from rasteret_beam.model import AS_GIVEN, Access
 SCHEMES = ("http", "https", "s3", "gs", "az", "abfs", "abfss")
 """What obstore reads; ``file`` and plain paths are local."""
 
-_stores: dict[tuple[str, Access, timedelta], Any] = {}
+WEB = ("http", "https")
+"""Schemes whose paths are percent-encoded; the name of an object in a bucket stands as it is, as GDAL has it."""
+
+TIMEOUT = timedelta(seconds=60)
+CONNECT_TIMEOUT = timedelta(seconds=30)
+SLOW_ANSWERS = 10
+"""An answer that keeps coming may take so many times the timeout: a slow line is no failure."""
+
+_stores: dict[tuple[str, Access, timedelta, bool], Any] = {}
 _lock = Lock()
 
 
@@ -25,23 +33,61 @@ def local_path(href: str) -> str:
     return href.removeprefix("file://")
 
 
-def open_store(href: str, access: Access = AS_GIVEN, timeout: timedelta = timedelta(seconds=60)) -> tuple[Any, str]:
-    """The store of a URL's bucket or host, and the path in it."""
-    parts = urlsplit(href)
-    root = f"{parts.scheme}://{parts.netloc}"
-    key = root, access, timeout
+def is_addressable(href: str) -> bool:
+    """Whether obstore can ask for exactly this URL: it sends no query and no password, and writes paths its own way."""
+    scheme, root, path = split_url(href)
+    if scheme not in SCHEMES or "?" in href:
+        return False
+    if scheme in WEB and ("@" in root or "#" in href or "%2f" in path.lower()):
+        return False
+    return not {"", ".", ".."} & set(_decoded(scheme, path).split("/"))
+
+
+def split_url(href: str) -> tuple[str, str, str]:
+    """Scheme, root (up to the bucket or host) and path, as written, of a URL."""
+    scheme, _, rest = href.partition("://")
+    host, _, path = rest.partition("/")
+    return scheme, f"{scheme}://{host}", path
+
+
+def open_store(
+    href: str, access: Access = AS_GIVEN, timeout: timedelta = TIMEOUT, retry: bool = True
+) -> tuple[Any, str]:
+    """The store of a URL's bucket or host, and the path in it.
+
+    Parameters
+    ----------
+    timeout : timedelta
+        Without a byte of the answer.
+    retry : bool
+        Let obstore ask again when a request fails.
+    """
+    scheme, root, path = split_url(href)
+    key = root, access, timeout, retry
     with _lock:
         if key not in _stores:
-            _stores[key] = _open(root, parts.scheme, access, timeout)
-        return _stores[key], unquote(parts.path).lstrip("/")
+            _stores[key] = _open(root, scheme, access, timeout, retry)
+        return _stores[key], _decoded(scheme, path)
 
 
-def _open(root: str, scheme: str, access: Access, timeout: timedelta) -> Any:
-    client = {"timeout": timeout, "connect_timeout": min(timeout, timedelta(seconds=30)), "allow_http": True}
-    retries = {"max_retries": 0, "retry_timeout": timedelta(0)}
-    if scheme in ("http", "https"):
+def _decoded(scheme: str, path: str) -> str:
+    return unquote(path) if scheme in WEB else path
+
+
+def _open(root: str, scheme: str, access: Access, timeout: timedelta, retry: bool) -> Any:
+    client = {
+        "timeout": SLOW_ANSWERS * timeout,
+        "read_timeout": timeout,
+        "connect_timeout": min(timeout, CONNECT_TIMEOUT),
+        "allow_http": True,
+    }
+    retries = {"max_retries": 5, "retry_timeout": SLOW_ANSWERS * timeout} if retry else NO_RETRIES
+    if scheme in WEB:
         return HTTPStore.from_url(root, client_options=client, retry_config=retries)  # type: ignore[arg-type]
     return from_url(root, config=_config(scheme, access), client_options=client, retry_config=retries)  # type: ignore[call-overload]
+
+
+NO_RETRIES = {"max_retries": 0, "retry_timeout": timedelta(0)}
 
 
 def _config(scheme: str, access: Access) -> dict[str, Any]:

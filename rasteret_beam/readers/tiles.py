@@ -12,6 +12,7 @@ from rasteret_beam.readers.ahead import Ahead
 from rasteret_beam.readers.cache import BytesCache
 from rasteret_beam.readers.engine import Tile, TileWant, owned
 from rasteret_beam.readers.engines import Engines
+from rasteret_beam.readers.stopping import Stop
 
 REMOTE_READS = 24
 """Requests under way at the same time: with 30 ms each, 800 a second."""
@@ -37,11 +38,17 @@ class TileSource:
         self._local = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="tiles")
         self._remote = ThreadPoolExecutor(REMOTE_READS, thread_name_prefix="remote-tiles")
 
-    def each(self, wants: Iterable[TileWant], take: Take, tally: Tally) -> None:
+    def each(self, wants: Iterable[TileWant], take: Take, tally: Tally, stop: Stop | None = None) -> None:
         """Hand over every wanted tile, or the error that it cannot be read; returns when all are handed over.
 
         ``take`` is called from several threads at the same time, once for each want.
+
+        Raises
+        ------
+        Stopped
+            ``stop`` was given, and the job has ended; then nothing is under way any more.
         """
+        stop = stop or Stop()
         missing = []
         for want in wants:
             tile = self._cache.get(_key(want))
@@ -62,7 +69,7 @@ class TileSource:
         remote: Ahead[None] = Ahead(self._remote, len(reads))
         try:
             for read in reads:
-                list((remote if read.remote else local).push(partial(read.run, tally, keep)))
+                list((remote if read.remote else local).push(partial(read.run, tally, keep, stop)))
             list(remote.drain())
             list(local.drain())
         finally:

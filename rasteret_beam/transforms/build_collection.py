@@ -24,7 +24,7 @@ from rasteret_beam.collection.build import (
 )
 from rasteret_beam.collection.layout import schema_metadata
 from rasteret_beam.collection.storage import PARTITIONS, row_group_rows
-from rasteret_beam.errors import BuildError, InputError
+from rasteret_beam.errors import BuildError, InputError, without_secrets
 from rasteret_beam.transforms.files import delete_folder, matching, put_in_place
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def _finish(
         delete_folder(temporary)
         raise BuildError(failures)
     for href, reason in failures:
-        log.warning("left out of the collection: %s: %s", href, reason)
+        log.warning("left out of the collection: %s: %s", without_secrets(href), without_secrets(reason, href))
     ids = sorted(record for _, _, records in written for record in records)
     twice = [one for one, other in pairwise(ids) if one == other]
     if twice:

@@ -1,0 +1,36 @@
+"""A word to the threads of one job that they need not go on."""
+
+from threading import Event
+
+
+class Stopped(Exception):
+    """Work was left undone because its job has ended."""
+
+
+class Stop:
+    """Whether a job has ended, and by which error.
+
+    Attributes
+    ----------
+    error : BaseException, optional
+        The first that ended it.
+    """
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self._event = Event()
+
+    def now(self, error: BaseException | None = None) -> None:
+        """End the job; threads that wait are woken."""
+        self.error = self.error or error
+        self._event.set()
+
+    def check(self) -> None:
+        """Raise :class:`Stopped` if the job has ended."""
+        if self._event.is_set():
+            raise Stopped("the job has ended")
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but not after the job has ended; then raise :class:`Stopped`."""
+        self._event.wait(seconds)
+        self.check()
