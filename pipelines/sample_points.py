@@ -10,8 +10,11 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines._flags import Parser, names, pipeline_options, prefix, subset_flags
+from pipelines._plan import plan_text, point_batches
 from pipelines._run import FAILED, accounting_error, command, run, summary
 from rasteret_beam.collection.collection import Collection, load
+from rasteret_beam.collection.index import CollectionIndex
+from rasteret_beam.collection.plan import plan_batches
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.explain import why_nothing_hit
 from rasteret_beam.kernels.neighbourhood import FALLBACKS, RETURNS, Neighbourhood
@@ -65,10 +68,9 @@ def parser() -> Parser:
     )
     add(
         "--output",
-        required=True,
         type=prefix,
         metavar="PREFIX",
-        help="Parquet files PREFIX-00000-of-0000N.parquet; those of an earlier run are replaced",
+        help="Parquet files PREFIX-00000-of-0000N.parquet; those of an earlier run are replaced; needed but for --plan",
     )
     add(
         "--unsampled",
@@ -76,11 +78,17 @@ def parser() -> Parser:
         metavar="PREFIX",
         help="also write the points without a sample, each with its reason",
     )
+    add(
+        "--plan",
+        action="store_true",
+        help="read no pixel and write nothing: print the records, tiles, bytes, requests and rows that a run would "
+        "come to, and the most crowded tiles; runs in this process (windows of --max_distance_pixels are not counted)",
+    )
     return flags
 
 
-class Job:
-    """The job that the flags ask for; making it finds out what is wrong with them before any pixel is read.
+class Inputs:
+    """What the flags say of points, collection and bands; making it finds out what is wrong with them.
 
     Raises
     ------
@@ -101,13 +109,35 @@ class Job:
             geometry_crs=flags.geometry_crs,
             columns=flags.columns,
         )
-        points = self.reading.point_columns()
+        self.points = flags.points
+        self.columns = self.reading.point_columns()
         self.first = first_batch(self.reading)
         if self.first is None:
             raise InputError(f"{flags.points} holds no points: there is no row in it")
-        self.crs = points.crs
+
+    def index(self) -> CollectionIndex:
+        """What routing and reading need to know of the collection."""
+        return self.collection.index(self.bands, self.match)
+
+    def why_nothing_sampled(self) -> str:
+        """Why all points are unsampled, as far as the first batch of them tells."""
+        assert self.first is not None
+        return why_nothing_hit(self.index().routing, self.first, self.columns.crs)
+
+
+class Job(Inputs):
+    """The job that the flags ask for; making it finds out what is wrong with them before any pixel is read.
+
+    Raises
+    ------
+    RasteretBeamError
+        Something is missing, unknown or unusable.
+    """
+
+    def __init__(self, flags: argparse.Namespace):
+        super().__init__(flags)
         self.collection.check_files()
-        kept = kept_fields(points.schema)
+        kept = kept_fields(self.columns.schema)
         self.writing = WriteSamplesToParquet(flags.output, schema=samples_schema(kept, self.around.returned))
         self.writing_unsampled = (
             WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept)) if flags.unsampled else None
@@ -135,12 +165,6 @@ class Job:
         if self.writing_unsampled is not None:
             sampled.unsampled | "WriteUnsampled" >> self.writing_unsampled
 
-    def why_nothing_sampled(self) -> str:
-        """Why all points are unsampled, as far as the first batch of them tells."""
-        index = self.collection.index(self.bands, self.match)
-        assert self.first is not None
-        return why_nothing_hit(index.routing, self.first, self.crs)
-
 
 def _collection(flags: Any) -> Collection:
     collection = load(flags.collection)
@@ -148,10 +172,28 @@ def _collection(flags: Any) -> Collection:
     return collection.subset(**criteria) if criteria else collection
 
 
+def show_plan(inputs: Inputs) -> int:
+    """Print what a run would read and give; gives the exit code."""
+    plan = plan_batches(inputs.index(), point_batches(inputs.reading, inputs.points), inputs.columns.crs)
+    print(plan_text(plan))
+    if not len(plan):
+        _warn(inputs)
+    return 0
+
+
+def _warn(inputs: Inputs) -> None:
+    print(f"warning: {inputs.why_nothing_sampled()}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
-    flags, rest = parser().parse(argv)
+    known = parser()
+    flags, rest = known.parse(argv)
     options: PipelineOptions = pipeline_options(rest)
+    if flags.plan:
+        return show_plan(Inputs(flags))
+    if flags.output is None:
+        known.error("the following arguments are required: --output")
     job = Job(flags)
     outcome = run(job.build, options, [sink.temporary for sink in job.sinks])
     if isinstance(outcome, int):
@@ -160,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(summary(counts, seconds))
     print(f"{'output':<34}{job.writing.prefix}-*.parquet")
     if not counts.get(POINTS_SAMPLED) and counts.get(POINTS_UNSAMPLED):
-        print(f"warning: {job.why_nothing_sampled()}", file=sys.stderr)
+        _warn(job)
     wrong = accounting_error(counts)
     if wrong is not None:
         print(f"error: the output is not complete: {wrong}", file=sys.stderr)
