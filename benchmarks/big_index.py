@@ -1,8 +1,8 @@
 """A large collection index: 300,000 records x 64 bands, and 1,000,000 points over all of it, routed to tiles.
 
-The collection is AlphaEarth's in shape: a planar file of 64 int8 bands for each record, 8192 x 8192 pixels of 10 m in
-tiles of 1024, south-up, in all 120 UTM zones, years 2018 to 2023. Its files do not exist. The offsets of their tiles are
-the same in every record, so that Parquet packs 20 GB of them into little; in memory they have their full size.
+The collection is AlphaEarth's in shape: a planar file of 64 int8 bands for each record, 8192 x 8192 pixels of 10 m
+in tiles of 1024, south-up, in all 120 UTM zones, years 2018 to 2023. Its files do not exist. The offsets of their
+tiles are the same in every record, so Parquet packs 20 GB of them into little; in memory they have their full size.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyproj
 import shapely
@@ -28,9 +27,11 @@ from rasteret_beam import load
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.inputs import point_stream
 from rasteret_beam.collection.layout import schema_metadata
+from rasteret_beam.collection.plan import TileCounts, first_tiles, tile_numbers
 from rasteret_beam.collection.storage import row_group_rows, writer_options
 from rasteret_beam.kernels.chunking import ChunkRules, route
-from rasteret_beam.kernels.points import choose_columns, point_batch
+from rasteret_beam.kernels.points import choose_columns, coordinates, point_batch
+from rasteret_beam.kernels.routing import locate
 from rasteret_beam.schema import ASSET_TYPE, BAND_EXTRA_TYPE, BAND_METADATA_TYPE, BBOX_TYPE, GRID_TYPE
 
 YEARS = range(2018, 2024)
@@ -44,7 +45,7 @@ ACROSS, WEST = 8, 172_320.0
 TILE_BYTES = 700_000
 POINTS = 1_000_000
 MISSES = 12
-MARKER = "complete.json"
+PHASES = ("index", "tiles", "chunks_all", "chunks_latest", "assets_64", "assets_1")
 
 
 def places(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -89,18 +90,17 @@ def _records(year: int, part: slice, epsg: np.ndarray, west: np.ndarray, south: 
     names = [f"{year}_{number:06d}" for number in range(part.start, part.stop)]
     epsg, west, south = epsg[part], west[part], south[part]
     n = len(epsg)
-    hrefs = pa.array([f"s3://bucket/aef/annual/{year}/{code}/{name}.tiff" for code, name in zip(epsg, names)])
+    hrefs = pa.array(
+        [f"s3://bucket/aef/annual/{year}/{code}/{name}.tiff" for code, name in zip(epsg, names, strict=True)]
+    )
+    assets = {
+        band: _struct(ASSET_TYPE, {"href": hrefs, "band_index": [number] * n}) for number, band in enumerate(BANDS)
+    }
     columns = {
         "id": pa.array(names),
         "datetime": pa.array([datetime(year, 1, 1)] * n, type=pa.timestamp("us")),
         **_footprints(epsg, west, south),
-        "assets": _struct(
-            pa.struct([(band, ASSET_TYPE) for band in BANDS]),
-            {
-                band: _struct(ASSET_TYPE, {"href": hrefs, "band_index": [number] * n})
-                for number, band in enumerate(BANDS)
-            },
-        ),
+        "assets": _struct(pa.struct([(band, ASSET_TYPE) for band in BANDS]), assets),
         "proj:epsg": pa.array(epsg, type=pa.int32()),
         "crs": pa.array([f"EPSG:{code}" for code in epsg]),
     }
@@ -109,10 +109,8 @@ def _records(year: int, part: slice, epsg: np.ndarray, west: np.ndarray, south: 
     shared = _shared_metadata(west, south)
     for number, band in enumerate(BANDS):
         offsets = 65_536 + TILE_BYTES * (number * TILES + np.arange(TILES))
-        stored = {
-            "tile_offsets": _repeated(offsets, n),
-            "tile_byte_counts": _repeated(np.full(TILES, TILE_BYTES - 16), n),
-        }
+        counts = np.full(TILES, TILE_BYTES - 16)
+        stored = {"tile_offsets": _repeated(offsets, n), "tile_byte_counts": _repeated(counts, n)}
         columns[f"{band}_metadata"] = _struct(BAND_METADATA_TYPE, {**shared, **stored})
         if ours:
             columns[f"{band}_extra"] = _struct(BAND_EXTRA_TYPE, _shared_extra(n))
@@ -222,3 +220,96 @@ def make_points(path: Path, records: int, count: int, seed: int = 20230105) -> N
         to_lonlat = pyproj.Transformer.from_crs(int(code), "OGC:CRS84", always_xy=True)
         x[here], y[here] = to_lonlat.transform(x[here], y[here])
     pq.write_table(pa.table({"lon": x, "lat": y}), path, row_group_size=131_072)
+
+
+def run_phase(folder: Path, phase: str) -> None:
+    """Load the collection and its index of all 64 bands, then do one thing with it; prints seconds as JSON."""
+    clock = _Clock()
+    collection = load(folder)
+    clock.mark("load")
+    index = collection.index(collection.bands, "latest" if phase == "chunks_latest" else "all")
+    clock.mark("index")
+    if phase == "tiles":
+        clock.result["points_on_tiles"] = _to_tiles(index, folder)
+        clock.mark("route")
+    elif phase.startswith("chunks"):
+        clock.result["chunks"] = _to_chunks(index, folder)
+        clock.mark("route")
+    elif phase.startswith("assets"):
+        clock.result["ms_per_miss"] = _misses(index, int(phase.rpartition("_")[2]))
+    print(json.dumps(clock.result))
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.result: dict[str, Any] = {}
+        self.wall = time.perf_counter()
+
+    def mark(self, name: str) -> None:
+        now = time.perf_counter()
+        self.result[name] = round(now - self.wall, 2)
+        self.wall = now
+
+
+def _point_batches(folder: Path) -> Iterator[tuple[pa.RecordBatch, str]]:
+    table = pq.read_table(folder.with_suffix(".points.parquet"))
+    chosen = choose_columns(table.schema, x_column="lon", y_column="lat", geometry_crs=4326)
+    for batch in point_stream(table):
+        yield point_batch(batch, 0, chosen), chosen.crs
+
+
+def _to_tiles(index: CollectionIndex, folder: Path) -> int:
+    """Count the points of every tile of every grid, as a plan does; pairs of a point and a grid."""
+    routing, counts = index.routing, TileCounts()
+    first = first_tiles(routing)
+    for batch, crs in _point_batches(folder):
+        counts.add(tile_numbers(routing, first, locate(routing, crs, *coordinates(batch, crs)[:2])))
+    return int(counts.total()[1].sum())
+
+
+def _to_chunks(index: CollectionIndex, folder: Path) -> int:
+    """Cut the points into chunks for the shuffle, as a pipeline does."""
+    return sum(1 for batch, _ in _point_batches(folder) for _ in route(index.routing, batch, None, ChunkRules()).chunks)
+
+
+def _misses(index: CollectionIndex, bands: int) -> list[float]:
+    """Milliseconds to find the assets of records far from each other."""
+    records = np.random.default_rng(1).choice(index.routing.record_ids, MISSES, replace=False)
+    found = []
+    for record in records.tolist():
+        started = time.perf_counter()
+        index.assets(record, BANDS[:bands])
+        found.append(round((time.perf_counter() - started) * 1000, 1))
+    return found
+
+
+def measure(folder: Path, phase: str) -> dict[str, Any]:
+    """Run a phase in a process of its own: what it printed, and what it cost."""
+    out, err = folder.with_suffix(".out"), folder.with_suffix(".err")
+    command = [sys.executable, "-m", "benchmarks.big_index", str(folder), "--phase", phase]
+    cost = json.loads(
+        subprocess.check_output([sys.executable, "-m", "benchmarks.measure", str(out), str(err), *command])
+    )
+    if cost["status"]:
+        raise SystemExit(err.read_text())
+    return {"wall": cost["wall"], "cpu": cost["cpu"], "peak_gb": cost["peak"] / 1e9, **json.loads(out.read_text())}
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("folder", type=Path, help="where the collection is, or is to be written (250 MB)")
+    flags.add_argument("--records", type=int, default=300_000)
+    flags.add_argument("--without_grids", action="store_true", help="write Rasteret's columns only")
+    flags.add_argument("--phase", choices=PHASES, help="run this one, in this process")
+    given = flags.parse_args()
+    if given.phase:
+        run_phase(given.folder, given.phase)
+        return
+    make_collection(given.folder, given.records, ours=not given.without_grids)
+    make_points(given.folder.with_suffix(".points.parquet"), given.records, POINTS)
+    for phase in PHASES:
+        print(phase, json.dumps(measure(given.folder, phase)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

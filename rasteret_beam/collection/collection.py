@@ -270,7 +270,7 @@ class Collection:
         """
         wanted = self.check_bands(bands)
         check_match(match)
-        if not len(self):
+        if not any(file.has_rows() for file in files_of(self.dataset, self.filter)):
             narrowed = " after subset and where" if self.filter is not None else ""
             raise InputError(f"collection {self.name!r} has no records{narrowed}")
         return wanted
@@ -284,9 +284,7 @@ class Collection:
             As :meth:`check_usable`.
         """
         wanted = self.check_usable(bands, match)
-        with readable(self.path or "the table"):
-            files = files_of(self.dataset, self.filter)
-        return CollectionIndex(files, self.schema, wanted, match, self.access)
+        return CollectionIndex(files_of(self.dataset, self.filter), self.schema, wanted, match, self.access)
 
     def check_files(self) -> None:
         """Refuse a collection whose local files are gone; looks at up to :data:`CHECKED_FILES` of them.

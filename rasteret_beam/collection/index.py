@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from rasteret_beam.collection.units import CollectionFile
+from rasteret_beam.collection.units import CollectionFile, Unit
 from rasteret_beam.errors import CollectionError
 from rasteret_beam.kernels.crs import Floats, crs_text
 from rasteret_beam.kernels.grids import GridTable, Ints
@@ -74,14 +74,13 @@ class CollectionIndex:
         match: str,
         access: Access = AS_GIVEN,
     ):
-        self._units = [unit for file in files for unit in file.units]
         self._schema = schema
         self.access = access
         self._known: BytesCache[list[Asset]] = BytesCache(ASSET_CACHE_BYTES)
         self._lock = Lock()
         self._cache: BytesCache[pa.Table] = BytesCache(ASSET_CACHE_BYTES)
         records = _read_records(files, schema, list(bands))
-        sizes = np.concatenate([file.sizes for file in files] or [np.empty(0, dtype=np.int64)])
+        self._units, sizes = records.units, records.unit_sizes
         starts = np.cumsum(sizes) - sizes
         self._unit_of = np.searchsorted(starts, records.row, side="right") - 1
         self._row_in_unit = records.row - starts[self._unit_of]
@@ -200,12 +199,14 @@ class RawLayers:
 
 @dataclass(frozen=True, eq=False)
 class RawRecords:
-    """What is read of the records: ids, datetimes, the row in the collection's files, and their layers."""
+    """What is read of the records: ids, datetimes, the row among those of all units, and their layers."""
 
     ids: list[str]
     datetimes: Ints
     row: Ints
     layers: RawLayers
+    units: list[Unit]
+    unit_sizes: Ints
 
 
 def _read_records(files: Sequence[CollectionFile], schema: pa.Schema, bands: list[str]) -> RawRecords:
@@ -213,18 +214,24 @@ def _read_records(files: Sequence[CollectionFile], schema: pa.Schema, bands: lis
     read_layers = _read_grids if "grids" in schema.names else _read_band_metadata
     columns = _light_columns(schema, bands)
     ids: list[str] = []
-    datetimes, rows, layers = [], [], []
+    units: list[Unit] = []
+    datetimes, rows, layers, sizes = [], [], [], []
     first_row = 0
     for file in files:
-        light, row = file.wanted(columns)
-        found = read_layers(light, bands)
-        layers.append(dataclasses.replace(found, record=found.record + len(ids)))
+        found = file.read(columns)
+        light = found.table
+        raw = read_layers(light, bands)
+        layers.append(dataclasses.replace(raw, record=raw.record + len(ids)))
         moments = light["datetime"].cast(pa.timestamp("us")).cast(pa.int64()).fill_null(NO_DATETIME)
         datetimes.append(moments.to_numpy().astype(np.int64))
-        rows.append(first_row + row)
+        rows.append(first_row + found.position)
+        sizes.append(found.sizes)
+        units += found.units
         ids += light["id"].to_pylist()
-        first_row += int(file.sizes.sum())
-    return RawRecords(ids, np.concatenate(datetimes), np.concatenate(rows), RawLayers.together(layers))
+        first_row += int(found.sizes.sum())
+    return RawRecords(
+        ids, np.concatenate(datetimes), np.concatenate(rows), RawLayers.together(layers), units, np.concatenate(sizes)
+    )
 
 
 def _read_grids(light: pa.Table, bands: list[str]) -> RawLayers:

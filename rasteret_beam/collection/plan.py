@@ -116,7 +116,7 @@ def plan_batches(index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs:
     routing = index.routing
     views = [routing] if routing.match == "all" else [_won(routing, n) for n in range(len(routing.layers.bandsets))]
     touched = [TileCounts() for _ in views]
-    first_tile = _first_tiles(routing)
+    first_tile = first_tiles(routing)
     counts = dict.fromkeys(
         (
             metrics.POINTS_IN,
@@ -132,7 +132,7 @@ def plan_batches(index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs:
         _count(counts, hits, reason)
         for number, tiles in enumerate(touched):
             won = hits if routing.match == "all" else newest(routing, hits, number, len(batch))[0]
-            tiles.add(_tile_numbers(routing, first_tile, won))
+            tiles.add(tile_numbers(routing, first_tile, won))
     groups = (group for view, tiles in zip(views, touched, strict=True) for group in _groups(view, first_tile, tiles))
     schema = PLAN_SCHEMA.with_metadata({COUNTS_KEY: json.dumps(counts)})
     return pa.Table.from_batches(_batched(_Rows(index), groups), schema=PLAN_SCHEMA).cast(schema)
@@ -190,13 +190,14 @@ class TileCounts:
         return self._tiles, self._points
 
 
-def _first_tiles(routing: RoutingIndex) -> Ints:
+def first_tiles(routing: RoutingIndex) -> Ints:
     """Number of each grid's first tile, [g]."""
     tiles = routing.grids.tiles_across() * routing.grids.tiles_down()
     return np.cumsum(tiles) - tiles
 
 
-def _tile_numbers(routing: RoutingIndex, first_tile: Ints, hits: Hits) -> Ints:
+def tile_numbers(routing: RoutingIndex, first_tile: Ints, hits: Hits) -> Ints:
+    """Number of the tile that holds each hit, over all grids."""
     grids = routing.grids
     row = hits.row.astype(np.int64) // grids.tile_height[hits.grid]
     col = hits.col.astype(np.int64) // grids.tile_width[hits.grid]
