@@ -16,8 +16,10 @@ from rasteret_beam.collection.dates import date_bounds
 from rasteret_beam.collection.geometries import boxes_of
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.layout import band_names, check_layout, schema_metadata
+from rasteret_beam.collection.plan import plan
 from rasteret_beam.collection.sample import sample_points
 from rasteret_beam.collection.storage import is_remote, open_dataset, readable, write_collection
+from rasteret_beam.collection.units import files_of
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed
 from rasteret_beam.kernels.crs import Floats
 from rasteret_beam.kernels.routing import check_match
@@ -26,19 +28,6 @@ from rasteret_beam.schema import METADATA_SUFFIX
 
 CHECKED_FILES = 2000
 FEW_BOXES = 64
-
-
-@dataclass(frozen=True)
-class DatasetUnit:
-    """A row group of a collection's Parquet (or a table of it), read through the collection's filter."""
-
-    fragment: ds.Fragment
-    schema: pa.Schema
-    filter: ds.Expression | None
-
-    def read(self, columns: dict[str, ds.Expression]) -> pa.Table:
-        with readable(getattr(self.fragment, "path", "the table")):
-            return self.fragment.to_table(schema=self.schema, columns=columns, filter=self.filter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +270,7 @@ class Collection:
         """
         wanted = self.check_bands(bands)
         check_match(match)
-        if not len(self):
+        if not any(file.has_rows() for file in files_of(self.dataset, self.filter)):
             narrowed = " after subset and where" if self.filter is not None else ""
             raise InputError(f"collection {self.name!r} has no records{narrowed}")
         return wanted
@@ -295,12 +284,9 @@ class Collection:
             As :meth:`check_usable`.
         """
         wanted = self.check_usable(bands, match)
-        units = [
-            DatasetUnit(part, self.schema, self.filter)
-            for fragment in self.dataset.get_fragments(filter=self.filter)
-            for part in _row_groups(fragment, self.filter, self.schema)
-        ]
-        return CollectionIndex(units, self.schema, wanted, match, self.access, cache_bytes)
+        return CollectionIndex(
+            files_of(self.dataset, self.filter), self.schema, wanted, match, self.access, cache_bytes
+        )
 
     def check_files(self) -> None:
         """Refuse a collection whose local files are gone; looks at up to :data:`CHECKED_FILES` of them.
@@ -322,6 +308,10 @@ class Collection:
     def sample_points(self, points: Any, bands: Sequence[str], **options: Any) -> pa.Table:
         """Sample values at points; see :func:`rasteret_beam.collection.sample.sample_points`."""
         return sample_points(self, points, bands, **options)
+
+    def plan(self, points: Any, bands: Sequence[str], **options: Any) -> pa.Table:
+        """The tiles that sampling points would read; see :func:`rasteret_beam.collection.plan.plan`."""
+        return plan(self, points, bands, **options)
 
     def get_numpy(self, geometries: Any, bands: Sequence[str], **options: Any) -> Any:
         """Pixels under polygons as an array; see :func:`rasteret_beam.collection.chips.get_numpy`."""
@@ -359,12 +349,6 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "") -> Collecti
     found = metadata.get(b"name", b"").decode()
     data_source = metadata.get(b"data_source", b"").decode()
     return Collection(name or found or stem, place, data_source, access=access)
-
-
-def _row_groups(fragment: ds.Fragment, expr: ds.Expression | None, schema: pa.Schema) -> list[ds.Fragment]:
-    if isinstance(fragment, ds.ParquetFileFragment):
-        return fragment.split_by_row_group(filter=expr, schema=schema)
-    return [fragment]
 
 
 def _some_hrefs(assets: pa.ChunkedArray) -> list[str]:

@@ -1,20 +1,23 @@
 """From a collection's table to what workers hold: the light routing index, and assets by need.
 
-The index reads ids, datetimes and grids only. Assets are read for the records and bands that
+The index reads ids, datetimes and grids only, file by file. Assets are read for the records and bands that
 a worker meets, one row group at a time, into a cache that is bounded in bytes.
 """
 
 import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from numpy.typing import NDArray
 
+from rasteret_beam.collection.units import CollectionFile, Unit
 from rasteret_beam.errors import CollectionError
 from rasteret_beam.kernels.crs import Floats, crs_text
 from rasteret_beam.kernels.grids import GridTable, Ints
@@ -45,19 +48,13 @@ METADATA_FIELDS = ("image_width", "image_height", "tile_width", "tile_height", "
 Columns = dict[str, pa.Array]
 
 
-class Unit(Protocol):
-    """A part of a collection that is read at once: a row group of a file, or a table."""
-
-    def read(self, columns: dict[str, ds.Expression]) -> pa.Table: ...
-
-
 class CollectionIndex:
     """The routing index of a collection for some bands, and its assets.
 
     Parameters
     ----------
-    units : sequence of Unit
-        The parts, in collection order.
+    files : sequence of CollectionFile
+        In collection order.
     schema : pyarrow.Schema
         Of the collection.
     bands : sequence of str
@@ -75,31 +72,25 @@ class CollectionIndex:
 
     def __init__(
         self,
-        units: Sequence[Unit],
+        files: Sequence[CollectionFile],
         schema: pa.Schema,
         bands: Sequence[str],
         match: str,
         access: Access = AS_GIVEN,
         cache_bytes: int = CacheBudget().share,
     ):
-        self._units = units
         self._schema = schema
         self.access = access
         self._known: BytesCache[list[Asset]] = BytesCache(cache_bytes // 2)
         self._lock = Lock()
         self._cache: BytesCache[Columns] = BytesCache(cache_bytes // 2)
-        read = _read_grids if "grids" in schema.names else _read_band_metadata
-        tables = [unit.read(_light_columns(schema, bands)) for unit in units]
-        sizes = [len(table) for table in tables]
-        self._unit_of = np.repeat(np.arange(len(units)), sizes)
-        self._row_in_unit = np.concatenate([np.arange(size) for size in sizes] or [np.empty(0, dtype=np.int64)])
-        light = pa.concat_tables(tables).combine_chunks()
-        ids = light["id"].to_pylist()
-        moments = light["datetime"].cast(pa.timestamp("us")).cast(pa.int64()).fill_null(NO_DATETIME)
-        grids, crs, layers = _distinct(*read(light, list(bands)))
-        self.routing: RoutingIndex = build_index(
-            ids, moments.to_numpy().astype(np.int64), grids, crs, layers, match=match
-        )
+        records = _read_records(files, schema, list(bands))
+        self._units, sizes = records.units, records.unit_sizes
+        starts = np.cumsum(sizes) - sizes
+        self._unit_of = np.searchsorted(starts, records.row, side="right") - 1
+        self._row_in_unit = records.row - starts[self._unit_of]
+        grids, crs, layers = _distinct(records.layers, list(bands))
+        self.routing: RoutingIndex = build_index(records.ids, records.datetimes, grids, crs, layers, match=match)
 
     def assets(self, record_id: str, bands: Sequence[str]) -> list[Asset]:
         """Where the pixels of some bands of a record are."""
@@ -174,53 +165,136 @@ def _light_columns(schema: pa.Schema, bands: Sequence[str]) -> dict[str, ds.Expr
     return columns
 
 
-Raw = tuple[Ints, list[str], Ints, Floats, Ints, Ints, list[tuple[str, ...]]]
-"""Layers before grids are made distinct: record, CRS names, CRS number, affine, sizes, band set number, band sets."""
+@dataclass(frozen=True, eq=False)
+class RawLayers:
+    """Layers before grids are made distinct, as columns [n].
+
+    Attributes
+    ----------
+    record, crs, bandset : [n] int64
+        Positions in the collection, in ``crs_names`` and in ``bandsets``.
+    transform : [n, 6] float64
+    sizes : [n, 4] int64
+        As :data:`GRID_FIELDS`.
+    """
+
+    record: Ints
+    crs: Ints
+    transform: Floats
+    sizes: Ints
+    bandset: Ints
+    crs_names: list[str]
+    bandsets: list[tuple[str, ...]]
+
+    @classmethod
+    def together(cls, parts: "Sequence[RawLayers]") -> "RawLayers":
+        """The layers of several files as one, with one numbering of CRSs and band sets."""
+        crs_names = {name: 0 for part in parts for name in part.crs_names}
+        bandsets = {bands: 0 for part in parts for bands in part.bandsets}
+        for numbers in (crs_names, bandsets):
+            numbers.update(zip(numbers, range(len(numbers)), strict=True))  # type: ignore[arg-type]
+        crs = [np.array([crs_names[name] for name in part.crs_names], dtype=np.int64)[part.crs] for part in parts]
+        sets = [np.array([bandsets[bands] for bands in part.bandsets], dtype=np.int64)[part.bandset] for part in parts]
+        return cls(
+            np.concatenate([part.record for part in parts]),
+            np.concatenate(crs),
+            np.concatenate([part.transform for part in parts]),
+            np.concatenate([part.sizes for part in parts]),
+            np.concatenate(sets),
+            list(crs_names),
+            list(bandsets),
+        )
 
 
-def _read_grids(light: pa.Table, bands: list[str]) -> Raw:
+@dataclass(frozen=True, eq=False)
+class RawRecords:
+    """What is read of the records: ids, datetimes, the row among those of all units, and their layers."""
+
+    ids: list[str]
+    datetimes: Ints
+    row: Ints
+    layers: RawLayers
+    units: list[Unit]
+    unit_sizes: Ints
+
+
+def _read_records(files: Sequence[CollectionFile], schema: pa.Schema, bands: list[str]) -> RawRecords:
+    """The records of all files; one file's columns are in memory at a time."""
+    read_layers = _read_grids if "grids" in schema.names else _read_band_metadata
+    columns = _light_columns(schema, bands)
+    ids: list[str] = []
+    units: list[Unit] = []
+    datetimes, rows, layers, sizes = [], [], [], []
+    first_row = 0
+    for file in files:
+        found = file.read(columns)
+        light = found.table
+        raw = read_layers(light, bands)
+        layers.append(dataclasses.replace(raw, record=raw.record + len(ids)))
+        moments = light["datetime"].cast(pa.timestamp("us")).cast(pa.int64()).fill_null(NO_DATETIME)
+        datetimes.append(moments.to_numpy().astype(np.int64))
+        rows.append(first_row + found.position)
+        sizes.append(found.sizes)
+        units += found.units
+        ids += light["id"].to_pylist()
+        first_row += int(found.sizes.sum())
+    return RawRecords(
+        ids, np.concatenate(datetimes), np.concatenate(rows), RawLayers.together(layers), units, np.concatenate(sizes)
+    )
+
+
+def _read_grids(light: pa.Table, bands: list[str]) -> RawLayers:
     """From our ``grids`` column."""
     column = light["grids"].combine_chunks()
     lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
-    record: Ints = np.repeat(np.arange(len(light), dtype=np.int64), lengths)
     flat = pc.list_flatten(column)
     encoded = pc.struct_field(flat, "bands").dictionary_encode()
     on_grid = [json.loads(names) for names in encoded.dictionary.to_pylist()]
-    bandsets: list[tuple[str, ...]] = [tuple(band for band in bands if band in names) for names in on_grid]
-    bandset = encoded.indices.to_numpy().astype(np.int64)
     crs = pc.struct_field(flat, "crs").dictionary_encode()
-    transform = pc.list_flatten(pc.struct_field(flat, "transform")).to_numpy().reshape(-1, 6)
-    sizes = np.stack([pc.struct_field(flat, name).to_numpy().astype(np.int64) for name in GRID_FIELDS], axis=1)
-    return record, crs.dictionary.to_pylist(), crs.indices.to_numpy(), transform, sizes, bandset, bandsets
-
-
-def _read_band_metadata(light: pa.Table, bands: list[str]) -> Raw:
-    """From the ``{band}_metadata`` columns of a collection that has no ``grids``."""
-    crs_names, crs_of_record = _record_crs(light)
-    records, numbers, transforms, sizes = [], [], [], []
-    for number in range(len(bands)):
-        transform = light[f"transform{number}"].combine_chunks()
-        usable = pc.equal(pc.list_value_length(transform), 4).fill_null(False)
-        rows = np.flatnonzero(usable.to_numpy(zero_copy_only=False))
-        a, c, e, f = pc.list_flatten(transform.filter(usable)).to_numpy().reshape(-1, 4).T
-        zero = np.zeros(len(rows))
-        part = light.filter(usable)
-        columns = [part[f"{name}{number}"].to_numpy().astype(np.int64) for name in METADATA_FIELDS[:4]]
-        records.append(rows)
-        numbers.append(np.full(len(rows), number))
-        transforms.append(np.stack([a, zero, c, zero, e, f], axis=1))
-        sizes.append(np.stack(columns, axis=1))
-    record = np.concatenate(records)
-    bandsets: list[tuple[str, ...]] = [(band,) for band in bands]
-    return (
-        record,
-        crs_names,
-        crs_of_record[record],
-        np.concatenate(transforms),
-        np.concatenate(sizes),
-        np.concatenate(numbers),
-        bandsets,
+    return RawLayers(
+        np.repeat(np.arange(len(light), dtype=np.int64), lengths),
+        crs.indices.to_numpy().astype(np.int64),
+        pc.list_flatten(pc.struct_field(flat, "transform")).to_numpy().reshape(-1, 6),
+        np.stack([pc.struct_field(flat, name).to_numpy().astype(np.int64) for name in GRID_FIELDS], axis=1),
+        encoded.indices.to_numpy().astype(np.int64),
+        crs.dictionary.to_pylist(),
+        [tuple(band for band in bands if band in names) for names in on_grid],
     )
+
+
+def _read_band_metadata(light: pa.Table, bands: list[str]) -> RawLayers:
+    """From the ``{band}_metadata`` columns of a collection that has no ``grids``.
+
+    Bands that are alike in all records, as those of one file are, give one layer of a record together.
+    """
+    crs_names, crs_of_record = _record_crs(light)
+    alike: list[tuple[BandColumns, list[str]]] = []
+    for number, band in enumerate(bands):
+        columns = _band_columns(light, number)
+        same = next((names for known, names in alike if all(map(np.array_equal, known, columns))), None)
+        if same is None:
+            alike.append((columns, [band]))
+        else:
+            same.append(band)
+    rows, transforms, sizes = (np.concatenate(parts) for parts in zip(*(known for known, _ in alike), strict=True))
+    bandset = np.repeat(np.arange(len(alike)), [len(known[0]) for known, _ in alike])
+    return RawLayers(
+        rows, crs_of_record[rows], transforms, sizes, bandset, crs_names, [tuple(names) for _, names in alike]
+    )
+
+
+BandColumns = tuple[Ints, Floats, Ints]
+
+
+def _band_columns(light: pa.Table, number: int) -> BandColumns:
+    """Records that have a band, [m]; their affines [m, 6] and sizes [m, 4]."""
+    transform = light[f"transform{number}"].combine_chunks()
+    usable = pc.equal(pc.list_value_length(transform), 4).fill_null(False)
+    rows = np.flatnonzero(usable.to_numpy(zero_copy_only=False))
+    a, c, e, f = pc.list_flatten(transform.filter(usable)).to_numpy().reshape(-1, 4).T
+    zero = np.zeros(len(rows))
+    columns = [light[f"{name}{number}"].filter(usable).to_numpy().astype(np.int64) for name in METADATA_FIELDS[:4]]
+    return rows, np.stack([a, zero, c, zero, e, f], axis=1), np.stack(columns, axis=1)
 
 
 def _record_crs(light: pa.Table) -> tuple[list[str], Ints]:
@@ -235,27 +309,34 @@ def _record_crs(light: pa.Table) -> tuple[list[str], Ints]:
     return [crs_text(text) for text in encoded.dictionary.to_pylist()], encoded.indices.to_numpy().astype(np.int64)
 
 
-def _distinct(
-    record: Ints,
-    crs_names: list[str],
-    crs: Ints,
-    transform: Floats,
-    sizes: Ints,
-    bandset: Ints,
-    bandsets: list[tuple[str, ...]],
-) -> tuple[GridTable, list[str], Layers]:
+def _distinct(raw: RawLayers, bands: list[str]) -> tuple[GridTable, list[str], Layers]:
     """Number the distinct grids, and put the bands of a record that share one together."""
-    wanted = np.flatnonzero(np.array([bool(names) for names in bandsets], dtype=bool)[bandset])
-    record, crs, bandset = record[wanted], crs[wanted], bandset[wanted]
-    transform, sizes = transform[wanted], sizes[wanted]
-    rows = np.column_stack([crs.astype(np.float64), transform, sizes.astype(np.float64)])
-    distinct, grid = np.unique(rows, axis=0, return_inverse=True)
-    grids = GridTable.from_columns(np.ascontiguousarray(distinct[:, 1:7]), distinct[:, 7:].astype(np.int64))
-    grid_crs = [crs_names[int(number)] for number in distinct[:, 0]]
-    return grids, grid_crs, _merge_bandsets(record, grid.reshape(-1).astype(np.int64), bandset, bandsets)
+    wanted = np.flatnonzero(np.array([bool(names) for names in raw.bandsets], dtype=bool)[raw.bandset])
+    record, crs, bandset = raw.record[wanted], raw.crs[wanted], raw.bandset[wanted]
+    transform, sizes = raw.transform[wanted], raw.sizes[wanted]
+    first, grid = _distinct_rows([crs, *transform.T, *sizes.T])
+    grids = GridTable.from_columns(transform[first], sizes[first])
+    grid_crs = [raw.crs_names[number] for number in crs[first].tolist()]
+    return grids, grid_crs, _merge_bandsets(record, grid, bandset, raw.bandsets, bands)
 
 
-def _merge_bandsets(record: Ints, grid: Ints, bandset: Ints, bandsets: list[tuple[str, ...]]) -> Layers:
+def _distinct_rows(columns: Sequence[NDArray[Any]]) -> tuple[Ints, Ints]:
+    """Of rows given as columns [n]: a position of each distinct one, [d] in sorted order, and the number of each, [n].
+
+    Column by column, most of which are the same in all rows: a tenth of the time of sorting whole rows.
+    """
+    number = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        if len(column) and (column != column[0]).any():
+            values, at = np.unique(column, return_inverse=True)
+            _, number = np.unique(number * len(values) + at, return_inverse=True)
+    _, first = np.unique(number, return_index=True)
+    return first, number
+
+
+def _merge_bandsets(
+    record: Ints, grid: Ints, bandset: Ints, bandsets: list[tuple[str, ...]], bands: list[str]
+) -> Layers:
     """One layer for each (record, grid), whose band set is the union of those given for it."""
     order = np.lexsort((bandset, grid, record))
     record, grid, bandset = record[order], grid[order], bandset[order]
@@ -270,6 +351,7 @@ def _merge_bandsets(record: Ints, grid: Ints, bandset: Ints, bandsets: list[tupl
         key = members.tobytes()
         if key not in unions:
             unions[key] = len(merged)
-            merged.append(tuple(band for member in members for band in bandsets[member]))
+            union = {band for member in members for band in bandsets[member]}
+            merged.append(tuple(band for band in bands if band in union))
         numbers[at] = unions[key]
     return Layers(record[starts], grid[starts], numbers, merged)

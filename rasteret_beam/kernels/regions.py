@@ -11,6 +11,9 @@ EDGE_POINTS = 65
 MARGIN = 0.05
 """Share of its own width by which a region is widened: far more than a chord's sag between edge points."""
 
+SLACK = 1e-6
+"""Degrees by which the search among sorted longitudes is wider than a region, which then decides."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -26,6 +29,33 @@ class Region:
         with np.errstate(invalid="ignore"):  # infinite where PROJ had no answer; such a point is nowhere
             distance = np.abs((lon - self.middle + 180.0) % 360.0 - 180.0)
         return (distance <= self.half_width) & (lat >= self.south) & (lat <= self.north)
+
+
+class ByLongitude:
+    """Points sorted by longitude, so that the many regions of a batch need not each look at all of them.
+
+    Parameters
+    ----------
+    lon, lat : [n] float64
+        Points that are not finite lie in no region.
+    """
+
+    def __init__(self, lon: Floats, lat: Floats):
+        finite = np.flatnonzero(np.isfinite(lon) & np.isfinite(lat))
+        turned = lon[finite] % 360.0
+        order = np.argsort(turned)
+        self._lon, self._lat = lon, lat
+        self._point, self._turned = finite[order], turned[order]
+
+    def covered(self, region: Region) -> NDArray[np.int64]:
+        """Positions of the points that a region covers, in order."""
+        first, last = region.middle - region.half_width - SLACK, region.middle + region.half_width + SLACK
+        near = self._point
+        if last - first < 360.0:
+            first, last = first % 360.0, last % 360.0
+            start, stop = np.searchsorted(self._turned, [first, last])
+            near = near[start:stop] if first <= last else np.concatenate([near[start:], near[:stop]])
+        return np.sort(near[region.covers(self._lon[near], self._lat[near])])
 
 
 def box_boundary(box: Floats, count: int = EDGE_POINTS) -> tuple[Floats, Floats]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.crs import LONLAT, Floats, full_turn, transform
 from rasteret_beam.kernels.grids import GridTable, Ints, inside, pixel_positions
-from rasteret_beam.kernels.regions import Region, region_of_box
+from rasteret_beam.kernels.regions import ByLongitude, Region, region_of_box
 from rasteret_beam.model import Grid, TileKey
 
 MATCHES = ("all", "latest")
@@ -212,13 +212,14 @@ def locate(index: RoutingIndex, crs: str, x: Floats, y: Floats) -> Hits:
     Where a geographic grid spans more than a full turn, a point hits it once: at its
     longitude as given, else at the longitude turned.
     """
+    usable = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
     narrow = len(index.groups) > 1
-    lonlat = transform(crs, LONLAT, x, y) if narrow else None
+    placed = ByLongitude(*transform(crs, LONLAT, x[usable], y[usable])) if narrow else None
     found = []
     for group in index.groups:
-        near = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
-        if lonlat is not None and group.region is not None and group.crs != crs:
-            near = near[group.region.covers(lonlat[0][near], lonlat[1][near])]
+        near = usable
+        if placed is not None and group.region is not None and group.crs != crs:
+            near = usable[placed.covered(group.region)]
         if len(near):
             hits = _locate_in_group(group, *transform(crs, group.crs, x[near], y[near]))
             found.append(Hits(near[hits.point], group.numbers[hits.grid], hits.row, hits.col))

@@ -1,6 +1,6 @@
 """Point tables to batches of points, with a row number that is the same on every run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
@@ -12,8 +12,8 @@ from rasteret_beam.collection.inputs import BATCH_ROWS, point_stream
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.points import PointColumns, choose_columns, is_number, point_batch
 from rasteret_beam.transforms.read_tables import (
+    batches_of_files,
     check_alike,
-    first_of_files,
     look_at_first,
     numbered,
     paths_of,
@@ -134,9 +134,10 @@ class ReadPoints(beam.PTransform):
         return read_files(pipeline, paths_of(self.source, "points") or [], _PointRows(chosen))
 
 
-def first_batch(reading: ReadPoints) -> pa.RecordBatch | None:
-    """The first batch that a ReadPoints gives, read here and now; None without any row."""
+def point_batches(reading: ReadPoints) -> Iterator[pa.RecordBatch]:
+    """All batches that a ReadPoints gives, read here and now, one at a time."""
     batches = reading.batches()
     if batches is not None:
-        return batches[0] if batches else None
-    return first_of_files(paths_of(reading.source, "points") or [], _PointRows(reading.point_columns()))
+        yield from batches
+    else:
+        yield from batches_of_files(paths_of(reading.source, "points") or [], _PointRows(reading.point_columns()))

@@ -22,8 +22,8 @@ from rasteret_beam.kernels.polygon_tables import (
 )
 from rasteret_beam.transforms.files import open_file
 from rasteret_beam.transforms.read_tables import (
+    batches_of_files,
     check_alike,
-    first_of_files,
     look_at_first,
     numbered,
     paths_of,
@@ -123,7 +123,7 @@ class ReadPolygons(beam.PTransform):
         chosen, batches = self._read()
         if batches is not None:
             return batches[0] if batches else None
-        return first_of_files(paths_of(self.source, "polygons") or [], _PolygonRows(chosen))
+        return next(batches_of_files(paths_of(self.source, "polygons") or [], _PolygonRows(chosen)), None)
 
     def _read(self) -> tuple[PolygonColumns, list[pa.RecordBatch] | None]:
         """The chosen columns, and the polygons in memory; those are drawn once, as some sources give them only once."""

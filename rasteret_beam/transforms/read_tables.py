@@ -88,13 +88,15 @@ class _ReadFn(beam.DoFn):
         yield from _read_split(split, self.rows)
 
 
-def first_of_files(paths: Sequence[str], rows: RowMaker) -> pa.RecordBatch | None:
-    """The first batch of files, read here and now; None without any row."""
-    for path in find_files(paths):
-        for split in _number_rows([_count_rows(path, last=True)]):
-            for batch in _read_split(split, rows):
-                return batch
-    return None
+def batches_of_files(paths: Sequence[str], rows: RowMaker) -> Iterator[pa.RecordBatch]:
+    """All batches of files, read here and now, one at a time."""
+    found = find_files(paths)
+    first_row = 0
+    for path in found:
+        counted = _count_rows(path, last=path == found[-1])
+        for split in _number_rows([counted]):
+            yield from _read_split(split._replace(first_row=first_row + split.first_row), rows)
+        first_row += sum(counted.rows)
 
 
 def paths_of(source: Any, what: str) -> list[str] | None:

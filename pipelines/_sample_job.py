@@ -1,0 +1,139 @@
+"""The sampling job that the flags of a command ask for."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from rasteret_beam.collection.collection import Collection, load
+from rasteret_beam.collection.index import CollectionIndex
+from rasteret_beam.errors import InputError, listed
+from rasteret_beam.kernels.explain import why_nothing_hit
+from rasteret_beam.kernels.layouts import check_layout
+from rasteret_beam.kernels.neighbourhood import Neighbourhood
+from rasteret_beam.readers.budget import CacheBudget
+from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, samples_schema, unsampled_schema
+from rasteret_beam.transforms import ReadPoints, SampleDeadLetters, SamplePoints, WriteSamplesToParquet
+from rasteret_beam.transforms.files import check_writable
+from rasteret_beam.transforms.read_points import point_batches
+
+STEPS = {"samples": "WriteSamples", "unsampled": "WriteUnsampled", "dead_letters": "WriteDeadLetters"}
+FLAGS = {"samples": "output", "unsampled": "unsampled", "dead_letters": "dead_letter"}
+
+NOT_WITH_RETRY = (
+    "x_column y_column geometry_column geometry_crs columns bands bbox date_range match layout unsampled".split()
+)
+
+
+class Inputs:
+    """What the flags say of points, collection and bands; making it finds out what is wrong with them.
+
+    Raises
+    ------
+    RasteretBeamError
+        Something is missing, unknown or unusable.
+    """
+
+    def __init__(self, flags: argparse.Namespace):
+        self.collection = _collection(flags)
+        self.first: pa.RecordBatch | None = None
+        if flags.points:
+            self._look_at_points(flags)
+
+    def _look_at_points(self, flags: argparse.Namespace) -> None:
+        if not flags.bands:
+            raise InputError(f"--bands is needed: the collection has {listed(self.collection.bands, 80)}")
+        self.bands = self.collection.check_usable(flags.bands, flags.match)
+        self.match = flags.match
+        self.reading = ReadPoints(
+            flags.points,
+            x_column=flags.x_column,
+            y_column=flags.y_column,
+            geometry_column=flags.geometry_column,
+            geometry_crs=flags.geometry_crs,
+            columns=flags.columns,
+        )
+        self.columns = self.reading.point_columns()
+        self.first = next(point_batches(self.reading), None)
+        if self.first is None:
+            raise InputError(f"{flags.points} holds no points: there is no row in it")
+
+    def index(self) -> CollectionIndex:
+        """What routing and reading need to know of the collection."""
+        return self.collection.index(self.bands, self.match)
+
+    def why_nothing_sampled(self) -> str:
+        """Why all points are unsampled, as far as the first batch of them tells."""
+        assert self.first is not None
+        return why_nothing_hit(self.index().routing, self.first, self.columns.crs)
+
+
+class Job(Inputs):
+    """The job that the flags ask for; making it finds out what is wrong with them before any pixel is read.
+
+    Raises
+    ------
+    RasteretBeamError
+        Something is missing, unknown or unusable.
+    """
+
+    def __init__(self, flags: argparse.Namespace):
+        super().__init__(flags)
+        self.around = Neighbourhood(flags.max_distance_pixels, flags.return_neighbourhood, flags.fallback)
+        self.options = {
+            **dataclasses.asdict(self.around),
+            "on_error": "dead_letter" if flags.dead_letter else "raise",
+            "cache_bytes": CacheBudget(flags.cache_mb << 20).total,
+        }
+        check_layout(flags.layout, self.around, self.options["on_error"])
+        kept = self._retry(flags) if flags.retry else self._sample(flags)
+        self.collection.check_files()
+        schema = samples_schema(kept, self.around.returned, flags.layout, self.bands)
+        self.sinks = {"samples": WriteSamplesToParquet(flags.output, schema=schema)}
+        if flags.unsampled:
+            self.sinks["unsampled"] = WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept))
+        if flags.dead_letter:
+            self.sinks["dead_letters"] = WriteSamplesToParquet(flags.dead_letter, schema=DEAD_LETTER_SCHEMA)
+        _check_sinks(self.sinks)
+
+    def _sample(self, flags: argparse.Namespace) -> list[pa.Field]:
+        """Sample a point table; gives the columns that pass through."""
+        self.sampling: beam.PTransform = SamplePoints(
+            self.collection, self.bands, match=flags.match, layout=flags.layout, with_unsampled=True, **self.options
+        )
+        return kept_fields(self.columns.schema)
+
+    def _retry(self, flags: argparse.Namespace) -> list[pa.Field]:
+        """Sample dead letters; gives the columns that pass through."""
+        given = [name for name in NOT_WITH_RETRY if getattr(flags, name) not in (None, "long", "all")]
+        if given:
+            raise InputError(f"--{given[0]} does not go with --retry, whose dead letters say it all; leave it out")
+        again = SampleDeadLetters(self.collection, flags.retry, **self.options)
+        self.bands = self.collection.check_usable(again.bands) if again.bands else []
+        self.sampling = again
+        return again.kept
+
+    def build(self, pipeline: beam.Pipeline) -> None:
+        """Add the job's steps to a pipeline."""
+        points = pipeline | "ReadPoints" >> self.reading if self.first is not None else pipeline
+        outputs = points | "SamplePoints" >> self.sampling
+        for name, sink in self.sinks.items():
+            getattr(outputs, name) | STEPS[name] >> sink
+
+
+def _check_sinks(sinks: dict[str, WriteSamplesToParquet]) -> None:
+    taken: dict[str, str] = {}
+    for name, sink in sinks.items():
+        flag = f"--{FLAGS[name]}"
+        if sink.prefix in taken:
+            raise InputError(f"{taken[sink.prefix]} and {flag} are both {sink.prefix}; give two prefixes")
+        taken[sink.prefix] = flag
+        check_writable(sink.prefix)
+
+
+def _collection(flags: Any) -> Collection:
+    collection = load(flags.collection)
+    criteria = {name: value for name in ("bbox", "date_range") if (value := getattr(flags, name)) is not None}
+    return collection.subset(**criteria) if criteria else collection
