@@ -125,8 +125,8 @@ def chunks(
         record_of_grid[won.grid] = record
         for grid, tile_row, tile_col, chunk in _cut(index, points, won, rules, with_position):
             number = grid * len(index.layers.bandsets) + bandset
-            key = TileKey(index.record_ids[record_of_grid[grid]], number, tile_row, tile_col)
-            yield from _limited(key, chunk, rules)
+            for part, piece in _parts(chunk, rules):
+                yield TileKey(index.record_ids[record_of_grid[grid]], number, tile_row, tile_col, part), piece
 
 
 def _chunks_of_all(
@@ -134,10 +134,12 @@ def _chunks_of_all(
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     for grid, tile_row, tile_col, chunk in _cut(index, points, hits, rules, with_position):
         first = index.first_layer[grid]
-        for layer in range(first, first + index.layer_count[grid]):
-            number = grid * len(index.layers.bandsets) + int(index.layers.bandset[layer])
-            key = TileKey(index.record_ids[index.layers.record[layer]], number, tile_row, tile_col)
-            yield from _limited(key, chunk, rules)
+        on_grid = slice(first, first + index.layer_count[grid])
+        numbers = (grid * len(index.layers.bandsets) + index.layers.bandset[on_grid]).tolist()
+        records = [index.record_ids[record] for record in index.layers.record[on_grid].tolist()]
+        for part, piece in _parts(chunk, rules):
+            for record_id, number in zip(records, numbers, strict=True):
+                yield TileKey(record_id, number, tile_row, tile_col, part), piece
 
 
 def _cut(
@@ -177,11 +179,10 @@ def compacted(chunk: pa.RecordBatch) -> pa.RecordBatch:
     return chunk
 
 
-def _limited(key: TileKey, chunk: pa.RecordBatch, rules: ChunkRules) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
-    """The chunk in pieces of at most ``max_bytes``; crowded pieces as parts of their own."""
+def _parts(chunk: pa.RecordBatch, rules: ChunkRules) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The chunk in pieces of at most ``max_bytes``, each with its part; crowded pieces are parts of their own."""
     for piece in pieces(chunk, rules.max_bytes):
-        crowded = len(piece) >= rules.crowded_rows
-        yield key._replace(part=1 + piece["point_index"][0].as_py() if crowded else 0), piece
+        yield 1 + piece["point_index"][0].as_py() if len(piece) >= rules.crowded_rows else 0, piece
 
 
 def pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
