@@ -42,7 +42,12 @@ def parser() -> Parser:
     add("--y_column", metavar="NAME", help="latitude or northing")
     add("--geometry_column", metavar="NAME", help="points as WKB or GeoArrow, in place of x and y")
     add("--geometry_crs", metavar="CRS", help="CRS of the points (4326, EPSG:32631, WKT); needed for plain columns")
-    add("--columns", type=names, metavar="A,B", help="point columns to keep in the output (default: all others)")
+    add(
+        "--columns",
+        type=names,
+        metavar="A,B",
+        help="point columns to keep in the output (default: all but the geometry)",
+    )
     add("--collection", required=True, metavar="PATH", help="folder or file of the collection")
     add("--bands", type=names, metavar="A,B", help="bands to sample; needed, but for --retry")
     subset_flags(flags)

@@ -54,7 +54,13 @@ SAMPLE_TYPES = [
     ("value", pa.float64()),
     ("raster_crs", pa.int32()),
 ]
-KEPT_TYPES = [("site", pa.string()), ("plot", pa.int32()), ("seen", pa.timestamp("ms"))]
+KEPT_TYPES = [
+    ("lon", pa.float64()),
+    ("lat", pa.float64()),
+    ("site", pa.string()),
+    ("plot", pa.int32()),
+    ("seen", pa.timestamp("ms")),
+]
 
 Truth = dict[tuple[int, str, str], float]
 
@@ -182,7 +188,7 @@ class TestSamples:
         points = job.points.to_pylist()
         for row in job.samples.to_pylist():
             point = points[row["point_index"]]
-            kept = {name: row[name] for name in ("site", "plot", "seen")}
+            kept = {name: row[name] for name, _ in KEPT_TYPES}
             assert kept == {name: point[name] for name in kept}
             assert (row["point_x"], row["point_y"], row["point_crs"]) == (point["lon"], point["lat"], 4326)
             assert (row["datetime"], row["raster_crs"]) == (DATES[row["record_id"]], 32631)
@@ -195,7 +201,9 @@ class TestSamples:
         rows = job.unsampled.to_pylist()
         assert {row["point_index"]: row["reason"] for row in rows} == expected
         assert len(rows) == len(expected)
-        assert all(row["site"] == f"s{row['point_index']}" for row in rows)
+        kept = job.unsampled.select([name for name, _ in KEPT_TYPES]).to_pylist()
+        given = job.points.take([row["point_index"] for row in rows]).to_pylist()
+        assert str(kept) == str(given)  # NaN is not equal to itself
         assert job.unsampled.schema == pa.schema([*SAMPLE_TYPES[:4], ("reason", pa.string()), *KEPT_TYPES])
 
     def test_summary_is_the_truth(self, job: Job, scene_files: list[Path]):
@@ -238,7 +246,7 @@ class TestSamples:
 class TestChoices:
     def test_columns(self, sample: Sample, tmp_path: Path):
         assert sample(point_table(20), "--columns=plot,site").code == 0
-        assert written(tmp_path / "out/samples").schema == pa.schema([*SAMPLE_TYPES, KEPT_TYPES[1], KEPT_TYPES[0]])
+        assert written(tmp_path / "out/samples").schema == pa.schema([*SAMPLE_TYPES, KEPT_TYPES[3], KEPT_TYPES[2]])
 
     def test_no_column_at_all(self, sample: Sample, tmp_path: Path):
         assert sample(point_table(20), "--columns=").code == 0
@@ -342,7 +350,7 @@ class TestPointFiles:
         assert sample(tmp_path / "points.csv").code == 0
         samples = written(tmp_path / "out/samples")
         assert as_truth(samples) == truth(scene_files, points)
-        assert samples.schema == pa.schema([*SAMPLE_TYPES, ("site", pa.string()), ("plot", pa.int64())])
+        assert samples.schema == pa.schema([*SAMPLE_TYPES, *KEPT_TYPES[:3], ("plot", pa.int64())])
         assert all(row["site"] == f"s{row['point_index']}" for row in samples.to_pylist())
 
     @pytest.mark.parametrize("crs", ["absent", "projected"])

@@ -140,8 +140,9 @@ def test_tables_with_coordinate_columns(aef: Collection, table: pa.Table, kind: 
     samples = aef.sample_points(TABLES[kind](table), ["A00", "A01"], geometry_crs=4326)
     check(samples, aef, 6)
     assert same_points(samples, LON, LAT)
-    assert samples.schema.names[-1] == "plot"
-    assert in_order(samples)["plot"].to_pylist() == ["a", "a", "b", "b", "c", "c"]
+    assert samples.schema.names[10:] == ["plot", "lon", "lat"]
+    kept = in_order(samples).select(["plot", "lon", "lat"]).to_pylist()
+    assert kept == [row for row in table.to_pylist() for _ in range(2)]
     written = piped(TABLES[kind](table), aef, tmp_path, geometry_crs=4326)
     assert in_order(written).equals(in_order(samples))
 
@@ -602,6 +603,29 @@ def test_collisions_with_output_columns_are_named(aef: Collection, table: pa.Tab
     assert ReadPoints(clash, geometry_crs=4326, columns=["plot"]).point_columns().kept == ("plot",)
 
 
+def test_coordinate_columns_named_as_sample_columns_are_dropped(
+    aef: Collection, table: pa.Table, tmp_path: Path
+) -> None:
+    """They say what the sample columns of their names say; any other column of such a name is still refused."""
+    wanted = in_order(aef.sample_points(table, ["A00", "A01"], geometry_crs=4326, columns=["plot"]))
+    named = table.rename_columns(["plot", "point_x", "point_y"])
+    reading = {"x_column": "point_x", "y_column": "point_y", "geometry_crs": 4326}
+    assert in_order(aef.sample_points(named, ["A00", "A01"], **reading)).equals(wanted)
+    pq.write_table(named, tmp_path / "points.parquet")
+    for source in (named, str(tmp_path / "points.parquet")):
+        assert in_order(piped(source, aef, tmp_path, **reading)).equals(wanted)
+    one = table.rename_columns(["plot", "point_x", "lat"])
+    samples = in_order(aef.sample_points(one, ["A00", "A01"], **reading | {"y_column": "lat"}))
+    assert samples.drop_columns(["lat"]).equals(wanted) and samples.schema.names[10:] == ["plot", "lat"]
+    for clash, options in (
+        (named.append_column("value", pa.array(LON)), reading),
+        (table.append_column("point_x", pa.array(LON)), reading | {"x_column": "lon", "y_column": "lat"}),
+        (named, reading | {"columns": ["point_x"]}),
+    ):
+        with pytest.raises(InputError, match=r"has column\(s\) named (value|point_x), which the sample table needs"):
+            aef.sample_points(clash, ["A00"], **options)
+
+
 def test_the_index_of_pandas_is_kept_where_it_has_a_name(aef: Collection) -> None:
     points = pandas.DataFrame({"lon": LON, "lat": LAT}, index=pandas.Index(["p", "q", "r"], name="plot"))
     assert in_order(aef.sample_points(points, ["A00"], geometry_crs=4326))["plot"].to_pylist() == ["p", "q", "r"]
@@ -620,7 +644,7 @@ def test_frames_that_cannot_be_used_are_refused(aef: Collection) -> None:
 
 def test_a_source_that_can_be_drawn_once_is_drawn_once(aef: Collection, table: pa.Table) -> None:
     reading = ReadPoints(table.to_reader(), geometry_crs=4326)
-    assert reading.point_columns().kept == ("plot",)
+    assert reading.point_columns().kept == ("plot", "lon", "lat")
     with beam.Pipeline(options=PipelineOptions(LOCAL)) as pipeline:
         pipeline | reading
     assert sum(len(batch) for batch in reading.batches() or []) == 3

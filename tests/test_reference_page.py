@@ -113,9 +113,7 @@ def test_every_table_tool_named(collection: rasteret.Collection, points: pa.Tabl
         polars.from_arrow(points),
         session.sql("SELECT * FROM plots"),
         frame,
-        gpd.GeoDataFrame(frame, geometry=gpd.points_from_xy(frame.lon, frame.lat), crs=4326).drop(
-            columns=["lon", "lat"]
-        ),
+        gpd.GeoDataFrame(frame, geometry=gpd.points_from_xy(frame.lon, frame.lat), crs=4326),
     ]
     for table in tables:
         found = in_order(collection.sample_points(points=table, bands=["A00"], geometry_crs=4326))
@@ -163,15 +161,19 @@ def test_duckdb_geometries_as_wkb(collection: rasteret.Collection) -> None:
 def test_output_columns(collection: rasteret.Collection, points: pa.Table) -> None:
     split = points.append_column("split", pa.array(["train", "test"]))
     samples = collection.sample_points(points=split, bands=["A00"], geometry_crs=4326)
-    assert samples.schema.names == [*OUTPUT, "sensor_id", "plot_id", "split"]
+    assert samples.schema.names == [*OUTPUT, "sensor_id", "plot_id", "lon", "lat", "split"]
     row = in_order(samples).to_pylist()[0]
-    kept = {name: row[name] for name in ("point_index", "point_x", "point_y", "point_crs", "plot_id", "split")}
+    kept = {
+        name: row[name] for name in ("point_index", "point_x", "point_y", "point_crs", "plot_id", "lon", "lat", "split")
+    }
     assert kept == {
         "point_index": 0,
         "point_x": 11.36,
         "point_y": -0.001,
         "point_crs": 4326,
         "plot_id": "plot-a",
+        "lon": 11.36,
+        "lat": -0.001,
         "split": "train",
     }
     assert (row["band"], row["raster_crs"], row["record_id"]) == ("A00", 32732, "aef_32732_2023")
@@ -347,7 +349,7 @@ def test_the_snippet_with_the_searched_window(sparse: rasteret.Collection, point
         max_distance_pixels=2,
         return_neighbourhood="if_center_nodata",
     )
-    assert samples.schema.names == [*OUTPUT, "neighbourhood_values", "sensor_id", "plot_id"]
+    assert samples.schema.names == [*OUTPUT, "neighbourhood_values", "sensor_id", "plot_id", "lon", "lat"]
     assert len(samples) == 2
 
 
@@ -393,7 +395,6 @@ def test_several_zones_and_years_are_grouped_as_a_table(collection: rasteret.Col
     assert sorted(newer["point_index"].to_pylist()) == [0, 1, 2]
 
 
-@pytest.mark.xfail(strict=True, reason="coordinate columns are kept only when named with columns=")
 def test_coordinate_columns_collide_with_nothing_and_are_kept(
     collection: rasteret.Collection, points: pa.Table
 ) -> None:

@@ -52,7 +52,7 @@ def sample_points(
         An Arrow table or dataset, anything with an Arrow C stream (Polars, DuckDB, SedonaDB), a
         pandas or GeoPandas frame, or Shapely points, WKB, GeoJSON or a list of those; see
         :func:`rasteret_beam.collection.inputs.point_stream`. Row numbers become
-        ``point_index``; columns other than the point's pass through.
+        ``point_index``; all columns but the geometry pass through.
     bands : sequence of str
     x_column, y_column : str, optional
         Coordinate columns: longitude or easting, latitude or northing.
@@ -61,7 +61,8 @@ def sample_points(
     geometry_crs
         CRS of the points; needed unless the geometry column carries its own.
     columns : sequence of str, optional
-        Columns to keep; by default all but the geometry.
+        Columns to keep; by default all, those of the coordinates too, but for the geometry and
+        coordinates named as a sample column (``point_x``).
     match : "all" or "latest"
         Every record that contains a point, or for each band the newest (ties: the first in
         collection order).
@@ -78,7 +79,8 @@ def sample_points(
         A row for each band; or one row for each point and record, with one list ``values`` in the order of ``bands``,
         or with one column for each band (null where a record lacks a band).
     cache_bytes : int
-        What caches may hold in all.
+        What caches may hold in all: a quarter each for decoded tiles, open files, tile offsets
+        and GDAL's blocks.
     return_unsampled : bool
         Also return the points that gave no row.
     filters

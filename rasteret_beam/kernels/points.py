@@ -84,7 +84,8 @@ def choose_columns(
     geometry_crs
         CRS of the points, as pyproj reads it; needed unless the geometry column carries its own.
     columns : sequence of str, optional
-        Columns to keep; by default all but the geometry and the index of pandas that has no name.
+        Columns to keep; by default all, those of the coordinates too, but for the geometry, the
+        index of pandas that has no name, and coordinates named as a sample column.
     source : str
         What an error calls the table.
     first_srid : function of a column name, optional

@@ -1,7 +1,7 @@
 """Point tables to batches of points, with a row number that is the same on every run."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
@@ -11,6 +11,7 @@ import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.inputs import BATCH_ROWS, point_stream
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.points import PointColumns, choose_columns, is_number, point_batch
+from rasteret_beam.transforms.files import is_parquet
 from rasteret_beam.transforms.read_tables import (
     batches_of_files,
     check_alike,
@@ -69,7 +70,8 @@ class ReadPoints(beam.PTransform):
     geometry_crs : optional
         CRS of the points, as pyproj reads it; needed unless the geometry column carries its own.
     columns : sequence of str, optional
-        Columns to keep; by default all but the geometry. Only needed columns are read.
+        Columns to keep; by default all, those of the coordinates too, but for the geometry and
+        coordinates named as a sample column. Only needed columns are read.
 
     Yields
     ------
@@ -108,7 +110,9 @@ class ReadPoints(beam.PTransform):
         if self._found is None:
             paths = paths_of(self.source, "points")
             if paths is not None:
-                self._found = self._choose(*look_at_first(paths)), None
+                schema, name, first_srid_of = look_at_first(paths)
+                chosen = self._choose(schema, name, first_srid_of)
+                self._found = chosen if is_parquet(name) else _of_csv(chosen), None
             else:
                 stream = point_stream(self.source)
                 chosen = self._choose(stream.schema, "the point table", stream.first_srid)
@@ -132,6 +136,12 @@ class ReadPoints(beam.PTransform):
         if batches is not None:
             return pipeline | beam.Create(batches).with_output_types(pa.RecordBatch)
         return read_files(pipeline, paths_of(self.source, "points") or [], _PointRows(chosen))
+
+
+def _of_csv(chosen: PointColumns) -> PointColumns:
+    """With coordinates that are float64 where they are kept too: the first rows may hold whole numbers only."""
+    fields = [item.with_type(pa.float64()) if item.name in (chosen.x, chosen.y) else item for item in chosen.schema]
+    return replace(chosen, schema=pa.schema(fields, metadata=chosen.schema.metadata))
 
 
 def point_batches(reading: ReadPoints) -> Iterator[pa.RecordBatch]:
