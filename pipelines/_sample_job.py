@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index import CollectionIndex
-from rasteret_beam.errors import InputError, listed
+from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.explain import why_nothing_hit
 from rasteret_beam.kernels.layouts import check_layout
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
@@ -43,8 +43,6 @@ class Inputs:
             self._look_at_points(flags)
 
     def _look_at_points(self, flags: argparse.Namespace) -> None:
-        if not flags.bands:
-            raise InputError(f"--bands is needed: the collection has {listed(self.collection.bands, 80)}")
         self.bands = self.collection.check_usable(flags.bands, flags.match)
         self.match = flags.match
         self.reading = ReadPoints(

@@ -1,5 +1,6 @@
 """Sample a collection of rasters at a table of points, into Parquet."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -111,6 +112,16 @@ def parser() -> Parser:
     return flags
 
 
+def _check_needed(known: Parser, flags: argparse.Namespace) -> None:
+    """Refuse what argparse cannot: flags that are needed only beside others."""
+    if flags.plan and flags.retry:
+        known.error("--plan routes the points of --points; it does not go with --retry")
+    needed = {"bands": flags.points and flags.bands is None, "output": not flags.plan and flags.output is None}
+    for name, missing in needed.items():
+        if missing:
+            known.error(f"the following arguments are required: --{name}")
+
+
 def show_plan(inputs: Inputs) -> int:
     """Print what a run would read and give; gives the exit code."""
     plan = plan_batches(inputs.index(), point_batches(inputs.reading), inputs.columns.crs)
@@ -129,12 +140,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = parser()
     flags, rest = known.parse(argv)
     options: PipelineOptions = pipeline_options(rest)
+    _check_needed(known, flags)
     if flags.plan:
-        if flags.retry:
-            known.error("--plan routes the points of --points; it does not go with --retry")
         return show_plan(Inputs(flags))
-    if flags.output is None:
-        known.error("the following arguments are required: --output")
     job = Job(flags)
     outcome = run(job.build, options, [sink.temporary for sink in job.sinks.values()])
     if isinstance(outcome, int):

@@ -26,7 +26,7 @@ from pyproj import Transformer
 from rasterio.transform import rowcol
 
 import rasteret_beam as rasteret
-from pipelines import build_collection, sample_points
+from pipelines import _sample_job, build_collection, sample_points
 from tests import rasters
 from tests.commands import ROOT, Outcome, as_flags, execute, in_process_of_its_own
 
@@ -447,7 +447,11 @@ class TestFlags:
     def test_missing_flag_is_named(self, left_out: str):
         outcome = execute(sample_points.main, *(flag for flag in REQUIRED if flag != left_out))
         assert outcome.code == 2
-        assert outcome.err == f"error: the following arguments are required: {left_out.split('=')[0]}\n"
+        name = left_out.split("=")[0]
+        needed = f"the following arguments are required: {name}"
+        if name == "--points":
+            needed = "one of the arguments --points --retry is required"
+        assert outcome.err == f"error: {needed}\n"
 
     @pytest.mark.parametrize(
         ("flag", "message"),
@@ -583,7 +587,7 @@ class TestInterrupt:
         def interrupted(path: str) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(sample_points, "load", interrupted)
+        monkeypatch.setattr(_sample_job, "load", interrupted)
         try:
             outcome = sample(point_table(5))
         except KeyboardInterrupt:
