@@ -84,6 +84,7 @@ class Job(Inputs):
             **dataclasses.asdict(self.around),
             "on_error": "dead_letter" if flags.dead_letter else "raise",
             "cache_bytes": CacheBudget(flags.cache_mb << 20).total,
+            "prefix_reads": flags.prefix_reads,
         }
         check_layout(flags.layout, self.around, self.options["on_error"])
         kept = self._retry(flags) if flags.retry else self._sample(flags)

@@ -79,6 +79,12 @@ def parser() -> Parser:
         "column a band (columns) (default: long)",
     )
     add(
+        "--prefix_reads",
+        action="store_true",
+        help="ask servers only for the first bytes of tiles that lie alone, as many as their points should need: fewer "
+        "bytes, some more requests",
+    )
+    add(
         "--cache_mb",
         type=int,
         default=DEFAULT_CACHE_BYTES >> 20,

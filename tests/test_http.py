@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,7 +22,7 @@ from rasteret_beam import Collection, ReadPoints, SamplePoints, build_from_cogs,
 from rasteret_beam.errors import BuildError, TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers import ranges
+from rasteret_beam.readers import indexed_engine, ranges
 from rasteret_beam.readers.engine import TileWant
 from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.headers import tiff_layout
@@ -165,6 +166,35 @@ class TestValues:
         asked = [(request.start, request.stop) for request in served.server.log if request.name == "s0.tif"]
         assert len(asked) == len(set(asked)) == 6 and set(asked) <= spans
         assert {request.method for request in served.server.log} == {"GET"}
+
+    def sent(self, served: Served) -> tuple[int, int]:
+        """Requests and bytes since the last reset."""
+        return len(served.server.log), sum(request.sent for request in served.server.log)
+
+    def test_prefix_reads_ask_for_fewer_bytes(self, served: Served) -> None:
+        points = points_in(EVERY_OTHER, each=1)
+        served.server.reset()
+        served.wide.sample_points(points, ["B1"], **XY)
+        requests, whole = self.sent(served)
+        served.server.reset()
+        check_values(served, served.wide.sample_points(points, ["B1"], **XY, prefix_reads=True), points, ("wide",))
+        more, prefixes = self.sent(served)
+        assert requests == len(EVERY_OTHER) <= more <= 1.2 * requests
+        assert prefixes <= 0.7 * whole
+
+    def test_a_prefix_that_falls_short_is_followed_by_the_rest(
+        self, served: Served, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(indexed_engine, "PREFIX_MARGIN", -0.1)
+        points = points_in(EVERY_OTHER, each=1)
+        served.server.reset()
+        check_values(served, served.wide.sample_points(points, ["B1"], **XY, prefix_reads=True), points, ("wide",))
+        requests, _ = self.sent(served)
+        assert requests > 1.5 * len(EVERY_OTHER)
+        spans = set(tile_spans(served.wide).values())
+        asked = sorted((request.start, request.stop) for request in served.server.log)
+        joined = {(one[0], other[1]) for one, other in pairwise(asked) if one[1] == other[0]}
+        assert len((set(asked) | joined) & spans) > 0.9 * len(EVERY_OTHER)
 
     def test_a_crowded_raster_takes_few_requests_and_no_more_bytes(self, served: Served) -> None:
         points = points_in([(row, col) for row in range(11) for col in range(11)])

@@ -63,6 +63,7 @@ CASES = {
     "layout columns": Case(sampling={"layout": "columns"}, bands=("b", "a")),
     "layout values, latest": Case(sampling=AROUND | {"layout": "values", "match": "latest"}, bands=("a",)),
     "cache_bytes": Case(sampling={"cache_bytes": LEAST_CACHE_BYTES}),
+    "prefix_reads": Case(sampling={"prefix_reads": True}),
     "bbox": Case(filters={"bbox": BOX}),
     "date_range": Case(filters={"date_range": ("2023-01-01", "2023-12-31")}),
     "geometries": Case(filters={"geometries": [shapely.box(*BOX)]}),
@@ -78,7 +79,7 @@ CASES = {
 }
 
 
-CHANGE_NOTHING = ("as it is", "bands in another order", "layout long", "cache_bytes")
+CHANGE_NOTHING = ("as it is", "bands in another order", "layout long", "cache_bytes", "prefix_reads")
 """Their sorted rows are those without any option; all others have to show that the option did something."""
 
 

@@ -41,6 +41,7 @@ def sample_points(
     fallback: str = "closest",
     layout: str = "long",
     cache_bytes: int = DEFAULT_CACHE_BYTES,
+    prefix_reads: bool = False,
     return_unsampled: bool = False,
     **filters: Any,
 ) -> pa.Table | tuple[pa.Table, pa.Table]:
@@ -133,7 +134,7 @@ def sample_points(
         log.warning("%s", why_nothing_hit(index.routing, first_batch, chosen.crs))
     kept = kept_fields(chosen.schema)
     job = SampleJob(index.routing, index.assets, collection.name, around, layout, wanted)
-    rows = list(_sampled(job, groups, cache))
+    rows = list(_sampled(job, groups, TileSampler.of_budget(cache, prefix_reads)))
     samples = pa.Table.from_batches(rows, schema=samples_schema(kept, around.returned, layout, wanted))
     if not return_unsampled:
         return samples
@@ -141,10 +142,9 @@ def sample_points(
 
 
 def _sampled(
-    job: SampleJob, groups: dict[TileKey, list[pa.RecordBatch]], cache: CacheBudget
+    job: SampleJob, groups: dict[TileKey, list[pa.RecordBatch]], sampler: TileSampler
 ) -> Iterator[pa.RecordBatch]:
     """Rows of the groups in the order of their keys; groups are let go of as they are taken."""
-    sampler = TileSampler.of_budget(cache)
     stream = sampler.stream(job, Tally())
     try:
         for key in sorted(groups):

@@ -22,6 +22,7 @@ from rasteret_beam.readers.ahead import Ahead
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.engine import Tile, TileWant
 from rasteret_beam.readers.engines import Engines
+from rasteret_beam.readers.indexed_engine import IndexedEngine
 from rasteret_beam.readers.portions import Portion, SampledPortion, SampleJob, pixels_of, portion_again, portions
 from rasteret_beam.readers.rasterio_engine import DatasetPool, RasterioEngine, limit_gdal_cache
 from rasteret_beam.readers.stopping import Stop, Stopped
@@ -60,10 +61,11 @@ class TileSampler:
         self._pool = ThreadPoolExecutor(PORTIONS_AHEAD, thread_name_prefix="portions")
 
     @classmethod
-    def of_budget(cls, budget: CacheBudget) -> "TileSampler":
+    def of_budget(cls, budget: CacheBudget, prefix_reads: bool = False) -> "TileSampler":
         """A sampler whose caches, together with GDAL's, hold no more than a budget."""
         limit_gdal_cache(budget.share)
-        engines = Engines(rasterio=RasterioEngine(DatasetPool(max_bytes=budget.share)))
+        indexed = IndexedEngine(prefix_reads=prefix_reads)
+        engines = Engines(indexed, RasterioEngine(DatasetPool(max_bytes=budget.share)))
         return cls(TileSource(engines, cache_bytes=budget.share))
 
     def stream(self, job: SampleJob, tally: Tally) -> "SampleStream":

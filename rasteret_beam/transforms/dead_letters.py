@@ -35,7 +35,7 @@ class SampleDeadLetters(beam.PTransform):
         The same, or one built anew in which the files are mended.
     path : str
         Parquet written of ``SamplePoints(...).dead_letters``: a file, a folder or a glob.
-    max_distance_pixels, return_neighbourhood, fallback, on_error, cache_bytes
+    max_distance_pixels, return_neighbourhood, fallback, on_error, cache_bytes, prefix_reads
         As :class:`SamplePoints`; the first should be that of the earlier run.
 
     Raises
@@ -52,6 +52,7 @@ class SampleDeadLetters(beam.PTransform):
     fallback: str = "closest"
     on_error: str = "raise"
     cache_bytes: int = DEFAULT_CACHE_BYTES
+    prefix_reads: bool = False
 
     def __post_init__(self) -> None:
         self._files = find_files(self.path)
@@ -77,7 +78,7 @@ class SampleDeadLetters(beam.PTransform):
         check_layout("long", around, self.on_error)
         if not self.bands:
             raise InputError(f"{self.path} holds no dead letters: there is nothing to try again")
-        settings = _settings(self.collection, self.bands, "all", self.cache_bytes)
+        settings = _settings(self.collection, self.bands, "all", self.cache_bytes, self.prefix_reads)
         letters = (
             begin
             | "Files" >> beam.Create(self._files)

@@ -63,6 +63,7 @@ class _IndexSettings:
     bands: tuple[str, ...]
     match: str
     cache: CacheBudget = CacheBudget()  # noqa: RUF009
+    prefix_reads: bool = False
     token: str = field(default_factory=lambda: uuid4().hex)
 
     def acquire(self) -> CollectionIndex:
@@ -121,16 +122,22 @@ class _SampleFn(beam.DoFn):
     def __init__(self, settings: _SampleSettings):
         self.settings = settings
 
+    @property
+    def _sampler_key(self) -> Any:
+        return TileSampler, self.settings.index.cache, self.settings.index.prefix_reads
+
     def setup(self) -> None:
         self.index = self.settings.index.acquire()
-        cache = self.settings.index.cache
-        self.sampler: TileSampler = acquire(cache, lambda: TileSampler.of_budget(cache))
+        index = self.settings.index
+        self.sampler: TileSampler = acquire(
+            self._sampler_key, lambda: TileSampler.of_budget(index.cache, index.prefix_reads)
+        )
         self.stream: SampleStream | None = None
 
     def teardown(self) -> None:
         self._cancel()
         self.settings.index.release()
-        release(self.settings.index.cache)
+        release(self._sampler_key)
 
     def start_bundle(self) -> None:
         self._cancel()  # what a failed bundle left
@@ -264,6 +271,8 @@ class SampleTiles(beam.PTransform):
         the other tiles of its file still give their samples. With "dead_letter" this gives :class:`SamplingOutputs`.
     cache_bytes : int
         What the caches of a process may hold in all: decoded tiles, open files, tile offsets, GDAL's blocks.
+    prefix_reads : bool
+        Ask servers only for the first bytes of a tile that lies alone, as many as the rows of its points should need.
 
     Raises
     ------
@@ -281,10 +290,13 @@ class SampleTiles(beam.PTransform):
     layout: str = "long"
     on_error: str = "raise"
     cache_bytes: int = DEFAULT_CACHE_BYTES
+    prefix_reads: bool = False
     settings: _IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, groups: beam.PCollection) -> Any:
-        settings = self.settings or _settings(self.collection, self.bands, self.match, self.cache_bytes)
+        settings = self.settings or _settings(
+            self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads
+        )
         around = Neighbourhood(self.max_distance_pixels, self.return_neighbourhood, self.fallback)
         check_layout(self.layout, around, self.on_error)
         if self.layout != "long":
@@ -320,10 +332,11 @@ class SamplePoints(beam.PTransform):
     layout: str = "long"
     on_error: str = "raise"
     cache_bytes: int = DEFAULT_CACHE_BYTES
+    prefix_reads: bool = False
     with_unsampled: bool = False
 
     def expand(self, points: beam.PCollection) -> Any:
-        settings = _settings(self.collection, self.bands, self.match, self.cache_bytes)
+        settings = _settings(self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads)
         routed = points | KeyByRecordAndTile(
             self.collection,
             self.bands,
@@ -352,8 +365,12 @@ class SamplePoints(beam.PTransform):
 
 
 def _settings(
-    collection: Collection, bands: Sequence[str], match: str, cache_bytes: int = DEFAULT_CACHE_BYTES
+    collection: Collection,
+    bands: Sequence[str],
+    match: str,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+    prefix_reads: bool = False,
 ) -> _IndexSettings:
     """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
     wanted = collection.check_usable(bands, match)
-    return _IndexSettings(collection, tuple(wanted), match, CacheBudget(cache_bytes))
+    return _IndexSettings(collection, tuple(wanted), match, CacheBudget(cache_bytes), prefix_reads)
