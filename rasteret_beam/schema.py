@@ -1,5 +1,6 @@
 """Arrow schemas: points, samples, polygons, chips, those left over, and the collection on disk."""
 
+import json
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -18,6 +19,10 @@ POINT_CRS_KEY = b"rasteret_beam.point_crs"
 
 POINT_EPSG_KEY = b"rasteret_beam.point_epsg"
 """Schema metadata key of a chunk: the EPSG code of the points' CRS, where it has one."""
+
+SAME_AS_KEY = b"rasteret_beam.same_as"
+"""Schema metadata key of a chunk: kept columns that equal a coordinate and so do not travel beside it, as JSON
+[[place among the kept columns, name, coordinate column], ...]."""
 
 PIXEL = ("__pixel_row", "__pixel_col")
 POSITION = ("__pixel_row_part", "__pixel_col_part")
@@ -263,7 +268,16 @@ def unmatched_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
 def kept_fields(points: pa.Schema) -> list[pa.Field]:
     """The columns of a batch of points, or of a chunk, that pass through to the samples."""
     own = {field.name for field in POINT_FIELDS} | {*PIXEL, *POSITION}
-    return [field for field in points if field.name not in own]
+    kept = [field for field in points if field.name not in own]
+    for place, name, _ in same_columns(points):
+        kept.insert(place, pa.field(name, pa.float64()))
+    return kept
+
+
+def same_columns(chunk: pa.Schema) -> list[tuple[int, str, str]]:
+    """The kept columns that a chunk leaves out, by place: (place, name, coordinate column that they equal)."""
+    found = (chunk.metadata or {}).get(SAME_AS_KEY)
+    return [(place, name, source) for place, name, source in json.loads(found)] if found else []
 
 
 def samples_schema(

@@ -1,5 +1,6 @@
 """Chunks: the routed points of one batch, cut by record and block of tiles for the shuffle."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,17 @@ from rasteret_beam.kernels.points import coordinates
 from rasteret_beam.kernels.routing import NEVER, Hits, RoutingIndex, locate
 from rasteret_beam.kernels.sampling import unsampled_rows
 from rasteret_beam.model import TileKey
-from rasteret_beam.schema import PIXEL, POINT_CRS_KEY, POINT_EPSG_KEY, POSITION, check_point_batch
+from rasteret_beam.schema import (
+    PIXEL,
+    POINT_CRS_KEY,
+    POINT_EPSG_KEY,
+    POSITION,
+    SAME_AS_KEY,
+    check_point_batch,
+    kept_fields,
+)
+
+COORDINATES = ("point_x", "point_y")
 
 SMALL_DICTIONARY = 64
 """Entries that are not worth choosing from."""
@@ -160,12 +171,27 @@ def _cut(
     if with_position:
         parts = (hits.row[order] - row[order], hits.col[order] - col[order])
         columns.update(zip(POSITION, map(pa.array, parts), strict=True))
-    taken = points.take(pa.array(hits.point[order]))
+    taken = without_same(points.take(pa.array(hits.point[order])))
     columns.update(zip(taken.schema.names, taken.columns, strict=True))
-    ordered = pa.RecordBatch.from_pydict(columns, metadata=points.schema.metadata)
+    ordered = pa.RecordBatch.from_pydict(columns, metadata=taken.schema.metadata)
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
         tile_row, tile_col = int(block_row[start]) * rules.block[0], int(block_col[start]) * rules.block[1]
         yield int(grid[start]), tile_row, tile_col, compacted(ordered.slice(start, stop - start))
+
+
+def without_same(points: pa.RecordBatch) -> pa.RecordBatch:
+    """The points without the kept columns that equal a coordinate, which need not travel twice through the shuffle."""
+    same = []
+    for place, field in enumerate(kept_fields(points.schema)):
+        plain = field.type == pa.float64() and field.nullable and not field.metadata
+        for source in COORDINATES if plain else ():
+            if points.column(field.name).equals(points.column(source)):
+                same.append((place, field.name, source))
+                break
+    if not same:
+        return points
+    metadata = (points.schema.metadata or {}) | {SAME_AS_KEY: json.dumps(same).encode()}
+    return points.drop_columns([name for _, name, _ in same]).replace_schema_metadata(metadata)
 
 
 def compacted(chunk: pa.RecordBatch) -> pa.RecordBatch:

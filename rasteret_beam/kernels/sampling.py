@@ -16,6 +16,7 @@ from rasteret_beam.schema import (
     SAMPLE_FIELDS,
     VALUES_FIELD,
     kept_fields,
+    same_columns,
     samples_schema,
     unsampled_schema,
 )
@@ -134,7 +135,9 @@ def _point_columns(chunk: pa.RecordBatch, facts: RecordFacts) -> dict[str, pa.Ar
         for field in SAMPLE_FIELDS
         if field.name in constants
     }
-    return columns | {field.name: chunk.column(field.name) for field in (*POINT_FIELDS, *kept_fields(chunk.schema))}
+    sources = {name: source for _, name, source in same_columns(chunk.schema)}
+    fields = (*POINT_FIELDS, *kept_fields(chunk.schema))
+    return columns | {field.name: chunk.column(sources.get(field.name, field.name)) for field in fields}
 
 
 def _in_order(columns: Mapping[str, pa.Array], schema: pa.Schema) -> pa.RecordBatch:

@@ -32,7 +32,7 @@ from rasteret_beam.schema import POSITION
 PORTIONS_AHEAD = 32
 """Portions under way at the same time, so that the latency of reads does not set the pace."""
 
-VALUES_AHEAD = 2 << 20
+VALUES_AHEAD = 1 << 19
 """Points times bands under way at the same time."""
 
 WINDOW_ROWS = 8192

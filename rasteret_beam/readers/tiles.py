@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
@@ -16,6 +18,9 @@ from rasteret_beam.readers.stopping import Stop
 
 REMOTE_READS = 24
 """Requests under way at the same time: with 30 ms each, 800 a second."""
+
+TileName = tuple[str, int, int, int]
+"""File, band index, tile row, tile column."""
 
 Take = Callable[[TileWant, Tile | TileReadError], None]
 
@@ -35,13 +40,16 @@ class TileSource:
     def __init__(self, engines: Engines | None = None, threads: int | None = None, cache_bytes: int = 64 << 20):
         self.engines = engines or Engines()
         self._cache: BytesCache[Tile] = BytesCache(cache_bytes)
+        self._underway: dict[TileName, _Claim] = {}
+        self._lock = Lock()
         self._local = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="tiles")
         self._remote = ThreadPoolExecutor(REMOTE_READS, thread_name_prefix="remote-tiles")
 
     def each(self, wants: Iterable[TileWant], take: Take, tally: Tally, stop: Stop | None = None) -> None:
         """Hand over every wanted tile, or the error that it cannot be read; returns when all are handed over.
 
-        ``take`` is called from several threads at the same time, once for each want.
+        ``take`` is called from several threads at the same time, once for each want. A tile that another call
+        decodes just now is waited for, after the others.
 
         Raises
         ------
@@ -49,27 +57,73 @@ class TileSource:
             ``stop`` was given, and the job has ended; then nothing is under way any more.
         """
         stop = stop or Stop()
-        missing = []
-        for want in wants:
-            tile = self._cache.get(_key(want))
-            if tile is not None and len(tile) >= min(want.rows, want.shape[0]):
+        missing, elsewhere = [], []
+        claims: dict[TileName, _Claim] = {}
+        try:
+            for want in wants:
+                tile, claim = self._find(want, claims)
+                if tile is not None:
+                    tally.add(metrics.TILE_CACHE_HITS)
+                    take(want, tile)
+                elif claim is not None:
+                    elsewhere.append((want, claim))
+                else:
+                    missing.append(want)
+            self._read(missing, partial(self._keep, claims, take), tally, stop)
+        finally:
+            self._give_up(claims)
+        again = []
+        for want, claim in elsewhere:
+            tile = claim.tile.result()
+            if tile is None:
+                again.append(want)
+            else:
                 tally.add(metrics.TILE_CACHE_HITS)
                 take(want, tile)
-            else:
-                missing.append(want)
+        if again:
+            self.each(again, take, tally, stop)
 
-        def keep(want: TileWant, tile: Tile | TileReadError) -> None:
-            if not isinstance(tile, TileReadError):
-                own = owned(tile)
-                self._cache.put(_key(want), own, own.nbytes)
-            take(want, tile)
+    def _find(self, want: TileWant, claims: "dict[TileName, _Claim]") -> "tuple[Tile | None, _Claim | None]":
+        """A decoded tile; or who decodes it just now; or neither, and then the tile is claimed for the caller."""
+        name, rows = _name(want), min(want.rows, want.shape[0])
+        with self._lock:
+            tile = self._cache.get(name)
+            if tile is not None and len(tile) >= rows:
+                return tile, None
+            claim = self._underway.get(name)
+            if claim is None:
+                claims[name] = self._underway[name] = _Claim(rows)
+                return None, None
+            return None, claim if claim.rows >= rows else None
 
-        reads = self.engines.plan(missing)
+    def _keep(self, claims: "dict[TileName, _Claim]", take: Take, want: TileWant, tile: Tile | TileReadError) -> None:
+        """Take a tile, and hand it to those who wait for it."""
+        if not isinstance(tile, TileReadError):
+            own = owned(tile)
+            with self._lock:
+                self._cache.put(_name(want), own, own.nbytes)
+                claim = claims.pop(_name(want), None)
+                if claim is not None:
+                    del self._underway[_name(want)]
+            if claim is not None:
+                claim.tile.set_result(own)
+        take(want, tile)
+
+    def _give_up(self, claims: "dict[TileName, _Claim]") -> None:
+        """Let those who wait for tiles that were not read try for themselves."""
+        with self._lock:
+            for name in claims:
+                del self._underway[name]
+        for claim in claims.values():
+            claim.tile.set_result(None)
+
+    def _read(self, wants: list[TileWant], take: Take, tally: Tally, stop: Stop) -> None:
+        reads = self.engines.plan(wants)
         local: Ahead[None] = Ahead(self._local, len(reads))
         remote: Ahead[None] = Ahead(self._remote, len(reads))
         try:
             for read in reads:
-                list((remote if read.remote else local).push(partial(read.run, tally, keep, stop)))
+                list((remote if read.remote else local).push(partial(read.run, tally, take, stop)))
             list(remote.drain())
             list(local.drain())
         finally:
@@ -83,5 +137,13 @@ class TileSource:
         self.engines.close()
 
 
-def _key(want: TileWant) -> tuple[str, int, int, int]:
+@dataclass(frozen=True, eq=False)
+class _Claim:
+    """A tile that somebody decodes: down to which row, and later the tile, or None where it could not be read."""
+
+    rows: int
+    tile: "Future[Tile | None]" = field(default_factory=Future)
+
+
+def _name(want: TileWant) -> TileName:
     return want.asset.href, want.asset.band_index, want.tile_row, want.tile_col
