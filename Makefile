@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint lock templates clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m pipelines.demo --folder demo
@@ -15,6 +15,14 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What the templates' image installs, anew from setup.py; needs Python 3.11 on Linux x86-64, as the image has.
+lock: $(VENV)/dev
+	$(BIN)/python -m templates.lock
+
+# The metadata of the templates, anew from the flags of the commands.
+templates: $(VENV)/dev
+	$(BIN)/python -m templates.metadata
+
 $(VENV)/demo: setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
@@ -26,4 +34,4 @@ $(VENV)/dev: setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-rasteret demo build dist *.egg-info
+	rm -rf $(VENV) .venv-rasteret .venv-gcs demo build dist *.egg-info

@@ -12,6 +12,8 @@ DEMO = ["matplotlib>=3.8"]
 TABLES = ["pandas>=2.2", "geopandas>=1.0", "polars>=1.30", "duckdb>=1.5", "sedonadb>=0.5"]
 """The libraries whose tables the tests hand over as points; the package needs none of them."""
 
+GCP = ["apache-beam[gcp]>=2.77"]
+
 TEST = ["pytest>=8.0", "hypothesis>=6.100", *DEMO, *TABLES]
 
 setup(
@@ -37,11 +39,11 @@ setup(
         "isal>=1.7",
     ],
     extras_require={
-        "gcp": ["apache-beam[gcp]>=2.77"],
+        "gcp": GCP,
         "demo": DEMO,
         "test": TEST,
         "bench": ['rasteret>=0.4.1; python_version >= "3.12"'],
-        "dev": [*TEST, "ruff>=0.8", "mypy>=1.13"],
+        "dev": [*TEST, *GCP, "ruff>=0.8", "mypy>=1.13"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -1,12 +1,19 @@
 """Flags: ours are parsed here, Beam's are forwarded, anything else is refused with the nearest known one."""
 
 import argparse
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions
+
+log = logging.getLogger(__name__)
+
+LAUNCHER = "FLEX_TEMPLATE_PYTHON_PY_FILE"
+"""The environment variable that makes an image a Flex Template's."""
 
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 """Plain DirectRunner is another runner on another machine; this one is the same everywhere."""
@@ -38,7 +45,8 @@ class Parser(argparse.ArgumentParser):
             prog=f"python -m pipelines.{module}",
             description=description,
             epilog=epilog + "\nBeam's own options (--runner, --temp_location, ...) are taken too and handed on. "
-            "Without --runner the job runs in this process.",
+            "Without --runner the job runs in this process. With --runner=DataflowRunner the command ends with\n"
+            "exit code 0 once the job is submitted, and --dry_run=True checks the whole job and submits nothing.",
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -51,6 +59,8 @@ class Parser(argparse.ArgumentParser):
         """
         words = list(sys.argv[1:] if argv is None else argv)
         beam = _beam_parser()
+        if LAUNCHER in os.environ:
+            words = self._without_unknown_flags(words, beam)
         self._refuse_unknown_flags(words, beam)
         ours, rest = self.parse_known_args(words)
         known, stray = beam.parse_known_args(rest)
@@ -67,6 +77,14 @@ class Parser(argparse.ArgumentParser):
             if flag.startswith("--") and flag not in known:
                 near = get_close_matches(flag, known, n=1, cutoff=0.6)
                 self.error(f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else "; see --help"))
+
+    def _without_unknown_flags(self, words: Sequence[str], beam: argparse.ArgumentParser) -> list[str]:
+        """The launcher of a template adds flags of its own, and the template's metadata refuses wrong names before."""
+        known = {*self._option_string_actions, *beam._option_string_actions}
+        unknown = [word for word in words if word.startswith("--") and word.split("=", 1)[0] not in known]
+        if unknown:
+            log.warning("flags that nobody here knows are left out: %s", " ".join(unknown))
+        return [word for word in words if word not in unknown]
 
     def error(self, message: str) -> NoReturn:
         """One line, and exit code 2; the whole usage is what --help is for."""
@@ -98,9 +116,14 @@ def _beam_parser() -> _BeamParser:
 
 
 def pipeline_options(rest: Sequence[str]) -> PipelineOptions:
-    """Beam's options, with the local runner where none is chosen."""
-    chosen = any(word == "--runner" or word.startswith("--runner=") for word in rest)
-    return PipelineOptions([*rest] if chosen else [*rest, f"--runner={LOCAL_RUNNER}"])
+    """Beam's options, with the local runner where none is chosen, and without the main session.
+
+    Beam would pickle ``__main__`` for the workers; they have all they need from the package.
+    """
+    flags = {word.split("=", 1)[0] for word in rest}
+    runner = [] if "--runner" in flags else [f"--runner={LOCAL_RUNNER}"]
+    session = [] if "--save_main_session" in flags else ["--no_save_main_session"]
+    return PipelineOptions([*rest, *runner, *session])
 
 
 def names(text: str) -> list[str]:
@@ -152,6 +175,18 @@ def band_indexes(text: str) -> dict[str, int]:
             raise argparse.ArgumentTypeError(f"band {band!r} is named twice")
         bands[band] = int(index) if colon else position
     return bands
+
+
+def truth(text: str) -> bool:
+    """``true`` or ``false``, as templates write them."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+def switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
+    """Add a flag that is off, on where it is given, and takes a ``true`` or ``false`` too."""
+    parser.add_argument(flag, nargs="?", type=truth, const=True, default=False, metavar="true|false", help=text)
 
 
 def subset_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,8 @@
-"""Running a pipeline from the command line: one clear line for an error, an honest exit code."""
+"""Running a pipeline from the command line: one clear line for an error, an honest exit code.
+
+A job on Dataflow is not waited for: the machine that launches a template ends once the job is
+handed over, and a terminal should not have to stay open for ten hours.
+"""
 
 import logging
 import os
@@ -11,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions, TestOptions
 from apache_beam.runners.runner import PipelineState
 
 from pipelines._progress import SAMPLING, Shown, progress
@@ -47,7 +51,7 @@ def run(
     temporaries: Iterable[str],
     shown: Shown = SAMPLING,
 ) -> tuple[dict[str, int], float] | int:
-    """Build and run a pipeline to its end.
+    """Build a pipeline and run it: to its end, or, on Dataflow, until the job is handed over.
 
     Parameters
     ----------
@@ -60,7 +64,7 @@ def run(
 
     Returns
     -------
-    (counts, seconds), or the exit code of a run that did not succeed
+    (counts, seconds), or the exit code of a run that did not succeed or was not waited for
     """
     start = time.monotonic()
     temporaries = list(temporaries)
@@ -68,6 +72,9 @@ def run(
         with progress(shown), _quiet(), _leaving_on_signals(temporaries):
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
+            if not is_waited_for(options):
+                print(_handed_over(pipeline, options))
+                return 0
             result = pipeline.run()
             state = result.wait_until_finish()
     except Exception as error:
@@ -195,6 +202,38 @@ def accounting_error(counts: dict[str, int], with_unsampled: bool = False) -> st
     return None
 
 
-def is_local(options: PipelineOptions) -> bool:
-    """Whether the job runs in this process."""
+def is_waited_for(options: PipelineOptions) -> bool:
+    """Whether the command ends with the job rather than before it, and can say what it did."""
+    chosen = options.view_as(StandardOptions)
+    leaves = chosen.no_wait_until_finish and not _is_local(options)
+    return not (_is_dataflow(options) or leaves or options.view_as(TestOptions).dry_run)
+
+
+def _is_local(options: PipelineOptions) -> bool:
     return str(options.view_as(StandardOptions).runner).endswith("FnApiRunner")
+
+
+def _is_dataflow(options: PipelineOptions) -> bool:
+    return str(options.view_as(StandardOptions).runner).lower().endswith("dataflowrunner")
+
+
+def _handed_over(pipeline: beam.Pipeline, options: PipelineOptions) -> str:
+    """Give a pipeline to its runner without waiting for it; what became of it, as a line for the terminal.
+
+    A dry run is one of Dataflow's own, which checks the whole job; other runners have none, and would run it.
+    """
+    cloud = options.view_as(GoogleCloudOptions)
+    if options.view_as(TestOptions).dry_run:
+        if _is_dataflow(options):
+            pipeline.run()
+        return "dry run: the job can be built; nothing was submitted"
+    result = pipeline.run()
+    if cloud.template_location:
+        return f"the job is written to {cloud.template_location}; nothing was submitted"
+    place = f"project {cloud.project}, region {cloud.region}" if _is_dataflow(options) else "the runner"
+    return f"submitted as job {_job_id(result)} to {place}; it was not waited for, and its output is not there yet"
+
+
+def _job_id(result: Any) -> str:
+    found = getattr(result, "job_id", None) or getattr(result, "_job_id", "")
+    return str(found() if callable(found) else found)

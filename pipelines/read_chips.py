@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._flags import Parser, names, pipeline_options, prefix, subset_flags
+from pipelines._flags import Parser, names, pipeline_options, prefix, subset_flags, switch
 from pipelines._run import FAILED, command, figures, run
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection, load
@@ -57,7 +57,7 @@ def parser() -> Parser:
         default="all",
         help="every record that a polygon overlaps, or for each band the newest one (default: all)",
     )
-    add("--all_touched", action="store_true", help="take all pixels that a polygon touches, not only centres it holds")
+    switch(flags, "--all_touched", "take all pixels that a polygon touches, not only those whose centre it holds")
     add("--fill", type=float, metavar="NUMBER", help="value of pixels that are not valid (default: nodata, or 0)")
     add(
         "--max_chip_pixels",

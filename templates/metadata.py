@@ -1,0 +1,214 @@
+"""Write the metadata of the Flex Templates from the flags of the commands: ``python -m templates.metadata``.
+
+Each flag becomes a parameter, with the flag's own help, so that the two cannot drift apart. What a
+value has to look like in the cloud, where nothing is local, is said here by :class:`Form`.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import _flags, build_collection, read_chips, sample_points
+
+FOLDER = Path(__file__).parent
+PARSERS: dict[str, Callable[[], _flags.Parser]] = {
+    "sample_points": sample_points.parser,
+    "build_collection": build_collection.parser,
+    "read_chips": read_chips.parser,
+}
+GROUP = "Workers"
+SPELT = {"crs": "CRS", "geotiff": "GeoTIFFs", "cogs": "COGs", "bbox": "Bounding box", "mb": "MB"}
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the values of a parameter look like.
+
+    Attributes
+    ----------
+    kind : str
+        One of Dataflow's parameter types.
+    regex : str
+        What the whole value has to match, in the syntax that RE2, Java and Python share.
+    example : str
+        A value for the help text.
+    """
+
+    kind: str = "TEXT"
+    regex: str = ""
+    example: str = ""
+
+
+BUCKET = r"gs://[a-z0-9][-_.a-z0-9]*[a-z0-9]"
+OBJECT = rf"{BUCKET}/[^\r\n]+"
+PREFIX = rf"{BUCKET}/([^\r\n]*[^/\r\n])"
+NUMBER = r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?"
+DAY = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+CLOCK = r"[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{3}(\d{3})?)?)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d)?"
+MOMENT = rf"(\d{{4}}|{DAY}({CLOCK})?)"
+NAME = r"[^,\s]([^,\r\n]*[^,\s])?"
+BAND = r"([^,\s]([^,\r\n]*[^,\s])?:\d+|[^,:\s]([^,:\r\n]*[^,:\s])?)"
+PAIR = r"[^,:\s][^,:\r\n]*:[^,\s][^,\r\n]*"
+RASTER = r"((gs|s3|https?|az|abfss?)://[^,\s][^,\r\n]*|/vsi[a-z0-9_]+/[^,\r\n]+)"
+COLLECTION = r"((gs|s3|abfss?)://[^\s][^\r\n]*|[A-Za-z0-9_][-A-Za-z0-9_.]*(/[-A-Za-z0-9_.]+)*)"
+
+
+def whole(pattern: str) -> str:
+    return f"^{pattern}$"
+
+
+def listed(pattern: str) -> str:
+    return f"^{pattern}(,{pattern})*$"
+
+
+FOLDER_FORM = Form("GCS_WRITE_FOLDER", whole(OBJECT), "gs://my-bucket/collection")
+
+BY_FLAG = {
+    "points": Form("GCS_READ_FILE", whole(OBJECT), "gs://my-bucket/plots/*.parquet"),
+    "polygons": Form("GCS_READ_FILE", whole(OBJECT), "gs://my-bucket/fields.parquet"),
+    "table": Form("TEXT", whole(r"(gs|s3|abfss?)://[^\s][^\r\n]*"), "gs://my-bucket/items.parquet"),
+    "collection": Form("TEXT", whole(COLLECTION), "gs://my-bucket/collection or aef/v1-annual"),
+    "geometry_crs": Form(example="4326"),
+    "columns": Form("TEXT", listed(NAME), "site,planted"),
+    "datetime_regex": Form("TEXT", whole(r"[^\r\n]*\([^\r\n]+\)[^\r\n]*"), r"_(\d{8})"),
+    "column_map": Form("TEXT", listed(PAIR), "scene_id:id,acquired:datetime"),
+    "max_distance_pixels": Form("NUMBER", whole(r"\d+"), "2"),
+    "max_chip_pixels": Form("NUMBER", whole(r"[1-9]\d*"), "1048576"),
+    "shards": Form("NUMBER", whole(r"[1-9]\d*"), "4"),
+    "cache_mb": Form("NUMBER", whole(r"([4-9]|[1-9]\d+)"), "512"),
+    "fill": Form("NUMBER", whole(rf"({NUMBER}|nan|[-+]?inf)"), "0"),
+    "geotiff": Form("GCS_WRITE_FOLDER", whole(OBJECT), "gs://my-bucket/tiffs"),
+    "build_collection.output": FOLDER_FORM,
+}
+"""Forms of single flags, by name or by command and name."""
+
+BY_TYPE: dict[Any, Form] = {
+    _flags.names: Form("TEXT", listed(NAME), "B02,B03"),
+    _flags.paths: Form("TEXT", listed(RASTER), "gs://my-bucket/scenes/*.tif"),
+    _flags.prefix: Form("GCS_WRITE_FILE", whole(PREFIX), "gs://my-bucket/out/run1"),
+    _flags.bbox: Form("TEXT", whole(rf"{NUMBER}(,{NUMBER}){{3}}"), "-5,40,5,50"),
+    _flags.date_range: Form("TEXT", whole(rf"{MOMENT}[,/]{MOMENT}"), "2023-01-01,2023-12-31"),
+    _flags.band_indexes: Form("TEXT", listed(BAND), "A00,A01 or A00:0,A05:5"),
+    _flags.truth: Form("BOOLEAN", whole("(true|false)")),
+    int: Form("NUMBER", whole(r"-?\d+")),
+    float: Form("NUMBER", whole(NUMBER)),
+    None: Form(),
+}
+"""Forms of all other flags, by the type that parses them."""
+
+WORKERS: list[dict[str, Any]] = [
+    {
+        "name": "sdk_container_image",
+        "label": "Worker image",
+        "helpText": "The image that the template was built from: workers need the same packages as the launcher. "
+        "Example: europe-west4-docker.pkg.dev/my-project/rasteret-beam/sample_points:0.1.0",
+        "isOptional": False,
+        "regexes": [whole(r"[a-z0-9][-a-z0-9.:]*(/[-a-z0-9._]+)+(:[-\w.]+)?(@sha256:[0-9a-f]{64})?")],
+    },
+    {
+        "name": "number_of_worker_harness_threads",
+        "label": "Threads of a worker process",
+        "helpText": "Bundles that a worker process works on at a time, each of which decodes in threads of its own. "
+        "Dataflow's default for batch jobs is a dozen. Example: 2",
+        "isOptional": True,
+        "regexes": [whole(r"[1-9]\d*")],
+        "paramType": "NUMBER",
+    },
+    {
+        "name": "disk_size_gb",
+        "label": "Disk of a worker in GB",
+        "helpText": "Boot disk of each worker, which holds the image; 0 is Dataflow's default. Example: 50",
+        "isOptional": True,
+        "regexes": [whole(r"\d+")],
+        "paramType": "NUMBER",
+    },
+]
+"""Options of Beam's own that a job should be given; the launcher hands them on as it does the flags."""
+
+
+def template(command: str) -> dict[str, Any]:
+    """The metadata of a command's template."""
+    parser = PARSERS[command]()
+    parameters = [parameter(parser, command, action) for action in flags_of(parser)]
+    return {
+        "name": label(command),
+        "description": parser.description,
+        "streaming": False,
+        "parameters": [*parameters, *({"paramType": "TEXT"} | worker | {"groupName": GROUP} for worker in WORKERS)],
+    }
+
+
+def flags_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in parser._actions if action.dest != "help"]
+
+
+def form_of(command: str, action: argparse.Action) -> Form:
+    """What a flag's values look like.
+
+    Raises
+    ------
+    KeyError
+        Its type is not known here.
+    """
+    if action.choices is not None:
+        return Form("ENUM", whole(f"({'|'.join(map(str, action.choices))})"))
+    found = BY_FLAG.get(f"{command}.{action.dest}") or BY_FLAG.get(action.dest)
+    if found is not None:
+        return found
+    if action.type not in BY_TYPE:
+        raise KeyError(f"--{action.dest} of {command} has a type with no form; say in templates/metadata.py what it is")
+    return BY_TYPE[action.type]
+
+
+def parameter(parser: argparse.ArgumentParser, command: str, action: argparse.Action) -> dict[str, Any]:
+    """A flag as a parameter of the template."""
+    form = form_of(command, action)
+    made: dict[str, Any] = {
+        "name": action.dest,
+        "label": label(action.dest),
+        "helpText": help_text(parser, action, form),
+        "isOptional": not action.required,
+    }
+    if form.regex:
+        made["regexes"] = [form.regex]
+    made["paramType"] = form.kind
+    if action.choices is not None:
+        made["enumOptions"] = [{"value": choice, "label": choice} for choice in action.choices]
+    if action.default not in (None, ""):
+        made["defaultValue"] = str(action.default).lower() if action.default is False else str(action.default)
+    return made
+
+
+def label(name: str) -> str:
+    words = [SPELT.get(word, word) for word in name.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+
+
+def help_text(parser: argparse.ArgumentParser, action: argparse.Action, form: Form) -> str:
+    """The flag's help as a sentence, with what the parser knows besides, and an example."""
+    text = parser._get_formatter()._expand_help(action)
+    sentences = [text[:1].upper() + text[1:]]
+    others = [other for group in parser._mutually_exclusive_groups for other in group._group_actions]
+    if action in others:
+        names = [other.dest for other in others if other is not action]
+        sentences.append(f"Give either this or {' or '.join(names)}")
+    if form.example:
+        sentences.append(f"Example: {form.example}")
+    return ". ".join(sentences)
+
+
+def text(command: str) -> str:
+    """The metadata as it stands in the repository."""
+    return json.dumps(template(command), indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    for command in PARSERS:
+        (FOLDER / f"{command}.json").write_text(text(command))
+
+
+if __name__ == "__main__":
+    main()
