@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._flags import Parser, names, pipeline_options, prefix, subset_flags
+from pipelines._flags import Parser, names, pipeline_options, prefix, subset_flags, switch
 from pipelines._plan import plan_text
 from pipelines._run import FAILED, INCOMPLETE, accounting_error, command, run, summary
 from pipelines._sample_job import Inputs, Job
@@ -78,10 +78,10 @@ def parser() -> Parser:
         help="a row for each band (long), or one for each point and record, with a list of values (values) or a "
         "column a band (columns) (default: long)",
     )
-    add(
+    switch(
+        flags,
         "--prefix_reads",
-        action="store_true",
-        help="ask servers only for the first bytes of tiles that lie alone, as many as their points should need: fewer "
+        "ask servers only for the first bytes of tiles that lie alone, as many as their points should need: fewer "
         "bytes, some more requests",
     )
     add(
@@ -109,10 +109,10 @@ def parser() -> Parser:
         metavar="PREFIX",
         help="give up tiles that cannot be read, and write them with their points there, instead of failing",
     )
-    add(
+    switch(
+        flags,
         "--plan",
-        action="store_true",
-        help="read no pixel and write nothing: print the records, tiles, bytes, requests and rows that a run would "
+        "read no pixel and write nothing: print the records, tiles, bytes, requests and rows that a run would "
         "come to, and the most crowded tiles; runs in this process (windows of --max_distance_pixels are not counted)",
     )
     return flags

@@ -68,6 +68,7 @@ FOLDER_FORM = Form("GCS_WRITE_FOLDER", whole(OBJECT), "gs://my-bucket/collection
 
 BY_FLAG = {
     "points": Form("GCS_READ_FILE", whole(OBJECT), "gs://my-bucket/plots/*.parquet"),
+    "retry": Form("GCS_READ_FILE", whole(OBJECT), "gs://my-bucket/out/dead-*.parquet"),
     "polygons": Form("GCS_READ_FILE", whole(OBJECT), "gs://my-bucket/fields.parquet"),
     "table": Form("TEXT", whole(r"(gs|s3|abfss?)://[^\s][^\r\n]*"), "gs://my-bucket/items.parquet"),
     "collection": Form("TEXT", whole(COLLECTION), "gs://my-bucket/collection or aef/v1-annual"),
