@@ -8,7 +8,7 @@ one that environment variable ``RASTERET_BEAM_CATALOGUE`` names, else
     {"team/plots": {"data": "s3://bucket/plots", "region": "eu-west-1", "anonymous": true}}
 
 ``data`` is needed (a relative path starts at the file's folder); ``name``, ``description``,
-``region``, ``anonymous`` and ``endpoint`` are not, and other keys are for the reader.
+``region``, ``anonymous``, ``endpoint`` and ``requester_pays`` are not, and other keys are for the reader.
 """
 
 import json
@@ -60,6 +60,7 @@ def register(
     anonymous: bool = False,
     region: str | None = None,
     endpoint: str | None = None,
+    requester_pays: bool = False,
 ) -> None:
     """Give a collection an id that :func:`rasteret_beam.load` takes, in this process.
 
@@ -74,6 +75,10 @@ def register(
         Read an S3 bucket without credentials.
     region, endpoint : str, optional
         Of an S3 bucket.
+    requester_pays : bool
+        The reader pays for requests to an S3 bucket.
+
+    The bucket of the collection, and those of its rasters, are read so.
 
     Raises
     ------
@@ -83,7 +88,7 @@ def register(
     if not id or looks_like_path(id):
         raise InputError(f"dataset id {id!r} could be taken for a path; give one such as 'team/plots'")
     place = _absolute(os.fspath(path), os.getcwd())
-    _registered[id] = Entry(id, place, name, description, Access(anonymous, region, endpoint))
+    _registered[id] = Entry(id, place, name, description, Access(anonymous, region, endpoint, requester_pays))
 
 
 def entries() -> dict[str, Entry]:
@@ -147,7 +152,12 @@ def _parsed(text: str, source: str, folder: str) -> dict[str, Entry]:
 def _entry(id: str, fields: Any, source: str, folder: str) -> Entry:
     if not isinstance(fields, dict) or not isinstance(fields.get("data"), str):
         raise InputError(f"entry {id!r} of catalogue {source} has no text 'data': the path or URI of its collection")
-    access = Access(bool(fields.get("anonymous", False)), fields.get("region"), fields.get("endpoint"))
+    access = Access(
+        bool(fields.get("anonymous", False)),
+        fields.get("region"),
+        fields.get("endpoint"),
+        bool(fields.get("requester_pays", False)),
+    )
     place = _absolute(fields["data"], folder)
     return Entry(id, place, fields.get("name", ""), fields.get("description", ""), access)
 
