@@ -14,7 +14,7 @@ TABLES = ["pandas>=2.2", "geopandas>=1.0", "polars>=1.30", "duckdb>=1.5", "sedon
 
 GCP = ["apache-beam[gcp]>=2.77"]
 
-TEST = ["pytest>=8.0", "hypothesis>=6.100", *DEMO, *TABLES]
+TEST = ["pytest>=8.0", "hypothesis>=6.100", "moto[server]>=5.0", "boto3>=1.34", *DEMO, *TABLES]
 
 setup(
     name="rasteret-beam",
