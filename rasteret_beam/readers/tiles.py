@@ -57,34 +57,30 @@ class TileSource:
             ``stop`` was given, and the job has ended; then nothing is under way any more.
         """
         stop = stop or Stop()
-        missing, elsewhere = [], []
+        missing, waiting = [], []
         claims: dict[TileName, _Claim] = {}
         try:
             for want in wants:
-                tile, claim = self._find(want, claims)
+                tile, waiter = self._find(want, take, claims)
                 if tile is not None:
                     tally.add(metrics.TILE_CACHE_HITS)
                     take(want, tile)
-                elif claim is not None:
-                    elsewhere.append((want, claim))
+                elif waiter is not None:
+                    waiting.append(waiter)
                 else:
                     missing.append(want)
             self._read(missing, partial(self._keep, claims, take), tally, stop)
         finally:
             self._give_up(claims)
-        again = []
-        for want, claim in elsewhere:
-            tile = claim.tile.result()
-            if tile is None:
-                again.append(want)
-            else:
-                tally.add(metrics.TILE_CACHE_HITS)
-                take(want, tile)
+        again = [waiter.want for waiter in waiting if not waiter.served.result()]
+        tally.add(metrics.TILE_CACHE_HITS, len(waiting) - len(again))
         if again:
             self.each(again, take, tally, stop)
 
-    def _find(self, want: TileWant, claims: "dict[TileName, _Claim]") -> "tuple[Tile | None, _Claim | None]":
-        """A decoded tile; or who decodes it just now; or neither, and then the tile is claimed for the caller."""
+    def _find(
+        self, want: TileWant, take: Take, claims: "dict[TileName, _Claim]"
+    ) -> "tuple[Tile | None, _Waiter | None]":
+        """A decoded tile; or a place in the queue for one that is decoded just now; or neither, and it is claimed."""
         name, rows = _name(want), min(want.rows, want.shape[0])
         with self._lock:
             tile = self._cache.get(name)
@@ -93,11 +89,13 @@ class TileSource:
             claim = self._underway.get(name)
             if claim is None:
                 claims[name] = self._underway[name] = _Claim(rows)
-                return None, None
-            return None, claim if claim.rows >= rows else None
+            elif claim.rows >= rows:
+                claim.waiters.append(_Waiter(want, take))
+                return None, claim.waiters[-1]
+            return None, None
 
     def _keep(self, claims: "dict[TileName, _Claim]", take: Take, want: TileWant, tile: Tile | TileReadError) -> None:
-        """Take a tile, and hand it to those who wait for it."""
+        """Take a tile, and hand it to those who wait for it, at once: nobody has to hold it for them."""
         if not isinstance(tile, TileReadError):
             own = owned(tile)
             with self._lock:
@@ -105,8 +103,8 @@ class TileSource:
                 claim = claims.pop(_name(want), None)
                 if claim is not None:
                     del self._underway[_name(want)]
-            if claim is not None:
-                claim.tile.set_result(own)
+            for waiter in claim.waiters if claim is not None else ():
+                waiter.serve(own)
         take(want, tile)
 
     def _give_up(self, claims: "dict[TileName, _Claim]") -> None:
@@ -115,7 +113,8 @@ class TileSource:
             for name in claims:
                 del self._underway[name]
         for claim in claims.values():
-            claim.tile.set_result(None)
+            for waiter in claim.waiters:
+                waiter.served.set_result(False)
 
     def _read(self, wants: list[TileWant], take: Take, tally: Tally, stop: Stop) -> None:
         reads = self.engines.plan(wants)
@@ -138,11 +137,28 @@ class TileSource:
 
 
 @dataclass(frozen=True, eq=False)
+class _Waiter:
+    """Somebody who wants a tile that another call decodes; ``served`` tells later whether it was handed over."""
+
+    want: TileWant
+    take: Take
+    served: "Future[bool]" = field(default_factory=Future)
+
+    def serve(self, tile: Tile) -> None:
+        try:
+            self.take(self.want, tile)
+        except BaseException as error:
+            self.served.set_exception(error)
+        else:
+            self.served.set_result(True)
+
+
+@dataclass(frozen=True, eq=False)
 class _Claim:
-    """A tile that somebody decodes: down to which row, and later the tile, or None where it could not be read."""
+    """A tile that somebody decodes, down to which row, and who else waits for it."""
 
     rows: int
-    tile: "Future[Tile | None]" = field(default_factory=Future)
+    waiters: list[_Waiter] = field(default_factory=list)
 
 
 def _name(want: TileWant) -> TileName:
