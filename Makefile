@@ -26,4 +26,4 @@ $(VENV)/dev: setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-rasteret demo build dist *.egg-info
+	rm -rf $(VENV) .venv-rasteret .venv-emulators demo build dist *.egg-info

@@ -12,7 +12,9 @@ DEMO = ["matplotlib>=3.8"]
 TABLES = ["pandas>=2.2", "geopandas>=1.0", "polars>=1.30", "duckdb>=1.5", "sedonadb>=0.5"]
 """The libraries whose tables the tests hand over as points; the package needs none of them."""
 
-TEST = ["pytest>=8.0", "hypothesis>=6.100", *DEMO, *TABLES]
+GCP = ["apache-beam[gcp]>=2.77"]
+
+TEST = ["pytest>=8.0", "hypothesis>=6.100", *DEMO, *TABLES, *GCP]
 
 setup(
     name="rasteret-beam",
@@ -37,7 +39,7 @@ setup(
         "isal>=1.7",
     ],
     extras_require={
-        "gcp": ["apache-beam[gcp]>=2.77"],
+        "gcp": GCP,
         "demo": DEMO,
         "test": TEST,
         "bench": ['rasteret>=0.4.1; python_version >= "3.12"'],

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SampleTiles,
         WriteChipsToGeoTiff,
         WriteChipsToParquet,
+        WriteSamplesToBigQuery,
         WriteSamplesToParquet,
     )
 
@@ -43,6 +44,7 @@ __all__ = [
     "TileKey",
     "WriteChipsToGeoTiff",
     "WriteChipsToParquet",
+    "WriteSamplesToBigQuery",
     "WriteSamplesToParquet",
     "build_from_cogs",
     "build_from_table",
