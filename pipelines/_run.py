@@ -19,7 +19,7 @@ from rasteret_beam import metrics
 from rasteret_beam.errors import RasteretBeamError
 from rasteret_beam.metrics import NAMESPACE
 from rasteret_beam.schema import UNSAMPLED_REASONS
-from rasteret_beam.transforms.files import delete_folder
+from rasteret_beam.transforms.files import delete_folder, matching
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -46,6 +46,7 @@ def run(
     options: PipelineOptions,
     temporaries: Iterable[str],
     shown: Shown = SAMPLING,
+    kept: Iterable[str] = (),
 ) -> tuple[dict[str, int], float] | int:
     """Build and run a pipeline to its end.
 
@@ -57,26 +58,31 @@ def run(
         Folders to delete when the run fails or is interrupted.
     shown : sequence of (counter, label)
         What a local run shows while it is under way.
+    kept : iterable of str
+        Folders to delete when the run is interrupted, and to name when it fails.
 
     Returns
     -------
     (counts, seconds), or the exit code of a run that did not succeed
     """
     start = time.monotonic()
-    temporaries = list(temporaries)
+    temporaries, kept = list(temporaries), list(kept)
     try:
-        with progress(shown), _quiet(), _leaving_on_signals(temporaries):
+        with progress(shown), _quiet(), _leaving_on_signals([*temporaries, *kept]):
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
             result = pipeline.run()
             state = result.wait_until_finish()
     except Exception as error:
         _clean(temporaries)
-        print(f"error: {root_message(error)}", file=sys.stderr)
+        message = root_message(error)
+        print(f"error: {message}", file=sys.stderr)
+        _name_kept(folder for folder in kept if folder not in message)
         return FAILED
     if state != PipelineState.DONE:
         _clean(temporaries)
         print(f"error: the job ended in state {state}; see the runner's log", file=sys.stderr)
+        _name_kept(kept)
         return FAILED
     return counted(result), time.monotonic() - start
 
@@ -117,6 +123,12 @@ class _quiet:
 def _clean(temporaries: Iterable[str]) -> None:
     for folder in temporaries:
         delete_folder(folder)
+
+
+def _name_kept(folders: Iterable[str]) -> None:
+    for folder in folders:
+        if matching(folder + "/", "**"):
+            print(f"files of the unfinished job are kept in {folder}/; delete them when done with", file=sys.stderr)
 
 
 def root_message(error: BaseException) -> str:

@@ -133,6 +133,14 @@ Answer = tuple[int, str, str]
 """HTTP status, BigQuery's reason, message."""
 
 
+def credentials_file(folder: Path) -> Path:
+    """Credentials of nobody, with a token that is never renewed: nothing has to be asked for it."""
+    nobody = {"type": "authorized_user", "client_id": "id", "client_secret": "secret", "refresh_token": "none"}
+    path = folder / "credentials.json"
+    path.write_text(json.dumps({**nobody, "token": "token", "expiry": "2999-01-01T00:00:00Z"}))
+    return path
+
+
 @dataclass
 class Proxy:
     """Hands requests on to a server, but for those that ``refuse`` has an answer to; keeps a list of all."""

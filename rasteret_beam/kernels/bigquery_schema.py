@@ -161,7 +161,7 @@ def differences(found: Sequence[Field], wanted: Sequence[Field], inside: str = "
 
 
 def _shown(field: Field) -> str:
-    kind = SAME_TYPE.get(field["type"], field["type"])
+    kind = str(SAME_TYPE.get(field["type"], field["type"]))
     mode = field.get("mode") or "NULLABLE"
     return kind if mode == "NULLABLE" else f"{mode} {kind}"
 

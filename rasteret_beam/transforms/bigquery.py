@@ -20,7 +20,9 @@ WRITE_DISPOSITIONS = ("WRITE_APPEND", "WRITE_TRUNCATE", "WRITE_EMPTY")
 MOST_URIS = 10_000
 """Of one load job; more files than these are named by a wildcard."""
 
-CHECK_SECONDS = 60
+CHECK_SECONDS, LOAD_SECONDS = 60, 600
+"""How long a request is tried again, before a job begins and when rows are there."""
+
 TRANSIENT = frozenset({"backendError", "internalError", "jobBackendError", "jobInternalError", "rateLimitExceeded"})
 TRIES = 3
 QUOTA = frozenset({"quotaExceeded", "rateLimitExceeded", "responseTooLarge", "resourcesExceeded"})
@@ -174,6 +176,10 @@ def _briefly() -> Any:
     return libraries().DEFAULT_RETRY.with_timeout(CHECK_SECONDS)
 
 
+def _patiently() -> Any:
+    return libraries().DEFAULT_RETRY.with_timeout(LOAD_SECONDS)
+
+
 def _get_table(client: Any, to: Destination, retry: Any) -> Any:
     """The table as it is now; None where there is none."""
     from google.api_core.exceptions import NotFound
@@ -212,7 +218,7 @@ def _check_jobs(client: Any, to: Destination, location: str | None, retry: Any) 
 
 def _check_bucket(bucket: str, to: Destination, location: str | None, retry: Any) -> None:
     from google.api_core.exceptions import Forbidden
-    from google.cloud import storage
+    from google.cloud import storage  # type: ignore[attr-defined]
 
     granting = f"roles/storage.objectAdmin on gs://{bucket}"
     with explained(f"bucket gs://{bucket} of temp_location cannot be used", granting):
@@ -261,7 +267,7 @@ def load(to: Destination, uris: Sequence[str], job_name: str) -> str:
     client = _make_client(to)
     granting = f"roles/bigquery.dataEditor on {to.name.in_dataset}, roles/bigquery.jobUser on {to.job_project}"
     with explained(f"table {to.name} cannot be loaded", f"{granting} and roles/storage.objectViewer on the bucket"):
-        location = client.get_dataset(to.name.in_dataset).location
+        location = client.get_dataset(to.name.in_dataset, retry=_patiently()).location
         tries = 0
         for attempt in itertools.count():
             name = f"{job_name}-{attempt}"
@@ -282,7 +288,7 @@ def _get_job(client: Any, name: str, location: str | None) -> Any:
     from google.api_core.exceptions import NotFound
 
     try:
-        return client.get_job(name, location=location)
+        return client.get_job(name, location=location, retry=_patiently())
     except NotFound:
         return None
 
@@ -302,14 +308,16 @@ def _submit(client: Any, to: Destination, uris: Sequence[str], name: str, locati
     config.parquet_options = libraries().ParquetOptions()
     config.parquet_options.enable_list_inference = True
     try:
-        return client.load_table_from_uri(uris, str(to.name), job_id=name, location=location, job_config=config)
+        return client.load_table_from_uri(
+            uris, str(to.name), job_id=name, location=location, job_config=config, retry=_patiently()
+        )
     except Conflict:  # another worker was first
-        return client.get_job(name, location=location)
+        return client.get_job(name, location=location, retry=_patiently())
 
 
 def _made_table(client: Any, to: Destination) -> Any:
     """The table, made first where it may be: empty, with schema, clustering and partitions."""
-    table = _get_table(client, to, libraries().DEFAULT_RETRY)
+    table = _get_table(client, to, _patiently())
     _check_table(table, to)
     if table is not None:
         return table
@@ -318,7 +326,7 @@ def _made_table(client: Any, to: Destination) -> Any:
     made.clustering_fields = list(to.clustering) or None
     if to.partitioning:
         made.time_partitioning = bigquery.TimePartitioning(field=to.partitioning[0], type_=to.partitioning[1])
-    return client.create_table(made, exists_ok=True)
+    return client.create_table(made, exists_ok=True, retry=_patiently())
 
 
 def check_choice(what: str, value: str, known: Sequence[str]) -> None:
