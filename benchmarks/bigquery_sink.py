@@ -80,8 +80,8 @@ class _Discard(beam.PTransform):
         return rows | beam.Filter(lambda batch: False)
 
 
-def _timed(load):  # noqa: ANN001, ANN202
-    def wrapped(*given):  # noqa: ANN002, ANN202
+def _timed(load):
+    def wrapped(*given):
         started = time.perf_counter()
         try:
             return load(*given)
