@@ -34,4 +34,4 @@ $(VENV)/dev: setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-rasteret .venv-gcs demo build dist *.egg-info
+	rm -rf $(VENV) .venv-rasteret .venv-gcs .venv-emulators demo build dist *.egg-info

@@ -14,7 +14,7 @@ TABLES = ["pandas>=2.2", "geopandas>=1.0", "polars>=1.30", "duckdb>=1.5", "sedon
 
 GCP = ["apache-beam[gcp]>=2.77"]
 
-TEST = ["pytest>=8.0", "hypothesis>=6.100", "moto[server]>=5.0", "boto3>=1.34", *DEMO, *TABLES]
+TEST = ["pytest>=8.0", "hypothesis>=6.100", "moto[server]>=5.0", "boto3>=1.34", *DEMO, *TABLES, *GCP]
 
 setup(
     name="rasteret-beam",
@@ -43,7 +43,7 @@ setup(
         "demo": DEMO,
         "test": TEST,
         "bench": ['rasteret>=0.4.1; python_version >= "3.12"'],
-        "dev": [*TEST, *GCP, "ruff>=0.8", "mypy>=1.13"],
+        "dev": [*TEST, "ruff>=0.8", "mypy>=1.13"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

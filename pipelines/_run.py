@@ -23,7 +23,7 @@ from rasteret_beam import metrics
 from rasteret_beam.errors import RasteretBeamError
 from rasteret_beam.metrics import NAMESPACE
 from rasteret_beam.schema import UNSAMPLED_REASONS
-from rasteret_beam.transforms.files import delete_folder
+from rasteret_beam.transforms.files import delete_folder, matching
 
 USAGE, FAILED, INCOMPLETE, INTERRUPTED = 2, 1, 3, 130
 
@@ -50,6 +50,7 @@ def run(
     options: PipelineOptions,
     temporaries: Iterable[str],
     shown: Shown = SAMPLING,
+    kept: Iterable[str] = (),
 ) -> tuple[dict[str, int], float] | int:
     """Build a pipeline and run it: to its end, or, on Dataflow, until the job is handed over.
 
@@ -61,15 +62,17 @@ def run(
         Folders to delete when the run fails or is interrupted.
     shown : sequence of (counter, label)
         What a local run shows while it is under way.
+    kept : iterable of str
+        Folders to delete when the run is interrupted, and to name when it fails.
 
     Returns
     -------
     (counts, seconds), or the exit code of a run that did not succeed or was not waited for
     """
     start = time.monotonic()
-    temporaries = list(temporaries)
+    temporaries, kept = list(temporaries), list(kept)
     try:
-        with progress(shown), _quiet(), _leaving_on_signals(temporaries):
+        with progress(shown), _quiet(), _leaving_on_signals([*temporaries, *kept]):
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
             if not is_waited_for(options):
@@ -79,11 +82,14 @@ def run(
             state = result.wait_until_finish()
     except Exception as error:
         _clean(temporaries)
-        print(f"error: {root_message(error)}", file=sys.stderr)
+        message = root_message(error)
+        print(f"error: {message}", file=sys.stderr)
+        _name_kept(folder for folder in kept if folder not in message)
         return FAILED
     if state != PipelineState.DONE:
         _clean(temporaries)
         print(f"error: the job ended in state {state}; see the runner's log", file=sys.stderr)
+        _name_kept(kept)
         return FAILED
     return counted(result), time.monotonic() - start
 
@@ -124,6 +130,12 @@ class _quiet:
 def _clean(temporaries: Iterable[str]) -> None:
     for folder in temporaries:
         delete_folder(folder)
+
+
+def _name_kept(folders: Iterable[str]) -> None:
+    for folder in folders:
+        if matching(folder + "/", "**"):
+            print(f"files of the unfinished job are kept in {folder}/; delete them when done with", file=sys.stderr)
 
 
 def root_message(error: BaseException) -> str:
@@ -177,8 +189,8 @@ def figures(counts: dict[str, int], seconds: float, lines: Sequence[tuple[str, s
     return "\n".join([*shown, f"{'seconds':<34}{seconds:>16.1f}"])
 
 
-def accounting_error(counts: dict[str, int], with_unsampled: bool = False) -> str | None:
-    """What does not add up in the counts of a sampling job, if anything.
+def accounting_error(counts: dict[str, int], with_unsampled: bool = False, written: bool = True) -> str | None:
+    """What does not add up in the counts of a sampling job, if anything; ``written`` says that all rows are counted.
 
     Routing, sampling and writing count for themselves, so that a batch lost between two of them shows.
     """
@@ -197,7 +209,7 @@ def accounting_error(counts: dict[str, int], with_unsampled: bool = False) -> st
             f"{of(metrics.VALUES_DEAD_LETTERED)} were given up"
         )
     rows = of(metrics.SAMPLES_OUT) + of(metrics.DEAD_LETTERS) + (of(metrics.POINTS_UNSAMPLED) if with_unsampled else 0)
-    if rows != of(metrics.ROWS_WRITTEN):
+    if written and rows != of(metrics.ROWS_WRITTEN):
         return f"{rows} rows were to be written, but {of(metrics.ROWS_WRITTEN)} were"
     return None
 

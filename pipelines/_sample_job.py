@@ -6,16 +6,23 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index import CollectionIndex
-from rasteret_beam.errors import InputError
+from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.explain import why_nothing_hit
 from rasteret_beam.kernels.layouts import check_layout
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, samples_schema, unsampled_schema
-from rasteret_beam.transforms import ReadPoints, SampleDeadLetters, SamplePoints, WriteSamplesToParquet
+from rasteret_beam.transforms import (
+    ReadPoints,
+    SampleDeadLetters,
+    SamplePoints,
+    WriteSamplesToBigQuery,
+    WriteSamplesToParquet,
+)
 from rasteret_beam.transforms.files import check_writable
 from rasteret_beam.transforms.read_points import point_batches
 
@@ -25,6 +32,28 @@ FLAGS = {"samples": "output", "unsampled": "unsampled", "dead_letters": "dead_le
 NOT_WITH_RETRY = (
     "x_column y_column geometry_column geometry_crs columns bands bbox date_range match layout unsampled".split()
 )
+
+
+Sink = WriteSamplesToParquet | WriteSamplesToBigQuery
+
+BIGQUERY_SETTINGS = {
+    "bq_method": "method",
+    "bq_create_disposition": "create_disposition",
+    "bq_write_disposition": "write_disposition",
+    "bq_cluster_by": "cluster_by",
+    "bq_partition_by": "partition_by",
+    "bq_run_id": "run_id",
+}
+
+
+def _writing(flags: argparse.Namespace, schema: pa.Schema) -> Sink:
+    """The sink of the samples."""
+    given = {setting: getattr(flags, flag) for flag, setting in BIGQUERY_SETTINGS.items() if getattr(flags, flag)}
+    if flags.bigquery is None:
+        if given:
+            raise InputError(f"{listed(f'--bq_{name}' for name in given)} given without --bigquery")
+        return WriteSamplesToParquet(flags.output, schema=schema)
+    return WriteSamplesToBigQuery(flags.bigquery, schema=schema, **given)
 
 
 class Inputs:
@@ -77,8 +106,9 @@ class Job(Inputs):
         Something is missing, unknown or unusable.
     """
 
-    def __init__(self, flags: argparse.Namespace):
+    def __init__(self, flags: argparse.Namespace, options: PipelineOptions):
         super().__init__(flags)
+        self.beam_options = options
         self.around = Neighbourhood(flags.max_distance_pixels, flags.return_neighbourhood, flags.fallback)
         self.options = {
             **dataclasses.asdict(self.around),
@@ -90,12 +120,45 @@ class Job(Inputs):
         kept = self._retry(flags) if flags.retry else self._sample(flags)
         self.collection.check_files()
         schema = samples_schema(kept, self.around.returned, flags.layout, self.bands)
-        self.sinks = {"samples": WriteSamplesToParquet(flags.output, schema=schema)}
+        self.sinks: dict[str, Sink] = {"samples": _writing(flags, schema)}
         if flags.unsampled:
             self.sinks["unsampled"] = WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept))
         if flags.dead_letter:
             self.sinks["dead_letters"] = WriteSamplesToParquet(flags.dead_letter, schema=DEAD_LETTER_SCHEMA)
-        _check_sinks(self.sinks)
+        _check_sinks(self.parquet)
+        if self.bigquery is not None:
+            self.bigquery.check(options)
+
+    @property
+    def parquet(self) -> dict[str, WriteSamplesToParquet]:
+        """The sinks that are files."""
+        return {name: sink for name, sink in self.sinks.items() if isinstance(sink, WriteSamplesToParquet)}
+
+    @property
+    def bigquery(self) -> WriteSamplesToBigQuery | None:
+        """The sink of the samples, where it is a BigQuery table."""
+        sink = self.sinks["samples"]
+        return sink if isinstance(sink, WriteSamplesToBigQuery) else None
+
+    @property
+    def kept(self) -> list[str]:
+        """Folders of files under way that stay after a failure."""
+        loads = self.bigquery is not None and self.bigquery.method == "FILE_LOADS"
+        return [self.bigquery.temporary(self.beam_options)] if self.bigquery is not None and loads else []
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether all sinks are ours, which count the rows that they write."""
+        return self.bigquery is None or self.bigquery.method == "FILE_LOADS"
+
+    @property
+    def place(self) -> str:
+        """What the output is called."""
+        return str(self.bigquery.name) if self.bigquery is not None else f"{self.parquet['samples'].prefix}-*.parquet"
+
+    def is_loaded(self) -> bool:
+        """Whether a run of the same id has brought its rows into BigQuery."""
+        return self.bigquery is not None and self.bigquery.is_loaded(self.beam_options)
 
     def _sample(self, flags: argparse.Namespace) -> list[pa.Field]:
         """Sample a point table; gives the columns that pass through."""

@@ -1,4 +1,4 @@
-"""Sample a collection of rasters at a table of points, into Parquet."""
+"""Sample a collection of rasters at a table of points, into Parquet or BigQuery."""
 
 import argparse
 import sys
@@ -16,7 +16,9 @@ from rasteret_beam.kernels.routing import MATCHES
 from rasteret_beam.metrics import DEAD_LETTERS, POINTS_SAMPLED, POINTS_UNSAMPLED
 from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES
 from rasteret_beam.schema import LAYOUTS
+from rasteret_beam.transforms.bigquery import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS
 from rasteret_beam.transforms.read_points import point_batches
+from rasteret_beam.transforms.write_bigquery import METHODS
 
 EPILOG = """
 example:
@@ -91,17 +93,12 @@ def parser() -> Parser:
         metavar="MB",
         help="what the caches of each process may hold in all: tiles, open files, offsets (default: %(default)s)",
     )
-    add(
-        "--output",
-        type=prefix,
-        metavar="PREFIX",
-        help="Parquet files PREFIX-00000-of-0000N.parquet; those of an earlier run are replaced; needed but for --plan",
-    )
+    _output_flags(flags)
     add(
         "--unsampled",
         type=prefix,
         metavar="PREFIX",
-        help="also write the points without a sample, each with its reason",
+        help="also write the points without a sample, each with its reason, to Parquet",
     )
     add(
         "--dead_letter",
@@ -118,14 +115,36 @@ def parser() -> Parser:
     return flags
 
 
+def _output_flags(flags: Parser) -> None:
+    one_of = flags.add_mutually_exclusive_group()
+    one_of.add_argument(
+        "--output",
+        type=prefix,
+        metavar="PREFIX",
+        help="Parquet files PREFIX-00000-of-0000N.parquet; those of an earlier run are replaced; needed but for --plan",
+    )
+    one_of.add_argument(
+        "--bigquery",
+        metavar="PROJECT:DATASET.TABLE",
+        help="a BigQuery table in place of files, by one load job; needs --temp_location gs://...",
+    )
+    add = flags.add_argument
+    add("--bq_method", choices=METHODS, help="by a load job, or row by row through Beam's sink (default: FILE_LOADS)")
+    add("--bq_create_disposition", choices=CREATE_DISPOSITIONS, help="whether to make the table (default: if needed)")
+    add("--bq_write_disposition", choices=WRITE_DISPOSITIONS, help="what of rows that are there (default: append)")
+    add("--bq_cluster_by", type=names, metavar="A,B", help="of a table that is made (default: record_id,band)")
+    add("--bq_partition_by", metavar="COLUMN[:UNIT]", help="of a table that is made: datetime, or datetime:MONTH")
+    add("--bq_run_id", metavar="ID", help="name of this run: a rerun of the same id adds no row twice")
+
+
 def _check_needed(known: Parser, flags: argparse.Namespace) -> None:
     """Refuse what argparse cannot: flags that are needed only beside others."""
     if flags.plan and flags.retry:
         known.error("--plan routes the points of --points; it does not go with --retry")
-    needed = {"bands": flags.points and flags.bands is None, "output": not flags.plan and flags.output is None}
-    for name, missing in needed.items():
-        if missing:
-            known.error(f"the following arguments are required: --{name}")
+    if flags.points and flags.bands is None:
+        known.error("the following arguments are required: --bands")
+    if not (flags.plan or flags.output or flags.bigquery):
+        known.error("one of the arguments --output --bigquery is required")
 
 
 def show_plan(inputs: Inputs) -> int:
@@ -149,23 +168,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_needed(known, flags)
     if flags.plan:
         return show_plan(Inputs(flags))
-    job = Job(flags)
-    outcome = run(job.build, options, [sink.temporary for sink in job.sinks.values()])
+    job = Job(flags, options)
+    if job.is_loaded():
+        print(f"run {flags.bq_run_id} has its rows in {job.place} already; nothing was read or written")
+        return 0
+    outcome = run(job.build, options, [sink.temporary for sink in job.parquet.values()], kept=job.kept)
     if isinstance(outcome, int):
         return outcome
     counts, seconds = outcome
     print(summary(counts, seconds))
-    print(f"{'output':<34}{job.sinks['samples'].prefix}-*.parquet")
+    print(f"{'output':<34}{job.place}")
     if job.first is not None and not counts.get(POINTS_SAMPLED) and counts.get(POINTS_UNSAMPLED):
         _warn(job)
-    wrong = accounting_error(counts, with_unsampled="unsampled" in job.sinks)
+    wrong = accounting_error(counts, with_unsampled="unsampled" in job.sinks, written=job.counts_rows)
     if wrong is not None:
         print(f"error: the output is not complete: {wrong}", file=sys.stderr)
         return FAILED
     if counts.get(DEAD_LETTERS):
         print(
             f"warning: {counts[DEAD_LETTERS]} tile(s) could not be read; try them again with "
-            f"--retry '{job.sinks['dead_letters'].prefix}-*.parquet'",
+            f"--retry '{job.parquet['dead_letters'].prefix}-*.parquet'",
             file=sys.stderr,
         )
         return INCOMPLETE

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         SampleTiles,
         WriteChipsToGeoTiff,
         WriteChipsToParquet,
+        WriteSamplesToBigQuery,
         WriteSamplesToParquet,
     )
 
@@ -46,6 +47,7 @@ __all__ = [
     "TileKey",
     "WriteChipsToGeoTiff",
     "WriteChipsToParquet",
+    "WriteSamplesToBigQuery",
     "WriteSamplesToParquet",
     "build_from_cogs",
     "build_from_table",

@@ -448,9 +448,10 @@ class TestFlags:
         outcome = execute(sample_points.main, *(flag for flag in REQUIRED if flag != left_out))
         assert outcome.code == 2
         name = left_out.split("=")[0]
+        pairs = {"--points": "--points --retry", "--output": "--output --bigquery"}
         needed = f"the following arguments are required: {name}"
-        if name == "--points":
-            needed = "one of the arguments --points --retry is required"
+        if name in pairs:
+            needed = f"one of the arguments {pairs[name]} is required"
         assert outcome.err == f"error: {needed}\n"
 
     @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from rasteret_beam.transforms.sample import (
     SampleTiles,
     SamplingOutputs,
 )
+from rasteret_beam.transforms.write_bigquery import WriteSamplesToBigQuery
 from rasteret_beam.transforms.write_geotiff import WriteChipsToGeoTiff
 from rasteret_beam.transforms.write_parquet import WriteChipsToParquet, WriteSamplesToParquet
 
@@ -29,5 +30,6 @@ __all__ = [
     "SamplingOutputs",
     "WriteChipsToGeoTiff",
     "WriteChipsToParquet",
+    "WriteSamplesToBigQuery",
     "WriteSamplesToParquet",
 ]

@@ -64,11 +64,9 @@ class _WriteToParquet(beam.PTransform):
         return f"{self.prefix}.temporary-{self.token}"
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
-        writing = _WriteFn(self.temporary, self.compression, self.row_group_rows)
         return (
             rows
-            | "Write" >> beam.ParDo(writing).with_output_types(str)
-            | "Collect" >> beam.combiners.ToList()
+            | WriteFiles(self.temporary, self.compression, self.row_group_rows)
             | "PutInPlace"
             >> beam.FlatMap(
                 _put_in_place, self.prefix, self.temporary, self.schema, self.compression
@@ -86,6 +84,22 @@ class WriteChipsToParquet(_WriteToParquet):
     __doc__ = (_WriteToParquet.__doc__ or "").replace("batches of rows", "batches of chips", 1)
 
     schema: pa.Schema = field(default_factory=chips_schema, repr=False)
+
+
+@dataclass(eq=False)
+class WriteFiles(beam.PTransform):
+    """Write batches of rows to a Parquet file for each bundle; gives one list of the files of bundles that ended well.
+
+    A bundle that is tried again leaves a file behind that is not in the list.
+    """
+
+    folder: str
+    compression: str = "zstd"
+    row_group_rows: int = ROW_GROUP_ROWS
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection[list[str]]:
+        writing = _WriteFn(self.folder, self.compression, self.row_group_rows)
+        return rows | "Write" >> beam.ParDo(writing).with_output_types(str) | "Collect" >> beam.combiners.ToList()
 
 
 class _WriteFn(beam.DoFn):
@@ -185,14 +199,20 @@ def shards(prefix: str) -> list[str]:
     return [path for path in found if numbered.fullmatch(path.rsplit("/", 1)[-1])]
 
 
+def write_empty(folder: str, schema: pa.Schema, compression: str) -> str:
+    """Write a file without rows; gives its path."""
+    path = f"{folder}/empty.parquet"
+    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        pq.write_table(schema.empty_table(), file, compression=compression)
+    return path
+
+
 def _put_in_place(
     written: list[str], prefix: str, temporary: str, schema: pa.Schema, compression: str
 ) -> Iterator[str]:
     written = sorted(written)
     if not written:
-        written = [f"{temporary}/empty.parquet"]
-        with FileSystems.create(written[0], compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            pq.write_table(schema.empty_table(), file, compression=compression)
+        written = [write_empty(temporary, schema, compression)]
     finals = [f"{prefix}-{number:05d}-of-{len(written):05d}.parquet" for number in range(len(written))]
     put_in_place(dict(zip(finals, written, strict=True)), shards(prefix))
     delete_folder(temporary)
