@@ -97,7 +97,7 @@ class WriteSamplesToBigQuery(beam.PTransform):
     Yields
     ------
     str
-        With FILE_LOADS, the load job's id; otherwise the table's name, for each row that was refused: none.
+        The id of the load job; nothing with the other methods, where a row that is refused ends the job.
 
     Raises
     ------
@@ -235,14 +235,13 @@ class WriteSamplesToBigQuery(beam.PTransform):
     def _by_rows(self, samples: beam.PCollection) -> beam.PCollection[str]:
         streaming = self.method == "STREAMING_INSERTS"
         maker = json_rows if streaming else _storage_rows
-        writing = self._beams_own(streaming)
         rows = samples | "Rows" >> beam.FlatMap(_counted, maker).with_output_types(dict)
         try:
-            written = rows | "WriteToBigQuery" >> writing
+            written = rows | "WriteToBigQuery" >> self._beams_own(streaming)
         except (RuntimeError, OSError, ValueError) as error:
             raise OutputError(
-                f"method {self.method} cannot be set up: {one_line(error)}; the Storage Write API of Beam needs Java, "
-                "and its expansion service from Maven Central; FILE_LOADS needs neither"
+                f"method {self.method} cannot be set up: {one_line(error)}; STORAGE_WRITE_API needs Java and "
+                "Beam's expansion service from Maven Central; FILE_LOADS needs neither"
             ) from error
         failed = written.failed_rows_with_errors
         return failed | "Refuse" >> beam.Map(_refuse, str(self.name)).with_output_types(str)
