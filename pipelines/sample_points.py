@@ -33,7 +33,22 @@ the output is complete but for the tiles in --dead_letter, which --retry tries a
 def parser() -> Parser:
     """The command's flags."""
     flags = Parser("sample_points", __doc__ or "", EPILOG)
-    add = flags.add_argument
+    _point_flags(flags)
+    flags.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
+    flags.add_argument("--bands", type=names, metavar="A,B", help="bands to sample; needed, but for --retry")
+    subset_flags(flags)
+    _sampling_flags(flags)
+    _output_flags(flags)
+    switch(
+        flags,
+        "--plan",
+        "read no pixel and write nothing: print the records, tiles, bytes, requests and rows that a run would "
+        "come to, and the most crowded tiles; runs in this process (windows of --max_distance_pixels are not counted)",
+    )
+    return flags
+
+
+def _point_flags(flags: Parser) -> None:
     source = flags.add_mutually_exclusive_group(required=True)
     source.add_argument("--points", metavar="PATH", help="Parquet, GeoParquet or CSV: a file, a folder or a glob")
     source.add_argument(
@@ -41,6 +56,7 @@ def parser() -> Parser:
         metavar="PATH",
         help="in place of --points: dead letters of an earlier run, of which just those tiles and points are sampled",
     )
+    add = flags.add_argument
     add("--x_column", metavar="NAME", help="longitude or easting")
     add("--y_column", metavar="NAME", help="latitude or northing")
     add("--geometry_column", metavar="NAME", help="points as WKB or GeoArrow, in place of x and y")
@@ -51,9 +67,10 @@ def parser() -> Parser:
         metavar="A,B",
         help="point columns to keep in the output (default: all but the geometry)",
     )
-    add("--collection", required=True, metavar="PATH", help="folder or file of the collection")
-    add("--bands", type=names, metavar="A,B", help="bands to sample; needed, but for --retry")
-    subset_flags(flags)
+
+
+def _sampling_flags(flags: Parser) -> None:
+    add = flags.add_argument
     add(
         "--match",
         choices=MATCHES,
@@ -93,26 +110,6 @@ def parser() -> Parser:
         metavar="MB",
         help="what the caches of each process may hold in all: tiles, open files, offsets (default: %(default)s)",
     )
-    _output_flags(flags)
-    add(
-        "--unsampled",
-        type=prefix,
-        metavar="PREFIX",
-        help="also write the points without a sample, each with its reason, to Parquet",
-    )
-    add(
-        "--dead_letter",
-        type=prefix,
-        metavar="PREFIX",
-        help="give up tiles that cannot be read, and write them with their points there, instead of failing",
-    )
-    switch(
-        flags,
-        "--plan",
-        "read no pixel and write nothing: print the records, tiles, bytes, requests and rows that a run would "
-        "come to, and the most crowded tiles; runs in this process (windows of --max_distance_pixels are not counted)",
-    )
-    return flags
 
 
 def _output_flags(flags: Parser) -> None:
@@ -129,6 +126,18 @@ def _output_flags(flags: Parser) -> None:
         help="a BigQuery table in place of files, by one load job; needs --temp_location gs://...",
     )
     add = flags.add_argument
+    add(
+        "--unsampled",
+        type=prefix,
+        metavar="PREFIX",
+        help="also write the points without a sample, each with its reason, to Parquet",
+    )
+    add(
+        "--dead_letter",
+        type=prefix,
+        metavar="PREFIX",
+        help="give up tiles that cannot be read, and write them with their points there, instead of failing",
+    )
     add("--bq_method", choices=METHODS, help="by a load job, or row by row through Beam's sink (default: FILE_LOADS)")
     add("--bq_create_disposition", choices=CREATE_DISPOSITIONS, help="whether to make the table (default: if needed)")
     add("--bq_write_disposition", choices=WRITE_DISPOSITIONS, help="what of rows that are there (default: append)")
