@@ -71,7 +71,7 @@ def run(build: object, options: list[str] | None = None) -> dict[str, int]:
     for metric in result.metrics().query()["counters"]:
         if metric.key.metric.namespace == metrics.NAMESPACE:
             name = metric.key.metric.name
-            counts[name] = counts.get(name, 0) + int(metric.committed or metric.attempted)
+            counts[name] = counts.get(name, 0) + int(metric.committed or metric.attempted or 0)
     return counts
 
 

@@ -73,7 +73,8 @@ class TileSource:
         finally:
             self._give_up(claims)
         again = [waiter.want for waiter in waiting if not waiter.served.result()]
-        tally.add(metrics.TILE_CACHE_HITS, len(waiting) - len(again))
+        if len(waiting) > len(again):
+            tally.add(metrics.TILE_CACHE_HITS, len(waiting) - len(again))
         if again:
             self.each(again, take, tally, stop)
 
