@@ -2,13 +2,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint lock templates clean
+.PHONY: demo test slow lint lock templates clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m pipelines.demo --folder demo
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# The tests that take long: soaks, ten million points, jobs for Dataflow and Flink, large properties.
+slow: $(VENV)/dev
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -32,7 +32,7 @@ from tests.commands import ROOT, Outcome, as_flags, execute
 from tests.conftest import scene_table
 from tests.gcs_emulator import Gcs, gcs_emulator
 
-pytestmark = pytest.mark.usefixtures("same_signal_handlers")
+pytestmark = [pytest.mark.usefixtures("same_signal_handlers"), pytest.mark.slow]
 
 MAINS: dict[str, Callable[[list[str]], int]] = {
     "sample_points": sample_points.main,

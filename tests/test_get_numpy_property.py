@@ -24,6 +24,8 @@ from rasteret_beam import Collection, build_from_cogs
 from rasteret_beam.errors import InputError
 from tests.rasters import RasterCase, case
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 0.011
 """In pixels: the 0.01 that an edge may lie off, and a little for the oracle's own chords."""
 
