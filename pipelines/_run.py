@@ -4,6 +4,7 @@ A job on Dataflow is not waited for: the machine that launches a template ends o
 handed over, and a terminal should not have to stay open for ten hours.
 """
 
+import gc
 import logging
 import os
 import re
@@ -34,6 +35,8 @@ STEP = re.compile(r" \[while running '([^']*)'\]")
 
 def command(main: Callable[[], int]) -> NoReturn:
     """Run a command's main function and leave with its exit code; our errors become one line."""
+    gc.freeze()
+    gc.enable()
     try:
         code = main()
     except RasteretBeamError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -71,20 +72,34 @@ class RecordFacts:
 
 
 def sample_rows(
-    chunk: pa.RecordBatch, band: str, values: Floats, facts: RecordFacts, windows: pa.Array | None = None
-) -> pa.RecordBatch:
-    """Rows of the sample table for the points of a chunk and one band, in the chunk's order.
+    chunk: pa.RecordBatch,
+    values: Mapping[str, Floats],
+    facts: RecordFacts,
+    windows: Mapping[str, pa.Array | None] = MappingProxyType({}),
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Rows of the sample table for the points of a chunk, band by band, in the chunk's order.
 
-    ``windows`` are the neighbourhoods, a list<double> or null for each point, where they are returned.
+    Parameters
+    ----------
+    values : {band: [n] float64}
+    windows : {band: list array}
+        Where they are returned: the neighbourhoods, a list<double> or null for each point.
+
+    Yields
+    ------
+    band, RecordBatch
     """
     kept = kept_fields(chunk.schema)
-    columns = _point_columns(chunk, facts) | {
-        "band": pa.repeat(pa.scalar(band), len(chunk)),
-        "value": pa.array(values, type=pa.float64()),
-    }
-    if windows is not None:
-        columns[NEIGHBOURHOOD_FIELD.name] = windows
-    return _in_order(columns, samples_schema(kept, windows is not None))
+    of_points = _point_columns(chunk, facts)
+    for band, of_band in values.items():
+        columns = of_points | {
+            "band": pa.repeat(pa.scalar(band), len(chunk)),
+            "value": pa.array(of_band, type=pa.float64()),
+        }
+        around = windows.get(band)
+        if around is not None:
+            columns[NEIGHBOURHOOD_FIELD.name] = around
+        yield band, _in_order(columns, samples_schema(kept, around is not None))
 
 
 def wide_rows(

@@ -101,8 +101,7 @@ class SampledPortion:
         if job.layout != "long":
             yield wide_rows(chunk, job.bands, self.values, facts, job.layout)
             return
-        for band, values in self.values.items():
-            rows = sample_rows(chunk, band, values, facts, self.windows[band])
+        for band, rows in sample_rows(chunk, self.values, facts, self.windows):
             yield rows.filter(pa.array(left_over(self.failures, band, len(chunk)))) if self.failures else rows
 
     def letters(self) -> pa.RecordBatch:
