@@ -1,6 +1,7 @@
 """Benchmark of `pipelines.sample_points` beside its peers, as whole processes: points in, Parquet out.
 
-    python -m benchmarks.sample_points [--points 1000,100000,1000000] [--runs 3] [--rasteret_python PATH]
+    python -m benchmarks.sample_points [--points 1000,100000,1000000] [--runs 3] [--python PATH]
+        [--rasteret_python PATH]
     python -m benchmarks.sample_points --check
 
 The tools take turns, and the medians over the runs are printed as a Markdown table. Data are made on first
@@ -74,28 +75,36 @@ class Run:
     call: float | None
 
 
-def command(tool: str, n: int, folders: Folders, rasteret_python: str) -> list[str]:
+@dataclass(frozen=True)
+class Pythons:
+    """The interpreters that the tools run in: ours and the rasterio peer's, and Rasteret's."""
+
+    ours: str
+    rasteret: str = ""
+
+
+def command(tool: str, n: int, folders: Folders, pythons: Pythons) -> list[str]:
     """The command line by which `tool` samples the table of `n` points."""
     points, output = str(folders.points(n)), str(folders.output(tool) / "samples.parquet")
     if tool == OURS:
         flags = ["--points", points, "--x_column", "lon", "--y_column", "lat", "--geometry_crs", "EPSG:4326"]
         flags += ["--collection", str(folders.ours), "--bands", ",".join(BANDS), "--match", "all"]
-        return [sys.executable, "-m", "pipelines.sample_points", *flags, "--output", output]
+        return [pythons.ours, "-m", "pipelines.sample_points", *flags, "--output", output]
     if tool == RASTERIO:
         flags = ["--points", points, "--collection-folder", str(folders.scenes), "--output", output]
-        return [sys.executable, "-m", "benchmarks.rasterio_windows", *flags]
+        return [pythons.ours, "-m", "benchmarks.rasterio_windows", *flags]
     flags = ["--points", points, "--collection", str(folders.rasteret), "--output", output]
-    return [rasteret_python, "-m", "benchmarks.rasteret_peer", *flags]
+    return [pythons.rasteret, "-m", "benchmarks.rasteret_peer", *flags]
 
 
-def run(tool: str, n: int, folders: Folders, rasteret_python: str) -> Run | None:
+def run(tool: str, n: int, folders: Folders, pythons: Pythons) -> Run | None:
     """Run a tool once as a process of its own; None, after showing the end of its stderr, when it failed."""
     folder = folders.output(tool)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     out, err = folder / "stdout.txt", folder / "stderr.txt"
     measure = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "measure.py"), str(out), str(err)]
-    arguments = [*measure, *command(tool, n, folders, rasteret_python)]
+    arguments = [*measure, *command(tool, n, folders, pythons)]
     cost = json.loads(subprocess.run(arguments, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
     if cost["status"] != 0:
         tail = err.read_text(errors="replace")[-STDERR_TAIL:]
@@ -113,7 +122,7 @@ def sample_files(folder: Path) -> list[Path]:
     return [path for path in files if {*KEY, "value"} <= set(pq.read_schema(path).names)]
 
 
-def prepare(folders: Folders, sizes: Sequence[int], tools: Sequence[str], rasteret_python: str) -> None:
+def prepare(folders: Folders, sizes: Sequence[int], tools: Sequence[str], pythons: Pythons) -> None:
     """Make scenes, if missing, points and collections, and bring the scenes into the page cache."""
     make_collection(folders.scenes)
     for n in sizes:
@@ -128,7 +137,7 @@ def prepare(folders: Folders, sizes: Sequence[int], tools: Sequence[str], raster
         shutil.rmtree(folders.rasteret, ignore_errors=True)
         path = folders.root / "records.parquet"
         pq.write_table(records, path)
-        build = [rasteret_python, "-m", "benchmarks.rasteret_peer", "--records", str(path)]
+        build = [pythons.rasteret, "-m", "benchmarks.rasteret_peer", "--records", str(path)]
         subprocess.run([*build, "--collection", str(folders.rasteret)], cwd=ROOT, check=True)
     for path in folders.scenes.glob("*.tif"):
         path.read_bytes()
@@ -146,12 +155,12 @@ def table_row(tool: str, n: int, runs: Sequence[Run | None], ours: float | None)
     return f"| {n:,} | {rows} | {tool} | {wall:.1f} | {cpu:.1f} | {peak:.2f} | {ratio} |"
 
 
-def benchmark(folders: Folders, sizes: Sequence[int], tools: Sequence[str], rasteret_python: str, runs: int) -> bool:
+def benchmark(folders: Folders, sizes: Sequence[int], tools: Sequence[str], pythons: Pythons, runs: int) -> bool:
     """Run all tools in turn, print the table of medians, and tell whether none failed."""
     results: dict[tuple[int, str], list[Run | None]] = {(n, tool): [] for n in sizes for tool in tools}
     for _ in range(runs):
         for (n, tool), outcome in results.items():
-            outcome.append(run(tool, n, folders, rasteret_python))
+            outcome.append(run(tool, n, folders, pythons))
     print(f"Mean compressed tile: {average_tile_bytes(folders.scenes) / 1000:.0f} kB; medians of {runs} runs.\n")
     print("| points | rows | tool | wall s | CPU s | peak GB | wall, ours = 1 |")
     print("|---:|---:|---|---:|---:|---:|---:|")
@@ -173,11 +182,11 @@ def read_samples(folder: Path) -> pa.Table:
     return table.sort_by([(name, "ascending") for name in KEY])
 
 
-def check(folders: Folders, sizes: Sequence[int]) -> bool:
+def check(folders: Folders, sizes: Sequence[int], pythons: Pythons) -> bool:
     """Tell whether our samples are those of the rasterio peer: the same rows and exactly the same values."""
     same = True
     for n in sizes:
-        if None in (run(OURS, n, folders, ""), run(RASTERIO, n, folders, "")):
+        if None in (run(OURS, n, folders, pythons), run(RASTERIO, n, folders, pythons)):
             same = False
             continue
         ours, theirs = read_samples(folders.output(OURS)), read_samples(folders.output(RASTERIO))
@@ -205,6 +214,7 @@ def main() -> int:
     default = Path(tempfile.gettempdir()) / "rasteret_beam_benchmark"
     parser.add_argument("--folder", type=Path, default=default, help="where data are kept (%(default)s)")
     parser.add_argument("--points", default="1000,100000,1000000", help="numbers of points (%(default)s)")
+    parser.add_argument("--python", default=sys.executable, help="a Python that has this package (this one)")
     parser.add_argument("--rasteret_python", help="a Python with rasteret (this one, if it has it)")
     parser.add_argument("--runs", type=int, default=3, help="runs per tool and size (%(default)s)")
     parser.add_argument("--tools", help=f"some of: {OURS},{RASTERIO},{RASTERET}; by default all there are")
@@ -215,16 +225,17 @@ def main() -> int:
     rasteret_python = flags.rasteret_python
     if rasteret_python is None and importlib.util.find_spec("rasteret"):
         rasteret_python = sys.executable
+    pythons = Pythons(flags.python, rasteret_python or "")
     known = [OURS, RASTERIO, *([RASTERET] if rasteret_python else [])]
     tools = flags.tools.split(",") if flags.tools else known
     if not set(tools) <= set(known):
         parser.error(f"--tools: {flags.tools!r}; here it can be some of {','.join(known)}")
     if flags.runs < 1:
         parser.error("--runs must be at least 1")
-    prepare(folders, sizes, [OURS] if flags.check else tools, rasteret_python or "")
+    prepare(folders, sizes, [OURS] if flags.check else tools, pythons)
     if flags.check:
-        return 0 if check(folders, sizes) else 1
-    return 0 if benchmark(folders, sizes, tools, rasteret_python or "", flags.runs) else 1
+        return 0 if check(folders, sizes, pythons) else 1
+    return 0 if benchmark(folders, sizes, tools, pythons, flags.runs) else 1
 
 
 if __name__ == "__main__":
