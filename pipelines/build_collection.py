@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import apache_beam as beam
 
 from pipelines._flags import Parser, band_indexes, names, paths, pipeline_options
-from pipelines._run import command, run
+from pipelines._run import FAILED, command, run
+from rasteret_beam import metrics
 from rasteret_beam.collection.build import RecordSource, record_table, sources_from_cogs, sources_from_table
 from rasteret_beam.collection.collection import load
 from rasteret_beam.collection.layout import band_names
@@ -83,6 +84,17 @@ def _date_finder(pattern: str | None) -> Callable[[str], str] | None:
     return find
 
 
+def accounting_error(counts: dict[str, int], named: int, there: int) -> str | None:
+    """What does not add up, if anything, between the records that the flags name and those in the collection."""
+    read, left = counts.get(metrics.RECORDS_READ, 0), counts.get(metrics.RECORDS_LEFT_OUT, 0)
+    if not named == counts.get(metrics.RECORDS_IN, 0) == read + left:
+        return f"there are {named} records, but {read} were read and {left} left out"
+    written = counts.get(metrics.RECORDS_WRITTEN, 0)
+    if not read == written == there:
+        return f"{read} records were read, but {written} written, and {there} are in the collection"
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
     flags, rest = parser().parse(argv)
@@ -102,8 +114,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcome = run(build, pipeline_options(rest), [building.temporary])
     if isinstance(outcome, int):
         return outcome
+    counts, _ = outcome
     built = load(building.output)
     print(f"{len(built)} of {len(records)} records in {building.output}, bands {', '.join(built.bands)}")
+    wrong = accounting_error(counts, len(records), len(built))
+    if wrong is not None:
+        print(f"error: the output is not complete: {wrong}", file=sys.stderr)
+        return FAILED
     if len(built) < len(records):
         print(f"warning: {len(records) - len(built)} records were left out, see above", file=sys.stderr)
     return 0

@@ -188,20 +188,20 @@ def summary(counts: dict[str, int], seconds: float) -> str:
     return figures(counts, seconds, lines)
 
 
-def accounting_error(counts: dict[str, int], with_geotiffs: bool) -> str | None:
-    """What does not add up in the counts of a job, if anything."""
+def accounting_error(counts: dict[str, int], with_unmatched: bool, with_geotiffs: bool) -> str | None:
+    """What does not add up in the counts of a job, if anything; routing, reading and writing count for themselves."""
     read, matched = counts.get(metrics.POLYGONS_IN, 0), counts.get(metrics.POLYGONS_MATCHED, 0)
     left = counts.get(metrics.POLYGONS_UNMATCHED, 0)
     if read != matched + left:
         return f"{read} polygons were read, but {matched} have chips and {left} are unmatched"
     routed, rows = counts.get(metrics.CHIPS_ROUTED, 0), counts.get(metrics.CHIPS_OUT, 0)
-    if routed > rows:
+    if routed != rows:
         return f"{routed} chips were to be read, but {rows} were"
-    written = counts.get(metrics.ROWS_WRITTEN, 0)
-    if rows > written:
-        return f"{rows} chips were read, but {written} rows written"
+    due, written = rows + (left if with_unmatched else 0), counts.get(metrics.ROWS_WRITTEN, 0)
+    if due != written:
+        return f"{due} rows were to be written, but {written} were"
     files = counts.get(metrics.GEOTIFFS_WRITTEN, 0)
-    return f"{rows} chips were read, but {files} GeoTIFFs written" if with_geotiffs and rows > files else None
+    return f"{rows} chips were read, but {files} GeoTIFFs written" if with_geotiffs and rows != files else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{'output':<34}{job.writing.prefix}-*.parquet")
     if not counts.get(metrics.POLYGONS_MATCHED) and counts.get(metrics.POLYGONS_UNMATCHED):
         print(f"warning: {job.why_nothing_matched()}", file=sys.stderr)
-    wrong = accounting_error(counts, job.geotiffs is not None)
+    wrong = accounting_error(counts, job.unmatched is not None, job.geotiffs is not None)
     if wrong is not None:
         print(f"error: the output is not complete: {wrong}", file=sys.stderr)
         return FAILED

@@ -30,7 +30,11 @@ unmatched_<reason>     polygons  the same, by reason (``schema.UNMATCHED_REASONS
 chips_routed           rows      routing emits windows of chips, times the bands to read there
 chips_out              rows      reading emits rows of the chip table
 chip_pixels            pixels    the same, by their pixels
-geotiffs_written       files     a chip reaches a GeoTIFF file
+geotiffs_written       files     the GeoTIFF file of a chip is put in place
+records_in             records   a batch of records is to be built into a collection
+records_read           records   of those, the ones of which at least one file could be read
+records_left_out       records   of those, the others
+records_written        records   a record reaches a file of the collection
 =====================  ========  =====================================================
 """
 
@@ -66,6 +70,10 @@ CHIPS_ROUTED = "chips_routed"
 CHIPS_OUT = "chips_out"
 CHIP_PIXELS = "chip_pixels"
 GEOTIFFS_WRITTEN = "geotiffs_written"
+RECORDS_IN = "records_in"
+RECORDS_READ = "records_read"
+RECORDS_LEFT_OUT = "records_left_out"
+RECORDS_WRITTEN = "records_written"
 
 
 def unsampled(reason: str) -> str:
@@ -107,6 +115,10 @@ NAMES = (
     CHIPS_OUT,
     CHIP_PIXELS,
     GEOTIFFS_WRITTEN,
+    RECORDS_IN,
+    RECORDS_READ,
+    RECORDS_LEFT_OUT,
+    RECORDS_WRITTEN,
 )
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from rasteret_beam import metrics
 from rasteret_beam.collection.build import (
     Failures,
     RecordHeaders,
@@ -25,6 +26,7 @@ from rasteret_beam.collection.build import (
 from rasteret_beam.collection.layout import schema_metadata
 from rasteret_beam.collection.storage import PARTITIONS, row_group_rows
 from rasteret_beam.errors import BuildError, InputError, without_secrets
+from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import delete_folder, matching, put_in_place
 
 log = logging.getLogger(__name__)
@@ -136,6 +138,14 @@ class BuildCollection(beam.PTransform):
 
 def _read_headers(sources: list[RecordSource]) -> Iterator[Any]:
     records, failures = read_records(sources)
+    left_out = {source.id for source in sources} - {record.source.id for record in records}
+    count(
+        {
+            metrics.RECORDS_IN: len(sources),
+            metrics.RECORDS_READ: len(records),
+            metrics.RECORDS_LEFT_OUT: sum(source.id in left_out for source in sources),
+        }
+    )
     yield from records
     for failure in failures:
         yield beam.pvalue.TaggedOutput(FAILED, failure)
@@ -167,6 +177,7 @@ def _write_part(
     stored = table.drop_columns(list(PARTITIONS)).replace_schema_metadata(metadata)
     with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         pq.write_table(stored, file, compression="zstd", row_group_size=row_group_rows(stored))
+    count({metrics.RECORDS_WRITTEN: len(stored)})
     return f"{folder}/part-{shard}.parquet", path, [record.source.id for record in ordered]
 
 

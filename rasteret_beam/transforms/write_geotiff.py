@@ -94,7 +94,6 @@ def _write(chips: pa.RecordBatch, temporary: str) -> Iterator[tuple[str, str]]:
         path = f"{temporary}/{uuid4().hex}.tif"
         with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(data)
-        count({metrics.GEOTIFFS_WRITTEN: 1})
         yield chip_name(chip), path
 
 
@@ -106,5 +105,6 @@ def earlier_chips(folder: str) -> list[str]:
 def _finish(written: list[tuple[str, str]], folder: str, temporary: str) -> Iterator[str]:
     moves = {f"{folder}/{name}": path for name, path in sorted(written)}
     put_in_place(moves, earlier_chips(folder))
+    count({metrics.GEOTIFFS_WRITTEN: len(moves)})
     delete_folder(temporary)
     yield from moves
