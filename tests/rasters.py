@@ -8,8 +8,14 @@ from typing import Any
 
 import numpy as np
 import rasterio  # type: ignore[import-untyped]
+import rasterio.mask
+import rasterio.transform
 from affine import Affine
-from rasterio.transform import rowcol  # type: ignore[import-untyped]
+from rasterio.features import bounds
+from rasterio.windows import Window
+
+RASTERIO = tuple(int(part) for part in rasterio.__version__.split(".")[:2])
+GDAL = tuple(int(part) for part in rasterio.__gdal_version__.split(".")[:2])
 
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 FLOATS = ("float32", "float64")
@@ -380,11 +386,41 @@ def _block_borders(rng: np.random.Generator, size: np.ndarray, block: np.ndarray
     return np.concatenate(found)
 
 
+def pixel_of(affine: Affine, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of the pixels that hold some points, by the inverse of the affine.
+
+    That is what rasterio did up to 1.4. Since 1.5 it solves the equations instead, which rounds otherwise: on a grid
+    whose pixel corners are no exact floats, a point on a corner can fall on its other side.
+    """
+    if RASTERIO < (1, 5):
+        row, col = rasterio.transform.rowcol(affine, x, y)
+        return np.asarray(row), np.asarray(col)
+    matrix = np.array(~affine, dtype=np.float64).reshape(3, 3)
+    col, row = matrix.dot(np.stack([np.asarray(x), np.asarray(y), np.ones(np.shape(x))]))[:2]
+    return np.floor(row).astype(np.int32), np.floor(col).astype(np.int32)
+
+
+def tight_window(dataset: Any, shapes: Any, pad_x: float = 0, pad_y: float = 0) -> Window:
+    """The pixels about some shapes: bounds in pixels, as rasterio took them up to 1.4.
+
+    Since 1.5 it takes those in the CRS and then the pixels about them, which on a rotated grid are many more.
+    """
+    left, bottom, right, top = np.array([bounds(shape, transform=~dataset.transform) for shape in shapes]).T
+    col, row = np.floor(left.min() - pad_x), np.floor(min(bottom.min(), top.min()) - pad_y)
+    right_end, lower_end = np.ceil(right.max() + pad_x), np.ceil(max(bottom.max(), top.max()) + pad_y)
+    window = Window(int(col), int(row), int(right_end - col), int(lower_end - row))
+    return window.intersection(Window(0, 0, dataset.width, dataset.height))
+
+
+if RASTERIO >= (1, 5):
+    rasterio.mask.geometry_window = tight_window  # so that its masks are compared with ours pixel by pixel
+
+
 def oracle(path: Path, band_index: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give rasterio's value at each point, NaN outside the raster, and whether the point is inside."""
     with rasterio.open(path) as src:
         band = src.read(band_index + 1)
-        row, col = rowcol(src.transform, x, y)
+        row, col = pixel_of(src.transform, x, y)
     inside = (row >= 0) & (row < band.shape[0]) & (col >= 0) & (col < band.shape[1])
     values = np.full(len(x), np.nan)
     values[inside] = band[row[inside], col[inside]]

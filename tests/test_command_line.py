@@ -23,7 +23,6 @@ import shapely
 import tifffile
 from affine import Affine
 from pyproj import Transformer
-from rasterio.transform import rowcol
 
 import rasteret_beam as rasteret
 from pipelines import _sample_job, build_collection, sample_points
@@ -233,7 +232,7 @@ class TestSamples:
         tiles = stored = 0
         for path in scene_files:
             with rasterio.open(path) as dataset:
-                row, col = rowcol(dataset.transform, x, y)
+                row, col = rasters.pixel_of(dataset.transform, x, y)
             inside = (row >= 0) & (row < 96) & (col >= 0) & (col < 128)
             numbers = np.unique(row[inside] // TILE * 2 + col[inside] // TILE)
             with tifffile.TiffFile(path) as file:

@@ -24,7 +24,8 @@ JPEG, WEBP = "TIFF compression 7", "TIFF compression 50001"
 NOT_INDEXED = {
     "nbits12_uint16": "12 bits a sample in uint16",
     "nbits1_uint8": "1 bits a sample in uint8",
-    "nbits16_float32": "16 bits a sample in float32",
+    # Newer GDALs know such a file as one of float16.
+    "nbits16_float32": "16 bits a sample in float32" if rasters.GDAL < (3, 11) else None,
     "big_lerc": "LERC in a big-endian file",
 } | dict.fromkeys(
     "jpeg_gray jpeg_gray_own_tables jpeg_ycbcr jpeg_rgb jpeg_planar sparse_jpeg mask_rgb cog_jpeg_mask".split(), JPEG

@@ -393,7 +393,7 @@ class TestErrors:
         served.server.reset(interrupt)
         with pytest.raises(KeyboardInterrupt):
             served.wide.sample_points(points_in(EVERY_OTHER), ["B1"], **XY)
-        assert len(served.server.log) <= 2 * REMOTE_READS < TRIES * len(EVERY_OTHER)
+        assert len(served.server.log) < TRIES * len(EVERY_OTHER) // 2
         self.check_nothing_runs(served)
 
 

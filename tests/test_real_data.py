@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import rasterio
-from rasterio.transform import rowcol
 
 from rasteret_beam import build_from_cogs
+from tests.rasters import pixel_of
 
 FOLDER = Path(os.environ.get("RASTERET_BEAM_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")) / "geoid"
 FILES = sorted(FOLDER.glob("*.tif"))
@@ -24,7 +24,7 @@ def expected(path: Path, lon: np.ndarray, lat: np.ndarray) -> dict[int, float]:
         band = dataset.read(1)
         found: dict[int, float] = {}
         for turn in (360.0, -360.0, 0.0):
-            row, col = (np.asarray(part) for part in rowcol(dataset.transform, lon + turn, lat))
+            row, col = (np.asarray(part) for part in pixel_of(dataset.transform, lon + turn, lat))
             inside = (row >= 0) & (row < dataset.height) & (col >= 0) & (col < dataset.width)
             found |= {int(n): float(band[row[n], col[n]]) for n in np.flatnonzero(inside)}
     return found

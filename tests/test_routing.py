@@ -28,6 +28,7 @@ from rasteret_beam.kernels.regions import Region, region_of_box
 from rasteret_beam.kernels.routing import NO_DATETIME, Layers, RoutingIndex, build_index, locate
 from rasteret_beam.model import Grid, TileKey
 from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION, points_schema
+from tests.rasters import pixel_of
 
 BANDS = ("A", "B", "C")
 FIRST_INDEX = 1000
@@ -492,10 +493,18 @@ def test_inexact_corners_fall_where_rasterio_puts_them(name: str) -> None:
     x, y = place_of(tuple(affine)[:6], *(values.ravel() for values in np.meshgrid(steps, steps)))
     grids, number = GridTable.from_grids([grid_at("EPSG:32631", tuple(affine)[:6], size, size)]), np.zeros(len(x), int)
     ours = pixel_positions(grids, number, x, y)
-    theirs = rowcol(affine, x, y)
+    theirs = pixel_of(affine, x, y)
     np.testing.assert_array_equal(np.floor(ours), theirs)
     in_grid = (theirs[0] >= 0) & (theirs[0] < size) & (theirs[1] >= 0) & (theirs[1] < size)
     np.testing.assert_array_equal(inside(grids, number, *ours), in_grid)
+
+
+@pytest.mark.parametrize("name", CORNERED)
+def test_other_points_fall_where_any_rasterio_puts_them(name: str) -> None:
+    affine, size = CORNERED[name], 400
+    x, y = place_of(tuple(affine)[:6], *np.random.default_rng(5).uniform(-1, size + 1, (2, 50_000)))
+    grids, number = GridTable.from_grids([grid_at("EPSG:32631", tuple(affine)[:6], size, size)]), np.zeros(len(x), int)
+    np.testing.assert_array_equal(np.floor(pixel_positions(grids, number, x, y)), rowcol(affine, x, y))
 
 
 # Chunks.

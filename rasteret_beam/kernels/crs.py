@@ -29,8 +29,9 @@ def crs_text(value: Any) -> str:
     InputError
         pyproj cannot read it.
     """
-    if isinstance(value, str) and value.strip().isdecimal():
-        value = int(value)
+    if isinstance(value, str):
+        value = value.strip()  # PROJ used to pass over blanks, and no longer does
+        value = int(value) if value.isdecimal() else value
     try:
         crs = pyproj.CRS.from_user_input(value)
     except (CRSError, TypeError) as error:
