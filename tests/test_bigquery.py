@@ -521,11 +521,14 @@ def test_types_that_the_storage_write_api_does_not_take() -> None:
 def test_without_the_gcp_extra_the_error_names_it() -> None:
     code = (
         "import sys\nsys.modules['google.cloud.bigquery'] = None\nimport rasteret_beam\n"
-        "try: rasteret_beam.WriteSamplesToBigQuery('p:d.t')\n"
-        "except rasteret_beam.errors.MissingInputError as error: print(error)"
+        "read = lambda source: rasteret_beam.ReadPoints(source).point_columns()\n"
+        "for use in (rasteret_beam.WriteSamplesToBigQuery, lambda name: read(rasteret_beam.BigQueryTable(name)),\n"
+        "            lambda name: read(rasteret_beam.BigQueryQuery(name))):\n"
+        "    try: use('p:d.t')\n"
+        "    except rasteret_beam.errors.MissingInputError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert "pip install 'rasteret-beam[gcp]'" in done.stdout, done.stderr
+    assert done.stdout.count("pip install 'rasteret-beam[gcp]'") == 3, done.stderr
 
 
 def test_importing_the_package_does_not_import_google() -> None:

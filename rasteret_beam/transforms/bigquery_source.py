@@ -6,7 +6,7 @@ imported where they are used: only the ``gcp`` extra brings them.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ import pyarrow as pa
 from rasteret_beam.errors import InputError, MissingInputError, one_line
 from rasteret_beam.kernels.bigquery_arrow import arrow_schema, check_readable, in_schema
 from rasteret_beam.kernels.bigquery_schema import Field
+from rasteret_beam.kernels.chunking import pieces
 from rasteret_beam.transforms import bigquery as service
 from rasteret_beam.transforms.bigquery import MISSING_EXTRA, TableName, briefly, explained, make_client, run_once
 
@@ -185,13 +186,9 @@ def _snapshot(given: datetime | str | None, started: datetime, modified: datetim
 
 
 def _look_at_query(source: BigQueryQuery) -> Extract:
-    bigquery = service.libraries()
-    config = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False)
-    with explained("the query cannot be run", _granting_query(source.project), InputError, WAYS_OUT):
-        try:
-            client = make_client(source.project)
-        except OSError as error:
-            raise InputError(f"there is no project to run the query in: {one_line(error)}; give project=...") from error
+    config = service.libraries().QueryJobConfig(dry_run=True, use_query_cache=False)
+    client = _query_client(source.project)
+    with explained("the query cannot be run", _granting_query(client.project), InputError, WAYS_OUT):
         job = client.query(source.sql, job_config=config, location=source.location, retry=briefly(), job_retry=None)
     if job.statement_type != "SELECT":
         raise InputError(f"the query is a {job.statement_type}; give one SELECT statement")
@@ -200,9 +197,16 @@ def _look_at_query(source: BigQueryQuery) -> Extract:
     return Extract("the query", client.project, fields, sql=source.sql, location=job.location, job_name=name)
 
 
-def _granting_query(project: str | None) -> str:
-    jobs = f"roles/bigquery.jobUser on project {project}" if project else "roles/bigquery.jobUser"
-    return f"{jobs} and roles/bigquery.dataViewer on the tables of the query"
+def _query_client(project: str | None) -> Any:
+    with explained("the query cannot be run", "roles/bigquery.jobUser", InputError, WAYS_OUT):
+        try:
+            return make_client(project)
+        except OSError as error:
+            raise InputError(f"there is no project to run the query in: {one_line(error)}; give project=...") from error
+
+
+def _granting_query(project: str) -> str:
+    return f"roles/bigquery.jobUser on project {project} and roles/bigquery.dataViewer on the tables of the query"
 
 
 def open_streams(extract: Extract, needed: Sequence[str], most: int = MOST_STREAMS) -> list[Stream]:
@@ -308,18 +312,21 @@ def read_stream(client: Any, stream: Stream, extract: Extract, needed: Sequence[
                 yield in_schema(pa.ipc.read_record_batch(packed, sent), schema, extract.what)
 
 
-def gathered(batches: Iterator[pa.RecordBatch], most_rows: int, most_bytes: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of at most so many rows, and of about so many bytes: messages may be small."""
+def gathered(batches: Iterable[pa.RecordBatch], most_rows: int, most_bytes: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of at most so many rows and about so many bytes: messages may be small or large."""
     waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        for start in range(0, len(batch), most_rows):
-            part = batch.slice(start, most_rows)
-            if waiting and sum(map(len, waiting)) + len(part) > most_rows:
-                yield pa.concat_batches(waiting)
-                waiting = []
-            waiting.append(part)
-            if sum(one.nbytes for one in waiting) >= most_bytes:
-                yield pa.concat_batches(waiting)
-                waiting = []
+    rows = size = 0
+    for part in _cut(batches, most_rows, most_bytes):
+        if waiting and (rows + len(part) > most_rows or size + part.nbytes > most_bytes):
+            yield pa.concat_batches(waiting)
+            waiting, rows, size = [], 0, 0
+        waiting.append(part)
+        rows, size = rows + len(part), size + part.nbytes
     if waiting:
         yield pa.concat_batches(waiting)
+
+
+def _cut(batches: Iterable[pa.RecordBatch], most_rows: int, most_bytes: int) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for piece in pieces(batch, most_bytes):
+            yield from (piece.slice(start, most_rows) for start in range(0, len(piece), most_rows))

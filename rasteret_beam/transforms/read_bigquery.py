@@ -22,9 +22,11 @@ from rasteret_beam.transforms.bigquery_source import (
     read_stream,
     storage_client,
 )
-from rasteret_beam.transforms.read_tables import BATCH_BYTES, RowMaker, numbered
+from rasteret_beam.transforms.read_tables import RowMaker, numbered
 
 COUNTS = "counts"
+PIECE_BYTES = 1 << 20
+"""Of a batch: Flink's sort buffers take no records of 10 MB."""
 
 Piece = tuple[int, int, pa.RecordBatch]
 """Number of a stream, rows of it that come before, and rows."""
@@ -41,7 +43,7 @@ def read_extract(pipeline: Any, extract: Extract, rows: RowMaker) -> beam.PColle
         | "ReadStreams" >> reading.with_outputs(COUNTS, main="pieces")
     )
     first_rows = read[COUNTS] | "Collect" >> beam.combiners.ToList() | "FirstRows" >> beam.Map(_first_rows)
-    numbering = beam.FlatMap(_number_rows, beam.pvalue.AsSingleton(first_rows), rows)
+    numbering = beam.ParDo(_NumberRowsFn(rows), beam.pvalue.AsSingleton(first_rows))
     return (
         read["pieces"]
         | "SpreadPieces" >> beam.Reshuffle()
@@ -61,7 +63,7 @@ class _ReadStreamFn(beam.DoFn):
         count = 0
         with storage_client() as client:
             batches = read_stream(client, stream, self.extract, self.needed)
-            for batch in gathered(batches, self.most_rows, BATCH_BYTES):
+            for batch in gathered(batches, self.most_rows, PIECE_BYTES):
                 yield stream.number, count, batch
                 count += len(batch)
         yield beam.pvalue.TaggedOutput(COUNTS, (stream.number, count))
@@ -76,9 +78,13 @@ def _first_rows(counts: Sequence[tuple[int, int]]) -> dict[int, int]:
     return first_rows
 
 
-def _number_rows(piece: Piece, first_rows: dict[int, int], rows: RowMaker) -> Iterator[pa.RecordBatch]:
-    number, before, batch = piece
-    yield from numbered([batch], first_rows[number] + before, rows)
+class _NumberRowsFn(beam.DoFn):
+    def __init__(self, rows: RowMaker):
+        self.rows = rows
+
+    def process(self, piece: Piece, first_rows: dict[int, int]) -> Iterator[pa.RecordBatch]:
+        number, before, batch = piece
+        yield from numbered([batch], first_rows[number] + before, self.rows)
 
 
 def batches_of_extract(extract: Extract, rows: RowMaker) -> Iterator[pa.RecordBatch]:
@@ -87,6 +93,6 @@ def batches_of_extract(extract: Extract, rows: RowMaker) -> Iterator[pa.RecordBa
     for stream in open_streams(extract, rows.needed, most=1):
         with storage_client() as client:
             batches = read_stream(client, stream, extract, rows.needed)
-            for batch in gathered(batches, rows.most_rows, BATCH_BYTES):
+            for batch in gathered(batches, rows.most_rows, PIECE_BYTES):
                 yield from numbered([batch], first_row, rows)
                 first_row += len(batch)
