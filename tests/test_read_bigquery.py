@@ -1,6 +1,7 @@
 """Points from BigQuery, against its emulator and a Storage Read API that speak their protocols on loopback."""
 
 import pickle
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -27,13 +28,14 @@ from rasteret_beam.transforms import bigquery_source
 from rasteret_beam.transforms.bigquery_source import STORAGE_HOST, gathered, look_at, open_streams
 from rasteret_beam.transforms.read_bigquery import _first_rows, _ReadStreamFn
 from rasteret_beam.transforms.read_points import _PointRows
-from tests.commands import as_flags, execute
+from tests.commands import ROOT, as_flags, execute
 from tests.emulators import PROJECT, Cloud, Proxy, Request
 from tests.storage_read import StorageRead, storage_read
 from tests.test_bigquery import DENIED, refusing
 from tests.test_transforms import LOCAL, ORDER, read, run
 
 XY = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}
+README = (ROOT / "README.md").read_text()
 DENIED_HERE = (grpc.StatusCode.PERMISSION_DENIED, "Permission 'bigquery.readsessions.create' denied on resource")
 
 
@@ -504,6 +506,25 @@ def test_a_query_without_a_project(monkeypatch: pytest.MonkeyPatch, reading: Sto
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     with pytest.raises(InputError, match=r"there is no project to run the query in: .*; give project="):
         ReadPoints(BigQueryQuery("SELECT 1 AS x, 2 AS y"), **XY).point_columns()
+
+
+def test_the_example_of_the_readme(client: bigquery.Client, dataset: str, reading: StorageRead) -> None:
+    kinds = {"plot_number": "INTEGER", "geog": "GEOGRAPHY", "planted": "STRING"}
+    fields = [bigquery.SchemaField(name, kind) for name, kind in kinds.items()]
+    client.create_table(bigquery.Table(f"{dataset}.plots", schema=fields))
+    client.query(f"INSERT INTO `{dataset}.plots` VALUES (7, ST_GEOGPOINT(3, 48), '2021-01-01')").result()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "BigQueryTable" in block]
+    code = code.replace("project:dataset.", f"{dataset.replace('.', ':')}.").replace("project.dataset.", f"{dataset}.")
+    pipeline = beam.Pipeline(options=PipelineOptions(LOCAL))
+    names: dict[str, Any] = {"pipeline": pipeline, "ReadPoints": ReadPoints}
+    exec(code, names)
+    COLLECTED.clear()
+    names["points"] | beam.Map(collect)
+    pipeline.run()
+    (batch,) = COLLECTED
+    assert batch.to_pylist() == [
+        {"point_index": 7, "point_x": 3.0, "point_y": 48.0, "plot_number": 7, "planted": "2021-01-01"}
+    ]
 
 
 # Refusals and failures
