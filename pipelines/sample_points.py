@@ -11,6 +11,7 @@ from pipelines._plan import plan_text
 from pipelines._run import FAILED, INCOMPLETE, accounting_error, command, run, summary
 from pipelines._sample_job import Inputs, Job
 from rasteret_beam.collection.plan import plan_batches
+from rasteret_beam.errors import RasteretBeamError
 from rasteret_beam.kernels.neighbourhood import FALLBACKS, RETURNS
 from rasteret_beam.kernels.routing import MATCHES
 from rasteret_beam.metrics import DEAD_LETTERS, POINTS_SAMPLED, POINTS_UNSAMPLED
@@ -182,7 +183,11 @@ def show_plan(inputs: Inputs) -> int:
 
 
 def _warn(inputs: Inputs) -> None:
-    print(f"warning: {inputs.why_nothing_sampled()}", file=sys.stderr)
+    try:
+        why = inputs.why_nothing_sampled()
+    except RasteretBeamError as error:  # the job is done all the same: its workers may read what this account may not
+        why = f"no point is sampled, and points cannot be read again to say why: {error}"
+    print(f"warning: {why}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

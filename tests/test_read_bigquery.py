@@ -686,6 +686,27 @@ def test_the_command_says_what_is_wrong(
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.usefixtures("same_signal_handlers")
+def test_the_command_says_why_nothing_is_sampled(
+    asked: dict[str, Any], loaded: str, reading: StorageRead, proxy: Proxy, tmp_path: Path
+) -> None:
+    far = {"points_table": None, "points_query": f"SELECT x + 1e6 AS x, y FROM `{loaded}` WHERE x IS NOT NULL"}
+    flags = as_flags(**asked | far, output=tmp_path / "o")
+    proxy.seen.clear()
+    done = execute(sample_points.main, *flags)
+    assert done.code == 0 and done.figures["rows"] == 0 and done.err.startswith("warning: none of the points")
+    assert len(query_jobs(proxy)) == 1
+
+    def refuse(method: str, request: Any) -> Any:
+        """Only the job may read."""
+        return DENIED_HERE if len(reading.sessions) > 1 else None
+
+    reading.sessions.clear()
+    reading.refuse = refuse
+    done = execute(sample_points.main, *flags)
+    assert done.code == 0 and "no point is sampled, and points cannot be read again to say why: the query" in done.err
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("same_signal_handlers")
 def test_a_dry_run_for_dataflow_runs_no_query(
