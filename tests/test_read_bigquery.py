@@ -20,10 +20,11 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
 from pipelines import sample_points
-from rasteret_beam import BigQueryQuery, BigQueryTable, Collection, ReadPoints
+from rasteret_beam import BigQueryQuery, BigQueryTable, Collection, ReadPoints, SamplePoints, WriteSamplesToParquet
 from rasteret_beam.errors import InputError, MissingInputError
 from rasteret_beam.kernels.bigquery_arrow import arrow_schema, check_readable, in_schema
 from rasteret_beam.kernels.points import choose_columns, point_batch
+from rasteret_beam.schema import kept_fields, samples_schema
 from rasteret_beam.transforms import bigquery_source
 from rasteret_beam.transforms.bigquery_source import STORAGE_HOST, gathered, look_at, open_streams
 from rasteret_beam.transforms.read_bigquery import _first_rows, _ReadStreamFn
@@ -32,7 +33,7 @@ from tests.commands import ROOT, as_flags, execute
 from tests.emulators import PROJECT, Cloud, Proxy, Request
 from tests.storage_read import StorageRead, storage_read
 from tests.test_bigquery import DENIED, refusing
-from tests.test_transforms import LOCAL, ORDER, read, run
+from tests.test_transforms import EMBEDDED, LOCAL, ORDER, read, run
 
 XY = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}
 README = (ROOT / "README.md").read_text()
@@ -66,6 +67,7 @@ def reading(server: StorageRead) -> Iterator[StorageRead]:
 
 
 PLOTS = 2000
+POINT = ["point_index", "point_x", "point_y"]
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +268,22 @@ def test_an_empty_table(client: bigquery.Client, dataset: str, reading: StorageR
     client.query(f"CREATE TABLE `{dataset}.t` (x FLOAT64, y FLOAT64)").result()
     source = BigQueryTable(f"{dataset}.t")
     assert len(read_points(source, **XY)) == len(read_here(source, **XY)) == 0
+
+
+@pytest.mark.slow
+def test_on_a_portable_runner(loaded: str, reading: StorageRead, scenes: Collection, tmp_path: Path) -> None:
+    reading.streams = 4
+    transform = ReadPoints(BigQueryTable(loaded), **XY)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        samples = pipeline | transform | SamplePoints(scenes, ["B10"])
+        schema = samples_schema(kept_fields(transform.point_columns().schema))
+        samples | WriteSamplesToParquet(str(tmp_path / "s"), schema=schema)
+
+    run(build, EMBEDDED)
+    wanted = scenes.sample_points(read_here(BigQueryTable(loaded), **XY).drop(POINT), ["B10"], **XY)
+    found = read(tmp_path / "s")
+    assert len(found) > 500 and found.equals(wanted.select(found.column_names).sort_by(ORDER))
 
 
 def test_what_crosses_the_shuffle_is_arrow(loaded: str, reading: StorageRead) -> None:
