@@ -6,7 +6,7 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index import CollectionIndex
@@ -17,6 +17,8 @@ from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, samples_schema, unsampled_schema
 from rasteret_beam.transforms import (
+    BigQueryQuery,
+    BigQueryTable,
     ReadPoints,
     SampleDeadLetters,
     SamplePoints,
@@ -24,15 +26,14 @@ from rasteret_beam.transforms import (
     WriteSamplesToParquet,
 )
 from rasteret_beam.transforms.files import check_writable
-from rasteret_beam.transforms.read_points import point_batches
 
 STEPS = {"samples": "WriteSamples", "unsampled": "WriteUnsampled", "dead_letters": "WriteDeadLetters"}
 FLAGS = {"samples": "output", "unsampled": "unsampled", "dead_letters": "dead_letter"}
 
 NOT_WITH_RETRY = (
-    "x_column y_column geometry_column geometry_crs columns bands bbox date_range match layout unsampled".split()
-)
-
+    "x_column y_column geometry_column geometry_crs columns points_project points_snapshot points_index bands bbox "
+    "date_range match layout unsampled"
+).split()
 
 Sink = WriteSamplesToParquet | WriteSamplesToBigQuery
 
@@ -44,6 +45,24 @@ BIGQUERY_SETTINGS = {
     "bq_partition_by": "partition_by",
     "bq_run_id": "run_id",
 }
+
+
+def _source(flags: argparse.Namespace, options: PipelineOptions) -> str | BigQueryTable | BigQueryQuery:
+    """Where points are read from."""
+    settings = {"project": flags.points_project, "snapshot": flags.points_snapshot, "index": flags.points_index}
+    given = [f"--points_{name}" for name, value in settings.items() if value]
+    if flags.points:
+        if given:
+            raise InputError(f"{listed(given)} given without --points_table or --points_query")
+        return str(flags.points)
+    project, index = flags.points_project or options.view_as(GoogleCloudOptions).project, flags.points_index
+    if flags.points_table:
+        return BigQueryTable(
+            flags.points_table, index_column=index, snapshot_time=flags.points_snapshot, project=project
+        )
+    if flags.points_snapshot:
+        raise InputError("--points_snapshot goes with --points_table; in a query write FOR SYSTEM_TIME AS OF")
+    return BigQueryQuery(flags.points_query, index_column=index, project=project)
 
 
 def _writing(flags: argparse.Namespace, schema: pa.Schema) -> Sink:
@@ -65,17 +84,17 @@ class Inputs:
         Something is missing, unknown or unusable.
     """
 
-    def __init__(self, flags: argparse.Namespace):
+    def __init__(self, flags: argparse.Namespace, options: PipelineOptions):
         self.collection = _collection(flags)
-        self.first: pa.RecordBatch | None = None
-        if flags.points:
-            self._look_at_points(flags)
+        self.reading: ReadPoints | None = None
+        if not flags.retry:
+            self._look_at_points(flags, options)
 
-    def _look_at_points(self, flags: argparse.Namespace) -> None:
+    def _look_at_points(self, flags: argparse.Namespace, options: PipelineOptions) -> None:
         self.bands = self.collection.check_usable(flags.bands, flags.match)
         self.match = flags.match
         self.reading = ReadPoints(
-            flags.points,
+            _source(flags, options),
             x_column=flags.x_column,
             y_column=flags.y_column,
             geometry_column=flags.geometry_column,
@@ -83,9 +102,9 @@ class Inputs:
             columns=flags.columns,
         )
         self.columns = self.reading.point_columns()
-        self.first = next(point_batches(self.reading), None)
-        if self.first is None:
-            raise InputError(f"{flags.points} holds no points: there is no row in it")
+        # A query runs when the job reads, by the account of its workers, whose result no other account may read.
+        if not flags.points_query and next(self.reading.batches(), None) is None:
+            raise InputError(f"{flags.points or flags.points_table} holds no points: there is no row in it")
 
     def index(self) -> CollectionIndex:
         """What routing and reading need to know of the collection."""
@@ -93,8 +112,11 @@ class Inputs:
 
     def why_nothing_sampled(self) -> str:
         """Why all points are unsampled, as far as the first batch of them tells."""
-        assert self.first is not None
-        return why_nothing_hit(self.index().routing, self.first, self.columns.crs)
+        assert self.reading is not None
+        first = next(self.reading.batches(), None)
+        if first is None:
+            return "the query gave no row"
+        return why_nothing_hit(self.index().routing, first, self.columns.crs)
 
 
 class Job(Inputs):
@@ -107,7 +129,7 @@ class Job(Inputs):
     """
 
     def __init__(self, flags: argparse.Namespace, options: PipelineOptions):
-        super().__init__(flags)
+        super().__init__(flags, options)
         self.beam_options = options
         self.around = Neighbourhood(flags.max_distance_pixels, flags.return_neighbourhood, flags.fallback)
         self.options = {
@@ -179,7 +201,7 @@ class Job(Inputs):
 
     def build(self, pipeline: beam.Pipeline) -> None:
         """Add the job's steps to a pipeline."""
-        points = pipeline | "ReadPoints" >> self.reading if self.first is not None else pipeline
+        points = pipeline | "ReadPoints" >> self.reading if self.reading is not None else pipeline
         outputs = points | "SamplePoints" >> self.sampling
         for name, sink in self.sinks.items():
             getattr(outputs, name) | STEPS[name] >> sink

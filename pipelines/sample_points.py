@@ -11,13 +11,13 @@ from pipelines._plan import plan_text
 from pipelines._run import FAILED, INCOMPLETE, accounting_error, command, run, summary
 from pipelines._sample_job import Inputs, Job
 from rasteret_beam.collection.plan import plan_batches
+from rasteret_beam.errors import RasteretBeamError
 from rasteret_beam.kernels.neighbourhood import FALLBACKS, RETURNS
 from rasteret_beam.kernels.routing import MATCHES
 from rasteret_beam.metrics import DEAD_LETTERS, POINTS_SAMPLED, POINTS_UNSAMPLED
 from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES
 from rasteret_beam.schema import LAYOUTS
 from rasteret_beam.transforms.bigquery import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS
-from rasteret_beam.transforms.read_points import point_batches
 from rasteret_beam.transforms.write_bigquery import METHODS
 
 EPILOG = """
@@ -52,6 +52,14 @@ def _point_flags(flags: Parser) -> None:
     source = flags.add_mutually_exclusive_group(required=True)
     source.add_argument("--points", metavar="PATH", help="Parquet, GeoParquet or CSV: a file, a folder or a glob")
     source.add_argument(
+        "--points_table",
+        metavar="PROJECT:DATASET.TABLE",
+        help="in place of --points: a BigQuery table, of which only the needed columns are read",
+    )
+    source.add_argument(
+        "--points_query", metavar="SQL", help="in place of --points: a SELECT statement for BigQuery, which runs once"
+    )
+    source.add_argument(
         "--retry",
         metavar="PATH",
         help="in place of --points: dead letters of an earlier run, of which just those tiles and points are sampled",
@@ -59,7 +67,7 @@ def _point_flags(flags: Parser) -> None:
     add = flags.add_argument
     add("--x_column", metavar="NAME", help="longitude or easting")
     add("--y_column", metavar="NAME", help="latitude or northing")
-    add("--geometry_column", metavar="NAME", help="points as WKB or GeoArrow, in place of x and y")
+    add("--geometry_column", metavar="NAME", help="points as WKB, GeoArrow or GEOGRAPHY, in place of x and y")
     add("--geometry_crs", metavar="CRS", help="CRS of the points (4326, EPSG:32631, WKT); needed for plain columns")
     add(
         "--columns",
@@ -67,6 +75,14 @@ def _point_flags(flags: Parser) -> None:
         metavar="A,B",
         help="point columns to keep in the output (default: all but the geometry)",
     )
+    add(
+        "--points_index",
+        metavar="NAME",
+        help="of a BigQuery table or query: column of integers that gives point_index, the same in every job; without "
+        "it rows are numbered as they are read",
+    )
+    add("--points_snapshot", metavar="TIME", help="read the BigQuery table as it was then, in ISO form (default: now)")
+    add("--points_project", metavar="PROJECT", help="where BigQuery bills (default: --project, else the table's)")
 
 
 def _sampling_flags(flags: Parser) -> None:
@@ -149,8 +165,8 @@ def _output_flags(flags: Parser) -> None:
 def _check_needed(known: Parser, flags: argparse.Namespace) -> None:
     """Refuse what argparse cannot: flags that are needed only beside others."""
     if flags.plan and flags.retry:
-        known.error("--plan routes the points of --points; it does not go with --retry")
-    if flags.points and flags.bands is None:
+        known.error("--plan routes a table of points; it does not go with --retry")
+    if not flags.retry and flags.bands is None:
         known.error("the following arguments are required: --bands")
     if not (flags.plan or flags.output or flags.bigquery):
         known.error("one of the arguments --output --bigquery is required")
@@ -158,7 +174,8 @@ def _check_needed(known: Parser, flags: argparse.Namespace) -> None:
 
 def show_plan(inputs: Inputs) -> int:
     """Print what a run would read and give; gives the exit code."""
-    plan = plan_batches(inputs.index(), point_batches(inputs.reading), inputs.columns.crs)
+    assert inputs.reading is not None
+    plan = plan_batches(inputs.index(), inputs.reading.batches(), inputs.columns.crs)
     print(plan_text(plan))
     if not len(plan):
         _warn(inputs)
@@ -166,7 +183,11 @@ def show_plan(inputs: Inputs) -> int:
 
 
 def _warn(inputs: Inputs) -> None:
-    print(f"warning: {inputs.why_nothing_sampled()}", file=sys.stderr)
+    try:
+        why = inputs.why_nothing_sampled()
+    except RasteretBeamError as error:  # the job is done all the same: its workers may read what this account may not
+        why = f"no point is sampled, and points cannot be read again to say why: {error}"
+    print(f"warning: {why}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -176,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options: PipelineOptions = pipeline_options(rest)
     _check_needed(known, flags)
     if flags.plan:
-        return show_plan(Inputs(flags))
+        return show_plan(Inputs(flags, options))
     job = Job(flags, options)
     if job.is_loaded():
         print(f"run {flags.bq_run_id} has its rows in {job.place} already; nothing was read or written")
@@ -187,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     counts, seconds = outcome
     print(summary(counts, seconds))
     print(f"{'output':<34}{job.place}")
-    if job.first is not None and not counts.get(POINTS_SAMPLED) and counts.get(POINTS_UNSAMPLED):
+    if not counts.get(POINTS_SAMPLED) and (counts.get(POINTS_UNSAMPLED) or flags.points_query):
         _warn(job)
     wrong = accounting_error(counts, with_unsampled="unsampled" in job.sinks, written=job.counts_rows)
     if wrong is not None:

@@ -16,6 +16,8 @@ from rasteret_beam.model import TileKey
 
 if TYPE_CHECKING:
     from rasteret_beam.transforms import (
+        BigQueryQuery,
+        BigQueryTable,
         BuildCollection,
         GroupByTile,
         KeyByRecordAndTile,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BigQueryQuery",
+    "BigQueryTable",
     "BuildCollection",
     "Collection",
     "GroupByTile",

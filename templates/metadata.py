@@ -53,6 +53,7 @@ NAME = r"[^,\s]([^,\r\n]*[^,\s])?"
 BAND = r"([^,\s]([^,\r\n]*[^,\s])?:\d+|[^,:\s]([^,:\r\n]*[^,:\s])?)"
 PAIR = r"[^,:\s][^,:\r\n]*:[^,\s][^,\r\n]*"
 RASTER = r"((gs|s3|https?|az|abfss?)://[^,\s][^,\r\n]*|/vsi[a-z0-9_]+/[^,\r\n]+)"
+TABLE = r"([^`$\s]+[:.])?\w+\.[^.:`$\s]+"
 COLLECTION = r"((gs|s3|abfss?)://[^\s][^\r\n]*|[A-Za-z0-9_][-A-Za-z0-9_.]*(/[-A-Za-z0-9_.]+)*)"
 
 
@@ -68,6 +69,11 @@ FOLDER_FORM = Form("GCS_WRITE_FOLDER", whole(OBJECT), "gs://my-bucket/collection
 
 BY_FLAG = {
     "points": Form("GCS_READ_FILE", whole(OBJECT), "gs://my-bucket/plots/*.parquet"),
+    "points_table": Form("TEXT", whole(TABLE), "my-project:dataset.plots"),
+    "points_query": Form(example="SELECT id, geog FROM `my-project.dataset.plots`"),
+    "points_index": Form("TEXT", whole(NAME), "plot_number"),
+    "points_snapshot": Form("TEXT", whole(rf"{DAY}({CLOCK})?"), "2023-01-31T12:00:00Z"),
+    "points_project": Form("TEXT", whole(r"[a-z0-9][-a-z0-9.:]*[a-z0-9]"), "my-project"),
     "retry": Form("GCS_READ_FILE", whole(OBJECT), "gs://my-bucket/out/dead-*.parquet"),
     "polygons": Form("GCS_READ_FILE", whole(OBJECT), "gs://my-bucket/fields.parquet"),
     "table": Form("TEXT", whole(r"(gs|s3|abfss?)://[^\s][^\r\n]*"), "gs://my-bucket/items.parquet"),

@@ -3,6 +3,8 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,10 @@ import rasterio
 from rasterio.transform import Affine
 
 from rasteret_beam import Collection, build_from_table
+from tests.emulators import PROJECT, Cloud, Proxy, cloud, credentials_file
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery
 
 DATES = ("2023-01-05", "2023-04-09", "2023-07-18")
 
@@ -83,3 +89,56 @@ def same_signal_handlers() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """The emulators of BigQuery and Cloud Storage."""
+    with cloud(tmp_path_factory.mktemp("cloud")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def service(emulated: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """The emulators, as this process meets them; BigQuery behind the proxy."""
+    from apache_beam.internal.gcp import auth
+    from apache_beam.io.gcp.internal.clients.bigquery.bigquery_v2_client import BigqueryV2
+
+    from rasteret_beam.transforms import bigquery as client_of_bigquery
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIGQUERY_EMULATOR_HOST", emulated.proxy.address)
+        patch.setenv("STORAGE_EMULATOR_HOST", emulated.storage)
+        credentials = credentials_file(tmp_path_factory.mktemp("credentials"))
+        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
+        patch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
+        patch.setattr(auth._Credentials, "_credentials_init", False)
+        patch.setattr(BigqueryV2, "BASE_URL", f"{emulated.proxy.address}/bigquery/v2/")
+        for name in ("CHECK_SECONDS", "LOAD_SECONDS"):
+            patch.setattr(client_of_bigquery, name, 5)
+        yield emulated
+
+
+@pytest.fixture(scope="module")
+def client(service: Cloud) -> "bigquery.Client":
+    """A client of BigQuery's emulator, past our own code."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import bigquery
+
+    return bigquery.Client(project=PROJECT, credentials=AnonymousCredentials())
+
+
+@pytest.fixture
+def proxy(service: Cloud) -> Iterator[Proxy]:
+    """The proxy, which refuses nothing before and after."""
+    service.proxy.seen.clear()
+    yield service.proxy
+    service.proxy.refuse = lambda request: None
+
+
+@pytest.fixture
+def dataset(client: "bigquery.Client", proxy: Proxy) -> str:
+    """The name of a new dataset."""
+    name = f"d{uuid4().hex[:8]}"
+    client.create_dataset(f"{PROJECT}.{name}")
+    return f"{PROJECT}.{name}"

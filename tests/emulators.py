@@ -95,11 +95,12 @@ def _answers(port: int) -> bool:
 
 @dataclass(frozen=True)
 class Cloud:
-    """Addresses of the running emulators."""
+    """Addresses of the running emulators; ``reading`` is that of BigQuery's Storage Read API."""
 
     bigquery: str
     storage: str
     proxy: "Proxy"
+    reading: str
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def cloud(folder: Path) -> Iterator[Cloud]:
         _serving(querying, rest, folder / "bigquery.log", **where),
         Proxy.serving(f"http://{host}:{rest}") as proxy,
     ):
-        yield Cloud(f"http://{host}:{rest}", f"http://{host}:{files}", proxy)
+        yield Cloud(f"http://{host}:{rest}", f"http://{host}:{files}", proxy, f"{host}:{grpc}")
 
 
 @dataclass(frozen=True)

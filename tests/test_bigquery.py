@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -15,10 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.internal.gcp import auth
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.io.gcp.internal.clients.bigquery.bigquery_v2_client import BigqueryV2
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
 from pipelines import sample_points
@@ -27,55 +23,15 @@ from rasteret_beam.errors import InputError, OutputError
 from rasteret_beam.kernels.bigquery_rows import json_rows
 from rasteret_beam.kernels.bigquery_schema import bigquery_fields, differences, loadable
 from rasteret_beam.schema import kept_fields, samples_schema
-from rasteret_beam.transforms import bigquery as client_of_bigquery
 from rasteret_beam.transforms.write_bigquery import _LoadFn, _uris
 from tests.commands import ROOT, as_flags, execute
-from tests.emulators import BUCKET, PROJECT, Answer, Cloud, Proxy, Request, cloud, credentials_file
+from tests.emulators import BUCKET, PROJECT, Answer, Cloud, Proxy, Request
 from tests.test_transforms import LOCAL, ORDER, XY, run
 
 TEMP = f"gs://{BUCKET}/temp"
 SMALL = samples_schema()
 QUOTA = (403, "quotaExceeded", "Quota exceeded: Your project exceeded quota for imports per table.")
 DENIED = (403, "accessDenied", "Access Denied: User does not have permission.")
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """The emulators, as this process meets them; BigQuery behind the proxy."""
-    patch = pytest.MonkeyPatch()
-    folder = tmp_path_factory.mktemp("cloud")
-    with cloud(folder) as found:
-        patch.setenv("BIGQUERY_EMULATOR_HOST", found.proxy.address)
-        patch.setenv("STORAGE_EMULATOR_HOST", found.storage)
-        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials_file(folder)))
-        patch.setenv("GOOGLE_CLOUD_PROJECT", PROJECT)
-        patch.setattr(auth._Credentials, "_credentials_init", False)
-        patch.setattr(BigqueryV2, "BASE_URL", f"{found.proxy.address}/bigquery/v2/")
-        for name in ("CHECK_SECONDS", "LOAD_SECONDS"):
-            patch.setattr(client_of_bigquery, name, 5)
-        yield found
-        patch.undo()
-
-
-@pytest.fixture(scope="module")
-def client(service: Cloud) -> bigquery.Client:
-    return bigquery.Client(project=PROJECT, credentials=AnonymousCredentials())
-
-
-@pytest.fixture
-def proxy(service: Cloud) -> Iterator[Proxy]:
-    """The proxy, which refuses nothing before and after."""
-    service.proxy.seen.clear()
-    yield service.proxy
-    service.proxy.refuse = lambda request: None
-
-
-@pytest.fixture
-def dataset(client: bigquery.Client, proxy: Proxy) -> str:
-    """The name of a new dataset."""
-    name = f"d{uuid4().hex[:8]}"
-    client.create_dataset(f"{PROJECT}.{name}")
-    return f"{PROJECT}.{name}"
 
 
 def sample_batch(rows: int = 3, start: int = 0) -> pa.RecordBatch:
@@ -565,11 +521,14 @@ def test_types_that_the_storage_write_api_does_not_take() -> None:
 def test_without_the_gcp_extra_the_error_names_it() -> None:
     code = (
         "import sys\nsys.modules['google.cloud.bigquery'] = None\nimport rasteret_beam\n"
-        "try: rasteret_beam.WriteSamplesToBigQuery('p:d.t')\n"
-        "except rasteret_beam.errors.MissingInputError as error: print(error)"
+        "read = lambda source: rasteret_beam.ReadPoints(source).point_columns()\n"
+        "for use in (rasteret_beam.WriteSamplesToBigQuery, lambda name: read(rasteret_beam.BigQueryTable(name)),\n"
+        "            lambda name: read(rasteret_beam.BigQueryQuery(name))):\n"
+        "    try: use('p:d.t')\n"
+        "    except rasteret_beam.errors.MissingInputError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert "pip install 'rasteret-beam[gcp]'" in done.stdout, done.stderr
+    assert done.stdout.count("pip install 'rasteret-beam[gcp]'") == 3, done.stderr
 
 
 def test_importing_the_package_does_not_import_google() -> None:

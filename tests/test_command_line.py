@@ -447,7 +447,8 @@ class TestFlags:
         outcome = execute(sample_points.main, *(flag for flag in REQUIRED if flag != left_out))
         assert outcome.code == 2
         name = left_out.split("=")[0]
-        pairs = {"--points": "--points --retry", "--output": "--output --bigquery"}
+        points = "--points --points_table --points_query --retry"
+        pairs = {"--points": points, "--output": "--output --bigquery"}
         needed = f"the following arguments are required: {name}"
         if name in pairs:
             needed = f"one of the arguments {pairs[name]} is required"

@@ -200,7 +200,7 @@ class TestCommand:
         outcome = execute(main, *flags, f"--output={tmp_path}/o", f"--retry={tmp_path}/x")
         assert outcome.code == 2 and "not allowed with argument --points" in outcome.err
         neither = execute(main, *flags[1:], f"--output={tmp_path}/o")
-        assert neither.code == 2 and "one of the arguments --points --retry is required" in neither.err
+        assert neither.code == 2 and "one of the arguments --points --points_table" in neither.err
 
 
 @pytest.mark.parametrize(

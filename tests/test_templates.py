@@ -97,6 +97,13 @@ GS = "gs://my-bucket"
 NUMBERS_BAD = ("-1", "1.5", "many", "", "1 ")
 VALUES = [
     ("sample_points points", (f"{GS}/a.parquet", f"{GS}/a/", f"{GS}/a b/*.csv"), ("a.parquet", "s3://b/a", f"{GS}/")),
+    (
+        "sample_points points_table",
+        ("my-project:d.plots", "my-project.d.plots", "example.com:p:d.t", "d.t"),
+        ("plots", "p:d.t$20230101", "`p.d.t`", "p:d.t x", ""),
+    ),
+    ("sample_points points_snapshot", ("2023-01-31", "2023-01-31T12:00:00Z", "2023-01-31 12:00"), ("now", "2023", "")),
+    ("sample_points points_project", ("my-project", "example.com:my-project"), ("My project", "p", "")),
     ("sample_points output", (f"{GS}/a", f"{GS}/a/b", f"{GS}/a.parquet"), ("out/a", f"{GS}/a/", f"{GS}/", "gs://B/a")),
     ("sample_points unsampled", (f"{GS}/left",), (f"{GS}", "left")),
     ("build_collection output", (f"{GS}/c", f"{GS}/c/"), (f"{GS}", "c/", "s3://b/c")),

@@ -1,9 +1,10 @@
 """Columns of point geometries: what they declare about themselves, and their coordinates.
 
 Encodings: WKB (ISO or extended, with or without an SRID), and native GeoArrow points
-(separated or interleaved; a MultiPoint of one point counts). What a column says of its CRS
-stands in GeoArrow's ``ARROW:extension:metadata``, in GeoParquet's ``geo`` schema key, or in
-the SRIDs of its values.
+(separated or interleaved; a MultiPoint of one point counts), and BigQuery's GEOGRAPHY, which
+is WKT. What a column says of its CRS stands in GeoArrow's ``ARROW:extension:metadata``, in
+GeoParquet's ``geo`` schema key, or in the SRIDs of its values; a GEOGRAPHY is in longitude and
+latitude.
 """
 
 import json
@@ -22,6 +23,8 @@ from rasteret_beam.kernels.grids import Ints
 WKB_EXTENSIONS = ("geoarrow.wkb", "ogc.wkb")
 POINT_EXTENSIONS = ("geoarrow.point", "geoarrow.multipoint")
 GEOMETRY_EXTENSIONS = (*WKB_EXTENSIONS, *POINT_EXTENSIONS)
+GEOGRAPHY = "google:sqlType:geography"
+"""What BigQuery's clients call its GEOGRAPHY columns, of type string, in Arrow."""
 
 POINT_TYPE, MULTIPOINT_TYPE = 0, 4
 HAS_Z, HAS_M, HAS_SRID = 0x80000000, 0x40000000, 0x20000000
@@ -29,6 +32,9 @@ HAS_Z, HAS_M, HAS_SRID = 0x80000000, 0x40000000, 0x20000000
 
 ISO_DIMENSIONS = {1: 2, 1001: 3, 2001: 3, 3001: 4}
 """Ordinates of a point, by ISO WKB type code."""
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+WKT_POINT = rf"^POINT ?\((?P<x>{_NUMBER}) (?P<y>{_NUMBER})\)$"
 
 
 def extension_name(field: pa.Field) -> str:
@@ -56,7 +62,8 @@ def declared_columns(schema: pa.Schema) -> list[str]:
     if geo.get("primary_column") in schema.names:
         return [geo["primary_column"]]
     described = [name for name in geo.get("columns", {}) if name in schema.names]
-    extended = [field.name for field in schema if extension_name(field).startswith(("geoarrow.", "ogc.wkb"))]
+    known = ("geoarrow.", "ogc.wkb", GEOGRAPHY)
+    extended = [field.name for field in schema if extension_name(field).startswith(known)]
     return list(dict.fromkeys([*described, *extended]))
 
 
@@ -70,6 +77,8 @@ def data_crs(schema: pa.Schema, geometry_column: str) -> str | None:
     """
     field = schema.field(geometry_column)
     described = _geo(schema).get("columns", {}).get(geometry_column)
+    if extension_name(field) == GEOGRAPHY:
+        return LONLAT
     crs = _extension_metadata(field).get("crs") if extension_name(field) else None
     extended = crs_text(crs) if crs is not None else None
     if described is None:
@@ -91,6 +100,8 @@ def check_geometry_type(field: pa.Field, source: str) -> None:
     """Refuse a column whose type can hold no points."""
     name, kind = extension_name(field), _storage_type(field.type)
     what = f"column {field.name!r} of {source}"
+    if name == GEOGRAPHY and is_text(kind):
+        return
     if name.startswith("geoarrow.") and name not in GEOMETRY_EXTENSIONS:
         raise InputError(f"{what} is {name}; only points can be sampled, as geoarrow.wkb or geoarrow.point")
     if not (_is_wkb(kind) or _is_point(kind) or (name == "geoarrow.multipoint" and _is_list_of_points(kind))):
@@ -99,6 +110,10 @@ def check_geometry_type(field: pa.Field, source: str) -> None:
 
 def _storage_type(kind: pa.DataType) -> pa.DataType:
     return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _is_wkb(kind: pa.DataType) -> bool:
@@ -149,6 +164,8 @@ def geometry_xy(
         return _multipoint_xy(storage, first_row, name)
     if pa.types.is_struct(storage.type) or pa.types.is_fixed_size_list(storage.type):
         return _native_xy(storage)
+    if is_text(storage.type):
+        return _wkt_points(storage, first_row, name)
     if not _is_wkb(storage.type):
         raise InputError(f"column {name!r} is {storage.type}; a geometry column holds WKB or GeoArrow points")
     x, y, srid = _wkb_points(storage, first_row, name)
@@ -212,14 +229,37 @@ def _alike_wkb_points(column: pa.Array) -> tuple[Floats, Floats, Ints] | None:
     return xy[:, 0], xy[:, 1], srid
 
 
+def _wkt_points(column: pa.Array, first_row: int, name: str) -> tuple[pa.Array, pa.Array]:
+    """Points of WKT: all at once where each is ``POINT(x y)``, else by way of Shapely."""
+    column = pc.cast(column, pa.string()) if pa.types.is_string_view(column.type) else column
+    found = pc.extract_regex(column, WKT_POINT)
+    if found.null_count == column.null_count:
+        x, y = (pc.cast(pc.struct_field(found, axis), pa.float64()) for axis in "xy")
+        return x, y
+    shapes = shapely.from_wkt(column.to_numpy(zero_copy_only=False), on_invalid="ignore")
+    _check_decoded(shapes, column, first_row, name, "WKT")
+    null = column.is_null().to_numpy(zero_copy_only=False)
+    x, y = (pa.array(axis, type=pa.float64(), mask=null) for axis in _shapes_xy(shapes, first_row, name))
+    return x, y
+
+
 def _any_wkb_points(column: pa.Array, first_row: int, name: str) -> tuple[Floats, Floats, Ints]:
     """Points by way of Shapely."""
     found: NDArray[np.object_] = shapely.from_wkb(column.to_numpy(zero_copy_only=False), on_invalid="ignore")
+    _check_decoded(found, column, first_row, name, "WKB")
+    srid = np.maximum(shapely.get_srid(found), 0).astype(np.int64)
+    return *_shapes_xy(found, first_row, name), srid
+
+
+def _check_decoded(found: NDArray[np.object_], column: pa.Array, first_row: int, name: str, encoding: str) -> None:
     broken = np.flatnonzero(shapely.is_missing(found) & column.is_valid().to_numpy(zero_copy_only=False))
     if len(broken):
         shown = column[int(broken[0])].as_py()[:40]
-        raise InputError(f"row {first_row + broken[0]} of column {name!r} is not WKB: {shown!r}")
-    srid = np.maximum(shapely.get_srid(found), 0).astype(np.int64)
+        raise InputError(f"row {first_row + broken[0]} of column {name!r} is not {encoding}: {shown!r}")
+
+
+def _shapes_xy(found: NDArray[np.object_], first_row: int, name: str) -> tuple[Floats, Floats]:
+    """Coordinates of points, NaN where one is missing or empty."""
     kind = shapely.get_type_id(found)
     single = (kind == MULTIPOINT_TYPE) & (shapely.get_num_geometries(found) == 1)
     points = found.copy()
@@ -233,7 +273,7 @@ def _any_wkb_points(column: pa.Array, first_row: int, name: str) -> tuple[Floats
             f"row {first_row + wrong[0]} of column {name!r} is {shown}; only points (and MultiPoints of one) can be "
             "sampled. For points in other columns give x_column and y_column, or geometry_column."
         )
-    return shapely.get_x(points), shapely.get_y(points), srid
+    return shapely.get_x(points), shapely.get_y(points)
 
 
 def first_srid(column: pa.Array) -> int | None:

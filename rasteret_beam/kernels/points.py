@@ -40,6 +40,8 @@ class PointColumns:
     crs : str
     from_srid : bool
         The CRS is that of the first geometry's SRID, so each geometry must have it.
+    index : str or None
+        Column that gives ``point_index``, in place of the row number.
     """
 
     x: str | None
@@ -49,11 +51,12 @@ class PointColumns:
     schema: pa.Schema
     crs: str
     from_srid: bool = False
+    index: str | None = None
 
     @property
     def needed(self) -> list[str]:
         """The input columns that have to be read."""
-        own = [name for name in (self.x, self.y, self.geometry) if name is not None]
+        own = [name for name in (self.x, self.y, self.geometry, self.index) if name is not None]
         return list(dict.fromkeys([*own, *self.kept]))
 
 
@@ -65,6 +68,7 @@ def choose_columns(
     geometry_column: str | None = None,
     geometry_crs: Any = None,
     columns: Sequence[str] | None = None,
+    index_column: str | None = None,
     source: str = "the point table",
     first_srid: Callable[[str], int | None] | None = None,
 ) -> PointColumns:
@@ -78,14 +82,16 @@ def choose_columns(
         Coordinate columns, given together.
     geometry_column : str, optional
         Point geometries. Without any of the three, a geometry column that says so itself
-        (GeoArrow, GeoParquet) is taken, even beside coordinate columns; else the one pair of
+        (GeoArrow, GeoParquet, BigQuery's GEOGRAPHY) is taken, even beside coordinate columns; else the one pair of
         columns named x/y, lon/lat, longitude/latitude or lng/lat, in any case; else the one
         binary column named as :data:`GEOMETRY_NAMES` are.
     geometry_crs
         CRS of the points, as pyproj reads it; needed unless the geometry column carries its own.
     columns : sequence of str, optional
         Columns to keep; by default all, those of the coordinates too, but for the geometry, the
-        index of pandas that has no name, and coordinates named as a sample column.
+        index of pandas that has no name, and coordinates and an index named as a sample column.
+    index_column : str, optional
+        Whole numbers that give ``point_index``, in place of the row number.
     source : str
         What an error calls the table.
     first_srid : function of a column name, optional
@@ -99,7 +105,7 @@ def choose_columns(
         or in conflict with the one in the data.
     """
     names = schema.names
-    for wanted in (x_column, y_column, geometry_column, *(columns or ())):
+    for wanted in (x_column, y_column, geometry_column, index_column, *(columns or ())):
         if wanted is not None and wanted not in names:
             raise InputError(f"{source} has no column {wanted!r}; it has {listed(names)}")
     if (x_column is None) != (y_column is None):
@@ -108,7 +114,7 @@ def choose_columns(
         raise InputError("give either geometry_column or x_column and y_column, not both")
     if x_column is None and geometry_column is None:
         x_column, y_column, geometry_column = _inferred(schema, source)
-    own = {x_column, y_column, geometry_column}
+    own = {x_column, y_column, geometry_column, index_column}
     # Coordinates pass through too, as in Rasteret, unless they already have the name of their sample column.
     dropped = {geometry_column} | (own & RESERVED)
     others = [name for name in names if name not in dropped and not UNNAMED_INDEX.fullmatch(name)]
@@ -117,11 +123,16 @@ def choose_columns(
     for name in (x_column, y_column):
         if name is not None and not is_number(schema.field(name).type):
             raise InputError(f"column {name!r} of {source} is {schema.field(name).type}; coordinates must be numbers")
+    if index_column is not None and not pa.types.is_integer(schema.field(index_column).type):
+        raise InputError(
+            f"index_column {index_column!r} of {source} is {schema.field(index_column).type}; it has to hold integers"
+        )
     if geometry_column is not None:
         check_geometry_type(schema.field(geometry_column), source)
     crs, from_srid = table_crs(schema, geometry_column, geometry_crs, source, first_srid)
     fields = [schema.field(name).with_type(kept_type(schema.field(name).type)) for name in kept]
-    return PointColumns(x_column, y_column, geometry_column, kept, points_schema(fields, crs), crs, from_srid)
+    output = points_schema(fields, crs)
+    return PointColumns(x_column, y_column, geometry_column, kept, output, crs, from_srid, index_column)
 
 
 def kept_type(kind: pa.DataType) -> pa.DataType:
@@ -243,21 +254,36 @@ def point_batch(batch: pa.RecordBatch, first_row: int, chosen: PointColumns) -> 
     batch : RecordBatch
         With at least the columns ``chosen.needed``.
     first_row : int
-        ``point_index`` of its first row.
+        Row number of its first row, and its ``point_index`` unless a column gives that.
 
     Returns
     -------
     RecordBatch
         In ``chosen.schema``. Null coordinates are null, empty points NaN.
+
+    Raises
+    ------
+    InputError
+        A geometry is no point, or an index is null; names the row.
     """
     if chosen.geometry is not None:
         column = batch.column(chosen.geometry)
         x, y = geometry_xy(column, first_row, chosen.geometry, chosen.crs, chosen.from_srid)
     else:
         x, y = (pc.cast(batch.column(name), pa.float64(), safe=False) for name in (chosen.x, chosen.y))
-    index = pa.array(np.arange(first_row, first_row + len(batch)), type=pa.int64())
+    index = _index(batch, first_row, chosen.index)
     kept = [kept_column(batch.column(name), chosen.schema.field(name).type) for name in chosen.kept]
     return pa.RecordBatch.from_arrays([index, x, y, *kept], schema=chosen.schema)
+
+
+def _index(batch: pa.RecordBatch, first_row: int, name: str | None) -> pa.Array:
+    if name is None:
+        return pa.array(np.arange(first_row, first_row + len(batch)), type=pa.int64())
+    column = batch.column(name)
+    if column.null_count:
+        row = first_row + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        raise InputError(f"row {row} of column {name!r} is null, and index_column needs a number in each row")
+    return pc.cast(column, pa.int64())
 
 
 def coordinates(points: pa.RecordBatch, crs: str) -> tuple[Floats, Floats, NDArray[np.object_]]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import shapely
 
 from rasteret_beam.errors import InputError, listed
-from rasteret_beam.kernels.geometry import check_srids
+from rasteret_beam.kernels.geometry import check_srids, is_text
 from rasteret_beam.kernels.points import UNNAMED_INDEX, check_single, kept_column, kept_type, table_crs
 from rasteret_beam.kernels.polygons import Shapes, choose_geometry_column, decode_column
 from rasteret_beam.schema import polygons_schema
@@ -102,10 +102,6 @@ def check_polygon_type(field: pa.Field, source: str) -> None:
         raise InputError(
             f"column {field.name!r} of {source} is {field.type}; polygons are WKB (binary), GeoArrow polygons or WKT"
         ) from None
-
-
-def is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def polygon_batch(batch: pa.RecordBatch, first_row: int, chosen: PolygonColumns) -> pa.RecordBatch:

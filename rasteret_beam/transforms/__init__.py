@@ -1,5 +1,6 @@
 """The PTransforms; the only package that imports Apache Beam."""
 
+from rasteret_beam.transforms.bigquery_source import BigQueryQuery, BigQueryTable
 from rasteret_beam.transforms.build_collection import BuildCollection
 from rasteret_beam.transforms.chips import ChipOutputs, ReadChips
 from rasteret_beam.transforms.dead_letters import SampleDeadLetters
@@ -17,6 +18,8 @@ from rasteret_beam.transforms.write_geotiff import WriteChipsToGeoTiff
 from rasteret_beam.transforms.write_parquet import WriteChipsToParquet, WriteSamplesToParquet
 
 __all__ = [
+    "BigQueryQuery",
+    "BigQueryTable",
     "BuildCollection",
     "ChipOutputs",
     "GroupByTile",

@@ -7,12 +7,12 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rasteret_beam.errors import InputError, MissingInputError, OutputError, listed, one_line
+from rasteret_beam.errors import InputError, MissingInputError, OutputError, RasteretBeamError, listed, one_line
 from rasteret_beam.kernels.bigquery_schema import Field, differences
 
 CREATE_DISPOSITIONS = ("CREATE_IF_NEEDED", "CREATE_NEVER")
@@ -26,8 +26,10 @@ CHECK_SECONDS, LOAD_SECONDS = 60, 600
 TRANSIENT = frozenset({"backendError", "internalError", "jobBackendError", "jobInternalError", "rateLimitExceeded"})
 TRIES = 3
 QUOTA = frozenset({"quotaExceeded", "rateLimitExceeded", "responseTooLarge", "resourcesExceeded"})
+WAYS_OUT = {"location": "give a temp_location in a bucket at the dataset's location"}
 MISSING_EXTRA = (
-    "writing to BigQuery needs google-cloud-bigquery, which is not installed: pip install 'rasteret-beam[gcp]'"
+    "BigQuery needs google-cloud-bigquery and google-cloud-bigquery-storage, which are not installed: "
+    "pip install 'rasteret-beam[gcp]'"
 )
 NAME = re.compile(r"(?:(?P<project>[^`$]+)[:.])?(?P<dataset>\w+)\.(?P<table>[^.:`$]+)")
 
@@ -95,7 +97,8 @@ def libraries() -> Any:
     return bigquery
 
 
-def _client(project: str) -> Any:
+def make_client(project: str | None) -> Any:
+    """A client of BigQuery whose jobs run in a project; None is the environment's."""
     bigquery = libraries()
     from google.auth.credentials import AnonymousCredentials
 
@@ -105,44 +108,68 @@ def _client(project: str) -> Any:
 
 
 @contextmanager
-def explained(doing: str, grant: str) -> Iterator[None]:
+def explained(
+    doing: str,
+    grant: str,
+    raising: type[RasteretBeamError] = OutputError,
+    ways_out: Mapping[str, str] = WAYS_OUT,
+) -> Iterator[None]:
     """Turn an error of Google's clients into one line that says what to grant or mend.
+
+    Parameters
+    ----------
+    doing : str
+        What cannot be done.
+    grant : str
+        The roles that it takes.
+    raising : type
+        Of the error.
+    ways_out : mapping
+        What to do, by one of BigQuery's reasons or a word of its text.
 
     Raises
     ------
-    OutputError
+    RasteretBeamError
+        As ``raising`` says.
     """
-    from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, RetryError
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
     from google.auth.exceptions import GoogleAuthError
     from requests.exceptions import RequestException
 
     try:
         yield
     except RetryError as error:
-        raise OutputError(f"{doing}: no answer in time: {one_line(error.cause or error)}") from error
+        raise raising(f"{doing}: no answer in time: {one_line(error.cause or error)}") from error
     except GoogleAPICallError as error:
         details = [detail for detail in error.errors or () if isinstance(detail, dict)]
-        said = next((detail["message"] for detail in details if detail.get("message")), error.message)
+        said = str(next((detail["message"] for detail in details if detail.get("message")), error.message))
         reasons = {str(detail.get("reason")) for detail in details}
-        hint = ""
-        if reasons & QUOTA or error.code == 429:
-            hint = "; a quota is used up: wait, or ask for more in the console under IAM & Admin > Quotas"
-        elif "billingNotEnabled" in reasons:
-            hint = "; enable billing for the project"
-        elif isinstance(error, Forbidden):
-            hint = f"; grant {grant} to the account that runs the job"
-        elif isinstance(error, NotFound):
-            hint = "; check the names of project, dataset and table, or make what is missing"
-        elif "location" in str(said).lower():
-            hint = "; give a temp_location in a bucket at the dataset's location"
-        raise OutputError(f"{doing}: {' '.join(str(said).split())}{hint}") from error
+        hint = _way_out(error, reasons, said.lower(), grant, ways_out)
+        raise raising(f"{doing}: {' '.join(said.split())}{f'; {hint}' if hint else ''}") from error
     except GoogleAuthError as error:
-        raise OutputError(
+        raise raising(
             f"{doing}: no usable Google credentials: {one_line(error)}; run 'gcloud auth application-default login', "
             "or set GOOGLE_APPLICATION_CREDENTIALS to a key file"
         ) from error
     except RequestException as error:
-        raise OutputError(f"{doing}: no connection: {one_line(error)}") from error
+        raise raising(f"{doing}: no connection: {one_line(error)}") from error
+
+
+def _way_out(error: Any, reasons: set[str], said: str, grant: str, ways_out: Mapping[str, str]) -> str:
+    from google.api_core.exceptions import Forbidden, NotFound
+
+    known = next((ways_out[reason] for reason in reasons if reason in ways_out), None)
+    if known is not None:
+        return known
+    if reasons & QUOTA or error.code == 429:
+        return "a quota is used up: wait, or ask for more in the console under IAM & Admin > Quotas"
+    if "billingNotEnabled" in reasons:
+        return "enable billing for the project"
+    if isinstance(error, Forbidden):
+        return f"grant {grant} to the account that runs the job"
+    if isinstance(error, NotFound):
+        return "check the names of project, dataset and table, or make what is missing"
+    return next((way for word, way in ways_out.items() if word in said), "")
 
 
 def check_destination(to: Destination, bucket: str | None = None) -> None:
@@ -156,7 +183,7 @@ def check_destination(to: Destination, bucket: str | None = None) -> None:
         The table does not suit the dispositions, or has another schema.
     """
     client = _make_client(to)
-    retry = _briefly()
+    retry = briefly()
     editing = f"roles/bigquery.dataEditor on {to.name.in_dataset}"
     with explained(f"dataset {to.name.in_dataset} cannot be used", editing):
         location = client.get_dataset(to.name.in_dataset, retry=retry).location
@@ -169,14 +196,14 @@ def check_destination(to: Destination, bucket: str | None = None) -> None:
 def _make_client(to: Destination) -> Any:
     libraries()
     with explained(f"BigQuery cannot be used for {to.name}", "roles/bigquery.jobUser"):
-        return _client(to.job_project)
+        return make_client(to.job_project)
 
 
-def _briefly() -> Any:
+def briefly() -> Any:
     return libraries().DEFAULT_RETRY.with_timeout(CHECK_SECONDS)
 
 
-def _patiently() -> Any:
+def patiently() -> Any:
     return libraries().DEFAULT_RETRY.with_timeout(LOAD_SECONDS)
 
 
@@ -246,7 +273,7 @@ def is_loaded(to: Destination, job_name: str) -> bool:
     """Whether a load job of this name has brought its rows in."""
     client = _make_client(to)
     with explained(f"jobs of project {to.job_project} cannot be read", f"roles/bigquery.user on {to.job_project}"):
-        location = client.get_dataset(to.name.in_dataset, retry=_briefly()).location
+        location = client.get_dataset(to.name.in_dataset, retry=briefly()).location
         for attempt in itertools.count():
             job = _get_job(client, f"{job_name}-{attempt}", location)
             if job is None or job.error_result is None:
@@ -267,35 +294,50 @@ def load(to: Destination, uris: Sequence[str], job_name: str) -> str:
     client = _make_client(to)
     granting = f"roles/bigquery.dataEditor on {to.name.in_dataset}, roles/bigquery.jobUser on {to.job_project}"
     with explained(f"table {to.name} cannot be loaded", f"{granting} and roles/storage.objectViewer on the bucket"):
-        location = client.get_dataset(to.name.in_dataset, retry=_patiently()).location
-        tries = 0
-        for attempt in itertools.count():
-            name = f"{job_name}-{attempt}"
-            found = _get_job(client, name, location)
-            job = found or _submit(client, to, uris, name, location)
-            failed = job.exception()  # waits for its end
-            if failed is None:
-                return name
-            if found is None:
-                tries += 1
-                if tries == TRIES or (job.error_result or {}).get("reason") not in TRANSIENT:
-                    raise failed
-                time.sleep(2**tries)
+        location = client.get_dataset(to.name.in_dataset, retry=patiently()).location
+        return str(run_once(client, job_name, location, lambda name: _submit(client, to, uris, name, location)).job_id)
+
+
+def run_once(client: Any, job_name: str, location: str | None, submit: Callable[[str], Any]) -> Any:
+    """The job of a name that has succeeded, after waiting for its end; submitted only where there is none.
+
+    ``submit`` begins a job of an id. What a transient error ended is tried again under the next id.
+    """
+    tries = 0
+    for attempt in itertools.count():
+        name = f"{job_name}-{attempt}"
+        found = _get_job(client, name, location)
+        job = found or _submitted(client, submit, name, location)
+        failed = job.exception()  # waits for its end
+        if failed is None:
+            return job
+        if found is None:
+            tries += 1
+            if tries == TRIES or (job.error_result or {}).get("reason") not in TRANSIENT:
+                raise failed
+            time.sleep(2**tries)
     raise AssertionError
+
+
+def _submitted(client: Any, submit: Callable[[str], Any], name: str, location: str | None) -> Any:
+    from google.api_core.exceptions import Conflict
+
+    try:
+        return submit(name)
+    except Conflict:  # another worker was first
+        return client.get_job(name, location=location, retry=patiently())
 
 
 def _get_job(client: Any, name: str, location: str | None) -> Any:
     from google.api_core.exceptions import NotFound
 
     try:
-        return client.get_job(name, location=location, retry=_patiently())
+        return client.get_job(name, location=location, retry=patiently())
     except NotFound:
         return None
 
 
 def _submit(client: Any, to: Destination, uris: Sequence[str], name: str, location: str | None) -> Any:
-    from google.api_core.exceptions import Conflict
-
     table = _made_table(client, to)
     config = libraries().LoadJobConfig(
         source_format="PARQUET", create_disposition="CREATE_NEVER", write_disposition=to.write_disposition
@@ -307,17 +349,14 @@ def _submit(client: Any, to: Destination, uris: Sequence[str], name: str, locati
     config.range_partitioning = table.range_partitioning
     config.parquet_options = libraries().ParquetOptions()
     config.parquet_options.enable_list_inference = True
-    try:
-        return client.load_table_from_uri(
-            uris, str(to.name), job_id=name, location=location, job_config=config, retry=_patiently()
-        )
-    except Conflict:  # another worker was first
-        return client.get_job(name, location=location, retry=_patiently())
+    return client.load_table_from_uri(
+        uris, str(to.name), job_id=name, location=location, job_config=config, retry=patiently()
+    )
 
 
 def _made_table(client: Any, to: Destination) -> Any:
     """The table, made first where it may be: empty, with schema, clustering and partitions."""
-    table = _get_table(client, to, _patiently())
+    table = _get_table(client, to, patiently())
     _check_table(table, to)
     if table is not None:
         return table
@@ -326,7 +365,7 @@ def _made_table(client: Any, to: Destination) -> Any:
     made.clustering_fields = list(to.clustering) or None
     if to.partitioning:
         made.time_partitioning = bigquery.TimePartitioning(field=to.partitioning[0], type_=to.partitioning[1])
-    return client.create_table(made, exists_ok=True, retry=_patiently())
+    return client.create_table(made, exists_ok=True, retry=patiently())
 
 
 def check_choice(what: str, value: str, known: Sequence[str]) -> None:

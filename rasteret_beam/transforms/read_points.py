@@ -11,7 +11,9 @@ import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.inputs import BATCH_ROWS, point_stream
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.points import PointColumns, choose_columns, is_number, point_batch
+from rasteret_beam.transforms.bigquery_source import BigQueryQuery, BigQuerySource, BigQueryTable, Extract, look_at
 from rasteret_beam.transforms.files import is_parquet
+from rasteret_beam.transforms.read_bigquery import batches_of_extract, read_extract
 from rasteret_beam.transforms.read_tables import (
     batches_of_files,
     check_alike,
@@ -56,19 +58,21 @@ class ReadPoints(beam.PTransform):
 
     Parameters
     ----------
-    source : str, list of str, or points in memory
-        Files, folders or globs of Parquet, GeoParquet or CSV on any of Beam's filesystems; or
+    source : str, list of str, BigQueryTable, BigQueryQuery, or points in memory
+        Files, folders or globs of Parquet, GeoParquet or CSV on any of Beam's filesystems; a
+        :class:`BigQueryTable` or :class:`BigQueryQuery`; or
         what :func:`rasteret_beam.collection.inputs.point_stream` takes (Arrow, Polars, DuckDB,
         pandas, GeoPandas, Shapely, ...). The latter is drawn once, when the pipeline is built,
         and travels inside it: write larger ones to Parquet.
     x_column, y_column : str, optional
         Coordinate columns: longitude or easting, latitude or northing.
     geometry_column : str, optional
-        Points as WKB or GeoArrow, in place of coordinate columns. Without any of the three,
-        the one column (pair) known as a point is taken; see
+        Points as WKB, GeoArrow or BigQuery's GEOGRAPHY, in place of coordinate columns. Without
+        any of the three, the one column (pair) known as a point is taken; see
         :func:`rasteret_beam.kernels.points.choose_columns`.
     geometry_crs : optional
-        CRS of the points, as pyproj reads it; needed unless the geometry column carries its own.
+        CRS of the points, as pyproj reads it; needed unless the geometry column carries its own,
+        as a GEOGRAPHY does.
     columns : sequence of str, optional
         Columns to keep; by default all, those of the coordinates too, but for the geometry and
         coordinates named as a sample column. Only needed columns are read.
@@ -78,14 +82,16 @@ class ReadPoints(beam.PTransform):
     RecordBatch
         Columns ``point_index`` (int64, row number over all files in name order), ``point_x``,
         ``point_y`` (float64, in the points' CRS), then the kept columns; the CRS is in the
-        schema's metadata. A Parquet file is split by row group; a CSV file is read by one worker.
+        schema's metadata. A Parquet file is split by row group; a CSV file is read by one worker;
+        BigQuery by the streams of one session, which is a snapshot. What ``point_index`` is
+        there, :class:`BigQueryTable` says.
 
     Raises
     ------
     MissingInputError, InputError
-        When applied: no such file, column or CRS; see
+        When applied: no such file, table, column or CRS; see
         :func:`rasteret_beam.kernels.points.choose_columns`. While running: a file whose
-        columns differ from those of the first.
+        columns differ from those of the first; BigQuery does not give its rows.
     """
 
     source: Any
@@ -95,18 +101,30 @@ class ReadPoints(beam.PTransform):
     geometry_column: str | None = None
     geometry_crs: Any = None
     columns: Sequence[str] | None = None
-    _found: tuple[PointColumns, list[pa.RecordBatch] | None] | None = field(default=None, init=False, repr=False)
+    _found: tuple[PointColumns, list[pa.RecordBatch] | Extract | None] | None = field(
+        default=None, init=False, repr=False
+    )
 
     def point_columns(self) -> PointColumns:
         """The columns that are read, and the schema of the batches; looks at the first file only."""
         return self._read()[0]
 
-    def batches(self) -> list[pa.RecordBatch] | None:
-        """The points that are in memory; None where the source is files."""
-        return self._read()[1]
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All batches, read here and now, one at a time."""
+        chosen, found = self._read()
+        if isinstance(found, list):
+            return iter(found)
+        if isinstance(found, Extract):
+            return batches_of_extract(found, _PointRows(chosen))
+        return batches_of_files(paths_of(self.source, "points") or [], _PointRows(chosen))
 
-    def _read(self) -> tuple[PointColumns, list[pa.RecordBatch] | None]:
-        """The chosen columns, and the points in memory; those are drawn once, as some sources give them only once."""
+    def _read(self) -> tuple[PointColumns, list[pa.RecordBatch] | Extract | None]:
+        """The chosen columns, and the points in memory or the table that was looked at; None beside files.
+
+        Points are drawn once, as some sources give them only once; a query has one name, and so runs once.
+        """
+        if self._found is None and isinstance(self.source, BigQueryTable | BigQueryQuery):
+            self._found = self._look_at(self.source)
         if self._found is None:
             paths = paths_of(self.source, "points")
             if paths is not None:
@@ -119,7 +137,19 @@ class ReadPoints(beam.PTransform):
                 self._found = chosen, list(numbered(stream, 0, _PointRows(chosen)))
         return self._found
 
-    def _choose(self, schema: pa.Schema, name: str, first_srid_of: Callable[[str], int | None]) -> PointColumns:
+    def _look_at(self, source: BigQuerySource) -> tuple[PointColumns, Extract]:
+        extract = look_at(source)
+        chosen = self._choose(extract.schema, extract.what, None, source.index_column)
+        extract.check(chosen.needed)
+        return chosen, extract
+
+    def _choose(
+        self,
+        schema: pa.Schema,
+        name: str,
+        first_srid_of: Callable[[str], int | None] | None,
+        index_column: str | None = None,
+    ) -> PointColumns:
         return choose_columns(
             schema,
             x_column=self.x_column,
@@ -127,14 +157,17 @@ class ReadPoints(beam.PTransform):
             geometry_column=self.geometry_column,
             geometry_crs=self.geometry_crs,
             columns=self.columns,
+            index_column=index_column,
             source=name,
             first_srid=first_srid_of,
         )
 
     def expand(self, pipeline: Any) -> beam.PCollection[pa.RecordBatch]:
-        chosen, batches = self._read()
-        if batches is not None:
-            return pipeline | beam.Create(batches).with_output_types(pa.RecordBatch)
+        chosen, found = self._read()
+        if isinstance(found, list):
+            return pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
+        if isinstance(found, Extract):
+            return read_extract(pipeline, found, _PointRows(chosen))
         return read_files(pipeline, paths_of(self.source, "points") or [], _PointRows(chosen))
 
 
@@ -142,12 +175,3 @@ def _of_csv(chosen: PointColumns) -> PointColumns:
     """With coordinates that are float64 where they are kept too: the first rows may hold whole numbers only."""
     fields = [item.with_type(pa.float64()) if item.name in (chosen.x, chosen.y) else item for item in chosen.schema]
     return replace(chosen, schema=pa.schema(fields, metadata=chosen.schema.metadata))
-
-
-def point_batches(reading: ReadPoints) -> Iterator[pa.RecordBatch]:
-    """All batches that a ReadPoints gives, read here and now, one at a time."""
-    batches = reading.batches()
-    if batches is not None:
-        yield from batches
-    else:
-        yield from batches_of_files(paths_of(reading.source, "points") or [], _PointRows(reading.point_columns()))
