@@ -21,7 +21,8 @@ from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.answers import MISSING, may_pass, said, size_of_short_file, status_of
 from rasteret_beam.readers.stopping import Stop
-from rasteret_beam.readers.stores import is_url, local_path, open_store
+from rasteret_beam.readers.stores import is_addressable, is_url, local_path, open_store
+from rasteret_beam.readers.web import WebError, get_range
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,8 @@ class RangeReader:
         raise RangeError(f"bytes {start} to {stop} could not be read in {tries} tries, at last: {why}", attempts=tries)
 
     def _ask(self, file: FileState, start: int, stop: int) -> memoryview:
+        if not is_addressable(file.href):
+            return self._ask_web(file, start, stop)
         store, path = open_store(file.href, file.access, timedelta(seconds=self.patience.timeout), retry=False)
         options: dict[str, Any] = {"range": (start, stop)}
         if _is_strong(file.etag):
@@ -150,6 +153,17 @@ class RangeReader:
         if len(data) != stop - start:
             raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
         return data
+
+    def _ask_web(self, file: FileState, start: int, stop: int) -> memoryview:
+        """From a URL that obstore cannot ask for."""
+        try:
+            data, size = get_range(file.href, start, stop, self.patience.timeout)
+        except WebError as error:
+            raise (_AskAgain if error.passing else RangeError)(str(error)) from None
+        _check_size(file, size, stop)
+        if len(data) != stop - start:
+            raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
+        return memoryview(data)
 
 
 class _AskAgain(Exception):

@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock, local
-from typing import Any
 
 import rasterio
 from rasterio.errors import RasterioError
@@ -16,9 +15,11 @@ from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, Grid
+from rasteret_beam.readers.access import gdal_settings
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.engine import Tile, TileWant
 from rasteret_beam.readers.stopping import Stop
+from rasteret_beam.readers.stores import is_url, split_url
 
 GDAL_OPTIONS = {
     # Each tile is read once, so GDAL's own cache has only to hold what one read touches.
@@ -56,19 +57,13 @@ def enter_gdal() -> None:
 
 
 @contextmanager
-def gdal_access(access: Access) -> Iterator[None]:
-    """GDAL's settings for a bucket that is read otherwise than the environment says."""
+def gdal_access(href: str, access: Access = AS_GIVEN) -> Iterator[None]:
+    """GDAL's settings for a file whose bucket is read otherwise than GDAL itself takes from the environment."""
     enter_gdal()
-    if access == AS_GIVEN:
+    options = gdal_settings(split_url(href)[0], access) if is_url(href) else {}
+    if not options:
         yield
         return
-    options: dict[str, Any] = {"AWS_NO_SIGN_REQUEST": "YES", "GS_NO_SIGN_REQUEST": "YES"} if access.anonymous else {}
-    options |= {"AWS_REGION": access.region} if access.region else {}
-    options |= {"AWS_REQUEST_PAYER": "requester"} if access.requester_pays else {}
-    if access.endpoint:
-        scheme, _, host = access.endpoint.rpartition("://")
-        options |= {"AWS_S3_ENDPOINT": host, "AWS_HTTPS": "NO" if scheme == "http" else "YES"}
-        options |= {"AWS_VIRTUAL_HOSTING": "FALSE"}
     with rasterio.Env(**options):
         yield
 
@@ -183,7 +178,7 @@ class RasterioEngine:
         row, col = want.tile_row * want.grid.tile_height, want.tile_col * want.grid.tile_width
         window = Window(col, row, width, height)  # type: ignore[call-arg]
         indexes = [each.asset.band_index for each in wants]
-        with gdal_access(want.asset.access), self.pool.borrow(want.asset.href, tally) as dataset:
+        with gdal_access(want.asset.href, want.asset.access), self.pool.borrow(want.asset.href, tally) as dataset:
             _check_unchanged(dataset, indexes, want.grid)
             tiles = dataset.read([index + 1 for index in indexes], window=window)
             tally.add(metrics.TILE_BYTES_READ, stored_bytes(dataset, indexes, window))
