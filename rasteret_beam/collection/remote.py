@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 
 from rasteret_beam.errors import InputError, without_secrets
 from rasteret_beam.model import Access
-from rasteret_beam.readers.objects import is_remote_object, is_web, list_objects, object_size, open_object
+from rasteret_beam.readers.objects import ObjectFile, is_remote_object, is_web, list_folder, object_size, open_object
 from rasteret_beam.readers.stores import SCHEMES
 
 
@@ -40,6 +40,7 @@ class _Objects(pafs.FileSystemHandler):
     def __init__(self, scheme: str, access: Access):
         self.scheme = scheme
         self.access = access
+        self.sizes: dict[str, int] = {}  # as listed: a file is not asked for its size each time that it is opened
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Objects) and (self.scheme, self.access) == (other.scheme, other.access)
@@ -62,25 +63,34 @@ class _Objects(pafs.FileSystemHandler):
     def _info(self, path: str) -> pafs.FileInfo:
         """What is at a path; a folder is what objects have in their names."""
         url = self._url(path)
-        if is_web(url):
-            try:
-                return pafs.FileInfo(path, pafs.FileType.File, size=object_size(url, self.access))
-            except FileNotFoundError:
-                return pafs.FileInfo(path, pafs.FileType.NotFound)
-        found = list_objects(url, self.access)
-        for item in found:
-            if item.url == url:
-                return pafs.FileInfo(path, pafs.FileType.File, size=item.size)
-        inside = any(item.url.startswith(url + "/") for item in found)
-        return pafs.FileInfo(path, pafs.FileType.Directory if inside else pafs.FileType.NotFound)
+        file_first = is_web(url) or path.endswith(".parquet")
+        for look in (self._file, self._folder) if file_first else (self._folder, self._file):
+            found = look(path, url)
+            if found is not None:
+                return found
+        return pafs.FileInfo(path, pafs.FileType.NotFound)
+
+    def _file(self, path: str, url: str) -> pafs.FileInfo | None:
+        try:
+            return pafs.FileInfo(path, pafs.FileType.File, size=object_size(url, self.access))
+        except FileNotFoundError:
+            return None
+
+    def _folder(self, path: str, url: str) -> pafs.FileInfo | None:
+        inside = not is_web(url) and list_folder(url, self.access)
+        return pafs.FileInfo(path, pafs.FileType.Directory) if inside else None
 
     def get_file_info_selector(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
         start = len(self.scheme) + len("://")
-        found = list_objects(self._url(selector.base_dir.rstrip("/") + "/"), self.access)
+        found = list_folder(self._url(selector.base_dir), self.access)
+        self.sizes |= {item.url: item.size for item in found}
         return [pafs.FileInfo(item.url[start:], pafs.FileType.File, size=item.size) for item in found]
 
     def open_input_file(self, path: str) -> pa.PythonFile:
-        return pa.PythonFile(open_object(self._url(path), self.access), mode="r")
+        url = self._url(path)
+        size = self.sizes.get(url)
+        file = open_object(url, self.access) if size is None else ObjectFile(url, size, self.access)
+        return pa.PythonFile(file, mode="r")
 
     def open_input_stream(self, path: str) -> pa.PythonFile:
         return self.open_input_file(path)

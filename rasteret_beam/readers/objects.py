@@ -27,8 +27,7 @@ from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.access import GS, S3, billed_project, gcs_client
 from rasteret_beam.readers.answers import MISSING, said, status_of
 from rasteret_beam.readers.ranges import FileState, RangeError, RangeReader
-from rasteret_beam.readers.stores import BUCKETS, SCHEMES, WEB, is_addressable, is_url, open_store, split_url
-from rasteret_beam.readers.web import WebError, size_of
+from rasteret_beam.readers.stores import BUCKETS, SCHEMES, WEB, is_url, open_store, split_url
 
 BUFFER_BYTES = 4 << 20
 """Read at a time where a file is read from its beginning to its end."""
@@ -87,44 +86,68 @@ def find_objects(url: str, access: Access = AS_GIVEN) -> list[str]:
     if is_web(url):
         return [url]
     if is_glob(url):
+        start = literal_start(url)
+        folder = start.rpartition("/")[0]
+        found = list_folder(folder, access, start, deep="/" in url[len(folder) + 1 :] or "**" in url)
         matches = glob_regex(url).fullmatch
-        return [found.url for found in list_objects(literal_start(url), access) if matches(found.url)]
-    found = [item.url for item in list_objects(url.rstrip("/"), access)]
-    if url in found:
-        return [url]
-    folder = url.rstrip("/") + "/"
-    return [item for item in found if item.startswith(folder)]
+        return [each.url for each in found if matches(each.url)]
+    inside = [each.url for each in list_folder(url, access)]
+    return inside if inside or not _is_object(url, access) else [url]
 
 
-def list_objects(prefix: str, access: Access = AS_GIVEN) -> list[Found]:
-    """Objects whose URL begins with a text, in name order, without the markers of empty folders.
+def _is_object(url: str, access: Access) -> bool:
+    try:
+        return not url.endswith("/") and bool(split_url(url)[2]) and object_size(url, access) >= 0
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise MissingInputError(str(error)) from error
+
+
+def list_folder(url: str, access: Access = AS_GIVEN, start: str = "", deep: bool = True) -> list[Found]:
+    """Objects in a folder, in name order, without the markers of empty folders.
+
+    Parameters
+    ----------
+    start : str
+        Only those whose URL begins so.
+    deep : bool
+        Those of its folders too.
 
     Raises
     ------
     MissingInputError
         There is no such bucket, or it may not be listed.
     """
-    scheme, root, start = split_url(prefix)
-    with _reading(root):
-        if scheme == GS:
-            found = list(_gcs_listing(root.removeprefix("gs://"), start, access))
-        else:
-            store, _ = open_store(root, access)
-            # obstore takes whole folders only.
-            listed = obstore.list(store, prefix=start.rpartition("/")[0] or None, chunk_size=1000)
-            metas = (meta for chunk in listed for meta in chunk)
-            found = [(meta["path"], meta["size"]) for meta in metas if meta["path"].startswith(start)]
-    return [Found(f"{root}/{name}", size) for name, size in sorted(found) if not name.endswith("/")]
+    scheme, root, path = split_url(url.rstrip("/") + "/")
+    start = start or f"{root}/{path}"
+    with _listing(root):
+        listed = _gcs_objects if scheme == GS else _store_objects
+        found = sorted(listed(root, path, start.removeprefix(f"{root}/"), access, deep))
+    return [Found(f"{root}/{name}", size) for name, size in found if not name.endswith("/")]
 
 
-def _gcs_listing(bucket: str, start: str, access: Access) -> Iterator[tuple[str, int]]:
-    place = gcs_client(access).bucket(bucket, user_project=billed_project(access))
-    for blob in place.list_blobs(prefix=start, fields="items(name,size),nextPageToken"):
+def _gcs_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int]]:
+    bucket = gcs_client(access).bucket(root.removeprefix("gs://"), user_project=billed_project(access))
+    fields = "items(name,size),nextPageToken"
+    for blob in bucket.list_blobs(prefix=start, delimiter=None if deep else "/", fields=fields):
         yield blob.name, int(blob.size or 0)
 
 
+def _store_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int]]:
+    store, _ = open_store(root, access)
+    prefix = folder.rstrip("/") or None  # obstore takes whole folders only
+    if deep:
+        metas = [meta for chunk in obstore.list(store, prefix=prefix, chunk_size=1000) for meta in chunk]
+    else:
+        metas = list(obstore.list_with_delimiter(store, prefix=prefix)["objects"])
+    for meta in metas:
+        if meta["path"].startswith(start):
+            yield meta["path"], meta["size"]
+
+
 @contextmanager
-def _reading(what: str) -> Iterator[None]:
+def _listing(what: str) -> Iterator[None]:
     """Turn a client's error into one that says what to grant or mend."""
     try:
         yield
@@ -137,9 +160,8 @@ def _reading(what: str) -> Iterator[None]:
 def explained(error: Exception, url: str, writing: bool = False) -> str:
     """What a storage client's error means for whoever runs the job, on one line."""
     scheme, root, _ = split_url(url)
-    code = getattr(error, "code", None)
-    if not isinstance(code, int):
-        code = status_of(error)
+    codes = (getattr(error, name, None) for name in ("status", "code"))
+    code = next((code for code in codes if isinstance(code, int)), None) or status_of(error)
     grants = GRANT_WRITING if writing else GRANT_READING
     text = said(error) if isinstance(error, BaseError | FileNotFoundError) else one_line(error)
     if code == 404 and scheme in BUCKETS:
@@ -221,16 +243,12 @@ def object_size(href: str, access: Access = AS_GIVEN) -> int:
     ------
     FileNotFoundError, OSError
     """
-    shown = without_secrets(href)
     try:
-        if not is_addressable(href):
-            return size_of(href)
-        store, path = open_store(href, access)
-        return int(obstore.head(store, path)["size"])
-    except (WebError, BaseError, FileNotFoundError) as error:
-        missing = isinstance(error, FileNotFoundError) or getattr(error, "status", None) == 404
+        return RangeReader().size(FileState(href, access=access))
+    except RangeError as error:
+        missing = error.status == 404
         text = MISSING if missing else explained(error, href)
-        raise (FileNotFoundError if missing else OSError)(f"{shown}: {text}") from error
+        raise (FileNotFoundError if missing else OSError)(f"{without_secrets(href)}: {text}") from error
 
 
 def read_object(href: str, access: Access = AS_GIVEN) -> bytes:

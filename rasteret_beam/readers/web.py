@@ -55,14 +55,14 @@ def get_range(url: str, start: int, stop: int, timeout: float = TIMEOUT) -> tupl
         raise WebError(f"no answer: {one_line(_as_error(reason))}", passing=passing) from error
 
 
-def size_of(url: str) -> int:
+def size_of(url: str, timeout: float = TIMEOUT) -> int:
     """Bytes of the whole file; asked for by its first bytes, since a signature is often for GET alone.
 
     Raises
     ------
     WebError
     """
-    return get_range(url, 0, 4)[1]
+    return get_range(url, 0, 4, timeout)[1]
 
 
 def _as_error(reason: object) -> BaseException:
