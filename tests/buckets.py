@@ -74,11 +74,11 @@ def amazon(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Place]:
         for name, value in {**KEYS, "AWS_ENDPOINT_URL": front.url}.items():
             patch.setenv(name, value)
         client = boto3.client("s3", endpoint_url=address, region_name=REGION, config=Config(proxies={}))
-        client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        client.create_bucket(Bucket=BUCKET, ACL="public-read", CreateBucketConfiguration={"LocationConstraint": REGION})
         yield Place(
             f"s3://{BUCKET}",
             front,
-            lambda name, data: client.put_object(Bucket=BUCKET, Key=name, Body=data),
+            lambda name, data: client.put_object(Bucket=BUCKET, Key=name, Body=data, ACL="public-read"),
             lambda: sorted(item["Key"] for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", [])),
             lambda name: client.get_object(Bucket=BUCKET, Key=name)["Body"].read(),
         )

@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -28,10 +31,13 @@ from rasteret_beam import (
 )
 from rasteret_beam.errors import InputError, MissingInputError, OutputError
 from rasteret_beam.kernels.globs import glob_regex
+from rasteret_beam.readers import ranges, stores
+from rasteret_beam.readers.ranges import Patience
 from rasteret_beam.transforms.files import find_files, find_rasters
 from rasteret_beam.transforms.read_points import point_batches
-from tests.buckets import SERVICES, Place
+from tests.buckets import KEYS, SERVICES, Place
 from tests.commands import execute
+from tests.emulators import credentials_file
 from tests.front import rule
 from tests.rasters import RasterCase
 from tests.server import Fault, RasterServer, ServerProcess, first, no_plan
@@ -214,6 +220,103 @@ def test_globs(pattern: str, yes: list[str], no: list[str]) -> None:
     assert not any(map(glob_regex(pattern).fullmatch, no))
 
 
+# How a bucket is read
+
+
+@pytest.fixture
+def fresh(place: Place, tmp_path: Path) -> list[str]:
+    """The rasters as objects that nothing has read before (GDAL keeps bytes of what it has); a collection of them."""
+    folder = f"fresh-{uuid4().hex}"
+    hrefs = [place.upload(case.write(tmp_path), f"{folder}/{case.name}.tif") for case in CASES]
+    build_from_cogs(hrefs).export(tmp_path / "c.parquet")
+    again = [place.upload(case.write(tmp_path), f"{folder}-2/{case.name}.tif") for case in CASES]
+    return [*again, place.upload(tmp_path / "c.parquet", f"{folder}/collection/c.parquet")]
+
+
+def used_with(place: Place, fresh: list[str], local: Collection, access: Access) -> list[dict]:
+    """Build, load and sample with an access; gives the requests, some of which each library made."""
+    place.front.log()
+    *hrefs, file = fresh
+    assert find_rasters([hrefs[0].rpartition("/")[0]], access) == sorted(hrefs)
+    expected = local.sample_points(points(), ["B1"], **XY)
+    for collection in (
+        build_from_cogs(hrefs, access=access),
+        rasteret_beam.load(file.rpartition("/")[0], access=access),
+    ):
+        assert same(collection.sample_points(points(), ["B1"], **XY), expected)
+    seen = place.front.log()
+    for part in ("by_gdal.tif", "indexed.tif", "collection", "prefix="):
+        assert any(part in unquote(request["path"]) for request in seen)
+    return seen
+
+
+def test_anonymous_reading_is_not_signed(
+    place: Place, fresh: list[str], local: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STORAGE_EMULATOR_HOST", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    seen = used_with(place, fresh, local, Access(anonymous=True, region="eu-west-1", endpoint=place.front.url))
+    assert [request for request in seen if "authorization" in request["headers"]] == []
+
+
+def test_the_reader_pays(
+    place: Place, fresh: list[str], local: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    google = place.uri.startswith("gs")
+    if google:
+        # Credentials that need no network, of the kind that each client takes.
+        monkeypatch.delenv("STORAGE_EMULATOR_HOST")
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials_file(tmp_path)))
+        monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "token")
+        monkeypatch.setenv("GS_ACCESS_KEY_ID", "GOOGID")
+        monkeypatch.setenv("GS_SECRET_ACCESS_KEY", "secret")
+    access = Access(requester_pays="my-project" if google else True, endpoint=place.front.url)
+    # The client of Google looks at the bucket for its traces, and does without.
+    traced = "/storage/v1/b/bucket?projection=noAcl&prettyPrint=false"
+    seen = [request for request in used_with(place, fresh, local, access) if request["path"] != traced]
+    for request in seen:
+        headers, path = request["headers"], request["path"]
+        if google:
+            assert headers.get("x-goog-user-project") == "my-project" or "userProject=my-project" in path
+            assert "token" in headers["authorization"] or "GOOGID" in headers["authorization"]
+        else:
+            assert headers["x-amz-request-payer"] == "requester" and "AKIAPUBLICNAME" in headers["authorization"]
+
+
+def test_flags_say_how_the_collection_is_read(place: Place, local: Collection, tmp_path: Path) -> None:
+    local.export(tmp_path / "c.parquet")
+    pq.write_table(points(), tmp_path / "p.parquet")
+    collection = place.upload(tmp_path / "c.parquet", "public.parquet")
+    words = [f"--points={tmp_path}/p.parquet", *POINTS, f"--collection={collection}", "--bands=B2"]
+    place.front.log()
+    done = execute(sample_points.main, *words, f"--output={tmp_path}/s", "--anonymous")
+    assert done.code == 0 and not [request for request in place.front.log() if "authorization" in request["headers"]]
+    done = execute(sample_points.main, *words, f"--output={tmp_path}/s", "--requester_pays=true")
+    if place.uri.startswith("s3"):
+        assert {request["headers"]["x-amz-request-payer"] for request in place.front.log()} == {"requester"}
+    else:
+        assert done.code == 1 and "needs the project that is billed: requester_pays='my-project'" in done.err
+
+
+def test_keys_of_a_profile(place: Place, collection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """obstore does not know the files of ``aws configure``."""
+    if place.uri.startswith("gs"):
+        pytest.skip("profiles are Amazon's")
+    for name in KEYS:
+        monkeypatch.delenv(name)
+    file = tmp_path / "credentials"
+    file.write_text("[team]\naws_access_key_id = AKIAOFTEAM\naws_secret_access_key = s%cret\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_PROFILE", "team")
+    for without_boto3 in (False, True):
+        if without_boto3:
+            monkeypatch.setitem(sys.modules, "obstore.auth.boto3", None)
+        monkeypatch.setattr(stores, "_stores", {})
+        place.front.log()
+        rasteret_beam.load(collection)
+        assert all("AKIAOFTEAM" in request["headers"]["authorization"] for request in place.front.log())
+
+
 # On the web
 
 
@@ -260,7 +363,8 @@ def test_a_password_is_sent_and_stands_nowhere(web: RasterServer) -> None:
     assert "pass" not in str(error.value)
 
 
-def test_points_are_asked_for_again(web: RasterServer) -> None:
+def test_points_are_asked_for_again(web: RasterServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "PATIENCE", Patience(first_pause=0.01))
     for name in ("p.parquet", f"p.parquet{SIGNED}"):
         web.reset(first(1, Fault(status=503)))
         reading = ReadPoints(f"{web.url}/{name}", **XY)

@@ -8,6 +8,7 @@ import os
 from configparser import ConfigParser
 from configparser import Error as ConfigError
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from rasteret_beam.errors import InputError, MissingInputError
@@ -116,21 +117,31 @@ def _azure_account() -> dict[str, str]:
 
 
 def gcs_client(access: Access) -> Any:
-    """A client of google-cloud-storage, which serves what is no reading of bytes.
+    """A client of google-cloud-storage, which serves what is no reading of bytes; one for the process.
 
     Raises
     ------
     MissingInputError
         It is not installed.
     """
+    credentials = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
+    return _gcs_client(endpoint_of(GS, access), is_anonymous(GS, access), credentials)
+
+
+@cache
+def _gcs_client(endpoint: str | None, anonymous: bool, credentials: str) -> Any:
+    """Which file has the credentials is the client's own business, but another one needs another client."""
     try:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud import storage  # type: ignore[attr-defined]
     except ImportError as error:
         raise MissingInputError(MISSING_GCS) from error
-    unsigned = {"credentials": AnonymousCredentials(), "project": "none"} if is_anonymous(GS, access) else {}
-    options = {"api_endpoint": access.endpoint} if access.endpoint else None
-    return storage.Client(client_options=options, **unsigned)
+    # Objects belong to no project, but the client insists on one, which a user's own credentials do not name.
+    return storage.Client(
+        project="none",
+        credentials=AnonymousCredentials() if anonymous else None,
+        client_options={"api_endpoint": endpoint} if endpoint else None,
+    )
 
 
 def aws_credentials(access: Access) -> Any:
