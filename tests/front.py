@@ -49,25 +49,26 @@ class Front:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._words = [sys.executable, "-m", "tests.front", target, f"--port={self.port}", *(["--gcs"] if gcs else [])]
-        self._process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
+        self.process = subprocess.Popen(self._words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
 
     def kill(self) -> None:
         """End it at once, whatever is under way."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.communicate()
-            self._process = None
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
 
     def wait_for_its_end(self) -> None:
         """Until a rule has ended it."""
-        assert self._process is not None
-        self._process.wait(120)
-        self.kill()
+        assert self.process is not None
+        self.process.wait(120)
 
     def __enter__(self) -> "Front":
         self.start()
@@ -83,7 +84,7 @@ class Front:
         try:
             yield
         finally:
-            if self._process is not None:
+            if self.is_running():
                 self._ask(RULES, [])
 
     def log(self) -> list[dict[str, object]]:
