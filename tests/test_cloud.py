@@ -2,18 +2,22 @@
 
 import gzip
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from apache_beam.transforms.display import DisplayData
 from rasterio.io import MemoryFile
 
 import rasteret_beam
@@ -24,19 +28,21 @@ from rasteret_beam import (
     Collection,
     ReadPoints,
     ReadPolygons,
+    SamplePoints,
     WriteChipsToGeoTiff,
     WriteChipsToParquet,
     WriteSamplesToParquet,
     build_from_cogs,
+    metrics,
 )
-from rasteret_beam.errors import InputError, MissingInputError, OutputError
+from rasteret_beam.errors import InputError, MissingInputError, OutputError, RasteretBeamError
 from rasteret_beam.kernels.globs import glob_regex
 from rasteret_beam.readers import ranges, stores
 from rasteret_beam.readers.ranges import Patience
 from rasteret_beam.transforms.files import find_files, find_rasters
 from rasteret_beam.transforms.read_points import point_batches
 from tests.buckets import KEYS, SERVICES, Place
-from tests.commands import execute
+from tests.commands import as_flags, execute
 from tests.emulators import credentials_file
 from tests.front import rule
 from tests.rasters import RasterCase
@@ -315,6 +321,99 @@ def test_keys_of_a_profile(place: Place, collection: str, tmp_path: Path, monkey
         place.front.log()
         rasteret_beam.load(collection)
         assert all("AKIAOFTEAM" in request["headers"]["authorization"] for request in place.front.log())
+
+
+# What is wrong
+
+
+def refused(place: Place, collection: str, what: str, other: str, main: Any = sample_points.main) -> str:
+    """The line that the command ends with when one of its flags is another; nothing was read or written."""
+    given = {"points": f"{place.uri}/points", "collection": collection, "output": f"{place.uri}/never/s", "bands": "B1"}
+    decoded = metrics.PROGRESS.snapshot().get(metrics.TILES_DECODED, 0)
+    before = place.names()
+    done = execute(main, *POINTS, *as_flags(**{**given, what: other}))
+    assert done.code == 1 and done.err.count("\n") == 1 and done.err.startswith("error: "), done.err
+    assert metrics.PROGRESS.snapshot().get(metrics.TILES_DECODED, 0) == decoded
+    assert place.names() == before
+    return done.err
+
+
+@pytest.mark.parametrize("what", ["points", "collection", "output", "unsampled", "dead_letter"])
+def test_a_bucket_that_does_not_exist(place: Place, collection: str, what: str) -> None:
+    root = f"{place.uri}-of-nobody"
+    said = refused(place, collection, what, f"{root}/a/b")
+    assert f"there is no bucket {root}" in said
+
+
+GRANTS = {
+    "gs": ("roles/storage.objectViewer", "roles/storage.objectAdmin"),
+    "s3": ("s3:ListBucket on the bucket and s3:GetObject", "s3:PutObject"),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "path"),
+    [("points", "points"), ("points", "points.*part.0"), ("collection", "collection"), ("output", "never")],
+)
+def test_no_permission(place: Place, collection: str, what: str, path: str) -> None:
+    with place.front.ruled(rule(path, status=403)):
+        other = {"points": f"{place.uri}/points", "collection": collection, "output": f"{place.uri}/never/s"}[what]
+        said = refused(place, collection, what, other)
+    assert GRANTS[place.uri[:2]][what == "output"] in said
+
+
+def test_building_from_what_cannot_be_read(place: Place, tmp_path: Path) -> None:
+    def build(cogs: str, *rules: dict[str, object]) -> str:
+        with place.front.ruled(*rules):
+            done = execute(build_collection.main, f"--cogs={cogs}", f"--output={tmp_path}/c")
+        assert done.code == 1 and done.err.startswith("error: ") and list(tmp_path.iterdir()) == []
+        return done.err
+
+    root = f"{place.uri}-of-nobody"
+    assert f"there is no bucket {root}" in build(f"{root}/*.tif")
+    assert GRANTS[place.uri[:2]][0] in build(f"{place.uri}/a folder/", rule("prefix=|list-type", status=403))
+    assert f"1 raster file(s) could not be read:\n  {root}/a.tif: " in build(f"{root}/a.tif")
+
+
+# Secrets
+
+
+def test_secrets_stand_nowhere(
+    place: Place, collection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in errors, logs of any level, pickles of a pipeline or its display data."""
+    caplog.set_level(logging.DEBUG, "rasteret_beam")
+    caplog.set_level(logging.DEBUG, "rasterio")
+    monkeypatch.setattr(ranges, "PATIENCE", Patience(tries=2, first_pause=0.01))
+    monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "hush-hush-token")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "aHVzaC1odXNo")
+    secrets = ["hush-hush", "aHVzaC1odXNo", "5ec2e7"]
+    texts = []
+    web = place.front.url.replace("http://", "http://me:hush-hush@") + "/bucket/none"
+    for url in (f"{web}.parquet", f"{place.front.url}/bucket/none.parquet{SIGNED}"):
+        for make in (
+            lambda url: ReadPoints(url, **XY).point_columns(),
+            lambda url: ReadPolygons(url, geometry_crs=4326).polygon_columns(),
+            rasteret_beam.load,
+            lambda url: build_from_cogs([url.replace(".parquet", ".tif")]),
+        ):
+            with pytest.raises(RasteretBeamError) as raised:
+                make(url)
+            texts.append(str(raised.value))
+    with place.front.ruled(rule("indexed|by_gdal", status=503, times=8)):
+        loaded = rasteret_beam.load(collection)
+        with pytest.raises(RasteretBeamError) as raised:
+            loaded.subset(ids=["indexed"]).sample_points(points(), ["B1"], **XY)
+        texts.append(str(raised.value))
+    pipeline = beam.Pipeline()
+    outputs = pipeline | ReadPoints(f"{place.uri}/points", **XY) | SamplePoints(loaded, ["B1"], with_unsampled=True)
+    outputs.samples | WriteSamplesToParquet(f"{place.uri}/never/s")
+    proto = pipeline.to_runner_api().SerializeToString()
+    assert b"points" in proto
+    texts += [caplog.text, repr(loaded), repr(loaded.access), proto.decode("latin-1")]
+    texts += [DisplayData.create_from(part).to_proto().__repr__() for part in (SamplePoints(loaded, ["B1"]),)]
+    assert "try 1: the server answered 503" in caplog.text
+    assert [secret for secret in secrets for text in texts if secret in text] == []
 
 
 # On the web

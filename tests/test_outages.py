@@ -6,21 +6,28 @@ The job ends with exactly the right rows, or fails by one clear line, leaves not
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.internal.gcp import auth
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery
 
 from pipelines import sample_points
 from rasteret_beam import Collection, build_from_cogs
 from rasteret_beam.readers import ranges
 from rasteret_beam.readers.ranges import Patience
 from tests.buckets import SERVICES, Place
-from tests.commands import Outcome, execute
+from tests.commands import Outcome, as_flags, execute
+from tests.emulators import BUCKET, PROJECT, cloud, credentials_file
 from tests.front import Front, rule
 from tests.rasters import RasterCase
 from tests.server import Fault, Plan, RasterServer, Request, no_plan
@@ -34,17 +41,18 @@ OUT_SECONDS = 1.0
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve rasters, and points as a file."""
+    """Twelve rasters that are read by ranges and one by GDAL, and points as a file."""
     made = tmp_path_factory.mktemp("rasters")
     for name in NAMES:
         RasterCase(name=name, dtype="uint16", options=DEFLATE).write(made)
+    RasterCase(name="by_gdal", dtype="uint8", options={"COMPRESS": "JPEG"}).write(made)
     pq.write_table(points(), made / "points.parquet", row_group_size=100)
     return made
 
 
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> pa.Table:
-    local = build_from_cogs([folder / f"{name}.tif" for name in NAMES])
+    local = build_from_cogs([folder / f"{name}.tif" for name in [*NAMES, "by_gdal"]])
     return local.sample_points(points(), ["B1"], **XY)
 
 
@@ -59,7 +67,7 @@ def place(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest
         pytest.MonkeyPatch.context() as patch,
         SERVICES[request.param](tmp_path_factory.mktemp("bucket"), patch) as found,
     ):
-        hrefs = [found.upload(folder / f"{name}.tif", f"scenes/{name}.tif") for name in NAMES]
+        hrefs = [found.upload(folder / f"{name}.tif", f"scenes/{name}.tif") for name in [*NAMES, "by_gdal"]]
         found.upload(folder / "points.parquet", "points.parquet")
         build_from_cogs(hrefs).export(f"{found.uri}/collection")
         yield found
@@ -95,13 +103,13 @@ def sample(place: Place, output: str, **flags: object) -> Outcome:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [0, 5])
+@pytest.mark.parametrize(("path", "after"), [("scene_", 5), ("by_gdal.tif", 0)])
 def test_the_server_is_killed_while_rasters_are_read(
-    place: Place, expected: pa.Table, tmp_path: Path, after: int
+    place: Place, expected: pa.Table, tmp_path: Path, path: str, after: int
 ) -> None:
-    with place.front.ruled(rule("scene_", die=True, after=after, times=1)), started_again(place.front):
+    with place.front.ruled(rule(path, die=True, after=after, times=1)), started_again(place.front):
         done = sample(place, str(tmp_path / "s"))
-    assert (done.code, done.err.replace("\n", "")) == (0, "")
+    assert done.code == 0 and not [line for line in done.err.splitlines() if not line.startswith("CPLE_")]
     assert same(read(tmp_path / "s"), expected)
     assert {request["status"] for request in place.front.log() if "scene_" in unquote(str(request["path"]))} == {206}
 
@@ -133,7 +141,7 @@ WRITES = {"gs": "out/s|/upload/", "s3": "out/s"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [3, 6, 9, 12])
+@pytest.mark.parametrize("after", [6])
 def test_the_server_is_killed_while_samples_are_written(place: Place, expected: pa.Table, after: int) -> None:
     writes = rule(WRITES[place.uri[:2]], die=True, after=after, times=1)
     with place.front.ruled(writes), started_again(place.front):
@@ -143,7 +151,7 @@ def test_the_server_is_killed_while_samples_are_written(place: Place, expected: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("path", "must_finish"), [("scene_", True), ("points|collection", True), ("out/t|/upload/", False)]
+    ("path", "must_finish"), [("scene_|by_gdal.tif", True), ("points|collection", True), ("out/t|/upload/", False)]
 )
 def test_503s_for_a_while(place: Place, expected: pa.Table, path: str, must_finish: bool) -> None:
     with place.front.ruled(rule(path, status=503, times=4)):
@@ -167,6 +175,67 @@ def test_a_server_that_stays_away(
     assert again.code == 0 and same(read(tmp_path / "s"), expected)
 
 
+# BigQuery
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """BigQuery and Cloud Storage, each behind a front."""
+
+    bigquery: Front
+    storage: Front
+    client: bigquery.Client
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    folder = tmp_path_factory.mktemp("cloud")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        cloud(folder) as found,
+        Front(found.bigquery) as rows,
+        Front(found.storage, gcs=True) as files,
+    ):
+        patch.setenv("BIGQUERY_EMULATOR_HOST", found.bigquery)
+        client = bigquery.Client(project=PROJECT, credentials=AnonymousCredentials())
+        client.create_dataset(f"{PROJECT}.outage")
+        patch.setenv("BIGQUERY_EMULATOR_HOST", rows.url)
+        patch.setenv("STORAGE_EMULATOR_HOST", files.url)
+        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials_file(folder)))
+        patch.setattr(auth._Credentials, "_credentials_init", False)
+        yield Warehouse(rows, files, client)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("server", "what"),
+    [
+        ("bigquery", rule("/jobs", method="POST", die=True, after=1, times=1)),  # the first is a dry run
+        ("bigquery", rule("/jobs/", method="GET", die=True, after=1, times=1)),
+        ("bigquery", rule("", status=503, times=5, after=3)),
+        ("storage", rule("/upload/", die=True, after=1, times=1)),
+        ("storage", rule("", status=503, times=5, after=3)),
+    ],
+)
+def test_a_load_through_an_outage(
+    warehouse: Warehouse, folder: Path, expected: pa.Table, tmp_path: Path, server: str, what: dict[str, object]
+) -> None:
+    build_from_cogs([folder / f"{name}.tif" for name in [*NAMES, "by_gdal"]]).export(tmp_path / "c")
+    run_id = f"r{uuid4().hex[:8]}"
+    given = {"points": folder / "points.parquet", "collection": tmp_path / "c", "bands": "B1"}
+    table = {"bigquery": f"{PROJECT}:outage.{run_id}", "bq_run_id": run_id, "temp_location": f"gs://{BUCKET}/temp"}
+    words = [*POINTS, *as_flags(**given, **table)]
+    front: Front = getattr(warehouse, server)
+    with front.ruled(what), started_again(front) if what["die"] else nullcontext():
+        done = execute(sample_points.main, *words)
+    if done.code != 0:
+        assert done.code == 1 and done.err.startswith("error: ") and done.err.count("error: ") == 1
+    again = execute(sample_points.main, *words)
+    assert again.code == 0
+    found = warehouse.client.query(f"SELECT point_index, record_id, band, value FROM `{PROJECT}.outage.{run_id}`")
+    assert same(pa.Table.from_pylist([dict(row) for row in found.result()]), expected)
+
+
 # Dead letters
 
 
@@ -181,6 +250,7 @@ def test_files_that_stay_away_are_given_up_and_tried_again(
     folder: Path, expected: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranges, "PATIENCE", Patience(tries=3, first_pause=0.01))
+    expected = expected.filter(pc.not_equal(expected["record_id"], "by_gdal"))
     with RasterServer(folder) as server:
         remote = of_server(server, folder)
         remote.export(tmp_path / "collection")

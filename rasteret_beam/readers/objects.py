@@ -160,10 +160,11 @@ def _listing(what: str) -> Iterator[None]:
 def explained(error: Exception, url: str, writing: bool = False) -> str:
     """What a storage client's error means for whoever runs the job, on one line."""
     scheme, root, _ = split_url(url)
-    codes = (getattr(error, name, None) for name in ("status", "code"))
-    code = next((code for code in codes if isinstance(code, int)), None) or status_of(error)
+    code = _status(error)
     grants = GRANT_WRITING if writing else GRANT_READING
     text = said(error) if isinstance(error, BaseError | FileNotFoundError) else one_line(error)
+    if hasattr(error, "response") and text.startswith("("):  # of an upload by google-cloud-storage
+        text = f"the server answered {code}"
     if code == 404 and scheme in BUCKETS:
         return f"there is no bucket {root} ({text})"
     if code in (401, 403):
@@ -171,6 +172,13 @@ def explained(error: Exception, url: str, writing: bool = False) -> str:
     if type(error).__name__ == "DefaultCredentialsError":
         return f"{text}; or read a public bucket with anonymous=True (--anonymous)"
     return text
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status of an error of any of the clients."""
+    answer = getattr(error, "response", None)
+    given = (getattr(error, "status", None), getattr(error, "code", None), getattr(answer, "status_code", None))
+    return next((code for code in given if isinstance(code, int)), None) or status_of(error)
 
 
 class ObjectFile(io.RawIOBase):
@@ -206,7 +214,10 @@ class ObjectFile(io.RawIOBase):
         try:
             data = self._ranges.read(self._state, self._at, stop, Tally())
         except RangeError as error:
-            raise OSError(f"{without_secrets(self._state.href)}: {error}") from error
+            href = self._state.href
+            raise OSError(
+                f"{without_secrets(href)}: {error if error.status == 404 else explained(error, href)}"
+            ) from error
         self._at = stop
         return bytes(data)
 

@@ -1,6 +1,9 @@
 """Tiles through rasterio: everything that GDAL reads."""
 
+import itertools
+import logging
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +15,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from rasteret_beam import metrics
-from rasteret_beam.errors import TileReadError
+from rasteret_beam.errors import TileReadError, without_secrets
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, Grid
 from rasteret_beam.readers.access import gdal_settings
@@ -31,6 +34,8 @@ GDAL_OPTIONS = {
     "GDAL_HTTP_LOW_SPEED_TIME": 60,
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
     "VSI_CACHE": "FALSE",
+    # Else a file that could not be opened stays so for the process, however well its server is again.
+    "CPL_VSIL_CURL_NON_CACHED": ":".join(f"/vsi{name}/" for name in ("curl", "s3", "gs", "az", "adls", "oss")),
 }
 """Set for our reads; a variable of that name in the environment wins."""
 
@@ -39,6 +44,23 @@ HEADER_BYTES = 64 << 10
 
 READ_BYTES = 32 << 20
 """Decoded bytes asked for in one read of several bands."""
+
+CONNECTION_TRIES = 6
+FIRST_PAUSE = 0.25
+"""Seconds before the second try; each further pause is twice as long."""
+
+NO_CONNECTION = re.compile(
+    r"CURL error: .*(connect|refused|reset|timed out|Empty reply|Recv failure|Send failure|transfer closed)"
+)
+
+
+def _hide_secrets(record: logging.LogRecord) -> bool:
+    """GDAL's warnings name the URL that it asks for, with its signature."""
+    record.msg, record.args = without_secrets(record.getMessage()), None
+    return True
+
+
+logging.getLogger("rasterio._env").addFilter(_hide_secrets)
 
 _thread = local()
 
@@ -160,7 +182,7 @@ class RasterioEngine:
         self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None
     ) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
         try:
-            yield from zip(wants, self._read_together(wants, tally), strict=True)
+            yield from zip(wants, self._read_patiently(wants, tally, stop or Stop()), strict=True)
         except (RasterioError, IndexError, ValueError, TileReadError) as error:
             if len(wants) == 1:
                 reason = error.__cause__ or error  # rasterio's own text only points at GDAL's
@@ -171,6 +193,18 @@ class RasterioEngine:
                 if stop is not None:
                     stop.check()
                 yield from self.read([want], tally, stop)
+
+    def _read_patiently(self, wants: Sequence[TileWant], tally: Tally, stop: Stop) -> list[Tile]:
+        """Again where no connection came about: GDAL asks again after an answer of 503, not without any."""
+        for attempt in itertools.count(1):
+            try:
+                return self._read_together(wants, tally)
+            except RasterioError as error:
+                if attempt == CONNECTION_TRIES or not NO_CONNECTION.search(f"{error} {error.__cause__}"):
+                    raise
+            tally.add(metrics.READ_RETRIES)
+            stop.wait(FIRST_PAUSE * 2 ** (attempt - 1))
+        raise AssertionError
 
     def _read_together(self, wants: Sequence[TileWant], tally: Tally) -> list[Tile]:
         want = wants[0]
