@@ -28,7 +28,8 @@ from tests.emulators import free_port
 
 ROOT = Path(__file__).parent.parent
 RULES, LOG = "/-/rules", "/-/log"
-DROPPED = ("connection", "transfer-encoding", "content-length", "date", "server")
+HOPS = ("connection", "transfer-encoding")
+DROPPED = (*HOPS, "content-length", "date", "server")
 
 
 def rule(path: str = "", method: str = "", **changes: object) -> dict[str, object]:
@@ -183,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
         self, method: str, path: str, body: bytes, headers: dict[str, str]
     ) -> tuple[int, dict[str, str], bytes]:
         connection = HTTPConnection(urlsplit(self.state.target).netloc, timeout=60)
-        kept = {name: value for name, value in headers.items() if name.lower() not in DROPPED}
+        kept = {name: value for name, value in headers.items() if name.lower() not in (*HOPS, "content-length")}
         if self.state.gcs:
             kept.pop("Accept-Encoding", None)
         try:
