@@ -139,6 +139,7 @@ def test_both_engines_in_one_process(place: Place, collection: str, local: Colle
         np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.slow
 def test_dead_letters_and_retry(place: Place, collection: str, local: Collection) -> None:
     words = [f"--points={place.uri}/points/part-*.parquet", *POINTS, f"--collection={collection}", "--bands=B1"]
     with place.front.ruled(rule("a folder/indexed.tif", status=403)):
@@ -179,6 +180,7 @@ def test_export_replaces_a_collection_and_nothing_else(place: Place, collection:
     assert place.names() == before
 
 
+@pytest.mark.slow
 def test_a_table_of_records(place: Place, local: Collection, tmp_path: Path) -> None:
     rows = {"id": ["one"], "datetime": ["2023-01-05"], "path": [f"{place.uri}/a folder/indexed.tif"]}
     pq.write_table(pa.table(rows), tmp_path / "items.parquet")
