@@ -13,8 +13,9 @@ TABLES = ["pandas>=2.2", "geopandas>=1.0", "polars>=1.30", "duckdb>=1.5", "sedon
 """The libraries whose tables the tests hand over as points; the package needs none of them."""
 
 GCP = ["apache-beam[gcp]>=2.77"]
+AWS = ["apache-beam[aws]>=2.77"]
 
-TEST = ["pytest>=8.0", "hypothesis>=6.100", "moto[server]>=5.0", "boto3>=1.34", *DEMO, *TABLES, *GCP]
+TEST = ["pytest>=8.0", "hypothesis>=6.100", "moto[server]>=5.0", "boto3>=1.34", *DEMO, *TABLES, *GCP, *AWS]
 
 setup(
     name="rasteret-beam",
@@ -40,6 +41,7 @@ setup(
     ],
     extras_require={
         "gcp": GCP,
+        "aws": AWS,
         "demo": DEMO,
         "test": TEST,
         "bench": ['rasteret>=0.4.1; python_version >= "3.12"'],

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
+
+from rasteret_beam.model import Access
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +126,9 @@ def pipeline_options(rest: Sequence[str]) -> PipelineOptions:
     flags = {word.split("=", 1)[0] for word in rest}
     runner = [] if "--runner" in flags else [f"--runner={LOCAL_RUNNER}"]
     session = [] if "--save_main_session" in flags else ["--no_save_main_session"]
-    return PipelineOptions([*rest, *runner, *session])
+    options = PipelineOptions([*rest, *runner, *session])
+    FileSystems.set_options(options)  # which a pipeline does too, but outputs are looked at before
+    return options
 
 
 def names(text: str) -> list[str]:
@@ -187,6 +192,24 @@ def truth(text: str) -> bool:
 def switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
     """Add a flag that is off, on where it is given, and takes a ``true`` or ``false`` too."""
     parser.add_argument(flag, nargs="?", type=truth, const=True, default=False, metavar="true|false", help=text)
+
+
+def access_flags(parser: argparse.ArgumentParser, what: str) -> None:
+    """Flags that say how buckets are read."""
+    switch(parser, "--anonymous", f"read {what} without credentials")
+    parser.add_argument(
+        "--requester_pays",
+        metavar="PROJECT|true",
+        help=f"pay for the requests to {what}: the Google project that is billed, or true for s3://",
+    )
+
+
+def access(flags: argparse.Namespace) -> Access | None:
+    """How buckets are read, if the flags say so."""
+    given = flags.requester_pays
+    if not (flags.anonymous or given):
+        return None
+    return Access(anonymous=flags.anonymous, requester_pays=True if (given or "").lower() == "true" else given or False)
 
 
 def subset_flags(parser: argparse.ArgumentParser) -> None:

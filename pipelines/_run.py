@@ -21,12 +21,15 @@ from apache_beam.runners.runner import PipelineState
 
 from pipelines._progress import SAMPLING, Shown, progress
 from rasteret_beam import metrics
-from rasteret_beam.errors import RasteretBeamError
+from rasteret_beam.errors import RasteretBeamError, one_line
 from rasteret_beam.metrics import NAMESPACE
 from rasteret_beam.schema import UNSAMPLED_REASONS
 from rasteret_beam.transforms.files import delete_folder, matching
 
 USAGE, FAILED, INCOMPLETE, INTERRUPTED = 2, 1, 3, 130
+
+NOISY = ("apache_beam.utils.retry",)
+"""Beam's loggers that write a traceback for each try that fails."""
 
 # The error of a worker arrives as the text of its traceback.
 OURS = re.compile(r"^rasteret_beam\.errors\.\w+Error: (.*?)(?= \[while running '|\n\n|\n\w+Error: |\Z)", re.M | re.S)
@@ -38,7 +41,8 @@ def command(main: Callable[[], int]) -> NoReturn:
     gc.freeze()
     gc.enable()
     try:
-        code = main()
+        with _quiet(*NOISY):
+            code = main()
     except RasteretBeamError as error:
         print(f"error: {error}", file=sys.stderr)
         code = FAILED
@@ -75,7 +79,7 @@ def run(
     start = time.monotonic()
     temporaries, kept = list(temporaries), list(kept)
     try:
-        with progress(shown), _quiet(), _leaving_on_signals([*temporaries, *kept]):
+        with progress(shown), _quiet("apache_beam"), _leaving_on_signals([*temporaries, *kept]):
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
             if not is_waited_for(options):
@@ -120,19 +124,35 @@ def _leaving_on_signals(temporaries: list[str]) -> Iterator[None]:
 
 
 class _quiet:
-    """Keep Beam's log of a failing bundle off the terminal: its traceback repeats the one line we print."""
+    """Keep Beam's logs of what fails off the terminal: their tracebacks repeat the one line we print."""
+
+    def __init__(self, *names: str):
+        self.names = names
 
     def __enter__(self) -> None:
-        self.before = logging.getLogger("apache_beam").level
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL + 1)
+        logging.getLogger().addFilter(_is_not_of_s3)
+        self.before = {name: logging.getLogger(name).level for name in self.names}
+        for name in self.names:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
     def __exit__(self, *_: object) -> None:
-        logging.getLogger("apache_beam").setLevel(self.before)
+        logging.getLogger().removeFilter(_is_not_of_s3)
+        for name, level in self.before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _is_not_of_s3(record: logging.LogRecord) -> bool:
+    """Beam's S3 client writes tracebacks to the root log."""
+    return record.module != "s3io"
 
 
 def _clean(temporaries: Iterable[str]) -> None:
+    """Delete what is under way; where a server is away, say where it is left."""
     for folder in temporaries:
-        delete_folder(folder)
+        try:
+            delete_folder(folder)
+        except Exception as error:
+            print(f"files under way are left in {folder}/, which cannot be deleted: {one_line(error)}", file=sys.stderr)
 
 
 def _name_kept(folders: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
+from pipelines._flags import access
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
@@ -218,6 +219,6 @@ def _check_sinks(sinks: dict[str, WriteSamplesToParquet]) -> None:
 
 
 def _collection(flags: Any) -> Collection:
-    collection = load(flags.collection)
+    collection = load(flags.collection, access=access(flags))
     criteria = {name: value for name in ("bbox", "date_range") if (value := getattr(flags, name)) is not None}
     return collection.subset(**criteria) if criteria else collection

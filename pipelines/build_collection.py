@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 
 import apache_beam as beam
 
-from pipelines._flags import Parser, band_indexes, names, paths, pipeline_options
+from pipelines._flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options
 from pipelines._run import FAILED, command, run
 from rasteret_beam import metrics
 from rasteret_beam.collection.build import RecordSource, record_table, sources_from_cogs, sources_from_table
 from rasteret_beam.collection.collection import load
 from rasteret_beam.collection.layout import band_names
-from rasteret_beam.collection.storage import check_replaceable, is_remote
+from rasteret_beam.collection.storage import check_replaceable
 from rasteret_beam.errors import InputError
+from rasteret_beam.model import AS_GIVEN
 from rasteret_beam.transforms import BuildCollection
 from rasteret_beam.transforms.files import check_writable, find_rasters
 
@@ -33,7 +34,11 @@ def parser() -> Parser:
     add = flags.add_argument
     source = flags.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--cogs", type=paths, metavar="PATH,...", help="raster files, folders of *.tif, or globs; each file is a record"
+        "--cogs",
+        type=paths,
+        metavar="PATH,...",
+        help="raster files, folders of *.tif, or globs, local or in a bucket (gs://bucket/prefix/), or URLs of files; "
+        "each file is a record",
     )
     source.add_argument("--table", metavar="PATH", help="Parquet with a row for each record: id, datetime, assets")
     add("--bands", type=band_indexes, metavar="A,B:3", help="band names, counted from 0 or with their index")
@@ -44,17 +49,19 @@ def parser() -> Parser:
     add("--data_source", default="", help="where the rasters are from, as free text")
     add("--on_error", choices=("raise", "skip"), default="raise", help="about unreadable files, once all were tried")
     add("--shards", type=int, default=1, help="files for each year and month (default: 1)")
+    access_flags(flags, "the rasters and the table")
     add("--output", required=True, metavar="FOLDER", help="the collection; one that is there is replaced whole")
     return flags
 
 
 def sources(flags: argparse.Namespace) -> list[RecordSource]:
     """The records that the flags name, before their files are opened."""
+    reading = access(flags) or AS_GIVEN
     if flags.cogs is not None:
-        files = find_rasters(flags.cogs)
+        files = find_rasters(flags.cogs, reading)
         return sources_from_cogs(files, bands=flags.bands, datetime=_date_finder(flags.datetime_regex))
     mapped = dict(_pair(pair) for pair in flags.column_map or [])
-    table = record_table(flags.table, flags.href_column, flags.bands, mapped)
+    table = record_table(flags.table, flags.href_column, flags.bands, mapped, reading)
     return sources_from_table(table, list(flags.bands or band_names(table.select(["assets"]).schema)))
 
 
@@ -100,18 +107,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags, rest = parser().parse(argv)
     if flags.shards < 1:
         raise InputError(f"--shards is {flags.shards}; it has to be 1 or more")
-    records = sources(flags)
+    options = pipeline_options(rest)
     building = BuildCollection(
-        flags.output, name=flags.name, data_source=flags.data_source, on_error=flags.on_error, shards=flags.shards
+        flags.output,
+        name=flags.name,
+        data_source=flags.data_source,
+        on_error=flags.on_error,
+        shards=flags.shards,
+        access=access(flags) or AS_GIVEN,
     )
-    if not is_remote(building.output):
-        check_replaceable(building.output)
+    records = sources(flags)
+    check_replaceable(building.output)
     check_writable(building.output)
 
     def build(pipeline: beam.Pipeline) -> None:
         pipeline | "Records" >> beam.Create(records) | "BuildCollection" >> building
 
-    outcome = run(build, pipeline_options(rest), [building.temporary])
+    outcome = run(build, options, [building.temporary])
     if isinstance(outcome, int):
         return outcome
     counts, _ = outcome

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._flags import Parser, names, pipeline_options, prefix, subset_flags, switch
+from pipelines._flags import Parser, access, access_flags, names, pipeline_options, prefix, subset_flags, switch
 from pipelines._run import FAILED, command, figures, run
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection, load
@@ -51,6 +51,7 @@ def parser() -> Parser:
     add("--collection", required=True, metavar="PATH", help="folder or file of the collection")
     add("--bands", type=names, required=True, metavar="A,B", help="bands to read")
     subset_flags(flags)
+    access_flags(flags, "the collection and its rasters")
     add(
         "--match",
         choices=MATCHES,
@@ -161,7 +162,7 @@ class Job:
 
 
 def _collection(flags: argparse.Namespace) -> Collection:
-    collection = load(flags.collection)
+    collection = load(flags.collection, access=access(flags))
     criteria = {name: value for name in ("bbox", "date_range") if (value := getattr(flags, name)) is not None}
     return collection.subset(**criteria) if criteria else collection
 

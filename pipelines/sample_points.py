@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._flags import Parser, names, pipeline_options, prefix, subset_flags, switch
+from pipelines._flags import Parser, access_flags, names, pipeline_options, prefix, subset_flags, switch
 from pipelines._plan import plan_text
 from pipelines._run import FAILED, INCOMPLETE, accounting_error, command, run, summary
 from pipelines._sample_job import Inputs, Job
@@ -37,6 +37,7 @@ def parser() -> Parser:
     flags.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
     flags.add_argument("--bands", type=names, metavar="A,B", help="bands to sample; needed, but for --retry")
     subset_flags(flags)
+    access_flags(flags, "the collection and its rasters")
     _sampling_flags(flags)
     _output_flags(flags)
     switch(

@@ -12,7 +12,7 @@ from rasteret_beam.collection.catalogue import register
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.plan import plan
 from rasteret_beam.kernels.chip_rows import decode_chip, decode_chips, join_windows
-from rasteret_beam.model import TileKey
+from rasteret_beam.model import Access, TileKey
 
 if TYPE_CHECKING:
     from rasteret_beam.transforms import (
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Access",
     "BigQueryQuery",
     "BigQueryTable",
     "BuildCollection",

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from rasteret_beam.errors import InputError, without_secrets
+
 
 class TileKey(NamedTuple):
     """What points are grouped by: a record, and a block of tiles of one of its grids.
@@ -125,22 +127,39 @@ class BandHeader:
 
 @dataclass(frozen=True)
 class Access:
-    """How a bucket is read where its URI does not say.
+    """How a bucket is read where its URI and the environment do not say; holds no credentials.
 
     Attributes
     ----------
     anonymous : bool
-        Without credentials.
-    region, endpoint : str or None
+        Without credentials: requests are not signed.
+    region : str or None
         Of an S3 bucket.
-    requester_pays : bool
-        The reader pays for requests to an S3 bucket.
+    endpoint : str or None
+        URL of the service, where it is not Amazon's, Google's or Microsoft's own. That of an Azure account ends in the
+        account's name where the host does not begin with it.
+    requester_pays : bool or str
+        The reader pays for requests: True for an S3 bucket; for one of Google's the project that is billed, or True for
+        the one that ``GOOGLE_CLOUD_PROJECT`` names.
+
+    Raises
+    ------
+    InputError
+        The endpoint is no plain URL.
     """
 
     anonymous: bool = False
     region: str | None = None
     endpoint: str | None = None
-    requester_pays: bool = False
+    requester_pays: bool | str = False
+
+    def __post_init__(self) -> None:
+        url = self.endpoint
+        if url is not None and (not url.startswith(("http://", "https://")) or "@" in url or "?" in url):
+            raise InputError(
+                f"endpoint is {without_secrets(url)!r}; give a plain URL, http://HOST:PORT or https://HOST, without "
+                "user and password: credentials come from the environment"
+            )
 
 
 AS_GIVEN = Access()

@@ -64,7 +64,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def _serving(command: list[object], port: int, log: Path, **variables: object) -> Iterator[None]:
+def serving(command: list[object], port: int, log: Path, **variables: object) -> Iterator[None]:
     """A server process from when its port answers until the end of the block."""
     environ = {**os.environ, **{name: str(value) for name, value in variables.items()}}
     with log.open("w") as out:
@@ -114,8 +114,8 @@ def cloud(folder: Path) -> Iterator[Cloud]:
     querying = [bigquery / "bqemulator", "start", "--rest-port", rest, "--grpc-port", grpc, "--project", PROJECT]
     where = {"BQEMU_GCS_LOCAL_ROOT": folder / ".cloudstorage", "BQEMU_ENABLE_FORMAT_EXTENSIONS": "false"}
     with (
-        _serving([*storing, "--default-bucket", BUCKET], files, folder / "storage.log"),
-        _serving(querying, rest, folder / "bigquery.log", **where),
+        serving([*storing, "--default-bucket", BUCKET], files, folder / "storage.log"),
+        serving(querying, rest, folder / "bigquery.log", **where),
         Proxy.serving(f"http://{host}:{rest}") as proxy,
     ):
         yield Cloud(f"http://{host}:{rest}", f"http://{host}:{files}", proxy, f"{host}:{grpc}")

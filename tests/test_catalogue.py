@@ -8,14 +8,12 @@ from typing import Any
 import geopandas
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pytest
 import shapely
 
 import rasteret_beam
-from rasteret_beam import Collection, load, register
+from rasteret_beam import Access, Collection, load, register
 from rasteret_beam.collection import catalogue
-from rasteret_beam.collection.storage import Access, filesystem_of
 from rasteret_beam.errors import InputError, MissingInputError
 from tests.lookalike import build_lookalike
 
@@ -51,11 +49,6 @@ def test_alphaearth_is_known() -> None:
 
 
 def test_its_bucket_is_read_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    filesystem, path = filesystem_of("s3://bucket/a/b", Access(anonymous=True, region="us-west-2"))
-    assert isinstance(filesystem, pafs.S3FileSystem)
-    assert (filesystem.region, path) == ("us-west-2", "bucket/a/b")
-    assert filesystem_of("/local", Access(anonymous=True)) == (None, "/local")
-    assert filesystem_of("s3://bucket/a", Access()) == (None, "s3://bucket/a")
     opened: list[tuple[str, Access]] = []
 
     def stop(path: str, access: Access) -> None:

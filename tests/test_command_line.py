@@ -585,7 +585,7 @@ class TestInterrupt:
         self.check_clean(running, err)
 
     def test_before_the_job_runs(self, monkeypatch: pytest.MonkeyPatch, sample: Sample):
-        def interrupted(path: str) -> None:
+        def interrupted(path: str, **options: object) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(_sample_job, "load", interrupted)

@@ -16,7 +16,7 @@ from rasteret_beam.collection.dates import Moment, to_datetime
 from rasteret_beam.collection.layout import band_names, with_headers
 from rasteret_beam.collection.storage import is_remote, open_dataset
 from rasteret_beam.errors import BuildError, InputError, listed, without_secrets
-from rasteret_beam.model import BandHeader
+from rasteret_beam.model import AS_GIVEN, Access, BandHeader
 from rasteret_beam.readers.headers import read_all_headers
 from rasteret_beam.schema import ASSET_TYPE
 
@@ -57,8 +57,10 @@ class RecordHeaders:
     headers: Mapping[str, BandHeader]
 
 
-def read_records(sources: Sequence[RecordSource], threads: int = 16) -> tuple[list[RecordHeaders], Failures]:
-    """Open every file of the records, many at a time.
+def read_records(
+    sources: Sequence[RecordSource], threads: int = 16, access: Access = AS_GIVEN
+) -> tuple[list[RecordHeaders], Failures]:
+    """Open every file of the records, many at a time; ``access`` is how their buckets are read.
 
     Returns
     -------
@@ -80,7 +82,7 @@ def read_records(sources: Sequence[RecordSource], threads: int = 16) -> tuple[li
         bands_of.append([(len(wanted) + number, bands) for number, (_, bands) in enumerate(reads)])
         for href, bands in reads:
             wanted.append((href, [source.assets[band][1] for band in bands] if bands else None))
-    found = read_all_headers(wanted, threads)
+    found = read_all_headers(wanted, threads, access)
     records = []
     for source, reads_of in zip(sources, bands_of, strict=True):
         headers: dict[str, BandHeader] = {}
@@ -128,6 +130,7 @@ def build_from_cogs(
     datetime: Sequence[Moment] | Callable[[str], Moment] | None = None,
     name: str = "",
     on_error: str = "raise",
+    access: Access = AS_GIVEN,
 ) -> Collection:
     """Build a collection of raster files, each of them a record.
 
@@ -145,6 +148,9 @@ def build_from_cogs(
     on_error : "raise" or "skip"
         What to do about files that cannot be read, after all have been tried. Skipped ones
         are logged and stand in the collection's ``failures``.
+    access : Access
+        How their buckets are read, now and when the collection is sampled. It is not exported:
+        give it to :func:`rasteret_beam.load` again, or to the catalogue.
 
     Raises
     ------
@@ -154,9 +160,10 @@ def build_from_cogs(
         The lists do not match, two records have one id, or there is no file at all.
     """
     sources = sources_from_cogs(hrefs, bands=bands, record_id=record_id, datetime=datetime)
-    records, failures = read_records(sources)
+    records, failures = read_records(sources, access=access)
     settle_failures(failures, on_error, len(records))
-    return Collection.from_table(collection_table(records, bands_of_records(records)), name=name, failures=failures)
+    table = collection_table(records, bands_of_records(records))
+    return Collection.from_table(table, name=name, failures=failures, access=access)
 
 
 def settle_failures(failures: Failures, on_error: str, built: int) -> None:
@@ -242,6 +249,7 @@ def build_from_table(
     name: str = "",
     data_source: str = "",
     on_error: str = "raise",
+    access: Access = AS_GIVEN,
 ) -> Collection:
     """Build a collection from a table that has a row for each record.
 
@@ -261,20 +269,22 @@ def build_from_table(
     name, data_source : str
     on_error : "raise" or "skip"
         As for :func:`build_from_cogs`. A record that still has a band is kept.
+    access : Access
+        As for :func:`build_from_cogs`; the bucket of the table is read so too.
 
     Raises
     ------
     BuildError, InputError, CollectionError
     """
-    table = record_table(table_or_path, href_column, band_index_map, column_map)
+    table = record_table(table_or_path, href_column, band_index_map, column_map, access)
     if not enrich_cog:
-        return Collection.from_table(table, name=name, data_source=data_source)
+        return Collection.from_table(table, name=name, data_source=data_source, access=access)
     bands = list(band_codes) if band_codes is not None else band_names(table.select(["assets"]).schema)
     sources = sources_from_table(table, bands)
-    records, failures = read_records(sources)
+    records, failures = read_records(sources, access=access)
     settle_failures(failures, on_error, len(records))
     built = collection_table(records, bands)
-    return Collection.from_table(built, name=name, data_source=data_source, failures=failures)
+    return Collection.from_table(built, name=name, data_source=data_source, failures=failures, access=access)
 
 
 def record_table(
@@ -282,10 +292,11 @@ def record_table(
     href_column: str | None = None,
     band_index_map: Mapping[str, int] | None = None,
     column_map: Mapping[str, str] | None = None,
+    access: Access = AS_GIVEN,
 ) -> pa.Table:
     """A record table with columns id (string), datetime (timestamp[us]) and assets; see :func:`build_from_table`."""
     if isinstance(table_or_path, str | os.PathLike):
-        table = open_dataset(os.fspath(table_or_path)).to_table()
+        table = open_dataset(os.fspath(table_or_path), access).to_table()
     else:
         table = pa.table(table_or_path)
     for source, target in (column_map or {}).items():

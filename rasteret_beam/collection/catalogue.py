@@ -2,13 +2,14 @@
 
 Entries come from ``catalogue.json`` beside this module, from a file of the user's, and from
 :func:`register`; of two with one id, the later of these three counts. The user's file is the
-one that environment variable ``RASTERET_BEAM_CATALOGUE`` names, else
+one that environment variable ``RASTERET_BEAM_CATALOGUE`` names, a path or a URL, else
 ``~/.config/rasteret_beam/catalogue.json``:
 
     {"team/plots": {"data": "s3://bucket/plots", "region": "eu-west-1", "anonymous": true}}
 
 ``data`` is needed (a relative path starts at the file's folder); ``name``, ``description``,
-``region``, ``anonymous``, ``endpoint`` and ``requester_pays`` are not, and other keys are for the reader.
+``region``, ``anonymous``, ``endpoint`` and ``requester_pays`` (``true``, or the project of Google's that is billed)
+are not, and other keys are for the reader.
 """
 
 import json
@@ -18,8 +19,9 @@ from importlib.resources import files
 from typing import Any
 
 from rasteret_beam.collection.storage import is_remote
-from rasteret_beam.errors import InputError, MissingInputError, listed
+from rasteret_beam.errors import InputError, MissingInputError, listed, one_line, without_secrets
 from rasteret_beam.model import Access
+from rasteret_beam.readers.objects import is_remote_object, read_object
 
 FILE_VARIABLE = "RASTERET_BEAM_CATALOGUE"
 USER_FILE = "~/.config/rasteret_beam/catalogue.json"
@@ -60,7 +62,7 @@ def register(
     anonymous: bool = False,
     region: str | None = None,
     endpoint: str | None = None,
-    requester_pays: bool = False,
+    requester_pays: bool | str = False,
 ) -> None:
     """Give a collection an id that :func:`rasteret_beam.load` takes, in this process.
 
@@ -71,19 +73,15 @@ def register(
     path : str
         The collection: a Parquet file or a folder of such, local or in a bucket.
     name, description : str, optional
-    anonymous : bool
-        Read an S3 bucket without credentials.
-    region, endpoint : str, optional
-        Of an S3 bucket.
-    requester_pays : bool
-        The reader pays for requests to an S3 bucket.
+    anonymous, region, endpoint, requester_pays
+        How the bucket is read; see :class:`rasteret_beam.Access`.
 
     The bucket of the collection, and those of its rasters, are read so.
 
     Raises
     ------
     InputError
-        The id is empty or could be taken for a path.
+        The id is empty or could be taken for a path, or the endpoint is no plain URL.
     """
     if not id or looks_like_path(id):
         raise InputError(f"dataset id {id!r} could be taken for a path; give one such as 'team/plots'")
@@ -103,12 +101,21 @@ def entries() -> dict[str, Entry]:
     found = _parsed(shipped, "catalogue.json", "/")
     named = os.environ.get(FILE_VARIABLE)
     path = os.path.abspath(os.path.expanduser(named or USER_FILE))
+    if named and is_remote_object(named):
+        return found | _parsed(_read(named), without_secrets(named), "/") | _registered
     if os.path.isfile(path):
         with open(path) as file:
             found |= _parsed(file.read(), path, os.path.dirname(path))
     elif named:
         raise MissingInputError(f"{FILE_VARIABLE} is {named}, but there is no such file")
     return found | _registered
+
+
+def _read(url: str) -> str:
+    try:
+        return read_object(url).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingInputError(f"the catalogue of {FILE_VARIABLE} cannot be read: {one_line(error)}") from error
 
 
 def looks_like_path(text: str) -> bool:
@@ -156,7 +163,7 @@ def _entry(id: str, fields: Any, source: str, folder: str) -> Entry:
         bool(fields.get("anonymous", False)),
         fields.get("region"),
         fields.get("endpoint"),
-        bool(fields.get("requester_pays", False)),
+        fields.get("requester_pays") or False,
     )
     place = _absolute(fields["data"], folder)
     return Entry(id, place, fields.get("name", ""), fields.get("description", ""), access)

@@ -20,7 +20,7 @@ from rasteret_beam.collection.plan import plan
 from rasteret_beam.collection.sample import sample_points
 from rasteret_beam.collection.storage import is_remote, open_dataset, readable, write_collection
 from rasteret_beam.collection.units import files_of
-from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed
+from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed, without_secrets
 from rasteret_beam.kernels.crs import Floats
 from rasteret_beam.kernels.routing import check_match
 from rasteret_beam.model import AS_GIVEN, Access
@@ -46,7 +46,7 @@ class Collection:
     failures : tuple of (href, reason)
         Files that were left out when it was built with ``on_error="skip"``.
     access : Access
-        How its bucket is read, if it is in one.
+        How its bucket, and those of its rasters, are read.
     """
 
     name: str
@@ -59,11 +59,17 @@ class Collection:
 
     @classmethod
     def from_table(
-        cls, table: pa.Table, *, name: str = "", data_source: str = "", failures: Iterable[tuple[str, str]] = ()
+        cls,
+        table: pa.Table,
+        *,
+        name: str = "",
+        data_source: str = "",
+        failures: Iterable[tuple[str, str]] = (),
+        access: Access = AS_GIVEN,
     ) -> "Collection":
         """A collection held in memory; the table is in the collection layout."""
         check_layout(table.schema, "the table")
-        return cls(name, None, data_source, tuple(failures), table)
+        return cls(name, None, data_source, tuple(failures), table, access=access)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_dataset"}
@@ -187,7 +193,7 @@ class Collection:
         span = pc.min_max(self.to_table(["datetime"])["datetime"])
         return {
             "name": self.name,
-            "source": self.path or self.data_source or "in memory",
+            "source": without_secrets(self.path or self.data_source or "in memory"),
             "records": len(self),
             "date_range": (span["min"].as_py(), span["max"].as_py()),
             "bounds": self.bounds,
@@ -224,8 +230,15 @@ class Collection:
         rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in shown.items())
         return f"<table><caption>Collection {escape(self.name)}</caption>{rows}</table>"
 
-    def export(self, path: str | os.PathLike[str]) -> None:
+    def export(self, path: str | os.PathLike[str], *, access: Access = AS_GIVEN) -> None:
         """Write the collection, filtered, to a folder (or a file ``*.parquet``), in place of one that is there.
+
+        Parameters
+        ----------
+        path : str
+            Local, or in a bucket.
+        access : Access
+            How that bucket is reached.
 
         Raises
         ------
@@ -238,7 +251,7 @@ class Collection:
         if not len(table):
             raise InputError(f"collection {self.name!r} has no records to export")
         metadata = schema_metadata(table, self.name, self.data_source)
-        write_collection(table.replace_schema_metadata(metadata), os.fspath(path))
+        write_collection(table.replace_schema_metadata(metadata), os.fspath(path), access)
 
     def check_bands(self, bands: Sequence[str]) -> list[str]:
         """The wanted bands as a list, if the collection has them all.
@@ -318,17 +331,21 @@ class Collection:
         return get_numpy(self, geometries, bands, **options)
 
 
-def load(path_or_dataset_id: str | os.PathLike[str], name: str = "") -> Collection:
+def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: Access | None = None) -> Collection:
     """Load a collection from Parquet, or a dataset of the catalogue by its id.
 
     Parameters
     ----------
     path_or_dataset_id : str
-        A file, or a folder with hive partitions, local or in a bucket; or an id such as
-        ``"aef/v1-annual"``. What exists, has a scheme, starts with ``/``, ``.`` or ``~`` or ends
-        in ``.parquet`` is a path.
+        A file, or a folder with hive partitions, local or in a bucket (gs://, s3://, az://); a
+        file on the web (https://); or an id such as ``"aef/v1-annual"``. What exists, has a
+        scheme, starts with ``/``, ``.`` or ``~`` or ends in ``.parquet`` is a path.
     name : str, optional
         Of the collection, in place of its own.
+    access : Access, optional
+        How its bucket and those of its rasters are read: without credentials, paid by the
+        reader, at another endpoint. By default as the catalogue says, else as the URI and the
+        environment do.
 
     Raises
     ------
@@ -337,15 +354,16 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "") -> Collecti
     CollectionError
         What is there is no collection.
     """
-    place, access = os.fspath(path_or_dataset_id), Access()
+    place, known = os.fspath(path_or_dataset_id), AS_GIVEN
     if isinstance(path_or_dataset_id, str) and not looks_like_path(place):
         entry = find_entry(place)
-        place, access, name = entry.data, entry.access, name or entry.name
+        place, known, name = entry.data, entry.access, name or entry.name
+    access = known if access is None else access
     place = place if is_remote(place) else os.path.abspath(os.path.expanduser(place.removeprefix("file://")))
     dataset = open_dataset(place, access)
-    check_layout(dataset.schema, place)
+    check_layout(dataset.schema, without_secrets(place))
     metadata = dataset.schema.metadata or {}
-    stem = os.path.splitext(os.path.basename(place.rstrip("/")))[0]
+    stem = os.path.splitext(os.path.basename(place.partition("?")[0].rstrip("/")))[0]
     found = metadata.get(b"name", b"").decode()
     data_source = metadata.get(b"data_source", b"").decode()
     return Collection(name or found or stem, place, data_source, access=access)

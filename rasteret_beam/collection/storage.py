@@ -1,7 +1,9 @@
 """Parquet on disk or in a bucket: opening a dataset, and writing a collection whole."""
 
+import glob
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,23 +13,31 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from rasteret_beam.errors import CollectionError, MissingInputError, OutputError, RasteretBeamError, listed, one_line
+from rasteret_beam.collection.remote import on_remote
+from rasteret_beam.errors import (
+    CollectionError,
+    MissingInputError,
+    OutputError,
+    RasteretBeamError,
+    listed,
+    one_line,
+    without_secrets,
+)
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.objects import (
+    check_bucket_output,
+    delete_objects,
+    find_objects,
+    is_remote_object,
+    is_web,
+    put_object,
+)
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
 
 ROW_GROUP_BYTES = 32 << 20
 """So that the assets of one record can be read without those of a million."""
 
 PARTITIONS = ("year", "month")
-
-
-def filesystem_of(path: str, access: Access) -> tuple[pafs.FileSystem | None, str]:
-    """The filesystem that a path is read from, None for Arrow's own choice, and the path on it."""
-    if not path.startswith("s3://") or access == AS_GIVEN:
-        return None, path
-    options = {"region": access.region, "endpoint_override": access.endpoint}
-    given = {name: value for name, value in options.items() if value is not None}
-    return pafs.S3FileSystem(anonymous=access.anonymous, **given), path.removeprefix("s3://").rstrip("/")
 
 
 def is_remote(path: str) -> bool:
@@ -48,14 +58,17 @@ def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
         path = os.path.abspath(path.removeprefix("file://"))
         if not os.path.exists(path):
             raise MissingInputError(f"there is no file or folder {path}")
+    shown = without_secrets(path)
     try:
         dataset = _open(path, access)
+    except RasteretBeamError:
+        raise
     except FileNotFoundError as error:
-        raise MissingInputError(f"there is no file or folder {path}: {error}") from error
+        raise MissingInputError(f"there is no file or folder {shown}: {one_line(error)}") from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise CollectionError(f"{path} cannot be read as Parquet: {error}") from error
+        raise CollectionError(f"{shown} cannot be read as Parquet: {one_line(error)}") from error
     if not dataset.files:
-        raise MissingInputError(f"folder {path} holds no Parquet file")
+        raise MissingInputError(f"folder {shown} holds no Parquet file")
     return dataset
 
 
@@ -70,19 +83,26 @@ def readable(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise CollectionError(f"the collection in {path} cannot be read: {one_line(error)}") from error
+        raise CollectionError(f"the collection in {without_secrets(path)} cannot be read: {one_line(error)}") from error
 
 
 def _open(path: str, access: Access) -> ds.Dataset:
-    filesystem, path = filesystem_of(path, access)
+    files: pafs.FileSystem | None
+    files, place = on_remote(path, access) if is_remote(path) else (None, path)
+    if files is not None and files.get_file_info(place).type == pafs.FileType.NotFound:
+        raise MissingInputError(f"there is no file or folder {without_secrets(path)}{_hint(path)}")
     try:
-        return ds.dataset(path, filesystem=filesystem, format="parquet", partitioning="hive")
+        return ds.dataset(place, filesystem=files, format="parquet", partitioning="hive")
     except pa.ArrowInvalid as error:
         if "couldn't infer type" not in str(error):
             raise
         # No record has a datetime, so the partitions are all null.
         typed = ds.partitioning(pa.schema([(name, pa.int32()) for name in PARTITIONS]), flavor="hive")
-        return ds.dataset(path, filesystem=filesystem, format="parquet", partitioning=typed)
+        return ds.dataset(place, filesystem=files, format="parquet", partitioning=typed)
+
+
+def _hint(path: str) -> str:
+    return "; a folder cannot be listed over the web: name one Parquet file" if is_web(path) else ""
 
 
 def row_group_rows(table: pa.Table) -> int:
@@ -115,30 +135,28 @@ def _leaves(field: pa.Field, above: str = "") -> list[str]:
     return [path]
 
 
-def write_collection(table: pa.Table, path: str) -> None:
+def write_collection(table: pa.Table, path: str, access: Access = AS_GIVEN) -> None:
     """Write a collection, with its schema metadata, in place of whatever collection is there.
 
     A path that ends in ``.parquet`` is one file; any other is a folder with hive partitions
-    year and month. On a local disk the old one is there until the new one is complete.
+    year and month. On a local disk the old one is there until the new one is complete; in a
+    bucket, whose objects are replaced one by one, until the new one is complete on this machine.
 
     Raises
     ------
     OutputError
         The place cannot be written, or holds something that is not a collection.
     """
+    if is_remote(path):
+        _write_remote(table, path, access)
+        return
     try:
-        if is_remote(path):
-            filesystem, place = pafs.FileSystem.from_uri(path)
-            if not path.endswith(".parquet"):
-                filesystem.delete_dir_contents(place, missing_dir_ok=True)
-            _write(table, place, filesystem)
-            return
         place = os.path.abspath(path.removeprefix("file://"))
         check_replaceable(place)
         fresh = f"{place}.new-{uuid.uuid4().hex[:8]}" + (".parquet" if place.endswith(".parquet") else "")
         os.makedirs(os.path.dirname(place), exist_ok=True)
         try:
-            _write(table, fresh, pafs.LocalFileSystem())
+            _write(table, fresh)
             _replace(fresh, place)
         finally:
             _remove(fresh)
@@ -146,33 +164,51 @@ def write_collection(table: pa.Table, path: str) -> None:
         raise OutputError(f"the collection cannot be written to {path}: {error}") from error
 
 
-def _write(table: pa.Table, place: str, filesystem: pafs.FileSystem) -> None:
+def _write_remote(table: pa.Table, path: str, access: Access) -> None:
+    path = path.rstrip("/")
+    check_replaceable(path, access)
+    old = find_objects(path, access)
+    with tempfile.TemporaryDirectory() as folder:
+        place = os.path.join(folder, "collection" + (".parquet" if path.endswith(".parquet") else ""))
+        _write(table, place)
+        found = [place] if os.path.isfile(place) else glob.glob(f"{place}/**/*.parquet", recursive=True)
+        fresh = {path + name.removeprefix(place): name for name in sorted(found)}
+        for url, name in fresh.items():
+            with open(name, "rb") as file:
+                put_object(url, file.read(), access)
+    delete_objects([url for url in old if url not in fresh], access)
+
+
+def _write(table: pa.Table, place: str) -> None:
     rows, options = row_group_rows(table), writer_options(table.schema)
     if place.endswith(".parquet"):
-        pq.write_table(table, place, filesystem=filesystem, row_group_size=rows, **options)
+        pq.write_table(table, place, row_group_size=rows, **options)
         return
     pq.write_to_dataset(
         table,
         place,
         partition_cols=list(PARTITIONS),
-        filesystem=filesystem,
         row_group_size=rows,
         basename_template="part-{i}.parquet",
         **options,
     )
 
 
-def check_replaceable(place: str) -> None:
+def check_replaceable(place: str, access: Access = AS_GIVEN) -> None:
     """Refuse to put a collection in place of anything but a collection; nothing, or an empty folder, is fine.
 
     Raises
     ------
     OutputError
     """
-    if not os.path.exists(place) or (os.path.isdir(place) and not os.listdir(place)):
+    if is_remote(place):
+        check_bucket_output(place, "collection")
+        if not is_remote_object(place) or not find_objects(place, access):
+            return
+    elif not os.path.exists(place) or (os.path.isdir(place) and not os.listdir(place)):
         return
     try:
-        names = open_dataset(place).schema.names
+        names = open_dataset(place, access).schema.names
     except RasteretBeamError as error:
         raise OutputError(f"{place} is there and is no collection, so it is not replaced: {error}") from error
     if not {"id", "assets"} <= set(names):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from rasteret_beam.collection.remote import url_of
 from rasteret_beam.collection.storage import readable
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.readers.cache import BytesCache
@@ -70,7 +71,7 @@ class CollectionFile:
 
     @property
     def path(self) -> str:
-        return getattr(self.fragment, "path", "the table")
+        return url_of(self.fragment) if isinstance(self.fragment, ds.ParquetFileFragment) else "the table"
 
     def read(self, columns: Columns) -> FileRows:
         """Columns of the wanted rows, in one scan: that costs little more than one of a row group."""

@@ -25,7 +25,7 @@ from rasteret_beam.errors import CollectionError, RasteretBeamError, one_line
 from rasteret_beam.kernels.crs import crs_text
 from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
 from rasteret_beam.readers.answers import said
-from rasteret_beam.readers.rasterio_engine import enter_gdal
+from rasteret_beam.readers.rasterio_engine import gdal_access
 from rasteret_beam.readers.stores import is_addressable, is_url, local_path, open_store
 
 STRIP_PIXELS = 1 << 18
@@ -109,9 +109,9 @@ def open_bytes(href: str, access: Access = AS_GIVEN) -> Iterator[OpenedFile]:
             yield OpenedFile(file, os.fstat(file.fileno()).st_size)
 
 
-def tiff_layout(href: str) -> TiffLayout:
+def tiff_layout(href: str, access: Access = AS_GIVEN) -> TiffLayout:
     """Read the storage layout of a TIFF's first (full resolution) image."""
-    with open_bytes(href) as file, tifffile.TiffFile(file.bytes) as tiff:
+    with open_bytes(href, access) as file, tifffile.TiffFile(file.bytes) as tiff:
         page: Any = tiff.pages[0]
 
         def numbers(tag: int) -> tuple[float, ...]:
@@ -139,7 +139,7 @@ def tiff_layout(href: str) -> TiffLayout:
         )
 
 
-def read_headers(href: str, band_indexes: Sequence[int] | None = None) -> list[BandHeader]:
+def read_headers(href: str, band_indexes: Sequence[int] | None = None, access: Access = AS_GIVEN) -> list[BandHeader]:
     """Headers of some bands of a raster file, or of all.
 
     Parameters
@@ -148,6 +148,8 @@ def read_headers(href: str, band_indexes: Sequence[int] | None = None) -> list[B
         Anything GDAL opens: a path or a URL.
     band_indexes : sequence of int, optional
         0-based.
+    access : Access
+        How its bucket is read.
 
     Raises
     ------
@@ -156,15 +158,14 @@ def read_headers(href: str, band_indexes: Sequence[int] | None = None) -> list[B
     OSError
         The file cannot be opened.
     """
-    enter_gdal()
-    with rasterio.open(href) as dataset:
+    with gdal_access(href, access), rasterio.open(href) as dataset:
         wanted = list(band_indexes) if band_indexes is not None else list(range(dataset.count))
         missing = [index for index in wanted if not 0 <= index < dataset.count]
         if missing:
             raise CollectionError(
                 f"band index {missing[0]} is wanted (indexes count from 0), but the file has {dataset.count} band(s)"
             )
-        layout = tiff_layout(href) if dataset.driver == "GTiff" and _is_readable(href) else None
+        layout = tiff_layout(href, access) if dataset.driver == "GTiff" and _is_readable(href) else None
         crs, transform = _georeference(dataset)
         return [_band_header(dataset, index, crs, transform, layout) for index in wanted]
 
@@ -233,19 +234,21 @@ def _tiles_of_band(grid: Grid, index: int, layout: TiffLayout | None) -> tuple[t
 Headers = list[BandHeader]
 
 
-def try_headers(href: str, band_indexes: Sequence[int] | None = None) -> Headers | str:
+def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Access = AS_GIVEN) -> Headers | str:
     """The headers, or in one line the reason why there are none."""
     try:
-        return read_headers(href, band_indexes)
+        return read_headers(href, band_indexes, access)
     except (RasteretBeamError, RasterioError, OSError, ValueError) as error:
         if not is_url(href) and not os.path.exists(local_path(href)):
             return "no such file"
         return one_line(error)
 
 
-def read_all_headers(wanted: Sequence[tuple[str, Sequence[int] | None]], threads: int = 16) -> list[Headers | str]:
+def read_all_headers(
+    wanted: Sequence[tuple[str, Sequence[int] | None]], threads: int = 16, access: Access = AS_GIVEN
+) -> list[Headers | str]:
     """Headers, or a reason, of each (href, band indexes), by a pool of threads; in the order given."""
     if not wanted:
         return []
     with ThreadPoolExecutor(min(threads, len(wanted))) as pool:
-        return list(pool.map(lambda item: try_headers(*item), wanted))
+        return list(pool.map(lambda item: try_headers(item[0], item[1], access), wanted))

@@ -8,11 +8,13 @@ retried by the same rule as an answer of 503.
 import logging
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from obstore import get
+from obstore import get, head
 from obstore.exceptions import BaseError, PreconditionError
 
 from rasteret_beam import metrics
@@ -21,9 +23,12 @@ from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.answers import MISSING, may_pass, said, size_of_short_file, status_of
 from rasteret_beam.readers.stopping import Stop
-from rasteret_beam.readers.stores import is_url, local_path, open_store
+from rasteret_beam.readers.stores import is_addressable, is_url, local_path, open_store
+from rasteret_beam.readers.web import WebError, get_range, size_of
 
 log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 
 class RangeError(Exception):
@@ -35,12 +40,15 @@ class RangeError(Exception):
         The reason holds for the whole file; without, other ranges of it may be readable.
     attempts : int
         Times that the range was asked for.
+    status : int or None
+        That a server answered with; 404 for a file that is not there.
     """
 
-    def __init__(self, why: str, of_file: bool = True, attempts: int = 1):
+    def __init__(self, why: str, of_file: bool = True, attempts: int = 1, status: int | None = None):
         super().__init__(why)
         self.of_file = of_file
         self.attempts = attempts
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -112,20 +120,47 @@ class RangeReader:
         tally.add(metrics.RANGE_BYTES, stop - start)
         return data
 
+    def size(self, file: FileState, job: Stop | None = None) -> int:
+        """Bytes of a remote file.
+
+        Raises
+        ------
+        RangeError, Stopped
+            As of :meth:`read`.
+        """
+        return self._again(partial(self._ask_size, file), file, "its size", Tally(), job or Stop())
+
     def _read_remote(self, file: FileState, start: int, stop: int, tally: Tally, job: Stop) -> memoryview:
+        return self._again(partial(self._ask, file, start, stop), file, f"bytes {start} to {stop}", tally, job)
+
+    def _again(self, ask: Callable[[], Answer], file: FileState, what: str, tally: Tally, job: Stop) -> Answer:
+        """What a server answers, asked again while it fails."""
         for attempt in range(1, self.patience.tries + 1):
             try:
-                return self._ask(file, start, stop)
+                return ask()
             except _AskAgain as failed:
                 why = str(failed)
             if attempt < self.patience.tries:
                 tally.add(metrics.READ_RETRIES)
-                log.info("%s, bytes %d to %d, try %d: %s", without_secrets(file.href), start, stop, attempt, why)
+                log.info("%s, %s, try %d: %s", without_secrets(file.href), what, attempt, why)
                 job.wait(self.patience.first_pause * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
         tries = self.patience.tries
-        raise RangeError(f"bytes {start} to {stop} could not be read in {tries} tries, at last: {why}", attempts=tries)
+        raise RangeError(f"{what} could not be read in {tries} tries, at last: {why}", attempts=tries)
+
+    def _ask_size(self, file: FileState) -> int:
+        if not is_addressable(file.href):
+            return self._of_web(size_of, file)
+        store, path = open_store(file.href, file.access, timedelta(seconds=self.patience.timeout), retry=False)
+        try:
+            return int(head(store, path)["size"])
+        except (FileNotFoundError, BaseError) as error:
+            if may_pass(error):
+                raise _AskAgain(said(error)) from None
+            raise RangeError(said(error), status=_status(error)) from error
 
     def _ask(self, file: FileState, start: int, stop: int) -> memoryview:
+        if not is_addressable(file.href):
+            return self._ask_web(file, start, stop)
         store, path = open_store(file.href, file.access, timedelta(seconds=self.patience.timeout), retry=False)
         options: dict[str, Any] = {"range": (start, stop)}
         if _is_strong(file.etag):
@@ -144,12 +179,32 @@ class RangeReader:
                 raise RangeError(text, of_file=False) from None
             if may_pass(error):
                 raise _AskAgain(said(error)) from None
-            raise RangeError(said(error)) from None
+            raise RangeError(said(error), status=_status(error)) from None
         _check_etag(file, found.meta["e_tag"])
         _check_size(file, found.meta["size"], stop)
         if len(data) != stop - start:
             raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
         return data
+
+    def _ask_web(self, file: FileState, start: int, stop: int) -> memoryview:
+        """From a URL that obstore cannot ask for."""
+        data, size = self._of_web(get_range, file, start, stop)
+        _check_size(file, size, stop)
+        if len(data) != stop - start:
+            raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
+        return memoryview(data)
+
+    def _of_web(self, ask: Callable[..., Answer], file: FileState, *span: int) -> Answer:
+        try:
+            return ask(file.href, *span, timeout=self.patience.timeout)
+        except WebError as error:
+            if error.passing:
+                raise _AskAgain(str(error)) from None
+            raise RangeError(str(error), status=error.status) from None
+
+
+def _status(error: BaseException) -> int | None:
+    return 404 if isinstance(error, FileNotFoundError) else status_of(error)
 
 
 class _AskAgain(Exception):

@@ -1,11 +1,13 @@
 """Tiles through rasterio: everything that GDAL reads."""
 
+import itertools
+import logging
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock, local
-from typing import Any
 
 import rasterio
 from rasterio.errors import RasterioError
@@ -13,12 +15,14 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from rasteret_beam import metrics
-from rasteret_beam.errors import TileReadError
+from rasteret_beam.errors import TileReadError, without_secrets
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, Grid
+from rasteret_beam.readers.access import gdal_settings
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.engine import Tile, TileWant
 from rasteret_beam.readers.stopping import Stop
+from rasteret_beam.readers.stores import is_url, split_url
 
 GDAL_OPTIONS = {
     # Each tile is read once, so GDAL's own cache has only to hold what one read touches.
@@ -30,6 +34,8 @@ GDAL_OPTIONS = {
     "GDAL_HTTP_LOW_SPEED_TIME": 60,
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
     "VSI_CACHE": "FALSE",
+    # Else a file that could not be opened stays so for the process, however well its server is again.
+    "CPL_VSIL_CURL_NON_CACHED": ":".join(f"/vsi{name}/" for name in ("curl", "s3", "gs", "az", "adls", "oss")),
 }
 """Set for our reads; a variable of that name in the environment wins."""
 
@@ -38,6 +44,23 @@ HEADER_BYTES = 64 << 10
 
 READ_BYTES = 32 << 20
 """Decoded bytes asked for in one read of several bands."""
+
+CONNECTION_TRIES = 6
+FIRST_PAUSE = 0.25
+"""Seconds before the second try; each further pause is twice as long."""
+
+NO_CONNECTION = re.compile(
+    r"CURL error: .*(connect|refused|reset|timed out|Empty reply|Recv failure|Send failure|transfer closed)"
+)
+
+
+def _hide_secrets(record: logging.LogRecord) -> bool:
+    """GDAL's warnings name the URL that it asks for, with its signature."""
+    record.msg, record.args = without_secrets(record.getMessage()), None
+    return True
+
+
+logging.getLogger("rasterio._env").addFilter(_hide_secrets)
 
 _thread = local()
 
@@ -56,19 +79,13 @@ def enter_gdal() -> None:
 
 
 @contextmanager
-def gdal_access(access: Access) -> Iterator[None]:
-    """GDAL's settings for a bucket that is read otherwise than the environment says."""
+def gdal_access(href: str, access: Access = AS_GIVEN) -> Iterator[None]:
+    """GDAL's settings for a file whose bucket is read otherwise than GDAL itself takes from the environment."""
     enter_gdal()
-    if access == AS_GIVEN:
+    options = gdal_settings(split_url(href)[0], access) if is_url(href) else {}
+    if not options:
         yield
         return
-    options: dict[str, Any] = {"AWS_NO_SIGN_REQUEST": "YES", "GS_NO_SIGN_REQUEST": "YES"} if access.anonymous else {}
-    options |= {"AWS_REGION": access.region} if access.region else {}
-    options |= {"AWS_REQUEST_PAYER": "requester"} if access.requester_pays else {}
-    if access.endpoint:
-        scheme, _, host = access.endpoint.rpartition("://")
-        options |= {"AWS_S3_ENDPOINT": host, "AWS_HTTPS": "NO" if scheme == "http" else "YES"}
-        options |= {"AWS_VIRTUAL_HOSTING": "FALSE"}
     with rasterio.Env(**options):
         yield
 
@@ -165,7 +182,7 @@ class RasterioEngine:
         self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None
     ) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
         try:
-            yield from zip(wants, self._read_together(wants, tally), strict=True)
+            yield from zip(wants, self._read_patiently(wants, tally, stop or Stop()), strict=True)
         except (RasterioError, IndexError, ValueError, TileReadError) as error:
             if len(wants) == 1:
                 reason = error.__cause__ or error  # rasterio's own text only points at GDAL's
@@ -177,13 +194,25 @@ class RasterioEngine:
                     stop.check()
                 yield from self.read([want], tally, stop)
 
+    def _read_patiently(self, wants: Sequence[TileWant], tally: Tally, stop: Stop) -> list[Tile]:
+        """Again where no connection came about: GDAL asks again after an answer of 503, not without any."""
+        for attempt in itertools.count(1):
+            try:
+                return self._read_together(wants, tally)
+            except RasterioError as error:
+                if attempt == CONNECTION_TRIES or not NO_CONNECTION.search(f"{error} {error.__cause__}"):
+                    raise
+            tally.add(metrics.READ_RETRIES)
+            stop.wait(FIRST_PAUSE * 2 ** (attempt - 1))
+        raise AssertionError
+
     def _read_together(self, wants: Sequence[TileWant], tally: Tally) -> list[Tile]:
         want = wants[0]
         height, width = want.shape
         row, col = want.tile_row * want.grid.tile_height, want.tile_col * want.grid.tile_width
         window = Window(col, row, width, height)  # type: ignore[call-arg]
         indexes = [each.asset.band_index for each in wants]
-        with gdal_access(want.asset.access), self.pool.borrow(want.asset.href, tally) as dataset:
+        with gdal_access(want.asset.href, want.asset.access), self.pool.borrow(want.asset.href, tally) as dataset:
             _check_unchanged(dataset, indexes, want.grid)
             tiles = dataset.read([index + 1 for index in indexes], window=window)
             tally.add(metrics.TILE_BYTES_READ, stored_bytes(dataset, indexes, window))

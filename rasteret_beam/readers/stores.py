@@ -8,19 +8,19 @@ from urllib.parse import unquote
 from obstore.store import HTTPStore, from_url
 
 from rasteret_beam.model import AS_GIVEN, Access
-
-SCHEMES = ("http", "https", "s3", "gs", "az", "abfs", "abfss")
-"""What obstore reads; ``file`` and plain paths are local."""
+from rasteret_beam.readers.access import AZURE, GS, S3, aws_credentials, endpoint_of, obstore_settings
 
 WEB = ("http", "https")
-"""Schemes whose paths are percent-encoded; the name of an object in a bucket stands as it is, as GDAL has it."""
+BUCKETS = (S3, GS, *AZURE)
+SCHEMES = (*WEB, *BUCKETS)
+"""What obstore reads; ``file`` and plain paths are local."""
 
 TIMEOUT = timedelta(seconds=60)
 CONNECT_TIMEOUT = timedelta(seconds=30)
 SLOW_ANSWERS = 10
 """An answer that keeps coming may take so many times the timeout: a slow line is no failure."""
 
-_stores: dict[tuple[str, Access, timedelta, bool], Any] = {}
+_stores: dict[tuple[str, Access, str | None, timedelta, bool], Any] = {}
 _lock = Lock()
 
 
@@ -63,7 +63,8 @@ def open_store(
         Let obstore ask again when a request fails.
     """
     scheme, root, path = split_url(href)
-    key = root, access, timeout, retry
+    # The endpoint may come from the environment, which may change.
+    key = root, access, endpoint_of(scheme, access), timeout, retry
     with _lock:
         if key not in _stores:
             _stores[key] = _open(root, scheme, access, timeout, retry)
@@ -71,6 +72,7 @@ def open_store(
 
 
 def _decoded(scheme: str, path: str) -> str:
+    """Paths on the web are percent-encoded; the name of an object in a bucket stands as it is, as GDAL has it."""
     return unquote(path) if scheme in WEB else path
 
 
@@ -84,18 +86,11 @@ def _open(root: str, scheme: str, access: Access, timeout: timedelta, retry: boo
     retries = {"max_retries": 5, "retry_timeout": SLOW_ANSWERS * timeout} if retry else NO_RETRIES
     if scheme in WEB:
         return HTTPStore.from_url(root, client_options=client, retry_config=retries)  # type: ignore[arg-type]
-    return from_url(root, config=_config(scheme, access), client_options=client, retry_config=retries)  # type: ignore[call-overload]
+    config, headers = obstore_settings(scheme, access)
+    client |= {"default_headers": headers} if headers else {}
+    keys = aws_credentials(access) if scheme == S3 else None
+    given = {} if keys is None else {"credential_provider": keys}
+    return from_url(root, config=config, client_options=client, retry_config=retries, **given)  # type: ignore[call-overload]
 
 
 NO_RETRIES = {"max_retries": 0, "retry_timeout": timedelta(0)}
-
-
-def _config(scheme: str, access: Access) -> dict[str, Any]:
-    config: dict[str, Any] = {}
-    if access.anonymous:
-        config["skip_signature"] = True
-    if scheme == "s3":
-        config |= {"region": access.region} if access.region else {}
-        config |= {"endpoint": access.endpoint} if access.endpoint else {}
-        config |= {"request_payer": True} if access.requester_pays else {}
-    return config

@@ -12,7 +12,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rasteret_beam import metrics
-from rasteret_beam.errors import TileReadError
+from rasteret_beam.errors import TileReadError, one_line, without_secrets
 from rasteret_beam.kernels.chips import PixelWindow
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid
@@ -20,7 +20,7 @@ from rasteret_beam.readers.cache import BytesCache
 from rasteret_beam.readers.engine import Tile, TileWant, owned
 from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.masks import Mask
-from rasteret_beam.readers.rasterio_engine import DatasetPool, enter_gdal
+from rasteret_beam.readers.rasterio_engine import DatasetPool, gdal_access
 
 FILE_MASKS = (MaskFlags.per_dataset, MaskFlags.alpha)
 
@@ -101,18 +101,16 @@ class WindowReader:
         TileReadError
             The mask cannot be read.
         """
-        enter_gdal()
         pixels = Window(window.col, window.row, window.width, window.height)  # type: ignore[call-arg]
         try:
-            with self._masked_files.borrow(asset.href, tally) as dataset:
+            with gdal_access(asset.href, asset.access), self._masked_files.borrow(asset.href, tally) as dataset:
                 flags = dataset.mask_flag_enums[asset.band_index]
                 if not any(flag in flags for flag in FILE_MASKS):
                     return None
                 found: NDArray[np.uint8] = dataset.read_masks(asset.band_index + 1, window=pixels)
         except (RasterioError, IndexError, ValueError) as error:
-            raise TileReadError(
-                f"record {asset.record_id!r}, band {asset.band}: mask of {asset.href}: {error}"
-            ) from error
+            text = f"record {asset.record_id!r}, band {asset.band}: mask of {asset.href}: {one_line(error)}"
+            raise TileReadError(without_secrets(text, asset.href)) from error
         return found != 0
 
     def close(self) -> None:

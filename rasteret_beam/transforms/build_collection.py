@@ -26,8 +26,9 @@ from rasteret_beam.collection.build import (
 from rasteret_beam.collection.layout import schema_metadata
 from rasteret_beam.collection.storage import PARTITIONS, row_group_rows
 from rasteret_beam.errors import BuildError, InputError, without_secrets
+from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.files import delete_folder, matching, put_in_place
+from rasteret_beam.transforms.files import check_output, delete_folder, matching, put_in_place
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,8 @@ class BuildCollection(beam.PTransform):
         What to do about files that cannot be read, after all have been tried.
     shards : int
         Files for each year and month.
+    access : Access
+        How the buckets of the rasters are read.
 
     Raises
     ------
@@ -105,9 +108,11 @@ class BuildCollection(beam.PTransform):
     data_source: str = ""
     on_error: str = "raise"
     shards: int = 1
+    access: Access = AS_GIVEN
     token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
 
     def __post_init__(self) -> None:
+        check_output(self.output, "collection")
         self.output = absolute(self.output).rstrip("/")
         if self.on_error not in ("raise", "skip"):
             raise InputError(f'on_error is {self.on_error!r}; it can be "raise" or "skip"')
@@ -122,7 +127,7 @@ class BuildCollection(beam.PTransform):
             sources
             | "Spread" >> beam.Reshuffle()
             | "Batch" >> beam.BatchElements(min_batch_size=READ_AHEAD, max_batch_size=READ_AHEAD)
-            | "ReadHeaders" >> beam.FlatMap(_read_headers).with_outputs(FAILED, main="records")
+            | "ReadHeaders" >> beam.FlatMap(_read_headers, self.access).with_outputs(FAILED, main="records")
         )
         summary = beam.pvalue.AsSingleton(read["records"] | "Summarise" >> beam.CombineGlobally(_Summarise()))
         written = (
@@ -136,8 +141,8 @@ class BuildCollection(beam.PTransform):
         return written | "PutInPlace" >> beam.FlatMap(_finish, failures, self.output, self.temporary, self.on_error)
 
 
-def _read_headers(sources: list[RecordSource]) -> Iterator[Any]:
-    records, failures = read_records(sources)
+def _read_headers(sources: list[RecordSource], access: Access) -> Iterator[Any]:
+    records, failures = read_records(sources, access=access)
     left_out = {source.id for source in sources} - {record.source.id for record in records}
     count(
         {

@@ -6,14 +6,11 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
-from rasteret_beam.errors import InputError, listed
+from rasteret_beam.errors import InputError, listed, without_secrets
 from rasteret_beam.kernels.dead_letters import points_of, values_lost
 from rasteret_beam.kernels.layouts import check_layout
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
@@ -21,7 +18,7 @@ from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES
 from rasteret_beam.readers.sampler import Sampled, SampleStream
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields
 from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.files import find_files
+from rasteret_beam.transforms.files import find_files, open_parquet
 from rasteret_beam.transforms.sample import _SampleFn, _SampleSettings, _settings, sampled_by
 
 
@@ -77,7 +74,7 @@ class SampleDeadLetters(beam.PTransform):
         around = Neighbourhood(self.max_distance_pixels, self.return_neighbourhood, self.fallback)
         check_layout("long", around, self.on_error)
         if not self.bands:
-            raise InputError(f"{self.path} holds no dead letters: there is nothing to try again")
+            raise InputError(f"{without_secrets(self.path)} holds no dead letters: there is nothing to try again")
         settings = _settings(self.collection, self.bands, "all", self.cache_bytes, self.prefix_reads)
         letters = (
             begin
@@ -96,11 +93,10 @@ class _SampleAgainFn(_SampleFn):
 
 
 def _read(path: str) -> Iterator[pa.RecordBatch]:
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as opened:
-        file = pq.ParquetFile(opened)
+    with open_parquet(path) as file:
         if not file.schema_arrow.equals(DEAD_LETTER_SCHEMA):
             raise InputError(
-                f"{path} holds no dead letters: its columns are {listed(file.schema_arrow.names)}, "
+                f"{without_secrets(path)} holds no dead letters: its columns are {listed(file.schema_arrow.names)}, "
                 f"not {listed(DEAD_LETTER_SCHEMA.names)}"
             )
         yield from file.iter_batches(batch_size=64)

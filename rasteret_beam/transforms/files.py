@@ -1,23 +1,41 @@
-"""Files through Beam's filesystems: finding, opening, replacing."""
+"""Files: finding and opening them, and replacing them through Beam's filesystems."""
 
 import glob
 import os
 import shutil
 import uuid
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 
 from rasteret_beam.collection.storage import is_remote
-from rasteret_beam.errors import InputError, MissingInputError, OutputError
+from rasteret_beam.errors import InputError, MissingInputError, OutputError, listed, one_line, without_secrets
+from rasteret_beam.kernels.globs import is_glob
+from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.access import AZURE, GS, S3
+from rasteret_beam.readers.objects import (
+    check_bucket_output,
+    check_listable,
+    explained,
+    find_objects,
+    is_remote_object,
+    is_web,
+    open_object,
+    open_to_the_end,
+)
 
 PARQUET_MAGIC = b"PAR1"
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv")
 PARQUET_ENDINGS = (".parquet", ".geoparquet", ".pq")
+RASTER_ENDINGS = (".tif", ".tiff")
+
+EXTRAS = {GS: ("google.cloud.storage", "google-cloud-storage", "gcp"), S3: ("boto3", "boto3", "aws")}
+"""What Beam writes to a scheme with: module, package and extra."""
 
 
 def find_files(source: str | Sequence[str]) -> list[str]:
@@ -38,6 +56,8 @@ def find_files(source: str | Sequence[str]) -> list[str]:
 
 
 def _find(place: str) -> list[str]:
+    if is_remote_object(place):
+        return _find_objects(place)
     if not is_remote(place):
         if os.path.isfile(place):
             return [place]
@@ -48,10 +68,17 @@ def _find(place: str) -> list[str]:
         if not paths and is_remote(place):
             return _in_folder(place)
     except (BeamIOError, ValueError) as error:
-        raise MissingInputError(f"{place} cannot be listed: {error}") from error
+        raise MissingInputError(f"{place} cannot be listed: {one_line(error)}") from error
     if not paths:
         raise MissingInputError(f"there is no file, folder or match of {place}")
     return [path for path in paths if is_remote(path) or os.path.isfile(path)]
+
+
+def _find_objects(place: str) -> list[str]:
+    found = find_objects(place)
+    if not found:
+        raise MissingInputError(f"there is no file, folder or match of {place}")
+    return found if found == [place] or is_glob(place) else _tables(found, place)
 
 
 def _in_folder(folder: str) -> list[str]:
@@ -59,6 +86,10 @@ def _in_folder(folder: str) -> list[str]:
         paths = [match.path for match in FileSystems.match([folder.rstrip("/") + "/**"])[0].metadata_list]
     else:
         paths = [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]
+    return _tables(paths, folder)
+
+
+def _tables(paths: Sequence[str], folder: str) -> list[str]:
     inner = [path for path in paths if not os.path.basename(path).startswith(("_", "."))]
     chosen = [path for path in inner if path.lower().endswith(PARQUET_ENDINGS + CSV_ENDINGS)]
     if not chosen:
@@ -66,8 +97,10 @@ def _in_folder(folder: str) -> list[str]:
     return chosen
 
 
-def find_rasters(source: Sequence[str]) -> list[str]:
-    """Raster files: paths, URLs and globs as they are, and all ``*.tif`` and ``*.tiff`` of folders, in name order.
+def find_rasters(source: Sequence[str], access: Access = AS_GIVEN) -> list[str]:
+    """Raster files: paths, URLs and globs, and all ``*.tif`` and ``*.tiff`` of folders, in name order.
+
+    What has such an ending in a bucket is taken as a file, without asking; everything else there as a folder.
 
     Raises
     ------
@@ -76,17 +109,38 @@ def find_rasters(source: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for place in source:
-        if place.startswith("/vsi") or (is_remote(place) and not any(mark in place for mark in "*?[")):
+        if place.startswith("/vsi") or (is_remote(place) and not is_remote_object(place)):
             found.append(place)
+        elif is_remote_object(place):
+            found += _rasters_at(place, access)
         elif os.path.isdir(place):
             paths = [os.path.join(base, name) for base, _, names in os.walk(place) for name in names]
-            inner = [path for path in paths if path.lower().endswith((".tif", ".tiff"))]
-            if not inner:
-                raise MissingInputError(f"there is no *.tif file in {place}")
-            found += inner
+            found += _rasters_in(paths, place)
         else:
             found += _find(place)
     return sorted(dict.fromkeys(found))
+
+
+def _rasters_at(url: str, access: Access) -> list[str]:
+    check_listable(url)
+    if is_web(url) or (url.lower().endswith(RASTER_ENDINGS) and not is_glob(url)):
+        return [url]
+    found = find_objects(url, access)
+    if not found:
+        raise MissingInputError(f"there is no object, folder or match of {url}")
+    return found if found == [url] or is_glob(url) else _rasters_in(found, url)
+
+
+def _rasters_in(paths: Sequence[str], folder: str) -> list[str]:
+    inner = [path for path in paths if path.lower().endswith(RASTER_ENDINGS)]
+    if not inner:
+        raise MissingInputError(f"there is no *.tif file in {folder}")
+    return inner
+
+
+def name_of(path: str) -> str:
+    """A path in lower case, without the query of a URL: what its ending is looked for in."""
+    return (path.partition("?")[0] if is_remote(path) and is_web(path) else path).lower()
 
 
 def is_parquet(path: str) -> bool:
@@ -103,18 +157,22 @@ def is_parquet(path: str) -> bool:
         with open_file(path) as file:
             magic = file.read(4)
     except (OSError, BeamIOError) as error:
-        raise MissingInputError(f"{path} cannot be opened: {error}") from error
+        raise MissingInputError(f"{without_secrets(path)} cannot be opened: {one_line(error)}") from error
     if magic == PARQUET_MAGIC:
         return True
-    if path.lower().endswith(CSV_ENDINGS):
+    if name_of(path).endswith(CSV_ENDINGS):
         return False
-    raise InputError(f"{path} is neither Parquet (it does not start with PAR1) nor named {', '.join(CSV_ENDINGS)}")
+    raise InputError(
+        f"{without_secrets(path)} is neither Parquet (it does not start with PAR1) nor named {', '.join(CSV_ENDINGS)}"
+    )
 
 
-def open_file(path: str) -> IO[bytes]:
-    """The raw bytes of a file."""
+def open_file(path: str, to_the_end: bool = False) -> IO[bytes]:
+    """The raw bytes of a file; ``to_the_end`` says that it is read whole, so that a server is asked seldom."""
     if not is_remote(path):
         return open(path, "rb")
+    if is_remote_object(path):
+        return open_to_the_end(path) if to_the_end else open_object(path)  # type: ignore[return-value]
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
@@ -127,9 +185,45 @@ def open_parquet(path: str) -> pq.ParquetFile:
         It is not Parquet, or broken.
     """
     try:
-        return pq.ParquetFile(path if not is_remote(path) else open_file(path))
+        return pq.ParquetFile(path) if not is_remote(path) else pq.ParquetFile(open_file(path), pre_buffer=True)
     except pa.ArrowInvalid as error:
-        raise InputError(f"{path} cannot be read as Parquet: {error}") from error
+        raise InputError(f"{without_secrets(path)} cannot be read as Parquet: {error}") from error
+
+
+def check_output(path: str, what: str) -> None:
+    """Refuse an output at a place that takes no files; asks nobody.
+
+    Raises
+    ------
+    OutputError
+    """
+    check_bucket_output(path, what)
+    scheme = path.partition("://")[0] if is_remote(path) else ""
+    extra = EXTRAS.get(scheme)
+    if extra is not None and not _is_installed(extra[0]):
+        raise OutputError(
+            f"{what} {path} cannot be written: that needs {extra[1]}, which is not installed: "
+            f"pip install 'rasteret-beam[{extra[2]}]'"
+        )
+    if scheme in AZURE:
+        raise OutputError(f"{what} {path} cannot be written: Beam writes to Azure as azfs://ACCOUNT/CONTAINER/PATH")
+    if scheme and scheme not in known_schemes():
+        raise OutputError(
+            f"{what} {path} cannot be written: Beam has no filesystem for {scheme}://, only for local paths and "
+            f"{listed(f'{name}://' for name in known_schemes())}"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even its parent
+        return False
+
+
+def known_schemes() -> list[str]:
+    """Schemes that Beam writes to."""
+    return sorted({each.scheme() for each in FileSystem.get_all_subclasses() if each.scheme() not in (None, "file")})
 
 
 def check_writable(prefix: str) -> None:
@@ -145,8 +239,8 @@ def check_writable(prefix: str) -> None:
         with FileSystems.create(probe, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(b"probe")
         delete_files([probe])
-    except (OSError, BeamIOError, ValueError) as error:
-        raise OutputError(f"output {prefix} cannot be written: {error}") from error
+    except Exception as error:  # each of Beam's filesystems has errors of its own
+        raise OutputError(f"output {prefix} cannot be written: {explained(error, prefix, writing=True)}") from error
 
 
 def matching(start: str, pattern: str) -> list[str]:

@@ -11,7 +11,7 @@ from apache_beam.io.filesystem import BeamIOError
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.inputs import polygon_stream
-from rasteret_beam.errors import InputError, MissingInputError
+from rasteret_beam.errors import InputError, MissingInputError, one_line, without_secrets
 from rasteret_beam.kernels.crs import LONLAT
 from rasteret_beam.kernels.geometry import data_crs
 from rasteret_beam.kernels.polygon_tables import (
@@ -20,7 +20,7 @@ from rasteret_beam.kernels.polygon_tables import (
     choose_polygon_columns,
     polygon_batch,
 )
-from rasteret_beam.transforms.files import open_file
+from rasteret_beam.transforms.files import name_of, open_file
 from rasteret_beam.transforms.read_tables import (
     batches_of_files,
     check_alike,
@@ -164,20 +164,22 @@ class ReadPolygons(beam.PTransform):
 
 
 def _is_geojson(paths: Sequence[str]) -> bool:
-    found = [path for path in paths if path.lower().endswith(GEOJSON_ENDINGS)]
+    found = [path for path in paths if name_of(path).endswith(GEOJSON_ENDINGS)]
     if found and len(paths) > 1:
-        raise InputError(f"{found[0]} is GeoJSON, of which one file can be read at a time; write them to GeoParquet")
+        raise InputError(
+            f"{without_secrets(found[0])} is GeoJSON, of which one file can be read at a time; write them to GeoParquet"
+        )
     return bool(found)
 
 
 def _text(path: str) -> str:
     try:
-        with open_file(path) as file:
+        with open_file(path, to_the_end=True) as file:
             text = file.read().decode()
     except (OSError, BeamIOError) as error:
-        raise MissingInputError(f"{path} cannot be opened: {error}") from error
+        raise MissingInputError(f"{without_secrets(path)} cannot be opened: {one_line(error)}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{os.path.basename(path)} is not GeoJSON: {error}") from error
+        raise InputError(f"{os.path.basename(without_secrets(path))} is not GeoJSON: {error}") from error
     if not text.lstrip().startswith("{"):
-        raise InputError(f"{path} is not GeoJSON: it does not start with an object")
+        raise InputError(f"{without_secrets(path)} is not GeoJSON: it does not start with an object")
     return text

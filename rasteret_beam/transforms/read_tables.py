@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.csv as pv
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
-from rasteret_beam.errors import InputError, listed, one_line
+from rasteret_beam.errors import InputError, listed, one_line, without_secrets
 from rasteret_beam.kernels.crs import same_crs
 from rasteret_beam.kernels.geometry import data_crs, first_srid
 from rasteret_beam.kernels.points import kept_type
-from rasteret_beam.transforms.files import find_files, is_parquet, open_file, open_parquet
+from rasteret_beam.transforms.files import find_files, is_parquet, name_of, open_file, open_parquet
 
 BATCH_BYTES = 16 << 20
 CSV_BLOCK_BYTES = 4 << 20
@@ -175,7 +175,7 @@ def _read_split(split: _Split, rows: RowMaker) -> Iterator[pa.RecordBatch]:
 
 def _read_row_group(split: _Split, rows: RowMaker) -> Iterator[pa.RecordBatch]:
     with open_parquet(split.path) as file:
-        rows.check(file.schema_arrow, split.path)
+        rows.check(file.schema_arrow, without_secrets(split.path))
         group = file.metadata.row_group(split.row_group)
         row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
         most = max(1, min(rows.most_rows, BATCH_BYTES // row_bytes))
@@ -183,7 +183,7 @@ def _read_row_group(split: _Split, rows: RowMaker) -> Iterator[pa.RecordBatch]:
             yield from file.iter_batches(batch_size=most, row_groups=[split.row_group], columns=rows.needed)
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(
-                f"row group {split.row_group} of {split.path} cannot be read: {one_line(error)}"
+                f"row group {split.row_group} of {without_secrets(split.path)} cannot be read: {one_line(error)}"
             ) from error
 
 
@@ -232,9 +232,10 @@ def check_alike(
 
 
 def _open_csv(path: str, types: dict[str, pa.DataType] | None = None) -> pv.CSVStreamingReader:
-    packing = {".gz": "gzip", ".bz2": "bz2"}.get(os.path.splitext(path.lower())[1])
-    file = pa.input_stream(open_file(path), compression=packing)
-    parsing = pv.ParseOptions(delimiter="\t" if ".tsv" in path.lower() else ",", newlines_in_values=True)
+    name = name_of(path)
+    packing = {".gz": "gzip", ".bz2": "bz2"}.get(os.path.splitext(name)[1])
+    file = pa.input_stream(open_file(path, to_the_end=True), compression=packing)
+    parsing = pv.ParseOptions(delimiter="\t" if ".tsv" in name else ",", newlines_in_values=True)
     try:
         return pv.open_csv(
             file,
@@ -245,7 +246,7 @@ def _open_csv(path: str, types: dict[str, pa.DataType] | None = None) -> pv.CSVS
             ),
         )
     except (pa.ArrowInvalid, KeyError) as error:
-        raise InputError(f"{path} cannot be read as CSV: {error}") from error
+        raise InputError(f"{without_secrets(path)} cannot be read as CSV: {error}") from error
 
 
 def _read_csv(path: str, rows: RowMaker) -> Iterator[pa.RecordBatch]:
@@ -255,5 +256,6 @@ def _read_csv(path: str, rows: RowMaker) -> Iterator[pa.RecordBatch]:
                 yield from (batch.slice(at, rows.most_rows) for at in range(0, len(batch), rows.most_rows))
     except pa.ArrowInvalid as error:
         raise InputError(
-            f"{path} cannot be read as CSV: {error}. Column types are those of the first rows of the first file."
+            f"{without_secrets(path)} cannot be read as CSV: {error}. Column types are those of the first rows of the "
+            "first file."
         ) from error

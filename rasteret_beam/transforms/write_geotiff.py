@@ -20,7 +20,7 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.chip_rows import decode_chip
 from rasteret_beam.readers.geotiff import geotiff_bytes
 from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.files import delete_folder, matching, put_in_place
+from rasteret_beam.transforms.files import check_output, delete_folder, matching, put_in_place
 
 LONGEST_PART = 80
 OURS = re.compile(r"\d+@[^@/]+@[^@/]+(@r\d+c\d+)?\.tif")
@@ -53,6 +53,7 @@ class WriteChipsToGeoTiff(beam.PTransform):
     def __post_init__(self) -> None:
         if not self.folder.strip().rstrip("/"):
             raise InputError(f"folder of GeoTIFFs is {self.folder!r}; give a path")
+        check_output(self.folder, "folder of GeoTIFFs")
         self.folder = absolute(self.folder).rstrip("/")
 
     @property

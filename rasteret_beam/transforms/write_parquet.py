@@ -20,7 +20,7 @@ from rasteret_beam.collection.build import absolute
 from rasteret_beam.errors import InputError
 from rasteret_beam.schema import chips_schema, samples_schema
 from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.files import delete_folder, matching, put_in_place
+from rasteret_beam.transforms.files import check_output, delete_folder, matching, put_in_place
 
 ROW_GROUP_ROWS = 1 << 19
 ROW_GROUP_BYTES = 64 << 20
@@ -56,6 +56,7 @@ class _WriteToParquet(beam.PTransform):
     def __post_init__(self) -> None:
         if not self.prefix.removesuffix(".parquet").strip() or self.prefix.endswith("/"):
             raise InputError(f"output prefix is {self.prefix!r}; give a path that ends in the files' first name")
+        check_output(self.prefix, "output")
         self.prefix = absolute(self.prefix.removesuffix(".parquet"))
 
     @property

@@ -1,0 +1,192 @@
+"""How a bucket is read, in the settings of each library that reads it.
+
+Every library looks for credentials where it always does: obstore, GDAL and google-cloud-storage each know the
+platform's own. What they do not agree on is said here: endpoints, unsigned requests, and who pays.
+"""
+
+import os
+from configparser import ConfigParser
+from configparser import Error as ConfigError
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from rasteret_beam.errors import InputError, MissingInputError
+from rasteret_beam.model import Access
+
+S3, GS = "s3", "gs"
+AZURE = ("az", "abfs", "abfss")
+
+MISSING_GCS = (
+    "listing and writing on gs:// needs google-cloud-storage, which is not installed: pip install 'rasteret-beam[gcp]'"
+)
+PROFILE_SECONDS = timedelta(minutes=30)
+"""After which the file of AWS profiles is read again."""
+
+
+def endpoint_of(scheme: str, access: Access) -> str | None:
+    """URL of the service that a scheme's buckets are read from; None for the platform's own."""
+    if access.endpoint:
+        return access.endpoint.rstrip("/")
+    if scheme == GS:
+        host = os.environ.get("STORAGE_EMULATOR_HOST")
+        return (host if not host or "://" in host else f"http://{host}") or None
+    if scheme == S3:
+        return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return None
+
+
+def is_anonymous(scheme: str, access: Access) -> bool:
+    """Whether requests are not signed; an emulator of Google's has no accounts."""
+    return access.anonymous or (scheme == GS and not access.endpoint and bool(os.environ.get("STORAGE_EMULATOR_HOST")))
+
+
+def billed_project(access: Access) -> str | None:
+    """The project that pays for requests to a bucket of Google's; None where its owner does.
+
+    Raises
+    ------
+    InputError
+        The reader is to pay, and no project is named.
+    """
+    if isinstance(access.requester_pays, str) or not access.requester_pays:
+        return access.requester_pays or None
+    project = os.environ.get("GOOGLE_CLOUD_PROJECT")
+    if not project:
+        raise InputError(
+            "a gs:// bucket whose reader pays needs the project that is billed: requester_pays='my-project', "
+            "or GOOGLE_CLOUD_PROJECT in the environment"
+        )
+    return project
+
+
+def obstore_settings(scheme: str, access: Access) -> tuple[dict[str, Any], dict[str, str]]:
+    """A store's configuration, and the headers of all its requests."""
+    config: dict[str, Any] = {}
+    headers: dict[str, str] = {}
+    endpoint = endpoint_of(scheme, access)
+    if is_anonymous(scheme, access):
+        config["skip_signature"] = True
+    if scheme == GS:
+        config |= {"base_url": endpoint} if endpoint else {}
+        project = billed_project(access)
+        headers |= {"x-goog-user-project": project} if project else {}
+        return config, headers
+    config |= {"endpoint": endpoint} if endpoint else {}
+    if scheme == S3:
+        config |= {"region": access.region} if access.region else {}
+        config |= {"request_payer": True} if access.requester_pays else {}
+    elif os.environ.get("AZURE_STORAGE_ACCOUNT"):  # GDAL's name of it
+        config["account_name"] = os.environ["AZURE_STORAGE_ACCOUNT"]
+    return config, headers
+
+
+def gdal_settings(scheme: str, access: Access) -> dict[str, str]:
+    """GDAL's configuration options; none where the environment says it all."""
+    options: dict[str, str] = {}
+    endpoint = endpoint_of(scheme, access)
+    anonymous = is_anonymous(scheme, access)
+    if scheme == GS:
+        project = billed_project(access)
+        options |= {"GS_NO_SIGN_REQUEST": "YES"} if anonymous else {}
+        options |= {"CPL_GS_ENDPOINT": f"{endpoint}/"} if endpoint else {}
+        options |= {"GS_USER_PROJECT": project} if project else {}
+    elif scheme == S3:
+        options |= {"AWS_NO_SIGN_REQUEST": "YES"} if anonymous else {}
+        options |= {"AWS_REGION": access.region} if access.region else {}
+        options |= {"AWS_REQUEST_PAYER": "requester"} if access.requester_pays else {}
+        if endpoint:
+            kind, _, host = endpoint.partition("://")
+            options |= {"AWS_S3_ENDPOINT": host, "AWS_HTTPS": "NO" if kind == "http" else "YES"}
+            options |= {"AWS_VIRTUAL_HOSTING": "FALSE"}
+    elif scheme in AZURE:
+        options |= {"AZURE_NO_SIGN_REQUEST": "YES"} if anonymous else {}
+        options |= {"CPL_AZURE_ENDPOINT": endpoint} if endpoint else {}
+        options |= {name: value for name, value in _azure_account().items() if name not in os.environ}
+    return options
+
+
+def _azure_account() -> dict[str, str]:
+    """The account in GDAL's names, where the environment has it in those of Azure's own tools."""
+    names = {
+        "AZURE_STORAGE_ACCOUNT": ("AZURE_STORAGE_ACCOUNT_NAME",),
+        "AZURE_STORAGE_ACCESS_KEY": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY"),
+    }
+    found = {name: [os.environ[other] for other in others if other in os.environ] for name, others in names.items()}
+    return {name: values[0] for name, values in found.items() if values}
+
+
+def gcs_client(access: Access) -> Any:
+    """A client of google-cloud-storage, which serves what is no reading of bytes; one for the process.
+
+    Raises
+    ------
+    MissingInputError
+        It is not installed.
+    """
+    credentials = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
+    return _gcs_client(endpoint_of(GS, access), is_anonymous(GS, access), credentials)
+
+
+@cache
+def _gcs_client(endpoint: str | None, anonymous: bool, credentials: str) -> Any:
+    """Which file has the credentials is the client's own business, but another one needs another client."""
+    try:
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud import storage  # type: ignore[attr-defined]
+    except ImportError as error:
+        raise MissingInputError(MISSING_GCS) from error
+    # Objects belong to no project, but the client insists on one, which a user's own credentials do not name.
+    return storage.Client(
+        project="none",
+        credentials=AnonymousCredentials() if anonymous else None,
+        client_options={"api_endpoint": endpoint} if endpoint else None,
+    )
+
+
+def aws_credentials(access: Access) -> Any:
+    """What gives obstore the keys of an AWS profile; None where it finds credentials by itself, or needs none.
+
+    obstore knows the variables of the environment and the metadata of Amazon's machines, not the files that
+    ``aws configure`` writes, which GDAL and boto3 read. boto3 is used where it is installed: it knows all kinds of
+    profile; else keys that stand in the file are.
+    """
+    if access.anonymous or {"AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"} & set(os.environ):
+        return None
+    if not any(map(os.path.exists, _aws_files())):
+        return None
+    try:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        return _profile_keys if _keys_of_profile() else None
+    try:
+        return Boto3CredentialProvider()
+    except ValueError:  # the profile has none
+        return None
+
+
+def _aws_files() -> list[str]:
+    files = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
+    return [os.path.expanduser(os.environ.get(name, usual)) for name, usual in files.items()]
+
+
+def _keys_of_profile() -> dict[str, str]:
+    """Keys of the profile in the shared credentials file; empty where there are none."""
+    parser = ConfigParser(interpolation=None)
+    profile = os.environ.get("AWS_PROFILE", "default")
+    try:
+        parser.read(_aws_files()[0])
+        found = dict(parser[profile]) if profile in parser else {}
+    except (ConfigError, OSError):
+        return {}
+    return found if {"aws_access_key_id", "aws_secret_access_key"} <= set(found) else {}
+
+
+def _profile_keys() -> dict[str, Any]:
+    found = _keys_of_profile()
+    return {
+        "access_key_id": found.get("aws_access_key_id", ""),
+        "secret_access_key": found.get("aws_secret_access_key", ""),
+        "token": found.get("aws_session_token"),
+        "expires_at": datetime.now(UTC) + PROFILE_SECONDS,
+    }
