@@ -29,6 +29,7 @@ from rasteret_beam.readers.portions import SampleJob
 from rasteret_beam.readers.sampler import Sampled, SampleStream, TileSampler
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.shared import acquire, release
+from rasteret_beam.transforms.windows import StampTimeFn, by_time, check_windows, in_windows
 
 UNSAMPLED = "unsampled"
 SAMPLES = "samples"
@@ -187,6 +188,16 @@ class _SampleFn(beam.DoFn):
             self.stream = None
 
 
+class _SampleInWindowsFn(_SampleFn):
+    """The same, where points keep the times they came with."""
+
+    def _push(self, stream: SampleStream, context: Any, element: Any) -> Iterator[Sampled]:
+        key, chunks = element
+        time, *window_and_pane = context
+        for when, same in by_time(chunks, time):
+            yield from stream.push((when, *window_and_pane), key, same)
+
+
 def sampled_by(sampling: _SampleFn, groups: beam.PCollection) -> SamplingOutputs:
     """Apply a sampling DoFn; the outputs that it gives."""
     if sampling.settings.on_error == "raise":
@@ -248,9 +259,24 @@ class KeyByRecordAndTile(beam.PTransform):
 
 
 class GroupByTile(beam.PTransform):
-    """Chunks of one key together: the only shuffle between points and samples."""
+    """Chunks of one key together: the only shuffle between points and samples.
+
+    Chunks of a stream are grouped by window and pane. What comes later than its window allows is
+    dropped by Beam: it is the difference between the metrics ``values_routed`` and
+    ``values_sampled`` (plus ``values_dead_lettered``).
+
+    Raises
+    ------
+    InputError
+        When applied: the input is unbounded and in the global window without a trigger, so nothing would come out; or
+        its panes accumulate, so that rows would come again and again.
+    """
 
     def expand(self, chunks: beam.PCollection) -> beam.PCollection[tuple[TileKey, Iterable[pa.RecordBatch]]]:
+        check_windows(chunks, "GroupByTile")
+        if in_windows(chunks):
+            stamped = beam.ParDo(StampTimeFn()).with_output_types(typehints.Tuple[TileKey, pa.RecordBatch])
+            chunks = chunks | "StampTime" >> stamped
         return chunks | beam.GroupByKey()
 
 
@@ -301,7 +327,8 @@ class SampleTiles(beam.PTransform):
         check_layout(self.layout, around, self.on_error)
         if self.layout != "long":
             check_one_row_each(self.collection.index(settings.bands, self.match).routing)
-        outputs = sampled_by(_SampleFn(_SampleSettings(settings, around, self.layout, self.on_error)), groups)
+        sampling = _SampleInWindowsFn if in_windows(groups) else _SampleFn
+        outputs = sampled_by(sampling(_SampleSettings(settings, around, self.layout, self.on_error)), groups)
         return outputs.samples if self.on_error == "raise" else outputs
 
 

@@ -1,0 +1,85 @@
+"""Windows and times: what can be grouped in them, and how the points of a group keep the times they came with."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.transforms.trigger import AccumulationMode, DefaultTrigger
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.timestamp import Timestamp
+
+from rasteret_beam.errors import InputError
+from rasteret_beam.model import TileKey
+from rasteret_beam.schema import TIME_KEY
+
+Chunk = tuple[TileKey, pa.RecordBatch]
+
+
+def in_windows(rows: beam.PCollection) -> bool:
+    """Whether a collection is unbounded, or in windows other than the global one."""
+    return not rows.is_bounded or not isinstance(rows.windowing.windowfn, GlobalWindows)
+
+
+def check_windows(rows: beam.PCollection, step: str) -> None:
+    """Refuse windows in which grouping gives nothing, or gives rows more than once.
+
+    Parameters
+    ----------
+    rows : PCollection
+        What is to be grouped.
+    step : str
+        What an error calls the step that groups.
+
+    Raises
+    ------
+    InputError
+    """
+    windowing = rows.windowing
+    if (
+        not rows.is_bounded
+        and isinstance(windowing.windowfn, GlobalWindows)
+        and isinstance(windowing.triggerfn, DefaultTrigger)
+    ):
+        raise InputError(
+            f"the input of {step} is unbounded and in the global window, which never ends, so nothing would come out; "
+            "give it windows before, such as beam.WindowInto(beam.window.FixedWindows(60)), or a repeated trigger"
+        )
+    if in_windows(rows) and windowing.accumulation_mode == AccumulationMode.ACCUMULATING:
+        raise InputError(
+            f"the windows of the input of {step} have accumulation_mode=ACCUMULATING, so each later pane would hold "
+            "the rows of the earlier ones again; give beam.WindowInto accumulation_mode=AccumulationMode.DISCARDING"
+        )
+
+
+class StampTimeFn(beam.DoFn):
+    """Write the time of each chunk into its metadata: a group has a time of its own."""
+
+    def start_bundle(self) -> None:
+        self._last: tuple[Any, Any, pa.RecordBatch | None] = None, None, None
+
+    def process(self, element: Chunk, time: Any = beam.DoFn.TimestampParam) -> Iterator[Chunk]:
+        key, chunk = element
+        # The chunk of one grid comes for each of its records in turn; as one object it is encoded once.
+        before, when, stamped = self._last
+        if chunk is not before or time != when:
+            metadata = (chunk.schema.metadata or {}) | {TIME_KEY: str(time.micros).encode()}
+            stamped = chunk.replace_schema_metadata(metadata)
+            self._last = chunk, time, stamped
+        assert stamped is not None
+        yield key, stamped
+
+
+def by_time(chunks: Iterable[pa.RecordBatch], time: Any) -> Iterator[tuple[Any, Iterator[pa.RecordBatch]]]:
+    """The chunks of a group, without their stamps, as (time, chunks that follow each other and have it).
+
+    ``time`` is that of chunks without a stamp.
+    """
+    for stamp, same in groupby(chunks, key=lambda chunk: (chunk.schema.metadata or {}).get(TIME_KEY)):
+        yield time if stamp is None else Timestamp(micros=int(stamp)), map(_unstamped, same)
+
+
+def _unstamped(chunk: pa.RecordBatch) -> pa.RecordBatch:
+    metadata = {name: value for name, value in (chunk.schema.metadata or {}).items() if name != TIME_KEY}
+    return chunk.replace_schema_metadata(metadata or None)
