@@ -17,6 +17,7 @@ from rasteret_beam.model import TileKey
 if TYPE_CHECKING:
     from rasteret_beam.transforms import (
         BuildCollection,
+        CollectionUpdates,
         GroupByTile,
         KeyByRecordAndTile,
         ReadChips,
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BuildCollection",
     "Collection",
+    "CollectionUpdates",
     "GroupByTile",
     "KeyByRecordAndTile",
     "ReadChips",

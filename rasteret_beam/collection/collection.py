@@ -76,6 +76,12 @@ class Collection:
             object.__setattr__(self, "_dataset", opened)
         return self.__dict__["_dataset"]
 
+    def over(self, dataset: ds.Dataset) -> "Collection":
+        """The same collection and filter over another dataset of its layout, in this process."""
+        other = replace(self)
+        object.__setattr__(other, "_dataset", dataset)
+        return other
+
     @property
     def schema(self) -> pa.Schema:
         return self.dataset.schema

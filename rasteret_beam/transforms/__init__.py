@@ -12,6 +12,7 @@ from rasteret_beam.transforms.sample import (
     SampleTiles,
     SamplingOutputs,
 )
+from rasteret_beam.transforms.updates import CollectionUpdates
 from rasteret_beam.transforms.write_bigquery import WriteSamplesToBigQuery
 from rasteret_beam.transforms.write_geotiff import WriteChipsToGeoTiff
 from rasteret_beam.transforms.write_parquet import WriteChipsToParquet, WriteSamplesToParquet
@@ -19,6 +20,7 @@ from rasteret_beam.transforms.write_parquet import WriteChipsToParquet, WriteSam
 __all__ = [
     "BuildCollection",
     "ChipOutputs",
+    "CollectionUpdates",
     "GroupByTile",
     "KeyByRecordAndTile",
     "ReadChips",

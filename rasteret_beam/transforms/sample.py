@@ -17,7 +17,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
-from rasteret_beam.collection.index import CollectionIndex
+from rasteret_beam.collection.versions import CollectionVersion, IndexVersions, first_version
+from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.crs import crs_text
 from rasteret_beam.kernels.layouts import check_layout, check_one_row_each
@@ -29,7 +30,8 @@ from rasteret_beam.readers.portions import SampleJob
 from rasteret_beam.readers.sampler import Sampled, SampleStream, TileSampler
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.shared import acquire, release
-from rasteret_beam.transforms.windows import StampTimeFn, by_time, check_windows, in_windows
+from rasteret_beam.transforms.updates import check_updates, check_version, parsed, with_version
+from rasteret_beam.transforms.windows import StampTimeFn, by_stamp, check_windows, in_windows
 
 UNSAMPLED = "unsampled"
 SAMPLES = "samples"
@@ -58,20 +60,38 @@ class SamplingOutputs(NamedTuple):
 
 @dataclass(frozen=True)
 class _IndexSettings:
-    """Which index a DoFn needs; the token lets the DoFns of one process share it."""
+    """Which index a DoFn needs; the token lets the DoFns of one process share it.
+
+    ``first`` and ``schema`` are there where the collection grows: its version and schema when the pipeline was built.
+    """
 
     collection: Collection
     bands: tuple[str, ...]
     match: str
     cache: CacheBudget = CacheBudget()  # noqa: RUF009
     prefix_reads: bool = False
+    first: CollectionVersion | None = None
+    schema: pa.Schema | None = None
     token: str = field(default_factory=lambda: uuid4().hex)
 
-    def acquire(self) -> CollectionIndex:
-        return acquire(self.token, lambda: self.collection.index(self.bands, self.match, self.cache.share))
+    def acquire(self) -> IndexVersions:
+        return acquire(self.token, self._made)
+
+    def _made(self) -> IndexVersions:
+        indexes = IndexVersions(self.collection, self.bands, self.match, self.cache.share, self.schema)
+        if self.first is None:
+            indexes.at()
+        return indexes
 
     def release(self) -> None:
         release(self.token)
+
+    def side_inputs(self, rows: beam.PCollection, updates: beam.PCollection[str] | None) -> dict[str, Any]:
+        """What a DoFn is told of the collection's version in the window of each element."""
+        if self.first is None:
+            return {}
+        check_updates(rows, updates)
+        return {"version": beam.pvalue.AsSingleton(updates, default_value=self.first.text)}
 
 
 class _RouteFn(beam.DoFn):
@@ -82,16 +102,18 @@ class _RouteFn(beam.DoFn):
         self.with_position = with_position
 
     def setup(self) -> None:
-        self.index = self.settings.acquire()
+        self.indexes = self.settings.acquire()
 
     def teardown(self) -> None:
         self.settings.release()
 
-    def process(self, points: pa.RecordBatch) -> Iterator[Any]:
-        routed = route(self.index.routing, points, self.crs, self.rules, self.with_position)
+    def process(self, points: pa.RecordBatch, version: str | None = None) -> Iterator[Any]:
+        seen = parsed(version)
+        routing = self.indexes.at(seen).routing
+        routed = route(routing, points, self.crs, self.rules, self.with_position)
         sent = values = 0
-        bandsets = self.index.routing.layers.bandsets
-        for key, chunk in routed.chunks:
+        bandsets = routing.layers.bandsets
+        for key, chunk in routed.chunks if seen is None else with_version(routed.chunks, seen):
             sent += 1
             values += len(chunk) * len(bandsets[key.grid % len(bandsets)])
             yield key, chunk
@@ -128,7 +150,7 @@ class _SampleFn(beam.DoFn):
         return TileSampler, self.settings.index.cache, self.settings.index.prefix_reads
 
     def setup(self) -> None:
-        self.index = self.settings.index.acquire()
+        self.indexes = self.settings.index.acquire()
         index = self.settings.index
         self.sampler: TileSampler = acquire(
             self._sampler_key, lambda: TileSampler.of_budget(index.cache, index.prefix_reads)
@@ -142,10 +164,16 @@ class _SampleFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._cancel()  # what a failed bundle left
+        if self.settings.index.first is None:
+            self._open(None)
+
+    def _open(self, version: CollectionVersion | None) -> None:
         settings = self.settings
+        index = self.indexes.at(version)
+        self.version = version
         job = SampleJob(
-            self.index.routing,
-            self.index.assets,
+            index.routing,
+            index.assets,
             settings.index.collection.name,
             settings.around,
             settings.layout,
@@ -169,8 +197,8 @@ class _SampleFn(beam.DoFn):
         return stream.push(context, key, chunks)
 
     def finish_bundle(self) -> Iterator[Any]:
-        assert self.stream is not None
-        yield from self._emit(self.stream.drain())
+        if self.stream is not None:
+            yield from self._emit(self.stream.drain())
 
     def _emit(self, sampled: Iterator[Sampled]) -> Iterator[Any]:
         """Each batch in the window and at the time of its points, whenever it is ready."""
@@ -189,20 +217,33 @@ class _SampleFn(beam.DoFn):
 
 
 class _SampleInWindowsFn(_SampleFn):
-    """The same, where points keep the times they came with."""
+    """The same, where points keep their times, and the version that they were routed by."""
 
-    def _push(self, stream: SampleStream, context: Any, element: Any) -> Iterator[Sampled]:
+    def process(
+        self,
+        element: Any,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+        version: str | None = None,
+    ) -> Iterator[Any]:
         key, chunks = element
-        time, *window_and_pane = context
-        for when, same in by_time(chunks, time):
-            yield from stream.push((when, *window_and_pane), key, same)
+        seen = parsed(version)
+        for stamp, same in by_stamp(chunks, timestamp):
+            check_version(stamp.version, seen)
+            if self.stream is None or seen != self.version:
+                yield from self.finish_bundle()
+                self._open(seen)
+            assert self.stream is not None
+            yield from self._emit(self.stream.push((stamp.time, (window,), pane), key, same))
 
 
-def sampled_by(sampling: _SampleFn, groups: beam.PCollection) -> SamplingOutputs:
+def sampled_by(sampling: _SampleFn, groups: beam.PCollection, **side_inputs: Any) -> SamplingOutputs:
     """Apply a sampling DoFn; the outputs that it gives."""
+    applied = beam.ParDo(sampling, **side_inputs)
     if sampling.settings.on_error == "raise":
-        return SamplingOutputs(groups | "Sample" >> beam.ParDo(sampling).with_output_types(pa.RecordBatch))
-    outputs = groups | "Sample" >> beam.ParDo(sampling).with_outputs(DEAD_LETTERS, main=SAMPLES)
+        return SamplingOutputs(groups | "Sample" >> applied.with_output_types(pa.RecordBatch))
+    outputs = groups | "Sample" >> applied.with_outputs(DEAD_LETTERS, main=SAMPLES)
     outputs[SAMPLES].element_type = pa.RecordBatch
     outputs[DEAD_LETTERS].element_type = pa.RecordBatch
     return SamplingOutputs(outputs[SAMPLES], dead_letters=outputs[DEAD_LETTERS])
@@ -229,6 +270,8 @@ class KeyByRecordAndTile(beam.PTransform):
         That of :class:`SampleTiles`; with 0, where in its pixel a point lies is not sent along.
     with_unsampled : bool
         Give :class:`KeyedOutputs`: also the points that no record contains, with a reason each.
+    updates : PCollection, optional
+        Versions of the collection, which grows: see :class:`SamplePoints`.
 
     Raises
     ------
@@ -244,14 +287,16 @@ class KeyByRecordAndTile(beam.PTransform):
     rules: ChunkRules = field(default_factory=ChunkRules)
     max_distance_pixels: int = 0
     with_unsampled: bool = False
+    updates: beam.PCollection[str] | None = field(default=None, repr=False)
     settings: _IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, points: beam.PCollection) -> Any:
-        settings = self.settings or _settings(self.collection, self.bands, self.match)
+        settings = self.settings or _settings(self.collection, self.bands, self.match, grows=self.updates is not None)
         crs = crs_text(self.geometry_crs) if self.geometry_crs is not None else None
-        routed = points | "Route" >> beam.ParDo(
-            _RouteFn(settings, crs, self.rules, self.max_distance_pixels > 0)
-        ).with_outputs(UNSAMPLED, main=CHUNKS)
+        routing = _RouteFn(settings, crs, self.rules, self.max_distance_pixels > 0)
+        routed = points | "Route" >> beam.ParDo(routing, **settings.side_inputs(points, self.updates)).with_outputs(
+            UNSAMPLED, main=CHUNKS
+        )
         chunks = routed[CHUNKS]
         chunks.element_type = typehints.Tuple[TileKey, pa.RecordBatch]
         routed[UNSAMPLED].element_type = pa.RecordBatch
@@ -286,7 +331,7 @@ class SampleTiles(beam.PTransform):
 
     Parameters
     ----------
-    collection, bands, match, max_distance_pixels
+    collection, bands, match, max_distance_pixels, updates
         The same as given to :class:`KeyByRecordAndTile`.
     max_distance_pixels, return_neighbourhood, fallback
         Nodata fallback, as in :func:`rasteret_beam.collection.sample.sample_points`.
@@ -317,18 +362,28 @@ class SampleTiles(beam.PTransform):
     on_error: str = "raise"
     cache_bytes: int = DEFAULT_CACHE_BYTES
     prefix_reads: bool = False
+    updates: beam.PCollection[str] | None = field(default=None, repr=False)
     settings: _IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, groups: beam.PCollection) -> Any:
         settings = self.settings or _settings(
-            self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads
+            self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads, self.updates is not None
         )
         around = Neighbourhood(self.max_distance_pixels, self.return_neighbourhood, self.fallback)
         check_layout(self.layout, around, self.on_error)
+        if self.layout != "long" and self.updates is not None:
+            raise InputError(
+                f"layout is {self.layout!r}, but the collection grows, and rows of its later versions may not fit; "
+                'use layout="long"'
+            )
         if self.layout != "long":
             check_one_row_each(self.collection.index(settings.bands, self.match).routing)
         sampling = _SampleInWindowsFn if in_windows(groups) else _SampleFn
-        outputs = sampled_by(sampling(_SampleSettings(settings, around, self.layout, self.on_error)), groups)
+        outputs = sampled_by(
+            sampling(_SampleSettings(settings, around, self.layout, self.on_error)),
+            groups,
+            **settings.side_inputs(groups, self.updates),
+        )
         return outputs.samples if self.on_error == "raise" else outputs
 
 
@@ -339,6 +394,12 @@ class SamplePoints(beam.PTransform):
     Rows in are rows sampled at least once plus rows unsampled; the metrics of
     :mod:`rasteret_beam.metrics` count both. Parameters as :class:`KeyByRecordAndTile` and
     :class:`SampleTiles`; with ``with_unsampled`` or ``on_error="dead_letter"`` it gives :class:`SamplingOutputs`.
+
+    The points may be a stream in windows (:class:`GroupByTile` says which): a sample has the
+    window and the time of its point. The collection may grow meanwhile, with ``updates``, the
+    versions that :class:`rasteret_beam.CollectionUpdates` gives: points are sampled from the
+    version of their window, and those of windows before the first from the files that were
+    there when the pipeline was built.
 
     Yields
     ------
@@ -361,9 +422,12 @@ class SamplePoints(beam.PTransform):
     cache_bytes: int = DEFAULT_CACHE_BYTES
     prefix_reads: bool = False
     with_unsampled: bool = False
+    updates: beam.PCollection[str] | None = field(default=None, repr=False)
 
     def expand(self, points: beam.PCollection) -> Any:
-        settings = _settings(self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads)
+        settings = _settings(
+            self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads, self.updates is not None
+        )
         routed = points | KeyByRecordAndTile(
             self.collection,
             self.bands,
@@ -372,6 +436,7 @@ class SamplePoints(beam.PTransform):
             rules=self.rules,
             max_distance_pixels=self.max_distance_pixels,
             with_unsampled=True,
+            updates=self.updates,
             settings=settings,
         )
         sampling = SampleTiles(
@@ -383,6 +448,7 @@ class SamplePoints(beam.PTransform):
             fallback=self.fallback,
             layout=self.layout,
             on_error=self.on_error,
+            updates=self.updates,
             settings=settings,
         )
         outputs = routed.chunks | GroupByTile() | sampling
@@ -397,7 +463,10 @@ def _settings(
     match: str,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     prefix_reads: bool = False,
+    grows: bool = False,
 ) -> _IndexSettings:
     """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
+    first = first_version(collection) if grows else None
     wanted = collection.check_usable(bands, match)
-    return _IndexSettings(collection, tuple(wanted), match, CacheBudget(cache_bytes), prefix_reads)
+    schema = collection.schema if grows else None
+    return _IndexSettings(collection, tuple(wanted), match, CacheBudget(cache_bytes), prefix_reads, first, schema)

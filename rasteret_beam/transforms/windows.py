@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -12,7 +12,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import TileKey
-from rasteret_beam.schema import TIME_KEY
+from rasteret_beam.schema import TIME_KEY, VERSION_KEY
 
 Chunk = tuple[TileKey, pa.RecordBatch]
 
@@ -71,15 +71,30 @@ class StampTimeFn(beam.DoFn):
         yield key, stamped
 
 
-def by_time(chunks: Iterable[pa.RecordBatch], time: Any) -> Iterator[tuple[Any, Iterator[pa.RecordBatch]]]:
-    """The chunks of a group, without their stamps, as (time, chunks that follow each other and have it).
+class Stamp(NamedTuple):
+    """What a chunk says of its points: their time, and the digest of the version that they were routed by."""
 
-    ``time`` is that of chunks without a stamp.
+    time: Any
+    version: str | None
+
+
+def by_stamp(chunks: Iterable[pa.RecordBatch], time: Any) -> Iterator[tuple[Stamp, Iterator[pa.RecordBatch]]]:
+    """The chunks of a group, without their stamps, as (stamp, chunks that follow each other and have it).
+
+    ``time`` is that of chunks without one.
     """
-    for stamp, same in groupby(chunks, key=lambda chunk: (chunk.schema.metadata or {}).get(TIME_KEY)):
-        yield time if stamp is None else Timestamp(micros=int(stamp)), map(_unstamped, same)
+    for (when, version), same in groupby(chunks, key=_stamps):
+        moment = time if when is None else Timestamp(micros=int(when))
+        yield Stamp(moment, None if version is None else version.decode()), map(_unstamped, same)
+
+
+def _stamps(chunk: pa.RecordBatch) -> tuple[bytes | None, bytes | None]:
+    metadata = chunk.schema.metadata or {}
+    return metadata.get(TIME_KEY), metadata.get(VERSION_KEY)
 
 
 def _unstamped(chunk: pa.RecordBatch) -> pa.RecordBatch:
-    metadata = {name: value for name, value in (chunk.schema.metadata or {}).items() if name != TIME_KEY}
+    metadata = {
+        name: value for name, value in (chunk.schema.metadata or {}).items() if name not in (TIME_KEY, VERSION_KEY)
+    }
     return chunk.replace_schema_metadata(metadata or None)
