@@ -235,7 +235,9 @@ def table_crs(
     raise InputError(f"{what}; give it with geometry_crs (for longitude and latitude: 4326)")
 
 
-def point_batch(batch: pa.RecordBatch, first_row: int, chosen: PointColumns) -> pa.RecordBatch:
+def point_batch(
+    batch: pa.RecordBatch, first_row: int, chosen: PointColumns, index: pa.Array | None = None
+) -> pa.RecordBatch:
     """A batch of input rows as a batch of points.
 
     Parameters
@@ -244,6 +246,8 @@ def point_batch(batch: pa.RecordBatch, first_row: int, chosen: PointColumns) -> 
         With at least the columns ``chosen.needed``.
     first_row : int
         ``point_index`` of its first row.
+    index : int64 array, optional
+        ``point_index`` of each row, where it is not the row number.
 
     Returns
     -------
@@ -255,9 +259,27 @@ def point_batch(batch: pa.RecordBatch, first_row: int, chosen: PointColumns) -> 
         x, y = geometry_xy(column, first_row, chosen.geometry, chosen.crs, chosen.from_srid)
     else:
         x, y = (pc.cast(batch.column(name), pa.float64(), safe=False) for name in (chosen.x, chosen.y))
-    index = pa.array(np.arange(first_row, first_row + len(batch)), type=pa.int64())
+    if index is None:
+        index = pa.array(np.arange(first_row, first_row + len(batch)), type=pa.int64())
     kept = [kept_column(batch.column(name), chosen.schema.field(name).type) for name in chosen.kept]
     return pa.RecordBatch.from_arrays([index, x, y, *kept], schema=chosen.schema)
+
+
+def index_column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """A column of ids as ``point_index``.
+
+    Raises
+    ------
+    InputError
+        An id is null, or beyond 64 bits.
+    """
+    column = batch.column(name)
+    if column.null_count:
+        raise InputError(f"column {name!r} is null in {column.null_count} of {len(batch)} points; each needs an id")
+    try:
+        return pc.cast(column, pa.int64())
+    except pa.ArrowInvalid as error:
+        raise InputError(f"column {name!r} does not fit into 64 bits with a sign: {error}") from error
 
 
 def coordinates(points: pa.RecordBatch, crs: str) -> tuple[Floats, Floats, NDArray[np.object_]]:

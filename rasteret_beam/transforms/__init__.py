@@ -3,6 +3,7 @@
 from rasteret_beam.transforms.build_collection import BuildCollection
 from rasteret_beam.transforms.chips import ChipOutputs, ReadChips
 from rasteret_beam.transforms.dead_letters import SampleDeadLetters
+from rasteret_beam.transforms.point_batches import PointBatches
 from rasteret_beam.transforms.read_points import ReadPoints
 from rasteret_beam.transforms.read_polygons import ReadPolygons
 from rasteret_beam.transforms.sample import (
@@ -23,6 +24,7 @@ __all__ = [
     "CollectionUpdates",
     "GroupByTile",
     "KeyByRecordAndTile",
+    "PointBatches",
     "ReadChips",
     "ReadPoints",
     "ReadPolygons",
