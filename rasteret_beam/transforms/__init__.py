@@ -7,13 +7,13 @@ from rasteret_beam.transforms.point_batches import PointBatches
 from rasteret_beam.transforms.read_points import ReadPoints
 from rasteret_beam.transforms.read_polygons import ReadPolygons
 from rasteret_beam.transforms.sample import (
-    GroupByTile,
     KeyByRecordAndTile,
     SamplePoints,
     SampleTiles,
     SamplingOutputs,
 )
 from rasteret_beam.transforms.updates import CollectionUpdates
+from rasteret_beam.transforms.windows import GroupByTile
 from rasteret_beam.transforms.write_bigquery import WriteSamplesToBigQuery
 from rasteret_beam.transforms.write_geotiff import WriteChipsToGeoTiff
 from rasteret_beam.transforms.write_parquet import WriteChipsToParquet, WriteSamplesToParquet

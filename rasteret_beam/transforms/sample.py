@@ -4,10 +4,9 @@ Wiring only: routing is :func:`rasteret_beam.kernels.chunking.route`, sampling
 :meth:`rasteret_beam.readers.sampler.TileSampler.sample`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
@@ -17,21 +16,21 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
-from rasteret_beam.collection.versions import CollectionVersion, IndexVersions, first_version
-from rasteret_beam.errors import InputError
+from rasteret_beam.collection.versions import CollectionVersion
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.crs import crs_text
 from rasteret_beam.kernels.layouts import check_layout, check_one_row_each
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES, CacheBudget
+from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES
 from rasteret_beam.readers.portions import SampleJob
 from rasteret_beam.readers.sampler import Sampled, SampleStream, TileSampler
 from rasteret_beam.transforms.counting import count
+from rasteret_beam.transforms.indexes import IndexSettings, index_settings
 from rasteret_beam.transforms.shared import acquire, release
-from rasteret_beam.transforms.updates import check_updates, check_version, parsed, with_version
-from rasteret_beam.transforms.windows import StampTimeFn, by_stamp, check_windows, in_windows
+from rasteret_beam.transforms.updates import check_layout_grows, check_version, parsed, with_version
+from rasteret_beam.transforms.windows import GroupByTile, by_stamp, in_windows
 
 UNSAMPLED = "unsampled"
 SAMPLES = "samples"
@@ -58,44 +57,8 @@ class SamplingOutputs(NamedTuple):
     dead_letters: beam.PCollection[pa.RecordBatch] | None = None
 
 
-@dataclass(frozen=True)
-class _IndexSettings:
-    """Which index a DoFn needs; the token lets the DoFns of one process share it.
-
-    ``first`` and ``schema`` are there where the collection grows: its version and schema when the pipeline was built.
-    """
-
-    collection: Collection
-    bands: tuple[str, ...]
-    match: str
-    cache: CacheBudget = CacheBudget()  # noqa: RUF009
-    prefix_reads: bool = False
-    first: CollectionVersion | None = None
-    schema: pa.Schema | None = None
-    token: str = field(default_factory=lambda: uuid4().hex)
-
-    def acquire(self) -> IndexVersions:
-        return acquire(self.token, self._made)
-
-    def _made(self) -> IndexVersions:
-        indexes = IndexVersions(self.collection, self.bands, self.match, self.cache.share, self.schema)
-        if self.first is None:
-            indexes.at()
-        return indexes
-
-    def release(self) -> None:
-        release(self.token)
-
-    def side_inputs(self, rows: beam.PCollection, updates: beam.PCollection[str] | None) -> dict[str, Any]:
-        """What a DoFn is told of the collection's version in the window of each element."""
-        if self.first is None:
-            return {}
-        check_updates(rows, updates)
-        return {"version": beam.pvalue.AsSingleton(updates, default_value=self.first.text)}
-
-
 class _RouteFn(beam.DoFn):
-    def __init__(self, settings: _IndexSettings, crs: str | None, rules: ChunkRules, with_position: bool):
+    def __init__(self, settings: IndexSettings, crs: str | None, rules: ChunkRules, with_position: bool):
         self.settings = settings
         self.crs = crs
         self.rules = rules
@@ -133,7 +96,7 @@ class _RouteFn(beam.DoFn):
 class _SampleSettings:
     """How a DoFn samples."""
 
-    index: _IndexSettings
+    index: IndexSettings
     around: Neighbourhood
     layout: str = "long"
     on_error: str = "raise"
@@ -288,10 +251,12 @@ class KeyByRecordAndTile(beam.PTransform):
     max_distance_pixels: int = 0
     with_unsampled: bool = False
     updates: beam.PCollection[str] | None = field(default=None, repr=False)
-    settings: _IndexSettings | None = field(default=None, repr=False)
+    settings: IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, points: beam.PCollection) -> Any:
-        settings = self.settings or _settings(self.collection, self.bands, self.match, grows=self.updates is not None)
+        settings = self.settings or index_settings(
+            self.collection, self.bands, self.match, grows=self.updates is not None
+        )
         crs = crs_text(self.geometry_crs) if self.geometry_crs is not None else None
         routing = _RouteFn(settings, crs, self.rules, self.max_distance_pixels > 0)
         routed = points | "Route" >> beam.ParDo(routing, **settings.side_inputs(points, self.updates)).with_outputs(
@@ -301,28 +266,6 @@ class KeyByRecordAndTile(beam.PTransform):
         chunks.element_type = typehints.Tuple[TileKey, pa.RecordBatch]
         routed[UNSAMPLED].element_type = pa.RecordBatch
         return KeyedOutputs(chunks, routed[UNSAMPLED]) if self.with_unsampled else chunks
-
-
-class GroupByTile(beam.PTransform):
-    """Chunks of one key together: the only shuffle between points and samples.
-
-    Chunks of a stream are grouped by window and pane. What comes later than its window allows is
-    dropped by Beam: it is the difference between the metrics ``values_routed`` and
-    ``values_sampled`` (plus ``values_dead_lettered``).
-
-    Raises
-    ------
-    InputError
-        When applied: the input is unbounded and in the global window without a trigger, so nothing would come out; or
-        its panes accumulate, so that rows would come again and again.
-    """
-
-    def expand(self, chunks: beam.PCollection) -> beam.PCollection[tuple[TileKey, Iterable[pa.RecordBatch]]]:
-        check_windows(chunks, "GroupByTile")
-        if in_windows(chunks):
-            stamped = beam.ParDo(StampTimeFn()).with_output_types(typehints.Tuple[TileKey, pa.RecordBatch])
-            chunks = chunks | "StampTime" >> stamped
-        return chunks | beam.GroupByKey()
 
 
 @dataclass(eq=False)
@@ -363,19 +306,15 @@ class SampleTiles(beam.PTransform):
     cache_bytes: int = DEFAULT_CACHE_BYTES
     prefix_reads: bool = False
     updates: beam.PCollection[str] | None = field(default=None, repr=False)
-    settings: _IndexSettings | None = field(default=None, repr=False)
+    settings: IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, groups: beam.PCollection) -> Any:
-        settings = self.settings or _settings(
-            self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads, self.updates is not None
+        settings = self.settings or index_settings(
+            self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads, self.updates
         )
         around = Neighbourhood(self.max_distance_pixels, self.return_neighbourhood, self.fallback)
         check_layout(self.layout, around, self.on_error)
-        if self.layout != "long" and self.updates is not None:
-            raise InputError(
-                f"layout is {self.layout!r}, but the collection grows, and rows of its later versions may not fit; "
-                'use layout="long"'
-            )
+        check_layout_grows(self.layout, self.updates)
         if self.layout != "long":
             check_one_row_each(self.collection.index(settings.bands, self.match).routing)
         sampling = _SampleInWindowsFn if in_windows(groups) else _SampleFn
@@ -425,8 +364,8 @@ class SamplePoints(beam.PTransform):
     updates: beam.PCollection[str] | None = field(default=None, repr=False)
 
     def expand(self, points: beam.PCollection) -> Any:
-        settings = _settings(
-            self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads, self.updates is not None
+        settings = index_settings(
+            self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads, self.updates
         )
         routed = points | KeyByRecordAndTile(
             self.collection,
@@ -455,18 +394,3 @@ class SamplePoints(beam.PTransform):
         if not isinstance(outputs, SamplingOutputs):
             return SamplingOutputs(outputs, routed.unsampled) if self.with_unsampled else outputs
         return outputs._replace(unsampled=routed.unsampled if self.with_unsampled else None)
-
-
-def _settings(
-    collection: Collection,
-    bands: Sequence[str],
-    match: str,
-    cache_bytes: int = DEFAULT_CACHE_BYTES,
-    prefix_reads: bool = False,
-    grows: bool = False,
-) -> _IndexSettings:
-    """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
-    first = first_version(collection) if grows else None
-    wanted = collection.check_usable(bands, match)
-    schema = collection.schema if grows else None
-    return _IndexSettings(collection, tuple(wanted), match, CacheBudget(cache_bytes), prefix_reads, first, schema)

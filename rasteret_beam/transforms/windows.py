@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam import typehints
 from apache_beam.transforms.trigger import AccumulationMode, DefaultTrigger
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
@@ -51,6 +52,28 @@ def check_windows(rows: beam.PCollection, step: str) -> None:
             f"the windows of the input of {step} have accumulation_mode=ACCUMULATING, so each later pane would hold "
             "the rows of the earlier ones again; give beam.WindowInto accumulation_mode=AccumulationMode.DISCARDING"
         )
+
+
+class GroupByTile(beam.PTransform):
+    """Chunks of one key together: the only shuffle between points and samples.
+
+    Chunks of a stream are grouped by window and pane. What comes later than its window allows is
+    dropped by Beam: it is the difference between the metrics ``values_routed`` and
+    ``values_sampled`` (plus ``values_dead_lettered``).
+
+    Raises
+    ------
+    InputError
+        When applied: the input is unbounded and in the global window without a trigger, so nothing would come out; or
+        its panes accumulate, so that rows would come again and again.
+    """
+
+    def expand(self, chunks: beam.PCollection) -> beam.PCollection[tuple[TileKey, Iterable[pa.RecordBatch]]]:
+        check_windows(chunks, "GroupByTile")
+        if in_windows(chunks):
+            stamped = beam.ParDo(StampTimeFn()).with_output_types(typehints.Tuple[TileKey, pa.RecordBatch])
+            chunks = chunks | "StampTime" >> stamped
+        return chunks | beam.GroupByKey()
 
 
 class StampTimeFn(beam.DoFn):

@@ -1,6 +1,7 @@
 """Rows of a stream to Parquet files of their own for each window and pane."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from zlib import crc32
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam import typehints
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.transforms.core import Windowing
 from apache_beam.transforms.trigger import AfterProcessingTime, AfterWatermark, DefaultTrigger, Repeatedly
 from apache_beam.transforms.window import GlobalWindows, IntervalWindow
@@ -17,7 +19,7 @@ from apache_beam.transforms.window import GlobalWindows, IntervalWindow
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.files import put_in_place
+from rasteret_beam.transforms.files import delete_files, put_in_place
 from rasteret_beam.transforms.windows import check_windows
 from rasteret_beam.transforms.write_parquet import ROW_GROUP_BYTES, ROW_GROUP_ROWS, _ParquetFile
 
@@ -33,7 +35,7 @@ class WriteWindows(beam.PTransform):
     are files of later panes. A file is written under a hidden name beside the output
     (``.ID.parquet``) and has its own name once it is complete. Its ID is new for each file, so
     no file ever replaces another, be it of a later pane, of a step that is tried again or of
-    another run. A step that is cut off leaves its hidden file behind.
+    another run. A worker that is cut off leaves its hidden file behind.
 
     Parameters
     ----------
@@ -148,6 +150,8 @@ class _WritePaneFn(beam.DoFn):
         except BaseException:
             if file is not None:
                 file.abandon()
+                with suppress(OSError, BeamIOError):
+                    delete_files([path])
             raise
         assert file is not None, "a pane has rows"
         file.close()
