@@ -254,9 +254,7 @@ class KeyByRecordAndTile(beam.PTransform):
     settings: IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, points: beam.PCollection) -> Any:
-        settings = self.settings or index_settings(
-            self.collection, self.bands, self.match, grows=self.updates is not None
-        )
+        settings = self.settings or index_settings(self.collection, self.bands, self.match, updates=self.updates)
         crs = crs_text(self.geometry_crs) if self.geometry_crs is not None else None
         routing = _RouteFn(settings, crs, self.rules, self.max_distance_pixels > 0)
         routed = points | "Route" >> beam.ParDo(routing, **settings.side_inputs(points, self.updates)).with_outputs(
