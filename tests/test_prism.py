@@ -1,5 +1,7 @@
 """On Prism, Beam's portable runner: the commands with Python workers as processes, and streams."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,12 +20,20 @@ from apache_beam.transforms.window import FixedWindows, IntervalWindow
 from apache_beam.utils.timestamp import Timestamp
 
 import rasteret_beam
-from rasteret_beam import Collection, CollectionUpdates, PointBatches, SamplePoints, WriteSamplesToParquet, metrics
+from rasteret_beam import (
+    Collection,
+    CollectionUpdates,
+    PointBatches,
+    ReadPoints,
+    SamplePoints,
+    WriteSamplesToParquet,
+    metrics,
+)
 from rasteret_beam.collection.versions import CollectionVersion, at_version
 from tests.portable import check_commands, prism, worker_pool
 from tests.streams import brute_force, rows_of, window_files
 from tests.test_overlap import SECONDS, batches, stamp
-from tests.test_transforms import KEPT, XY, run
+from tests.test_transforms import KEPT, ORDER, XY, read, run, sample_to
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("same_signal_handlers")]
 
@@ -51,6 +61,46 @@ def test_commands_with_workers_as_processes(runner: list[str], points: pa.Table,
         check_commands(tmp_path, points, [*runner, *workers])
     log = (tmp_path / "workers.log").read_text()
     assert log.count("Starting worker with command") == 3
+
+
+class _Hold(beam.DoFn):
+    """Say which process this is, and stay."""
+
+    def __init__(self, said: str):
+        self.said = said
+
+    def process(self, rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        Path(self.said + ".new").write_text(str(os.getpid()))
+        Path(self.said + ".new").rename(self.said)
+        time.sleep(300)
+        yield rows
+
+
+def kill_when_said(said: Path) -> None:
+    while not said.exists():
+        time.sleep(0.05)
+    os.kill(int(said.read_text()), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_ends_the_job(
+    runner: list[str], scenes: Collection, points: pa.Table, tmp_path: Path
+) -> None:
+    """Prism tries no bundle again; the output is that of the run before, whole."""
+    scenes.export(tmp_path / "scenes")
+    collection, said = rasteret_beam.load(tmp_path / "scenes"), tmp_path / "said"
+    earlier, _ = sample_to(tmp_path / "s", points.slice(0, 50), collection)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        samples = pipeline | ReadPoints(points, **XY) | SamplePoints(collection, BANDS)
+        held = samples | beam.ParDo(_Hold(str(said))).with_output_types(pa.RecordBatch)
+        held | WriteSamplesToParquet(str(tmp_path / "s"))
+
+    killing = threading.Thread(target=kill_when_said, args=[said], daemon=True)
+    killing.start()
+    with worker_pool(tmp_path) as workers, pytest.raises(RuntimeError, match="SDK worker disconnected"):
+        run(build, [*runner, *workers])
+    assert int(said.read_text()) != os.getpid()
+    assert read(tmp_path / "s").sort_by(ORDER).equals(earlier)
 
 
 class _Note(beam.DoFn):
