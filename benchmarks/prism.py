@@ -8,6 +8,7 @@ thousand others, against as many spread evenly; with `--stream N` also a stream 
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,7 @@ from tests.portable import prism, worker_pool
 
 STREAM_POINTS = 20_000
 KEY = [("point_index", "ascending"), ("record_id", "ascending"), ("band", "ascending")]
-NAMES = {"prism": "Prism", "worker_pool_main": "pool", "sdk_worker": "worker", "pipelines.sample_points": "command"}
+NAMES = {"pipelines.sample_points": "command", "worker_pool_main": "pool", "sdk_worker": "worker", "prism": "Prism"}
 
 
 class Watch:
@@ -72,15 +73,20 @@ class Watch:
 
 
 def _processes() -> Iterator[tuple[str, int, int]]:
-    """(name, peak kB, present kB) of the processes that :data:`NAMES` knows."""
+    """(name, peak kB, present kB) of the processes below this one that :data:`NAMES` knows."""
+    found: dict[int, tuple[int, str, dict[str, str]]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             lines = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line)
         except OSError:
             continue
-        name = next((name for mark, name in NAMES.items() if mark in words and "benchmarks" not in words), None)
-        if name is not None and "VmHWM" in lines:
+        found[int(folder.name)] = int(lines["PPid"]), words, lines
+    for number, (parent, words, lines) in found.items():
+        name = next((name for mark, name in NAMES.items() if mark in words), None)
+        while parent in found and parent != os.getpid():
+            parent = found[parent][0]
+        if number != os.getpid() and parent == os.getpid() and name is not None and "VmHWM" in lines:
             yield name, int(lines["VmHWM"].split()[0]), int(lines["VmRSS"].split()[0])
 
 
@@ -110,8 +116,8 @@ def shuffled(folders: Folders, count: int) -> None:
             pairs += len(chunk)
             samples += len(chunk) * len(index.grid_of(key)[1])
     print(
-        f"shuffle: {chunks:,} chunks of {pairs:,} points on records, {bytes_out / 1e6:.1f} MB: "
-        f"{bytes_out / count:.1f} bytes a point, {bytes_out / pairs:.1f} a point and record, {bytes_out / samples:.1f} a sample"
+        f"shuffle: {chunks:,} chunks of {pairs:,} points on records, {bytes_out / 1e6:.1f} MB; bytes a point "
+        f"{bytes_out / count:.1f}, a point and record {bytes_out / pairs:.1f}, a sample {bytes_out / samples:.1f}"
     )
 
 

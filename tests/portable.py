@@ -98,6 +98,19 @@ def worker_pool(folder: Path) -> Iterator[list[str]]:
         yield ["--environment_type=EXTERNAL", f"--environment_config=127.0.0.1:{port}"]
 
 
+class Hold(beam.DoFn):
+    """Say which process this is, and stay."""
+
+    def __init__(self, said: str):
+        self.said = said
+
+    def process(self, rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        Path(self.said + ".new").write_text(str(os.getpid()))
+        Path(self.said + ".new").rename(self.said)
+        time.sleep(300)
+        yield rows
+
+
 def inputs(folder: Path, points: pa.Table) -> None:
     """Four scenes of two places and two dates, points, and polygons over them."""
     (folder / "rasters").mkdir()

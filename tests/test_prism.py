@@ -30,7 +30,7 @@ from rasteret_beam import (
     metrics,
 )
 from rasteret_beam.collection.versions import CollectionVersion, at_version
-from tests.portable import check_commands, prism, worker_pool
+from tests.portable import Hold, check_commands, prism, worker_pool
 from tests.streams import brute_force, rows_of, window_files
 from tests.test_overlap import SECONDS, batches, stamp
 from tests.test_transforms import KEPT, ORDER, XY, read, run, sample_to
@@ -63,19 +63,6 @@ def test_commands_with_workers_as_processes(runner: list[str], points: pa.Table,
     assert log.count("Starting worker with command") == 3
 
 
-class _Hold(beam.DoFn):
-    """Say which process this is, and stay."""
-
-    def __init__(self, said: str):
-        self.said = said
-
-    def process(self, rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        Path(self.said + ".new").write_text(str(os.getpid()))
-        Path(self.said + ".new").rename(self.said)
-        time.sleep(300)
-        yield rows
-
-
 def kill_when_said(said: Path) -> None:
     while not said.exists():
         time.sleep(0.05)
@@ -92,7 +79,7 @@ def test_a_worker_that_is_killed_ends_the_job(
 
     def build(pipeline: beam.Pipeline) -> None:
         samples = pipeline | ReadPoints(points, **XY) | SamplePoints(collection, BANDS)
-        held = samples | beam.ParDo(_Hold(str(said))).with_output_types(pa.RecordBatch)
+        held = samples | beam.ParDo(Hold(str(said))).with_output_types(pa.RecordBatch)
         held | WriteSamplesToParquet(str(tmp_path / "s"))
 
     killing = threading.Thread(target=kill_when_said, args=[said], daemon=True)
