@@ -17,7 +17,7 @@ Values = dict[tuple[int, str, str], float]
 
 NAME = re.compile(
     r"s-(?P<start>\d{8}T\d{6}(?:\.\d{6})?Z)-(?P<end>\d{8}T\d{6}(?:\.\d{6})?Z)-pane-(?P<pane>\d+)"
-    r"-(?P<shard>\d{5})-of-(?P<shards>\d{5})-(?P<id>[0-9a-f]{12})\.parquet"
+    r"-(?P<shard>\d{5})-of-(?P<shards>\d{5})-(?P<run>[0-9a-f]{12})\.parquet"
 )
 
 

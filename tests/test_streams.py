@@ -108,13 +108,17 @@ class TestFiles:
             run(build)
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_move_that_is_tried_again_does_nothing_more(self, tmp_path: Path) -> None:
+    def test_what_is_done_again_gives_one_file(self, tmp_path: Path) -> None:
         final, hidden = str(tmp_path / "s-1.parquet"), str(tmp_path / ".1.parquet")
         Path(hidden).write_text("rows")
         for _ in range(2):
             assert write_windows._put_in_place(final, hidden) == final
             assert [path.name for path in tmp_path.iterdir()] == ["s-1.parquet"]
             assert Path(final).read_text() == "rows"
+        Path(hidden).write_text("all rows")  # the same pane, after the runner went back to a checkpoint
+        assert write_windows._put_in_place(final, hidden) == final
+        assert [path.name for path in tmp_path.iterdir()] == ["s-1.parquet"]
+        assert Path(final).read_text() == "all rows"
 
     def test_names_of_windows(self) -> None:
         window = IntervalWindow(1_700_000_000, 1_700_000_000.5)
@@ -277,13 +281,15 @@ class TestPointBatches:
             ({"schema": TYPES.remove(0)}, "the stream of points has no column 'id'"),
             ({"schema": TYPES.set(0, pa.field("id", pa.string()))}, "ids must be whole numbers"),
             ({}, "whose columns are not known; give schema="),
+            ({"schema": TYPES, "windows": GlobalWindows()}, "would have one time for points of many windows"),
             ({"schema": TYPES, "geometry_crs": None}, "give it with geometry_crs"),
         ],
     )
     def test_what_is_wrong_is_said_early(self, how: dict[str, Any], message: str) -> None:
         rows = unbounded(beam.Pipeline(options=PipelineOptions(LOCAL)), dict[str, Any])
+        windows = how.pop("windows", FixedWindows(10))
         with pytest.raises(InputError, match=message):
-            rows | PointBatches("id", **{"geometry_crs": 32631, **how})
+            rows | beam.WindowInto(windows) | PointBatches("id", **{"geometry_crs": 32631, **how})
 
 
 def later_version(path: str) -> TimestampedValue:

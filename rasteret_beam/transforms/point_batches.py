@@ -6,6 +6,7 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.transforms.window import GlobalWindows
 from apache_beam.typehints.arrow_type_compatibility import arrow_schema_from_beam_schema
 from apache_beam.typehints.row_type import RowTypeConstraint
 from apache_beam.typehints.schemas import schema_from_element_type
@@ -48,8 +49,8 @@ class PointBatches(beam.PTransform):
     Raises
     ------
     InputError
-        When applied: no such column, or no CRS, or no schema. While running: a batch has other
-        columns than the schema, a row does not fit it, or an id is null.
+        When applied: no such column, no CRS, no schema, or rows of a stream without windows. While
+        running: a batch has other columns than the schema, a row does not fit it, or an id is null.
     """
 
     index_column: str
@@ -89,6 +90,11 @@ class PointBatches(beam.PTransform):
         chosen = self.point_columns(schema)
         batches = rows
         if rows.element_type is not pa.RecordBatch:
+            if not rows.is_bounded and isinstance(rows.windowing.windowfn, GlobalWindows):
+                raise InputError(
+                    f"rows of {SOURCE} are in the global window, so a batch of them would have one time for points of "
+                    "many windows; give them windows before, such as beam.WindowInto(beam.window.FixedWindows(60))"
+                )
             batching = _BatchRowsFn(schema, self.batch_rows)
             batches = rows | "Batch" >> beam.ParDo(batching).with_output_types(pa.RecordBatch)
         return batches | "Points" >> beam.Map(_points, schema, chosen, self.index_column).with_output_types(

@@ -37,8 +37,8 @@ class _WriteToParquet(beam.PTransform):
     file with the schema is written.
 
     The rows of a stream, or of any input in windows other than the global one, become files for
-    each window and pane, ``prefix-START-END-pane-N-00000-of-00004-ID.parquet``, which replace
-    nothing; see :class:`rasteret_beam.transforms.write_windows.WriteWindows`. A window without
+    each window and pane, ``prefix-START-END-pane-N-00000-of-00004-RUN.parquet``, beside those of
+    other panes and other runs; see :class:`rasteret_beam.transforms.write_windows.WriteWindows`. A window without
     rows has none.
 
     Parameters
@@ -83,6 +83,7 @@ class _WriteToParquet(beam.PTransform):
 
             return rows | WriteWindows(
                 self.prefix,
+                self.token,
                 compression=self.compression,
                 row_group_rows=self.row_group_rows,
                 shards=self.window_shards,
@@ -198,6 +199,7 @@ class _ParquetFile:
 
     def abandon(self) -> None:
         """Let go of the file as it is; it lies in the temporary folder."""
+        self._writer.is_open = False  # or its destructor would write a footer to a file that is closed
         self._file.close()
 
 

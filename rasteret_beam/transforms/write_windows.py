@@ -28,18 +28,19 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(eq=False)
 class WriteWindows(beam.PTransform):
-    """Write batches of rows to ``prefix-START-END-pane-N-SHARD-of-SHARDS-ID.parquet``; gives the file names.
+    """Write batches of rows to ``prefix-START-END-pane-N-SHARD-of-SHARDS-RUN.parquet``; gives the file names.
 
     The rows of a window are brought together, by shards, when it ends; those that come before
     (where the input's trigger has early panes) or late wait for ``wait_seconds`` for others, and
-    are files of later panes. A file is written under a hidden name beside the output
-    (``.ID.parquet``) and has its own name once it is complete. Its ID is new for each file, so
-    no file ever replaces another, be it of a later pane, of a step that is tried again or of
-    another run. A worker that is cut off leaves its hidden file behind.
+    are files of later panes. A file is written under a hidden name of its own beside the output
+    and moved once it is complete, after a shuffle that settles which one it is. So a step that
+    is tried again gives the same file once, and what a runner does again after a failure (Flink
+    goes back to its last checkpoint) replaces the same panes. RUN is new whenever a pipeline is
+    built: no file of another run is touched. A worker that is cut off leaves a hidden file behind.
 
     Parameters
     ----------
-    prefix : str
+    prefix, run : str
     compression : str
     row_group_rows : int
     shards : int
@@ -54,6 +55,7 @@ class WriteWindows(beam.PTransform):
     """
 
     prefix: str
+    run: str
     _: KW_ONLY
     compression: str = "zstd"
     row_group_rows: int = ROW_GROUP_ROWS
@@ -62,7 +64,7 @@ class WriteWindows(beam.PTransform):
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
         check_windows(rows, "WriteSamplesToParquet")
-        writing = _WritePaneFn(self.prefix, self.compression, self.row_group_rows, self.shards)
+        writing = _WritePaneFn(self.prefix, self.run, self.compression, self.row_group_rows, self.shards)
         return (
             rows
             | "Shard" >> _Shard(_ShardFn(self.shards), self.wait_seconds)
@@ -120,8 +122,9 @@ class _ShardFn(beam.DoFn):
 class _WritePaneFn(beam.DoFn):
     """The rows of one window, pane and shard to one file; gives its name and where it is."""
 
-    def __init__(self, prefix: str, compression: str, row_group_rows: int, shards: int):
+    def __init__(self, prefix: str, run: str, compression: str, row_group_rows: int, shards: int):
         self.prefix = prefix
+        self.run = run
         self.compression = compression
         self.row_group_rows = row_group_rows
         self.shards = shards
@@ -133,11 +136,10 @@ class _WritePaneFn(beam.DoFn):
         pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterator[tuple[str, str]]:
         shard, batches = element
-        unique = uuid4().hex[:12]
         folder, slash, _ = self.prefix.rpartition("/")
-        hidden = f"{folder}{slash}.{unique}.parquet"
+        hidden = f"{folder}{slash}.{uuid4().hex}.parquet"
         self._write(hidden, batches)
-        name = f"{self.prefix}-{window_name(window)}-pane-{pane.index}-{shard:05d}-of-{self.shards:05d}-{unique}"
+        name = f"{self.prefix}-{window_name(window)}-pane-{pane.index}-{shard:05d}-of-{self.shards:05d}-{self.run}"
         yield f"{name}.parquet", hidden
 
     def _write(self, path: str, batches: Iterable[pa.RecordBatch]) -> None:
