@@ -42,7 +42,8 @@ class CollectionUpdates(beam.PTransform):
     until : Timestamp, optional
         When to stop; by default never.
     allowed_lateness : int
-        That of the points, in seconds, for runners that forget side inputs.
+        That of the points, in seconds, for runners that forget side inputs after it. (Prism instead
+        waits for it before it gives a window's first point on: leave it out there.)
 
     Yields
     ------
