@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint lock templates clean
+.PHONY: demo test slow test-prism test-flink lint lock templates clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m pipelines.demo --folder demo
@@ -10,9 +10,17 @@ demo: $(VENV)/demo
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -m "not slow"
 
-# The tests that take long: soaks, ten million points, jobs for Dataflow and Flink, large properties.
+# The tests that take long: soaks, ten million points, jobs for Dataflow, Prism and Flink, large properties.
 slow: $(VENV)/dev
 	$(BIN)/python -m pytest -m slow
+
+# The three commands, and streams, on Prism; Go builds it into .prism once, from its module proxy.
+test-prism: $(VENV)/dev
+	$(BIN)/python -m pytest -m slow tests/test_prism.py
+
+# The three commands on Flink; Maven brings Beam's job server for it, and Java runs it.
+test-flink: $(VENV)/dev
+	$(BIN)/python -m pytest -m slow tests/test_flink.py
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -38,4 +46,4 @@ $(VENV)/dev: setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-rasteret .venv-gcs .venv-emulators demo build dist *.egg-info
+	rm -rf $(VENV) .prism .venv-rasteret .venv-gcs .venv-emulators demo build dist *.egg-info

@@ -36,6 +36,9 @@ records_read           records   of those, the ones of which at least one file c
 records_left_out       records   of those, the others
 records_written        records   a record reaches a file of the collection
 =====================  ========  =====================================================
+
+In a stream, ``values_routed`` less ``values_sampled`` and ``values_dead_lettered`` are those of points that came
+later than their window allows, which Beam drops.
 """
 
 from threading import Lock

@@ -24,6 +24,12 @@ SAME_AS_KEY = b"rasteret_beam.same_as"
 """Schema metadata key of a chunk: kept columns that equal a coordinate and so do not travel beside it, as JSON
 [[place among the kept columns, name, coordinate column], ...]."""
 
+TIME_KEY = b"rasteret_beam.time"
+"""Schema metadata key of a chunk in windows: the time of its points in the stream, microseconds since 1970."""
+
+VERSION_KEY = b"rasteret_beam.version"
+"""Schema metadata key of a chunk: digest of the collection's version that it was routed by, where there are several."""
+
 PIXEL = ("__pixel_row", "__pixel_col")
 POSITION = ("__pixel_row_part", "__pixel_col_part")
 """First columns of a chunk: the pixel on the grid, and (for nodata fallback) where in it the point lies."""

@@ -1,7 +1,10 @@
-"""The same pipeline on Beam's Flink runner, where Java and Maven can bring its job server."""
+"""The commands on Beam's Flink runner, where Java and Maven can bring its job server; ``make test-flink``."""
 
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apache_beam as beam
@@ -9,12 +12,20 @@ import pyarrow as pa
 import pytest
 from apache_beam.options.pipeline_options import FlinkRunnerOptions
 
-from rasteret_beam import Collection, metrics
-from tests.test_transforms import ORDER, XY, sample_to
+from tests.portable import check_commands, free_port, process, worker_pool
 
 FLINK_VERSION = FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS[-1]
 ARTIFACT = f"beam-runners-flink-{FLINK_VERSION}-job-server"
 OPENED = ("java.base/java.util", "java.base/java.lang", "java.base/java.nio", "java.base/java.net")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("same_signal_handlers"),
+    pytest.mark.skipif(
+        not (shutil.which("java") and shutil.which("mvn")),
+        reason="the Flink runner needs Java and Maven, which are not here",
+    ),
+]
 
 
 def job_server_jar() -> Path:
@@ -31,25 +42,28 @@ def job_server_jar() -> Path:
     return jar
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not (shutil.which("java") and shutil.which("mvn")),
-    reason="the Flink runner needs Java and Maven, which are not here",
-)
-@pytest.mark.parametrize("match", ["all", "latest"])
-def test_rows_on_flink_equal_the_direct_runner_s(
-    scenes: Collection, points: pa.Table, tmp_path: Path, match: str
-) -> None:
-    options = [
-        "--runner=FlinkRunner",
-        "--flink_master=[local]",
-        f"--flink_version={FLINK_VERSION}",
-        f"--flink_job_server_jar={job_server_jar()}",
-        "--parallelism=2",
-        "--environment_type=LOOPBACK",
-        *(f"--job_server_jvm_properties=--add-opens={package}=ALL-UNNAMED" for package in OPENED),
-    ]
-    found, counts = sample_to(tmp_path / "s", points, scenes, options=options, match=match)
-    direct = scenes.sample_points(points, ["B10", "B20"], **XY, match=match).sort_by(ORDER)
-    assert found.equals(direct)
-    assert counts[metrics.SAMPLES_OUT] == len(direct)
+@contextmanager
+def flink(folder: Path) -> Iterator[list[str]]:
+    """A job server with a Flink of its own; gives the options of pipelines that are to run on it, two at a time."""
+    port = free_port()
+    java = ["java", *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENED), "-jar", str(job_server_jar())]
+    words = [*java, "--flink-master", "[local]", "--job-host", "127.0.0.1", "--job-port", str(port)]
+    words += ["--artifact-port", "0", "--expansion-port", "0", "--artifacts-dir", str(folder / "artifacts")]
+    with process(words, port, folder / "flink.log", signal.SIGTERM):
+        yield ["--runner=PortableRunner", f"--job_endpoint=127.0.0.1:{port}", "--parallelism=2"]
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    with flink(tmp_path_factory.mktemp("flink")) as options:
+        yield options
+
+
+def test_commands_with_workers_as_threads(runner: list[str], points: pa.Table, tmp_path: Path) -> None:
+    check_commands(tmp_path, points, [*runner, "--environment_type=LOOPBACK"])
+
+
+def test_commands_with_workers_as_processes(runner: list[str], points: pa.Table, tmp_path: Path) -> None:
+    with worker_pool(tmp_path) as workers:
+        check_commands(tmp_path, points, [*runner, *workers])
+    assert (tmp_path / "workers.log").read_text().count("Starting worker with command") >= 3

@@ -73,3 +73,16 @@ def test_the_chips_example(folder: Path) -> None:
     printed = run([sys.executable, "-c", PYTHON[2]], folder).splitlines()
     assert len(printed) == len(rows(folder / "demo" / "chips")) >= 400
     assert all(re.fullmatch(r"field-\d{3} A0[01] \(\d+, \d+\) int8 (-?[\d.]+|no data)", line) for line in printed)
+
+
+def test_the_stream_example_can_be_built(folder: Path) -> None:
+    """It reads from Pub/Sub, so it is not run: what is wrong with a stream is said while it is built."""
+    (example,) = [block for block in PYTHON if "PointBatches" in block]
+    last = """
+from apache_beam.options.pipeline_options import PipelineOptions
+pipeline = beam.Pipeline(options=PipelineOptions(["--streaming"]))
+written = build(pipeline)
+pipeline.to_runner_api()
+print(written.is_bounded, written.element_type.__name__)
+"""
+    assert run([sys.executable, "-c", example + last], folder).split() == ["False", "str"]

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.chips import get_numpy
-from rasteret_beam.collection.dates import date_bounds
+from rasteret_beam.collection.filters import in_range, meets_any, meets_box
 from rasteret_beam.collection.geometries import boxes_of
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.layout import band_names, check_layout, schema_metadata
@@ -82,6 +82,12 @@ class Collection:
             object.__setattr__(self, "_dataset", opened)
         return self.__dict__["_dataset"]
 
+    def over(self, dataset: ds.Dataset) -> "Collection":
+        """The same collection and filter over another dataset of its layout, in this process."""
+        other = replace(self)
+        object.__setattr__(other, "_dataset", dataset)
+        return other
+
     @property
     def schema(self) -> pa.Schema:
         return self.dataset.schema
@@ -124,9 +130,9 @@ class Collection:
         """
         criteria: list[ds.Expression] = []
         if bbox is not None:
-            criteria.append(_meets_box(bbox))
+            criteria.append(meets_box(bbox))
         if date_range is not None:
-            criteria.append(_in_range(date_range))
+            criteria.append(in_range(date_range))
         if geometries is not None:
             criteria.append(self._meets_boxes(boxes_of(geometries)))
         if cloud_cover_lt is not None:
@@ -145,14 +151,10 @@ class Collection:
 
     def _meets_boxes(self, boxes: Floats) -> ds.Expression:
         if len(boxes) <= FEW_BOXES:
-            return _any([_meets_box(box) for box in boxes.tolist()])
+            return meets_any(boxes.tolist())
         # So many terms of one expression would overflow Arrow's stack: name the records instead.
         parts = [boxes[start : start + FEW_BOXES].tolist() for start in range(0, len(boxes), FEW_BOXES)]
-        ids = {
-            record
-            for part in parts
-            for record in self.where(_any([_meets_box(box) for box in part])).to_table(["id"])["id"].to_pylist()
-        }
+        ids = {record for part in parts for record in self.where(meets_any(part)).to_table(["id"])["id"].to_pylist()}
         return pc.field("id").isin(pa.array(sorted(ids), type=pa.string()))
 
     def to_table(self, columns: list[str] | None = None) -> pa.Table:
@@ -374,27 +376,3 @@ def _some_hrefs(assets: pa.ChunkedArray) -> list[str]:
     rows = assets.take(pa.array(range(0, len(assets), step)))
     found = (asset["href"] for row in rows.to_pylist() if row for asset in row.values() if asset and asset["href"])
     return list(dict.fromkeys(found))
-
-
-def _any(expressions: list[ds.Expression]) -> ds.Expression:
-    whole = expressions[0]
-    for expression in expressions[1:]:
-        whole = whole | expression
-    return whole
-
-
-def _meets_box(bbox: Sequence[float]) -> ds.Expression:
-    try:
-        west, south, east, north = (float(side) for side in bbox)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"bbox is {bbox!r}; it has to be (west, south, east, north) in degrees") from error
-    if not (-90 <= south <= north <= 90 and -360 <= west <= 360 and -360 <= east <= 360):
-        raise InputError(f"bbox is {tuple(bbox)}; it has to be (west, south, east, north) in degrees, south <= north")
-    spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
-    meets = [(pc.field("bbox", "xmin") <= upper) & (pc.field("bbox", "xmax") >= lower) for lower, upper in spans]
-    return _any(meets) & (pc.field("bbox", "ymin") <= north) & (pc.field("bbox", "ymax") >= south)
-
-
-def _in_range(date_range: Sequence[Any]) -> ds.Expression:
-    lower, upper = (pa.scalar(moment, type=pa.timestamp("us")) for moment in date_bounds(date_range))
-    return (pc.field("datetime") >= lower) & (pc.field("datetime") <= upper)

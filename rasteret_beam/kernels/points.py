@@ -264,7 +264,7 @@ def point_batch(batch: pa.RecordBatch, first_row: int, chosen: PointColumns) -> 
     Raises
     ------
     InputError
-        A geometry is no point, or an index is null; names the row.
+        A geometry is no point, or an index is null or beyond 64 bits; names the row.
     """
     if chosen.geometry is not None:
         column = batch.column(chosen.geometry)
@@ -283,7 +283,10 @@ def _index(batch: pa.RecordBatch, first_row: int, name: str | None) -> pa.Array:
     if column.null_count:
         row = first_row + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
         raise InputError(f"row {row} of column {name!r} is null, and index_column needs a number in each row")
-    return pc.cast(column, pa.int64())
+    try:
+        return pc.cast(column, pa.int64())
+    except pa.ArrowInvalid as error:
+        raise InputError(f"column {name!r} does not fit into 64 bits with a sign: {error}") from error
 
 
 def coordinates(points: pa.RecordBatch, crs: str) -> tuple[Floats, Floats, NDArray[np.object_]]:

@@ -44,10 +44,11 @@ GRANT_WRITING = {
 
 @dataclass(frozen=True)
 class Found:
-    """An object, and its bytes."""
+    """An object, its bytes, and the ETag of what it holds."""
 
     url: str
     size: int
+    etag: str = ""
 
 
 def is_remote_object(path: str) -> bool:
@@ -124,17 +125,17 @@ def list_folder(url: str, access: Access = AS_GIVEN, start: str = "", deep: bool
     with _listing(root):
         listed = _gcs_objects if scheme == GS else _store_objects
         found = sorted(listed(root, path, start.removeprefix(f"{root}/"), access, deep))
-    return [Found(f"{root}/{name}", size) for name, size in found if not name.endswith("/")]
+    return [Found(f"{root}/{name}", size, etag) for name, size, etag in found if not name.endswith("/")]
 
 
-def _gcs_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int]]:
+def _gcs_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int, str]]:
     bucket = gcs_client(access).bucket(root.removeprefix("gs://"), user_project=billed_project(access))
-    fields = "items(name,size),nextPageToken"
+    fields = "items(name,size,etag),nextPageToken"
     for blob in bucket.list_blobs(prefix=start, delimiter=None if deep else "/", fields=fields):
-        yield blob.name, int(blob.size or 0)
+        yield blob.name, int(blob.size or 0), blob.etag or ""
 
 
-def _store_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int]]:
+def _store_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int, str]]:
     store, _ = open_store(root, access)
     prefix = folder.rstrip("/") or None  # obstore takes whole folders only
     if deep:
@@ -143,7 +144,7 @@ def _store_objects(root: str, folder: str, start: str, access: Access, deep: boo
         metas = list(obstore.list_with_delimiter(store, prefix=prefix)["objects"])
     for meta in metas:
         if meta["path"].startswith(start):
-            yield meta["path"], meta["size"]
+            yield meta["path"], meta["size"], meta["e_tag"] or ""
 
 
 @contextmanager

@@ -4,15 +4,17 @@ from rasteret_beam.transforms.bigquery_source import BigQueryQuery, BigQueryTabl
 from rasteret_beam.transforms.build_collection import BuildCollection
 from rasteret_beam.transforms.chips import ChipOutputs, ReadChips
 from rasteret_beam.transforms.dead_letters import SampleDeadLetters
+from rasteret_beam.transforms.point_batches import PointBatches
 from rasteret_beam.transforms.read_points import ReadPoints
 from rasteret_beam.transforms.read_polygons import ReadPolygons
 from rasteret_beam.transforms.sample import (
-    GroupByTile,
     KeyByRecordAndTile,
     SamplePoints,
     SampleTiles,
     SamplingOutputs,
 )
+from rasteret_beam.transforms.updates import CollectionUpdates
+from rasteret_beam.transforms.windows import GroupByTile
 from rasteret_beam.transforms.write_bigquery import WriteSamplesToBigQuery
 from rasteret_beam.transforms.write_geotiff import WriteChipsToGeoTiff
 from rasteret_beam.transforms.write_parquet import WriteChipsToParquet, WriteSamplesToParquet
@@ -22,8 +24,10 @@ __all__ = [
     "BigQueryTable",
     "BuildCollection",
     "ChipOutputs",
+    "CollectionUpdates",
     "GroupByTile",
     "KeyByRecordAndTile",
+    "PointBatches",
     "ReadChips",
     "ReadPoints",
     "ReadPolygons",

@@ -19,7 +19,8 @@ from rasteret_beam.readers.sampler import Sampled, SampleStream
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import find_files, open_parquet
-from rasteret_beam.transforms.sample import _SampleFn, _SampleSettings, _settings, sampled_by
+from rasteret_beam.transforms.indexes import index_settings
+from rasteret_beam.transforms.sample import _SampleFn, _SampleSettings, sampled_by
 
 
 @dataclass(eq=False)
@@ -75,7 +76,7 @@ class SampleDeadLetters(beam.PTransform):
         check_layout("long", around, self.on_error)
         if not self.bands:
             raise InputError(f"{without_secrets(self.path)} holds no dead letters: there is nothing to try again")
-        settings = _settings(self.collection, self.bands, "all", self.cache_bytes, self.prefix_reads)
+        settings = index_settings(self.collection, self.bands, "all", self.cache_bytes, self.prefix_reads)
         letters = (
             begin
             | "Files" >> beam.Create(self._files)

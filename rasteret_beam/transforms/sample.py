@@ -4,10 +4,9 @@ Wiring only: routing is :func:`rasteret_beam.kernels.chunking.route`, sampling
 :meth:`rasteret_beam.readers.sampler.TileSampler.sample`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
@@ -17,18 +16,21 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
-from rasteret_beam.collection.index import CollectionIndex
+from rasteret_beam.collection.versions import CollectionVersion
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.crs import crs_text
 from rasteret_beam.kernels.layouts import check_layout, check_one_row_each
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES, CacheBudget
+from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES
 from rasteret_beam.readers.portions import SampleJob
 from rasteret_beam.readers.sampler import Sampled, SampleStream, TileSampler
 from rasteret_beam.transforms.counting import count
+from rasteret_beam.transforms.indexes import IndexSettings, index_settings
 from rasteret_beam.transforms.shared import acquire, release
+from rasteret_beam.transforms.updates import check_layout_grows, check_version, parsed, with_version
+from rasteret_beam.transforms.windows import GroupByTile, by_stamp, in_windows
 
 UNSAMPLED = "unsampled"
 SAMPLES = "samples"
@@ -55,42 +57,26 @@ class SamplingOutputs(NamedTuple):
     dead_letters: beam.PCollection[pa.RecordBatch] | None = None
 
 
-@dataclass(frozen=True)
-class _IndexSettings:
-    """Which index a DoFn needs; the token lets the DoFns of one process share it."""
-
-    collection: Collection
-    bands: tuple[str, ...]
-    match: str
-    cache: CacheBudget = CacheBudget()  # noqa: RUF009
-    prefix_reads: bool = False
-    token: str = field(default_factory=lambda: uuid4().hex)
-
-    def acquire(self) -> CollectionIndex:
-        return acquire(self.token, lambda: self.collection.index(self.bands, self.match, self.cache.share))
-
-    def release(self) -> None:
-        release(self.token)
-
-
 class _RouteFn(beam.DoFn):
-    def __init__(self, settings: _IndexSettings, crs: str | None, rules: ChunkRules, with_position: bool):
+    def __init__(self, settings: IndexSettings, crs: str | None, rules: ChunkRules, with_position: bool):
         self.settings = settings
         self.crs = crs
         self.rules = rules
         self.with_position = with_position
 
     def setup(self) -> None:
-        self.index = self.settings.acquire()
+        self.indexes = self.settings.acquire()
 
     def teardown(self) -> None:
         self.settings.release()
 
-    def process(self, points: pa.RecordBatch) -> Iterator[Any]:
-        routed = route(self.index.routing, points, self.crs, self.rules, self.with_position)
+    def process(self, points: pa.RecordBatch, version: str | None = None) -> Iterator[Any]:
+        seen = parsed(version)
+        routing = self.indexes.at(seen).routing
+        routed = route(routing, points, self.crs, self.rules, self.with_position)
         sent = values = 0
-        bandsets = self.index.routing.layers.bandsets
-        for key, chunk in routed.chunks:
+        bandsets = routing.layers.bandsets
+        for key, chunk in routed.chunks if seen is None else with_version(routed.chunks, seen):
             sent += 1
             values += len(chunk) * len(bandsets[key.grid % len(bandsets)])
             yield key, chunk
@@ -110,7 +96,7 @@ class _RouteFn(beam.DoFn):
 class _SampleSettings:
     """How a DoFn samples."""
 
-    index: _IndexSettings
+    index: IndexSettings
     around: Neighbourhood
     layout: str = "long"
     on_error: str = "raise"
@@ -127,7 +113,7 @@ class _SampleFn(beam.DoFn):
         return TileSampler, self.settings.index.cache, self.settings.index.prefix_reads
 
     def setup(self) -> None:
-        self.index = self.settings.index.acquire()
+        self.indexes = self.settings.index.acquire()
         index = self.settings.index
         self.sampler: TileSampler = acquire(
             self._sampler_key, lambda: TileSampler.of_budget(index.cache, index.prefix_reads)
@@ -141,10 +127,16 @@ class _SampleFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._cancel()  # what a failed bundle left
+        if self.settings.index.first is None:
+            self._open(None)
+
+    def _open(self, version: CollectionVersion | None) -> None:
         settings = self.settings
+        index = self.indexes.at(version)
+        self.version = version
         job = SampleJob(
-            self.index.routing,
-            self.index.assets,
+            index.routing,
+            index.assets,
             settings.index.collection.name,
             settings.around,
             settings.layout,
@@ -168,8 +160,8 @@ class _SampleFn(beam.DoFn):
         return stream.push(context, key, chunks)
 
     def finish_bundle(self) -> Iterator[Any]:
-        assert self.stream is not None
-        yield from self._emit(self.stream.drain())
+        if self.stream is not None:
+            yield from self._emit(self.stream.drain())
 
     def _emit(self, sampled: Iterator[Sampled]) -> Iterator[Any]:
         """Each batch in the window and at the time of its points, whenever it is ready."""
@@ -187,11 +179,34 @@ class _SampleFn(beam.DoFn):
             self.stream = None
 
 
-def sampled_by(sampling: _SampleFn, groups: beam.PCollection) -> SamplingOutputs:
+class _SampleInWindowsFn(_SampleFn):
+    """The same, where points keep their times, and the version that they were routed by."""
+
+    def process(
+        self,
+        element: Any,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+        version: str | None = None,
+    ) -> Iterator[Any]:
+        key, chunks = element
+        seen = parsed(version)
+        for stamp, same in by_stamp(chunks, timestamp):
+            check_version(stamp.version, seen)
+            if self.stream is None or seen != self.version:
+                yield from self.finish_bundle()
+                self._open(seen)
+            assert self.stream is not None
+            yield from self._emit(self.stream.push((stamp.time, (window,), pane), key, same))
+
+
+def sampled_by(sampling: _SampleFn, groups: beam.PCollection, **side_inputs: Any) -> SamplingOutputs:
     """Apply a sampling DoFn; the outputs that it gives."""
+    applied = beam.ParDo(sampling, **side_inputs)
     if sampling.settings.on_error == "raise":
-        return SamplingOutputs(groups | "Sample" >> beam.ParDo(sampling).with_output_types(pa.RecordBatch))
-    outputs = groups | "Sample" >> beam.ParDo(sampling).with_outputs(DEAD_LETTERS, main=SAMPLES)
+        return SamplingOutputs(groups | "Sample" >> applied.with_output_types(pa.RecordBatch))
+    outputs = groups | "Sample" >> applied.with_outputs(DEAD_LETTERS, main=SAMPLES)
     outputs[SAMPLES].element_type = pa.RecordBatch
     outputs[DEAD_LETTERS].element_type = pa.RecordBatch
     return SamplingOutputs(outputs[SAMPLES], dead_letters=outputs[DEAD_LETTERS])
@@ -218,6 +233,8 @@ class KeyByRecordAndTile(beam.PTransform):
         That of :class:`SampleTiles`; with 0, where in its pixel a point lies is not sent along.
     with_unsampled : bool
         Give :class:`KeyedOutputs`: also the points that no record contains, with a reason each.
+    updates : PCollection, optional
+        Versions of the collection, which grows: see :class:`SamplePoints`.
 
     Raises
     ------
@@ -233,25 +250,20 @@ class KeyByRecordAndTile(beam.PTransform):
     rules: ChunkRules = field(default_factory=ChunkRules)
     max_distance_pixels: int = 0
     with_unsampled: bool = False
-    settings: _IndexSettings | None = field(default=None, repr=False)
+    updates: beam.PCollection[str] | None = field(default=None, repr=False)
+    settings: IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, points: beam.PCollection) -> Any:
-        settings = self.settings or _settings(self.collection, self.bands, self.match)
+        settings = self.settings or index_settings(self.collection, self.bands, self.match, updates=self.updates)
         crs = crs_text(self.geometry_crs) if self.geometry_crs is not None else None
-        routed = points | "Route" >> beam.ParDo(
-            _RouteFn(settings, crs, self.rules, self.max_distance_pixels > 0)
-        ).with_outputs(UNSAMPLED, main=CHUNKS)
+        routing = _RouteFn(settings, crs, self.rules, self.max_distance_pixels > 0)
+        routed = points | "Route" >> beam.ParDo(routing, **settings.side_inputs(points, self.updates)).with_outputs(
+            UNSAMPLED, main=CHUNKS
+        )
         chunks = routed[CHUNKS]
         chunks.element_type = typehints.Tuple[TileKey, pa.RecordBatch]
         routed[UNSAMPLED].element_type = pa.RecordBatch
         return KeyedOutputs(chunks, routed[UNSAMPLED]) if self.with_unsampled else chunks
-
-
-class GroupByTile(beam.PTransform):
-    """Chunks of one key together: the only shuffle between points and samples."""
-
-    def expand(self, chunks: beam.PCollection) -> beam.PCollection[tuple[TileKey, Iterable[pa.RecordBatch]]]:
-        return chunks | beam.GroupByKey()
 
 
 @dataclass(eq=False)
@@ -260,7 +272,7 @@ class SampleTiles(beam.PTransform):
 
     Parameters
     ----------
-    collection, bands, match, max_distance_pixels
+    collection, bands, match, max_distance_pixels, updates
         The same as given to :class:`KeyByRecordAndTile`.
     max_distance_pixels, return_neighbourhood, fallback
         Nodata fallback, as in :func:`rasteret_beam.collection.sample.sample_points`.
@@ -291,17 +303,24 @@ class SampleTiles(beam.PTransform):
     on_error: str = "raise"
     cache_bytes: int = DEFAULT_CACHE_BYTES
     prefix_reads: bool = False
-    settings: _IndexSettings | None = field(default=None, repr=False)
+    updates: beam.PCollection[str] | None = field(default=None, repr=False)
+    settings: IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, groups: beam.PCollection) -> Any:
-        settings = self.settings or _settings(
-            self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads
+        settings = self.settings or index_settings(
+            self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads, self.updates
         )
         around = Neighbourhood(self.max_distance_pixels, self.return_neighbourhood, self.fallback)
         check_layout(self.layout, around, self.on_error)
+        check_layout_grows(self.layout, self.updates)
         if self.layout != "long":
             check_one_row_each(self.collection.index(settings.bands, self.match).routing)
-        outputs = sampled_by(_SampleFn(_SampleSettings(settings, around, self.layout, self.on_error)), groups)
+        sampling = _SampleInWindowsFn if in_windows(groups) else _SampleFn
+        outputs = sampled_by(
+            sampling(_SampleSettings(settings, around, self.layout, self.on_error)),
+            groups,
+            **settings.side_inputs(groups, self.updates),
+        )
         return outputs.samples if self.on_error == "raise" else outputs
 
 
@@ -312,6 +331,12 @@ class SamplePoints(beam.PTransform):
     Rows in are rows sampled at least once plus rows unsampled; the metrics of
     :mod:`rasteret_beam.metrics` count both. Parameters as :class:`KeyByRecordAndTile` and
     :class:`SampleTiles`; with ``with_unsampled`` or ``on_error="dead_letter"`` it gives :class:`SamplingOutputs`.
+
+    The points may be a stream in windows (:class:`GroupByTile` says which): a sample has the
+    window and the time of its point. The collection may grow meanwhile, with ``updates``, the
+    versions that :class:`rasteret_beam.CollectionUpdates` gives: points are sampled from the
+    version of their window, and those of windows before the first from the files that were
+    there when the pipeline was built.
 
     Yields
     ------
@@ -334,9 +359,12 @@ class SamplePoints(beam.PTransform):
     cache_bytes: int = DEFAULT_CACHE_BYTES
     prefix_reads: bool = False
     with_unsampled: bool = False
+    updates: beam.PCollection[str] | None = field(default=None, repr=False)
 
     def expand(self, points: beam.PCollection) -> Any:
-        settings = _settings(self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads)
+        settings = index_settings(
+            self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads, self.updates
+        )
         routed = points | KeyByRecordAndTile(
             self.collection,
             self.bands,
@@ -345,6 +373,7 @@ class SamplePoints(beam.PTransform):
             rules=self.rules,
             max_distance_pixels=self.max_distance_pixels,
             with_unsampled=True,
+            updates=self.updates,
             settings=settings,
         )
         sampling = SampleTiles(
@@ -356,21 +385,10 @@ class SamplePoints(beam.PTransform):
             fallback=self.fallback,
             layout=self.layout,
             on_error=self.on_error,
+            updates=self.updates,
             settings=settings,
         )
         outputs = routed.chunks | GroupByTile() | sampling
         if not isinstance(outputs, SamplingOutputs):
             return SamplingOutputs(outputs, routed.unsampled) if self.with_unsampled else outputs
         return outputs._replace(unsampled=routed.unsampled if self.with_unsampled else None)
-
-
-def _settings(
-    collection: Collection,
-    bands: Sequence[str],
-    match: str,
-    cache_bytes: int = DEFAULT_CACHE_BYTES,
-    prefix_reads: bool = False,
-) -> _IndexSettings:
-    """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
-    wanted = collection.check_usable(bands, match)
-    return _IndexSettings(collection, tuple(wanted), match, CacheBudget(cache_bytes), prefix_reads)

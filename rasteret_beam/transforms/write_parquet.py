@@ -21,6 +21,7 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.schema import chips_schema, samples_schema
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import check_output, delete_folder, matching, put_in_place
+from rasteret_beam.transforms.windows import in_windows
 
 ROW_GROUP_ROWS = 1 << 19
 ROW_GROUP_BYTES = 64 << 20
@@ -35,6 +36,11 @@ class _WriteToParquet(beam.PTransform):
     those as they were, and one that succeeds never mixes with them. Without any row one
     file with the schema is written.
 
+    The rows of a stream, or of any input in windows other than the global one, become files for
+    each window and pane, ``prefix-START-END-pane-N-00000-of-00004-RUN.parquet``, beside those of
+    other panes and other runs; see :class:`rasteret_beam.transforms.write_windows.WriteWindows`. A window without
+    rows has none.
+
     Parameters
     ----------
     prefix : str
@@ -44,6 +50,10 @@ class _WriteToParquet(beam.PTransform):
     compression : str
     row_group_rows : int
         Rows of a row group; fewer where they would be more than 64 MB in memory.
+    window_shards : int
+        Files of a window and pane, at most.
+    wait_seconds : int
+        How long rows that come late in a window (or early) wait for others to share a file with.
     """
 
     prefix: str
@@ -51,12 +61,16 @@ class _WriteToParquet(beam.PTransform):
     schema: pa.Schema = field(default_factory=samples_schema, repr=False)
     compression: str = "zstd"
     row_group_rows: int = ROW_GROUP_ROWS
+    window_shards: int = 1
+    wait_seconds: int = 60
     token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
 
     def __post_init__(self) -> None:
         if not self.prefix.removesuffix(".parquet").strip() or self.prefix.endswith("/"):
             raise InputError(f"output prefix is {self.prefix!r}; give a path that ends in the files' first name")
         check_output(self.prefix, "output")
+        if self.window_shards < 1:
+            raise InputError(f"window_shards is {self.window_shards}; a window needs at least 1 file")
         self.prefix = absolute(self.prefix.removesuffix(".parquet"))
 
     @property
@@ -65,6 +79,17 @@ class _WriteToParquet(beam.PTransform):
         return f"{self.prefix}.temporary-{self.token}"
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
+        if in_windows(rows):
+            from rasteret_beam.transforms.write_windows import WriteWindows  # it writes files as this module does
+
+            return rows | WriteWindows(
+                self.prefix,
+                self.token,
+                compression=self.compression,
+                row_group_rows=self.row_group_rows,
+                shards=self.window_shards,
+                wait_seconds=self.wait_seconds,
+            )
         return (
             rows
             | WriteFiles(self.temporary, self.compression, self.row_group_rows)
@@ -175,6 +200,7 @@ class _ParquetFile:
 
     def abandon(self) -> None:
         """Let go of the file as it is; it lies in the temporary folder."""
+        self._writer.is_open = False  # or its destructor would write a footer to a file that is closed
         self._file.close()
 
 

@@ -1,0 +1,47 @@
+"""Criteria that records are chosen by, as expressions over a collection's columns."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from rasteret_beam.collection.dates import date_bounds
+from rasteret_beam.errors import InputError
+
+
+def meets_any(boxes: Sequence[Sequence[float]]) -> ds.Expression:
+    """Records whose box meets one of some boxes; see :func:`meets_box`."""
+    return _any([meets_box(box) for box in boxes])
+
+
+def _any(expressions: list[ds.Expression]) -> ds.Expression:
+    whole = expressions[0]
+    for expression in expressions[1:]:
+        whole = whole | expression
+    return whole
+
+
+def meets_box(bbox: Sequence[float]) -> ds.Expression:
+    """Records whose box meets (west, south, east, north), in degrees; one with west > east spans the antimeridian.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        west, south, east, north = (float(side) for side in bbox)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"bbox is {bbox!r}; it has to be (west, south, east, north) in degrees") from error
+    if not (-90 <= south <= north <= 90 and -360 <= west <= 360 and -360 <= east <= 360):
+        raise InputError(f"bbox is {tuple(bbox)}; it has to be (west, south, east, north) in degrees, south <= north")
+    spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    meets = [(pc.field("bbox", "xmin") <= upper) & (pc.field("bbox", "xmax") >= lower) for lower, upper in spans]
+    return _any(meets) & (pc.field("bbox", "ymin") <= north) & (pc.field("bbox", "ymax") >= south)
+
+
+def in_range(date_range: Sequence[Any]) -> ds.Expression:
+    """Records of a span of time; see :func:`rasteret_beam.collection.dates.date_bounds`."""
+    lower, upper = (pa.scalar(moment, type=pa.timestamp("us")) for moment in date_bounds(date_range))
+    return (pc.field("datetime") >= lower) & (pc.field("datetime") <= upper)

@@ -1,0 +1,225 @@
+"""Versions of a collection that grows: which files it had at a moment, and the index of just those.
+
+A version is text, so that it travels as a side input by Beam's own coder of strings.
+"""
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from threading import Lock
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from rasteret_beam.collection.collection import Collection
+from rasteret_beam.collection.index import CollectionIndex
+from rasteret_beam.collection.remote import on_remote
+from rasteret_beam.collection.storage import is_remote
+from rasteret_beam.errors import CollectionError, InputError, MissingInputError, without_secrets
+from rasteret_beam.kernels.routing import RoutingIndex
+from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.objects import Found, find_objects, is_web, list_folder, object_size
+
+FileState = tuple[int, str] | None
+"""Bytes of a file, and what changes when it is written anew: its ETag, or when that was; None where it is gone."""
+
+KEPT_VERSIONS = 3
+"""Indexes that a process holds: those of the newest windows, of the ones before, and of late points."""
+
+UNDER_WAY = ".new-"
+"""In the names of folders that a collection is being written to, see :mod:`rasteret_beam.collection.storage`."""
+
+
+@dataclass(frozen=True)
+class CollectionVersion:
+    """The files of a collection at a moment.
+
+    Attributes
+    ----------
+    files : tuple of (path, bytes, mark)
+        In name order; the mark is an object's ETag, or when a file was modified, in nanoseconds since 1970.
+    """
+
+    files: tuple[tuple[str, int, str], ...]
+
+    @classmethod
+    def of(cls, text: str) -> "CollectionVersion":
+        return cls(tuple((path, size, mark) for path, size, mark in json.loads(text)))
+
+    @cached_property
+    def text(self) -> str:
+        return json.dumps(self.files)
+
+    @cached_property
+    def digest(self) -> str:
+        return sha256(self.text.encode()).hexdigest()[:16]
+
+    def check_against(self, files: Mapping[str, FileState], place: str) -> None:
+        """Refuse files that are other than those of this version; those not in ``files`` are passed over.
+
+        Raises
+        ------
+        CollectionError
+        """
+        for path, *state in self.files:
+            found = files.get(path, tuple(state))
+            if found != tuple(state):
+                what = "is gone" if found is None else "has been written anew"
+                raise CollectionError(
+                    f"{path} of the growing collection {place} {what}, so points routed before can no longer be "
+                    "sampled; add records as files of their own, and end the job before others are touched"
+                )
+
+
+def look(path: str, access: Access = AS_GIVEN) -> CollectionVersion:
+    """The Parquet files of a collection as they are now; names that start with ``_`` or ``.`` do not count.
+
+    Raises
+    ------
+    MissingInputError
+        There is none.
+    """
+    found = _remote_files(path, access) if is_remote(path) else _local_files(path)
+    if not found:
+        raise MissingInputError(f"{without_secrets(path)} holds no Parquet file")
+    return CollectionVersion(tuple(sorted((each.url, each.size, each.etag) for each in found)))
+
+
+def _remote_files(url: str, access: Access) -> list[Found]:
+    if is_web(url):
+        return [Found(url, object_size(url, access))]
+    folder = url.rstrip("/")
+    inside = [each for each in list_folder(folder, access) if _counts(each.url[len(folder) :])]
+    return inside or [Found(each, object_size(each, access)) for each in find_objects(folder, access)]
+
+
+def _local_files(path: str) -> list[Found]:
+    files = pafs.LocalFileSystem()
+    found = files.get_file_info(path)
+    if found.type != pafs.FileType.Directory:
+        return [_local_state(found)] if found.is_file else []
+    inside = files.get_file_info(pafs.FileSelector(path, recursive=True))
+    return [_local_state(entry) for entry in inside if entry.is_file and _counts(entry.path[len(path) :])]
+
+
+def _local_state(entry: pafs.FileInfo) -> Found:
+    return Found(entry.path, entry.size, str(entry.mtime_ns))
+
+
+def _counts(inner: str) -> bool:
+    parts = [part for part in inner.split("/") if part]
+    return parts[-1].endswith(".parquet") and not any(
+        part.startswith(("_", ".")) or UNDER_WAY in part for part in parts
+    )
+
+
+def first_version(collection: Collection) -> CollectionVersion:
+    """The version of a collection that is to grow, as it is now.
+
+    Raises
+    ------
+    InputError
+        The collection is in memory only.
+    """
+    if collection.path is None:
+        raise InputError(
+            f"collection {collection.name!r} is in memory, where it cannot grow; export it, and load it from there"
+        )
+    return look(collection.path, collection.access)
+
+
+def at_version(collection: Collection, version: CollectionVersion, schema: pa.Schema) -> Collection:
+    """The collection with the files of a version only, read in the schema given.
+
+    Raises
+    ------
+    CollectionError
+        A file is no longer what it was.
+    """
+    place = str(collection.path).rstrip("/")
+    paths = [path for path, _, _ in version.files]
+    version.check_against(_states(paths, place, collection.access), place)
+    filesystem: pafs.FileSystem = pafs.LocalFileSystem()
+    if is_remote(place):
+        filesystem, place = on_remote(place, collection.access)
+        paths = [path.partition("://")[2] for path in paths]
+    dataset = ds.dataset(
+        paths,
+        schema=schema,
+        filesystem=filesystem,
+        format="parquet",
+        partitioning=ds.partitioning(flavor="hive"),
+        partition_base_dir=os.path.dirname(place) if paths == [place] else place,
+    )
+    return collection.over(dataset)
+
+
+def _states(paths: Sequence[str], place: str, access: Access) -> dict[str, FileState]:
+    """Some files as they are now."""
+    found = _remote_files(place, access) if is_remote(place) else _local_files(place)
+    now = {each.url: (each.size, each.etag) for each in found}
+    return {path: now.get(path) for path in paths}
+
+
+@dataclass(eq=False)
+class IndexVersions:
+    """The indexes of a collection that one process needs: of the collection as it is, or of its versions in turn.
+
+    One object serves all threads; an index is made when it is first asked for.
+
+    Parameters
+    ----------
+    collection : Collection
+    bands : sequence of str
+    match : str
+    cache_bytes : int
+        Of what each index keeps of files.
+    schema : Schema, optional
+        That versions are read in.
+    check : callable, optional
+        Refuses a routing index that the job cannot use.
+    """
+
+    collection: Collection
+    bands: Sequence[str]
+    match: str
+    cache_bytes: int
+    schema: pa.Schema | None = None
+    check: Callable[[RoutingIndex], None] | None = None
+    _held: OrderedDict[str | None, CollectionIndex] = field(default_factory=OrderedDict, init=False)
+    _known: dict[str, FileState] = field(default_factory=dict, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+
+    def at(self, version: CollectionVersion | None = None) -> CollectionIndex:
+        """The index of a version; without one, of the collection as it is.
+
+        Raises
+        ------
+        CollectionError
+            A file of it is gone, or is another than in an earlier version.
+        """
+        key = version.digest if version is not None else None
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = self._made(version)
+            self._held.move_to_end(key)
+            while len(self._held) > KEPT_VERSIONS:
+                self._held.popitem(last=False)
+            return self._held[key]
+
+    def _made(self, version: CollectionVersion | None) -> CollectionIndex:
+        collection = self.collection
+        if version is not None:
+            assert self.schema is not None
+            version.check_against(self._known, str(collection.path))
+            collection = at_version(collection, version, self.schema)
+            self._known |= {path: (size, mark) for path, size, mark in version.files}
+        index = collection.index(self.bands, self.match, self.cache_bytes)
+        if self.check is not None:
+            self.check(index.routing)
+        return index

@@ -1,0 +1,66 @@
+"""Which index of a collection the DoFns of a job need, and how those of one process share it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import apache_beam as beam
+import pyarrow as pa
+
+from rasteret_beam.collection.collection import Collection
+from rasteret_beam.collection.versions import CollectionVersion, IndexVersions, first_version
+from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES, CacheBudget
+from rasteret_beam.transforms.shared import acquire, release
+from rasteret_beam.transforms.updates import check_updates
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """Which index a DoFn needs; the token lets the DoFns of one process share it.
+
+    ``first`` and ``schema`` are there where the collection grows: its version and schema when the pipeline was built.
+    """
+
+    collection: Collection
+    bands: tuple[str, ...]
+    match: str
+    cache: CacheBudget = CacheBudget()  # noqa: RUF009
+    prefix_reads: bool = False
+    first: CollectionVersion | None = None
+    schema: pa.Schema | None = None
+    token: str = field(default_factory=lambda: uuid4().hex)
+
+    def acquire(self) -> IndexVersions:
+        return acquire(self.token, self._made)
+
+    def _made(self) -> IndexVersions:
+        indexes = IndexVersions(self.collection, self.bands, self.match, self.cache.share, self.schema)
+        if self.first is None:
+            indexes.at()
+        return indexes
+
+    def release(self) -> None:
+        release(self.token)
+
+    def side_inputs(self, rows: beam.PCollection, updates: beam.PCollection[str] | None) -> dict[str, Any]:
+        """What a DoFn is told of the collection's version in the window of each element."""
+        if self.first is None:
+            return {}
+        check_updates(rows, updates)
+        return {"version": beam.pvalue.AsSingleton(updates, default_value=self.first.text)}
+
+
+def index_settings(
+    collection: Collection,
+    bands: Sequence[str],
+    match: str,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+    prefix_reads: bool = False,
+    updates: beam.PCollection[str] | None = None,
+) -> IndexSettings:
+    """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
+    first = first_version(collection) if updates is not None else None
+    wanted = collection.check_usable(bands, match)
+    schema = collection.schema if first is not None else None
+    return IndexSettings(collection, tuple(wanted), match, CacheBudget(cache_bytes), prefix_reads, first, schema)

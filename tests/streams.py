@@ -1,0 +1,71 @@
+"""Streams of points: what to expect of each window, by rasterio, and what its files hold."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import rasterio
+
+from rasteret_beam import Collection
+
+Values = dict[tuple[int, str, str], float]
+"""(point_index, record_id, band) to value."""
+
+NAME = re.compile(
+    r"s-(?P<start>\d{8}T\d{6}(?:\.\d{6})?Z)-(?P<end>\d{8}T\d{6}(?:\.\d{6})?Z)-pane-(?P<pane>\d+)"
+    r"-(?P<shard>\d{5})-of-(?P<shards>\d{5})-(?P<run>[0-9a-f]{12})\.parquet"
+)
+
+
+def brute_force(collection: Collection, batches: Iterable[pa.RecordBatch], bands: Sequence[str]) -> Values:
+    """Values of points in the rasters' CRS, file by file."""
+    points = pa.Table.from_batches(batches)
+    index, x, y = (points[name].to_numpy() for name in ("point_index", "point_x", "point_y"))
+    found: Values = {}
+    for record, band, href in _files(collection, bands):
+        with rasterio.open(href) as dataset:
+            col, row = (np.floor(place).astype(int) for place in ~dataset.transform * (x, y))
+            inside = (row >= 0) & (row < dataset.height) & (col >= 0) & (col < dataset.width)
+            values = dataset.read(1)[row[inside], col[inside]].tolist()
+        found |= {(point, record, band): value for point, value in zip(index[inside].tolist(), values, strict=True)}
+    return found
+
+
+def _files(collection: Collection, bands: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    for record in collection.to_table(["id", "assets"]).to_pylist():
+        for band in bands:
+            if record["assets"][band] is not None:
+                yield record["id"], band, record["assets"][band]["href"]
+
+
+def values_of(table: pa.Table) -> Values:
+    """Those of a sample table, which has each once."""
+    columns = (table[name].to_pylist() for name in ("point_index", "record_id", "band", "value"))
+    rows = list(zip(*columns, strict=True))
+    found = {(point, record, band): value for point, record, band, value in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def window_files(folder: Path) -> dict[tuple[float, float], dict[int, list[Path]]]:
+    """The files of a stream by window and pane; no other file is there, hidden ones included."""
+    found: dict[tuple[float, float], dict[int, list[Path]]] = {}
+    for path in sorted(folder.iterdir()):
+        parts = NAME.fullmatch(path.name)
+        assert parts is not None, path.name
+        window = seconds(parts["start"]), seconds(parts["end"])
+        found.setdefault(window, {}).setdefault(int(parts["pane"]), []).append(path)
+    return found
+
+
+def seconds(moment: str) -> float:
+    kind = "%Y%m%dT%H%M%S.%fZ" if "." in moment else "%Y%m%dT%H%M%SZ"
+    return datetime.strptime(moment, kind).replace(tzinfo=UTC).timestamp()
+
+
+def rows_of(paths: Iterable[Path]) -> Values:
+    return values_of(pa.concat_tables(pq.read_table(path) for path in paths))
