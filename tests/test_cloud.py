@@ -13,6 +13,7 @@ from uuid import uuid4
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
 import pytest
@@ -35,7 +36,8 @@ from rasteret_beam import (
     build_from_cogs,
     metrics,
 )
-from rasteret_beam.errors import InputError, MissingInputError, OutputError, RasteretBeamError
+from rasteret_beam.collection.versions import CollectionVersion, IndexVersions, look
+from rasteret_beam.errors import CollectionError, InputError, MissingInputError, OutputError, RasteretBeamError
 from rasteret_beam.kernels.globs import glob_regex
 from rasteret_beam.readers import ranges, stores
 from rasteret_beam.readers.ranges import Patience
@@ -180,10 +182,32 @@ def test_export_replaces_a_collection_and_nothing_else(place: Place, collection:
 
 
 @pytest.mark.slow
+def test_a_collection_that_grows(place: Place, collection: str, local: Collection) -> None:
+    ids = sorted(rasteret_beam.load(collection).to_table(["id"])["id"].to_pylist())
+    folder = f"{place.uri}/growing"
+    parts = [rasteret_beam.load(collection).where(pc.field("id") == one) for one in ids]
+    parts[0].export(folder)
+    growing = rasteret_beam.load(folder)
+    first = look(folder)
+    parts[1].export(f"{folder}/more")
+    second = look(folder)
+    assert {file[0] for file in second.files} > {file[0] for file in first.files}
+    assert CollectionVersion.of(second.text) == second == look(folder)
+    indexes = IndexVersions(growing, ["B1"], "all", 1 << 20, growing.schema)
+    assert indexes.at(first).routing.record_ids == ids[:1]
+    assert sorted(indexes.at(second).routing.record_ids) == ids
+    name = first.files[0][0].removeprefix(f"{place.uri}/")
+    data = place.get(name)
+    place.put(name, data[:-1] + bytes([data[-1] ^ 1]))  # as many bytes as before
+    with pytest.raises(CollectionError, match=r"of the growing collection .* has been written anew"):
+        indexes.at(look(folder))
+
+
+@pytest.mark.slow
 def test_a_table_of_records(place: Place, local: Collection, tmp_path: Path) -> None:
     rows = {"id": ["one"], "datetime": ["2023-01-05"], "path": [f"{place.uri}/a folder/indexed.tif"]}
     pq.write_table(pa.table(rows), tmp_path / "items.parquet")
-    table = place.upload(tmp_path / "items.parquet", "items.parquet")
+    table = place.uprasteret_beam.load(tmp_path / "items.parquet", "items.parquet")
     words = [f"--table={table}", "--href_column=path", "--bands=X:1", f"--output={place.uri}/of_table"]
     assert execute(build_collection.main, *words).code == 0
     found = rasteret_beam.load(f"{place.uri}/of_table").sample_points(points(), ["X"], **XY)["value"]
