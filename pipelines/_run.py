@@ -31,6 +31,9 @@ USAGE, FAILED, INCOMPLETE, INTERRUPTED = 2, 1, 3, 130
 NOISY = ("apache_beam.utils.retry",)
 """Beam's loggers that write a traceback for each try that fails."""
 
+GDAL = ("rasterio._env",)
+"""rasterio's logger of what GDAL says of each request that fails: what is left of it stands in our one line."""
+
 # The error of a worker arrives as the text of its traceback.
 OURS = re.compile(r"^rasteret_beam\.errors\.\w+Error: (.*?)(?= \[while running '|\n\n|\n\w+Error: |\Z)", re.M | re.S)
 STEP = re.compile(r" \[while running '([^']*)'\]")
@@ -79,7 +82,7 @@ def run(
     start = time.monotonic()
     temporaries, kept = list(temporaries), list(kept)
     try:
-        with progress(shown), _quiet("apache_beam"), _leaving_on_signals([*temporaries, *kept]):
+        with progress(shown), _quiet("apache_beam", *GDAL), _leaving_on_signals([*temporaries, *kept]):
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
             if not is_waited_for(options):
@@ -124,7 +127,7 @@ def _leaving_on_signals(temporaries: list[str]) -> Iterator[None]:
 
 
 class _quiet:
-    """Keep Beam's logs of what fails off the terminal: their tracebacks repeat the one line we print."""
+    """Keep other logs of what fails off the terminal: they repeat the one line we print."""
 
     def __init__(self, *names: str):
         self.names = names

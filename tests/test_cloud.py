@@ -207,7 +207,7 @@ def test_a_collection_that_grows(place: Place, collection: str, local: Collectio
 def test_a_table_of_records(place: Place, local: Collection, tmp_path: Path) -> None:
     rows = {"id": ["one"], "datetime": ["2023-01-05"], "path": [f"{place.uri}/a folder/indexed.tif"]}
     pq.write_table(pa.table(rows), tmp_path / "items.parquet")
-    table = place.uprasteret_beam.load(tmp_path / "items.parquet", "items.parquet")
+    table = place.upload(tmp_path / "items.parquet", "items.parquet")
     words = [f"--table={table}", "--href_column=path", "--bands=X:1", f"--output={place.uri}/of_table"]
     assert execute(build_collection.main, *words).code == 0
     found = rasteret_beam.load(f"{place.uri}/of_table").sample_points(points(), ["X"], **XY)["value"]

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError
@@ -97,8 +98,14 @@ def find_objects(url: str, access: Access = AS_GIVEN) -> list[str]:
 
 
 def _is_object(url: str, access: Access) -> bool:
+    scheme, root, path = split_url(url)
+    if not path or path.endswith("/"):
+        return False
+    if scheme == GS:
+        with _listing(root):
+            return bool(_gcs_bucket(root, access).blob(path).exists())
     try:
-        return not url.endswith("/") and bool(split_url(url)[2]) and object_size(url, access) >= 0
+        return object_size(url, access) >= 0
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -128,10 +135,13 @@ def list_folder(url: str, access: Access = AS_GIVEN, start: str = "", deep: bool
     return [Found(f"{root}/{name}", size, etag) for name, size, etag in found if not name.endswith("/")]
 
 
+def _gcs_bucket(root: str, access: Access) -> Any:
+    return gcs_client(access).bucket(root.removeprefix("gs://"), user_project=billed_project(access))
+
+
 def _gcs_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int, str]]:
-    bucket = gcs_client(access).bucket(root.removeprefix("gs://"), user_project=billed_project(access))
     fields = "items(name,size,etag),nextPageToken"
-    for blob in bucket.list_blobs(prefix=start, delimiter=None if deep else "/", fields=fields):
+    for blob in _gcs_bucket(root, access).list_blobs(prefix=start, delimiter=None if deep else "/", fields=fields):
         yield blob.name, int(blob.size or 0), blob.etag or ""
 
 
@@ -292,7 +302,7 @@ def put_object(url: str, data: bytes, access: Access = AS_GIVEN) -> None:
     scheme, root, path = split_url(url)
     try:
         if scheme == GS:
-            bucket = gcs_client(access).bucket(root.removeprefix("gs://"), user_project=billed_project(access))
+            bucket = _gcs_bucket(root, access)
             bucket.blob(path).upload_from_string(data, content_type="application/octet-stream")
         else:
             store, path = open_store(url, access)
@@ -314,7 +324,7 @@ def delete_objects(urls: Iterable[str], access: Access = AS_GIVEN) -> None:
         scheme, root, path = split_url(url)
         try:
             if scheme == GS:
-                bucket = gcs_client(access).bucket(root.removeprefix("gs://"), user_project=billed_project(access))
+                bucket = _gcs_bucket(root, access)
                 bucket.delete_blobs([path], on_error=lambda blob: None)
             else:
                 store, path = open_store(url, access)
