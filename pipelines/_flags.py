@@ -194,22 +194,22 @@ def switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
     parser.add_argument(flag, nargs="?", type=truth, const=True, default=False, metavar="true|false", help=text)
 
 
-def access_flags(parser: argparse.ArgumentParser, what: str) -> None:
+def access_flags(parser: argparse.ArgumentParser, what: str, prefix: str = "") -> None:
     """Flags that say how buckets are read."""
-    switch(parser, "--anonymous", f"read {what} without credentials")
+    switch(parser, f"--{prefix}anonymous", f"read {what} without credentials")
     parser.add_argument(
-        "--requester_pays",
+        f"--{prefix}requester_pays",
         metavar="PROJECT|true",
         help=f"pay for the requests to {what}: the Google project that is billed, or true for s3://",
     )
 
 
-def access(flags: argparse.Namespace) -> Access | None:
+def access(flags: argparse.Namespace, prefix: str = "") -> Access | None:
     """How buckets are read, if the flags say so."""
-    given = flags.requester_pays
-    if not (flags.anonymous or given):
+    anonymous, given = getattr(flags, f"{prefix}anonymous"), getattr(flags, f"{prefix}requester_pays")
+    if not (anonymous or given):
         return None
-    return Access(anonymous=flags.anonymous, requester_pays=True if (given or "").lower() == "true" else given or False)
+    return Access(anonymous=anonymous, requester_pays=True if (given or "").lower() == "true" else given or False)
 
 
 def subset_flags(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.explain import why_nothing_hit
 from rasteret_beam.kernels.layouts import check_layout
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
+from rasteret_beam.model import AS_GIVEN
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, samples_schema, unsampled_schema
 from rasteret_beam.transforms import (
@@ -32,8 +33,8 @@ STEPS = {"samples": "WriteSamples", "unsampled": "WriteUnsampled", "dead_letters
 FLAGS = {"samples": "output", "unsampled": "unsampled", "dead_letters": "dead_letter"}
 
 NOT_WITH_RETRY = (
-    "x_column y_column geometry_column geometry_crs columns points_project points_snapshot points_index bands bbox "
-    "date_range match layout unsampled"
+    "x_column y_column geometry_column geometry_crs columns points_project points_snapshot points_index "
+    "points_anonymous points_requester_pays bands bbox date_range match layout unsampled"
 ).split()
 
 Sink = WriteSamplesToParquet | WriteSamplesToBigQuery
@@ -56,6 +57,8 @@ def _source(flags: argparse.Namespace, options: PipelineOptions) -> str | BigQue
         if given:
             raise InputError(f"{listed(given)} given without --points_table or --points_query")
         return str(flags.points)
+    if access(flags, "points_") is not None:
+        raise InputError("--points_anonymous and --points_requester_pays say how files are read; they go with --points")
     project, index = flags.points_project or options.view_as(GoogleCloudOptions).project, flags.points_index
     if flags.points_table:
         return BigQueryTable(
@@ -101,6 +104,7 @@ class Inputs:
             geometry_column=flags.geometry_column,
             geometry_crs=flags.geometry_crs,
             columns=flags.columns,
+            access=access(flags, "points_") or AS_GIVEN,
         )
         self.columns = self.reading.point_columns()
         # A query runs when the job reads, by the account of its workers, whose result no other account may read.
@@ -192,7 +196,7 @@ class Job(Inputs):
 
     def _retry(self, flags: argparse.Namespace) -> list[pa.Field]:
         """Sample dead letters; gives the columns that pass through."""
-        given = [name for name in NOT_WITH_RETRY if getattr(flags, name) not in (None, "long", "all")]
+        given = [name for name in NOT_WITH_RETRY if getattr(flags, name) not in (None, False, "long", "all")]
         if given:
             raise InputError(f"--{given[0]} does not go with --retry, whose dead letters say it all; leave it out")
         again = SampleDeadLetters(self.collection, flags.retry, **self.options)

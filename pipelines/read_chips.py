@@ -15,6 +15,7 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.chip_routing import MAX_CHIP_PIXELS, ON_INVALID, route_polygons
 from rasteret_beam.kernels.explain import why_no_polygon_hit
 from rasteret_beam.kernels.routing import MATCHES
+from rasteret_beam.model import AS_GIVEN
 from rasteret_beam.schema import UNMATCHED_REASONS, chips_schema, kept_polygon_fields, unmatched_schema
 from rasteret_beam.transforms import ReadChips, ReadPolygons, WriteChipsToGeoTiff, WriteChipsToParquet
 from rasteret_beam.transforms.files import check_writable
@@ -51,6 +52,7 @@ def parser() -> Parser:
     add("--collection", required=True, metavar="PATH", help="folder or file of the collection")
     add("--bands", type=names, required=True, metavar="A,B", help="bands to read")
     subset_flags(flags)
+    access_flags(flags, "the files of --polygons", "polygons_")
     access_flags(flags, "the collection and its rasters")
     add(
         "--match",
@@ -101,6 +103,7 @@ class Job:
             geometry_column=flags.geometry_column,
             geometry_crs=flags.geometry_crs,
             columns=flags.columns,
+            access=access(flags, "polygons_") or AS_GIVEN,
         )
         self.chips = ReadChips(
             self.collection,

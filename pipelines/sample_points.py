@@ -84,6 +84,7 @@ def _point_flags(flags: Parser) -> None:
     )
     add("--points_snapshot", metavar="TIME", help="read the BigQuery table as it was then, in ISO form (default: now)")
     add("--points_project", metavar="PROJECT", help="where BigQuery bills (default: --project, else the table's)")
+    access_flags(flags, "the files of --points", "points_")
 
 
 def _sampling_flags(flags: Parser) -> None:

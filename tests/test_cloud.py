@@ -275,8 +275,12 @@ def used_with(place: Place, fresh: list[str], local: Collection, access: Access)
         rasteret_beam.load(file.rpartition("/")[0], access=access),
     ):
         assert same(collection.sample_points(points(), ["B1"], **XY), expected)
+    read = pa.Table.from_batches(ReadPoints(f"{place.uri}/points", access=access, **XY).batches())
+    assert read["plot"].to_pylist() == points()["plot"].to_pylist()
+    first_of = ReadPolygons(f"{place.uri}/polygons.parquet", geometry_crs=32631, access=access).first_batch()
+    assert first_of is not None and first_of["field"].to_pylist() == ["a", "b", "c", "d"]
     seen = place.front.log()
-    for part in ("by_gdal.tif", "indexed.tif", "collection", "prefix="):
+    for part in ("by_gdal.tif", "indexed.tif", "collection", "prefix=", "points/part-1", "polygons.parquet"):
         assert any(part in unquote(request["path"]) for request in seen)
     return seen
 
@@ -314,15 +318,21 @@ def test_the_reader_pays(
             assert headers["x-amz-request-payer"] == "requester" and "AKIAPUBLICNAME" in headers["authorization"]
 
 
-def test_flags_say_how_the_collection_is_read(place: Place, local: Collection, tmp_path: Path) -> None:
+def test_flags_say_how_points_and_the_collection_are_read(place: Place, local: Collection, tmp_path: Path) -> None:
     local.export(tmp_path / "c.parquet")
     pq.write_table(points(), tmp_path / "p.parquet")
     collection = place.upload(tmp_path / "c.parquet", "public.parquet")
-    words = [f"--points={tmp_path}/p.parquet", *POINTS, f"--collection={collection}", "--bands=B2"]
+    words = [*POINTS, f"--collection={collection}", "--bands=B2", f"--output={tmp_path}/s"]
     place.front.log()
-    done = execute(sample_points.main, *words, f"--output={tmp_path}/s", "--anonymous")
-    assert done.code == 0 and not [request for request in place.front.log() if "authorization" in request["headers"]]
-    done = execute(sample_points.main, *words, f"--output={tmp_path}/s", "--requester_pays=true")
+    public = ["--anonymous", "--points_anonymous", f"--points={place.uri}/points"]
+    done = execute(sample_points.main, *words, *public)
+    seen = place.front.log()
+    assert done.code == 0 and not [request for request in seen if "authorization" in request["headers"]]
+    assert any("points/part-1" in unquote(request["path"]) for request in seen)
+    written = pa.concat_tables(pq.read_table(path) for path in tmp_path.glob("s-*.parquet"))
+    assert same(written, local.sample_points(points(), ["B2"], **XY))
+    words.append(f"--points={tmp_path}/p.parquet")
+    done = execute(sample_points.main, *words, "--requester_pays=true")
     if place.uri.startswith("s3"):
         assert {request["headers"]["x-amz-request-payer"] for request in place.front.log()} == {"requester"}
     else:

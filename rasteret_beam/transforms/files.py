@@ -38,11 +38,11 @@ EXTRAS = {GS: ("google.cloud.storage", "google-cloud-storage", "gcp"), S3: ("bot
 """What Beam writes to a scheme with: module, package and extra."""
 
 
-def find_files(source: str | Sequence[str]) -> list[str]:
+def find_files(source: str | Sequence[str], access: Access = AS_GIVEN) -> list[str]:
     """Files of a path, a folder or a glob (or a list of such), in name order.
 
     In a folder, all Parquet and CSV files at any depth count, but for names that start with
-    ``_`` or ``.``.
+    ``_`` or ``.``. ``access`` is how buckets are read.
 
     Raises
     ------
@@ -51,13 +51,13 @@ def find_files(source: str | Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for place in [source] if isinstance(source, str) else source:
-        found += _find(place.removeprefix("file://"))
+        found += _find(place.removeprefix("file://"), access)
     return sorted(dict.fromkeys(found))
 
 
-def _find(place: str) -> list[str]:
+def _find(place: str, access: Access = AS_GIVEN) -> list[str]:
     if is_remote_object(place):
-        return _find_objects(place)
+        return _find_objects(place, access)
     if not is_remote(place):
         if os.path.isfile(place):
             return [place]
@@ -74,8 +74,8 @@ def _find(place: str) -> list[str]:
     return [path for path in paths if is_remote(path) or os.path.isfile(path)]
 
 
-def _find_objects(place: str) -> list[str]:
-    found = find_objects(place)
+def _find_objects(place: str, access: Access) -> list[str]:
+    found = find_objects(place, access)
     if not found:
         raise MissingInputError(f"there is no file, folder or match of {place}")
     return found if found == [place] or is_glob(place) else _tables(found, place)
@@ -143,7 +143,7 @@ def name_of(path: str) -> str:
     return (path.partition("?")[0] if is_remote(path) and is_web(path) else path).lower()
 
 
-def is_parquet(path: str) -> bool:
+def is_parquet(path: str, access: Access = AS_GIVEN) -> bool:
     """Whether a file is Parquet rather than CSV, by its first bytes, else by its name.
 
     Raises
@@ -154,7 +154,7 @@ def is_parquet(path: str) -> bool:
         It cannot be opened.
     """
     try:
-        with open_file(path) as file:
+        with open_file(path, access) as file:
             magic = file.read(4)
     except (OSError, BeamIOError) as error:
         raise MissingInputError(f"{without_secrets(path)} cannot be opened: {one_line(error)}") from error
@@ -167,16 +167,16 @@ def is_parquet(path: str) -> bool:
     )
 
 
-def open_file(path: str, to_the_end: bool = False) -> IO[bytes]:
+def open_file(path: str, access: Access = AS_GIVEN, to_the_end: bool = False) -> IO[bytes]:
     """The raw bytes of a file; ``to_the_end`` says that it is read whole, so that a server is asked seldom."""
     if not is_remote(path):
         return open(path, "rb")
     if is_remote_object(path):
-        return open_to_the_end(path) if to_the_end else open_object(path)  # type: ignore[return-value]
+        return open_to_the_end(path, access) if to_the_end else open_object(path, access)  # type: ignore[return-value]
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
-def open_parquet(path: str) -> pq.ParquetFile:
+def open_parquet(path: str, access: Access = AS_GIVEN) -> pq.ParquetFile:
     """A Parquet file; close it after use.
 
     Raises
@@ -185,7 +185,7 @@ def open_parquet(path: str) -> pq.ParquetFile:
         It is not Parquet, or broken.
     """
     try:
-        return pq.ParquetFile(path) if not is_remote(path) else pq.ParquetFile(open_file(path), pre_buffer=True)
+        return pq.ParquetFile(path) if not is_remote(path) else pq.ParquetFile(open_file(path, access), pre_buffer=True)
     except pa.ArrowInvalid as error:
         raise InputError(f"{without_secrets(path)} cannot be read as Parquet: {error}") from error
 

@@ -11,15 +11,17 @@ import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.inputs import BATCH_ROWS, point_stream
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.points import PointColumns, choose_columns, is_number, point_batch
+from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.transforms.bigquery_source import BigQueryQuery, BigQuerySource, BigQueryTable, Extract, look_at
 from rasteret_beam.transforms.files import is_parquet
 from rasteret_beam.transforms.read_bigquery import batches_of_extract, read_extract
 from rasteret_beam.transforms.read_tables import (
+    Files,
     batches_of_files,
     check_alike,
+    files_of,
     look_at_first,
     numbered,
-    paths_of,
     read_files,
 )
 
@@ -59,7 +61,7 @@ class ReadPoints(beam.PTransform):
     Parameters
     ----------
     source : str, list of str, BigQueryTable, BigQueryQuery, or points in memory
-        Files, folders or globs of Parquet, GeoParquet or CSV on any of Beam's filesystems; a
+        Files, folders or globs of Parquet, GeoParquet or CSV, local, in a bucket or of URLs; a
         :class:`BigQueryTable` or :class:`BigQueryQuery`; or
         what :func:`rasteret_beam.collection.inputs.point_stream` takes (Arrow, Polars, DuckDB,
         pandas, GeoPandas, Shapely, ...). The latter is drawn once, when the pipeline is built,
@@ -76,6 +78,8 @@ class ReadPoints(beam.PTransform):
     columns : sequence of str, optional
         Columns to keep; by default all, those of the coordinates too, but for the geometry and
         coordinates named as a sample column. Only needed columns are read.
+    access : Access
+        How the bucket of files is read: without credentials, say.
 
     Yields
     ------
@@ -101,7 +105,8 @@ class ReadPoints(beam.PTransform):
     geometry_column: str | None = None
     geometry_crs: Any = None
     columns: Sequence[str] | None = None
-    _found: tuple[PointColumns, list[pa.RecordBatch] | Extract | None] | None = field(
+    access: Access = AS_GIVEN
+    _found: tuple[PointColumns, list[pa.RecordBatch] | Extract | Files] | None = field(
         default=None, init=False, repr=False
     )
 
@@ -116,21 +121,22 @@ class ReadPoints(beam.PTransform):
             return iter(found)
         if isinstance(found, Extract):
             return batches_of_extract(found, _PointRows(chosen))
-        return batches_of_files(paths_of(self.source, "points") or [], _PointRows(chosen))
+        assert isinstance(found, Files)
+        return batches_of_files(found, _PointRows(chosen))
 
-    def _read(self) -> tuple[PointColumns, list[pa.RecordBatch] | Extract | None]:
-        """The chosen columns, and the points in memory or the table that was looked at; None beside files.
+    def _read(self) -> tuple[PointColumns, list[pa.RecordBatch] | Extract | Files]:
+        """The chosen columns, and the points in memory, the table that was looked at, or the files.
 
         Points are drawn once, as some sources give them only once; a query has one name, and so runs once.
         """
         if self._found is None and isinstance(self.source, BigQueryTable | BigQueryQuery):
             self._found = self._look_at(self.source)
         if self._found is None:
-            paths = paths_of(self.source, "points")
-            if paths is not None:
-                schema, name, first_srid_of = look_at_first(paths)
+            files = files_of(self.source, "points", self.access)
+            if files is not None:
+                schema, name, first_srid_of = look_at_first(files)
                 chosen = self._choose(schema, name, first_srid_of)
-                self._found = chosen if is_parquet(name) else _of_csv(chosen), None
+                self._found = chosen if is_parquet(name, self.access) else _of_csv(chosen), files
             else:
                 stream = point_stream(self.source)
                 chosen = self._choose(stream.schema, "the point table", stream.first_srid)
@@ -168,7 +174,8 @@ class ReadPoints(beam.PTransform):
             return pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
         if isinstance(found, Extract):
             return read_extract(pipeline, found, _PointRows(chosen))
-        return read_files(pipeline, paths_of(self.source, "points") or [], _PointRows(chosen))
+        assert isinstance(found, Files)
+        return read_files(pipeline, found, _PointRows(chosen))
 
 
 def _of_csv(chosen: PointColumns) -> PointColumns:

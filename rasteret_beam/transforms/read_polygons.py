@@ -20,13 +20,15 @@ from rasteret_beam.kernels.polygon_tables import (
     choose_polygon_columns,
     polygon_batch,
 )
+from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.transforms.files import name_of, open_file
 from rasteret_beam.transforms.read_tables import (
+    Files,
     batches_of_files,
     check_alike,
+    files_of,
     look_at_first,
     numbered,
-    paths_of,
     read_files,
 )
 
@@ -77,8 +79,8 @@ class ReadPolygons(beam.PTransform):
     Parameters
     ----------
     source : str, list of str, or polygons in memory
-        Files, folders or globs of Parquet or GeoParquet (or CSV with WKT) on any of Beam's
-        filesystems, or one GeoJSON file; or what
+        Files, folders or globs of Parquet or GeoParquet (or CSV with WKT), local, in a bucket or
+        of URLs, or one GeoJSON file; or what
         :func:`rasteret_beam.collection.inputs.polygon_stream` takes (Arrow, Polars, DuckDB,
         pandas, GeoPandas, Shapely, boxes, ...). The latter, and GeoJSON files, are drawn once,
         when the pipeline is built, and travel inside it: write larger ones to Parquet.
@@ -90,6 +92,8 @@ class ReadPolygons(beam.PTransform):
         other geometries without it are in longitude and latitude (CRS84).
     columns : sequence of str, optional
         Columns to keep; by default all but the geometry. Only needed columns are read.
+    access : Access
+        How the bucket of files is read: without credentials, say.
 
     Yields
     ------
@@ -112,7 +116,8 @@ class ReadPolygons(beam.PTransform):
     geometry_column: str | None = None
     geometry_crs: Any = None
     columns: Sequence[str] | None = None
-    _found: tuple[PolygonColumns, list[pa.RecordBatch] | None] | None = field(default=None, init=False, repr=False)
+    access: Access = AS_GIVEN
+    _found: tuple[PolygonColumns, list[pa.RecordBatch] | Files] | None = field(default=None, init=False, repr=False)
 
     def polygon_columns(self) -> PolygonColumns:
         """The columns that are read, and the schema of the batches; looks at the first file only."""
@@ -120,19 +125,21 @@ class ReadPolygons(beam.PTransform):
 
     def first_batch(self) -> pa.RecordBatch | None:
         """The first batch, read here and now; None without any row."""
-        chosen, batches = self._read()
-        if batches is not None:
-            return batches[0] if batches else None
-        return next(batches_of_files(paths_of(self.source, "polygons") or [], _PolygonRows(chosen)), None)
+        chosen, found = self._read()
+        if isinstance(found, Files):
+            return next(batches_of_files(found, _PolygonRows(chosen)), None)
+        return found[0] if found else None
 
-    def _read(self) -> tuple[PolygonColumns, list[pa.RecordBatch] | None]:
-        """The chosen columns, and the polygons in memory; those are drawn once, as some sources give them only once."""
+    def _read(self) -> tuple[PolygonColumns, list[pa.RecordBatch] | Files]:
+        """The chosen columns, and the files, or the polygons in memory, which some sources give only once."""
         if self._found is None:
-            paths = paths_of(self.source, "polygons")
-            if paths is not None and not _is_geojson(paths):
-                self._found = self._choose(*look_at_first(paths)), None
+            files = files_of(self.source, "polygons", self.access)
+            if files is None:
+                self._found = self._draw(self.source)
+            elif _is_geojson(files.paths):
+                self._found = self._draw(_text(files.paths[0], self.access))
             else:
-                self._found = self._draw(_text(paths[0]) if paths is not None else self.source)
+                self._found = self._choose(*look_at_first(files)), files
         return self._found
 
     def _draw(self, given: Any) -> tuple[PolygonColumns, list[pa.RecordBatch]]:
@@ -157,10 +164,10 @@ class ReadPolygons(beam.PTransform):
         )
 
     def expand(self, pipeline: Any) -> beam.PCollection[pa.RecordBatch]:
-        chosen, batches = self._read()
-        if batches is not None:
-            return pipeline | beam.Create(batches).with_output_types(pa.RecordBatch)
-        return read_files(pipeline, paths_of(self.source, "polygons") or [], _PolygonRows(chosen))
+        chosen, found = self._read()
+        if isinstance(found, Files):
+            return read_files(pipeline, found, _PolygonRows(chosen))
+        return pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
 
 
 def _is_geojson(paths: Sequence[str]) -> bool:
@@ -172,9 +179,9 @@ def _is_geojson(paths: Sequence[str]) -> bool:
     return bool(found)
 
 
-def _text(path: str) -> str:
+def _text(path: str, access: Access) -> str:
     try:
-        with open_file(path, to_the_end=True) as file:
+        with open_file(path, access, to_the_end=True) as file:
             text = file.read().decode()
     except (OSError, BeamIOError) as error:
         raise MissingInputError(f"{without_secrets(path)} cannot be opened: {one_line(error)}") from error

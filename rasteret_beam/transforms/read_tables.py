@@ -5,6 +5,7 @@ Shared by the transforms that read points and polygons.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +18,7 @@ from rasteret_beam.errors import InputError, listed, one_line, without_secrets
 from rasteret_beam.kernels.crs import same_crs
 from rasteret_beam.kernels.geometry import data_crs, first_srid
 from rasteret_beam.kernels.points import kept_type
+from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.transforms.files import find_files, is_parquet, name_of, open_file, open_parquet
 
 BATCH_BYTES = 16 << 20
@@ -49,6 +51,14 @@ class RowMaker(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Files:
+    """Files, folders and globs, and how their buckets are read."""
+
+    paths: Sequence[str]
+    access: Access = AS_GIVEN
+
+
 class _Counted(NamedTuple):
     """A file and the rows of its parts: row groups, or the whole of a CSV file."""
 
@@ -65,42 +75,48 @@ class _Split(NamedTuple):
     first_row: int
 
 
-def read_files(pipeline: Any, paths: Sequence[str], rows: RowMaker) -> beam.PCollection[pa.RecordBatch]:
+def read_files(pipeline: Any, files: Files, rows: RowMaker) -> beam.PCollection[pa.RecordBatch]:
     """Batches of all rows of files, folders and globs: planned by row group, spread, read."""
     return (
         pipeline
-        | "Source" >> beam.Create([list(paths)])
-        | "FindFiles" >> beam.FlatMap(_find_files)
+        | "Source" >> beam.Create([list(files.paths)])
+        | "FindFiles" >> beam.FlatMap(_find_files, files.access)
         | "SpreadFiles" >> beam.Reshuffle()
-        | "CountRows" >> beam.MapTuple(_count_rows)
+        | "CountRows" >> beam.MapTuple(_count_rows, access=files.access)
         | "Collect" >> beam.combiners.ToList()
         | "NumberRows" >> beam.FlatMap(_number_rows)
         | "SpreadSplits" >> beam.Reshuffle()
-        | "Read" >> beam.ParDo(_ReadFn(rows)).with_output_types(pa.RecordBatch)
+        | "Read" >> beam.ParDo(_ReadFn(rows, files.access)).with_output_types(pa.RecordBatch)
     )
 
 
 class _ReadFn(beam.DoFn):
-    def __init__(self, rows: RowMaker):
+    def __init__(self, rows: RowMaker, access: Access):
         self.rows = rows
+        self.access = access
 
     def process(self, split: _Split) -> Iterator[pa.RecordBatch]:
-        yield from _read_split(split, self.rows)
+        yield from _read_split(split, self.rows, self.access)
 
 
-def batches_of_files(paths: Sequence[str], rows: RowMaker) -> Iterator[pa.RecordBatch]:
+def batches_of_files(files: Files, rows: RowMaker) -> Iterator[pa.RecordBatch]:
     """All batches of files, read here and now, one at a time."""
-    found = find_files(paths)
+    found = find_files(files.paths, files.access)
     first_row = 0
     for path in found:
-        counted = _count_rows(path, last=path == found[-1])
+        counted = _count_rows(path, path == found[-1], files.access)
         for split in _number_rows([counted]):
-            yield from _read_split(split._replace(first_row=first_row + split.first_row), rows)
+            yield from _read_split(split._replace(first_row=first_row + split.first_row), rows, files.access)
         first_row += sum(counted.rows)
 
 
-def paths_of(source: Any, what: str) -> list[str] | None:
-    """The paths that a source consists of; None where it is in memory."""
+def files_of(source: Any, what: str, access: Access = AS_GIVEN) -> Files | None:
+    """The files that a source consists of; None where it is in memory."""
+    paths = _paths_of(source, what)
+    return None if paths is None else Files(paths, access)
+
+
+def _paths_of(source: Any, what: str) -> list[str] | None:
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         return None if path.lstrip().startswith("{") else [path]
@@ -120,18 +136,18 @@ def numbered(batches: Iterable[pa.RecordBatch], first_row: int, rows: RowMaker) 
             first_row += len(batch)
 
 
-def look_at_first(paths: list[str]) -> tuple[pa.Schema, str, Callable[[str], int | None]]:
+def look_at_first(files: Files) -> tuple[pa.Schema, str, Callable[[str], int | None]]:
     """Schema and name of the first file, and what looks up the SRID of its first geometry."""
-    path = find_files(paths)[0]
-    if is_parquet(path):
-        with open_parquet(path) as file:
-            return file.schema_arrow, path, partial(_first_srid, path)
-    with _open_csv(path) as reader:
+    path = find_files(files.paths, files.access)[0]
+    if is_parquet(path, files.access):
+        with open_parquet(path, files.access) as file:
+            return file.schema_arrow, path, partial(_first_srid, path, files.access)
+    with _open_csv(path, files.access) as reader:
         return reader.schema, path, lambda column: None
 
 
-def _first_srid(path: str, column: str) -> int | None:
-    with open_parquet(path) as file:
+def _first_srid(path: str, access: Access, column: str) -> int | None:
+    with open_parquet(path, access) as file:
         for batch in file.iter_batches(batch_size=1024, columns=[column]):
             srid = first_srid(batch.column(0))
             if srid is not None:
@@ -139,22 +155,22 @@ def _first_srid(path: str, column: str) -> int | None:
     return None
 
 
-def _find_files(source: Sequence[str]) -> Iterator[tuple[str, bool]]:
+def _find_files(source: Sequence[str], access: Access) -> Iterator[tuple[str, bool]]:
     """Files in name order, and whether one is the last: nobody needs to know the length of that one."""
-    paths = find_files(source)
+    paths = find_files(source, access)
     for path in paths:
         yield path, path == paths[-1]
 
 
-def _count_rows(path: str, last: bool) -> _Counted:
+def _count_rows(path: str, last: bool, access: Access = AS_GIVEN) -> _Counted:
     """Rows of each part of a file; a CSV file has to be read for it, so the last one counts as empty."""
-    if is_parquet(path):
-        with open_parquet(path) as file:
+    if is_parquet(path, access):
+        with open_parquet(path, access) as file:
             groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
             return _Counted(path, False, [group.num_rows for group in groups])
     if last:
         return _Counted(path, True, [0])
-    with _open_csv(path) as reader:
+    with _open_csv(path, access) as reader:
         return _Counted(path, True, [sum(len(batch) for batch in reader)])
 
 
@@ -168,13 +184,13 @@ def _number_rows(counted: list[_Counted]) -> Iterator[_Split]:
             first_row += rows
 
 
-def _read_split(split: _Split, rows: RowMaker) -> Iterator[pa.RecordBatch]:
-    batches = _read_csv(split.path, rows) if split.row_group < 0 else _read_row_group(split, rows)
+def _read_split(split: _Split, rows: RowMaker, access: Access) -> Iterator[pa.RecordBatch]:
+    batches = _read_csv(split.path, rows, access) if split.row_group < 0 else _read_row_group(split, rows, access)
     yield from numbered(batches, split.first_row, rows)
 
 
-def _read_row_group(split: _Split, rows: RowMaker) -> Iterator[pa.RecordBatch]:
-    with open_parquet(split.path) as file:
+def _read_row_group(split: _Split, rows: RowMaker, access: Access) -> Iterator[pa.RecordBatch]:
+    with open_parquet(split.path, access) as file:
         rows.check(file.schema_arrow, without_secrets(split.path))
         group = file.metadata.row_group(split.row_group)
         row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
@@ -231,10 +247,10 @@ def check_alike(
         )
 
 
-def _open_csv(path: str, types: dict[str, pa.DataType] | None = None) -> pv.CSVStreamingReader:
+def _open_csv(path: str, access: Access, types: dict[str, pa.DataType] | None = None) -> pv.CSVStreamingReader:
     name = name_of(path)
     packing = {".gz": "gzip", ".bz2": "bz2"}.get(os.path.splitext(name)[1])
-    file = pa.input_stream(open_file(path, to_the_end=True), compression=packing)
+    file = pa.input_stream(open_file(path, access, to_the_end=True), compression=packing)
     parsing = pv.ParseOptions(delimiter="\t" if ".tsv" in name else ",", newlines_in_values=True)
     try:
         return pv.open_csv(
@@ -249,9 +265,9 @@ def _open_csv(path: str, types: dict[str, pa.DataType] | None = None) -> pv.CSVS
         raise InputError(f"{without_secrets(path)} cannot be read as CSV: {error}") from error
 
 
-def _read_csv(path: str, rows: RowMaker) -> Iterator[pa.RecordBatch]:
+def _read_csv(path: str, rows: RowMaker, access: Access) -> Iterator[pa.RecordBatch]:
     try:
-        with _open_csv(path, rows.csv_types()) as reader:
+        with _open_csv(path, access, rows.csv_types()) as reader:
             for batch in reader:
                 yield from (batch.slice(at, rows.most_rows) for at in range(0, len(batch), rows.most_rows))
     except pa.ArrowInvalid as error:
