@@ -133,6 +133,7 @@ class Job:
                 check_writable(sink.prefix)
         if self.geotiffs is not None:
             check_writable(self.geotiffs.folder)
+            check_writable(f"{self.geotiffs.folder}/chip")
 
     def _check_first(self) -> None:
         """Route the first polygons, which refuses those that are not valid before the job begins."""
