@@ -407,6 +407,12 @@ def test_a_service_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Connection refused" in str(raised.value) and "HTTPConnectionPool" not in str(raised.value)
 
 
+def test_a_url_that_is_none_is_not_asked_for_again() -> None:
+    with pytest.raises(MissingInputError, match="URL can't contain control characters") as raised:
+        ReadPoints("http://127.0.0.1:9/a b.csv?sig=secret", **XY).point_columns()
+    assert "tries" not in str(raised.value)
+
+
 # Secrets
 
 
