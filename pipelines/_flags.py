@@ -136,6 +136,13 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def source(text: str) -> str:
+    """A path, table or query, which an unset variable of a script is not."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
 def paths(text: str) -> list[str]:
     """``PATH,PATH`` as a list of one or more."""
     found = names(text)
@@ -189,6 +196,13 @@ def truth(text: str) -> bool:
     return text.lower() == "true"
 
 
+def payer(text: str) -> bool | str:
+    """``true`` or ``false``, or the project that is billed."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is no project, true or false")
+    return truth(text) if text.lower() in ("true", "false") else text
+
+
 def switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
     """Add a flag that is off, on where it is given, and takes a ``true`` or ``false`` too."""
     parser.add_argument(flag, nargs="?", type=truth, const=True, default=False, metavar="true|false", help=text)
@@ -199,6 +213,8 @@ def access_flags(parser: argparse.ArgumentParser, what: str, prefix: str = "") -
     switch(parser, f"--{prefix}anonymous", f"read {what} without credentials")
     parser.add_argument(
         f"--{prefix}requester_pays",
+        type=payer,
+        default=False,
         metavar="PROJECT|true",
         help=f"pay for the requests to {what}: the Google project that is billed, or true for s3://",
     )
@@ -206,10 +222,10 @@ def access_flags(parser: argparse.ArgumentParser, what: str, prefix: str = "") -
 
 def access(flags: argparse.Namespace, prefix: str = "") -> Access | None:
     """How buckets are read, if the flags say so."""
-    anonymous, given = getattr(flags, f"{prefix}anonymous"), getattr(flags, f"{prefix}requester_pays")
-    if not (anonymous or given):
+    anonymous, payer_of = getattr(flags, f"{prefix}anonymous"), getattr(flags, f"{prefix}requester_pays")
+    if not (anonymous or payer_of):
         return None
-    return Access(anonymous=anonymous, requester_pays=True if (given or "").lower() == "true" else given or False)
+    return Access(anonymous=anonymous, requester_pays=payer_of)
 
 
 def subset_flags(parser: argparse.ArgumentParser) -> None:

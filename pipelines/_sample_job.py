@@ -153,6 +153,9 @@ class Job(Inputs):
         if flags.dead_letter:
             self.sinks["dead_letters"] = WriteSamplesToParquet(flags.dead_letter, schema=DEAD_LETTER_SCHEMA)
         _check_sinks(self.parquet)
+        if self.reading is not None:
+            for sink in self.parquet.values():
+                sink.check_keeps(self.reading.files())
         if self.bigquery is not None:
             self.bigquery.check(options)
 

@@ -58,8 +58,13 @@ def sources(flags: argparse.Namespace) -> list[RecordSource]:
     """The records that the flags name, before their files are opened."""
     reading = access(flags) or AS_GIVEN
     if flags.cogs is not None:
+        for name in ("href_column", "column_map"):
+            if getattr(flags, name) is not None:
+                raise InputError(f"--{name} goes with --table, not with --cogs; leave it out")
         files = find_rasters(flags.cogs, reading)
         return sources_from_cogs(files, bands=flags.bands, datetime=_date_finder(flags.datetime_regex))
+    if flags.datetime_regex is not None:
+        raise InputError("--datetime_regex goes with --cogs, not with --table, whose column datetime has the dates")
     mapped = dict(_pair(pair) for pair in flags.column_map or [])
     table = record_table(flags.table, flags.href_column, flags.bands, mapped, reading)
     return sources_from_table(table, list(flags.bands or band_names(table.select(["assets"]).schema)))

@@ -133,9 +133,11 @@ class Job:
         self._check_first()
         for sink in (self.writing, self.unmatched):
             if sink is not None:
+                sink.check_keeps(self.reading.files())
                 check_writable(sink.prefix)
         if self.geotiffs is not None:
             check_writable(self.geotiffs.folder)
+            check_writable(f"{self.geotiffs.folder}/chip")
 
     def _check_first(self) -> None:
         """Route the first polygons, which refuses those that are not valid before the job begins."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._flags import Parser, access_flags, names, pipeline_options, prefix, subset_flags, switch
+from pipelines._flags import Parser, access_flags, names, pipeline_options, prefix, source, subset_flags, switch
 from pipelines._plan import plan_text
 from pipelines._run import FAILED, INCOMPLETE, accounting_error, command, run, summary
 from pipelines._sample_job import Inputs, Job
@@ -50,18 +50,25 @@ def parser() -> Parser:
 
 
 def _point_flags(flags: Parser) -> None:
-    source = flags.add_mutually_exclusive_group(required=True)
-    source.add_argument("--points", metavar="PATH", help="Parquet, GeoParquet or CSV: a file, a folder or a glob")
-    source.add_argument(
+    one_of = flags.add_mutually_exclusive_group(required=True)
+    one_of.add_argument(
+        "--points", type=source, metavar="PATH", help="Parquet, GeoParquet or CSV: a file, a folder or a glob"
+    )
+    one_of.add_argument(
         "--points_table",
+        type=source,
         metavar="PROJECT:DATASET.TABLE",
         help="in place of --points: a BigQuery table, of which only the needed columns are read",
     )
-    source.add_argument(
-        "--points_query", metavar="SQL", help="in place of --points: a SELECT statement for BigQuery, which runs once"
+    one_of.add_argument(
+        "--points_query",
+        type=source,
+        metavar="SQL",
+        help="in place of --points: a SELECT statement for BigQuery, which runs once",
     )
-    source.add_argument(
+    one_of.add_argument(
         "--retry",
+        type=source,
         metavar="PATH",
         help="in place of --points: dead letters of an earlier run, of which just those tiles and points are sampled",
     )

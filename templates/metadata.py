@@ -53,6 +53,7 @@ NAME = r"[^,\s]([^,\r\n]*[^,\s])?"
 BAND = r"([^,\s]([^,\r\n]*[^,\s])?:\d+|[^,:\s]([^,:\r\n]*[^,:\s])?)"
 PAIR = r"[^,:\s][^,:\r\n]*:[^,\s][^,\r\n]*"
 RASTER = r"((gs|s3|https?|az|abfss?)://[^,\s][^,\r\n]*|/vsi[a-z0-9_]+/[^,\r\n]+)"
+PROJECT = r"[a-z0-9][-a-z0-9.:]*[a-z0-9]"
 TABLE = r"([^`$\s]+[:.])?\w+\.[^.:`$\s]+"
 COLLECTION = r"((gs|s3|abfss?)://[^\s][^\r\n]*|[A-Za-z0-9_][-A-Za-z0-9_.]*(/[-A-Za-z0-9_.]+)*)"
 
@@ -73,7 +74,7 @@ BY_FLAG = {
     "points_query": Form(example="SELECT id, geog FROM `my-project.dataset.plots`"),
     "points_index": Form("TEXT", whole(NAME), "plot_number"),
     "points_snapshot": Form("TEXT", whole(rf"{DAY}({CLOCK})?"), "2023-01-31T12:00:00Z"),
-    "points_project": Form("TEXT", whole(r"[a-z0-9][-a-z0-9.:]*[a-z0-9]"), "my-project"),
+    "points_project": Form("TEXT", whole(PROJECT), "my-project"),
     "retry": Form("GCS_READ_FILE", whole(OBJECT), "gs://my-bucket/out/dead-*.parquet"),
     "polygons": Form("GCS_READ_FILE", whole(OBJECT), "gs://my-bucket/fields.parquet"),
     "table": Form("TEXT", whole(r"(gs|s3|abfss?)://[^\s][^\r\n]*"), "gs://my-bucket/items.parquet"),
@@ -100,6 +101,7 @@ BY_TYPE: dict[Any, Form] = {
     _flags.date_range: Form("TEXT", whole(rf"{MOMENT}[,/]{MOMENT}"), "2023-01-01,2023-12-31"),
     _flags.band_indexes: Form("TEXT", listed(BAND), "A00,A01 or A00:0,A05:5"),
     _flags.truth: Form("BOOLEAN", whole("(true|false)")),
+    _flags.payer: Form("TEXT", whole(rf"(true|false|{PROJECT})"), "my-project"),
     int: Form("NUMBER", whole(r"-?\d+")),
     float: Form("NUMBER", whole(NUMBER)),
     None: Form(),

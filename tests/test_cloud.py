@@ -39,7 +39,7 @@ from rasteret_beam import (
 from rasteret_beam.collection.versions import CollectionVersion, IndexVersions, look
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, OutputError, RasteretBeamError
 from rasteret_beam.kernels.globs import glob_regex
-from rasteret_beam.readers import ranges, stores
+from rasteret_beam.readers import objects, ranges, stores
 from rasteret_beam.readers.ranges import Patience
 from rasteret_beam.transforms.files import find_files, find_rasters
 from tests.buckets import KEYS, SERVICES, Place
@@ -410,6 +410,19 @@ def test_building_from_what_cannot_be_read(place: Place, tmp_path: Path) -> None
     assert f"1 raster file(s) could not be read:\n  {root}/a.tif: " in build(f"{root}/a.tif")
 
 
+def test_a_service_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "LISTING_SECONDS", 0.5)
+    with pytest.raises(MissingInputError, match="gs://bucket cannot be listed: no answer in time, at last") as raised:
+        objects.list_folder("gs://bucket/c", Access(anonymous=True, endpoint="http://127.0.0.1:9"))
+    assert "Connection refused" in str(raised.value) and "HTTPConnectionPool" not in str(raised.value)
+
+
+def test_a_url_that_is_none_is_not_asked_for_again() -> None:
+    with pytest.raises(MissingInputError, match="URL can't contain control characters") as raised:
+        ReadPoints("http://127.0.0.1:9/a b.csv?sig=secret", **XY).point_columns()
+    assert "tries" not in str(raised.value)
+
+
 # Secrets
 
 
@@ -549,6 +562,8 @@ WEB = "https://example.org/folder"
         (lambda c: c.export(WEB), OutputError, "collection .* a web server takes no files"),
         (lambda c: WriteSamplesToParquet("az://c/s"), OutputError, "Beam writes to Azure as azfs://"),
         (lambda c: WriteSamplesToParquet("gopher://c/s"), OutputError, "no filesystem for gopher://, only .* gs://"),
+        (lambda c: WriteSamplesToParquet("ftp://me:secret@host/s"), OutputError, "no filesystem for ftp://"),
+        (lambda c: find_files("ftp://me:secret@host/s.csv"), MissingInputError, "^ftp://host/s.csv cannot be listed"),
         (lambda c: find_files(f"{WEB}/"), InputError, "a web server has no folders; name each file"),
         (lambda c: find_rasters([f"{WEB}/*.tif"]), InputError, "a web server has no folders; name each file"),
         (

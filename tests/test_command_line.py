@@ -26,6 +26,8 @@ from pyproj import Transformer
 
 import rasteret_beam as rasteret
 from pipelines import _sample_job, build_collection, sample_points
+from pipelines._flags import access
+from rasteret_beam import Access
 from tests import rasters
 from tests.commands import ROOT, Outcome, as_flags, execute, in_process_of_its_own
 
@@ -461,6 +463,7 @@ class TestFlags:
             ("--bbox=1,2,3", "'1,2,3' is not west,south,east,north in degrees"),
             ("--date_range=2023", "'2023' is not FIRST,LAST, such as 2023-01-01,2023-12-31"),
             ("--direct_num_workers=x", "argument --direct_num_workers: invalid int value: 'x'"),
+            ("--requester_pays=", "'' is no project, true or false"),
         ],
     )
     def test_unusable_value_is_a_usage_error(self, flag: str, message: str):
@@ -468,6 +471,18 @@ class TestFlags:
         assert outcome.code == 2
         assert message in outcome.err
         assert len(outcome.err.splitlines()) == 1
+
+    @pytest.mark.parametrize(("text", "payer"), [("true", True), ("False", False), ("my-project", "my-project")])
+    def test_who_pays(self, text: str, payer: bool | str):
+        flags, _ = sample_points.parser().parse([*REQUIRED, f"--requester_pays={text}"])
+        assert access(flags) == (Access(requester_pays=payer) if payer else None)
+
+    @pytest.mark.parametrize("flag", ["points", "points_table", "points_query", "retry"])
+    def test_a_source_without_a_name(self, collection: Path, flag: str):
+        bands = [] if flag == "retry" else ["--bands=red"]
+        outcome = execute(sample_points.main, f"--{flag}=", *bands, f"--collection={collection}", "--output=o/s")
+        assert outcome.code == 2
+        assert outcome.err == f"error: argument --{flag}: it is empty\n"
 
     def test_flags_of_beam_are_taken(self, sample: Sample, tmp_path: Path):
         flags = [f"--temp_location={tmp_path}/t", "--job_name=a", "--parallelism=2", "--experiments", "use_x"]
@@ -531,6 +546,15 @@ class Running:
         assert self.process.poll() is None, "the job was too short"
         self.process.send_signal(number)
         return self.process.communicate(timeout=10)[1]
+
+
+def test_points_that_the_output_would_replace(sample: Sample, tmp_path: Path) -> None:
+    pq.write_table(point_table(20), tmp_path / "s-00000-of-00001.parquet")
+    before = (tmp_path / "s-00000-of-00001.parquet").read_bytes()
+    outcome = sample(tmp_path / "s-00000-of-00001.parquet", output=tmp_path / "s")
+    assert outcome.code == 1
+    assert f"{tmp_path}/s-00000-of-00001.parquet is read by the job, and output {tmp_path}/s would" in outcome.err
+    assert (tmp_path / "s-00000-of-00001.parquet").read_bytes() == before
 
 
 class TestInterrupt:
@@ -674,6 +698,8 @@ class TestBuildFromCogs:
             ({"datetime_regex": r"x(\d{8})"}, r"--datetime_regex 'x(\\d{8})' does not match "),
             ({"shards": 0}, "--shards is 0; it has to be 1 or more"),
             ({"bands": "red,red"}, "red"),
+            ({"href_column": "path"}, "--href_column goes with --table, not with --cogs"),
+            ({"column_map": "a:id"}, "--column_map goes with --table, not with --cogs"),
         ],
     )
     def test_unusable_value(self, build: Build, scene_files: list[Path], tmp_path: Path, flags: dict, message: str):

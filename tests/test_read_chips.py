@@ -756,16 +756,18 @@ BAD_FLAGS: dict[str, tuple[dict[str, Any], list[str], int, str]] = {
     "no records": ({"date_range": "1990-01-01,1990-01-02"}, [], 1, "has no records after subset and where"),
     "one prefix": ({"unmatched": "out/x", "output": "out/x"}, [], 1, "--output and --unmatched are both out/x"),
     "geotiff": ({"geotiff": "/dev/null/x"}, [], 1, "/dev/null/x"),
+    "geotiff is a file": ({"geotiff": "taken.tif"}, [], 1, "taken.tif/chip cannot be written: [Errno"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD_FLAGS)
 def test_bad_flags_give_one_line(command: Any, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken.tif").write_text("a file of the user's own")
     flags, more, code, message = BAD_FLAGS[kind]
     outcome = command(*more, **flags)
     assert outcome.code == code and outcome.err.startswith("error: ") and outcome.err.count("\n") == 1
-    assert message in outcome.err
+    assert message in outcome.err and "in step" not in outcome.err
     assert not list((tmp_path / "out").glob("*.parquet"))
 
 

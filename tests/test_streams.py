@@ -1,5 +1,6 @@
 """Points in windows: files for each window, batches made of rows, collections that grow, and what is refused."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import shapely
 from apache_beam import pvalue
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.core import Windowing
@@ -260,6 +262,8 @@ class TestPointBatches:
         [
             ([ROWS[0] | {"id": None}], "row 0 of column 'id' is null, and index_column needs a number"),
             ([ROWS[0] | {"x": "east"}], "column 'x' of the stream of points should be double"),
+            ([ROWS[0] | {"id": 1.5}], "column 'id' of the stream of points should be int64: .* 1.5"),
+            ([b'{"id": 7}'], "the stream of points gives a bytes without 'id'; give dicts, Beam Rows or NamedTuples"),
         ],
     )
     def test_bad_rows(self, rows: list[Any], message: str) -> None:
@@ -275,6 +279,20 @@ class TestPointBatches:
         other = pa.RecordBatch.from_pydict({"id": [1], "x": [1], "y": [2.0], "plot": ["a"]})
         with pytest.raises(Exception, match=r"should have one column 'x' of type double; it has id \(int64\), x \(int"):
             self.made([other], pa.RecordBatch, schema=TYPES)
+
+    @pytest.mark.parametrize("schema_says", [True, False])
+    def test_arrow_batches_in_another_crs(self, schema_says: bool) -> None:
+        def geometries(crs: str | None) -> pa.Schema:
+            said = {"ARROW:extension:name": "geoarrow.wkb", "ARROW:extension:metadata": json.dumps({"crs": crs})}
+            return pa.schema([("id", pa.int64()), pa.field("geometry", pa.binary(), metadata=said)])
+
+        own = geometries("EPSG:32631" if schema_says else None)
+        point = shapely.to_wkb(shapely.Point(3.0, 48.0))
+        kept = [pa.RecordBatch.from_pydict({"id": [1], "geometry": [point]}, schema=own)]
+        assert len(self.made(kept, pa.RecordBatch, schema=own)) == 1
+        other = pa.RecordBatch.from_pydict({"id": [2], "geometry": [point]}, schema=geometries("EPSG:4326"))
+        with pytest.raises(Exception, match="column 'geometry' is in EPSG:4326, but its points are in EPSG:32631"):
+            self.made([*kept, other], pa.RecordBatch, schema=own)
 
     @pytest.mark.parametrize(
         ("how", "message"),

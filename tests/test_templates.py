@@ -104,6 +104,7 @@ VALUES = [
     ),
     ("sample_points points_snapshot", ("2023-01-31", "2023-01-31T12:00:00Z", "2023-01-31 12:00"), ("now", "2023", "")),
     ("sample_points points_project", ("my-project", "example.com:my-project"), ("My project", "p", "")),
+    ("sample_points requester_pays", ("true", "false", "my-project"), ("My project", "")),
     ("sample_points output", (f"{GS}/a", f"{GS}/a/b", f"{GS}/a.parquet"), ("out/a", f"{GS}/a/", f"{GS}/", "gs://B/a")),
     ("sample_points unsampled", (f"{GS}/left",), (f"{GS}", "left")),
     ("build_collection output", (f"{GS}/c", f"{GS}/c/"), (f"{GS}", "c/", "s3://b/c")),

@@ -33,6 +33,9 @@ from rasteret_beam.readers.stores import BUCKETS, SCHEMES, WEB, is_url, open_sto
 BUFFER_BYTES = 4 << 20
 """Read at a time where a file is read from its beginning to its end."""
 
+LISTING_SECONDS = 8
+"""For which a listing on gs:// is tried again, as long as a read is."""
+
 GRANT_READING = {
     GS: "grant roles/storage.objectViewer on the bucket",
     S3: "allow s3:ListBucket on the bucket and s3:GetObject on its objects",
@@ -103,7 +106,7 @@ def _is_object(url: str, access: Access) -> bool:
         return False
     if scheme == GS:
         with _listing(root):
-            return bool(_gcs_bucket(root, access).blob(path).exists())
+            return bool(_gcs_bucket(root, access).blob(path).exists(retry=_gcs_retry()))
     try:
         return object_size(url, access) >= 0
     except FileNotFoundError:
@@ -139,9 +142,16 @@ def _gcs_bucket(root: str, access: Access) -> Any:
     return gcs_client(access).bucket(root.removeprefix("gs://"), user_project=billed_project(access))
 
 
+def _gcs_retry() -> Any:
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    return DEFAULT_RETRY.with_timeout(LISTING_SECONDS)
+
+
 def _gcs_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int, str]]:
-    fields = "items(name,size,etag),nextPageToken"
-    for blob in _gcs_bucket(root, access).list_blobs(prefix=start, delimiter=None if deep else "/", fields=fields):
+    fields, delimiter = "items(name,size,etag),nextPageToken", None if deep else "/"
+    bucket = _gcs_bucket(root, access)
+    for blob in bucket.list_blobs(prefix=start, delimiter=delimiter, fields=fields, retry=_gcs_retry()):
         yield blob.name, int(blob.size or 0), blob.etag or ""
 
 
@@ -180,9 +190,18 @@ def explained(error: Exception, url: str, writing: bool = False) -> str:
         return f"there is no bucket {root} ({text})"
     if code in (401, 403):
         return f"{text}; {grants.get(scheme, 'grant it')} to the account that runs this, or name credentials that may"
+    if type(error).__name__ == "RetryError":  # of google-cloud-storage
+        return f"no answer in time, at last: {_last_try(error)}"
     if type(error).__name__ == "DefaultCredentialsError":
         return f"{text}; or read a public bucket with anonymous=True (--anonymous)"
     return text
+
+
+def _last_try(error: Exception) -> str:
+    """What a client's last try met: its own error, or of a connection what the system said."""
+    last = getattr(error, "cause", None) or error
+    inner = getattr(last.args[0], "reason", last) if last.args else last
+    return one_line(inner).rpartition("): ")[2]
 
 
 def _status(error: Exception) -> int | None:

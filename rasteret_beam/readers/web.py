@@ -3,7 +3,7 @@
 import base64
 import re
 import ssl
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
@@ -51,7 +51,7 @@ def get_range(url: str, start: int, stop: int, timeout: float = TIMEOUT) -> tupl
         raise WebError(f"the server answered {error.code} {error.reason}", error.code, passing) from error
     except (URLError, HTTPException, TimeoutError, OSError) as error:
         reason = getattr(error, "reason", error)
-        passing = not isinstance(reason, ssl.SSLError)
+        passing = not isinstance(reason, ssl.SSLError | InvalidURL)
         raise WebError(f"no answer: {one_line(_as_error(reason))}", passing=passing) from error
 
 

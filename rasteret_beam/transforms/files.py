@@ -68,7 +68,7 @@ def _find(place: str, access: Access = AS_GIVEN) -> list[str]:
         if not paths and is_remote(place):
             return _in_folder(place)
     except (BeamIOError, ValueError) as error:
-        raise MissingInputError(f"{place} cannot be listed: {one_line(error)}") from error
+        raise MissingInputError(f"{without_secrets(place)} cannot be listed: {one_line(error)}") from error
     if not paths:
         raise MissingInputError(f"there is no file, folder or match of {place}")
     return [path for path in paths if is_remote(path) or os.path.isfile(path)]
@@ -209,8 +209,8 @@ def check_output(path: str, what: str) -> None:
         raise OutputError(f"{what} {path} cannot be written: Beam writes to Azure as azfs://ACCOUNT/CONTAINER/PATH")
     if scheme and scheme not in known_schemes():
         raise OutputError(
-            f"{what} {path} cannot be written: Beam has no filesystem for {scheme}://, only for local paths and "
-            f"{listed(f'{name}://' for name in known_schemes())}"
+            f"{what} {without_secrets(path)} cannot be written: Beam has no filesystem for {scheme}://, only for "
+            f"local paths and {listed(f'{name}://' for name in known_schemes())}"
         )
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.typehints.arrow_type_compatibility import arrow_schema_from_beam_schema
 from apache_beam.typehints.row_type import RowTypeConstraint
@@ -14,6 +16,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.errors import InputError, listed
+from rasteret_beam.kernels.crs import same_crs
+from rasteret_beam.kernels.geometry import data_crs
 from rasteret_beam.kernels.points import PointColumns, choose_columns, point_batch
 
 SOURCE = "the stream of points"
@@ -50,7 +54,8 @@ class PointBatches(beam.PTransform):
     ------
     InputError
         When applied: no such column, no CRS, no schema, or rows of a stream without windows. While
-        running: a batch has other columns than the schema, a row does not fit it, or an id is null.
+        running: a batch has other columns than the schema or geometries in another CRS, a row does not
+        fit it, or an id is null.
     """
 
     index_column: str
@@ -137,19 +142,49 @@ def as_batch(rows: Sequence[Any], schema: pa.Schema) -> pa.RecordBatch:
     Raises
     ------
     InputError
-        A value does not fit the type of its column.
+        A value does not fit the type of its column, or a row is no dict and lacks one.
     """
     arrays = []
     for item in schema:
-        if isinstance(rows[0], dict):
-            values = [row.get(item.name) for row in rows]
-        else:
-            values = [getattr(row, item.name) for row in rows]
+        values = _values(rows, item.name)
         try:
-            arrays.append(pa.array(values, type=item.type))
+            arrays.append(_column(values, item.type))
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise InputError(f"column {item.name!r} of {SOURCE} should be {item.type}: {error}") from error
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _values(rows: Sequence[Any], name: str) -> list[Any]:
+    if isinstance(rows[0], dict):
+        return [row.get(name) for row in rows]
+    try:
+        return [getattr(row, name) for row in rows]
+    except AttributeError as error:
+        raise InputError(
+            f"{SOURCE} gives a {type(error.obj).__name__} without {name!r}; give dicts, Beam Rows or NamedTuples with "
+            "the columns of the schema, or Arrow batches, as .with_output_types(pa.RecordBatch)"
+        ) from error
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_integer(kind) and any(issubclass(one, float) for one in set(map(type, values))):
+        # Arrow would cut off the fractions of numbers, but not of an array.
+        return pc.cast(pa.array(values, pa.float64()), kind)
+    return pa.array(values, type=kind)
+
+
+@lru_cache(maxsize=64)
+def _crs_of(schema: bytes, geometry: str) -> str | None:
+    return data_crs(pa.ipc.read_schema(pa.py_buffer(schema)), geometry)
+
+
+def _check_crs(batch: pa.RecordBatch, chosen: PointColumns) -> None:
+    found = _crs_of(batch.schema.serialize().to_pybytes(), chosen.geometry) if chosen.geometry is not None else None
+    if found is not None and not same_crs(found, chosen.crs):
+        raise InputError(
+            f"a batch of {SOURCE} says that column {chosen.geometry!r} is in {found}, but its points are in "
+            f"{chosen.crs}; bring batches of each CRS through a PointBatches of its own"
+        )
 
 
 def _points(batch: pa.RecordBatch, schema: pa.Schema, chosen: PointColumns) -> pa.RecordBatch:
@@ -160,4 +195,5 @@ def _points(batch: pa.RecordBatch, schema: pa.Schema, chosen: PointColumns) -> p
                 f"a batch of {SOURCE} should have one column {name!r} of type {wanted}; it has "
                 f"{listed(f'{field.name} ({field.type})' for field in batch.schema)}"
             )
+    _check_crs(batch, chosen)
     return point_batch(batch, 0, chosen)

@@ -110,6 +110,11 @@ class ReadPoints(beam.PTransform):
         default=None, init=False, repr=False
     )
 
+    def files(self) -> list[str]:
+        """The files that are read; none where the rows come from elsewhere."""
+        found = self._read()[1]
+        return found.found() if isinstance(found, Files) else []
+
     def point_columns(self) -> PointColumns:
         """The columns that are read, and the schema of the batches; looks at the first file only."""
         return self._read()[0]

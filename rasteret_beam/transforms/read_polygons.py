@@ -119,6 +119,11 @@ class ReadPolygons(beam.PTransform):
     access: Access = AS_GIVEN
     _found: tuple[PolygonColumns, list[pa.RecordBatch] | Files] | None = field(default=None, init=False, repr=False)
 
+    def files(self) -> list[str]:
+        """The files that are read; none where the rows come from elsewhere."""
+        found = self._read()[1]
+        return found.found() if isinstance(found, Files) else []
+
     def polygon_columns(self) -> PolygonColumns:
         """The columns that are read, and the schema of the batches; looks at the first file only."""
         return self._read()[0]

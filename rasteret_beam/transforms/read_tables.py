@@ -58,6 +58,10 @@ class Files:
     paths: Sequence[str]
     access: Access = AS_GIVEN
 
+    def found(self) -> list[str]:
+        """Each of them by its own path, in name order; see :func:`rasteret_beam.transforms.files.find_files`."""
+        return find_files(self.paths, self.access)
+
 
 class _Counted(NamedTuple):
     """A file and the rows of its parts: row groups, or the whole of a CSV file."""
@@ -101,7 +105,7 @@ class _ReadFn(beam.DoFn):
 
 def batches_of_files(files: Files, rows: RowMaker) -> Iterator[pa.RecordBatch]:
     """All batches of files, read here and now, one at a time."""
-    found = find_files(files.paths, files.access)
+    found = files.found()
     first_row = 0
     for path in found:
         counted = _count_rows(path, path == found[-1], files.access)
@@ -138,7 +142,7 @@ def numbered(batches: Iterable[pa.RecordBatch], first_row: int, rows: RowMaker) 
 
 def look_at_first(files: Files) -> tuple[pa.Schema, str, Callable[[str], int | None]]:
     """Schema and name of the first file, and what looks up the SRID of its first geometry."""
-    path = find_files(files.paths, files.access)[0]
+    path = files.found()[0]
     if is_parquet(path, files.access):
         with open_parquet(path, files.access) as file:
             return file.schema_arrow, path, partial(_first_srid, path, files.access)
