@@ -43,6 +43,8 @@ def command(main: Callable[[], int]) -> NoReturn:
     """Run a command's main function and leave with its exit code; our errors become one line."""
     gc.freeze()
     gc.enable()
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with _quiet(*NOISY):
             code = main()

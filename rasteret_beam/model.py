@@ -145,7 +145,7 @@ class Access:
     Raises
     ------
     InputError
-        The endpoint is no plain URL.
+        The endpoint is no plain URL, or requests without credentials are to be paid for.
     """
 
     anonymous: bool = False
@@ -159,6 +159,11 @@ class Access:
             raise InputError(
                 f"endpoint is {without_secrets(url)!r}; give a plain URL, http://HOST:PORT or https://HOST, without "
                 "user and password: credentials come from the environment"
+            )
+        if self.anonymous and self.requester_pays:
+            raise InputError(
+                f"anonymous is True and requester_pays is {self.requester_pays!r}, but a request without credentials "
+                "cannot be billed to anybody; give one of the two"
             )
 
 

@@ -573,6 +573,7 @@ WEB = "https://example.org/folder"
         ),
         (lambda c: Access(endpoint="http://me:secret@host"), InputError, "endpoint is 'http://host'; give a plain URL"),
         (lambda c: Access(endpoint="host:9000"), InputError, "endpoint is 'host:9000'; give a plain URL"),
+        (lambda c: Access(anonymous=True, requester_pays="p"), InputError, "cannot be billed to anybody; give one"),
     ],
 )
 def test_what_makes_no_sense_is_refused_at_once(

@@ -548,6 +548,19 @@ class Running:
         return self.process.communicate(timeout=10)[1]
 
 
+def test_ctrl_c_while_a_command_is_loaded() -> None:
+    """The module is found, and its imports are under way, when the signal comes: no traceback of one of them."""
+    words = [sys.executable, "-v", "-m", "pipelines.sample_points", "--help"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "import 'apache_beam.coders" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT and "Traceback" not in rest
+
+
 def test_points_that_the_output_would_replace(sample: Sample, tmp_path: Path) -> None:
     pq.write_table(point_table(20), tmp_path / "s-00000-of-00001.parquet")
     before = (tmp_path / "s-00000-of-00001.parquet").read_bytes()

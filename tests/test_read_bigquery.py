@@ -238,7 +238,7 @@ def test_a_clock_that_is_behind_sees_what_was_written() -> None:
     )
     assert bigquery_source._snapshot(None, now, now - timedelta(seconds=9)) == now
     with pytest.raises(InputError, match="snapshot_time is 'yesterday'; write it as"):
-        bigquery_source._snapshot("yesterday", now, None)
+        BigQueryTable("proj:plots.t", snapshot_time="yesterday")
 
 
 def test_a_column_can_give_the_index(loaded: str, plots: pa.Table, reading: StorageRead) -> None:

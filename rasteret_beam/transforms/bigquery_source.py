@@ -58,6 +58,11 @@ class BigQueryTable:
         the pipeline is built.
     project : str, optional
         Where the reading is billed; by default the table's.
+
+    Raises
+    ------
+    InputError
+        The time cannot be read.
     """
 
     table: str
@@ -65,6 +70,9 @@ class BigQueryTable:
     index_column: str | None = None
     snapshot_time: datetime | str | None = None
     project: str | None = None
+
+    def __post_init__(self) -> None:
+        _moment(self.snapshot_time)
 
 
 @dataclass(frozen=True)
@@ -175,14 +183,19 @@ def _look_at_table(source: BigQueryTable) -> Extract:
 
 
 def _snapshot(given: datetime | str | None, started: datetime, modified: datetime | None) -> datetime:
-    if given is None:
+    moment = _moment(given)
+    if moment is None:
         # The clock of this machine may be behind: what was written before the look must be seen.
         return max(started, modified + timedelta(milliseconds=1)) if modified is not None else started
+    return moment
+
+
+def _moment(given: datetime | str | None) -> datetime | None:
     try:
         moment = datetime.fromisoformat(given) if isinstance(given, str) else given
     except ValueError:
         raise InputError(f"snapshot_time is {given!r}; write it as 2023-01-31T12:00:00Z") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment if moment is None else moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
 
 
 def _look_at_query(source: BigQueryQuery) -> Extract:
