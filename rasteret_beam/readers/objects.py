@@ -145,7 +145,7 @@ def _gcs_bucket(root: str, access: Access) -> Any:
 def _gcs_retry() -> Any:
     from google.cloud.storage.retry import DEFAULT_RETRY
 
-    return DEFAULT_RETRY.with_timeout(LISTING_SECONDS)
+    return DEFAULT_RETRY.with_delay(initial=0.25, maximum=4.0, multiplier=2.0).with_timeout(LISTING_SECONDS)
 
 
 def _gcs_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int, str]]:

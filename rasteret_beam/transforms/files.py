@@ -5,6 +5,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import IO
 
@@ -227,7 +228,7 @@ def known_schemes() -> list[str]:
 
 
 def check_writable(prefix: str) -> None:
-    """Write and remove a small file beside an output.
+    """Write and remove a small file beside an output, and the folders that it needs.
 
     Raises
     ------
@@ -235,12 +236,27 @@ def check_writable(prefix: str) -> None:
         That does not work.
     """
     probe = f"{prefix}.probe-{uuid.uuid4().hex[:8]}"
+    missing = [] if is_remote(prefix) else _missing_folders(probe)
     try:
         with FileSystems.create(probe, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(b"probe")
         delete_files([probe])
     except Exception as error:  # each of Beam's filesystems has errors of its own
         raise OutputError(f"output {prefix} cannot be written: {explained(error, prefix, writing=True)}") from error
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # another job may have put something there
+                os.rmdir(folder)
+
+
+def _missing_folders(path: str) -> list[str]:
+    """Folders above a path that are not there, the innermost first."""
+    found = []
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(folder):
+        found.append(folder)
+        folder = os.path.dirname(folder)
+    return found
 
 
 def matching(start: str, pattern: str) -> list[str]:
