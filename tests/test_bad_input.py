@@ -135,7 +135,7 @@ class TestPointFiles:
         check_refused(sample(path), path)
 
     def test_filesystem_that_there_is_none_of(self, sample: Sample):
-        check_refused(sample("https://127.0.0.1/points.parquet"), "https://127.0.0.1/points.parquet")
+        check_refused(sample("ftp://127.0.0.1/points.parquet"), "ftp://127.0.0.1/points.parquet")
 
     @pytest.mark.parametrize("name", ["no_rows.parquet", "header_only.csv"])
     def test_no_points(self, sample: Sample, tmp_path: Path, name: str):

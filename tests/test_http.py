@@ -22,7 +22,7 @@ from rasteret_beam import Collection, ReadPoints, SamplePoints, build_from_cogs,
 from rasteret_beam.errors import BuildError, TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers import indexed_engine, ranges
+from rasteret_beam.readers import indexed_engine, ranges, rasterio_engine
 from rasteret_beam.readers.engine import TileWant
 from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.headers import tiff_layout
@@ -112,6 +112,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "PATIENCE", QUICK)
+    monkeypatch.setattr(rasterio_engine, "FIRST_PAUSE", QUICK.first_pause)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
