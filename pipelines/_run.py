@@ -31,9 +31,6 @@ USAGE, FAILED, INCOMPLETE, INTERRUPTED = 2, 1, 3, 130
 NOISY = ("apache_beam.utils.retry",)
 """Beam's loggers that write a traceback for each try that fails."""
 
-GDAL = ("rasterio._env",)
-"""rasterio's logger of what GDAL says of each request that fails: what is left of it stands in our one line."""
-
 # The error of a worker arrives as the text of its traceback.
 OURS = re.compile(r"^rasteret_beam\.errors\.\w+Error: (.*?)(?= \[while running '|\n\n|\n\w+Error: |\Z)", re.M | re.S)
 STEP = re.compile(r" \[while running '([^']*)'\]")
@@ -84,7 +81,7 @@ def run(
     start = time.monotonic()
     temporaries, kept = list(temporaries), list(kept)
     try:
-        with progress(shown), _quiet("apache_beam", *GDAL), _leaving_on_signals([*temporaries, *kept]):
+        with progress(shown), _quiet("apache_beam"), _leaving_on_signals([*temporaries, *kept]):
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
             if not is_waited_for(options):
@@ -135,13 +132,18 @@ class _quiet:
         self.names = names
 
     def __enter__(self) -> None:
-        logging.getLogger().addFilter(_is_not_of_s3)
+        self.added = [
+            (log, keep) for name, keep in FILTERS.items() if keep not in (log := logging.getLogger(name)).filters
+        ]
+        for log, keep in self.added:
+            log.addFilter(keep)
         self.before = {name: logging.getLogger(name).level for name in self.names}
         for name in self.names:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
     def __exit__(self, *_: object) -> None:
-        logging.getLogger().removeFilter(_is_not_of_s3)
+        for log, keep in self.added:  # those of a block around this one stay
+            log.removeFilter(keep)
         for name, level in self.before.items():
             logging.getLogger(name).setLevel(level)
 
@@ -149,6 +151,15 @@ class _quiet:
 def _is_not_of_s3(record: logging.LogRecord) -> bool:
     """Beam's S3 client writes tracebacks to the root log."""
     return record.module != "s3io"
+
+
+def _is_no_failed_request(record: logging.LogRecord) -> bool:
+    """GDAL warns of each request that fails, and asks again; its other warnings are for the user."""
+    return "HTTP response code" not in record.getMessage()
+
+
+FILTERS = {"": _is_not_of_s3, "rasterio._env": _is_no_failed_request}
+"""What keeps a record, by logger."""
 
 
 def _clean(temporaries: Iterable[str]) -> None:

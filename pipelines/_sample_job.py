@@ -154,8 +154,9 @@ class Job(Inputs):
             self.sinks["dead_letters"] = WriteSamplesToParquet(flags.dead_letter, schema=DEAD_LETTER_SCHEMA)
         _check_sinks(self.parquet)
         if self.reading is not None:
+            files = self.reading.files()
             for sink in self.parquet.values():
-                sink.check_keeps(self.reading.files())
+                sink.check_keeps(files)
         if self.bigquery is not None:
             self.bigquery.check(options)
 

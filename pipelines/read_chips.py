@@ -131,9 +131,10 @@ class Job:
             raise InputError(f"--output and --unmatched are both {flags.output}; give two prefixes")
         self.geotiffs = WriteChipsToGeoTiff(flags.geotiff) if flags.geotiff is not None else None
         self._check_first()
+        files = self.reading.files()
         for sink in (self.writing, self.unmatched):
             if sink is not None:
-                sink.check_keeps(self.reading.files())
+                sink.check_keeps(files)
                 check_writable(sink.prefix)
         if self.geotiffs is not None:
             check_writable(self.geotiffs.folder)

@@ -189,6 +189,11 @@ def test_a_collection_that_grows(place: Place, collection: str, local: Collectio
     parts[0].export(folder)
     growing = rasteret_beam.load(folder)
     first = look(folder)
+    place.put("growing/_temporary/part-0.parquet", b"not yet")
+    assert look(folder) == first
+    place.put("empty/_temporary/part-0.parquet", b"not yet")
+    with pytest.raises(MissingInputError, match="holds no Parquet file"):
+        look(f"{place.uri}/empty")
     parts[1].export(f"{folder}/more")
     second = look(folder)
     assert {file[0] for file in second.files} > {file[0] for file in first.files}

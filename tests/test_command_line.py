@@ -1,6 +1,7 @@
 """The two commands from end to end: what they write and print, their flags, exit codes and Ctrl-C."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -25,7 +26,7 @@ from affine import Affine
 from pyproj import Transformer
 
 import rasteret_beam as rasteret
-from pipelines import _sample_job, build_collection, sample_points
+from pipelines import _run, _sample_job, build_collection, sample_points
 from pipelines._flags import access
 from rasteret_beam import Access
 from tests import rasters
@@ -546,6 +547,20 @@ class Running:
         assert self.process.poll() is None, "the job was too short"
         self.process.send_signal(number)
         return self.process.communicate(timeout=10)[1]
+
+
+def test_logs_stay_quiet_while_a_failed_run_is_cleaned_up() -> None:
+    """After the block of the run, that of the whole command still holds."""
+    root, gdal = logging.getLogger(), logging.getLogger("rasterio._env")
+    before = list(root.filters), list(gdal.filters)
+    with _run._quiet("apache_beam.utils.retry"):
+        with _run._quiet("apache_beam"):
+            assert logging.getLogger("apache_beam").level > logging.CRITICAL
+        assert len(root.filters) == len(before[0]) + 1 and len(gdal.filters) == len(before[1]) + 1
+        warning = gdal.makeRecord(gdal.name, logging.WARNING, "", 0, "CPLE_AppDefined in %s", ("a bad tag",), None)
+        refused = gdal.makeRecord(gdal.name, logging.WARNING, "", 0, "HTTP response code on x: 503", (), None)
+        assert gdal.filter(warning) and not gdal.filter(refused)
+    assert (list(root.filters), list(gdal.filters)) == before
 
 
 def test_ctrl_c_while_a_command_is_loaded() -> None:

@@ -94,8 +94,10 @@ def _remote_files(url: str, access: Access) -> list[Found]:
     if is_web(url):
         return [Found(url, object_size(url, access))]
     folder = url.rstrip("/")
-    inside = [each for each in list_folder(folder, access) if _counts(each.url[len(folder) :])]
-    return inside or [Found(each, object_size(each, access)) for each in find_objects(folder, access)]
+    inside = list_folder(folder, access)
+    if not inside:
+        return [Found(each, object_size(each, access)) for each in find_objects(folder, access)]
+    return [each for each in inside if _counts(each.url[len(folder) :])]
 
 
 def _local_files(path: str) -> list[Found]:
