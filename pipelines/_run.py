@@ -132,18 +132,16 @@ class _quiet:
         self.names = names
 
     def __enter__(self) -> None:
-        self.added = [
-            (log, keep) for name, keep in FILTERS.items() if keep not in (log := logging.getLogger(name)).filters
-        ]
-        for log, keep in self.added:
-            log.addFilter(keep)
+        root = logging.getLogger()
+        self.outermost = _is_not_of_s3 not in root.filters
+        root.addFilter(_is_not_of_s3)
         self.before = {name: logging.getLogger(name).level for name in self.names}
         for name in self.names:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
     def __exit__(self, *_: object) -> None:
-        for log, keep in self.added:  # those of a block around this one stay
-            log.removeFilter(keep)
+        if self.outermost:
+            logging.getLogger().removeFilter(_is_not_of_s3)
         for name, level in self.before.items():
             logging.getLogger(name).setLevel(level)
 
@@ -151,15 +149,6 @@ class _quiet:
 def _is_not_of_s3(record: logging.LogRecord) -> bool:
     """Beam's S3 client writes tracebacks to the root log."""
     return record.module != "s3io"
-
-
-def _is_no_failed_request(record: logging.LogRecord) -> bool:
-    """GDAL warns of each request that fails, and asks again; its other warnings are for the user."""
-    return "HTTP response code" not in record.getMessage()
-
-
-FILTERS = {"": _is_not_of_s3, "rasterio._env": _is_no_failed_request}
-"""What keeps a record, by logger."""
 
 
 def _clean(temporaries: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ tiles_decoded          tiles     a tile of one band is decoded
 tile_cache_hits        tiles     a decoded tile is found in the cache instead
 tiles_indexed          tiles     of those, decoded by the indexed engine, without reading a header
 tile_bytes_read        bytes     compressed bytes of the decoded tiles, where the format says
-range_requests         requests  the indexed engine asks for a byte range, of one or more tiles
+range_requests         requests  a byte range is asked for: of tiles, or of what GDAL reads of a remote file
 range_bytes            bytes     of those ranges, gaps between tiles included
 read_retries           requests  a byte range is asked for again
 datasets_opened        files     a raster file is opened

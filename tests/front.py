@@ -1,8 +1,8 @@
 """A front before a storage server: keeps a list of what it is asked for, refuses as it is told, and can be killed.
 
-It runs as a process of its own (``python -m tests.front TARGET``): GDAL holds Python's lock while it waits for an
-answer. With ``--gcs`` it speaks the XML API of Google's for reading objects, which the emulator of the JSON API behind
-it does not: with the headers that the service itself sends.
+It runs as a process of its own (``python -m tests.front TARGET``), which can be killed. With ``--gcs`` it speaks the
+XML API of Google's for reading objects, which the emulator of the JSON API behind it does not: with the headers that
+the service itself sends.
 """
 
 import argparse

@@ -8,8 +8,8 @@ In a test, ``with RasterServer(folder) as server`` serves the files of a folder 
     server.plan = only(5, Fault(status=404))            # the sixth request alone
     server.plan = seeded(7, 0.2, [Fault(status=503), Fault(stop_after=10)])
 
-rasterio.open holds Python's lock while it waits for an answer, so what it reads has to come from another process:
-:class:`ServerProcess`, or by hand ``python -m tests.server FOLDER --latency 0.03``, which prints its port.
+It may have a process of its own, so as not to share the client's: :class:`ServerProcess`, or by hand
+``python -m tests.server FOLDER --latency 0.03``, which prints its port.
 ``GET /-/counts`` gives requests and bytes since the last such call, as JSON.
 """
 

@@ -12,7 +12,7 @@ from pipelines import sample_points
 from rasteret_beam import Collection, ReadPoints, SamplePoints
 from rasteret_beam.errors import InputError
 from rasteret_beam.metrics import TILE_CACHE_HITS, Tally
-from rasteret_beam.readers import rasterio_engine
+from rasteret_beam.readers import datasets
 from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES, LEAST_CACHE_BYTES, CacheBudget
 from rasteret_beam.readers.engine import TileWant
 from rasteret_beam.readers.sampler import TileSampler
@@ -30,9 +30,9 @@ def message(value: object) -> str:
 @pytest.fixture
 def gdal_cache() -> Iterator[dict]:
     """GDAL's settings, of which a budget changes one for the whole process."""
-    before = dict(rasterio_engine.GDAL_OPTIONS)
-    yield rasterio_engine.GDAL_OPTIONS
-    rasterio_engine.GDAL_OPTIONS.update(before)
+    before = dict(datasets.GDAL_OPTIONS)
+    yield datasets.GDAL_OPTIONS
+    datasets.GDAL_OPTIONS.update(before)
 
 
 def test_a_quarter_for_each_cache() -> None:
@@ -103,7 +103,7 @@ def test_a_sampler_keeps_its_caches_within_their_shares(
 
 def test_open_files_stay_within_their_share(tmp_path: Path, gdal_cache: dict) -> None:
     budget = CacheBudget(LEAST_CACHE_BYTES)
-    fitting = budget.share // rasterio_engine.HEADER_BYTES
+    fitting = budget.share // datasets.HEADER_BYTES
     sampler = TileSampler.of_budget(budget)
     pool = sampler.source.engines.rasterio.pool  # type: ignore[attr-defined]
     held = []

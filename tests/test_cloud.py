@@ -47,7 +47,7 @@ from tests.commands import as_flags, execute
 from tests.emulators import credentials_file
 from tests.front import rule
 from tests.rasters import RasterCase
-from tests.server import Fault, RasterServer, ServerProcess, first, no_plan
+from tests.server import Fault, RasterServer, first, no_plan
 from tests.test_transforms import ORDER, XY
 
 CASES = [
@@ -527,7 +527,7 @@ def test_points_are_asked_for_again(web: RasterServer, monkeypatch: pytest.Monke
 
 def test_polygons_and_a_collection_on_the_web(web: RasterServer, local: Collection) -> None:
     assert ReadPolygons(f"{web.url}/p.geojson{SIGNED}").first_batch()["field"].to_pylist() == ["a", "b", "c", "d"]
-    with ServerProcess(web.folder) as server:  # GDAL reads the headers
+    with RasterServer(web.folder) as server:
         built = build_from_cogs([f"{server.url}/indexed.tif"])
         assert same(
             built.sample_points(points(), ["B1"], **XY),

@@ -19,7 +19,8 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.neighbourhood import Window, distances
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Grid
-from rasteret_beam.readers.rasterio_engine import DatasetPool, RasterioEngine
+from rasteret_beam.readers.datasets import RasterPool
+from rasteret_beam.readers.rasterio_engine import RasterioEngine
 from tests import tiles
 from tests.test_transforms import XY, sample_to
 
@@ -281,7 +282,7 @@ def test_the_engine_keeps_a_bounded_number_of_open_files(tmp_path: Path) -> None
     paths = [tmp_path / f"{number}.tif" for number in range(6)]
     for number, path in enumerate(paths):
         write_sparse(path, NORTH_UP, 0.5, number)
-    engine, tally = RasterioEngine(DatasetPool(max_open=2)), Tally()
+    engine, tally = RasterioEngine(RasterPool(max_open=2)), Tally()
     for path in [*paths, *reversed(paths)]:
         tiles.read(engine, tiles.wants_of(path)[:1], tally)
         assert len(engine.pool) <= 2

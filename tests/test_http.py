@@ -22,17 +22,17 @@ from rasteret_beam import Collection, ReadPoints, SamplePoints, build_from_cogs,
 from rasteret_beam.errors import BuildError, TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers import indexed_engine, ranges, rasterio_engine
+from rasteret_beam.readers import indexed_engine, ranges
 from rasteret_beam.readers.engine import TileWant
 from rasteret_beam.readers.engines import Engines
-from rasteret_beam.readers.headers import tiff_layout
+from rasteret_beam.readers.headers import read_headers
 from rasteret_beam.readers.indexed_engine import IndexedEngine
 from rasteret_beam.readers.ranges import Patience, RangeReader
 from rasteret_beam.readers.tiles import REMOTE_READS, TileSource
 from rasteret_beam.transforms import shared
 from tests import rasters
 from tests.conftest import write_scene
-from tests.server import Fault, RasterServer, Request, ServerProcess, always, first, only, seeded
+from tests.server import Fault, RasterServer, Request, always, first, only, seeded
 from tests.test_overlap import own_threads
 from tests.test_transforms import KEPT, XY, keep, run
 
@@ -102,17 +102,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (folder / "d e").mkdir()
     for seed, name in enumerate((*SCENES, *NAMES, WIDE)):
         write_scene(folder / name, Affine(10, 0, LEFT, 0, -10, TOP), seed, size=704 if name == WIDE else 300)
-    with ServerProcess(folder) as outside:
-        groups = [build_from_cogs([f"{outside.url}/{quote(name)}" for name in group]) for group in (SCENES, [WIDE])]
-        groups.append(build_from_cogs([f"{outside.url}/{quote(name)}" for name in NAMES], record_id=list(NAMES)))
-    with RasterServer(folder, port=outside.port) as server:
+    with RasterServer(folder) as server:
+        groups = [build_from_cogs([f"{server.url}/{quote(name)}" for name in group]) for group in (SCENES, [WIDE])]
+        groups.append(build_from_cogs([f"{server.url}/{quote(name)}" for name in NAMES], record_id=list(NAMES)))
         yield Served(server, folder, *groups)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "PATIENCE", QUICK)
-    monkeypatch.setattr(rasterio_engine, "FIRST_PAUSE", QUICK.first_pause)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -278,22 +276,22 @@ def line_of(error: BaseException) -> str:
 
 
 class TestHeaders:
-    """Offsets are read without GDAL while a collection is built."""
+    """Headers while a collection is built."""
 
     def test_passing_faults(self, served: Served) -> None:
         served.server.reset(first(1, Fault(status=503)))
-        layout = tiff_layout(f"{served.server.url}/s0.tif")
-        assert [*zip(layout.tile_offsets, layout.tile_byte_counts, strict=True)] == [
+        (header,) = read_headers(f"{served.server.url}/s0.tif")
+        assert [*zip(header.tile_offsets, header.tile_byte_counts, strict=True)] == [
             (start, stop - start) for start, stop in tile_spans(served.scenes).values()
         ]
-        assert layout.file_size == (served.folder / "s0.tif").stat().st_size
+        assert header.file_size == (served.folder / "s0.tif").stat().st_size
 
     @pytest.mark.parametrize("name", ["404", "403", "410"])
     def test_lasting_faults(self, served: Served, name: str) -> None:
         fault, text = LASTING[name]
         served.server.reset(always(fault))
-        with pytest.raises(OSError) as caught:
-            tiff_layout(f"{served.server.url}/s0.tif")
+        with pytest.raises(ranges.RangeError) as caught:
+            read_headers(f"{served.server.url}/s0.tif")
         assert line_of(caught.value) == text
         assert len(served.server.log) == 1
 
@@ -412,8 +410,8 @@ class TestSecrets:
         assert f": {served.server.url}/s0.tif, tile" in str(replace(want, asset=asset).failed(ValueError("why")))
 
     @pytest.mark.parametrize("secret", ["?token=secret", "//user:secret@"])
-    def test_such_urls_are_left_to_gdal(self, served: Served, secret: str) -> None:
-        with ServerProcess(served.folder) as outside:
+    def test_such_urls_are_read(self, served: Served, secret: str) -> None:
+        with RasterServer(served.folder) as outside:
 
             def url(name: str) -> str:
                 plain = f"{outside.url}/{name}"

@@ -1,7 +1,7 @@
 """How a bucket is read, in the settings of each library that reads it.
 
-Every library looks for credentials where it always does: obstore, GDAL and google-cloud-storage each know the
-platform's own. What they do not agree on is said here: endpoints, unsigned requests, and who pays.
+Both libraries look for credentials where they always do: obstore and google-cloud-storage know the platform's own. What
+they do not agree on is said here: endpoints, unsigned requests, and who pays.
 """
 
 import os
@@ -79,41 +79,6 @@ def obstore_settings(scheme: str, access: Access) -> tuple[dict[str, Any], dict[
     elif os.environ.get("AZURE_STORAGE_ACCOUNT"):  # GDAL's name of it
         config["account_name"] = os.environ["AZURE_STORAGE_ACCOUNT"]
     return config, headers
-
-
-def gdal_settings(scheme: str, access: Access) -> dict[str, str]:
-    """GDAL's configuration options; none where the environment says it all."""
-    options: dict[str, str] = {}
-    endpoint = endpoint_of(scheme, access)
-    anonymous = is_anonymous(scheme, access)
-    if scheme == GS:
-        project = billed_project(access)
-        options |= {"GS_NO_SIGN_REQUEST": "YES"} if anonymous else {}
-        options |= {"CPL_GS_ENDPOINT": f"{endpoint}/"} if endpoint else {}
-        options |= {"GS_USER_PROJECT": project} if project else {}
-    elif scheme == S3:
-        options |= {"AWS_NO_SIGN_REQUEST": "YES"} if anonymous else {}
-        options |= {"AWS_REGION": access.region} if access.region else {}
-        options |= {"AWS_REQUEST_PAYER": "requester"} if access.requester_pays else {}
-        if endpoint:
-            kind, _, host = endpoint.partition("://")
-            options |= {"AWS_S3_ENDPOINT": host, "AWS_HTTPS": "NO" if kind == "http" else "YES"}
-            options |= {"AWS_VIRTUAL_HOSTING": "FALSE"}
-    elif scheme in AZURE:
-        options |= {"AZURE_NO_SIGN_REQUEST": "YES"} if anonymous else {}
-        options |= {"CPL_AZURE_ENDPOINT": endpoint} if endpoint else {}
-        options |= {name: value for name, value in _azure_account().items() if name not in os.environ}
-    return options
-
-
-def _azure_account() -> dict[str, str]:
-    """The account in GDAL's names, where the environment has it in those of Azure's own tools."""
-    names = {
-        "AZURE_STORAGE_ACCOUNT": ("AZURE_STORAGE_ACCOUNT_NAME",),
-        "AZURE_STORAGE_ACCESS_KEY": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY"),
-    }
-    found = {name: [os.environ[other] for other in others if other in os.environ] for name, others in names.items()}
-    return {name: values[0] for name, values in found.items() if values}
 
 
 def gcs_client(access: Access) -> Any:

@@ -9,7 +9,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from rasteret_beam.errors import OutputError
-from rasteret_beam.readers.rasterio_engine import enter_gdal
+from rasteret_beam.readers.datasets import enter_gdal
 
 TILE = 256
 

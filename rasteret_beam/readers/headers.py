@@ -4,29 +4,26 @@ GDAL (through rasterio) says what the file means: CRS, affine, types, nodata. ti
 how a TIFF stores it: tile offsets, compression, predictor, byte order (TIFF 6.0 and BigTIFF).
 """
 
-import io
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import obstore
-import rasterio
 import tifffile
-from obstore.exceptions import BaseError
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from rasteret_beam.errors import CollectionError, RasteretBeamError, one_line
 from rasteret_beam.kernels.crs import crs_text
+from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
-from rasteret_beam.readers.answers import said
-from rasteret_beam.readers.rasterio_engine import gdal_access
-from rasteret_beam.readers.stores import is_addressable, is_url, local_path, open_store
+from rasteret_beam.readers.datasets import Raster
+from rasteret_beam.readers.ranges import FileState, RangeError
+from rasteret_beam.readers.stores import is_url, local_path
 
 STRIP_PIXELS = 1 << 18
 """Strips are taken together as one tile up to so many pixels (a 512 x 512 tile has as many)."""
@@ -56,62 +53,13 @@ class TiffLayout:
     bits_per_sample: int
     fill_order: int
     lerc_compression: int | None
-    file_size: int
+    file_size: int | None
     etag: str | None
 
 
-@dataclass(frozen=True)
-class OpenedFile:
-    """A file to read bytes from, its size, and the ETag that a server gave it."""
-
-    bytes: Any
-    size: int
-    etag: str | None = None
-
-
-class _RemoteFile(io.RawIOBase):
-    """obstore's reader as a file that gives ``bytes``: those of its own are no keys of a dict, as tifffile needs."""
-
-    def __init__(self, reader: Any):
-        self._reader = reader
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        return int(self._reader.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._reader.tell())
-
-    def readinto(self, buffer: Any, /) -> int:
-        data = memoryview(self._reader.read(len(buffer)))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-@contextmanager
-def open_bytes(href: str, access: Access = AS_GIVEN) -> Iterator[OpenedFile]:
-    """A local path or a URL as a file to read from."""
-    if is_url(href):
-        store, path = open_store(href, access)
-        try:
-            meta = obstore.head(store, path)
-            reader = _RemoteFile(obstore.open_reader(store, path, size=meta["size"]))
-            yield OpenedFile(io.BufferedReader(reader), meta["size"], meta["e_tag"])
-        except (FileNotFoundError, BaseError) as error:
-            raise OSError(said(error)) from error
-    else:
-        with open(local_path(href), "rb") as file:
-            yield OpenedFile(file, os.fstat(file.fileno()).st_size)
-
-
-def tiff_layout(href: str, access: Access = AS_GIVEN) -> TiffLayout:
+def tiff_layout(raster: Raster) -> TiffLayout:
     """Read the storage layout of a TIFF's first (full resolution) image."""
-    with open_bytes(href, access) as file, tifffile.TiffFile(file.bytes) as tiff:
+    with raster.open_bytes() as (file, state), tifffile.TiffFile(file) as tiff:
         page: Any = tiff.pages[0]
 
         def numbers(tag: int) -> tuple[float, ...]:
@@ -134,8 +82,8 @@ def tiff_layout(href: str, access: Access = AS_GIVEN) -> TiffLayout:
             int(page.bitspersample),
             int(page.fillorder or 1),
             int(lerc[1]) if len(lerc := numbers(LERC_PARAMETERS)) > 1 else None,
-            file.size,
-            file.etag,
+            state.size,
+            state.etag,
         )
 
 
@@ -155,24 +103,23 @@ def read_headers(href: str, band_indexes: Sequence[int] | None = None, access: A
     ------
     CollectionError
         The file has no CRS or no georeferencing, lacks one of the bands, or is complex-valued.
-    OSError
+    RasterioError, RangeError
         The file cannot be opened.
     """
-    with gdal_access(href, access), rasterio.open(href) as dataset:
-        wanted = list(band_indexes) if band_indexes is not None else list(range(dataset.count))
-        missing = [index for index in wanted if not 0 <= index < dataset.count]
-        if missing:
-            raise CollectionError(
-                f"band index {missing[0]} is wanted (indexes count from 0), but the file has {dataset.count} band(s)"
-            )
-        layout = tiff_layout(href, access) if dataset.driver == "GTiff" and _is_readable(href) else None
-        crs, transform = _georeference(dataset)
-        return [_band_header(dataset, index, crs, transform, layout) for index in wanted]
+    with closing(Raster(FileState(href, access=access), Tally())) as raster:
+        return raster.read(lambda dataset: _headers(dataset, raster, band_indexes), Tally())
 
 
-def _is_readable(href: str) -> bool:
-    """Whether the file's bytes can be had without GDAL."""
-    return not href.startswith("/vsi") and (not is_url(href) or is_addressable(href))
+def _headers(dataset: DatasetReader, raster: Raster, band_indexes: Sequence[int] | None) -> list[BandHeader]:
+    wanted = list(band_indexes) if band_indexes is not None else list(range(dataset.count))
+    missing = [index for index in wanted if not 0 <= index < dataset.count]
+    if missing:
+        raise CollectionError(
+            f"band index {missing[0]} is wanted (indexes count from 0), but the file has {dataset.count} band(s)"
+        )
+    layout = tiff_layout(raster) if dataset.driver == "GTiff" and raster.has_bytes else None
+    crs, transform = _georeference(dataset)
+    return [_band_header(dataset, index, crs, transform, layout) for index in wanted]
 
 
 def _georeference(dataset: DatasetReader) -> tuple[str, tuple[float, ...]]:
@@ -238,7 +185,7 @@ def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Ac
     """The headers, or in one line the reason why there are none."""
     try:
         return read_headers(href, band_indexes, access)
-    except (RasteretBeamError, RasterioError, OSError, ValueError) as error:
+    except (RasteretBeamError, RasterioError, RangeError, OSError, ValueError) as error:
         if not is_url(href) and not os.path.exists(local_path(href)):
             return "no such file"
         return one_line(error)

@@ -25,9 +25,9 @@ from rasteret_beam.readers.decode import (
     samples_in_tile,
 )
 from rasteret_beam.readers.engine import Tile, TileWant
-from rasteret_beam.readers.ranges import FileState, RangeError, RangeReader
+from rasteret_beam.readers.ranges import RangeError, RangeReader, state_of
 from rasteret_beam.readers.stopping import Stop
-from rasteret_beam.readers.stores import is_addressable, is_url
+from rasteret_beam.readers.stores import has_ranges, is_url
 
 YCBCR = 6
 NORMAL_FILL_ORDER = 1
@@ -51,7 +51,7 @@ def why_not_indexed(asset: Asset, grid: Grid) -> str | None:
     stored, href = asset.stored, asset.href
     if stored is None or not len(stored.tile_offsets):
         return "the collection has no tile offsets for it: it is striped, or no TIFF"
-    if href.startswith("/vsi") or (is_url(href) and not is_addressable(href)):
+    if href.startswith("/vsi") or (is_url(href) and not has_ranges(href)):
         return "only GDAL reads such a URL"
     return _why_not_decoded(stored) or _why_not_addressed(stored, grid)
 
@@ -141,7 +141,7 @@ class IndexedEngine:
                 yield from self._read_prefix(wants, first, first + enough, last, tally, stop)
                 return
         try:
-            data = memoryview(self.ranges.read(_state(wants[0].asset), first, last, tally, stop))
+            data = memoryview(self.ranges.read(state_of(wants[0].asset), first, last, tally, stop))
         except RangeError as error:
             if error.of_file or len(set(places)) == 1:
                 yield from ((want, want.failed(error)) for want in wants)
@@ -158,7 +158,7 @@ class IndexedEngine:
         self, wants: Sequence[TileWant], first: int, middle: int, last: int, tally: Tally, stop: Stop | None
     ) -> Iterator[Found]:
         """The wants of one tile from its first bytes; from all of them, by another request, where these fall short."""
-        file = _state(wants[0].asset)
+        file = state_of(wants[0].asset)
         try:
             data = self.ranges.read(file, first, middle, tally, stop)
             found = list(_decoded(wants, memoryview(data), tally))
@@ -194,11 +194,6 @@ def _prefix_bytes(wants: Sequence[TileWant]) -> int:
         row_bytes = grid.tile_width * samples_in_tile(stored) * np.dtype(stored.dtype).itemsize
         share += ZSTD_BLOCK / (row_bytes * grid.tile_height)
     return max(1, int(count * share)) if share < MOST_OF_A_TILE else count
-
-
-def _state(asset: Asset) -> FileState:
-    assert asset.stored is not None
-    return FileState(asset.href, asset.stored.file_size, asset.stored.etag, asset.access)
 
 
 def _same_place(wants: Sequence[TileWant]) -> list[list[TileWant]]:

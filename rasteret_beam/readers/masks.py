@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_beam.kernels.chips import PixelWindow
 from rasteret_beam.model import Grid
-from rasteret_beam.readers.rasterio_engine import enter_gdal
+from rasteret_beam.readers.datasets import enter_gdal
 
 Mask = NDArray[np.bool_]
 

@@ -285,7 +285,7 @@ def object_size(href: str, access: Access = AS_GIVEN) -> int:
     FileNotFoundError, OSError
     """
     try:
-        return RangeReader().size(FileState(href, access=access))
+        return RangeReader().state(FileState(href, access=access)).size or 0
     except RangeError as error:
         missing = error.status == 404
         text = MISSING if missing else explained(error, href)

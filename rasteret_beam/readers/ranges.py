@@ -9,7 +9,7 @@ import logging
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from obstore.exceptions import BaseError, PreconditionError
 from rasteret_beam import metrics
 from rasteret_beam.errors import one_line, without_secrets
 from rasteret_beam.metrics import Tally
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import AS_GIVEN, Access, Asset
 from rasteret_beam.readers.answers import MISSING, may_pass, said, size_of_short_file, status_of
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import is_addressable, is_url, local_path, open_store
@@ -84,6 +84,12 @@ class FileState:
     access: Access = AS_GIVEN
 
 
+def state_of(asset: Asset) -> FileState:
+    """The file of a band, as far as the collection knows it."""
+    size, etag = (asset.stored.file_size, asset.stored.etag) if asset.stored else (None, None)
+    return FileState(asset.href, size, etag, asset.access)
+
+
 class RangeReader:
     """Reads byte ranges; one object serves all threads of a process.
 
@@ -120,15 +126,15 @@ class RangeReader:
         tally.add(metrics.RANGE_BYTES, stop - start)
         return data
 
-    def size(self, file: FileState, job: Stop | None = None) -> int:
-        """Bytes of a remote file.
+    def state(self, file: FileState, job: Stop | None = None) -> FileState:
+        """A remote file as its server has it now: its size, and its ETag where the server gives one.
 
         Raises
         ------
         RangeError, Stopped
             As of :meth:`read`.
         """
-        return self._again(partial(self._ask_size, file), file, "its size", Tally(), job or Stop())
+        return self._again(partial(self._ask_state, file), file, "its size", Tally(), job or Stop())
 
     def _read_remote(self, file: FileState, start: int, stop: int, tally: Tally, job: Stop) -> memoryview:
         return self._again(partial(self._ask, file, start, stop), file, f"bytes {start} to {stop}", tally, job)
@@ -147,16 +153,17 @@ class RangeReader:
         tries = self.patience.tries
         raise RangeError(f"{what} could not be read in {tries} tries, at last: {why}", attempts=tries)
 
-    def _ask_size(self, file: FileState) -> int:
+    def _ask_state(self, file: FileState) -> FileState:
         if not is_addressable(file.href):
-            return self._of_web(size_of, file)
+            return replace(file, size=self._of_web(size_of, file), etag=None)
         store, path = open_store(file.href, file.access, timedelta(seconds=self.patience.timeout), retry=False)
         try:
-            return int(head(store, path)["size"])
+            found = head(store, path)
         except (FileNotFoundError, BaseError) as error:
             if may_pass(error):
                 raise _AskAgain(said(error)) from None
             raise RangeError(said(error), status=_status(error)) from error
+        return replace(file, size=found["size"], etag=found["e_tag"])
 
     def _ask(self, file: FileState, start: int, stop: int) -> memoryview:
         if not is_addressable(file.href):

@@ -20,11 +20,12 @@ from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.readers.ahead import Ahead
 from rasteret_beam.readers.budget import CacheBudget
+from rasteret_beam.readers.datasets import RasterPool, limit_gdal_cache
 from rasteret_beam.readers.engine import Tile, TileWant
 from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.indexed_engine import IndexedEngine
 from rasteret_beam.readers.portions import Portion, SampledPortion, SampleJob, pixels_of, portion_again, portions
-from rasteret_beam.readers.rasterio_engine import DatasetPool, RasterioEngine, limit_gdal_cache
+from rasteret_beam.readers.rasterio_engine import RasterioEngine
 from rasteret_beam.readers.stopping import Stop, Stopped
 from rasteret_beam.readers.tiles import TileSource
 from rasteret_beam.schema import POSITION
@@ -65,7 +66,7 @@ class TileSampler:
         """A sampler whose caches, together with GDAL's, hold no more than a budget."""
         limit_gdal_cache(budget.share)
         indexed = IndexedEngine(prefix_reads=prefix_reads)
-        engines = Engines(indexed, RasterioEngine(DatasetPool(max_bytes=budget.share)))
+        engines = Engines(indexed, RasterioEngine(RasterPool(max_bytes=budget.share, alone=True)))
         return cls(TileSource(engines, cache_bytes=budget.share))
 
     def stream(self, job: SampleJob, tally: Tally) -> "SampleStream":

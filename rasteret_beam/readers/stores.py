@@ -43,6 +43,11 @@ def is_addressable(href: str) -> bool:
     return not {"", ".", ".."} & set(_decoded(scheme, path).split("/"))
 
 
+def has_ranges(href: str) -> bool:
+    """Whether byte ranges of this URL can be asked for, by obstore or (signed URLs, passwords) as a web request."""
+    return is_addressable(href) or (is_url(href) and split_url(href)[0] in WEB)
+
+
 def split_url(href: str) -> tuple[str, str, str]:
     """Scheme, root (up to the bucket or host) and path, as written, of a URL."""
     scheme, _, rest = href.partition("://")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from rasteret_beam import metrics
@@ -17,10 +18,11 @@ from rasteret_beam.kernels.chips import PixelWindow
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.cache import BytesCache
+from rasteret_beam.readers.datasets import RasterPool
 from rasteret_beam.readers.engine import Tile, TileWant, owned
 from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.masks import Mask
-from rasteret_beam.readers.rasterio_engine import DatasetPool, gdal_access
+from rasteret_beam.readers.ranges import RangeError, state_of
 
 FILE_MASKS = (MaskFlags.per_dataset, MaskFlags.alpha)
 
@@ -46,7 +48,7 @@ class WindowReader:
     def __init__(self, engines: Engines | None = None, cache_bytes: int = 128 << 20):
         self.engines = engines or Engines()
         self._cache: BytesCache[Tile] = BytesCache(cache_bytes)
-        self._masked_files = DatasetPool()
+        self._masked_files = RasterPool()
         # A tile that two threads want is decoded by the first; the other one waits and finds it in the cache.
         self._locks = [Lock() for _ in range(LOCKS)]
 
@@ -102,16 +104,19 @@ class WindowReader:
             The mask cannot be read.
         """
         pixels = Window(window.col, window.row, window.width, window.height)  # type: ignore[call-arg]
+
+        def read(dataset: DatasetReader) -> NDArray[np.uint8] | None:
+            flags = dataset.mask_flag_enums[asset.band_index]
+            if not any(flag in flags for flag in FILE_MASKS):
+                return None
+            return dataset.read_masks(asset.band_index + 1, window=pixels)
+
         try:
-            with gdal_access(asset.href, asset.access), self._masked_files.borrow(asset.href, tally) as dataset:
-                flags = dataset.mask_flag_enums[asset.band_index]
-                if not any(flag in flags for flag in FILE_MASKS):
-                    return None
-                found: NDArray[np.uint8] = dataset.read_masks(asset.band_index + 1, window=pixels)
-        except (RasterioError, IndexError, ValueError) as error:
+            found = self._masked_files.read(state_of(asset), read, tally)
+        except (RasterioError, RangeError, IndexError, ValueError) as error:
             text = f"record {asset.record_id!r}, band {asset.band}: mask of {asset.href}: {one_line(error)}"
             raise TileReadError(without_secrets(text, asset.href)) from error
-        return found != 0
+        return None if found is None else found != 0
 
     def close(self) -> None:
         """Close what is open."""

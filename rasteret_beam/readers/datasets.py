@@ -1,0 +1,213 @@
+"""Open datasets of GDAL, through rasterio."""
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import copy_context
+from functools import partial
+from threading import Lock, local
+from typing import Any, TypeVar
+
+import rasterio
+from rasterio.io import DatasetReader
+
+from rasteret_beam import metrics
+from rasteret_beam.errors import without_secrets
+from rasteret_beam.metrics import Tally
+from rasteret_beam.readers.budget import CacheBudget
+from rasteret_beam.readers.gdal_files import BLOCK_BYTES, KEPT_BLOCKS, GdalFiles
+from rasteret_beam.readers.ranges import FileState
+from rasteret_beam.readers.stopping import Stop
+from rasteret_beam.readers.stores import has_ranges, is_url, local_path
+
+Result = TypeVar("Result")
+
+GDAL_OPTIONS = {
+    # Each tile is read once, so GDAL's own cache has only to hold what one read touches.
+    "GDAL_CACHEMAX": CacheBudget().share,
+    # Paths of GDAL's own (/vsicurl/, /vsis3/ ...): a server that stops answering is an error after a while.
+    "GDAL_HTTP_MAX_RETRY": 5,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "GDAL_HTTP_CONNECTTIMEOUT": 30,
+    "GDAL_HTTP_LOW_SPEED_TIME": 60,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
+    "VSI_CACHE": "FALSE",
+}
+"""Set for our reads; a variable of that name in the environment wins."""
+
+HEADER_BYTES = 64 << 10
+"""Estimate of what GDAL keeps of an open file, beside 16 bytes a tile."""
+
+
+def _hide_secrets(record: logging.LogRecord) -> bool:
+    """GDAL's warnings name the URL that it asks for, with its signature."""
+    record.msg, record.args = without_secrets(record.getMessage()), None
+    return True
+
+
+logging.getLogger("rasterio._env").addFilter(_hide_secrets)
+
+_thread = local()
+
+
+def limit_gdal_cache(max_bytes: int) -> None:
+    """Bound GDAL's block cache, which is one for the process; it counts for threads that have not read yet."""
+    GDAL_OPTIONS["GDAL_CACHEMAX"] = max_bytes
+
+
+def enter_gdal() -> None:
+    """Enter a GDAL environment for the rest of this thread, once: entering it for each tile costs 50 microseconds."""
+    if not hasattr(_thread, "env"):
+        options = {name: value for name, value in GDAL_OPTIONS.items() if name not in os.environ}
+        # Threads of GDAL's own would open remote files without the opener, which belongs to ours.
+        _thread.env = rasterio.Env(**options, GDAL_NUM_THREADS=1)
+        _thread.env.__enter__()
+
+
+class Raster:
+    """An open raster file; one thread may use it at a time.
+
+    Parameters
+    ----------
+    file : FileState
+        Anything GDAL opens: a path or a URL.
+    alone : bool
+        For the pixels of its bands only: do not ask a server for what else may lie beside a TIFF.
+
+    Raises
+    ------
+    RasterioError
+        GDAL cannot open it.
+    RangeError, Stopped
+        Its server does not give what GDAL asks for, or the job has ended before.
+    """
+
+    def __init__(self, file: FileState, tally: Tally, job: Stop | None = None, alone: bool = False):
+        self.href = file.href
+        self._files = GdalFiles(file, alone) if has_ranges(file.href) else None
+        # rasterio keeps openers, and the files that they have opened, in variables of the context.
+        self._context = copy_context()
+        self._dataset: DatasetReader | None = None
+        try:
+            self._run(self._open, tally, job or Stop())
+        except BaseException:
+            self.close()
+            raise
+        tally.add(metrics.DATASETS_OPENED)
+
+    def _open(self) -> None:
+        files = self._files
+        self._dataset = rasterio.open(files.name if files else self.href, opener=files)
+
+    def read(self, work: Callable[[DatasetReader], Result], tally: Tally, job: Stop | None = None) -> Result:
+        """The result of some work with the dataset; the raster is to be closed where it fails.
+
+        Raises
+        ------
+        RangeError, Stopped
+            As when it is opened; and what the work raises.
+        """
+        assert self._dataset is not None
+        return self._run(partial(work, self._dataset), tally, job or Stop())
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether its stored bytes can be had without GDAL."""
+        return self._files is not None or not (is_url(self.href) or self.href.startswith("/vsi"))
+
+    @contextmanager
+    def open_bytes(self) -> Iterator[tuple[Any, FileState]]:
+        """The stored bytes as a file, and its size and ETag; to be used within the work of :meth:`read`."""
+        if self._files is not None:
+            name = self._files.name
+            yield self._files.open(name), self._files.state(name)
+            return
+        with open(local_path(self.href), "rb") as file:
+            yield file, FileState(self.href, os.fstat(file.fileno()).st_size)
+
+    def _run(self, work: Callable[[], Result], tally: Tally, job: Stop) -> Result:
+        enter_gdal()
+        with nullcontext() if self._files is None else self._files.serving(tally, job):
+            return self._context.run(work)
+
+    @property
+    def held_bytes(self) -> int:
+        """Estimate of what it keeps in memory."""
+        dataset = self._dataset
+        assert dataset is not None
+        height, width = dataset.block_shapes[0]
+        blocks = -(-dataset.height // height) * -(-dataset.width // width)
+        return HEADER_BYTES + 16 * blocks * dataset.count + (KEPT_BLOCKS * BLOCK_BYTES if self._files else 0)
+
+    def close(self) -> None:
+        if self._dataset is not None:
+            self._context.run(self._dataset.close)
+
+
+class RasterPool:
+    """Open rasters, bounded by number and bytes; each is lent to one thread at a time."""
+
+    def __init__(self, max_open: int = 256, max_bytes: int = CacheBudget().share, alone: bool = False):
+        self.alone = alone
+        self.max_open = max_open
+        self.max_bytes = max_bytes
+        self._idle: OrderedDict[str, list[Raster]] = OrderedDict()
+        self._count = 0
+        self._bytes = 0
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(
+        self, file: FileState, work: Callable[[DatasetReader], Result], tally: Tally, job: Stop | None = None
+    ) -> Result:
+        """The result of some work with a file's dataset, opened or found open; errors as of :class:`Raster`."""
+        raster = self._take(file.href)
+        if raster is None:
+            raster = Raster(file, tally, job, self.alone)
+        else:
+            tally.add(metrics.DATASET_CACHE_HITS)
+        try:
+            result = raster.read(work, tally, job)
+        except BaseException:
+            # Its state is unknown after an error: a retry opens the file anew.
+            raster.close()
+            raise
+        self._give_back(raster)
+        return result
+
+    def _take(self, href: str) -> Raster | None:
+        with self._lock:
+            return self._remove(href) if href in self._idle else None
+
+    def _remove(self, href: str) -> Raster:
+        rasters = self._idle[href]
+        raster = rasters.pop()
+        if not rasters:
+            del self._idle[href]
+        self._count -= 1
+        self._bytes -= raster.held_bytes
+        return raster
+
+    def _give_back(self, raster: Raster) -> None:
+        evicted = []
+        with self._lock:
+            self._idle.setdefault(raster.href, []).append(raster)
+            self._idle.move_to_end(raster.href)
+            self._count += 1
+            self._bytes += raster.held_bytes
+            while self._count and (self._count > self.max_open or self._bytes > self.max_bytes):
+                evicted.append(self._remove(next(iter(self._idle))))
+        for oldest in evicted:
+            oldest.close()
+
+    def close(self) -> None:
+        """Close what is open; the pool can be used again."""
+        with self._lock:
+            idle, self._idle, self._count, self._bytes = self._idle, OrderedDict(), 0, 0
+        for rasters in idle.values():
+            for raster in rasters:
+                raster.close()

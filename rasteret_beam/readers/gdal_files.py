@@ -1,0 +1,206 @@
+"""Remote files as GDAL reads them: by the ranges that everything else is read by.
+
+GDAL's own reading of servers takes an answer that breaks off for the whole of it, so that a raster opens without its
+CRS, and forgets the failure. So rasterio is given an opener (its ``MultiByteRangeResourceContainer``) whose files ask
+by :class:`.ranges.RangeReader`, with its patience, its check of size and ETag, and its errors.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import SEEK_CUR, SEEK_END, SEEK_SET
+
+from rasterio.abc import MultiByteRangeResourceContainer
+
+from rasteret_beam.kernels.coalescing import coalesce
+from rasteret_beam.metrics import Tally
+from rasteret_beam.readers.ranges import FileState, RangeError, RangeReader
+from rasteret_beam.readers.stopping import Stop
+from rasteret_beam.readers.stores import WEB, has_ranges, split_url
+
+BLOCK_BYTES = 32 << 10
+"""Asked for at once where GDAL reads a few bytes of a header."""
+
+KEPT_BLOCKS = 4
+
+TIFF = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
+"""First bytes of a TIFF and a BigTIFF, of either byte order (TIFF 6.0, section 2)."""
+
+
+class GdalFiles(MultiByteRangeResourceContainer):
+    """A remote raster and what GDAL looks for beside it (masks, world files, metadata).
+
+    GDAL does not hear an error that is raised here, and goes on without what it asked for, so the first failure is kept
+    and raised by :meth:`serving` when GDAL is done; until then there is nothing more to read.
+
+    Parameters
+    ----------
+    file : FileState
+        The raster.
+    alone : bool
+        Look for nothing beside a TIFF, whose bands are all in it.
+
+    Attributes
+    ----------
+    name : str
+        Its URL for GDAL and rasterio, which log it: without user, password and query.
+    """
+
+    def __init__(self, file: FileState, alone: bool = False):
+        self.file = file
+        self.alone = alone
+        self.ranges = RangeReader()
+        self.failure: BaseException | None = None
+        self.tally, self.job = Tally(), Stop()
+        scheme, self._root, path = split_url(file.href)
+        self._shown_root = f"{scheme}://{self._root.rpartition('@')[2].rpartition('://')[2]}"
+        self.name = f"{self._shown_root}/{path.partition('?')[0] if scheme in WEB else path}"
+        self._first_bytes = b""
+        self._states: dict[str, FileState | None] = {} if file.size is None else {self.name: file}
+
+    @contextmanager
+    def serving(self, tally: Tally, job: Stop) -> Iterator[None]:
+        """Requests of the block are counted, and end with the job.
+
+        Raises
+        ------
+        RangeError, Stopped
+            Something that was asked for in the block could not be read, whatever GDAL made of it.
+        """
+        self.tally, self.job = tally, job
+        try:
+            yield
+        except Exception:
+            if self.failure is None:
+                raise
+        if self.failure is not None:
+            raise self.failure
+
+    def state(self, path: str) -> FileState:
+        """A file, by its name for GDAL, as the collection has it, or where that knows nothing, as its server does.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file, or the server has failed.
+        """
+        if path not in self._states:
+            self._states[path] = self._ask_state(path)
+        state = self._states[path]
+        if state is None:
+            raise FileNotFoundError(path)
+        return state
+
+    def _ask_state(self, path: str) -> FileState | None:
+        beside = path != self.name
+        href = self._root + path.removeprefix(self._shown_root) if beside else self.file.href
+        if self.failure or not has_ranges(href) or (beside and not self._may_lie_beside(path)):
+            return None
+        try:
+            return self.ranges.state(FileState(href, access=self.file.access), self.job)
+        except RangeError as error:
+            if not (beside and error.status is not None and 400 <= error.status < 500):
+                self.failure = error
+        except BaseException as error:
+            self.failure = error
+        return None
+
+    def _may_lie_beside(self, path: str) -> bool:
+        """No file lies beside a signed URL; and rasterio tries an opener on a name of its own."""
+        if self.alone and self._first_bytes in TIFF:
+            return False
+        return path.startswith(f"{self._shown_root}/") and "?" not in self.file.href
+
+    def open(self, path: str, mode: str = "rb", **_: object) -> "GdalFile":
+        return GdalFile(self, self.state(path))
+
+    def size(self, path: str) -> int:
+        return self.state(path).size or 0
+
+    def isfile(self, path: str) -> bool:
+        try:
+            return bool(self.state(path))
+        except FileNotFoundError:
+            return False
+
+    def isdir(self, path: str) -> bool:
+        return False
+
+    def ls(self, path: str) -> list[str]:
+        """No listing: GDAL then asks for each file that it looks for."""
+        raise FileNotFoundError(path)
+
+    def mtime(self, path: str) -> int:
+        return 0
+
+    def rm(self, path: str) -> None:
+        raise PermissionError(path)
+
+    def read(self, file: FileState, start: int, stop: int) -> bytes:
+        """Bytes of a file; none after a failure."""
+        if self.failure is None:
+            try:
+                data = bytes(self.ranges.read(file, start, stop, self.tally, self.job))
+                if start == 0 and file.href == self.file.href:
+                    self._first_bytes = data[:4]
+                return data
+            except BaseException as error:
+                self.failure = error
+        return b""
+
+
+class GdalFile:
+    """One file of :class:`GdalFiles`, to be read from anywhere."""
+
+    def __init__(self, files: GdalFiles, file: FileState):
+        self._files = files
+        self._file = file
+        self._size = file.size or 0
+        self._at = 0
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+
+    def __enter__(self) -> "GdalFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._blocks.clear()
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        self._at = {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: self._size}[whence] + offset
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self._size if size < 0 else min(self._size, self._at + size)
+        data = self._bytes(self._at, stop) if self._at < stop else b""
+        self._at += len(data)
+        return data
+
+    def get_byte_ranges(self, offsets: list[int], sizes: list[int]) -> list[bytes]:
+        """Several ranges, neighbouring ones by one request: the stored tiles, or strips, of a window."""
+        stops = [start + size for start, size in zip(offsets, sizes, strict=True)]
+        found = [b""] * len(offsets)
+        for together in coalesce(offsets, stops):
+            first = offsets[together[0]]
+            data = self._bytes(first, max(stops[at] for at in together))
+            for at in together:
+                found[at] = data[offsets[at] - first : stops[at] - first]
+        return found
+
+    def _bytes(self, start: int, stop: int) -> bytes:
+        if stop - start >= BLOCK_BYTES:
+            return self._files.read(self._file, start, stop)
+        numbers = range(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES))
+        data = b"".join(map(self._block, numbers))
+        first = numbers[0] * BLOCK_BYTES
+        return data[start - first : stop - first]
+
+    def _block(self, number: int) -> bytes:
+        if number not in self._blocks:
+            start = number * BLOCK_BYTES
+            self._blocks[number] = self._files.read(self._file, start, min(self._size, start + BLOCK_BYTES))
+            if len(self._blocks) > KEPT_BLOCKS:
+                self._blocks.popitem(last=False)
+        return self._blocks[number]

@@ -1,0 +1,246 @@
+"""Remote files that GDAL reads: every request may fail, and none fails unnoticed."""
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import rasterio
+from rasterio.io import DatasetReader
+from rasterio.transform import from_origin
+
+from rasteret_beam import build_from_cogs, metrics
+from rasteret_beam.errors import TileReadError
+from rasteret_beam.metrics import Tally
+from rasteret_beam.readers import ranges
+from rasteret_beam.readers.datasets import Raster, RasterPool
+from rasteret_beam.readers.ranges import FileState, Patience, RangeError, RangeReader
+from rasteret_beam.readers.stopping import Stop, Stopped
+from tests import tiles
+from tests.server import Fault, RasterServer, Request, always
+
+TRIES = 3
+SIZE = 512
+FILES = ("header_last.tif", "photo.tif", "wavelets.jp2")
+ONCE = {
+    "503": Fault(status=503),
+    "reset before the body": Fault(reset_after=0),
+    "reset within the body": Fault(reset_after=100),
+    "closed within the body": Fault(stop_after=10),
+    "short": Fault(cut=7),
+}
+WINDOW = ((300, 364), (300, 364))
+
+
+def noise(dtype: str = "uint8", seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 200, (SIZE, SIZE)).astype(dtype)
+
+
+def write(path: Path, pixels: np.ndarray, driver: str = "GTiff", **options: Any) -> None:
+    grid = {"width": SIZE, "height": SIZE, "crs": "EPSG:32631", "transform": from_origin(500_000, 4_500_000, 10, 10)}
+    with rasterio.open(path, "w", driver=driver, count=1, dtype=pixels.dtype, **grid, **options) as dataset:
+        dataset.write(pixels, 1)
+        if path.name == "header_last.tif":  # it outgrows its place before the pixels, and is written behind them
+            dataset.scales, dataset.offsets = (0.5,), (3.0,)
+            dataset.update_tags(long="y" * 5000)
+        if "mask" in path.name:
+            dataset.write_mask(pixels != 9)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RasterServer]:
+    folder = tmp_path_factory.mktemp("gdal")
+    small = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        write(folder / "header_last.tif", noise(), compress="DEFLATE", nodata=7, **small)
+    write(folder / "photo.tif", noise(), compress="JPEG", **small)
+    write(
+        folder / "wavelets.jp2", noise(), "JP2OpenJPEG", QUALITY="100", REVERSIBLE="YES", blockxsize=64, blockysize=64
+    )
+    write(folder / "strips.tif", noise("uint16"), compress="DEFLATE")
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False):
+        write(folder / "with_mask.tif", noise(), compress="DEFLATE", **small)
+    aux = '<PAMDataset><PAMRasterBand band="1"><NoDataValue>5</NoDataValue></PAMRasterBand></PAMDataset>'
+    (folder / "with_mask.tif.aux.xml").write_text(aux)
+    with RasterServer(folder) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def quick(served: RasterServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "PATIENCE", Patience(TRIES, 0.001, 5.0))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    served.reset()
+
+
+@pytest.fixture(autouse=True)
+def nothing_ignored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No error is lost in a function that GDAL calls."""
+    lost: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+    yield
+    assert lost == []
+
+
+def facts(dataset: DatasetReader) -> list[object]:
+    """What a collection and a read take of a file."""
+    masks = [[flag.name for flag in flags] for flags in dataset.mask_flag_enums]
+    told = [dataset.crs, dataset.transform, dataset.nodatavals, dataset.scales, dataset.offsets, dataset.dtypes, masks]
+    return [*told, dataset.read(1, window=WINDOW).tolist(), dataset.read_masks(1, window=WINDOW).tolist()]
+
+
+def local_facts(served: RasterServer, name: str) -> list[object]:
+    with rasterio.open(served.folder / name) as dataset:
+        return facts(dataset)
+
+
+def remote_facts(served: RasterServer, name: str) -> list[object]:
+    tally = Tally()
+    raster = Raster(FileState(f"{served.url}/{name}"), tally)
+    try:
+        return raster.read(facts, tally)
+    finally:
+        raster.close()
+
+
+def requests_for(served: RasterServer, name: str) -> int:
+    served.reset()
+    assert remote_facts(served, name) == local_facts(served, name)
+    return len(served.log)
+
+
+def fits(request: Request, fault: str) -> bool:
+    """The other faults are of bodies."""
+    return fault == "503" or request.method == "GET"
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [*((name, fault) for name in FILES[:2] for fault in ONCE), ("wavelets.jp2", "reset within the body")],
+)
+def test_each_request_may_fail_once(served: RasterServer, name: str, fault: str) -> None:
+    expected = local_facts(served, name)
+    for number in range(requests_for(served, name)):
+        served.reset(lambda request, at=number: ONCE[fault] if request.number == at and fits(request, fault) else None)
+        assert remote_facts(served, name) == expected
+
+
+@pytest.mark.parametrize(("name", "status"), [("header_last.tif", 503), ("photo.tif", 429), ("wavelets.jp2", 503)])
+def test_no_failure_is_overlooked(served: RasterServer, name: str, status: int) -> None:
+    """Of nothing: header, pixels, or a file that may lie beside."""
+    for number in range(requests_for(served, name)):
+        served.reset(lambda request, last=number: Fault(status=status) if request.number >= last else None)
+        with pytest.raises(RangeError, match=rf"in {TRIES} tries, at last: the server answered {status}"):
+            remote_facts(served, name)
+        assert len(served.log) == number + TRIES  # nothing more is asked for once it has failed
+
+
+def test_what_lies_beside_is_found(served: RasterServer) -> None:
+    assert remote_facts(served, "with_mask.tif") == local_facts(served, "with_mask.tif")
+    assert remote_facts(served, "with_mask.tif")[2] == (5.0,)
+    assert {"with_mask.tif.msk", "with_mask.tif.aux.xml"} <= {request.name for request in served.log}
+
+
+def test_for_pixels_alone_nothing_else_is_asked_for(served: RasterServer) -> None:
+    for name in ("with_mask.tif", "photo.tif", "strips.tif"):
+        wants = tiles.wants_of(served.folder / name)
+        remote = build_from_cogs([f"{served.url}/{name}"])
+        served.reset()
+        (file,) = {asset.href for asset in remote.index(["B1"]).assets(wants[0].asset.record_id, ["B1"])}
+        pool, tally = RasterPool(alone=True), Tally()
+        state = RangeReader().state(FileState(file))
+        found = pool.read(state, lambda dataset: dataset.read(1), tally)
+        with rasterio.open(served.folder / name) as dataset:
+            np.testing.assert_array_equal(found, dataset.read(1))
+        assert {request.name for request in served.log} == {name}
+        assert sum(request.method == "HEAD" for request in served.log) == 1
+        pool.close()
+
+
+def test_strips_come_by_few_requests(served: RasterServer) -> None:
+    """128 strips of 4 rows; GDAL asks for those of a window at once."""
+    pool, tally = RasterPool(alone=True), Tally()
+    with rasterio.open(served.folder / "strips.tif") as dataset:
+        strips = SIZE // dataset.block_shapes[0][0]
+    found = pool.read(FileState(f"{served.url}/strips.tif"), lambda dataset: dataset.read(1), tally)
+    np.testing.assert_array_equal(found, noise("uint16"))
+    assert strips >= 64 and tally.snapshot()[metrics.RANGE_REQUESTS] <= 4
+    pool.close()
+
+
+def test_a_file_that_was_changed(served: RasterServer) -> None:
+    collection = build_from_cogs([f"{served.url}/photo.tif"])
+    served.reset(always(Fault(etag='"other"')))
+    x, y = 500_000 + 15.0, 4_500_000 - 15.0
+    with pytest.raises(TileReadError, match=r"so its index is stale; build it again \(its ETag is \"other\""):
+        collection.sample_points(pa.table({"x": [x], "y": [y]}), ["B1"], x_column="x", y_column="y", geometry_crs=32631)
+
+
+def test_threads_share_few_open_files(served: RasterServer) -> None:
+    """What one thread has opened another reads and closes."""
+    pool, tally = RasterPool(max_open=2), Tally()
+    names = [*FILES, "strips.tif"] * 24
+    expected = {name: local_facts(served, name) for name in set(names)}
+    with ThreadPoolExecutor(8) as threads:
+        found = threads.map(lambda name: pool.read(FileState(f"{served.url}/{name}"), facts, tally), names)
+        assert all(each == expected[name] for name, each in zip(names, found, strict=True))
+    assert 0 < len(pool) <= 2
+    counts = tally.snapshot()
+    assert counts[metrics.DATASETS_OPENED] + counts.get(metrics.DATASET_CACHE_HITS, 0) == len(names)
+    pool.close()
+
+
+def test_a_variable_for_gdal_threads_changes_nothing(served: RasterServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GDAL_NUM_THREADS", "ALL_CPUS")
+
+    def whole(dataset: DatasetReader) -> np.ndarray:
+        return dataset.read(1)
+
+    with ThreadPoolExecutor(1) as thread, rasterio.open(served.folder / "wavelets.jp2") as local:
+        pool = RasterPool()
+        found = thread.submit(pool.read, FileState(f"{served.url}/wavelets.jp2"), whole, Tally()).result()
+        np.testing.assert_array_equal(found, local.read(1))
+        thread.submit(pool.close).result()
+
+
+def test_sources_of_a_virtual_raster(served: RasterServer) -> None:
+    source = '<SourceFilename relativeToVRT="1">photo.tif</SourceFilename>'
+    (served.folder / "virtual.vrt").write_text(
+        f'<VRTDataset rasterXSize="{SIZE}" rasterYSize="{SIZE}"><VRTRasterBand dataType="Byte" band="1">'
+        f"<SimpleSource>{source}<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    raster = Raster(FileState(f"{served.url}/virtual.vrt"), Tally())
+    with rasterio.open(served.folder / "photo.tif") as local:
+        np.testing.assert_array_equal(raster.read(lambda dataset: dataset.read(1), Tally()), local.read(1))
+    raster.close()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Stopped, MemoryError])
+def test_an_error_on_the_way_is_raised(
+    served: RasterServer, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """GDAL calls us to read; what ends that ends the whole."""
+    raster = Raster(FileState(f"{served.url}/photo.tif"), Tally())
+
+    def fail(*_: object) -> bytes:
+        raise error("now")
+
+    monkeypatch.setattr(RangeReader, "read", fail)
+    with pytest.raises(error, match="now"):
+        raster.read(lambda dataset: dataset.read(1), Tally())
+    with pytest.raises(error, match="now"):
+        Raster(FileState(f"{served.url}/photo.tif"), Tally())
+    raster.close()
+
+
+def test_a_job_that_has_ended_does_not_wait(served: RasterServer) -> None:
+    job = Stop()
+    served.reset(always(Fault(status=503)))
+    job.now()
+    with pytest.raises(Stopped):
+        Raster(FileState(f"{served.url}/photo.tif"), Tally(), job)
+    assert len(served.log) == 1
