@@ -1,7 +1,7 @@
 """Remote files that GDAL reads: every request may fail, and none fails unnoticed."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from rasteret_beam.metrics import Tally
 from rasteret_beam.readers import ranges
 from rasteret_beam.readers.datasets import Raster, RasterPool
 from rasteret_beam.readers.ranges import FileState, Patience, RangeError, RangeReader
+from rasteret_beam.readers.rasterio_engine import RasterioEngine
 from rasteret_beam.readers.stopping import Stop, Stopped
 from tests import tiles
+from tests.rasters import RasterCase
 from tests.server import Fault, RasterServer, Request, always
 
 TRIES = 3
@@ -61,6 +63,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RasterServer]:
     write(
         folder / "wavelets.jp2", noise(), "JP2OpenJPEG", QUALITY="100", REVERSIBLE="YES", blockxsize=64, blockysize=64
     )
+    for interleave in ("pixel", "band"):
+        case = RasterCase(
+            name=interleave, dtype="uint8", count=3, options={"COMPRESS": "JPEG", "INTERLEAVE": interleave.upper()}
+        )
+        case.write(folder)
     write(folder / "strips.tif", noise("uint16"), compress="DEFLATE")
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False):
         write(folder / "with_mask.tif", noise(), compress="DEFLATE", **small)
@@ -84,6 +91,15 @@ def nothing_ignored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "unraisablehook", lost.append)
     yield
     assert lost == []
+
+
+def through(pool: RasterPool, file: FileState, work: Callable[[DatasetReader], Any], tally: Tally) -> Any:
+    with pool.borrow(file, tally) as raster:
+        return raster.read(work, tally)
+
+
+def whole(dataset: DatasetReader) -> np.ndarray:
+    return dataset.read(1)
 
 
 def facts(dataset: DatasetReader) -> list[object]:
@@ -153,7 +169,7 @@ def test_for_pixels_alone_nothing_else_is_asked_for(served: RasterServer) -> Non
         (file,) = {asset.href for asset in remote.index(["B1"]).assets(wants[0].asset.record_id, ["B1"])}
         pool, tally = RasterPool(alone=True), Tally()
         state = RangeReader().state(FileState(file))
-        found = pool.read(state, lambda dataset: dataset.read(1), tally)
+        found = through(pool, state, whole, tally)
         with rasterio.open(served.folder / name) as dataset:
             np.testing.assert_array_equal(found, dataset.read(1))
         assert {request.name for request in served.log} == {name}
@@ -166,7 +182,7 @@ def test_strips_come_by_few_requests(served: RasterServer) -> None:
     pool, tally = RasterPool(alone=True), Tally()
     with rasterio.open(served.folder / "strips.tif") as dataset:
         strips = SIZE // dataset.block_shapes[0][0]
-    found = pool.read(FileState(f"{served.url}/strips.tif"), lambda dataset: dataset.read(1), tally)
+    found = through(pool, FileState(f"{served.url}/strips.tif"), whole, tally)
     np.testing.assert_array_equal(found, noise("uint16"))
     assert strips >= 64 and tally.snapshot()[metrics.RANGE_REQUESTS] <= 4
     pool.close()
@@ -186,7 +202,7 @@ def test_threads_share_few_open_files(served: RasterServer) -> None:
     names = [*FILES, "strips.tif"] * 24
     expected = {name: local_facts(served, name) for name in set(names)}
     with ThreadPoolExecutor(8) as threads:
-        found = threads.map(lambda name: pool.read(FileState(f"{served.url}/{name}"), facts, tally), names)
+        found = threads.map(lambda name: through(pool, FileState(f"{served.url}/{name}"), facts, tally), names)
         assert all(each == expected[name] for name, each in zip(names, found, strict=True))
     assert 0 < len(pool) <= 2
     counts = tally.snapshot()
@@ -196,13 +212,9 @@ def test_threads_share_few_open_files(served: RasterServer) -> None:
 
 def test_a_variable_for_gdal_threads_changes_nothing(served: RasterServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GDAL_NUM_THREADS", "ALL_CPUS")
-
-    def whole(dataset: DatasetReader) -> np.ndarray:
-        return dataset.read(1)
-
     with ThreadPoolExecutor(1) as thread, rasterio.open(served.folder / "wavelets.jp2") as local:
         pool = RasterPool()
-        found = thread.submit(pool.read, FileState(f"{served.url}/wavelets.jp2"), whole, Tally()).result()
+        found = thread.submit(through, pool, FileState(f"{served.url}/wavelets.jp2"), whole, Tally()).result()
         np.testing.assert_array_equal(found, local.read(1))
         thread.submit(pool.close).result()
 
@@ -210,12 +222,13 @@ def test_a_variable_for_gdal_threads_changes_nothing(served: RasterServer, monke
 def test_sources_of_a_virtual_raster(served: RasterServer) -> None:
     source = '<SourceFilename relativeToVRT="1">photo.tif</SourceFilename>'
     (served.folder / "virtual.vrt").write_text(
-        f'<VRTDataset rasterXSize="{SIZE}" rasterYSize="{SIZE}"><VRTRasterBand dataType="Byte" band="1">'
+        f'<VRTDataset rasterXSize="{SIZE}" rasterYSize="{SIZE}"><SRS>EPSG:32631</SRS>'
+        '<GeoTransform>500000, 10, 0, 4500000, 0, -10</GeoTransform><VRTRasterBand dataType="Byte" band="1">'
         f"<SimpleSource>{source}<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
     )
     raster = Raster(FileState(f"{served.url}/virtual.vrt"), Tally())
     with rasterio.open(served.folder / "photo.tif") as local:
-        np.testing.assert_array_equal(raster.read(lambda dataset: dataset.read(1), Tally()), local.read(1))
+        np.testing.assert_array_equal(raster.read(whole, Tally()), local.read(1))
     raster.close()
 
 
@@ -231,7 +244,7 @@ def test_an_error_on_the_way_is_raised(
 
     monkeypatch.setattr(RangeReader, "read", fail)
     with pytest.raises(error, match="now"):
-        raster.read(lambda dataset: dataset.read(1), Tally())
+        raster.read(whole, Tally())
     with pytest.raises(error, match="now"):
         Raster(FileState(f"{served.url}/photo.tif"), Tally())
     raster.close()
@@ -244,3 +257,62 @@ def test_a_job_that_has_ended_does_not_wait(served: RasterServer) -> None:
     with pytest.raises(Stopped):
         Raster(FileState(f"{served.url}/photo.tif"), Tally(), job)
     assert len(served.log) == 1
+
+
+@pytest.mark.parametrize("name", ["pixel.tif", "band.tif"])
+def test_neighbouring_tiles_come_by_one_request(served: RasterServer, name: str) -> None:
+    wants = tiles.wants_of(f"{served.url}/{name}")
+    engine, tally = RasterioEngine(), Tally()
+    served.reset()
+    found = tiles.read(engine, wants, tally)
+    assert found.keys() == {tiles.place_of(want) for want in wants}
+    with rasterio.open(served.folder / name) as dataset:
+        pixels = dataset.read()
+    for (band, row, col), tile in found.items():
+        expected = pixels[int(band[1:]) - 1, 64 * row : 64 * row + 64, 64 * col : 64 * col + 64]
+        np.testing.assert_array_equal(tile, expected)
+    assert len(engine.plan(wants)) == 1 and len(served.log) == 2  # the header, and everything else
+    counts = tally.snapshot()
+    assert (counts[metrics.RANGE_REQUESTS], counts[metrics.DATASETS_OPENED]) == (2, 1)
+    assert counts[metrics.TILES_DECODED] == len(wants) == 36
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["pixel.tif", "band.tif"])
+def test_a_corrupt_tile_fails_alone(served: RasterServer, tmp_path: Path, name: str) -> None:
+    wants = tiles.wants_of(served.folder / name)
+    bad = next(want for want in wants if tiles.place_of(want) == ("B2", 1, 1))
+    data = bytearray((served.folder / name).read_bytes())
+    start, stop = bad.span
+    data[start:stop] = bytes(stop - start)
+    (tmp_path / name).write_bytes(data)
+    failing = {tiles.place_of(want) for want in wants if want.span == bad.span}
+    with RasterServer(tmp_path) as server:
+        remote = tiles.wants_of(f"{server.url}/{name}")
+        found = tiles.read(RasterioEngine(), remote)
+    with rasterio.open(served.folder / name) as dataset:
+        pixels = dataset.read()
+    for place, tile in found.items():
+        band, row, col = place
+        if place in failing:
+            assert isinstance(tile, TileReadError)
+            assert f"band {band}: {server.url}/{name}, tile ({row}, {col}): " in str(tile)
+        else:
+            expected = pixels[int(band[1:]) - 1, 64 * row : 64 * row + 64, 64 * col : 64 * col + 64]
+            np.testing.assert_array_equal(tile, expected)
+    assert len(failing) == (3 if name == "pixel.tif" else 1) and len(found) == 36
+
+
+@pytest.mark.parametrize("name", ["pixel.tif", "band.tif", "strips.tif"])
+def test_a_server_that_stays_away_is_asked_for_once(served: RasterServer, name: str) -> None:
+    """Not again for each of the bands, or of the tiles, that one request was to bring."""
+    engine = RasterioEngine()
+    (together, *_) = engine.plan(tiles.wants_of(f"{served.url}/{name}"))
+    served.reset(always(Fault(status=503)))
+    found = list(engine.read(together, Tally()))
+    assert len(served.log) == TRIES and len(found) == len(together)
+    for want, error in found:
+        assert isinstance(error, TileReadError) and error.attempts == TRIES and error.kind == "RangeError"
+        assert str(error).startswith(
+            f"record {want.asset.record_id!r}, band {want.asset.band}: {want.asset.href}, tile"
+        )

@@ -12,7 +12,7 @@ from rasteret_beam.model import TileKey
 from rasteret_beam.readers.engine import TileEngine, TileWant
 
 
-def wants_of(path: Path, bands: Iterable[str] | None = None) -> list[TileWant]:
+def wants_of(path: Path | str, bands: Iterable[str] | None = None) -> list[TileWant]:
     """All tiles of a file, down to their last rows, as its collection knows them."""
     collection = build_from_cogs([path])
     index = collection.index(list(bands or collection.bands))

@@ -112,6 +112,24 @@ class Raster:
         assert self._dataset is not None
         return self._run(partial(work, self._dataset), tally, job or Stop())
 
+    @contextmanager
+    def ahead(self, start: int, stop: int, tally: Tally, job: Stop | None = None) -> Iterator[None]:
+        """With the bytes of some neighbouring tiles of a remote file at hand, by one request.
+
+        Raises
+        ------
+        RangeError, Stopped
+            They cannot be read.
+        """
+        if self._files is None:
+            yield
+            return
+        self._files.fetch(start, stop, tally, job or Stop())
+        try:
+            yield
+        finally:
+            self._files.forget()
+
     @property
     def has_bytes(self) -> bool:
         """Whether its stored bytes can be had without GDAL."""
@@ -161,23 +179,21 @@ class RasterPool:
     def __len__(self) -> int:
         return self._count
 
-    def read(
-        self, file: FileState, work: Callable[[DatasetReader], Result], tally: Tally, job: Stop | None = None
-    ) -> Result:
-        """The result of some work with a file's dataset, opened or found open; errors as of :class:`Raster`."""
+    @contextmanager
+    def borrow(self, file: FileState, tally: Tally, job: Stop | None = None) -> Iterator[Raster]:
+        """A raster, opened or found open, for the calling thread alone; errors as of :class:`Raster`."""
         raster = self._take(file.href)
         if raster is None:
             raster = Raster(file, tally, job, self.alone)
         else:
             tally.add(metrics.DATASET_CACHE_HITS)
         try:
-            result = raster.read(work, tally, job)
+            yield raster
         except BaseException:
             # Its state is unknown after an error: a retry opens the file anew.
             raster.close()
             raise
         self._give_back(raster)
-        return result
 
     def _take(self, href: str) -> Raster | None:
         with self._lock:

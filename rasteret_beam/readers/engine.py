@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasteret_beam.errors import TileReadError, one_line, without_secrets
+from rasteret_beam.kernels.coalescing import REMOTE, CoalesceRules, coalesce
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.stopping import Stop
@@ -45,6 +46,16 @@ class TileWant:
             min(grid.tile_width, grid.width - self.tile_col * grid.tile_width),
         )
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """First byte of the stored tile, and the one after its last, where the collection has its place; else 0, 0."""
+        stored, grid = self.asset.stored, self.grid
+        number = self.tile_row * -(-grid.width // grid.tile_width) + self.tile_col
+        if stored is None or number >= len(stored.tile_offsets):
+            return 0, 0
+        start = int(stored.tile_offsets[number])
+        return start, start + int(stored.tile_byte_counts[number])
+
     def failed(self, why: BaseException, what: str = "") -> TileReadError:
         """The error that this tile cannot be read, which names everything."""
         asset = self.asset
@@ -53,6 +64,18 @@ class TileWant:
         error.kind = type(why).__name__
         error.attempts = getattr(why, "attempts", 1)
         return error
+
+
+def is_absent(want: TileWant) -> bool:
+    """Whether the file leaves the tile out, or the collection does not have its place."""
+    start, stop = want.span
+    return start == stop
+
+
+def neighbours(wants: Sequence[TileWant], rules: CoalesceRules = REMOTE) -> list[list[TileWant]]:
+    """Tiles of one file in sets whose bytes are asked for by one request."""
+    starts, stops = [want.span[0] for want in wants], [want.span[1] for want in wants]
+    return [[wants[at] for at in request] for request in coalesce(starts, stops, rules)]
 
 
 def owned(tile: Tile) -> Tile:

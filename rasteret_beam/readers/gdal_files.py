@@ -56,6 +56,8 @@ class GdalFiles(MultiByteRangeResourceContainer):
         self._shown_root = f"{scheme}://{self._root.rpartition('@')[2].rpartition('://')[2]}"
         self.name = f"{self._shown_root}/{path.partition('?')[0] if scheme in WEB else path}"
         self._first_bytes = b""
+        self._ahead = memoryview(b"")
+        self._ahead_at = 0
         self._states: dict[str, FileState | None] = {} if file.size is None else {self.name: file}
 
     @contextmanager
@@ -136,16 +138,32 @@ class GdalFiles(MultiByteRangeResourceContainer):
     def rm(self, path: str) -> None:
         raise PermissionError(path)
 
+    def fetch(self, start: int, stop: int, tally: Tally, job: Stop) -> None:
+        """Ask for bytes of the raster before GDAL does; raises as :meth:`serving`."""
+        self._ahead, self._ahead_at = memoryview(self.ranges.read(self.file, start, stop, tally, job)), start
+
+    def has(self, file: FileState, start: int, stop: int) -> bool:
+        """Whether bytes are among those fetched."""
+        inside = self._ahead_at <= start and stop <= self._ahead_at + len(self._ahead)
+        return inside and file.href == self.file.href
+
+    def forget(self) -> None:
+        """Let go of what was fetched."""
+        self._ahead = memoryview(b"")
+
     def read(self, file: FileState, start: int, stop: int) -> bytes:
         """Bytes of a file; none after a failure."""
+        if self.has(file, start, stop):
+            return bytes(self._ahead[start - self._ahead_at : stop - self._ahead_at])
         if self.failure is None:
             try:
                 data = bytes(self.ranges.read(file, start, stop, self.tally, self.job))
+            except BaseException as error:
+                self.failure = error
+            else:
                 if start == 0 and file.href == self.file.href:
                     self._first_bytes = data[:4]
                 return data
-            except BaseException as error:
-                self.failure = error
         return b""
 
 
@@ -190,7 +208,7 @@ class GdalFile:
         return found
 
     def _bytes(self, start: int, stop: int) -> bytes:
-        if stop - start >= BLOCK_BYTES:
+        if stop - start >= BLOCK_BYTES or self._files.has(self._file, start, stop):
             return self._files.read(self._file, start, stop)
         numbers = range(start // BLOCK_BYTES, -(-stop // BLOCK_BYTES))
         data = b"".join(map(self._block, numbers))

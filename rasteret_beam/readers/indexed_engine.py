@@ -10,7 +10,7 @@ import numpy as np
 
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.kernels.coalescing import LOCAL, REMOTE, CoalesceRules, coalesce
+from rasteret_beam.kernels.coalescing import LOCAL, REMOTE, CoalesceRules
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid, StoredBand
 from rasteret_beam.readers.decode import (
@@ -24,7 +24,7 @@ from rasteret_beam.readers.decode import (
     decode_tile,
     samples_in_tile,
 )
-from rasteret_beam.readers.engine import Tile, TileWant
+from rasteret_beam.readers.engine import Tile, TileWant, is_absent, neighbours
 from rasteret_beam.readers.ranges import RangeError, RangeReader, state_of
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import has_ranges, is_url
@@ -117,24 +117,18 @@ class IndexedEngine:
             by_file.setdefault(want.asset.href, []).append(want)
         for href, of_file in by_file.items():
             rules = self.remote if is_url(href) else self.local
-            absent = [want for want in of_file if _place(want)[1] == 0]
-            present = [want for want in of_file if _place(want)[1] > 0]
-            starts, stops = [], []
-            for want in present:
-                start, count = _place(want)
-                starts.append(start)
-                stops.append(start + count)
+            absent = [want for want in of_file if is_absent(want)]
+            present = [want for want in of_file if not is_absent(want)]
             sets += [absent] if absent else []
-            sets += [[present[at] for at in request] for request in coalesce(starts, stops, rules)]
+            sets += neighbours(present, rules)
         return sets
 
     def read(self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None) -> Iterator[Found]:
-        if _place(wants[0])[1] == 0:
+        if is_absent(wants[0]):
             yield from ((want, _absent_tile(want)) for want in wants)
             return
-        places = [_place(want) for want in wants]
-        first = places[0][0]
-        last = max(start + count for start, count in places)
+        places = [want.span for want in wants]
+        first, last = places[0][0], max(end for _, end in places)
         if self.prefix_reads and len(set(places)) == 1 and is_url(wants[0].asset.href):
             enough = _prefix_bytes(wants)
             if enough < last - first:
@@ -151,8 +145,8 @@ class IndexedEngine:
                 yield from self.read(together, tally, stop)
             return
         for together in _same_place(wants):
-            start, count = _place(together[0])
-            yield from _decoded(together, data[start - first : start - first + count], tally)
+            start, end = together[0].span
+            yield from _decoded(together, data[start - first : end - first], tally)
 
     def _read_prefix(
         self, wants: Sequence[TileWant], first: int, middle: int, last: int, tally: Tally, stop: Stop | None
@@ -173,20 +167,12 @@ class IndexedEngine:
         """Nothing stays open between reads."""
 
 
-def _place(want: TileWant) -> tuple[int, int]:
-    """Offset and byte count of a tile."""
-    stored, grid = want.asset.stored, want.grid
-    assert stored is not None
-    number = want.tile_row * -(-grid.width // grid.tile_width) + want.tile_col
-    return stored.tile_offsets[number], stored.tile_byte_counts[number]
-
-
 def _prefix_bytes(wants: Sequence[TileWant]) -> int:
     """Estimate of the first bytes of a tile that hold the rows wanted; all of them, where that is most of it."""
     want = max(wants, key=lambda each: each.rows)
     stored, grid = want.asset.stored, want.grid
     assert stored is not None
-    _, count = _place(want)
+    count = want.span[1] - want.span[0]
     if stored.compression not in STREAMED:
         return count
     share = want.rows / grid.tile_height + PREFIX_MARGIN
@@ -200,7 +186,7 @@ def _same_place(wants: Sequence[TileWant]) -> list[list[TileWant]]:
     """The wants of one stored tile together: bands that lie interleaved in it."""
     by_place: dict[tuple[int, int], list[TileWant]] = {}
     for want in wants:
-        by_place.setdefault(_place(want), []).append(want)
+        by_place.setdefault(want.span, []).append(want)
     return list(by_place.values())
 
 

@@ -1,6 +1,6 @@
 """Tiles through rasterio: everything that GDAL reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
@@ -10,13 +10,20 @@ from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Grid
-from rasteret_beam.readers.datasets import RasterPool
-from rasteret_beam.readers.engine import Tile, TileWant
+from rasteret_beam.readers.datasets import Raster, RasterPool
+from rasteret_beam.readers.engine import Tile, TileWant, is_absent, neighbours
 from rasteret_beam.readers.ranges import RangeError, state_of
 from rasteret_beam.readers.stopping import Stop
+from rasteret_beam.readers.stores import has_ranges
 
 READ_BYTES = 32 << 20
 """Decoded bytes asked for in one read of several bands."""
+
+Found = tuple[TileWant, Tile | TileReadError]
+Bands = list[TileWant]
+"""Bands of one file in one tile."""
+
+FAILURES = (RasterioError, IndexError, ValueError, TileReadError)
 
 
 class RasterioEngine:
@@ -26,55 +33,101 @@ class RasterioEngine:
         self.pool = RasterPool(alone=True) if pool is None else pool
 
     def plan(self, wants: Sequence[TileWant]) -> list[list[TileWant]]:
-        """Bands of one file in one tile, which GDAL decodes once if they lie interleaved."""
-        at_place: dict[tuple[str, int, int], list[TileWant]] = {}
-        for want in wants:
-            at_place.setdefault((want.asset.href, want.tile_row, want.tile_col), []).append(want)
+        """Tiles of one place in one file, or where they lie beside each other on a server, of several places."""
         sets = []
-        for bands in at_place.values():
-            most = max(1, READ_BYTES // (8 * bands[0].grid.tile_width * bands[0].grid.tile_height))
-            sets += [bands[start : start + most] for start in range(0, len(bands), most)]
+        by_file: dict[str, list[TileWant]] = {}
+        for want in wants:
+            by_file.setdefault(want.asset.href, []).append(want)
+        for href, of_file in by_file.items():
+            together = [want for want in of_file if has_ranges(href) and not is_absent(want)]
+            sets += neighbours(together)
+            sets += _places([want for want in of_file if not has_ranges(href) or is_absent(want)])
         return sets
 
-    def read(
-        self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None
-    ) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
+    def read(self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None) -> Iterator[Found]:
+        places = _places(wants)
+        if len(places) > 1:
+            places = yield from self._read_neighbours(places, tally, stop)
+        for bands in places:
+            if stop is not None:
+                stop.check()
+            yield from self._read_place(bands, tally, stop)
+
+    def _read_neighbours(
+        self, places: list[Bands], tally: Tally, stop: Stop | None
+    ) -> Generator[Found, None, list[Bands]]:
+        """Tiles whose bytes come by one request; gives the places that are left, from one that cannot be read on."""
+        spans = [want.span for bands in places for want in bands]
+        left = list(places)
+        try:
+            with (
+                self.pool.borrow(state_of(places[0][0].asset), tally, stop) as raster,
+                raster.ahead(min(spans)[0], max(last for _, last in spans), tally, stop),
+            ):
+                for bands in places:
+                    tiles = _read_tiles(raster, bands, tally, stop)
+                    left.remove(bands)
+                    yield from zip(bands, tiles, strict=True)
+        except RangeError as error:
+            if error.of_file:
+                yield from ((want, want.failed(error)) for bands in left for want in bands)
+                return []
+        except FAILURES:
+            pass  # each of those left is read for itself, and fails for itself
+        return left
+
+    def _read_place(self, bands: Bands, tally: Tally, stop: Stop | None) -> Iterator[Found]:
         reason: BaseException
         try:
-            yield from zip(wants, self._read_together(wants, tally, stop), strict=True)
+            with self.pool.borrow(state_of(bands[0].asset), tally, stop) as raster:
+                tiles = _read_tiles(raster, bands, tally, stop)
+            yield from zip(bands, tiles, strict=True)
             return
         except RangeError as error:
             reason, of_all = error, error.of_file
-        except (RasterioError, IndexError, ValueError, TileReadError) as error:
+        except FAILURES as error:
             reason, of_all = error.__cause__ or error, False  # rasterio's own text only points at GDAL's
-        if of_all or len(wants) == 1:
-            yield from ((want, want.failed(reason)) for want in wants)
+        if of_all or len(bands) == 1:
+            yield from ((want, want.failed(reason)) for want in bands)
             return
         # One of these bands cannot be read; the others may.
-        for want in wants:
+        for want in bands:
             if stop is not None:
                 stop.check()
-            yield from self.read([want], tally, stop)
-
-    def _read_together(self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None) -> list[Tile]:
-        want = wants[0]
-        height, width = want.shape
-        row, col = want.tile_row * want.grid.tile_height, want.tile_col * want.grid.tile_width
-        window = Window(col, row, width, height)  # type: ignore[call-arg]
-        indexes = [each.asset.band_index for each in wants]
-
-        def read(dataset: DatasetReader) -> list[Tile]:
-            _check_unchanged(dataset, indexes, want.grid)
-            tiles = list(dataset.read([index + 1 for index in indexes], window=window))
-            tally.add(metrics.TILE_BYTES_READ, stored_bytes(dataset, indexes, window))
-            return tiles
-
-        tiles = self.pool.read(state_of(want.asset), read, tally, stop)
-        tally.add(metrics.TILES_DECODED, len(wants))
-        return tiles
+            yield from self._read_place([want], tally, stop)
 
     def close(self) -> None:
         self.pool.close()
+
+
+def _places(wants: Sequence[TileWant]) -> list[Bands]:
+    """Bands in one tile, which GDAL decodes once if they lie interleaved."""
+    at_place: dict[tuple[str, int, int], Bands] = {}
+    for want in wants:
+        at_place.setdefault((want.asset.href, want.tile_row, want.tile_col), []).append(want)
+    places = []
+    for bands in at_place.values():
+        most = max(1, READ_BYTES // (8 * bands[0].grid.tile_width * bands[0].grid.tile_height))
+        places += [bands[start : start + most] for start in range(0, len(bands), most)]
+    return places
+
+
+def _read_tiles(raster: Raster, bands: Bands, tally: Tally, stop: Stop | None) -> list[Tile]:
+    want = bands[0]
+    height, width = want.shape
+    row, col = want.tile_row * want.grid.tile_height, want.tile_col * want.grid.tile_width
+    window = Window(col, row, width, height)  # type: ignore[call-arg]
+    indexes = [each.asset.band_index for each in bands]
+
+    def read(dataset: DatasetReader) -> list[Tile]:
+        _check_unchanged(dataset, indexes, want.grid)
+        tiles = list(dataset.read([index + 1 for index in indexes], window=window))
+        tally.add(metrics.TILE_BYTES_READ, stored_bytes(dataset, indexes, window))
+        return tiles
+
+    tiles = raster.read(read, tally, stop)
+    tally.add(metrics.TILES_DECODED, len(bands))
+    return tiles
 
 
 def _check_unchanged(dataset: DatasetReader, band_indexes: Sequence[int], grid: Grid) -> None:

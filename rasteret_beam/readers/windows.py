@@ -112,7 +112,8 @@ class WindowReader:
             return dataset.read_masks(asset.band_index + 1, window=pixels)
 
         try:
-            found = self._masked_files.read(state_of(asset), read, tally)
+            with self._masked_files.borrow(state_of(asset), tally) as raster:
+                found = raster.read(read, tally)
         except (RasterioError, RangeError, IndexError, ValueError) as error:
             text = f"record {asset.record_id!r}, band {asset.band}: mask of {asset.href}: {one_line(error)}"
             raise TileReadError(without_secrets(text, asset.href)) from error
