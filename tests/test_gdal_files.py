@@ -1,5 +1,6 @@
 """Remote files that GDAL reads: every request may fail, and none fails unnoticed."""
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -316,3 +317,27 @@ def test_a_server_that_stays_away_is_asked_for_once(served: RasterServer, name: 
         assert str(error).startswith(
             f"record {want.asset.record_id!r}, band {want.asset.band}: {want.asset.href}, tile"
         )
+
+
+def test_what_is_open_when_a_program_ends(served: RasterServer) -> None:
+    """GDAL closes files when the interpreter is gone, and with it what reads them: it would say so."""
+    words = f"""
+import threading
+from rasteret_beam.metrics import Tally
+from rasteret_beam.readers.datasets import RasterPool
+from rasteret_beam.readers.ranges import FileState
+
+pool = RasterPool()
+
+def read():
+    with pool.borrow(FileState({f"{served.url}/photo.tif"!r}), Tally()) as raster:
+        print(raster.read(lambda dataset: dataset.width, Tally()))
+
+thread = threading.Thread(target=read)
+thread.start()
+thread.join()
+keep = read, pool.__class__, [pool]
+keep[2].append(keep)
+"""
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{SIZE}\n", "")

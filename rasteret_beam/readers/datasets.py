@@ -9,6 +9,7 @@ from contextvars import copy_context
 from functools import partial
 from threading import Lock, local
 from typing import Any, TypeVar
+from weakref import finalize
 
 import rasterio
 from rasterio.io import DatasetReader
@@ -175,6 +176,8 @@ class RasterPool:
         self._count = 0
         self._bytes = 0
         self._lock = Lock()
+        # At the latest when the interpreter ends: after that, GDAL would call what is no longer there.
+        finalize(self, _close_all, self._idle)
 
     def __len__(self) -> int:
         return self._count
@@ -223,7 +226,11 @@ class RasterPool:
     def close(self) -> None:
         """Close what is open; the pool can be used again."""
         with self._lock:
-            idle, self._idle, self._count, self._bytes = self._idle, OrderedDict(), 0, 0
-        for rasters in idle.values():
-            for raster in rasters:
-                raster.close()
+            self._count = self._bytes = 0
+            _close_all(self._idle)
+
+
+def _close_all(idle: OrderedDict[str, list[Raster]]) -> None:
+    while idle:
+        for raster in idle.popitem()[1]:
+            raster.close()
