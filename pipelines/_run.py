@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,22 +108,36 @@ def run(
 def _leaving_on_signals(temporaries: list[str]) -> Iterator[None]:
     """On Ctrl-C and on termination, remove what is under way and leave at once.
 
-    An exception would not do: Beam wraps it as an error of the step it meets, and waits for
-    threads that may be waiting for a server.
+    An exception would not do: Beam wraps it as an error of the step it meets, and waits for threads that may be waiting
+    for a server. Nor would Python's handler: it runs in the main thread, which does not wake where the signal comes
+    just before it begins to wait. So a thread of its own reads the signals' numbers from the descriptor that
+    ``signal.set_wakeup_fd`` has them written to.
     """
+    numbers = (signal.SIGINT, signal.SIGTERM)
 
-    def leave(*_: object) -> None:
-        _clean(temporaries)
-        start = b"\r\033[K" if sys.stderr.isatty() else b""
-        os.write(2, start + b"interrupted: the job was not finished; what was under way is removed\n")
-        os._exit(INTERRUPTED)
+    def watch() -> None:
+        while came := os.read(reading, 1):
+            if came[0] in numbers:
+                _clean(temporaries)
+                start = b"\r\033[K" if sys.stderr.isatty() else b""
+                os.write(2, start + b"interrupted: the job was not finished; what was under way is removed\n")
+                os._exit(INTERRUPTED)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    fd_before = signal.set_wakeup_fd(writing)
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
+        signal.set_wakeup_fd(fd_before)
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(writing)
+        watcher.join()
+        os.close(reading)
 
 
 class _quiet:
