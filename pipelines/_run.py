@@ -81,9 +81,13 @@ def run(
     """
     start = time.monotonic()
     temporaries, kept = list(temporaries), list(kept)
+    under_way = [*temporaries, *kept]
     try:
-        with progress(shown), _quiet("apache_beam"), _leaving_on_signals([*temporaries, *kept]):
+        with progress(shown), _quiet("apache_beam"), _leaving_on_signals(under_way):
             pipeline = beam.Pipeline(options=options)
+            # Beam deletes it when the pipeline has run; not one that is not run, or that we leave.
+            temporaries.append(pipeline.local_tempdir)
+            under_way.append(pipeline.local_tempdir)
             build(pipeline)
             if not is_waited_for(options):
                 print(_handed_over(pipeline, options))

@@ -603,7 +603,9 @@ class TestInterrupt:
             flags = as_flags(**inputs, **outputs, geometry_crs=4326, bands="red,nir", columns="")
             words = [sys.executable, "-m", "pipelines.sample_points", *flags]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            environment = os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+            (tmp_path / "tmp").mkdir()
+            here = {"TMPDIR": str(tmp_path / "tmp")}
+            environment = os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"} | here
             started.append(subprocess.Popen(words, cwd=ROOT, env=environment, **pipes))
             return Running(started[0], out, earlier)
 
@@ -618,6 +620,7 @@ class TestInterrupt:
         assert (running.process.returncode, err.count("\n")) == (130, 1), err
         assert err == "interrupted: the job was not finished; what was under way is removed\n"
         assert {path.name: path.read_bytes() for path in running.out.iterdir()} == running.earlier
+        assert list((running.out.parent / "tmp").iterdir()) == []
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_while_tiles_are_sampled(self, start: Callable[..., Running], scene_files: list[Path], number: int):

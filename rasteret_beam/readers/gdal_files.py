@@ -221,4 +221,5 @@ class GdalFile:
             self._blocks[number] = self._files.read(self._file, start, min(self._size, start + BLOCK_BYTES))
             if len(self._blocks) > KEPT_BLOCKS:
                 self._blocks.popitem(last=False)
+        self._blocks.move_to_end(number)
         return self._blocks[number]
