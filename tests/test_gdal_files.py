@@ -233,6 +233,85 @@ def test_sources_of_a_virtual_raster(served: RasterServer) -> None:
     raster.close()
 
 
+def test_rasters_are_closed_one_at_a_time(served: RasterServer) -> None:
+    """GDAL's lock of open datasets, and Python's: each thread would hold the one that the other waits for."""
+    source = '<SourceFilename relativeToVRT="1">photo.tif</SourceFilename>'
+    (served.folder / "closing.vrt").write_text(
+        f'<VRTDataset rasterXSize="{SIZE}" rasterYSize="{SIZE}"><VRTRasterBand dataType="Byte" band="1">'
+        f"<SimpleSource>{source}<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    words = f"""
+import threading
+import time
+from rasteret_beam.metrics import Tally
+from rasteret_beam.readers.datasets import Raster
+from rasteret_beam.readers.gdal_files import GdalFile
+from rasteret_beam.readers.ranges import FileState
+
+opened, closing = threading.Event(), threading.Event()
+
+def close(self, *_):
+    if opened.is_set():
+        closing.set()
+        time.sleep(0.3)  # another thread may go on
+
+GdalFile.__exit__ = close
+local = Raster(FileState({str(served.folder / "strips.tif")!r}), Tally())
+remote = Raster(FileState({f"{served.url}/closing.vrt"!r}), Tally())
+print(remote.read(lambda dataset: dataset.read(1).sum(), Tally()))
+opened.set()
+thread = threading.Thread(target=remote.close)
+thread.start()
+closing.wait()
+local.close()
+thread.join()
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", words], capture_output=True, text=True, timeout=30)
+    with rasterio.open(served.folder / "photo.tif") as local:
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{local.read(1).sum()}\n", "")
+
+
+def test_all_files_lie_in_one_file_system_of_gdal(served: RasterServer) -> None:
+    """GDAL looks through its list of them without a lock: none may come or go while threads read."""
+    first, second = (Raster(FileState(f"{served.url}/{name}"), Tally()) for name in ("photo.tif", "wavelets.jp2"))
+    names = [raster.read(lambda dataset: dataset.name, Tally()) for raster in (first, second)]
+    roots = {name.split("/")[1] for name in names}
+    assert len(roots) == 1 and len(set(names)) == 2
+    first.close()
+    second.close()
+    again = Raster(FileState(f"{served.url}/photo.tif"), Tally())
+    assert again.read(lambda dataset: dataset.name.split("/")[1], Tally()) in roots
+    again.close()
+
+
+@pytest.mark.slow
+def test_threads_open_and_close_remote_files(served: RasterServer) -> None:
+    """Some thousand of each of them, in a process that may end in a segmentation fault."""
+    words = f"""
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from rasteret_beam.metrics import Tally
+from rasteret_beam.readers.datasets import Raster
+from rasteret_beam.readers.ranges import FileState, RangeReader
+
+data = Path({str(served.folder / "photo.tif")!r}).read_bytes()
+RangeReader.read = lambda self, file, start, stop, tally, job: data[start:stop]
+
+def read(number):
+    raster = Raster(FileState("http://127.0.0.1/photo.tif", len(data)), Tally(), alone=True)
+    found = raster.read(lambda dataset: dataset.read(1, window=((0, 64), (0, 64))).sum(), Tally())
+    raster.close()
+    return found
+
+with ThreadPoolExecutor(8) as threads:
+    print(set(threads.map(read, range(12_000))))
+"""
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=300)
+    with rasterio.open(served.folder / "photo.tif") as local:
+        expected = {local.read(1)[:64, :64].sum()}
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}\n", "")
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Stopped, MemoryError])
 def test_an_error_on_the_way_is_raised(
     served: RasterServer, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
