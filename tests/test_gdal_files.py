@@ -15,7 +15,7 @@ from rasterio.io import DatasetReader
 from rasterio.transform import from_origin
 
 from rasteret_beam import build_from_cogs, metrics
-from rasteret_beam.errors import TileReadError
+from rasteret_beam.errors import BuildError, TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.readers import ranges
 from rasteret_beam.readers.datasets import Raster, RasterPool
@@ -24,7 +24,7 @@ from rasteret_beam.readers.rasterio_engine import RasterioEngine
 from rasteret_beam.readers.stopping import Stop, Stopped
 from tests import tiles
 from tests.rasters import RasterCase
-from tests.server import Fault, RasterServer, Request, always
+from tests.server import Fault, RasterServer, Request, ServerProcess, always
 
 TRIES = 3
 SIZE = 512
@@ -231,6 +231,39 @@ def test_sources_of_a_virtual_raster(served: RasterServer) -> None:
     with rasterio.open(served.folder / "photo.tif") as local:
         np.testing.assert_array_equal(raster.read(whole, Tally()), local.read(1))
     raster.close()
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_a_file_that_ends_before_its_pixels(served: RasterServer, size: int) -> None:
+    """Nothing stands for the bytes that are missing, asked for in blocks or by a range of their own."""
+    path = served.folder / f"short_{size}.tif"
+    write(path, noise("uint16"), tiled=True, blockxsize=size, blockysize=size)
+    path.write_bytes(path.read_bytes()[:-100])
+    last = tiles.wants_of(f"{served.url}/{path.name}")[-1]
+    (found,) = tiles.read(RasterioEngine(), [last]).values()
+    assert isinstance(found, TileReadError)
+    end = path.stat().st_size
+    assert str(found).endswith(f": the file ends at byte {end}, but has a tile up to byte {end + 100}")
+    raster = Raster(FileState(f"{served.url}/{path.name}"), Tally())
+    with pytest.raises(RangeError, match=f"the file ends at byte {end}"):
+        raster.read(whole, Tally())
+    raster.close()
+
+
+def test_no_name_of_ours_in_an_error(served: RasterServer) -> None:
+    (served.folder / "words.tif").write_text("no raster at all")
+    with pytest.raises(BuildError, match=r"words.tif: 'http://127.0.0.1:\d+/words.tif' not recognized as"):
+        build_from_cogs([f"{served.url}/words.tif"])
+
+
+def test_gdal_does_not_remember_a_failure(tmp_path: Path) -> None:
+    """Of paths that are for GDAL alone, which holds Python's lock while it waits for the server."""
+    with ServerProcess(tmp_path) as server, ThreadPoolExecutor(1) as thread:
+        path = f"/vsicurl/{server.url}/late.tif"
+        with pytest.raises(BuildError, match="404"):
+            thread.submit(build_from_cogs, [path]).result()
+        write(tmp_path / "late.tif", noise())
+        assert thread.submit(build_from_cogs, [path]).result().bands == ["B1"]
 
 
 def test_rasters_are_closed_one_at_a_time(served: RasterServer) -> None:

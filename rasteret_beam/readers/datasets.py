@@ -34,6 +34,8 @@ GDAL_OPTIONS = {
     "GDAL_HTTP_LOW_SPEED_TIME": 60,
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
     "VSI_CACHE": "FALSE",
+    # Else a file that could not be opened stays so for the process, however well its server is again.
+    "CPL_VSIL_CURL_NON_CACHED": ":".join(f"/vsi{name}/" for name in ("curl", "s3", "gs", "az", "adls", "oss")),
 }
 """Set for our reads; a variable of that name in the environment wins."""
 

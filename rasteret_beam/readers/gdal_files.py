@@ -139,6 +139,10 @@ class GdalFiles:
         """Let go of what was fetched."""
         self._ahead = memoryview(b"")
 
+    def fail(self, error: BaseException) -> None:
+        """Keep the first failure."""
+        self.failure = self.failure or error
+
     def read(self, file: FileState, start: int, stop: int) -> bytes:
         """Bytes of a file; none after a failure."""
         if self.has(file, start, stop):
@@ -188,6 +192,12 @@ class GdalFile:
         """Several ranges, neighbouring ones by one request: the stored tiles, or strips, of a window."""
         stops = [start + size for start, size in zip(offsets, sizes, strict=True)]
         found = [b""] * len(offsets)
+        if max(stops, default=0) > self._size:
+            # GDAL would take whatever its memory holds for the bytes that are missing.
+            self._files.fail(
+                RangeError(f"the file ends at byte {self._size}, but has a tile up to byte {max(stops)}", of_file=False)
+            )
+            return found
         for together in coalesce(offsets, stops):
             first = offsets[together[0]]
             data = self._bytes(first, max(stops[at] for at in together))
