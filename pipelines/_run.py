@@ -122,23 +122,25 @@ def _leaving_on_signals(temporaries: list[str]) -> Iterator[None]:
     def watch() -> None:
         while came := os.read(reading, 1):
             if came[0] in numbers:
-                _clean(temporaries)
-                start = b"\r\033[K" if sys.stderr.isatty() else b""
-                os.write(2, start + b"interrupted: the job was not finished; what was under way is removed\n")
-                os._exit(INTERRUPTED)
+                try:
+                    _clean(temporaries)
+                    start = b"\r\033[K" if sys.stderr.isatty() else b""
+                    os.write(2, start + b"interrupted: the job was not finished; what was under way is removed\n")
+                finally:  # also where nobody reads that any more: `2>&1 | tee log` ends by Ctrl-C too
+                    os._exit(INTERRUPTED)
 
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
     fd_before = signal.set_wakeup_fd(writing)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
     watcher = threading.Thread(target=watch, name="signals", daemon=True)
     watcher.start()
     try:
         yield
     finally:
-        signal.set_wakeup_fd(fd_before)
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(fd_before)
         os.close(writing)
         watcher.join()
         os.close(reading)

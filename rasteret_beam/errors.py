@@ -7,6 +7,8 @@ import re
 
 PASSWORD = re.compile(r"(\w://)[^/\s@'\"]*@")
 QUERY = re.compile(r"(\w://[^\s?'\"]+\?)[^\s'\"]+")
+OPENER = re.compile(r"/vsiriopener_\w+/\d+/")
+"""What stands before the URL of a remote file in GDAL's texts."""
 
 
 class RasteretBeamError(Exception):
@@ -77,7 +79,7 @@ def without_secrets(text: str, href: str = "") -> str:
     GDAL's texts have the end of a URL alone; its query is found if the URL is given.
     """
     query = href.partition("?")[2] if "://" in href else ""
-    text = text.replace(f"?{query}", "?...") if query else text
+    text = OPENER.sub("", text.replace(f"?{query}", "?...") if query else text)
     return QUERY.sub(r"\1...", PASSWORD.sub(r"\1", text))
 
 

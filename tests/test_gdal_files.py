@@ -15,7 +15,7 @@ from rasterio.io import DatasetReader
 from rasterio.transform import from_origin
 
 from rasteret_beam import build_from_cogs, metrics
-from rasteret_beam.errors import TileReadError
+from rasteret_beam.errors import BuildError, TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.readers import ranges
 from rasteret_beam.readers.datasets import Raster, RasterPool
@@ -24,7 +24,7 @@ from rasteret_beam.readers.rasterio_engine import RasterioEngine
 from rasteret_beam.readers.stopping import Stop, Stopped
 from tests import tiles
 from tests.rasters import RasterCase
-from tests.server import Fault, RasterServer, Request, always
+from tests.server import Fault, RasterServer, Request, ServerProcess, always
 
 TRIES = 3
 SIZE = 512
@@ -231,6 +231,118 @@ def test_sources_of_a_virtual_raster(served: RasterServer) -> None:
     with rasterio.open(served.folder / "photo.tif") as local:
         np.testing.assert_array_equal(raster.read(whole, Tally()), local.read(1))
     raster.close()
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_a_file_that_ends_before_its_pixels(served: RasterServer, size: int) -> None:
+    """Nothing stands for the bytes that are missing, asked for in blocks or by a range of their own."""
+    path = served.folder / f"short_{size}.tif"
+    write(path, noise("uint16"), tiled=True, blockxsize=size, blockysize=size)
+    path.write_bytes(path.read_bytes()[:-100])
+    last = tiles.wants_of(f"{served.url}/{path.name}")[-1]
+    (found,) = tiles.read(RasterioEngine(), [last]).values()
+    assert isinstance(found, TileReadError)
+    end = path.stat().st_size
+    assert str(found).endswith(f": the file ends at byte {end}, but has a tile up to byte {end + 100}")
+    raster = Raster(FileState(f"{served.url}/{path.name}"), Tally())
+    with pytest.raises(RangeError, match=f"the file ends at byte {end}"):
+        raster.read(whole, Tally())
+    raster.close()
+
+
+def test_no_name_of_ours_in_an_error(served: RasterServer) -> None:
+    (served.folder / "words.tif").write_text("no raster at all")
+    with pytest.raises(BuildError, match=r"words.tif: 'http://127.0.0.1:\d+/words.tif' not recognized as"):
+        build_from_cogs([f"{served.url}/words.tif"])
+
+
+def test_gdal_does_not_remember_a_failure(tmp_path: Path) -> None:
+    """Of paths that are for GDAL alone, which holds Python's lock while it waits for the server."""
+    with ServerProcess(tmp_path) as server, ThreadPoolExecutor(1) as thread:
+        path = f"/vsicurl/{server.url}/late.tif"
+        with pytest.raises(BuildError, match="404"):
+            thread.submit(build_from_cogs, [path]).result()
+        write(tmp_path / "late.tif", noise())
+        assert thread.submit(build_from_cogs, [path]).result().bands == ["B1"]
+
+
+def test_rasters_are_closed_one_at_a_time(served: RasterServer) -> None:
+    """GDAL's lock of open datasets, and Python's: each thread would hold the one that the other waits for."""
+    source = '<SourceFilename relativeToVRT="1">photo.tif</SourceFilename>'
+    (served.folder / "closing.vrt").write_text(
+        f'<VRTDataset rasterXSize="{SIZE}" rasterYSize="{SIZE}"><VRTRasterBand dataType="Byte" band="1">'
+        f"<SimpleSource>{source}<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    words = f"""
+import threading
+import time
+from rasteret_beam.metrics import Tally
+from rasteret_beam.readers.datasets import Raster
+from rasteret_beam.readers.gdal_files import GdalFile
+from rasteret_beam.readers.ranges import FileState
+
+opened, closing = threading.Event(), threading.Event()
+
+def close(self, *_):
+    if opened.is_set():
+        closing.set()
+        time.sleep(0.3)  # another thread may go on
+
+GdalFile.__exit__ = close
+local = Raster(FileState({str(served.folder / "strips.tif")!r}), Tally())
+remote = Raster(FileState({f"{served.url}/closing.vrt"!r}), Tally())
+print(remote.read(lambda dataset: dataset.read(1).sum(), Tally()))
+opened.set()
+thread = threading.Thread(target=remote.close)
+thread.start()
+closing.wait()
+local.close()
+thread.join()
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", words], capture_output=True, text=True, timeout=30)
+    with rasterio.open(served.folder / "photo.tif") as local:
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{local.read(1).sum()}\n", "")
+
+
+def test_all_files_lie_in_one_file_system_of_gdal(served: RasterServer) -> None:
+    """GDAL looks through its list of them without a lock: none may come or go while threads read."""
+    first, second = (Raster(FileState(f"{served.url}/{name}"), Tally()) for name in ("photo.tif", "wavelets.jp2"))
+    names = [raster.read(lambda dataset: dataset.name, Tally()) for raster in (first, second)]
+    roots = {name.split("/")[1] for name in names}
+    assert len(roots) == 1 and len(set(names)) == 2
+    first.close()
+    second.close()
+    again = Raster(FileState(f"{served.url}/photo.tif"), Tally())
+    assert again.read(lambda dataset: dataset.name.split("/")[1], Tally()) in roots
+    again.close()
+
+
+@pytest.mark.slow
+def test_threads_open_and_close_remote_files(served: RasterServer) -> None:
+    """Some thousand of each of them, in a process that may end in a segmentation fault."""
+    words = f"""
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from rasteret_beam.metrics import Tally
+from rasteret_beam.readers.datasets import Raster
+from rasteret_beam.readers.ranges import FileState, RangeReader
+
+data = Path({str(served.folder / "photo.tif")!r}).read_bytes()
+RangeReader.read = lambda self, file, start, stop, tally, job: data[start:stop]
+
+def read(number):
+    raster = Raster(FileState("http://127.0.0.1/photo.tif", len(data)), Tally(), alone=True)
+    found = raster.read(lambda dataset: dataset.read(1, window=((0, 64), (0, 64))).sum(), Tally())
+    raster.close()
+    return found
+
+with ThreadPoolExecutor(8) as threads:
+    print(set(threads.map(read, range(12_000))))
+"""
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=300)
+    with rasterio.open(served.folder / "photo.tif") as local:
+        expected = {local.read(1)[:64, :64].sum()}
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}\n", "")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Stopped, MemoryError])

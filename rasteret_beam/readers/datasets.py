@@ -5,9 +5,8 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from contextvars import copy_context
 from functools import partial
-from threading import Lock, local
+from threading import Lock, RLock, local
 from typing import Any, TypeVar
 from weakref import finalize
 
@@ -18,7 +17,7 @@ from rasteret_beam import metrics
 from rasteret_beam.errors import without_secrets
 from rasteret_beam.metrics import Tally
 from rasteret_beam.readers.budget import CacheBudget
-from rasteret_beam.readers.gdal_files import BLOCK_BYTES, KEPT_BLOCKS, GdalFiles
+from rasteret_beam.readers.gdal_files import BLOCK_BYTES, KEPT_BLOCKS, OPENER, GdalFiles
 from rasteret_beam.readers.ranges import FileState
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import has_ranges, is_url, local_path
@@ -35,6 +34,8 @@ GDAL_OPTIONS = {
     "GDAL_HTTP_LOW_SPEED_TIME": 60,
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
     "VSI_CACHE": "FALSE",
+    # Else a file that could not be opened stays so for the process, however well its server is again.
+    "CPL_VSIL_CURL_NON_CACHED": ":".join(f"/vsi{name}/" for name in ("curl", "s3", "gs", "az", "adls", "oss")),
 }
 """Set for our reads; a variable of that name in the environment wins."""
 
@@ -52,6 +53,13 @@ logging.getLogger("rasterio._env").addFilter(_hide_secrets)
 
 _thread = local()
 
+_virtual = RLock()
+"""Held while a raster is closed, and while a virtual one is read from a server.
+
+GDAL holds its lock of open datasets while it closes those that a virtual raster is made of, and calls Python; rasterio
+holds Python's lock while it closes any dataset, and waits for GDAL's. Two threads would wait for each other for ever.
+"""
+
 
 def limit_gdal_cache(max_bytes: int) -> None:
     """Bound GDAL's block cache, which is one for the process; it counts for threads that have not read yet."""
@@ -65,6 +73,7 @@ def enter_gdal() -> None:
         # Threads of GDAL's own would open remote files without the opener, which belongs to ours.
         _thread.env = rasterio.Env(**options, GDAL_NUM_THREADS=1)
         _thread.env.__enter__()
+        OPENER.install()
 
 
 class Raster:
@@ -88,8 +97,10 @@ class Raster:
     def __init__(self, file: FileState, tally: Tally, job: Stop | None = None, alone: bool = False):
         self.href = file.href
         self._files = GdalFiles(file, alone) if has_ranges(file.href) else None
-        # rasterio keeps openers, and the files that they have opened, in variables of the context.
-        self._context = copy_context()
+        self._folder = ""
+        self._is_virtual = file.href.partition("?")[0].lower().endswith(".vrt")
+        enter_gdal()
+        self._context = OPENER.context()
         self._dataset: DatasetReader | None = None
         try:
             self._run(self._open, tally, job or Stop())
@@ -99,8 +110,11 @@ class Raster:
         tally.add(metrics.DATASETS_OPENED)
 
     def _open(self) -> None:
-        files = self._files
-        self._dataset = rasterio.open(files.name if files else self.href, opener=files)
+        name = self.href
+        if self._files is not None:
+            self._folder, name = OPENER.add(self._files)
+        self._dataset = rasterio.open(name)
+        self._is_virtual = self._dataset.driver == "VRT"
 
     def read(self, work: Callable[[DatasetReader], Result], tally: Tally, job: Stop | None = None) -> Result:
         """The result of some work with the dataset; the raster is to be closed where it fails.
@@ -148,7 +162,9 @@ class Raster:
 
     def _run(self, work: Callable[[], Result], tally: Tally, job: Stop) -> Result:
         enter_gdal()
-        with nullcontext() if self._files is None else self._files.serving(tally, job):
+        if self._files is None:
+            return self._context.run(work)
+        with _virtual if self._is_virtual else nullcontext(), self._files.serving(tally, job):
             return self._context.run(work)
 
     @property
@@ -162,7 +178,9 @@ class Raster:
 
     def close(self) -> None:
         if self._dataset is not None:
-            self._context.run(self._dataset.close)
+            with _virtual:
+                self._context.run(self._dataset.close)
+        OPENER.remove(self._folder)
 
 
 class RasterPool:

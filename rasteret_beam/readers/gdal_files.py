@@ -3,14 +3,24 @@
 GDAL's own reading of servers takes an answer that breaks off for the whole of it, so that a raster opens without its
 CRS, and forgets the failure. So rasterio is given an opener (its ``MultiByteRangeResourceContainer``) whose files ask
 by :class:`.ranges.RangeReader`, with its patience, its check of size and ETag, and its errors.
+
+It is one opener for the process: rasterio has GDAL add a file system for each, and remove it with the dataset, and GDAL
+looks through its list of them without a lock, in all threads. Openers of single files end in a segmentation fault.
 """
 
+import atexit
+import io
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import Context
+from itertools import count
 from os import SEEK_CUR, SEEK_END, SEEK_SET
+from threading import Lock
 
+import rasterio
 from rasterio.abc import MultiByteRangeResourceContainer
+from rasterio.io import DatasetReader
 
 from rasteret_beam.kernels.coalescing import coalesce
 from rasteret_beam.metrics import Tally
@@ -27,7 +37,7 @@ TIFF = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
 """First bytes of a TIFF and a BigTIFF, of either byte order (TIFF 6.0, section 2)."""
 
 
-class GdalFiles(MultiByteRangeResourceContainer):
+class GdalFiles:
     """A remote raster and what GDAL looks for beside it (masks, world files, metadata).
 
     GDAL does not hear an error that is raised here, and goes on without what it asked for, so the first failure is kept
@@ -108,35 +118,13 @@ class GdalFiles(MultiByteRangeResourceContainer):
         return None
 
     def _may_lie_beside(self, path: str) -> bool:
-        """No file lies beside a signed URL; and rasterio tries an opener on a name of its own."""
+        """No file lies beside a signed URL."""
         if self.alone and self._first_bytes in TIFF:
             return False
         return path.startswith(f"{self._shown_root}/") and "?" not in self.file.href
 
-    def open(self, path: str, mode: str = "rb", **_: object) -> "GdalFile":
+    def open(self, path: str) -> "GdalFile":
         return GdalFile(self, self.state(path))
-
-    def size(self, path: str) -> int:
-        return self.state(path).size or 0
-
-    def isfile(self, path: str) -> bool:
-        try:
-            return bool(self.state(path))
-        except FileNotFoundError:
-            return False
-
-    def isdir(self, path: str) -> bool:
-        return False
-
-    def ls(self, path: str) -> list[str]:
-        """No listing: GDAL then asks for each file that it looks for."""
-        raise FileNotFoundError(path)
-
-    def mtime(self, path: str) -> int:
-        return 0
-
-    def rm(self, path: str) -> None:
-        raise PermissionError(path)
 
     def fetch(self, start: int, stop: int, tally: Tally, job: Stop) -> None:
         """Ask for bytes of the raster before GDAL does; raises as :meth:`serving`."""
@@ -150,6 +138,10 @@ class GdalFiles(MultiByteRangeResourceContainer):
     def forget(self) -> None:
         """Let go of what was fetched."""
         self._ahead = memoryview(b"")
+
+    def fail(self, error: BaseException) -> None:
+        """Keep the first failure."""
+        self.failure = self.failure or error
 
     def read(self, file: FileState, start: int, stop: int) -> bytes:
         """Bytes of a file; none after a failure."""
@@ -200,6 +192,12 @@ class GdalFile:
         """Several ranges, neighbouring ones by one request: the stored tiles, or strips, of a window."""
         stops = [start + size for start, size in zip(offsets, sizes, strict=True)]
         found = [b""] * len(offsets)
+        if max(stops, default=0) > self._size:
+            # GDAL would take whatever its memory holds for the bytes that are missing.
+            self._files.fail(
+                RangeError(f"the file ends at byte {self._size}, but has a tile up to byte {max(stops)}", of_file=False)
+            )
+            return found
         for together in coalesce(offsets, stops):
             first = offsets[together[0]]
             data = self._bytes(first, max(stops[at] for at in together))
@@ -223,3 +221,84 @@ class GdalFile:
                 self._blocks.popitem(last=False)
         self._blocks.move_to_end(number)
         return self._blocks[number]
+
+
+class Opener(MultiByteRangeResourceContainer):
+    """The file system of all :class:`GdalFiles`, each in a folder of its own; threads may call it at the same time."""
+
+    ANCHOR = "anchor/anchor.vrt"
+    EMPTY = (
+        b'<VRTDataset rasterXSize="1" rasterYSize="1"><GeoTransform>0, 1, 0, 1, 0, -1</GeoTransform>'
+        b'<VRTRasterBand dataType="Byte" band="1" /></VRTDataset>'
+    )
+    """An open dataset keeps its opener; this one stays open."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, GdalFiles] = {}
+        self._numbers = count()
+        self._lock = Lock()
+        self._anchor: DatasetReader | None = None
+        # rasterio keeps openers, the files that they have opened, and GDAL's errors, in variables of the context.
+        self._context = Context()
+
+    def install(self) -> None:
+        """Have GDAL know it, once; before threads read by it."""
+        with self._lock:
+            if self._anchor is None:
+                anchor = self._context.run(rasterio.open, self.ANCHOR, opener=self)
+                self._context.run(anchor.read)  # for all of the variables to be there
+                atexit.register(self._context.run, anchor.close)
+                self._anchor = anchor
+
+    def context(self) -> Context:
+        """A context to read in, with errors of its own; one thread may be in it at a time."""
+        context = self._context.copy()
+        for variable, value in self._context.items():
+            if isinstance(value, list):
+                context.run(variable.set, [])
+        return context
+
+    def add(self, files: GdalFiles) -> tuple[str, str]:
+        """Serve files from now on; gives the name of their folder, and of the raster for GDAL."""
+        assert self._anchor is not None
+        folder = str(next(self._numbers))
+        self._files[folder] = files
+        return folder, f"{self._anchor.name.removesuffix(self.ANCHOR)}{folder}/{files.name}"
+
+    def remove(self, folder: str) -> None:
+        """Serve some files no longer."""
+        self._files.pop(folder, None)
+
+    def _state(self, path: str) -> tuple[GdalFiles, FileState]:
+        folder, _, name = path.partition("/")
+        if folder not in self._files:
+            raise FileNotFoundError(path)
+        return self._files[folder], self._files[folder].state(name)
+
+    def open(self, path: str, mode: str = "rb", **_: object) -> "GdalFile | io.BytesIO":  # type: ignore[override]
+        return io.BytesIO(self.EMPTY) if path == self.ANCHOR else GdalFile(*self._state(path))
+
+    def size(self, path: str) -> int:
+        return len(self.EMPTY) if path == self.ANCHOR else self._state(path)[1].size or 0
+
+    def isfile(self, path: str) -> bool:
+        try:
+            return self.size(path) >= 0
+        except FileNotFoundError:
+            return False
+
+    def isdir(self, path: str) -> bool:
+        return False
+
+    def ls(self, path: str) -> list[str]:
+        """No listing: GDAL then asks for each file that it looks for."""
+        raise FileNotFoundError(path)
+
+    def mtime(self, path: str) -> int:
+        return 0
+
+    def rm(self, path: str) -> None:
+        raise PermissionError(path)
+
+
+OPENER = Opener()
