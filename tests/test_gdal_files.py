@@ -14,7 +14,7 @@ import rasterio
 from rasterio.io import DatasetReader
 from rasterio.transform import from_origin
 
-from rasteret_beam import build_from_cogs, metrics
+from rasteret_beam import Access, build_from_cogs, metrics
 from rasteret_beam.errors import BuildError, TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.readers import ranges
@@ -453,3 +453,9 @@ keep[2].append(keep)
 """
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{SIZE}\n", "")
+
+
+@pytest.mark.parametrize("key", ["a//b.tif", "a/../b.tif", "b.tif?versionId=1"])
+def test_names_that_only_gdal_can_ask_for(key: str) -> None:
+    with pytest.raises(BuildError, match=r"only GDAL can ask for an object of such a name .*: rename it, or set"):
+        build_from_cogs([f"s3://bucket/{key}"], access=Access(anonymous=True))

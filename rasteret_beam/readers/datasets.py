@@ -16,11 +16,12 @@ from rasterio.io import DatasetReader
 from rasteret_beam import metrics
 from rasteret_beam.errors import without_secrets
 from rasteret_beam.metrics import Tally
+from rasteret_beam.model import AS_GIVEN
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.gdal_files import BLOCK_BYTES, KEPT_BLOCKS, OPENER, GdalFiles
-from rasteret_beam.readers.ranges import FileState
+from rasteret_beam.readers.ranges import FileState, RangeError
 from rasteret_beam.readers.stopping import Stop
-from rasteret_beam.readers.stores import has_ranges, is_url, local_path
+from rasteret_beam.readers.stores import BUCKETS, has_ranges, is_url, local_path, split_url
 
 Result = TypeVar("Result")
 
@@ -97,6 +98,8 @@ class Raster:
     def __init__(self, file: FileState, tally: Tally, job: Stop | None = None, alone: bool = False):
         self.href = file.href
         self._files = GdalFiles(file, alone) if has_ranges(file.href) else None
+        if self._files is None:
+            _check_settings(file)
         self._folder = ""
         self._is_virtual = file.href.partition("?")[0].lower().endswith(".vrt")
         enter_gdal()
@@ -181,6 +184,16 @@ class Raster:
             with _virtual:
                 self._context.run(self._dataset.close)
         OPENER.remove(self._folder)
+
+
+def _check_settings(file: FileState) -> None:
+    """GDAL by itself takes from its environment how a bucket is read."""
+    if is_url(file.href) and split_url(file.href)[0] in BUCKETS and file.access != AS_GIVEN:
+        raise RangeError(
+            "only GDAL can ask for an object of such a name (a part of it is empty, '.' or '..', or it has a '?'), "
+            "and GDAL takes how a bucket is read (anonymous, endpoint, requester pays) from its own variables of the "
+            "environment: rename it, or set those in place of access="
+        )
 
 
 class RasterPool:

@@ -8,7 +8,6 @@ It is one opener for the process: rasterio has GDAL add a file system for each, 
 looks through its list of them without a lock, in all threads. Openers of single files end in a segmentation fault.
 """
 
-import atexit
 import io
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from contextvars import Context
 from itertools import count
 from os import SEEK_CUR, SEEK_END, SEEK_SET
 from threading import Lock
+from weakref import finalize
 
 import rasterio
 from rasterio.abc import MultiByteRangeResourceContainer
@@ -247,8 +247,12 @@ class Opener(MultiByteRangeResourceContainer):
             if self._anchor is None:
                 anchor = self._context.run(rasterio.open, self.ANCHOR, opener=self)
                 self._context.run(anchor.read)  # for all of the variables to be there
-                atexit.register(self._context.run, anchor.close)
                 self._anchor = anchor
+
+    def close(self) -> None:
+        """Have GDAL forget it."""
+        if self._anchor is not None:
+            self._context.run(self._anchor.close)
 
     def context(self) -> Context:
         """A context to read in, with errors of its own; one thread may be in it at a time."""
@@ -302,3 +306,5 @@ class Opener(MultiByteRangeResourceContainer):
 
 
 OPENER = Opener()
+# The finalizers of a program that ends run in reverse order: those of what is read by the opener come before.
+finalize(OPENER, OPENER.close)
