@@ -29,6 +29,7 @@ import rasteret_beam as rasteret
 from pipelines import _run, _sample_job, build_collection, sample_points
 from pipelines._flags import access
 from rasteret_beam import Access
+from rasteret_beam.readers import ranges
 from tests import rasters
 from tests.commands import ROOT, Outcome, as_flags, execute, in_process_of_its_own
 
@@ -728,11 +729,13 @@ class TestBuildFromCogs:
         assert len(list((tmp_path / "built").rglob("*.parquet"))) > 1
         check_same(tmp_path / "built", rasteret.build_from_cogs(scene_files, bands=BANDS))
 
-    def test_url(self, build: Build):
+    def test_url(self, build: Build, monkeypatch: pytest.MonkeyPatch):
         """Nothing listens there: the file is named with that, as any other that cannot be opened."""
+        monkeypatch.setattr(ranges, "PATIENCE", ranges.Patience(tries=2, first_pause=0.01))
         outcome = build(cogs="http://127.0.0.1:9/scene.tif")
         assert outcome.code == 1
-        assert "http://127.0.0.1:9/scene.tif: " in outcome.err
+        why = "its size could not be read in 2 tries, at last: the connection was refused"
+        assert f"http://127.0.0.1:9/scene.tif: {why}" in outcome.err
 
     @pytest.mark.parametrize(
         ("flags", "message"),
