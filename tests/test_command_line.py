@@ -630,28 +630,26 @@ class TestInterrupt:
         running = start(point_table(50_000), many)
         self.check_clean(running, running.signal(number))
 
-    def test_while_a_server_does_not_answer(self, start: Callable[..., Running], scene_files: list[Path]):
+    @pytest.fixture
+    def waiting(self, start: Callable[..., Running], scene_files: list[Path]) -> Iterator[Running]:
+        """A job that waits for a server which does not answer."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(60)
             href = f"http://127.0.0.1:{server.getsockname()[1]}/scene.tif"
             running = start(point_table(50), elsewhere(rasteret.build_from_cogs(scene_files[:1], bands=BANDS), href))
             connection, _ = server.accept()
             with connection:
-                err = running.signal(signal.SIGINT)
-        self.check_clean(running, err)
+                yield running
 
-    def test_where_nobody_reads_what_it_prints(self, start: Callable[..., Running], scene_files: list[Path]):
+    def test_while_a_server_does_not_answer(self, waiting: Running):
+        self.check_clean(waiting, waiting.signal(signal.SIGINT))
+
+    def test_where_nobody_reads_what_it_prints(self, waiting: Running):
         """``2>&1 | tee log``: Ctrl-C ends the reader of the pipe too."""
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            server.settimeout(60)
-            href = f"http://127.0.0.1:{server.getsockname()[1]}/scene.tif"
-            running = start(point_table(50), elsewhere(rasteret.build_from_cogs(scene_files[:1], bands=BANDS), href))
-            connection, _ = server.accept()
-            with connection:
-                running.process.stderr.close()
-                running.process.send_signal(signal.SIGINT)
-                assert running.process.wait(timeout=10) == 130
-        assert {path.name: path.read_bytes() for path in running.out.iterdir()} == running.earlier
+        waiting.process.stderr.close()
+        waiting.process.send_signal(signal.SIGINT)
+        assert waiting.process.wait(timeout=10) == 130
+        assert {path.name: path.read_bytes() for path in waiting.out.iterdir()} == waiting.earlier
 
     def test_before_the_job_runs(self, monkeypatch: pytest.MonkeyPatch, sample: Sample):
         def interrupted(path: str, **options: object) -> None:

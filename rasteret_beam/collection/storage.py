@@ -32,6 +32,7 @@ from rasteret_beam.readers.objects import (
     is_web,
     put_object,
 )
+from rasteret_beam.readers.stores import is_url
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
 
 ROW_GROUP_BYTES = 32 << 20
@@ -41,7 +42,7 @@ PARTITIONS = ("year", "month")
 
 
 def is_remote(path: str) -> bool:
-    return "://" in path and not path.startswith("file://")
+    return is_url(path)
 
 
 def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:

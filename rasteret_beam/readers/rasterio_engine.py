@@ -39,9 +39,11 @@ class RasterioEngine:
         for want in wants:
             by_file.setdefault(want.asset.href, []).append(want)
         for href, of_file in by_file.items():
-            together = [want for want in of_file if has_ranges(href) and not is_absent(want)]
-            sets += neighbours(together)
-            sets += _places([want for want in of_file if not has_ranges(href) or is_absent(want)])
+            alone = of_file
+            if has_ranges(href):
+                sets += neighbours([want for want in of_file if not is_absent(want)])
+                alone = [want for want in of_file if is_absent(want)]
+            sets += _places(alone)
         return sets
 
     def read(self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None) -> Iterator[Found]:
