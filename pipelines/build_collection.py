@@ -16,8 +16,9 @@ from rasteret_beam.collection.layout import band_names
 from rasteret_beam.collection.storage import check_replaceable
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.readers.finding import find_rasters
 from rasteret_beam.transforms import BuildCollection
-from rasteret_beam.transforms.files import check_writable, find_rasters
+from rasteret_beam.transforms.files import check_writable
 
 EPILOG = """
 examples:
