@@ -11,7 +11,6 @@ import pyarrow.fs as pafs
 from rasteret_beam.errors import InputError, without_secrets
 from rasteret_beam.kernels.globs import in_folder
 from rasteret_beam.model import Access
-from rasteret_beam.readers.finding import parquet_files
 from rasteret_beam.readers.objects import ObjectFile, is_remote_object, is_web, list_folder, object_size, open_object
 from rasteret_beam.readers.stores import SCHEMES
 
@@ -88,8 +87,8 @@ class _Objects(pafs.FileSystemHandler):
         found = list_folder(folder, self.access)
         self.sizes |= {item.url: item.size for item in found}
         counts = in_folder(folder).files.fullmatch
-        urls = parquet_files(item.url for item in found if counts(item.url))
-        return [pafs.FileInfo(url[start:], pafs.FileType.File, size=self.sizes[url]) for url in urls]
+        inside = [item for item in found if counts(item.url)]
+        return [pafs.FileInfo(item.url[start:], pafs.FileType.File, size=item.size) for item in inside]
 
     def open_input_file(self, path: str) -> pa.PythonFile:
         url = self._url(path)

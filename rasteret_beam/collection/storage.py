@@ -26,7 +26,7 @@ from rasteret_beam.errors import (
 )
 from rasteret_beam.kernels.globs import in_folder, is_glob
 from rasteret_beam.model import AS_GIVEN, Access
-from rasteret_beam.readers.finding import PARQUET_ENDINGS, find, parquet_files
+from rasteret_beam.readers.finding import PARQUET_ENDINGS, find
 from rasteret_beam.readers.local_files import Walk, denied, exists, kind_of
 from rasteret_beam.readers.objects import (
     check_bucket_output,
@@ -100,10 +100,10 @@ def _open(path: str, access: Access) -> ds.Dataset:
     if is_glob(path) and not (is_web(path) or exists(path)):
         found = find(path, PARQUET_ENDINGS, "Parquet file", access)
         start = len(path) - len(place) if files is not None else 0  # Arrow's paths in buckets have no scheme
-        return _dataset(sorted(file.path[start:] for file in found), files, found[0].root[start:])
+        return _dataset(sorted(file.path[start:] for file in found), files, (found[0].root or "")[start:])
     if files is None:
         inside = None if kind_of(path) == "file" else Walk(in_folder(path))
-        chosen = [path] if inside is None else sorted(parquet_files(file for file, *_ in inside))
+        chosen = [path] if inside is None else sorted(file for file, *_ in inside)
         return _dataset(chosen, None, os.path.dirname(path) if inside is None else path)
     if files.get_file_info(place).type == pafs.FileType.NotFound:
         raise MissingInputError(f"there is no file or folder {without_secrets(path)}{_hint(path)}")

@@ -8,9 +8,10 @@ from typing import Protocol
 
 from rasteret_beam.errors import InputError, MissingInputError, PermissionDeniedError, without_secrets
 from rasteret_beam.kernels.globs import Selection, as_folder, in_folder, in_matched, is_glob, literal_folder, matched
+from rasteret_beam.kernels.partitions import partition_keys
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.local_files import Kind, Walk, kind_of
-from rasteret_beam.readers.objects import check_listable, is_object, is_remote_object, is_web, list_folder
+from rasteret_beam.readers.objects import check_listable, is_object, is_remote_object, is_web, list_folder, object_size
 from rasteret_beam.readers.stores import as_place, is_url
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv")
@@ -30,7 +31,7 @@ class FoundFile:
     real : str
         The file itself, where the path leads through links.
     root : str
-        The folder that was given, or stands before the first wildcard of a glob, with ``/`` at its end; empty where
+        The folder that was given, or stands before the first wildcard of a glob, with ``/`` at its end; None where
         the file itself was given.
     is_linked : bool
         There is a link below the root on the way to it.
@@ -38,8 +39,13 @@ class FoundFile:
 
     path: str
     real: str
-    root: str = ""
+    root: str | None = None
     is_linked: bool = False
+
+    @property
+    def keys(self) -> dict[str, str | None]:
+        """Values of hive partitions below the root."""
+        return partition_keys(self.path, self.root)
 
 
 class Lister(Protocol):
@@ -179,12 +185,6 @@ def find(
     return once(found)
 
 
-def parquet_files(paths: Iterable[str]) -> list[str]:
-    """Those of the files of a folder that are named as Parquet; all of them, where none is."""
-    given = list(paths)
-    return [path for path in given if path.lower().endswith(PARQUET_ENDINGS)] or given
-
-
 def once(found: Iterable[FoundFile]) -> list[FoundFile]:
     """Each file once, in name order: by a path without links, if there is one, else by the first."""
     ordered = sorted(found, key=lambda file: (file.is_linked, file.path))
@@ -203,6 +203,35 @@ def find_rasters(places: Paths, access: Access = AS_GIVEN) -> list[str]:
     """
     given = [places] if isinstance(places, str | PathLike) else places
     return [file.path for file in once(file for place in given for file in rasters_at(place, access))]
+
+
+def split_lists(texts: Iterable[str], access: Access = AS_GIVEN) -> list[str]:
+    """The rasters' paths of texts that may be lists with commas.
+
+    A text that leads to something as it stands (a file, a folder or a glob, whose names have commas) is one path.
+    """
+    found: list[str] = []
+    for text in texts:
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        found += [text] if len(parts) < 2 or _is_one_path(text, parts, access) else parts
+    return found
+
+
+def _is_one_path(text: str, parts: Sequence[str], access: Access) -> bool:
+    place = as_place(text)
+    if place.startswith("/vsi") or (is_url(place) and (not is_remote_object(place) or _has_starts(parts[1:]))):
+        return False
+    try:
+        return object_size(place, access) >= 0 if is_web(place) else bool(find(place, RASTER_ENDINGS, "", access))
+    except PermissionDeniedError:
+        raise
+    except OSError:
+        return False
+
+
+def _has_starts(parts: Sequence[str]) -> bool:
+    """Whether one of the parts of a URL at its commas begins like a path, so that the URL ends before it."""
+    return any("://" in part or part.startswith(("/", "~")) for part in parts)
 
 
 def expand_rasters(hrefs: Iterable[str | PathLike[str]] | str | PathLike[str], access: Access = AS_GIVEN) -> list[str]:
