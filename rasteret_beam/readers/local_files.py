@@ -20,7 +20,7 @@ OTHERS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a de
 
 def denied(path: str) -> PermissionDeniedError:
     """The error about a path that this account may not read; names the folder or the file that refuses."""
-    closed = path
+    closed = path = path.rstrip("/") or path
     while not os.path.lexists(closed) and os.path.dirname(closed) not in ("", closed):
         closed = os.path.dirname(closed)
     inside = "" if closed == path else f", so {path} cannot be reached"
@@ -141,7 +141,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder or ".") as found:
             return sorted(found, key=lambda entry: entry.name)
     except PermissionError as error:
-        raise denied(folder.rstrip("/") or folder) from error
+        raise denied(folder) from error
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -83,7 +83,7 @@ class BuildCollection(beam.PTransform):
 
     Parameters
     ----------
-    output : str
+    output : str or pathlib.Path
         Folder of the collection, on any of Beam's filesystems; a collection there is replaced
         whole, once all files have been read.
     name, data_source : str
@@ -112,8 +112,8 @@ class BuildCollection(beam.PTransform):
     token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
 
     def __post_init__(self) -> None:
-        check_output(self.output, "collection")
         self.output = absolute(self.output).rstrip("/")
+        check_output(self.output, "collection")
         if self.on_error not in ("raise", "skip"):
             raise InputError(f'on_error is {self.on_error!r}; it can be "raise" or "skip"')
 

@@ -11,7 +11,7 @@ from apache_beam.io.filesystem import BeamIOError
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.inputs import polygon_stream
-from rasteret_beam.errors import InputError, MissingInputError, one_line, without_secrets
+from rasteret_beam.errors import InputError, MissingInputError, RasteretBeamError, one_line, without_secrets
 from rasteret_beam.kernels.crs import LONLAT
 from rasteret_beam.kernels.geometry import data_crs
 from rasteret_beam.kernels.polygon_tables import (
@@ -141,8 +141,8 @@ class ReadPolygons(beam.PTransform):
             files = files_of(self.source, "polygons", self.access)
             if files is None:
                 self._found = self._draw(self.source)
-            elif _is_geojson(files.paths):
-                self._found = self._draw(_text(files.paths[0], self.access))
+            elif _is_geojson(files):
+                self._found = self._draw(_text(files.first.path, self.access))
             else:
                 schema, name, first_srid_of, folders = look_at_first(files)
                 self._found = self._choose(schema, name, first_srid_of, folders=folders), files
@@ -182,9 +182,9 @@ class ReadPolygons(beam.PTransform):
         return pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
 
 
-def _is_geojson(paths: Sequence[str]) -> bool:
-    found = [path for path in paths if name_of(path).endswith(GEOJSON_ENDINGS)]
-    if found and len(paths) > 1:
+def _is_geojson(files: Files) -> bool:
+    found = [path for path in [*files.paths, files.first.path] if name_of(path).endswith(GEOJSON_ENDINGS)]
+    if found and len(files.found()) > 1:
         raise InputError(
             f"{without_secrets(found[0])} is GeoJSON, of which one file can be read at a time; write them to GeoParquet"
         )
@@ -195,6 +195,8 @@ def _text(path: str, access: Access) -> str:
     try:
         with open_file(path, access, to_the_end=True) as file:
             text = file.read().decode()
+    except RasteretBeamError:
+        raise
     except (OSError, BeamIOError) as error:
         raise MissingInputError(f"{without_secrets(path)} cannot be opened: {one_line(error)}") from error
     except UnicodeDecodeError as error:

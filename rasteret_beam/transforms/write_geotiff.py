@@ -1,6 +1,7 @@
 """Chips to GeoTIFF files, one each, that replace those of an earlier run."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -42,7 +43,7 @@ class WriteChipsToGeoTiff(beam.PTransform):
 
     Parameters
     ----------
-    folder : str
+    folder : str or pathlib.Path
         On any of Beam's filesystems.
     """
 
@@ -51,6 +52,7 @@ class WriteChipsToGeoTiff(beam.PTransform):
     token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
 
     def __post_init__(self) -> None:
+        self.folder = os.fspath(self.folder)
         if not self.folder.strip().rstrip("/"):
             raise InputError(f"folder of GeoTIFFs is {self.folder!r}; give a path")
         check_output(self.folder, "folder of GeoTIFFs")

@@ -1,5 +1,6 @@
 """Samples and chips to Parquet files that replace what stood there, whole."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.errors import InputError
-from rasteret_beam.readers.stores import absolute
+from rasteret_beam.readers.stores import absolute, is_url
 from rasteret_beam.schema import chips_schema, samples_schema
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import check_output, delete_folder, matching, put_in_place
@@ -43,7 +44,7 @@ class _WriteToParquet(beam.PTransform):
 
     Parameters
     ----------
-    prefix : str
+    prefix : str or pathlib.Path
         Path without ending, on any of Beam's filesystems; ``.parquet`` at its end is dropped.
     schema : pyarrow.Schema
         Of the file that is written when there is no row.
@@ -66,6 +67,7 @@ class _WriteToParquet(beam.PTransform):
     token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
 
     def __post_init__(self) -> None:
+        self.prefix = os.fspath(self.prefix)
         if not self.prefix.removesuffix(".parquet").strip() or self.prefix.endswith("/"):
             raise InputError(f"output prefix is {self.prefix!r}; give a path that ends in the files' first name")
         check_output(self.prefix, "output")
@@ -85,7 +87,8 @@ class _WriteToParquet(beam.PTransform):
         ------
         InputError
         """
-        lost = sorted(set(shards(self.prefix)) & set(map(absolute, files)))
+        read = {_real(path) for path in files}
+        lost = [path for path in sorted(shards(self.prefix)) if _real(path) in read]
         if lost:
             raise InputError(
                 f"{lost[0]} is read by the job, and output {self.prefix} would replace it; give another prefix"
@@ -230,6 +233,10 @@ def _repeating(schema: pa.Schema) -> list[str]:
             pa.types.is_floating(field.type) or pa.types.is_nested(field.type) or pa.types.is_large_binary(field.type)
         )
     ]
+
+
+def _real(path: str) -> str:
+    return path if is_url(path) else os.path.realpath(path)
 
 
 def shards(prefix: str) -> list[str]:
