@@ -72,6 +72,10 @@ class OutputError(RasteretBeamError, OSError):
     """An output place that cannot be written."""
 
 
+class OutOfMemoryError(RasteretBeamError, MemoryError):
+    """What is read or written does not fit into memory; names the file."""
+
+
 def one_line(error: BaseException) -> str:
     """An error's text on one line, or its kind where it has none; without the secrets of URLs in it."""
     return without_secrets(" ".join(str(error).split())) or type(error).__name__

@@ -18,6 +18,7 @@ from rasteret_beam.collection.remote import on_remote
 from rasteret_beam.errors import (
     CollectionError,
     MissingInputError,
+    OutOfMemoryError,
     OutputError,
     RasteretBeamError,
     listed,
@@ -27,7 +28,7 @@ from rasteret_beam.errors import (
 from rasteret_beam.kernels.globs import in_folder, is_glob
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.finding import PARQUET_ENDINGS, find
-from rasteret_beam.readers.local_files import Walk, denied, exists, kind_of
+from rasteret_beam.readers.local_files import MORE_MEMORY, Walk, denied, exists, in_memory, kind_of, why_not_written
 from rasteret_beam.readers.objects import (
     check_bucket_output,
     delete_objects,
@@ -87,7 +88,10 @@ def readable(path: str) -> Iterator[None]:
     CollectionError
     """
     try:
-        yield
+        with in_memory(f"what is read of the collection in {path}"):
+            yield
+    except RasteretBeamError:
+        raise
     except PermissionError as error:
         raise denied(path) from error
     except (OSError, pa.ArrowException) as error:
@@ -183,8 +187,12 @@ def write_collection(table: pa.Table, path: str, access: Access = AS_GIVEN) -> N
             _replace(fresh, place)
         finally:
             _remove(fresh)
+    except OutputError:
+        raise
     except OSError as error:
-        raise OutputError(f"the collection cannot be written to {path}: {error}") from error
+        raise OutputError(f"the collection cannot be written to {path}: {why_not_written(error)}") from error
+    except MemoryError as error:
+        raise OutOfMemoryError(f"memory ran out while the collection {path} was written; {MORE_MEMORY}") from error
 
 
 def _write_remote(table: pa.Table, path: str, access: Access) -> None:

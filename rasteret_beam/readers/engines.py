@@ -7,6 +7,7 @@ from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.readers.engine import Tile, TileEngine, TileWant
 from rasteret_beam.readers.indexed_engine import IndexedEngine, why_not_indexed
+from rasteret_beam.readers.local_files import in_memory
 from rasteret_beam.readers.rasterio_engine import RasterioEngine
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import is_url
@@ -27,8 +28,9 @@ class TileRead:
     def run(self, tally: Tally, take: Callable[[TileWant, Tile | TileReadError], None], stop: Stop) -> None:
         """Read the tiles, and hand each over as soon as it is there."""
         stop.check()
-        for want, tile in self.engine.read(self.wants, tally, stop):
-            take(want, tile)
+        with in_memory(f"what is read of {self.wants[0].asset.href}"):
+            for want, tile in self.engine.read(self.wants, tally, stop):
+                take(want, tile)
 
 
 class Engines:

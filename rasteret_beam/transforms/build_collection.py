@@ -26,6 +26,7 @@ from rasteret_beam.collection.layout import schema_metadata
 from rasteret_beam.collection.storage import PARTITIONS, row_group_rows
 from rasteret_beam.errors import BuildError, InputError, without_secrets
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.local_files import writing
 from rasteret_beam.readers.stores import absolute
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import check_output, delete_folder, matching, put_in_place
@@ -180,7 +181,7 @@ def _write_part(
     folder = "/".join(f"{column}={value}" for column, value in zip(PARTITIONS, values, strict=True))
     path = f"{temporary}/{uuid4().hex}.parquet"
     stored = table.drop_columns(list(PARTITIONS)).replace_schema_metadata(metadata)
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    with writing(path, "collection"), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         pq.write_table(stored, file, compression="zstd", row_group_size=row_group_rows(stored))
     count({metrics.RECORDS_WRITTEN: len(stored)})
     return f"{folder}/part-{shard}.parquet", path, [record.source.id for record in ordered]

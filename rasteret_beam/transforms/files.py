@@ -28,7 +28,7 @@ from rasteret_beam.kernels.globs import Selection, as_folder, is_glob
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.access import AZURE, GS, S3
 from rasteret_beam.readers.finding import CSV_ENDINGS, PARQUET_ENDINGS, FoundFile, Paths, find
-from rasteret_beam.readers.local_files import Kind, denied
+from rasteret_beam.readers.local_files import Kind, denied, why_not_written, writing
 from rasteret_beam.readers.objects import (
     check_bucket_output,
     explained,
@@ -192,7 +192,9 @@ def check_writable(prefix: str) -> None:
             file.write(b"probe")
         delete_files([probe])
     except Exception as error:  # each of Beam's filesystems has errors of its own
-        raise OutputError(f"output {prefix} cannot be written: {explained(error, prefix, writing=True)}") from error
+        local = isinstance(error, OSError) and not is_remote(prefix)
+        why = why_not_written(error) if local else explained(error, prefix, writing=True)  # type: ignore[arg-type]
+        raise OutputError(f"output {prefix} cannot be written: {why}") from error
     finally:
         for folder in missing:
             with suppress(OSError):  # another job may have put something there
@@ -247,6 +249,7 @@ def put_in_place(moves: dict[str, str], old: Sequence[str]) -> None:
     stale = [path for path in old if path in todo or path not in moves]
     delete_files(stale)
     for folder in {os.path.dirname(final) for final in todo if not is_remote(final)}:
-        os.makedirs(folder or ".", exist_ok=True)
+        with writing(folder):
+            os.makedirs(folder or ".", exist_ok=True)
     if todo:
         FileSystems.rename(list(todo.values()), list(todo))

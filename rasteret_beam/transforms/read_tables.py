@@ -14,18 +14,20 @@ import pyarrow as pa
 import pyarrow.csv as pv
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
-from rasteret_beam.errors import InputError, listed, one_line, without_secrets
+from rasteret_beam.errors import InputError, RasteretBeamError, listed, one_line, without_secrets
 from rasteret_beam.kernels.crs import same_crs
 from rasteret_beam.kernels.geometry import data_crs, first_srid
 from rasteret_beam.kernels.partitions import partition_keys, partition_schema
 from rasteret_beam.kernels.points import kept_type
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.finding import FoundFile
+from rasteret_beam.readers.local_files import in_memory
 from rasteret_beam.transforms.files import find_tables, is_parquet, name_of, open_file, open_parquet
 from rasteret_beam.transforms.row_makers import InPartition, RowMaker
 
 BATCH_BYTES = 16 << 20
 CSV_BLOCK_BYTES = 4 << 20
+SMALLER = "write the file with smaller row groups, or give the machine more memory"
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,10 @@ def _read_row_group(split: _Split, rows: RowMaker, access: Access) -> Iterator[p
         row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
         most = max(1, min(rows.most_rows, BATCH_BYTES // row_bytes))
         try:
-            yield from file.iter_batches(batch_size=most, row_groups=[split.row_group], columns=rows.needed)
+            with in_memory(f"row group {split.row_group} of {split.path}", SMALLER):
+                yield from file.iter_batches(batch_size=most, row_groups=[split.row_group], columns=rows.needed)
+        except RasteretBeamError:
+            raise
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(
                 f"row group {split.row_group} of {without_secrets(split.path)} cannot be read: {one_line(error)}"

@@ -19,6 +19,7 @@ from rasteret_beam import metrics
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.chip_rows import decode_chip
 from rasteret_beam.readers.geotiff import geotiff_bytes
+from rasteret_beam.readers.local_files import writing
 from rasteret_beam.readers.stores import absolute
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import check_output, delete_folder, matching, put_in_place
@@ -95,7 +96,7 @@ def _write(chips: pa.RecordBatch, temporary: str) -> Iterator[tuple[str, str]]:
         fill = pixels.dtype.type(chip["fill"]).item()
         data = geotiff_bytes(pixels, chip["transform"], chip["crs"], fill, chip["band"], tags)
         path = f"{temporary}/{uuid4().hex}.tif"
-        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        with writing(path), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(data)
         yield chip_name(chip), path
 

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.errors import InputError
+from rasteret_beam.readers.local_files import writing
 from rasteret_beam.readers.stores import absolute, is_url
 from rasteret_beam.schema import chips_schema, samples_schema
 from rasteret_beam.transforms.counting import count
@@ -202,22 +204,37 @@ class _ParquetFile:
 
     def __init__(self, path: str, schema: pa.Schema, compression: str):
         self.path = path
-        self._file = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
-        self._writer = pq.ParquetWriter(self._file, schema, compression=compression, use_dictionary=_repeating(schema))
+        with writing(path):
+            self._file = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+            self._writer = pq.ParquetWriter(
+                self._file, schema, compression=compression, use_dictionary=_repeating(schema)
+            )
 
     def write(self, batches: list[pa.RecordBatch]) -> None:
         """Write batches as one row group."""
-        table = pa.Table.from_batches(batches)
-        self._writer.write_table(table, row_group_size=len(table))
+        with self._writing():
+            table = pa.Table.from_batches(batches)
+            self._writer.write_table(table, row_group_size=len(table))
 
     def close(self) -> None:
-        self._writer.close()
-        self._file.close()
+        with self._writing():
+            self._writer.close()
+            self._file.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with writing(self.path):
+                yield
+        except BaseException:
+            self.abandon()
+            raise
 
     def abandon(self) -> None:
         """Let go of the file as it is; it lies in the temporary folder."""
         self._writer.is_open = False  # or its destructor would write a footer to a file that is closed
-        self._file.close()
+        with suppress(OSError):  # what it still holds may not fit on the disk
+            self._file.close()
 
 
 def _repeating(schema: pa.Schema) -> list[str]:
@@ -249,7 +266,7 @@ def shards(prefix: str) -> list[str]:
 def write_empty(folder: str, schema: pa.Schema, compression: str) -> str:
     """Write a file without rows; gives its path."""
     path = f"{folder}/empty.parquet"
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    with writing(path), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         pq.write_table(schema.empty_table(), file, compression=compression)
     return path
 
