@@ -4,14 +4,16 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import NoReturn
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines._arguments import Spelling, use
 from rasteret_beam.model import Access
+from rasteret_beam.readers.budget import LEAST_CACHE_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ THREADED = (
 class Parser(argparse.ArgumentParser):
     """A parser whose flags cannot be abbreviated, and that knows Beam's."""
 
-    def __init__(self, module: str, description: str, epilog: str = ""):
+    def __init__(self, module: str, description: str, epilog: str = "", arguments: Mapping[str, str] | None = None):
         super().__init__(
             prog=f"python -m pipelines.{module}",
             description=description,
@@ -53,6 +55,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self.arguments = arguments or {}
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
         """Our flags, and Beam's as given.
@@ -66,6 +69,7 @@ class Parser(argparse.ArgumentParser):
             words = self._without_unknown_flags(words, beam)
         self._refuse_unknown_flags(words, beam)
         ours, rest = self.parse_known_args(words)
+        use(Spelling.of(self, self.arguments))
         known, stray = beam.parse_known_args(rest)
         if stray:
             self.error(f"{stray[0]!r} belongs to no flag; lists are written with commas and without blanks")
@@ -155,6 +159,14 @@ def prefix(text: str) -> str:
     if not text.removesuffix(".parquet").strip() or text.endswith("/"):
         raise argparse.ArgumentTypeError(f"{text!r} is no prefix; give a path that ends in the files' first name")
     return text
+
+
+def megabytes(text: str) -> int:
+    """What caches may hold."""
+    least = LEAST_CACHE_BYTES >> 20
+    if not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of megabytes, {least} or more")
+    return int(text)
 
 
 def bbox(text: str) -> tuple[float, ...]:

@@ -20,6 +20,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions, TestOptions
 from apache_beam.runners.runner import PipelineState
 
+from pipelines._arguments import spelt
 from pipelines._progress import SAMPLING, Shown, progress
 from rasteret_beam import metrics
 from rasteret_beam.errors import RasteretBeamError, one_line
@@ -37,6 +38,13 @@ OURS = re.compile(r"^rasteret_beam\.errors\.\w+Error: (.*?)(?= \[while running '
 STEP = re.compile(r" \[while running '([^']*)'\]")
 
 
+HINTS = {
+    "No space left on device": "free space on its disk, or write to another",
+    "MemoryError": "memory ran out; give the machine more, or lower --cache_mb",
+}
+"""Ways out of errors that come from elsewhere."""
+
+
 def command(main: Callable[[], int]) -> NoReturn:
     """Run a command's main function and leave with its exit code; our errors become one line."""
     gc.freeze()
@@ -47,7 +55,7 @@ def command(main: Callable[[], int]) -> NoReturn:
         with _quiet(*NOISY):
             code = main()
     except RasteretBeamError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {spelt(error)}", file=sys.stderr)
         code = FAILED
     except KeyboardInterrupt:
         print("interrupted before the job began", file=sys.stderr)
@@ -96,7 +104,7 @@ def run(
             state = result.wait_until_finish()
     except Exception as error:
         _clean(temporaries)
-        message = root_message(error)
+        message = spelt(root_message(error))
         print(f"error: {message}", file=sys.stderr)
         _name_kept(folder for folder in kept if folder not in message)
         return FAILED
@@ -196,7 +204,8 @@ def root_message(error: BaseException) -> str:
     if found:
         return str(found[-1]).strip()
     lines = [line for line in text.splitlines() if line.strip()]
-    return STEP.sub(r" (in step \1)", lines[-1]) if lines else type(error).__name__
+    message = STEP.sub(r" (in step \1)", lines[-1]) if lines else type(error).__name__
+    return message + next((f"; {hint}" for mark, hint in HINTS.items() if mark in message), "")
 
 
 def counted(result: Any) -> dict[str, int]:

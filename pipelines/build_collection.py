@@ -29,9 +29,18 @@ Exit code 0 means that the collection is complete (with --on_error skip: but for
 """
 
 
+ARGUMENTS = {
+    "hrefs": "cogs",
+    "table_or_path": "table",
+    "band_index_map": "bands",
+    "access=": "--anonymous and --requester_pays",
+}
+"""Arguments of the library that have a flag of another name."""
+
+
 def parser() -> Parser:
     """The command's flags."""
-    flags = Parser("build_collection", __doc__ or "", EPILOG)
+    flags = Parser("build_collection", __doc__ or "", EPILOG, ARGUMENTS)
     add = flags.add_argument
     source = flags.add_mutually_exclusive_group(required=True)
     source.add_argument(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines._arguments import spelt
 from pipelines._flags import Parser, access, access_flags, names, pipeline_options, prefix, source, subset_flags, switch
 from pipelines._run import FAILED, command, figures, run
 from rasteret_beam import metrics
@@ -36,9 +37,13 @@ SHOWN = (
 )
 
 
+ARGUMENTS = {"source": "polygons", "access=": "--anonymous and --requester_pays"}
+"""Arguments of the library that have a flag of another name."""
+
+
 def parser() -> Parser:
     """The command's flags."""
-    flags = Parser("read_chips", __doc__ or "", EPILOG)
+    flags = Parser("read_chips", __doc__ or "", EPILOG, ARGUMENTS)
     add = flags.add_argument
     add(
         "--polygons",
@@ -226,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(summary(counts, seconds))
     print(f"{'output':<34}{job.writing.prefix}-*.parquet")
     if not counts.get(metrics.POLYGONS_MATCHED) and counts.get(metrics.POLYGONS_UNMATCHED):
-        print(f"warning: {job.why_nothing_matched()}", file=sys.stderr)
+        print(f"warning: {spelt(job.why_nothing_matched())}", file=sys.stderr)
     wrong = accounting_error(counts, job.unmatched is not None, job.geotiffs is not None)
     if wrong is not None:
         print(f"error: the output is not complete: {wrong}", file=sys.stderr)

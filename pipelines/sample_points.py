@@ -6,7 +6,18 @@ from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._flags import Parser, access_flags, names, pipeline_options, prefix, source, subset_flags, switch
+from pipelines._arguments import spelt
+from pipelines._flags import (
+    Parser,
+    access_flags,
+    megabytes,
+    names,
+    pipeline_options,
+    prefix,
+    source,
+    subset_flags,
+    switch,
+)
 from pipelines._plan import plan_text
 from pipelines._run import FAILED, INCOMPLETE, accounting_error, command, run, summary
 from pipelines._sample_job import Inputs, Job
@@ -30,9 +41,29 @@ the output is complete but for the tiles in --dead_letter, which --retry tries a
 """
 
 
+ARGUMENTS = {
+    "source": "points",
+    "path": "retry",
+    "cache_bytes": "cache_mb",
+    "on_error is 'dead_letter'": "--dead_letter is given",
+    'on_error="dead_letter"': "--dead_letter PREFIX",
+    "on_error": "dead_letter",
+    "index_column": "points_index",
+    "snapshot_time": "points_snapshot",
+    "project=...": "--points_project PROJECT",
+    "temp_location": "temp_location",
+    "access=": "--anonymous and --requester_pays",
+    **{
+        name: f"bq_{name}"
+        for name in "method create_disposition write_disposition cluster_by partition_by run_id".split()
+    },
+}
+"""Arguments of the library that have a flag of another name."""
+
+
 def parser() -> Parser:
     """The command's flags."""
-    flags = Parser("sample_points", __doc__ or "", EPILOG)
+    flags = Parser("sample_points", __doc__ or "", EPILOG, ARGUMENTS)
     _point_flags(flags)
     flags.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
     flags.add_argument("--bands", type=names, metavar="A,B", help="bands to sample; needed, but for --retry")
@@ -136,7 +167,7 @@ def _sampling_flags(flags: Parser) -> None:
     )
     add(
         "--cache_mb",
-        type=int,
+        type=megabytes,
         default=DEFAULT_CACHE_BYTES >> 20,
         metavar="MB",
         help="what the caches of each process may hold in all: tiles, open files, offsets (default: %(default)s)",
@@ -202,7 +233,7 @@ def _warn(inputs: Inputs) -> None:
         why = inputs.why_nothing_sampled()
     except RasteretBeamError as error:  # the job is done all the same: its workers may read what this account may not
         why = f"no point is sampled, and points cannot be read again to say why: {error}"
-    print(f"warning: {why}", file=sys.stderr)
+    print(f"warning: {spelt(why)}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
