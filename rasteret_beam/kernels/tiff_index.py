@@ -15,6 +15,9 @@ NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LERC, ZSTD = 1, 5, 8, 32946, 32773, 3
 PREDICTED = (LZW, DEFLATE, OLD_DEFLATE, ZSTD)
 """Compressions that take a predictor; libtiff ignores the tag with the others."""
 
+STREAMED = (DEFLATE, OLD_DEFLATE, ZSTD)
+"""Compressions whose first bytes give the first rows."""
+
 NO_PREDICTOR, HORIZONTAL, FLOATING_POINT = 1, 2, 3
 
 CONTIGUOUS, SEPARATE = 1, 2
@@ -23,8 +26,41 @@ CONTIGUOUS, SEPARATE = 1, 2
 MAX_TILES = 1 << 22
 """Of a band that the index holds the places of: 64 MB of offsets and byte counts."""
 
+MAX_PLACES = 1 << 24
+"""Of the tiles of all bands of a file, which are read together."""
+
 MAX_TILE_BYTES = 1 << 29
 """Decoded; a corrupt or hostile size is left to GDAL."""
+
+
+AS_STORED = {
+    0: "MinIsWhite",
+    1: "MinIsBlack",
+    2: "RGB",
+    3: "palette",
+    4: "mask",
+    32803: "colour filter array",
+    34892: "linear raw",
+    51177: "depth",
+}
+"""Photometric interpretations whose samples GDAL gives as they are stored; it turns others into RGB(A)."""
+
+RGB_BANDS = 3
+
+UNASSOCIATED_ALPHA = 2
+"""Of an extra sample."""
+
+
+def why_converted(stored: StoredBand) -> str | None:
+    """Why GDAL gives other pixels than a TIFF stores; None where it gives what is stored."""
+    if stored.photometric is None:
+        if stored.dtype == "uint8" and (stored.samples_per_pixel or RGB_BANDS) >= RGB_BANDS:
+            return "the collection does not have its photometric interpretation"
+    elif stored.photometric not in AS_STORED:
+        return f"photometric interpretation {stored.photometric}, which GDAL may convert"
+    if stored.compression == LERC and UNASSOCIATED_ALPHA in stored.extra_samples and samples_in_tile(stored) > 1:
+        return "LERC with alpha, which may be kept as a mask"
+    return None
 
 
 def tile_count(grid: Grid) -> int:
