@@ -58,8 +58,12 @@ def why_converted(stored: StoredBand) -> str | None:
             return "the collection does not have its photometric interpretation"
     elif stored.photometric not in AS_STORED:
         return f"photometric interpretation {stored.photometric}, which GDAL may convert"
-    if stored.compression == LERC and UNASSOCIATED_ALPHA in stored.extra_samples and samples_in_tile(stored) > 1:
-        return "LERC with alpha, which may be kept as a mask"
+    if stored.compression == LERC and samples_in_tile(stored) > 1:
+        # A blob has masks, whose meaning for several bands is libtiff's own.
+        if UNASSOCIATED_ALPHA in stored.extra_samples:
+            return "LERC with alpha, which may be kept as a mask"
+        if stored.dtype.startswith("float"):
+            return "LERC of floating-point bands that lie interleaved, whose NaN may be kept as masks"
     return None
 
 

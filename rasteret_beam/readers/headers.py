@@ -9,7 +9,8 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from rasterio.errors import RasterioError
@@ -35,6 +36,9 @@ from rasteret_beam.readers.tiff_header import (
 
 STRIP_PIXELS = 1 << 18
 """Strips are taken together as one tile up to so many pixels (a 512 x 512 tile has as many)."""
+
+MAX_BANDS = 10_000
+"""Taken of a file without being named: a corrupt header may claim 65,535, each of which has columns of its own."""
 
 FULL_RESOLUTION = (0, 2)
 """Subfile types (TIFF 6.0, NewSubfileType) of an image, and of one page of several; others are reduced, or masks."""
@@ -100,15 +104,17 @@ def read_headers(href: str, band_indexes: Sequence[int] | None = None, access: A
 
 
 def _headers(dataset: DatasetReader, raster: Raster, band_indexes: Sequence[int] | None) -> list[BandHeader]:
+    if band_indexes is None and dataset.count > MAX_BANDS:
+        raise CollectionError(f"the file has {dataset.count} bands; name at most {MAX_BANDS} of them with bands")
     wanted = list(band_indexes) if band_indexes is not None else list(range(dataset.count))
     missing = [index for index in wanted if not 0 <= index < dataset.count]
     if missing:
         raise CollectionError(
             f"band index {missing[0]} is wanted (indexes count from 0), but the file has {dataset.count} band(s)"
         )
-    stored = stored_file(dataset, raster)
+    stored, given = stored_file(dataset, raster), GivenBands.of(dataset)
     crs, transform = _georeference(dataset)
-    return [_band_header(dataset, index, crs, transform, stored) for index in wanted]
+    return [_band_header(given, index, crs, transform, stored) for index in wanted]
 
 
 def _georeference(dataset: DatasetReader) -> tuple[str, tuple[float, ...]]:
@@ -120,8 +126,27 @@ def _georeference(dataset: DatasetReader) -> tuple[str, tuple[float, ...]]:
     return crs_text(dataset.crs.to_wkt()), tuple(float(value) for value in transform[:6])
 
 
+@dataclass(frozen=True, eq=False)
+class GivenBands:
+    """What rasterio gives of all bands of a dataset, asked for once: each list takes time for every band."""
+
+    width: int
+    height: int
+    count: int
+    dtypes: Sequence[str]
+    block_shapes: Sequence[tuple[int, int]]
+    nodatavals: Sequence[float | None]
+    scales: Sequence[float]
+    offsets: Sequence[float]
+    mask_flag_enums: Sequence[Any]
+
+    @classmethod
+    def of(cls, dataset: DatasetReader) -> "GivenBands":
+        return cls(**{field.name: getattr(dataset, field.name) for field in fields(cls)})
+
+
 def _band_header(
-    dataset: DatasetReader, index: int, crs: str, transform: tuple[float, ...], stored: StoredFile
+    dataset: GivenBands, index: int, crs: str, transform: tuple[float, ...], stored: StoredFile
 ) -> BandHeader:
     dtype = np.dtype(dataset.dtypes[index])
     if dtype.kind not in "iuf":
@@ -162,7 +187,7 @@ def _band_header(
     )
 
 
-def _why_differs(dataset: DatasetReader, index: int, layout: TiffLayout | None) -> str | None:
+def _why_differs(dataset: GivenBands, index: int, layout: TiffLayout | None) -> str | None:
     """How what GDAL gives differs from what a tiled TIFF stores; None for other files too."""
     if layout is None or not layout.tiled:
         return None
