@@ -130,6 +130,7 @@ def _georeference(dataset: DatasetReader) -> tuple[str, tuple[float, ...]]:
 class GivenBands:
     """What rasterio gives of all bands of a dataset, asked for once: each list takes time for every band."""
 
+    driver: str
     width: int
     height: int
     count: int
@@ -153,7 +154,7 @@ def _band_header(
         raise CollectionError(f"band index {index} is {dtype}; only real numbers can be sampled")
     layout = stored.layout
     height, width = dataset.block_shapes[index]
-    if layout is None or not layout.tiled:
+    if _is_striped(dataset, width, layout):
         height *= max(1, STRIP_PIXELS // (width * height))
         height = min(height, max(dataset.block_shapes[index][0], dataset.height))
     grid = Grid(crs, transform, dataset.width, dataset.height, width, height)  # type: ignore[arg-type]
@@ -185,6 +186,13 @@ def _band_header(
         header_digest=stored.digest,
         fallback_reason=why_not,
     )
+
+
+def _is_striped(dataset: GivenBands, block_width: int, layout: TiffLayout | None) -> bool:
+    """Whether blocks are taken together: strips of a TIFF, and blocks of other formats, which may be as narrow."""
+    if layout is not None:
+        return not layout.tiled
+    return dataset.driver != "GTiff" or block_width >= dataset.width
 
 
 def _why_differs(dataset: GivenBands, index: int, layout: TiffLayout | None) -> str | None:

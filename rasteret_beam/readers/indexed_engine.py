@@ -103,7 +103,7 @@ class IndexedEngine:
 
     def read(self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None) -> Iterator[Found]:
         if is_absent(wants[0]):
-            yield from ((want, _absent_tile(want)) for want in wants)
+            yield from self._absent(wants)
             return
         places = [want.span for want in wants]
         first, last = places[0][0], max(end for _, end in places)
@@ -125,6 +125,14 @@ class IndexedEngine:
         for together in _same_place(wants):
             start, end = together[0].span
             yield from _decoded(together, data[start - first : end - first], tally)
+
+    def _absent(self, wants: Sequence[TileWant]) -> Iterator[Found]:
+        try:
+            self.ranges.check(state_of(wants[0].asset))
+        except RangeError as error:
+            yield from ((want, want.failed(error)) for want in wants)
+        else:
+            yield from ((want, _absent_tile(want)) for want in wants)
 
     def _read_prefix(
         self, wants: Sequence[TileWant], first: int, middle: int, last: int, tally: Tally, stop: Stop | None

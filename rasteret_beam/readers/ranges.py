@@ -140,6 +140,17 @@ class RangeReader:
         tally.add(metrics.RANGE_BYTES, stop - start)
         return data
 
+    def check(self, file: FileState) -> None:
+        """Look at a local file of which no byte is needed; a server is not asked.
+
+        Raises
+        ------
+        RangeError
+            It is missing, or not the one that was indexed.
+        """
+        if not is_url(file.href):
+            _read_local(file, 0, 0)
+
     def state(self, file: FileState, job: Stop | None = None) -> FileState:
         """A remote file as its server has it now: its size, and its ETag where the server gives one.
 

@@ -267,7 +267,7 @@ def read_layout(header: TiffHeader) -> TiffLayout:
     wanted = tiles * (samples if planar == SEPARATE else 1)
     places = header.count(TILE_OFFSETS), header.count(TILE_BYTE_COUNTS)
     known = 0 < tiles <= MAX_TILES and wanted <= MAX_PLACES and places == (wanted, wanted)
-    lerc = header.integers(LERC_PARAMETERS)
+    lerc = _codes(LERC_PARAMETERS, header.integers(LERC_PARAMETERS))
     return TiffLayout(
         width=width,
         height=height,
@@ -290,12 +290,16 @@ def read_layout(header: TiffHeader) -> TiffLayout:
         extra_samples=_extra_samples(header, samples),
         bits_per_sample=bits,
         fill_order=header.integer(FILL_ORDER, 1),
-        lerc_compression=int(lerc[1]) if len(lerc) > 1 else None,
+        lerc_compression=lerc[1] if len(lerc) > 1 else None,
     )
 
 
 def _extra_samples(header: TiffHeader, samples: int) -> tuple[int, ...]:
     found = header.integers(EXTRA_SAMPLES, most=max(1, samples))
+    return tuple(_codes(EXTRA_SAMPLES, found))
+
+
+def _codes(tag: int, found: Ints) -> list[int]:
     if np.any((found < 0) | (found > INT32_MAX)):
-        raise HeaderError(f"tag {EXTRA_SAMPLES} has the value(s) {found[:8].tolist()}")
-    return tuple(found.tolist())
+        raise HeaderError(f"tag {tag} has the value(s) {found[:8].tolist()}")
+    return found.tolist()
