@@ -14,10 +14,12 @@ import numpy as np
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.kernels.tiff_index import MAX_PLACES, MAX_TILES, SEPARATE
 
-INTEGERS = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}
+TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of a value of each field type."""
+
+INTEGERS = {3: "u2", 4: "u4", 16: "u8"}
 FLOATS = {11: "f4", 12: "f8"}
-TYPE_BYTES = {2: 1, 5: 8, 7: 1, 10: 8} | {kind: int(dtype[1]) for kind, dtype in (INTEGERS | FLOATS).items()}
-"""Bytes of a value of each field type; NumPy's name of those that are numbers."""
+"""Field types that the formats have for the tags read here, with NumPy's name; others are left to libtiff."""
 
 MAX_ENTRIES = 4096
 MAX_VALUES = 1 << 16
