@@ -190,6 +190,8 @@ BAND_EXTRA_TYPE = pa.struct(
         ("lerc_compression", pa.int32()),
         ("file_size", pa.int64()),
         ("etag", pa.string()),
+        ("header_digest", pa.string()),
+        ("fallback_reason", pa.string()),
     ]
 )
 """Our ``{band}_extra``: facts that Rasteret's struct has no place for."""

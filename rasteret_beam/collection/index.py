@@ -36,12 +36,23 @@ METADATA_FACTS = (
     "samples_per_pixel",
     "planar_configuration",
     "photometric",
+    "extra_samples",
     "tile_offsets",
     "tile_byte_counts",
 )
-EXTRA_FACTS = ("byte_order", "bits_per_sample", "fill_order", "lerc_compression", "file_size", "etag")
+EXTRA_FACTS = (
+    "byte_order",
+    "bits_per_sample",
+    "fill_order",
+    "lerc_compression",
+    "file_size",
+    "etag",
+    "header_digest",
+    "fallback_reason",
+)
 """What an asset keeps of a band's columns; a collection of another maker has no extra ones."""
 
+PLACES = ("tile_offsets", "tile_byte_counts")
 METADATA_FIELDS = ("image_width", "image_height", "tile_width", "tile_height", "transform")
 
 
@@ -135,21 +146,33 @@ def _asset_columns(schema: pa.Schema, number: int, band: str) -> dict[str, ds.Ex
 def _asset(columns: Columns, row: int, record_id: str, number: int, band: str, access: Access) -> Asset:
     def fact(name: str) -> Any:
         column = columns.get(f"{name}{number}")
-        return None if column is None else column[row].as_py()
+        if column is None:
+            return None
+        return _integers(column[row]) if name in PLACES else column[row].as_py()
 
     href = fact("href")
     if href is None:
         raise CollectionError(f"record {record_id!r} has a grid for band {band!r}, but no href in its assets")
     stored = {field.name: fact(field.name) for field in dataclasses.fields(StoredBand)}
-    for name in ("tile_offsets", "tile_byte_counts"):
-        stored[name] = stored[name] or ()
+    for name in (*PLACES, "extra_samples"):
+        stored[name] = () if stored[name] is None else stored[name]
     known = StoredBand(**stored) if stored["dtype"] is not None else None
     return Asset(record_id, band, href, fact("band_index") or 0, fact("nodata"), known, access)
 
 
+def _integers(value: pa.Scalar) -> Ints | None:
+    """The numbers of a list, [n], in an array of its own: not of the row group that it was read with."""
+    if not value.is_valid:
+        return None
+    numbers = value.values
+    if numbers.null_count:
+        return None
+    return numbers.cast(pa.int64()).to_numpy(zero_copy_only=False).copy()
+
+
 def _held_bytes(asset: Asset) -> int:
-    """Estimate of what an asset takes in memory: Python's numbers, mostly."""
-    return 2000 + (80 * len(asset.stored.tile_offsets) if asset.stored else 0)
+    """Estimate of what an asset takes in memory: the places of its tiles, mostly."""
+    return 2000 + (16 * len(asset.stored.tile_offsets) if asset.stored else 0)
 
 
 def _light_columns(schema: pa.Schema, bands: Sequence[str]) -> dict[str, ds.Expression]:

@@ -66,6 +66,17 @@ class TileWant:
         return error
 
 
+TileName = tuple[str, str | None, int, int, int]
+"""File, the state that it was indexed in, band index, tile row, tile column."""
+
+
+def tile_name(asset: Asset, tile_row: int, tile_col: int) -> TileName:
+    """What a decoded tile is kept under; a file that was changed and indexed again has other names."""
+    stored = asset.stored
+    state = (stored.header_digest or stored.etag) if stored is not None else None
+    return asset.href, state, asset.band_index, tile_row, tile_col
+
+
 def is_absent(want: TileWant) -> bool:
     """Whether the file leaves the tile out, or the collection does not have its place."""
     start, stop = want.span

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterator, Sequence
 
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
@@ -13,7 +12,7 @@ from rasteret_beam.model import Grid
 from rasteret_beam.readers.datasets import Raster, RasterPool
 from rasteret_beam.readers.engine import Tile, TileWant, is_absent, neighbours
 from rasteret_beam.readers.ranges import RangeError, state_of
-from rasteret_beam.readers.stopping import Stop
+from rasteret_beam.readers.stopping import Stop, Stopped
 from rasteret_beam.readers.stores import has_ranges
 
 READ_BYTES = 32 << 20
@@ -22,8 +21,6 @@ READ_BYTES = 32 << 20
 Found = tuple[TileWant, Tile | TileReadError]
 Bands = list[TileWant]
 """Bands of one file in one tile."""
-
-FAILURES = (RasterioError, IndexError, ValueError, TileReadError)
 
 
 class RasterioEngine:
@@ -74,7 +71,9 @@ class RasterioEngine:
             if error.of_file:
                 yield from ((want, want.failed(error)) for bands in left for want in bands)
                 return []
-        except FAILURES:
+        except Stopped:
+            raise
+        except Exception:
             pass  # each of those left is read for itself, and fails for itself
         return left
 
@@ -87,7 +86,9 @@ class RasterioEngine:
             return
         except RangeError as error:
             reason, of_all = error, error.of_file
-        except FAILURES as error:
+        except Stopped:
+            raise
+        except Exception as error:  # GDAL's, and what comes of sizes that a corrupt header gives: MemoryError, say
             reason, of_all = error.__cause__ or error, False  # rasterio's own text only points at GDAL's
         if of_all or len(bands) == 1:
             yield from ((want, want.failed(reason)) for want in bands)

@@ -12,15 +12,12 @@ from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.readers.ahead import Ahead
 from rasteret_beam.readers.cache import BytesCache
-from rasteret_beam.readers.engine import Tile, TileWant, owned
+from rasteret_beam.readers.engine import Tile, TileName, TileWant, owned, tile_name
 from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.stopping import Stop
 
 REMOTE_READS = 24
 """Requests under way at the same time: with 30 ms each, 800 a second."""
-
-TileName = tuple[str, int, int, int]
-"""File, band index, tile row, tile column."""
 
 Take = Callable[[TileWant, Tile | TileReadError], None]
 
@@ -163,4 +160,4 @@ class _Claim:
 
 
 def _name(want: TileWant) -> TileName:
-    return want.asset.href, want.asset.band_index, want.tile_row, want.tile_col
+    return tile_name(want.asset, want.tile_row, want.tile_col)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
@@ -19,10 +18,10 @@ from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.cache import BytesCache
 from rasteret_beam.readers.datasets import RasterPool
-from rasteret_beam.readers.engine import Tile, TileWant, owned
+from rasteret_beam.readers.engine import Tile, TileName, TileWant, owned, tile_name
 from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.masks import Mask
-from rasteret_beam.readers.ranges import RangeError, state_of
+from rasteret_beam.readers.ranges import state_of
 
 FILE_MASKS = (MaskFlags.per_dataset, MaskFlags.alpha)
 
@@ -30,9 +29,6 @@ LOCKS = 64
 
 Part = tuple[slice, slice]
 """Rows and columns."""
-
-TileName = tuple[str, int, int, int]
-"""File, band index, tile row, tile column."""
 
 
 class WindowReader:
@@ -114,7 +110,7 @@ class WindowReader:
         try:
             with self._masked_files.borrow(state_of(asset), tally) as raster:
                 found = raster.read(read, tally)
-        except (RasterioError, RangeError, IndexError, ValueError) as error:
+        except Exception as error:  # GDAL's, or what comes of a corrupt header
             text = f"record {asset.record_id!r}, band {asset.band}: mask of {asset.href}: {one_line(error)}"
             raise TileReadError(without_secrets(text, asset.href)) from error
         return None if found is None else found != 0
@@ -126,7 +122,7 @@ class WindowReader:
 
 
 def _key(asset: Asset, tile: "TilePart | TileWant") -> TileName:
-    return asset.href, asset.band_index, tile.tile_row, tile.tile_col
+    return tile_name(asset, tile.tile_row, tile.tile_col)
 
 
 class TilePart(NamedTuple):
