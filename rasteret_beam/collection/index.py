@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
+from rasteret_beam.collection.layout import exact_nodata
 from rasteret_beam.collection.units import CollectionFile, Unit
 from rasteret_beam.errors import CollectionError
 from rasteret_beam.kernels.crs import Floats, crs_text
@@ -39,7 +40,16 @@ METADATA_FACTS = (
     "tile_offsets",
     "tile_byte_counts",
 )
-EXTRA_FACTS = ("byte_order", "bits_per_sample", "fill_order", "lerc_compression", "file_size", "etag")
+EXTRA_FACTS = (
+    "byte_order",
+    "bits_per_sample",
+    "fill_order",
+    "lerc_compression",
+    "file_size",
+    "etag",
+    "mask",
+    "nodata_integer",
+)
 """What an asset keeps of a band's columns; a collection of another maker has no extra ones."""
 
 METADATA_FIELDS = ("image_width", "image_height", "tile_width", "tile_height", "transform")
@@ -144,7 +154,8 @@ def _asset(columns: Columns, row: int, record_id: str, number: int, band: str, a
     for name in ("tile_offsets", "tile_byte_counts"):
         stored[name] = stored[name] or ()
     known = StoredBand(**stored) if stored["dtype"] is not None else None
-    return Asset(record_id, band, href, fact("band_index") or 0, fact("nodata"), known, access)
+    nodata = exact_nodata(fact("nodata"), fact("nodata_integer"))
+    return Asset(record_id, band, href, fact("band_index") or 0, nodata, known, access, fact("mask"))
 
 
 def _held_bytes(asset: Asset) -> int:

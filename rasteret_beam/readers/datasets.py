@@ -97,6 +97,7 @@ class Raster:
 
     def __init__(self, file: FileState, tally: Tally, job: Stop | None = None, alone: bool = False):
         self.href = file.href
+        self.alone = alone
         self._files = GdalFiles(file, alone) if has_ranges(file.href) else None
         if self._files is None:
             _check_settings(file)
@@ -203,7 +204,7 @@ class RasterPool:
         self.alone = alone
         self.max_open = max_open
         self.max_bytes = max_bytes
-        self._idle: OrderedDict[str, list[Raster]] = OrderedDict()
+        self._idle: OrderedDict[tuple[str, bool], list[Raster]] = OrderedDict()
         self._count = 0
         self._bytes = 0
         self._lock = Lock()
@@ -214,11 +215,17 @@ class RasterPool:
         return self._count
 
     @contextmanager
-    def borrow(self, file: FileState, tally: Tally, job: Stop | None = None) -> Iterator[Raster]:
-        """A raster, opened or found open, for the calling thread alone; errors as of :class:`Raster`."""
-        raster = self._take(file.href)
+    def borrow(
+        self, file: FileState, tally: Tally, job: Stop | None = None, with_sidecars: bool = False
+    ) -> Iterator[Raster]:
+        """A raster, opened or found open, for the calling thread alone; errors as of :class:`Raster`.
+
+        ``with_sidecars`` has what lies beside a remote TIFF, such as its mask, though the pool is one of rasters alone.
+        """
+        alone = self.alone and not with_sidecars and has_ranges(file.href)
+        raster = self._take((file.href, alone))
         if raster is None:
-            raster = Raster(file, tally, job, self.alone)
+            raster = Raster(file, tally, job, alone)
         else:
             tally.add(metrics.DATASET_CACHE_HITS)
         try:
@@ -229,15 +236,15 @@ class RasterPool:
             raise
         self._give_back(raster)
 
-    def _take(self, href: str) -> Raster | None:
+    def _take(self, key: tuple[str, bool]) -> Raster | None:
         with self._lock:
-            return self._remove(href) if href in self._idle else None
+            return self._remove(key) if key in self._idle else None
 
-    def _remove(self, href: str) -> Raster:
-        rasters = self._idle[href]
+    def _remove(self, key: tuple[str, bool]) -> Raster:
+        rasters = self._idle[key]
         raster = rasters.pop()
         if not rasters:
-            del self._idle[href]
+            del self._idle[key]
         self._count -= 1
         self._bytes -= raster.held_bytes
         return raster
@@ -245,8 +252,9 @@ class RasterPool:
     def _give_back(self, raster: Raster) -> None:
         evicted = []
         with self._lock:
-            self._idle.setdefault(raster.href, []).append(raster)
-            self._idle.move_to_end(raster.href)
+            key = raster.href, raster.alone
+            self._idle.setdefault(key, []).append(raster)
+            self._idle.move_to_end(key)
             self._count += 1
             self._bytes += raster.held_bytes
             while self._count and (self._count > self.max_open or self._bytes > self.max_bytes):
@@ -261,7 +269,7 @@ class RasterPool:
             _close_all(self._idle)
 
 
-def _close_all(idle: OrderedDict[str, list[Raster]]) -> None:
+def _close_all(idle: OrderedDict[tuple[str, bool], list[Raster]]) -> None:
     while idle:
         for raster in idle.popitem()[1]:
             raster.close()

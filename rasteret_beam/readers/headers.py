@@ -19,9 +19,11 @@ from rasterio.io import DatasetReader
 
 from rasteret_beam.errors import CollectionError, RasteretBeamError, one_line
 from rasteret_beam.kernels.crs import crs_text
+from rasteret_beam.kernels.validity import flag_names
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
 from rasteret_beam.readers.datasets import Raster
+from rasteret_beam.readers.nodata import nodata_values
 from rasteret_beam.readers.ranges import FileState, RangeError
 from rasteret_beam.readers.stores import is_url, local_path
 
@@ -119,7 +121,37 @@ def _headers(dataset: DatasetReader, raster: Raster, band_indexes: Sequence[int]
         )
     layout = tiff_layout(raster) if dataset.driver == "GTiff" and raster.has_bytes else None
     crs, transform = _georeference(dataset)
-    return [_band_header(dataset, index, crs, transform, layout) for index in wanted]
+    told = BandsTold.of(dataset)
+    return [_band_header(told, index, crs, transform, layout) for index in wanted]
+
+
+@dataclass(frozen=True)
+class BandsTold:
+    """What GDAL tells of every band of a dataset; asked for once, as each of these is made of all bands anew."""
+
+    width: int
+    height: int
+    count: int
+    dtypes: Sequence[str]
+    block_shapes: Sequence[tuple[int, int]]
+    nodata: Sequence[float | None]
+    scales: Sequence[float]
+    offsets: Sequence[float]
+    masks: Sequence[str]
+
+    @classmethod
+    def of(cls, dataset: DatasetReader) -> "BandsTold":
+        return cls(
+            dataset.width,
+            dataset.height,
+            dataset.count,
+            dataset.dtypes,
+            dataset.block_shapes,
+            nodata_values(dataset),
+            dataset.scales,
+            dataset.offsets,
+            [flag_names(flags) for flags in dataset.mask_flag_enums],
+        )
 
 
 def _georeference(dataset: DatasetReader) -> tuple[str, tuple[float, ...]]:
@@ -132,24 +164,24 @@ def _georeference(dataset: DatasetReader) -> tuple[str, tuple[float, ...]]:
 
 
 def _band_header(
-    dataset: DatasetReader, index: int, crs: str, transform: tuple[float, ...], layout: TiffLayout | None
+    told: BandsTold, index: int, crs: str, transform: tuple[float, ...], layout: TiffLayout | None
 ) -> BandHeader:
-    dtype = np.dtype(dataset.dtypes[index])
+    dtype = np.dtype(told.dtypes[index])
     if dtype.kind not in "iuf":
         raise CollectionError(f"band index {index} is {dtype}; only real numbers can be sampled")
-    height, width = dataset.block_shapes[index]
+    height, width = told.block_shapes[index]
     if layout is None or not layout.tiled:
         height *= max(1, STRIP_PIXELS // (width * height))
-        height = min(height, max(dataset.block_shapes[index][0], dataset.height))
-    grid = Grid(crs, transform, dataset.width, dataset.height, width, height)  # type: ignore[arg-type]
+        height = min(height, max(told.block_shapes[index][0], told.height))
+    grid = Grid(crs, transform, told.width, told.height, width, height)  # type: ignore[arg-type]
     offsets, counts = _tiles_of_band(grid, index, layout)
     return BandHeader(
         grid=grid,
         dtype=str(dtype),
-        nodata=dataset.nodatavals[index],
-        scale=float(dataset.scales[index]),
-        offset=float(dataset.offsets[index]),
-        mask="+".join(flag.name for flag in dataset.mask_flag_enums[index]),
+        nodata=told.nodata[index],
+        scale=float(told.scales[index]),
+        offset=float(told.offsets[index]),
+        mask=told.masks[index],
         byte_order=layout.byte_order if layout else None,
         predictor=layout.predictor if layout else None,
         compression=layout.compression if layout else None,
@@ -157,7 +189,7 @@ def _band_header(
         tile_byte_counts=counts,
         pixel_scale=layout.pixel_scale if layout else (),
         tiepoint=layout.tiepoint if layout else (),
-        samples_per_pixel=layout.samples_per_pixel if layout else dataset.count,
+        samples_per_pixel=layout.samples_per_pixel if layout else told.count,
         planar_configuration=layout.planar_configuration if layout else None,
         photometric=layout.photometric if layout else None,
         extra_samples=layout.extra_samples if layout else (),
