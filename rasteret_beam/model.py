@@ -144,6 +144,11 @@ class BandHeader:
     header_digest: str | None = None
     fallback_reason: str | None = None
 
+    @property
+    def nodata_integer(self) -> str | None:
+        """The nodata value in digits, where it is an integer that float64 cannot hold."""
+        return str(self.nodata) if isinstance(self.nodata, int) else None
+
 
 @dataclass(frozen=True)
 class Access:
@@ -200,9 +205,12 @@ class Asset:
     record_id, band : str
     href : str
         The file; ``band_index`` is 0-based.
-    nodata : float or None
+    nodata : number or None
+        An int where float64 cannot hold it.
     stored : StoredBand or None
         How its tiles are stored, where the collection says it.
+    mask : str or None
+        Flags of the band's mask, see :mod:`rasteret_beam.kernels.validity`; None where the collection does not say.
     access : Access
         How the file's bucket is read.
     """
@@ -214,3 +222,4 @@ class Asset:
     nodata: float | None = None
     stored: StoredBand | None = None
     access: Access = AS_GIVEN
+    mask: str | None = None

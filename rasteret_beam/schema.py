@@ -184,6 +184,7 @@ BAND_EXTRA_TYPE = pa.struct(
         ("scale", pa.float64()),
         ("offset", pa.float64()),
         ("mask", pa.string()),
+        ("nodata_integer", pa.string()),
         ("byte_order", pa.string()),
         ("bits_per_sample", pa.int32()),
         ("fill_order", pa.int32()),

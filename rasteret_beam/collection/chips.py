@@ -15,10 +15,10 @@ from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.chips import ChipLayer, chip_layers
 from rasteret_beam.kernels.polygons import Polygons, read_polygons
 from rasteret_beam.kernels.routing import NO_DATETIME, check_match
+from rasteret_beam.kernels.validity import Mask
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Grid
 from rasteret_beam.readers.chips import Array, BandRead, ChipReader, WantedChip, fill_value
-from rasteret_beam.readers.masks import Mask
 
 if TYPE_CHECKING:
     from rasteret_beam.collection.collection import Collection

@@ -1,4 +1,4 @@
-"""What masking has to know of the bands of records: dtype, nodata value, and whether their files may have masks."""
+"""What chips have to know of the bands of records before a file is opened: dtype and nodata value."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rasteret_beam.collection.layout import exact_nodata
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.readers.chips import BandFacts
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
@@ -15,7 +16,7 @@ from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
 if TYPE_CHECKING:
     from rasteret_beam.collection.collection import Collection
 
-MASKS_IN_FILE = ("per_dataset", "alpha")
+PARTS = ("dtype", "nodata", "nodata_integer")
 
 
 class FactTable:
@@ -31,7 +32,7 @@ class FactTable:
     def __init__(self, bands: Sequence[str]):
         self.bands = tuple(bands)
         self.distinct: list[BandFacts | None] = []
-        self._numbers: dict[tuple[str | None, str, bool], int] = {}
+        self._numbers: dict[tuple[str | None, str], int] = {}
         self._rows: dict[str, int] = {}
         self._parts: list[NDArray[np.int32]] = []
         self._codes = np.empty((0, len(self.bands)), dtype=np.int32)
@@ -43,7 +44,7 @@ class FactTable:
         return [fact for fact in found if fact is not None]
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take in rows of ``id``, and of ``dtype``, ``nodata`` and ``mask`` with the number of each band."""
+        """Take in rows of ``id``, and of :data:`PARTS` with the number of each band."""
         for record_id in batch["id"].to_pylist():
             self._rows[record_id] = len(self._rows)
         columns = [self._coded(batch, number) for number in range(len(self.bands))]
@@ -55,7 +56,7 @@ class FactTable:
         self._parts.clear()
 
     def _coded(self, batch: pa.RecordBatch, number: int) -> NDArray[np.int32]:
-        names = [f"{part}{number}" for part in ("dtype", "nodata", "mask")]
+        names = [f"{part}{number}" for part in PARTS]
         parts = [batch[name] if name in batch.schema.names else pa.nulls(len(batch), pa.string()) for name in names]
         encoded = [pc.dictionary_encode(part, null_encoding="encode") for part in parts]
         combined: Ints = np.zeros(len(batch), dtype=np.int64)
@@ -65,24 +66,32 @@ class FactTable:
         codes = [self._number(*(part[int(row)].as_py() for part in parts)) for row in first]
         return np.array(codes, dtype=np.int32)[inverse.reshape(-1)]
 
-    def _number(self, dtype: str | None, nodata: float | None, mask: str | None) -> int:
-        # A collection that does not say what masks its files have leaves it to the files.
-        masked = mask is None or any(kind in mask for kind in MASKS_IN_FILE)
-        key = (dtype, repr(nodata), masked)
+    def _number(self, dtype: str | None, nodata: float | None, digits: str | None) -> int:
+        nodata = exact_nodata(nodata, digits)
+        key = (dtype, repr(nodata))
         if key not in self._numbers:
             self._numbers[key] = len(self.distinct)
-            self.distinct.append(None if dtype is None else BandFacts(np.dtype(dtype), nodata, masked))
+            self.distinct.append(None if dtype is None else BandFacts(np.dtype(dtype), nodata))
         return self._numbers[key]
+
+
+def _with_nodata_integer(schema: pa.Schema) -> set[str]:
+    """Bands whose columns can hold every integer as a nodata value."""
+    extra = [field for field in schema if field.name.endswith(EXTRA_SUFFIX) and pa.types.is_struct(field.type)]
+    return {
+        field.name.removesuffix(EXTRA_SUFFIX) for field in extra if field.type.get_field_index("nodata_integer") >= 0
+    }
 
 
 def read_facts(collection: "Collection", bands: Sequence[str], record_ids: Sequence[str] | None = None) -> FactTable:
     """The facts of some bands of a collection's records, by default of all of them."""
     columns = {"id": pc.field("id")}
+    exact = _with_nodata_integer(collection.schema)
     for number, band in enumerate(bands):
         columns[f"dtype{number}"] = pc.field(band + METADATA_SUFFIX, "dtype")
         columns[f"nodata{number}"] = pc.field(band + METADATA_SUFFIX, "nodata")
-        if band + EXTRA_SUFFIX in collection.schema.names:
-            columns[f"mask{number}"] = pc.field(band + EXTRA_SUFFIX, "mask")
+        if band in exact:
+            columns[f"nodata_integer{number}"] = pc.field(band + EXTRA_SUFFIX, "nodata_integer")
     chosen = collection.filter
     if record_ids is not None:
         wanted = pc.field("id").isin(pa.array(record_ids, type=collection.schema.field("id").type))

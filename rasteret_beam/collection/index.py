@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
+from rasteret_beam.collection.layout import exact_nodata
 from rasteret_beam.collection.units import CollectionFile, Unit
 from rasteret_beam.errors import CollectionError
 from rasteret_beam.kernels.crs import Floats, crs_text
@@ -49,6 +50,8 @@ EXTRA_FACTS = (
     "etag",
     "header_digest",
     "fallback_reason",
+    "mask",
+    "nodata_integer",
 )
 """What an asset keeps of a band's columns; a collection of another maker has no extra ones."""
 
@@ -157,7 +160,8 @@ def _asset(columns: Columns, row: int, record_id: str, number: int, band: str, a
     for name in (*PLACES, "extra_samples"):
         stored[name] = () if stored[name] is None else stored[name]
     known = StoredBand(**stored) if stored["dtype"] is not None else None
-    return Asset(record_id, band, href, fact("band_index") or 0, fact("nodata"), known, access)
+    nodata = exact_nodata(fact("nodata"), fact("nodata_integer"))
+    return Asset(record_id, band, href, fact("band_index") or 0, nodata, known, access, fact("mask"))
 
 
 def _integers(value: pa.Scalar) -> Ints | None:

@@ -133,7 +133,7 @@ def _metadata(header: BandHeader) -> dict[str, Any]:
         "tile_byte_counts": header.tile_byte_counts if len(header.tile_byte_counts) else None,
         "pixel_scale": header.pixel_scale or None,
         "tiepoint": header.tiepoint or None,
-        "nodata": header.nodata,
+        "nodata": None if header.nodata is None else float(header.nodata),
         "samples_per_pixel": header.samples_per_pixel,
         "planar_configuration": header.planar_configuration,
         "photometric": header.photometric,
@@ -143,6 +143,11 @@ def _metadata(header: BandHeader) -> dict[str, Any]:
 
 def _extra(header: BandHeader) -> dict[str, Any]:
     return {name: getattr(header, name) for name in BAND_EXTRA_TYPE.names}
+
+
+def exact_nodata(nodata: float | None, digits: str | None) -> float | None:
+    """The nodata value of a band: an int, of its digits, where the column of doubles cannot hold it."""
+    return nodata if digits is None else int(digits)
 
 
 def schema_metadata(records: pa.Table, name: str, data_source: str) -> dict[bytes, bytes]:

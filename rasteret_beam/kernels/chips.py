@@ -336,15 +336,3 @@ def as_dtype(value: float, dtype: np.dtype) -> np.generic | None:
     with np.errstate(over="ignore"):
         rounded = dtype.type(value)
     return rounded if np.isfinite(rounded) or not np.isfinite(value) else None
-
-
-def not_nodata(pixels: NDArray[np.generic], nodata: float | None) -> NDArray[np.bool_]:
-    """Where values differ from the nodata value; NaN counts as one of them only where nodata is NaN."""
-    if nodata is not None and np.isnan(nodata):
-        return not_nan(pixels)
-    value = None if nodata is None else as_dtype(nodata, pixels.dtype)
-    return np.ones(pixels.shape, dtype=bool) if value is None else pixels != value
-
-
-def not_nan(pixels: NDArray[np.generic]) -> NDArray[np.bool_]:
-    return pixels == pixels

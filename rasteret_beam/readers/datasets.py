@@ -99,6 +99,7 @@ class Raster:
 
     def __init__(self, file: FileState, tally: Tally, job: Stop | None = None, alone: bool = False):
         self.href = file.href
+        self.alone = alone
         self.version = _checked(file)
         self._files = GdalFiles(file, alone) if has_ranges(file.href) else None
         if self._files is None:
@@ -212,8 +213,8 @@ def _check_settings(file: FileState) -> None:
         )
 
 
-OpenName = tuple[str, Version | None]
-"""An href, and the state of a local file: one that is written anew is opened anew."""
+OpenName = tuple[str, bool, Version | None]
+"""An href, whether it is opened alone, and the state of a local file: one that is written anew is opened anew."""
 
 Idle = OrderedDict[OpenName, list[Raster]]
 
@@ -236,11 +237,17 @@ class RasterPool:
         return self._count
 
     @contextmanager
-    def borrow(self, file: FileState, tally: Tally, job: Stop | None = None) -> Iterator[Raster]:
-        """A raster, opened or found open, for the calling thread alone; errors as of :class:`Raster`."""
-        raster = self._take((file.href, _checked(file)))
+    def borrow(
+        self, file: FileState, tally: Tally, job: Stop | None = None, with_sidecars: bool = False
+    ) -> Iterator[Raster]:
+        """A raster, opened or found open, for the calling thread alone; errors as of :class:`Raster`.
+
+        ``with_sidecars`` has what lies beside a remote TIFF, such as its mask, though the pool is one of rasters alone.
+        """
+        alone = self.alone and not with_sidecars and has_ranges(file.href)
+        raster = self._take((file.href, alone, _checked(file)))
         if raster is None:
-            raster = Raster(file, tally, job, self.alone)
+            raster = Raster(file, tally, job, alone)
         else:
             tally.add(metrics.DATASET_CACHE_HITS)
         try:
@@ -267,7 +274,7 @@ class RasterPool:
     def _give_back(self, raster: Raster) -> None:
         evicted = []
         with self._lock:
-            name = raster.href, raster.version
+            name = raster.href, raster.alone, raster.version
             self._idle.setdefault(name, []).append(raster)
             self._idle.move_to_end(name)
             self._count += 1

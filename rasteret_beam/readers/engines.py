@@ -1,4 +1,7 @@
-"""Both engines behind one: each band is read by the indexed engine where that can vouch for it, else by rasterio."""
+"""Both engines behind one: each band is read by the indexed engine where that can vouch for it, else by rasterio.
+
+Masks are always read by rasterio.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,6 +55,9 @@ class Engines:
         vouched: dict[int, bool] = {}
         chosen: dict[bool, list[TileWant]] = {True: [], False: []}
         for want in wants:
+            if want.mask:
+                chosen[False].append(want)
+                continue
             known = vouched.get(id(want.asset))
             if known is None:
                 known = vouched[id(want.asset)] = why_not_indexed(want.asset, want.grid) is None

@@ -8,8 +8,7 @@ pixels while it reads them, or gets over an error, and the collection keeps the 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from rasterio.errors import RasterioError
@@ -19,10 +18,12 @@ from rasteret_beam.errors import CollectionError, PermissionDeniedError, Rastere
 from rasteret_beam.kernels.crs import crs_text
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.kernels.tiff_index import MAX_TILES, SEPARATE
+from rasteret_beam.kernels.validity import flag_names
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
 from rasteret_beam.readers.datasets import Raster
 from rasteret_beam.readers.local_files import exists
+from rasteret_beam.readers.nodata import nodata_values
 from rasteret_beam.readers.ranges import FileState, RangeError
 from rasteret_beam.readers.stores import is_url, local_path
 from rasteret_beam.readers.tiff_header import (
@@ -136,14 +137,25 @@ class GivenBands:
     count: int
     dtypes: Sequence[str]
     block_shapes: Sequence[tuple[int, int]]
-    nodatavals: Sequence[float | None]
+    nodata: Sequence[float | None]
     scales: Sequence[float]
     offsets: Sequence[float]
-    mask_flag_enums: Sequence[Any]
+    masks: Sequence[str]
 
     @classmethod
     def of(cls, dataset: DatasetReader) -> "GivenBands":
-        return cls(**{field.name: getattr(dataset, field.name) for field in fields(cls)})
+        return cls(
+            dataset.driver,
+            dataset.width,
+            dataset.height,
+            dataset.count,
+            dataset.dtypes,
+            dataset.block_shapes,
+            nodata_values(dataset),
+            dataset.scales,
+            dataset.offsets,
+            [flag_names(flags) for flags in dataset.mask_flag_enums],
+        )
 
 
 def _band_header(
@@ -163,10 +175,10 @@ def _band_header(
     return BandHeader(
         grid=grid,
         dtype=str(dtype),
-        nodata=dataset.nodatavals[index],
+        nodata=dataset.nodata[index],
         scale=float(dataset.scales[index]),
         offset=float(dataset.offsets[index]),
-        mask="+".join(flag.name for flag in dataset.mask_flag_enums[index]),
+        mask=dataset.masks[index],
         byte_order=layout.byte_order if layout else None,
         predictor=layout.predictor if layout else None,
         compression=layout.compression if layout else None,

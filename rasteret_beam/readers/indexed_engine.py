@@ -198,8 +198,8 @@ def _absent_tile(want: TileWant) -> Tile:
     asset = want.asset
     assert asset.stored is not None
     dtype = np.dtype(asset.stored.dtype)
-    value = 0.0 if asset.nodata is None else asset.nodata
-    if dtype.kind in "iu":
+    value: float = 0.0 if asset.nodata is None else asset.nodata
+    if dtype.kind in "iu" and not isinstance(value, int):
         value = 0 if np.isnan(value) else int(np.clip(np.round(value), *_ends(dtype)))
     return np.full(want.shape, value, dtype=dtype)
 

@@ -79,7 +79,7 @@ class TileSource:
         self, want: TileWant, take: Take, claims: "dict[TileName, _Claim]"
     ) -> "tuple[Tile | None, _Waiter | None]":
         """A decoded tile; or a place in the queue for one that is decoded just now; or neither, and it is claimed."""
-        name, rows = _name(want), min(want.rows, want.shape[0])
+        name, rows = _name(want), 0 if want.mask else min(want.rows, want.shape[0])
         with self._lock:
             tile = self._cache.get(name)
             if tile is not None and len(tile) >= rows:
@@ -160,4 +160,4 @@ class _Claim:
 
 
 def _name(want: TileWant) -> TileName:
-    return tile_name(want.asset, want.tile_row, want.tile_col)
+    return tile_name(want.asset, want.tile_row, want.tile_col, want.mask)
