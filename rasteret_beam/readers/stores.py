@@ -4,6 +4,7 @@ from datetime import timedelta
 from threading import Lock
 from typing import Any
 from urllib.parse import unquote
+from urllib.request import url2pathname
 
 from obstore.store import HTTPStore, from_url
 
@@ -29,8 +30,11 @@ def is_url(href: str) -> bool:
 
 
 def local_path(href: str) -> str:
-    """Path of a local file given as a path or a ``file://`` URL."""
-    return href.removeprefix("file://")
+    """Path of a local file given as a path or a ``file:`` URI, whose path is percent-decoded (RFC 8089)."""
+    if not href.startswith("file:/"):
+        return href
+    host, _, path = href.removeprefix("file:").removeprefix("//").partition("/")
+    return url2pathname(f"/{path}") if host in ("", "localhost") else unquote(f"{host}/{path}")
 
 
 def is_addressable(href: str) -> bool:
