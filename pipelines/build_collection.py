@@ -10,9 +10,11 @@ import apache_beam as beam
 from pipelines._flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options
 from pipelines._run import FAILED, command, run
 from rasteret_beam import metrics
-from rasteret_beam.collection.build import RecordSource, record_table, sources_from_cogs, sources_from_table
+from rasteret_beam.collection.build import sources_from_cogs
 from rasteret_beam.collection.collection import load
 from rasteret_beam.collection.layout import band_names
+from rasteret_beam.collection.record_tables import record_table, sources_from_table
+from rasteret_beam.collection.records import RecordSource
 from rasteret_beam.collection.storage import check_replaceable
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import AS_GIVEN
@@ -66,8 +68,9 @@ def sources(flags: argparse.Namespace) -> list[RecordSource]:
     if flags.datetime_regex is not None:
         raise InputError("--datetime_regex goes with --cogs, not with --table, whose column datetime has the dates")
     mapped = dict(_pair(pair) for pair in flags.column_map or [])
-    table = record_table(flags.table, flags.href_column, flags.bands, mapped, reading)
-    return sources_from_table(table, list(flags.bands or band_names(table.select(["assets"]).schema)))
+    bands = list(flags.bands) if flags.bands else None
+    table = record_table(flags.table, flags.href_column, flags.bands, mapped, reading, bands)
+    return sources_from_table(table, bands or band_names(table.select(["assets"]).schema))
 
 
 def _pair(text: str) -> tuple[str, str]:

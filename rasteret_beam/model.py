@@ -123,6 +123,7 @@ class BandHeader:
     lerc_compression: int | None = None
     file_size: int | None = None
     etag: str | None = None
+    description: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from rasteret_beam.collection.storage import is_remote
+from rasteret_beam.collection.hrefs import folder_of, resolved
 from rasteret_beam.errors import InputError, MissingInputError, listed, one_line, without_secrets
 from rasteret_beam.model import Access
 from rasteret_beam.readers.objects import is_remote_object, read_object
@@ -102,7 +102,7 @@ def entries() -> dict[str, Entry]:
     named = os.environ.get(FILE_VARIABLE)
     path = os.path.abspath(os.path.expanduser(named or USER_FILE))
     if named and is_remote_object(named):
-        return found | _parsed(_read(named), without_secrets(named), "/") | _registered
+        return found | _parsed(_read(named), without_secrets(named), folder_of(named)) | _registered
     if os.path.isfile(path):
         with open(path) as file:
             found |= _parsed(file.read(), path, os.path.dirname(path))
@@ -170,4 +170,4 @@ def _entry(id: str, fields: Any, source: str, folder: str) -> Entry:
 
 
 def _absolute(path: str, folder: str) -> str:
-    return path if is_remote(path) else os.path.join(folder, os.path.expanduser(path.removeprefix("file://")))
+    return resolved(os.path.expanduser(path), folder)

@@ -32,7 +32,7 @@ from rasteret_beam.readers.objects import (
     is_web,
     put_object,
 )
-from rasteret_beam.readers.stores import is_url
+from rasteret_beam.readers.stores import is_url, local_path
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
 
 ROW_GROUP_BYTES = 32 << 20
@@ -56,7 +56,7 @@ def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
         What is there is not Parquet.
     """
     if not is_remote(path):
-        path = os.path.abspath(path.removeprefix("file://"))
+        path = os.path.abspath(local_path(path))
         if not os.path.exists(path):
             raise MissingInputError(f"there is no file or folder {path}")
     shown = without_secrets(path)
@@ -152,7 +152,7 @@ def write_collection(table: pa.Table, path: str, access: Access = AS_GIVEN) -> N
         _write_remote(table, path, access)
         return
     try:
-        place = os.path.abspath(path.removeprefix("file://"))
+        place = os.path.abspath(local_path(path))
         check_replaceable(place)
         fresh = f"{place}.new-{uuid.uuid4().hex[:8]}" + (".parquet" if place.endswith(".parquet") else "")
         os.makedirs(os.path.dirname(place), exist_ok=True)

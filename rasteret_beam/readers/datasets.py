@@ -21,7 +21,7 @@ from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.gdal_files import BLOCK_BYTES, KEPT_BLOCKS, OPENER, GdalFiles
 from rasteret_beam.readers.ranges import FileState, RangeError
 from rasteret_beam.readers.stopping import Stop
-from rasteret_beam.readers.stores import BUCKETS, has_ranges, is_url, local_path, split_url
+from rasteret_beam.readers.stores import BUCKETS, has_ranges, is_local_file, is_url, local_path, split_url
 
 Result = TypeVar("Result")
 
@@ -151,7 +151,7 @@ class Raster:
     @property
     def has_bytes(self) -> bool:
         """Whether its stored bytes can be had without GDAL."""
-        return self._files is not None or not (is_url(self.href) or self.href.startswith("/vsi"))
+        return self._files is not None or is_local_file(self.href)
 
     @contextmanager
     def open_bytes(self) -> Iterator[tuple[Any, FileState]]:

@@ -23,7 +23,7 @@ from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
 from rasteret_beam.readers.datasets import Raster
 from rasteret_beam.readers.ranges import FileState, RangeError
-from rasteret_beam.readers.stores import is_url, local_path
+from rasteret_beam.readers.stores import is_local_file, local_path
 
 STRIP_PIXELS = 1 << 18
 """Strips are taken together as one tile up to so many pixels (a 512 x 512 tile has as many)."""
@@ -123,12 +123,28 @@ def _headers(dataset: DatasetReader, raster: Raster, band_indexes: Sequence[int]
 
 
 def _georeference(dataset: DatasetReader) -> tuple[str, tuple[float, ...]]:
+    transform = tuple(float(value) for value in dataset.transform[:6])
+    if dataset.transform.is_identity:
+        _refuse_control_points(dataset)
     if dataset.crs is None:
         raise CollectionError("the file has no CRS; assign one (rio edit-info --crs ...)")
-    transform = dataset.transform
-    if transform.is_identity or transform.is_degenerate:
-        raise CollectionError(f"the file has no usable georeferencing (its affine is {tuple(transform)[:6]})")
-    return crs_text(dataset.crs.to_wkt()), tuple(float(value) for value in transform[:6])
+    if dataset.transform.is_identity or dataset.transform.is_degenerate or not np.isfinite(transform).all():
+        raise CollectionError(f"the file has no usable georeferencing (its affine is {transform})")
+    return crs_text(dataset.crs.to_wkt()), transform
+
+
+def _refuse_control_points(dataset: DatasetReader) -> None:
+    """Refuse a raster that is placed by points or polynomials alone, for which no pixel has an address by an affine."""
+    if dataset.gcps[0]:
+        placed, how = f"{len(dataset.gcps[0])} ground control points (GCPs)", "gdalwarp"
+    elif dataset.rpcs is not None:
+        placed, how = "rational polynomial coefficients (RPCs)", "gdalwarp -rpc"
+    else:
+        return
+    raise CollectionError(
+        f"the file is placed by {placed} alone, without an affine; warp it onto a grid first "
+        f"({how} -t_srs EPSG:4326 in.tif out.tif, with the CRS wanted), and build from that"
+    )
 
 
 def _band_header(
@@ -166,6 +182,7 @@ def _band_header(
         lerc_compression=layout.lerc_compression if layout else None,
         file_size=layout.file_size if layout else None,
         etag=layout.etag if layout else None,
+        description=dataset.descriptions[index],
     )
 
 
@@ -186,7 +203,7 @@ def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Ac
     try:
         return read_headers(href, band_indexes, access)
     except (RasteretBeamError, RasterioError, RangeError, OSError, ValueError) as error:
-        if not is_url(href) and not os.path.exists(local_path(href)):
+        if is_local_file(href) and not os.path.exists(local_path(href)):
             return "no such file"
         return one_line(error)
 

@@ -1,5 +1,6 @@
 """obstore's stores: one for each bucket (or host) and way to read it, shared by the process."""
 
+import re
 from datetime import timedelta
 from threading import Lock
 from typing import Any
@@ -25,8 +26,22 @@ _stores: dict[tuple[str, Access, str | None, timedelta, bool], Any] = {}
 _lock = Lock()
 
 
+SUBDATASET = re.compile(r"(?!file:/)[A-Za-z][A-Za-z0-9_]+:(?!//)")
+"""How GDAL's names of datasets inside a file begin: NETCDF:file.nc:variable, HDF5:"file.h5"://group, GTIFF_DIR:2:x."""
+
+
 def is_url(href: str) -> bool:
-    return "://" in href and not href.startswith("file://")
+    return "://" in href and not href.startswith("file://") and not is_subdataset(href)
+
+
+def is_subdataset(href: str) -> bool:
+    """Whether it is GDAL's name of a dataset inside a file; a local path that looks so begins with ``/`` or ``.``."""
+    return SUBDATASET.match(href) is not None
+
+
+def is_local_file(href: str) -> bool:
+    """Whether it names a file on a local disk as the system knows it: no URL, /vsi path or subdataset."""
+    return not (is_url(href) or href.startswith("/vsi") or is_subdataset(href))
 
 
 def local_path(href: str) -> str:

@@ -15,7 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
-from rasteret_beam.collection.build import absolute
+from rasteret_beam.collection.hrefs import absolute
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.chip_rows import decode_chip
 from rasteret_beam.readers.geotiff import geotiff_bytes
