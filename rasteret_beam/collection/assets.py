@@ -63,7 +63,7 @@ Assets = dict[str, dict[str, Any]]
 
 
 def read_assets(column: pa.ChunkedArray, ids: Sequence[str]) -> list[Assets]:
-    """The assets of each record by name, without those that are null or have no href.
+    """The assets of each record by name; one that is null has no ``href``.
 
     Parameters
     ----------
@@ -88,8 +88,7 @@ def _row(value: Any, record: str) -> Assets:
         found = dict(found)  # a map
     if not isinstance(found, Mapping):
         raise InputError(f"the assets of {record} are a {type(found).__name__}; give a struct, a map or JSON by name")
-    assets = {str(name): _asset(asset, f"asset {name!r} of {record}") for name, asset in found.items()}
-    return {name: asset for name, asset in assets.items() if asset.get("href")}
+    return {str(name): _asset(asset, f"asset {name!r} of {record}") for name, asset in found.items()}
 
 
 def _decoded(value: Any, what: str) -> Any:
@@ -122,7 +121,7 @@ def choose_bands(assets: Sequence[Assets]) -> list[str]:
         There is none.
     """
     named = list(dict.fromkeys(name for row in assets for name in row))
-    rasters = {name for row in assets for name, asset in row.items() if _is_raster(asset)}
+    rasters = {name for row in assets for name, asset in row.items() if asset.get("href") and _is_raster(asset)}
     left = [name for name in named if name not in rasters]
     if not rasters:
         raise InputError(
@@ -168,7 +167,7 @@ def placed_assets(
         A band index or a number is none; names the record and the asset.
     """
     placed = {}
-    for band in (band for band in bands if band in row):
+    for band in (band for band in bands if row.get(band, {}).get("href")):
         asset, what = row[band], f"asset {band!r} of record {record_id!r}"
         index = _number(asset.get("band_index") or 0, f"band_index of {what}")
         if not 0 <= index < 1 << 31 or index != int(index):

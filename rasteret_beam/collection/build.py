@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime as Datetime
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlparse
@@ -229,7 +230,8 @@ def sources_from_cogs(
         [str(value) for value in _each(record_id, paths, "record_id")] if record_id is not None else unique_stems(paths)
     )
     check_unique(ids)
-    moments = [to_datetime(value) for value in _each(datetime, paths, "datetime")] if datetime is not None else []
+    dates = _each(datetime, paths, "datetime") if datetime is not None else []
+    moments = [_dated(value, path) for value, path in zip(dates, paths, strict=bool(dates))]
     by_description = isinstance(bands, str) and bands == DESCRIPTIONS
     bands = None if by_description else [bands] if isinstance(bands, str) else bands
     chosen = bands if isinstance(bands, Mapping) or bands is None else {band: n for n, band in enumerate(bands)}
@@ -243,6 +245,13 @@ def sources_from_cogs(
         )
         for number, (record, href) in enumerate(zip(ids, paths, strict=True))
     ]
+
+
+def _dated(value: Moment, href: str) -> Datetime | None:
+    try:
+        return to_datetime(value)
+    except InputError as error:
+        raise InputError(f"datetime of {without_secrets(href)}: {error}") from error
 
 
 def _each(given: Any, paths: list[str], what: str) -> list[Any]:

@@ -18,6 +18,7 @@ FORMS = "an ISO date or datetime (2023-06-30, 20230630T1000), a month (2023-06),
 
 DAY_OF_YEAR = re.compile(r"(\d{4})[-._/]?(\d{3})")
 MONTH = re.compile(r"(\d{4})[-._/]?(\d{2})")
+TO_SECONDS = re.compile(r"(\d{4})" + 4 * r"(\d{2})" + r"(\d{2})?")
 DATE = re.compile(r"(\d{4})([._/])(\d{1,2})\2(\d{1,2})")
 
 
@@ -40,7 +41,7 @@ def to_datetime(value: Moment) -> Datetime | None:
         value = value.astype("datetime64[us]").item()
     if value is None or value != value:  # NaN and NaT differ from themselves
         return None
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, bool | np.bool_ | np.timedelta64):
         raise InputError(f"{value!r} is no datetime; give {FORMS}")
     try:
         if isinstance(value, int | float | np.integer | np.floating | Decimal):
@@ -76,6 +77,8 @@ def _of_text(text: str) -> Datetime:
         return Datetime(int(found[1]), int(found[2]), 1)
     if found := DATE.fullmatch(text):
         return Datetime(int(found[1]), int(found[3]), int(found[4]))
+    if found := TO_SECONDS.fullmatch(text):
+        return Datetime(*(int(part) for part in found.groups() if part))  # type: ignore[arg-type]
     return Datetime.fromisoformat(text)
 
 
@@ -91,6 +94,43 @@ def of_day(year: int, day: int) -> Datetime:
     if moment.year != year:
         raise ValueError(f"{year} has no day {day}")
     return moment
+
+
+PARTS = ("year", "month", "day", "hour", "minute", "second", "doy")
+"""Names of the groups by which a pattern finds a datetime; ``doy`` is the day of the year."""
+
+
+def datetime_in(pattern: re.Pattern[str], text: str) -> Datetime:
+    """The datetime that a pattern finds in a text: by groups of the names :data:`PARTS`, else by its first group.
+
+    Raises
+    ------
+    InputError
+        It does not match, or what it finds is no datetime.
+    """
+    found = pattern.search(text)
+    if found is None:
+        raise InputError(f"{pattern.pattern!r} does not match {text}")
+    named = {name: value for name, value in found.groupdict().items() if name in PARTS and value is not None}
+    try:
+        moment = _of_parts(named) if named else to_datetime(found[1])
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{pattern.pattern!r} finds no datetime in {text}: {error}") from error
+    if moment is None:
+        raise InputError(f"{pattern.pattern!r} matches {text}, but its first group does not take part")
+    return moment
+
+
+def _of_parts(named: dict[str, str]) -> Datetime:
+    numbers = {name: int(value) for name, value in named.items()}
+    if "year" not in numbers:
+        raise ValueError(f"there is no group named year beside {', '.join(named)}")
+    if "doy" not in numbers:
+        return Datetime(**({"month": 1, "day": 1} | numbers))  # type: ignore[arg-type]
+    if {"month", "day"} & set(numbers):
+        raise ValueError("a day of the year (doy) goes without month and day")
+    at = {name: numbers.get(name, 0) for name in ("hour", "minute", "second")}
+    return of_day(numbers["year"], numbers["doy"]) + timedelta(**{f"{name}s": value for name, value in at.items()})
 
 
 def date_bounds(date_range: Sequence[Any]) -> tuple[Datetime, Datetime]:

@@ -6,7 +6,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from rasteret_beam.collection.assets import FACTS, ITEM_COLUMNS, asset_column, choose_bands, placed_assets, read_assets
+from rasteret_beam.collection.assets import (
+    FACTS,
+    ITEM_COLUMNS,
+    Assets,
+    asset_column,
+    choose_bands,
+    placed_assets,
+    read_assets,
+)
 from rasteret_beam.collection.dates import to_datetime
 from rasteret_beam.collection.hrefs import folder_of, resolved
 from rasteret_beam.collection.inputs import table_stream
@@ -43,20 +51,7 @@ def record_table(
     See :func:`rasteret_beam.build_from_table` for the others.
     """
     table, folder = _read(table_or_path, access)
-    for source, target in (column_map or {}).items():
-        if source not in table.column_names:
-            raise InputError(f"column_map names column {source!r}; the record table has {listed(table.column_names)}")
-        if target not in table.column_names:
-            table = table.append_column(target, table[source])
-    if "datetime" not in table.column_names and any(name in table.column_names for name in SPAN):
-        table = table.append_column("datetime", pa.nulls(len(table), pa.timestamp("us")))
-    missing = [column for column in ("id", "datetime") if column not in table.column_names]
-    missing += ["assets"] if href_column is None and "assets" not in table.column_names else []
-    if missing:
-        raise InputError(
-            f"the record table lacks column(s) {listed(missing)}; it has {listed(table.column_names)}. "
-            "Map columns with column_map={'theirs': 'id'}, and files with href_column and band_index_map."
-        )
+    table = _mapped(table, column_map or {}, href_column)
     if not len(table):
         raise InputError("the record table has no rows")
     table = _set(table, "id", _ids(table["id"]))
@@ -67,13 +62,13 @@ def record_table(
     if "geometry" in table.column_names:
         table = _set(table, "geometry", as_wkb(table, ids))
     if href_column is not None:
-        assets = _assets_of_column(table, href_column, band_index_map or {"B1": 0})
-        bands = list(band_index_map or {"B1": 0})
+        assets = _assets_of_column(table, href_column, band_index_map or {"B1": 0}, ids)
+        bands = list(assets[0]) if bands is None else bands
     else:
         assets = read_assets(table["assets"], ids)
-    chosen = choose_bands(assets) if bands is None else [band for band in bands if any(band in row for row in assets)]
-    if bands is not None and (unknown := [band for band in bands if band not in chosen]):
-        known = dict.fromkeys(band for row in assets for band in row)
+    chosen = choose_bands(assets) if bands is None else list(bands)
+    known = dict.fromkeys(band for row in assets for band in row)
+    if unknown := [band for band in chosen if band not in known]:
         raise InputError(f"band(s) {listed(unknown)} are not among the assets; there are {listed(known)}")
     items = table.select([name for name in ITEM_COLUMNS if name in table.column_names]).to_pylist() or [{}] * len(ids)
     placed = [
@@ -81,6 +76,27 @@ def record_table(
         for row, item, record_id in zip(assets, items, ids, strict=True)
     ]
     return _set(table, "assets", asset_column(placed, chosen))
+
+
+def _mapped(table: pa.Table, column_map: Mapping[str, str], href_column: str | None) -> pa.Table:
+    """The table with columns under the names that the collection has for them; those it needs are all there."""
+    for source, target in column_map.items():
+        if source not in table.column_names:
+            raise InputError(f"column_map names column {source!r}; the record table has {listed(table.column_names)}")
+        if target not in table.column_names:
+            table = table.append_column(target, table[source])
+    if href_column is not None and href_column not in table.column_names:
+        raise InputError(f"href_column is {href_column!r}; the record table has {listed(table.column_names)}")
+    if "datetime" not in table.column_names and any(name in table.column_names for name in SPAN):
+        table = table.append_column("datetime", pa.nulls(len(table), pa.timestamp("us")))
+    needed = ("id", "datetime") if href_column is not None else ("id", "datetime", "assets")
+    missing = [column for column in needed if column not in table.column_names]
+    if missing:
+        raise InputError(
+            f"the record table lacks column(s) {listed(missing)}; it has {listed(table.column_names)}. "
+            "Map columns with column_map={'theirs': 'id'}, and files with href_column and band_index_map."
+        )
+    return table
 
 
 def _read(table_or_path: Any, access: Access) -> tuple[pa.Table, str]:
@@ -166,12 +182,14 @@ def _each(read: Callable[[Any], Any], column: pa.ChunkedArray, name: str, ids: S
 
 
 def _assets_of_column(
-    table: pa.Table, href_column: str, band_index_map: Mapping[str, int]
-) -> list[dict[str, dict[str, Any]]]:
-    if href_column not in table.column_names:
-        raise InputError(f"href_column is {href_column!r}; the record table has {listed(table.column_names)}")
-    hrefs = table[href_column].to_pylist()
-    return [{band: {"href": href, "band_index": n} for band, n in band_index_map.items()} for href in hrefs]
+    table: pa.Table, href_column: str, band_index_map: Mapping[str, int], ids: Sequence[str]
+) -> list[Assets]:
+    rows = []
+    for record_id, href in zip(ids, table[href_column].to_pylist(), strict=True):
+        if not isinstance(href, str | None):
+            raise InputError(f"column {href_column!r} of record {record_id!r} is {href!r}; an href is a text")
+        rows.append({band: {"href": href, "band_index": n} for band, n in band_index_map.items()})
+    return rows
 
 
 def sources_from_table(table: pa.Table, bands: Sequence[str]) -> list[RecordSource]:

@@ -30,8 +30,17 @@ def crs_text(value: Any) -> str:
         pyproj cannot read it.
     """
     if isinstance(value, str):
-        value = value.strip()  # PROJ used to pass over blanks, and no longer does
-        value = int(value) if value.isdecimal() else value
+        return _text_of(value.strip())  # PROJ used to pass over blanks, and no longer does
+    return _described(value)
+
+
+@lru_cache(maxsize=4096)
+def _text_of(text: str) -> str:
+    """Each file of a collection has its own WKT, in which PROJ looks for a code for up to half a second."""
+    return _described(int(text) if text.isdecimal() else text)
+
+
+def _described(value: Any) -> str:
     try:
         crs = pyproj.CRS.from_user_input(value)
     except (CRSError, TypeError) as error:
