@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import re
 from urllib.parse import urljoin
 
 from rasteret_beam.readers.stores import WEB, is_subdataset, is_url, local_path, split_url
@@ -51,7 +52,7 @@ def _resolved_subdataset(name: str, folder: str) -> str:
     Where no part is one, it is the first, but for numbers and names of parts that come before (``GTIFF_DIR:2:file``).
     """
     driver, _, rest = name.partition(":")
-    if "/vsi" in rest or is_url(rest.lstrip('"')):
+    if re.match('"?(/vsi|[a-z][a-z0-9+.-]*://)', rest):
         return name
     if '"' in rest:
         before, quoted, after = [*rest.split('"', 2), ""][:3]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from affine import Affine
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
@@ -24,6 +25,7 @@ from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
 from rasteret_beam.readers.datasets import Raster
 from rasteret_beam.readers.ranges import FileState, RangeError
 from rasteret_beam.readers.stores import is_local_file, local_path
+from rasteret_beam.readers.world_files import DRIVERS
 
 STRIP_PIXELS = 1 << 18
 """Strips are taken together as one tile up to so many pixels (a 512 x 512 tile has as many)."""
@@ -118,19 +120,23 @@ def _headers(dataset: DatasetReader, raster: Raster, band_indexes: Sequence[int]
             f"band index {missing[0]} is wanted (indexes count from 0), but the file has {dataset.count} band(s)"
         )
     layout = tiff_layout(raster) if dataset.driver == "GTiff" and raster.has_bytes else None
-    crs, transform = _georeference(dataset)
+    crs, transform = _georeference(dataset, raster)
     return [_band_header(dataset, index, crs, transform, layout) for index in wanted]
 
 
-def _georeference(dataset: DatasetReader) -> tuple[str, tuple[float, ...]]:
-    transform = tuple(float(value) for value in dataset.transform[:6])
-    if dataset.transform.is_identity:
+def _georeference(dataset: DatasetReader, raster: Raster) -> tuple[str, tuple[float, ...]]:
+    affine, crs = dataset.transform, dataset.crs
+    if affine.is_identity and dataset.driver in DRIVERS and (placed := raster.world_file()) is not None:
+        # By GDAL's order it comes after what the file itself has, and before control points, whose CRS is the file's.
+        affine, crs = Affine(*placed), crs or dataset.gcps[1]
+    if affine.is_identity:
         _refuse_control_points(dataset)
-    if dataset.crs is None:
+    if crs is None:
         raise CollectionError("the file has no CRS; assign one (rio edit-info --crs ...)")
-    if dataset.transform.is_identity or dataset.transform.is_degenerate or not np.isfinite(transform).all():
+    transform = tuple(float(value) for value in affine[:6])
+    if affine.is_identity or affine.is_degenerate or not np.isfinite(transform).all():
         raise CollectionError(f"the file has no usable georeferencing (its affine is {transform})")
-    return crs_text(dataset.crs.to_wkt()), transform
+    return crs_text(crs.to_wkt()), transform
 
 
 def _refuse_control_points(dataset: DatasetReader) -> None:
