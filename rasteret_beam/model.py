@@ -143,6 +143,7 @@ class BandHeader:
     etag: str | None = None
     header_digest: str | None = None
     fallback_reason: str | None = None
+    description: str | None = None
 
     @property
     def nodata_integer(self) -> str | None:

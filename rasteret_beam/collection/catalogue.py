@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from rasteret_beam.collection.storage import is_remote
+from rasteret_beam.collection.hrefs import folder_of, resolved
 from rasteret_beam.errors import InputError, MissingInputError, listed, one_line, without_secrets
 from rasteret_beam.model import Access
 from rasteret_beam.readers.objects import is_remote_object, read_object
-from rasteret_beam.readers.stores import absolute, local_path
+from rasteret_beam.readers.stores import absolute
 
 FILE_VARIABLE = "RASTERET_BEAM_CATALOGUE"
 USER_FILE = "~/.config/rasteret_beam/catalogue.json"
@@ -103,7 +103,7 @@ def entries() -> dict[str, Entry]:
     named = os.environ.get(FILE_VARIABLE)
     path = absolute(named or USER_FILE)
     if named and is_remote_object(named):
-        return found | _parsed(_read(named), without_secrets(named), "/") | _registered
+        return found | _parsed(_read(named), without_secrets(named), folder_of(named)) | _registered
     if os.path.isfile(path):
         with open(path) as file:
             found |= _parsed(file.read(), path, os.path.dirname(path))
@@ -171,4 +171,4 @@ def _entry(id: str, fields: Any, source: str, folder: str) -> Entry:
 
 
 def _absolute(path: str, folder: str) -> str:
-    return path if is_remote(path) else os.path.join(folder, local_path(path))
+    return resolved(path, folder)

@@ -15,17 +15,17 @@ from rasteret_beam.collection.chips import get_numpy
 from rasteret_beam.collection.filters import in_range, meets_any, meets_box
 from rasteret_beam.collection.geometries import boxes_of
 from rasteret_beam.collection.index import CollectionIndex
-from rasteret_beam.collection.layout import band_names, check_layout, schema_metadata
+from rasteret_beam.collection.layout import SPAN, band_names, check_layout, schema_metadata, time_span
 from rasteret_beam.collection.plan import plan
 from rasteret_beam.collection.sample import sample_points
-from rasteret_beam.collection.storage import is_remote, open_dataset, readable, write_collection
+from rasteret_beam.collection.storage import open_dataset, readable, write_collection
 from rasteret_beam.collection.units import files_of
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed, without_secrets
 from rasteret_beam.kernels.crs import Floats
 from rasteret_beam.kernels.routing import check_match
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.local_files import exists
-from rasteret_beam.readers.stores import absolute, local_path
+from rasteret_beam.readers.stores import absolute, is_local_file, local_path
 from rasteret_beam.schema import METADATA_SUFFIX
 
 CHECKED_FILES = 2000
@@ -115,7 +115,8 @@ class Collection:
             Records whose box meets it; west > east crosses the antimeridian.
         date_range : (first, last), optional
             ISO dates or datetimes in UTC, both included; a date as the last one means all of
-            that day. Records without a datetime are left out.
+            that day. Of a record without a datetime, the time from ``start_datetime`` to
+            ``end_datetime`` has to overlap it; without these either, it is left out.
         geometries : optional
             Records whose box meets the box of one of them: Shapely geometries, WKB, GeoJSON,
             (west, south, east, north), lists of those, or Arrow arrays of WKB or GeoArrow
@@ -134,7 +135,7 @@ class Collection:
         if bbox is not None:
             criteria.append(meets_box(bbox))
         if date_range is not None:
-            criteria.append(in_range(date_range))
+            criteria.append(in_range(date_range, self.schema))
         if geometries is not None:
             criteria.append(self._meets_boxes(boxes_of(geometries)))
         if cloud_cover_lt is not None:
@@ -177,13 +178,16 @@ class Collection:
 
     @property
     def bounds(self) -> tuple[float, float, float, float] | None:
-        """Box (west, south, east, north) of all records, in degrees; None without records."""
+        """Box (west, south, east, north) of all records that have one, in degrees; None where none has.
+
+        Records on other celestial bodies and in engineering CRSs have none.
+        """
         if not len(self):
             return None
         column = self.to_table(["bbox"])["bbox"].combine_chunks()
         outermost = {"xmin": pc.min, "ymin": pc.min, "xmax": pc.max, "ymax": pc.max}
-        west, south, east, north = (most(pc.struct_field(column, side)).as_py() for side, most in outermost.items())
-        return west, south, east, north
+        sides = tuple(most(pc.struct_field(column, side)).as_py() for side, most in outermost.items())
+        return None if None in sides else sides  # type: ignore[return-value]
 
     @property
     def crs(self) -> list[str]:
@@ -194,12 +198,12 @@ class Collection:
 
     def describe(self) -> dict[str, Any]:
         """Name, source, number of records, range of datetimes, bounds, CRSs, bands, and the first record's pixels."""
-        span = pc.min_max(self.to_table(["datetime"])["datetime"])
+        moments = ["datetime", *(name for name in SPAN if name in self.schema.names)]
         return {
             "name": self.name,
             "source": without_secrets(self.path or self.data_source or "in memory"),
             "records": len(self),
-            "date_range": (span["min"].as_py(), span["max"].as_py()),
+            "date_range": time_span(self.to_table(moments)),
             "bounds": self.bounds,
             "crs": self.crs,
             "bands": self.bands,
@@ -314,7 +318,7 @@ class Collection:
             Names the first that is missing, and how many are.
         """
         hrefs = _some_hrefs(self.to_table(["assets"])["assets"])
-        local = [href for href in hrefs if not is_remote(href) and not href.startswith("/vsi")]
+        local = [href for href in hrefs if is_local_file(href)]
         gone = [href for href in local if not exists(local_path(href))]
         if gone:
             raise MissingInputError(

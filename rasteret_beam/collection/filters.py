@@ -1,6 +1,8 @@
 """Criteria that records are chosen by, as expressions over a collection's columns."""
 
 from collections.abc import Sequence
+from datetime import UTC
+from datetime import datetime as Datetime
 from typing import Any
 
 import pyarrow as pa
@@ -8,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from rasteret_beam.collection.dates import date_bounds
+from rasteret_beam.collection.layout import SPAN
 from rasteret_beam.errors import InputError
 
 
@@ -41,7 +44,26 @@ def meets_box(bbox: Sequence[float]) -> ds.Expression:
     return _any(meets) & (pc.field("bbox", "ymin") <= north) & (pc.field("bbox", "ymax") >= south)
 
 
-def in_range(date_range: Sequence[Any]) -> ds.Expression:
-    """Records of a span of time; see :func:`rasteret_beam.collection.dates.date_bounds`."""
-    lower, upper = (pa.scalar(moment, type=pa.timestamp("us")) for moment in date_bounds(date_range))
-    return (pc.field("datetime") >= lower) & (pc.field("datetime") <= upper)
+def in_range(date_range: Sequence[Any], schema: pa.Schema) -> ds.Expression:
+    """Records of a span of time; see :func:`rasteret_beam.collection.dates.date_bounds`.
+
+    A record without a datetime is taken where the time from its ``start_datetime`` to its ``end_datetime`` overlaps
+    the span; one of these that is null leaves that side open. A record without any of the three is never taken.
+    """
+    lower, upper = date_bounds(date_range)
+    at = pc.field("datetime")
+    within = (at >= _moment(lower, schema, "datetime")) & (at <= _moment(upper, schema, "datetime"))
+    if not all(name in schema.names and pa.types.is_timestamp(schema.field(name).type) for name in SPAN):
+        return within
+    start, end = (pc.field(name) for name in SPAN)
+    begins = start.is_null() | (start <= _moment(upper, schema, SPAN[0]))
+    ends = end.is_null() | (end >= _moment(lower, schema, SPAN[1]))
+    return within | (at.is_null() & (start.is_valid() | end.is_valid()) & begins & ends)
+
+
+def _moment(moment: Datetime, schema: pa.Schema, name: str) -> pa.Scalar:
+    """A moment in UTC, to compare with a column of timestamps."""
+    zone = schema.field(name).type.tz
+    if zone is None:
+        return pa.scalar(moment, type=pa.timestamp("us"))
+    return pa.scalar(moment.replace(tzinfo=UTC), type=pa.timestamp("us", zone))

@@ -6,6 +6,7 @@ full affine, which is all that routing needs) and ``{band}_extra``.
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime as Datetime
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import shapely
 
 from rasteret_beam.errors import CollectionError, listed
 from rasteret_beam.kernels.crs import epsg_code
-from rasteret_beam.kernels.footprints import footprint
+from rasteret_beam.kernels.footprints import Footprint
 from rasteret_beam.model import BandHeader, Grid
 from rasteret_beam.schema import (
     BAND_EXTRA_TYPE,
@@ -25,6 +26,9 @@ from rasteret_beam.schema import (
     GRID_TYPE,
     METADATA_SUFFIX,
 )
+
+SPAN = ("start_datetime", "end_datetime")
+"""The time that a record without a datetime spans, both included, as STAC has it."""
 
 REQUIRED = ("id", "datetime", "geometry", "assets")
 
@@ -51,7 +55,28 @@ def check_layout(schema: pa.Schema, source: str) -> None:
         raise CollectionError(f"column datetime of {source} is {schema.field('datetime').type}, not a timestamp")
 
 
-def with_headers(records: pa.Table, headers: Sequence[BandHeaders], bands: Sequence[str]) -> pa.Table:
+def check_storable(headers: Sequence[BandHeader]) -> None:
+    """Refuse headers of one file that the columns of a collection cannot hold.
+
+    Raises
+    ------
+    CollectionError
+        A number is beyond its column's type, as in a file whose header is broken.
+    """
+    try:
+        pa.array([_metadata(header) for header in headers], type=BAND_METADATA_TYPE)
+        pa.array([_extra(header) for header in headers], type=BAND_EXTRA_TYPE)
+        pa.array(_grids({str(number): header for number, header in enumerate(headers)}), type=GRID_TYPE)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        raise CollectionError(f"its header holds what a collection cannot: {error}") from error
+
+
+def with_headers(
+    records: pa.Table,
+    headers: Sequence[BandHeaders],
+    bands: Sequence[str],
+    footprints: Sequence[Footprint | None],
+) -> pa.Table:
     """Add to a record table what was read from the headers of its files.
 
     Parameters
@@ -63,13 +88,14 @@ def with_headers(records: pa.Table, headers: Sequence[BandHeaders], bands: Seque
         One for each row.
     bands : sequence of str
         The bands that get columns.
+    footprints : sequence of Footprint or None
+        One for each row; ``geometry`` and ``bbox`` are null without one.
     """
-    footprints = [footprint(first_grid(row)) if row else None for row in headers]
     if "geometry" not in records.column_names:
-        shapes = [shape and shapely.to_wkb(shape[0]) for shape in footprints]
+        shapes = [shape and shape.wkb for shape in footprints]
         records = records.append_column("geometry", pa.array(shapes, type=pa.binary()))
     if "bbox" not in records.column_names:
-        boxes = [shape and dict(zip(BBOX_TYPE.names, shape[1], strict=True)) for shape in footprints]
+        boxes = [shape and dict(zip(BBOX_TYPE.names, shape.box, strict=True)) for shape in footprints]
         records = records.append_column("bbox", pa.array(boxes, type=BBOX_TYPE))
     crs = [first_grid(row).crs if row else None for row in headers]
     records = _set_column(records, "proj:epsg", pa.array([code and epsg_code(code) for code in crs], type=pa.int32()))
@@ -150,10 +176,20 @@ def exact_nodata(nodata: float | None, digits: str | None) -> float | None:
     return nodata if digits is None else int(digits)
 
 
+def time_span(records: pa.Table) -> tuple[Datetime | None, Datetime | None]:
+    """First and last moment of some records; of those without a datetime, of the time that they span."""
+    ends = []
+    for name in SPAN:
+        moments = records["datetime"]
+        if name in records.column_names and pa.types.is_timestamp(records.schema.field(name).type):
+            moments = pc.coalesce(moments, records[name].cast(moments.type))
+        ends.append(moments)
+    return pc.min(ends[0]).as_py(), pc.max(ends[1]).as_py()
+
+
 def schema_metadata(records: pa.Table, name: str, data_source: str) -> dict[bytes, bytes]:
     """Parquet schema metadata of a collection: Rasteret's keys and GeoParquet's ``geo``."""
-    span = pc.min_max(records["datetime"])
-    first, last = span["min"].as_py(), span["max"].as_py()
+    first, last = time_span(records)
     kinds = shapely.get_type_id(shapely.from_wkb(records["geometry"].to_numpy()))
     names = {3: "Polygon", 6: "MultiPolygon"}
     covering = {side: ["bbox", side] for side in BBOX_TYPE.names}
@@ -166,7 +202,7 @@ def schema_metadata(records: pa.Table, name: str, data_source: str) -> dict[byte
     return {
         b"name": name.encode(),
         b"data_source": data_source.encode(),
-        b"date_range": f"{first.isoformat()},{last.isoformat()}".encode() if first else b"",
+        b"date_range": f"{first.isoformat()},{last.isoformat()}".encode() if first and last else b"",
         b"rasteret_collection_version": COLLECTION_VERSION,
         b"geo": json.dumps(geo).encode(),
     }

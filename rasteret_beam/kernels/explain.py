@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
-from rasteret_beam.kernels.crs import LONLAT, is_degrees, transform
+from rasteret_beam.kernels.crs import LONLAT, crs_label, is_degrees, reaches, transform
 from rasteret_beam.kernels.points import coordinates
 from rasteret_beam.kernels.routing import RoutingIndex, locate
 
@@ -30,7 +30,8 @@ def why_nothing_hit(index: RoutingIndex, points: pa.RecordBatch, crs: str, what:
     if not finite.any():
         return f"none of the {what} has usable coordinates"
     return (
-        f"none of the {what} lies in the collection: they span {_span(x[finite], y[finite])} in {crs}, {_where(index)}"
+        f"none of the {what} lies in the collection: they span {_span(x[finite], y[finite])} in "
+        f"{crs_label(crs)}, {_where(index, crs)}"
     )
 
 
@@ -48,15 +49,16 @@ def _span(x: np.ndarray, y: np.ndarray) -> str:
     return f"x {x.min():g} to {x.max():g}, y {y.min():g} to {y.max():g}"
 
 
-def _where(index: RoutingIndex) -> str:
+def _where(index: RoutingIndex, crs: str) -> str:
     if not index.groups:
         return "and no record of the collection has the bands asked for"
-    corners = []
+    target, unit = (LONLAT, "degrees") if reaches(crs, LONLAT) else (crs, "it")
+    corners = [np.empty((2, 0))]
     for group in index.groups:
-        lon, lat = transform(group.crs, LONLAT, group.boxes[:, [0, 2]].ravel(), group.boxes[:, [1, 3]].ravel())
+        if not reaches(group.crs, target):
+            continue
+        lon, lat = transform(group.crs, target, group.boxes[:, [0, 2]].ravel(), group.boxes[:, [1, 3]].ravel())
         corners.append(np.stack([lon, lat]))
     lon, lat = np.concatenate(corners, axis=1)
     finite = np.isfinite(lon) & np.isfinite(lat)
-    return (
-        f"the records about {_span(lon[finite], lat[finite])} in degrees" if finite.any() else "the records elsewhere"
-    )
+    return f"the records about {_span(lon[finite], lat[finite])} in {unit}" if finite.any() else "the records elsewhere"

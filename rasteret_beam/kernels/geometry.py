@@ -53,7 +53,18 @@ def _extension_metadata(field: pa.Field) -> dict[str, Any]:
 
 
 def _geo(schema: pa.Schema) -> dict[str, Any]:
-    return json.loads((schema.metadata or {}).get(b"geo", b"{}"))
+    try:
+        geo = json.loads((schema.metadata or {}).get(b"geo", b"{}"))
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise InputError(
+            f"the table's GeoParquet metadata (key geo) is no JSON: {error}; write the file anew"
+        ) from error
+    columns = geo.get("columns", {}) if isinstance(geo, dict) else None
+    if not isinstance(columns, dict) or not all(isinstance(column, dict) for column in columns.values()):
+        raise InputError(
+            "the table's GeoParquet metadata (key geo) is no object with an object 'columns'; write the file anew"
+        )
+    return geo
 
 
 def declared_columns(schema: pa.Schema) -> list[str]:

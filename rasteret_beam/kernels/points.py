@@ -146,7 +146,7 @@ def without(schema: pa.Schema, names: Collection[str]) -> pa.Schema:
 def kept_type(kind: pa.DataType) -> pa.DataType:
     """The type that a column passes through with: its own, but for those that Arrow cannot yet take rows of.
 
-    Views of strings and of bytes become strings and bytes (inside lists, structs and
+    Views of strings and of bytes become strings and bytes (inside lists, structs, maps and
     dictionaries too), and run-end encoded columns become plain ones.
     """
     if pa.types.is_run_end_encoded(kind):
@@ -165,6 +165,9 @@ def kept_type(kind: pa.DataType) -> pa.DataType:
         return pa.list_(kind.value_field.with_type(kept_type(kind.value_type)), kind.list_size)
     if pa.types.is_large_list(kind):
         return pa.large_list(kind.value_field.with_type(kept_type(kind.value_type)))
+    if pa.types.is_map(kind):
+        key, item = (field.with_type(kept_type(field.type)) for field in (kind.key_field, kind.item_field))
+        return pa.map_(key, item, kind.keys_sorted)
     return kind
 
 

@@ -23,6 +23,7 @@ from rasteret_beam.readers.gdal_files import BLOCK_BYTES, KEPT_BLOCKS, OPENER, G
 from rasteret_beam.readers.ranges import FileState, RangeError
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import BUCKETS, has_ranges, is_url, local_path, split_url
+from rasteret_beam.readers.world_files import MAX_BYTES, Affine6, read_world_file
 
 Result = TypeVar("Result")
 
@@ -172,6 +173,21 @@ class Raster:
             return
         with open(local_path(self.href), "rb") as file:
             yield file, os.fstat(file.fileno()).st_size, None
+
+    def world_file(self) -> Affine6 | None:
+        """The affine of the world file beside a remote raster; None where there is none, or the raster is local.
+
+        To be used within the work of :meth:`read`. Of a local one, GDAL has taken it.
+        """
+        return read_world_file(self._beside, self._files.name) if self._files is not None else None
+
+    def _beside(self, name: str) -> bytes | None:
+        assert self._files is not None
+        try:
+            with self._files.open(name) as file:
+                return file.read(MAX_BYTES)
+        except FileNotFoundError:
+            return None
 
     def _run(self, work: Callable[[], Result], tally: Tally, job: Stop) -> Result:
         enter_gdal()

@@ -10,9 +10,9 @@ from rasteret_beam.errors import InputError, MissingInputError, PermissionDenied
 from rasteret_beam.kernels.globs import Selection, as_folder, in_folder, in_matched, is_glob, literal_folder, matched
 from rasteret_beam.kernels.partitions import partition_keys
 from rasteret_beam.model import AS_GIVEN, Access
-from rasteret_beam.readers.local_files import Kind, Walk, kind_of
+from rasteret_beam.readers.local_files import Kind, Walk, exists, kind_of
 from rasteret_beam.readers.objects import check_listable, is_object, is_remote_object, is_web, list_folder, object_size
-from rasteret_beam.readers.stores import as_place, is_url
+from rasteret_beam.readers.stores import as_place, is_subdataset, is_url
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv")
 PARQUET_ENDINGS = (".parquet", ".geoparquet", ".pq")
@@ -219,7 +219,7 @@ def split_lists(texts: Iterable[str], access: Access = AS_GIVEN) -> list[str]:
 
 def _is_one_path(text: str, parts: Sequence[str], access: Access) -> bool:
     place = as_place(text)
-    if place.startswith("/vsi") or (is_url(place) and (not is_remote_object(place) or _has_starts(parts[1:]))):
+    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or _has_starts(parts[1:]))):
         return False
     try:
         return object_size(place, access) >= 0 if is_web(place) else bool(find(place, RASTER_ENDINGS, "", access))
@@ -256,7 +256,7 @@ def expand_rasters(hrefs: Iterable[str | PathLike[str]] | str | PathLike[str], a
 
 
 def _is_one_file(place: str) -> bool:
-    if place.startswith("/vsi") or (is_url(place) and (not is_remote_object(place) or is_web(place))):
+    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or is_web(place))):
         return True
     if is_url(place):
         return not is_glob(place) and "." in place.rpartition("/")[2]
@@ -267,10 +267,15 @@ def _is_one_file(place: str) -> bool:
     return kind == "file" or (kind is None and not is_glob(place))
 
 
+def _is_gdals(place: str) -> bool:
+    """Whether only GDAL knows what a name means, and it is not a local path all the same."""
+    return place.startswith("/vsi") or (is_subdataset(place) and not exists(place))
+
+
 def rasters_at(given: str | PathLike[str], access: Access = AS_GIVEN) -> list[FoundFile]:
     """The raster files that one path means; as :func:`find_rasters`."""
     place = as_place(given)
-    if place.startswith("/vsi") or (is_url(place) and not is_remote_object(place)):
+    if _is_gdals(place) or (is_url(place) and not is_remote_object(place)):
         return [FoundFile(place, place)]
     if is_remote_object(place) and place.lower().endswith(RASTER_ENDINGS) and not is_glob(place):
         return [FoundFile(place, place)]

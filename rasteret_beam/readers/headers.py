@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
+from affine import Affine
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
@@ -25,7 +26,7 @@ from rasteret_beam.readers.datasets import Raster
 from rasteret_beam.readers.local_files import exists
 from rasteret_beam.readers.nodata import nodata_values
 from rasteret_beam.readers.ranges import FileState, RangeError
-from rasteret_beam.readers.stores import is_url, local_path
+from rasteret_beam.readers.stores import is_local_file, local_path
 from rasteret_beam.readers.tiff_header import (
     NO_PLACES,
     HeaderError,
@@ -34,6 +35,7 @@ from rasteret_beam.readers.tiff_header import (
     header_digest,
     read_layout,
 )
+from rasteret_beam.readers.world_files import DRIVERS
 
 STRIP_PIXELS = 1 << 18
 """Strips are taken together as one tile up to so many pixels (a 512 x 512 tile has as many)."""
@@ -114,17 +116,37 @@ def _headers(dataset: DatasetReader, raster: Raster, band_indexes: Sequence[int]
             f"band index {missing[0]} is wanted (indexes count from 0), but the file has {dataset.count} band(s)"
         )
     stored, given = stored_file(dataset, raster), GivenBands.of(dataset)
-    crs, transform = _georeference(dataset)
+    crs, transform = _georeference(dataset, raster)
     return [_band_header(given, index, crs, transform, stored) for index in wanted]
 
 
-def _georeference(dataset: DatasetReader) -> tuple[str, tuple[float, ...]]:
-    if dataset.crs is None:
+def _georeference(dataset: DatasetReader, raster: Raster) -> tuple[str, tuple[float, ...]]:
+    affine, crs = dataset.transform, dataset.crs
+    if affine.is_identity and dataset.driver in DRIVERS and (placed := raster.world_file()) is not None:
+        # By GDAL's order it comes after what the file itself has, and before control points, whose CRS is the file's.
+        affine, crs = Affine(*placed), crs or dataset.gcps[1]
+    if affine.is_identity:
+        _refuse_control_points(dataset)
+    if crs is None:
         raise CollectionError("the file has no CRS; assign one (rio edit-info --crs ...)")
-    transform = dataset.transform
-    if transform.is_identity or transform.is_degenerate:
-        raise CollectionError(f"the file has no usable georeferencing (its affine is {tuple(transform)[:6]})")
-    return crs_text(dataset.crs.to_wkt()), tuple(float(value) for value in transform[:6])
+    transform = tuple(float(value) for value in affine[:6])
+    if affine.is_identity or affine.is_degenerate or not np.isfinite(transform).all():
+        raise CollectionError(f"the file has no usable georeferencing (its affine is {transform})")
+    return crs_text(crs.to_wkt()), transform
+
+
+def _refuse_control_points(dataset: DatasetReader) -> None:
+    """Refuse a raster that is placed by points or polynomials alone, for which no pixel has an address by an affine."""
+    if dataset.gcps[0]:
+        placed, how = f"{len(dataset.gcps[0])} ground control points (GCPs)", "gdalwarp"
+    elif dataset.rpcs is not None:
+        placed, how = "rational polynomial coefficients (RPCs)", "gdalwarp -rpc"
+    else:
+        return
+    raise CollectionError(
+        f"the file is placed by {placed} alone, without an affine; warp it onto a grid first "
+        f"({how} -t_srs EPSG:4326 in.tif out.tif, with the CRS wanted), and build from that"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +163,7 @@ class GivenBands:
     scales: Sequence[float]
     offsets: Sequence[float]
     masks: Sequence[str]
+    descriptions: Sequence[str | None]
 
     @classmethod
     def of(cls, dataset: DatasetReader) -> "GivenBands":
@@ -155,6 +178,7 @@ class GivenBands:
             dataset.scales,
             dataset.offsets,
             [flag_names(flags) for flags in dataset.mask_flag_enums],
+            dataset.descriptions,
         )
 
 
@@ -197,6 +221,7 @@ def _band_header(
         etag=stored.etag,
         header_digest=stored.digest,
         fallback_reason=why_not,
+        description=dataset.descriptions[index],
     )
 
 
@@ -258,7 +283,7 @@ def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Ac
         return read_headers(href, band_indexes, access)
     except Exception as error:  # of one file, whatever it is: the others are read
         try:
-            if not is_url(href) and not exists(local_path(href)):
+            if is_local_file(href) and not exists(local_path(href)):
                 return "no such file"
         except PermissionDeniedError as denied:
             return one_line(denied)

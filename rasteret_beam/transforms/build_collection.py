@@ -15,14 +15,9 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from rasteret_beam import metrics
-from rasteret_beam.collection.build import (
-    Failures,
-    RecordHeaders,
-    RecordSource,
-    collection_table,
-    read_records,
-)
+from rasteret_beam.collection.build import Failures, collection_table, read_records
 from rasteret_beam.collection.layout import schema_metadata
+from rasteret_beam.collection.records import RecordHeaders, RecordSource
 from rasteret_beam.collection.storage import PARTITIONS, row_group_rows
 from rasteret_beam.errors import BuildError, InputError, without_secrets
 from rasteret_beam.model import AS_GIVEN, Access
@@ -56,7 +51,7 @@ class _Summarise(beam.CombineFn):
 
     def add_input(self, summary: _Summary, record: RecordHeaders) -> _Summary:
         ranks = {band: rank for rank, band in enumerate(record.headers)}
-        return self._joined([summary, _Summary(ranks, record.source.datetime, record.source.datetime)])
+        return self._joined([summary, _Summary(ranks, *record.source.span)])
 
     def merge_accumulators(self, summaries: Iterable[_Summary]) -> _Summary:
         return self._joined(list(summaries))
