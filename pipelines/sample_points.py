@@ -53,6 +53,7 @@ ARGUMENTS = {
     "project=...": "--points_project PROJECT",
     "temp_location": "temp_location",
     "access=": "--anonymous and --requester_pays",
+    "by a ReadPoints of its own": "by a job of its own",
     "with anonymous=True": "with --anonymous (the files of --points: --points_anonymous)",
     "requester_pays='my-project'": "--requester_pays PROJECT (for --points: --points_requester_pays PROJECT)",
     **{

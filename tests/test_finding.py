@@ -459,6 +459,10 @@ def test_collections_and_record_tables_leave_hidden_files_out(tmp_path: Path) ->
             (tmp_path / "c" / hidden / f"{number}.parquet").write_bytes(file.read_bytes())
     (tmp_path / "c/loop").symlink_to(".")
     assert rasteret_beam.load(tmp_path / "c").to_table()["id"].to_pylist() == ["a", "b"]
+    (part,) = (tmp_path / "c").glob("year=2023/month=1/*.parquet")
+    for place in (part, part.parent, tmp_path / "c/year=2023", f"{tmp_path}/c/year=2023/*/*.parquet"):
+        rasteret_beam.load(place).export(tmp_path / "again")
+        assert rasteret_beam.load(tmp_path / "again").to_table()["year"].to_pylist() == [2023]
     rows = {"id": ["one"], "datetime": ["2023-01-05"], "path": [str(path)]}
     for name in ("in/site=x/a.parquet", "in/.b/a.parquet"):
         (tmp_path / name).parent.mkdir(parents=True)

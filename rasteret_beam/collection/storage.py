@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -106,9 +107,9 @@ def _open(path: str, access: Access) -> ds.Dataset:
         start = len(path) - len(place) if files is not None else 0  # Arrow's paths in buckets have no scheme
         return _dataset(sorted(file.path[start:] for file in found), files, (found[0].root or "")[start:])
     if files is None:
-        inside = None if kind_of(path) == "file" else Walk(in_folder(path))
-        chosen = [path] if inside is None else sorted(file for file, *_ in inside)
-        return _dataset(chosen, None, os.path.dirname(path) if inside is None else path)
+        if kind_of(path) == "file":
+            return _dataset(path, None)
+        return _dataset(sorted(file for file, *_ in Walk(in_folder(path))), None, path)
     if files.get_file_info(place).type == pafs.FileType.NotFound:
         raise MissingInputError(f"there is no file or folder {without_secrets(path)}{_hint(path)}")
     return _dataset(place, files)
@@ -215,6 +216,9 @@ def _write(table: pa.Table, place: str) -> None:
     if place.endswith(".parquet"):
         pq.write_table(table, place, row_group_size=rows, **options)
         return
+    for name, part in zip(PARTITIONS, (pc.year, pc.month), strict=True):
+        if name not in table.column_names:  # of a part of a collection, whose folders above it name them
+            table = table.append_column(name, part(table["datetime"]).cast(pa.int32()))
     pq.write_to_dataset(
         table,
         place,

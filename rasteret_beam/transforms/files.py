@@ -28,6 +28,7 @@ from rasteret_beam.kernels.globs import Selection, as_folder, is_glob
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.access import AZURE, GS, S3
 from rasteret_beam.readers.finding import CSV_ENDINGS, PARQUET_ENDINGS, FoundFile, Paths, find
+from rasteret_beam.readers.finding import find_rasters as find_rasters  # where callers look for it
 from rasteret_beam.readers.local_files import Kind, denied, why_not_written, writing
 from rasteret_beam.readers.objects import (
     check_bucket_output,
