@@ -14,7 +14,7 @@ import pyarrow as pa
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.dates import Moment, to_datetime
 from rasteret_beam.collection.layout import band_names, with_headers
-from rasteret_beam.collection.storage import is_remote, open_dataset
+from rasteret_beam.collection.storage import is_remote, read_record_table
 from rasteret_beam.errors import BuildError, InputError, listed, without_secrets
 from rasteret_beam.model import AS_GIVEN, Access, BandHeader
 from rasteret_beam.readers.finding import expand_rasters
@@ -298,7 +298,7 @@ def record_table(
 ) -> pa.Table:
     """A record table with columns id (string), datetime (timestamp[us]) and assets; see :func:`build_from_table`."""
     if isinstance(table_or_path, str | os.PathLike):
-        table = open_dataset(os.fspath(table_or_path), access).to_table()
+        table = read_record_table(table_or_path, access)
     else:
         table = pa.table(table_or_path)
     for source, target in (column_map or {}).items():

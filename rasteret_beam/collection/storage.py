@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -21,6 +22,7 @@ from rasteret_beam.errors import (
     MissingInputError,
     OutOfMemoryError,
     OutputError,
+    PermissionDeniedError,
     RasteretBeamError,
     listed,
     one_line,
@@ -51,7 +53,7 @@ def is_remote(path: str) -> bool:
     return is_url(path)
 
 
-def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
+def open_dataset(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> ds.Dataset:
     """A Parquet file, a folder of such with hive partitions, or a glob, as a dataset.
 
     Raises
@@ -70,7 +72,7 @@ def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
     except RasteretBeamError:
         raise
     except PermissionError as error:
-        raise denied(path) from error
+        raise _denied(error, path) from error
     except FileNotFoundError as error:
         raise MissingInputError(f"there is no file or folder {shown}: {one_line(error)}") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -78,6 +80,25 @@ def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
     if not dataset.files:
         raise MissingInputError(f"folder {shown} holds no Parquet file")
     return dataset
+
+
+def read_record_table(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> pa.Table:
+    """All rows of a record table: a Parquet file, a folder or a glob; errors as :func:`open_dataset`."""
+    dataset = open_dataset(path, access)
+    shown = without_secrets(os.fspath(path))
+    try:
+        with in_memory(f"the record table {shown}"):
+            return dataset.to_table()
+    except PermissionError as error:
+        raise _denied(error, shown) from error
+    except (OSError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise CollectionError(f"{shown} cannot be read as Parquet: {one_line(error)}") from error
+
+
+def _denied(error: PermissionError, path: str) -> PermissionDeniedError:
+    """Arrow's error about a file that may not be read, in whose text alone its path stands."""
+    named = re.search(r"'([^']+)'", str(error))
+    return denied(named[1] if named and os.path.isabs(named[1]) else path)
 
 
 @contextmanager
@@ -94,7 +115,7 @@ def readable(path: str) -> Iterator[None]:
     except RasteretBeamError:
         raise
     except PermissionError as error:
-        raise denied(path) from error
+        raise _denied(error, path) from error
     except (OSError, pa.ArrowException) as error:
         raise CollectionError(f"the collection in {without_secrets(path)} cannot be read: {one_line(error)}") from error
 

@@ -138,6 +138,8 @@ def open_parquet(path: str, access: Access = AS_GIVEN) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(path) if not is_remote(path) else pq.ParquetFile(open_file(path, access), pre_buffer=True)
+    except PermissionError as error:
+        raise denied(path) from error
     except pa.ArrowInvalid as error:
         raise InputError(f"{without_secrets(path)} cannot be read as Parquet: {error}") from error
 
