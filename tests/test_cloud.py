@@ -371,7 +371,7 @@ def test_flags_say_how_points_and_the_collection_are_read(place: Place, local: C
     if place.uri.startswith("s3"):
         assert {request["headers"]["x-amz-request-payer"] for request in place.front.log()} == {"requester"}
     else:
-        assert done.code == 1 and "needs the project that is billed: requester_pays='my-project'" in done.err
+        assert done.code == 1 and "needs the project that is billed: --requester_pays PROJECT (" in done.err
 
 
 def test_keys_of_a_profile(place: Place, collection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
