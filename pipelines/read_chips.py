@@ -37,7 +37,13 @@ SHOWN = (
 )
 
 
-ARGUMENTS = {"source": "polygons", "access=": "--anonymous and --requester_pays"}
+ARGUMENTS = {
+    "source": "polygons",
+    "access=": "--anonymous and --requester_pays",
+    "by a ReadPolygons of its own": "by a job of its own",
+    "with anonymous=True": "with --anonymous (the files of --polygons: --polygons_anonymous)",
+    "requester_pays='my-project'": "--requester_pays PROJECT (for --polygons: --polygons_requester_pays PROJECT)",
+}
 """Arguments of the library that have a flag of another name."""
 
 

@@ -53,6 +53,9 @@ ARGUMENTS = {
     "project=...": "--points_project PROJECT",
     "temp_location": "temp_location",
     "access=": "--anonymous and --requester_pays",
+    "by a ReadPoints of its own": "by a job of its own",
+    "with anonymous=True": "with --anonymous (the files of --points: --points_anonymous)",
+    "requester_pays='my-project'": "--requester_pays PROJECT (for --points: --points_requester_pays PROJECT)",
     **{
         name: f"bq_{name}"
         for name in "method create_disposition write_disposition cluster_by partition_by run_id".split()

@@ -191,12 +191,12 @@ class TestPointColumns:
         check_refused(sample(**flags), f"{tmp_path}/points.parquet has no column 'lon'; it has x, y, site")
 
     def test_only_one_coordinate(self, sample: Sample):
-        check_refused(sample(x_column="x"), "x_column and y_column go together; only one of them is given")
+        check_refused(sample(x_column="x"), "--x_column and --y_column go together; only one of them is given")
 
     def test_no_column_known_as_a_point(self, sample: Sample, tmp_path: Path):
         outcome = sample(POINTS.rename_columns(["a", "b", "c"]))
         check_refused(
-            outcome, f"{tmp_path}/points.parquet has no column known as a point; it has a, b, c. Give x_column"
+            outcome, f"{tmp_path}/points.parquet has no column known as a point; it has a, b, c. Give --x_column"
         )
 
     def test_text_in_a_coordinate_column(self, sample: Sample, tmp_path: Path):
@@ -235,7 +235,7 @@ class TestCrs:
     def test_missing_for_wkb(self, sample: Sample):
         points = pa.table({"where": [shapely.to_wkb(shapely.Point(3, 40))]})
         outcome = sample(points, geometry_column="where", geometry_crs=None)
-        check_refused(outcome, "geometry column 'where'", "has no CRS; give it with geometry_crs")
+        check_refused(outcome, "geometry column 'where'", "has no CRS; give it with --geometry_crs")
 
     @pytest.mark.parametrize("crs", ["EPSG:99999999", "moon"])
     def test_unreadable(self, sample: Sample, crs: str):
@@ -246,7 +246,7 @@ class TestCrs:
     def test_in_conflict_with_the_data(self, sample: Sample):
         geo = {"version": "1.1.0", "primary_column": "where", "columns": {"where": {"encoding": "WKB"}}}
         points = pa.table({"where": [shapely.to_wkb(shapely.Point(3, 40))]}, metadata={"geo": json.dumps(geo)})
-        check_refused(sample(points), "geometry_crs is EPSG:32631", "'where'", "OGC:CRS84", "leave geometry_crs out")
+        check_refused(sample(points), "geometry_crs is EPSG:32631", "'where'", "OGC:CRS84", "leave --geometry_crs out")
 
 
 class TestNothingSampled:
@@ -256,7 +256,10 @@ class TestNothingSampled:
         ("flags", "hint"),
         [
             ({"x_column": "y", "y_column": "x"}, "but they do with x and y exchanged: x has to be the longitude"),
-            ({"geometry_crs": 4326}, "(500008, 4.49999e+06) are not degrees, but geometry_crs is EPSG:4326; give the"),
+            (
+                {"geometry_crs": 4326},
+                "(500008, 4.49999e+06) are not degrees, but --geometry_crs is EPSG:4326; give the",
+            ),
             ({"geometry_crs": 32630}, "they span x 500008 to 501500, y 4.49999e+06 to 4.49999e+06 in EPSG:32630"),
         ],
     )

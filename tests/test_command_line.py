@@ -764,7 +764,8 @@ class TestBuildFromCogs:
     def test_no_file(self, build: Build, tmp_path: Path):
         (tmp_path / "empty").mkdir()
         outcome = build(cogs=tmp_path / "empty")
-        assert (outcome.code, outcome.err) == (1, f"error: there is no *.tif file in {tmp_path}/empty\n")
+        expected = f"error: there is no *.tif file in {tmp_path}/empty; names that begin with . or _ do not count\n"
+        assert (outcome.code, outcome.err) == (1, expected)
 
 
 class TestBuildFromTable:

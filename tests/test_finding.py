@@ -357,6 +357,14 @@ def test_another_user_is_told_which_folder_is_closed(tmp_path: Path) -> None:
         assert said.startswith(f"permission denied: {tmp_path}/closed may not be read by user 65534")
     said = as_nobody(lambda: error_of(build_from_cogs, f"{tmp_path}/closed/in/s.tif"))
     assert f"s.tif: permission denied: {tmp_path}/closed may not be read" in said
+    rows = {"id": ["one"], "datetime": ["2023-01-05"], "path": ["s.tif"]}
+    for name in ("rows/a.parquet", "rows/b.parquet"):
+        (tmp_path / "rows").mkdir(exist_ok=True)
+        pq.write_table(pa.table(rows), tmp_path / name)
+        (tmp_path / name).chmod(0o200 if name.endswith("b.parquet") else 0o644)
+    (tmp_path / "rows").chmod(0o755)
+    said = as_nobody(lambda: error_of(lambda place: build_from_table(place, href_column="path"), f"{tmp_path}/rows"))
+    assert said.startswith(f"permission denied: {tmp_path}/rows/b.parquet may not be read by user 65534")
     (tmp_path / "p.csv").write_text("lon,lat\n2,45\n")
     (tmp_path / "p.csv").chmod(0o200)
     said = as_nobody(lambda: error_of(lambda place: ReadPoints(place, geometry_crs=4326).files(), f"{tmp_path}/p.csv"))
@@ -459,6 +467,10 @@ def test_collections_and_record_tables_leave_hidden_files_out(tmp_path: Path) ->
             (tmp_path / "c" / hidden / f"{number}.parquet").write_bytes(file.read_bytes())
     (tmp_path / "c/loop").symlink_to(".")
     assert rasteret_beam.load(tmp_path / "c").to_table()["id"].to_pylist() == ["a", "b"]
+    (part,) = (tmp_path / "c").glob("year=2023/month=1/*.parquet")
+    for place in (part, part.parent, tmp_path / "c/year=2023", f"{tmp_path}/c/year=2023/*/*.parquet"):
+        rasteret_beam.load(place).export(tmp_path / "again")
+        assert rasteret_beam.load(tmp_path / "again").to_table()["year"].to_pylist() == [2023]
     rows = {"id": ["one"], "datetime": ["2023-01-05"], "path": [str(path)]}
     for name in ("in/site=x/a.parquet", "in/.b/a.parquet"):
         (tmp_path / name).parent.mkdir(parents=True)

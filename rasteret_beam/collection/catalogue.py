@@ -20,6 +20,7 @@ from typing import Any
 
 from rasteret_beam.collection.hrefs import folder_of, resolved
 from rasteret_beam.errors import InputError, MissingInputError, listed, one_line, without_secrets
+from rasteret_beam.kernels.globs import is_glob
 from rasteret_beam.model import Access
 from rasteret_beam.readers.objects import is_remote_object, read_object
 from rasteret_beam.readers.stores import absolute
@@ -120,12 +121,13 @@ def _read(url: str) -> str:
 
 
 def looks_like_path(text: str) -> bool:
-    """Whether a text is a path rather than a dataset id: it exists, has a scheme, is absolute or ends in .parquet."""
+    """Whether a text is a path, not an id: it exists, has a scheme or a wildcard, is absolute or ends in .parquet."""
     return (
         "://" in text
         or text.startswith(("/", ".", "~", "file:/"))
         or os.path.isabs(text)
         or text.rstrip("/").endswith(".parquet")
+        or is_glob(text)
         or os.path.exists(text)
     )
 

@@ -345,9 +345,9 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: 
     Parameters
     ----------
     path_or_dataset_id : str
-        A file, or a folder with hive partitions, local or in a bucket (gs://, s3://, az://); a
+        A file, a folder with hive partitions, or a glob, local or in a bucket (gs://, s3://, az://); a
         file on the web (https://); or an id such as ``"aef/v1-annual"``. What exists, has a
-        scheme, starts with ``/``, ``.`` or ``~`` or ends in ``.parquet`` is a path.
+        scheme or a wildcard, starts with ``/``, ``.`` or ``~`` or ends in ``.parquet`` is a path.
     name : str, optional
         Of the collection, in place of its own.
     access : Access, optional

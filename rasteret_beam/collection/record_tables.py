@@ -21,7 +21,7 @@ from rasteret_beam.collection.inputs import table_stream
 from rasteret_beam.collection.layout import SPAN
 from rasteret_beam.collection.record_geometries import as_wkb
 from rasteret_beam.collection.records import RecordSource, Stated
-from rasteret_beam.collection.storage import is_remote, open_dataset
+from rasteret_beam.collection.storage import is_remote, read_record_table
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.points import kept_column, kept_type
 from rasteret_beam.model import AS_GIVEN, Access
@@ -103,7 +103,7 @@ def _read(table_or_path: Any, access: Access) -> tuple[pa.Table, str]:
     """The table, in types that Arrow can take rows of, and the folder at which its relative paths begin."""
     if isinstance(table_or_path, str | os.PathLike):
         path = os.fspath(table_or_path)
-        table = open_dataset(path, access).to_table()
+        table = read_record_table(path, access)
         is_folder = not is_remote(path) and os.path.isdir(local_path(path))
         whole = path.rstrip("/") if is_remote(path) else os.path.abspath(local_path(path))
         ends_as_file = whole.partition("?")[0].lower().endswith((".parquet", ".geoparquet", ".pq"))

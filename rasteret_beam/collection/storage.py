@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -20,6 +22,7 @@ from rasteret_beam.errors import (
     MissingInputError,
     OutOfMemoryError,
     OutputError,
+    PermissionDeniedError,
     RasteretBeamError,
     listed,
     one_line,
@@ -50,7 +53,7 @@ def is_remote(path: str) -> bool:
     return is_url(path)
 
 
-def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
+def open_dataset(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> ds.Dataset:
     """A Parquet file, a folder of such with hive partitions, or a glob, as a dataset.
 
     Raises
@@ -69,7 +72,7 @@ def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
     except RasteretBeamError:
         raise
     except PermissionError as error:
-        raise denied(path) from error
+        raise _denied(error, path) from error
     except FileNotFoundError as error:
         raise MissingInputError(f"there is no file or folder {shown}: {one_line(error)}") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -77,6 +80,25 @@ def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
     if not dataset.files:
         raise MissingInputError(f"folder {shown} holds no Parquet file")
     return dataset
+
+
+def read_record_table(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> pa.Table:
+    """All rows of a record table: a Parquet file, a folder or a glob; errors as :func:`open_dataset`."""
+    dataset = open_dataset(path, access)
+    shown = without_secrets(os.fspath(path))
+    try:
+        with in_memory(f"the record table {shown}"):
+            return dataset.to_table()
+    except PermissionError as error:
+        raise _denied(error, shown) from error
+    except (OSError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise CollectionError(f"{shown} cannot be read as Parquet: {one_line(error)}") from error
+
+
+def _denied(error: PermissionError, path: str) -> PermissionDeniedError:
+    """Arrow's error about a file that may not be read, in whose text alone its path stands."""
+    named = re.search(r"'([^']+)'", str(error))
+    return denied(named[1] if named and os.path.isabs(named[1]) else path)
 
 
 @contextmanager
@@ -93,7 +115,7 @@ def readable(path: str) -> Iterator[None]:
     except RasteretBeamError:
         raise
     except PermissionError as error:
-        raise denied(path) from error
+        raise _denied(error, path) from error
     except (OSError, pa.ArrowException) as error:
         raise CollectionError(f"the collection in {without_secrets(path)} cannot be read: {one_line(error)}") from error
 
@@ -106,9 +128,9 @@ def _open(path: str, access: Access) -> ds.Dataset:
         start = len(path) - len(place) if files is not None else 0  # Arrow's paths in buckets have no scheme
         return _dataset(sorted(file.path[start:] for file in found), files, (found[0].root or "")[start:])
     if files is None:
-        inside = None if kind_of(path) == "file" else Walk(in_folder(path))
-        chosen = [path] if inside is None else sorted(file for file, *_ in inside)
-        return _dataset(chosen, None, os.path.dirname(path) if inside is None else path)
+        if kind_of(path) == "file":
+            return _dataset(path, None)
+        return _dataset(sorted(file for file, *_ in Walk(in_folder(path))), None, path)
     if files.get_file_info(place).type == pafs.FileType.NotFound:
         raise MissingInputError(f"there is no file or folder {without_secrets(path)}{_hint(path)}")
     return _dataset(place, files)
@@ -215,6 +237,9 @@ def _write(table: pa.Table, place: str) -> None:
     if place.endswith(".parquet"):
         pq.write_table(table, place, row_group_size=rows, **options)
         return
+    for name, part in zip(PARTITIONS, (pc.year, pc.month), strict=True):
+        if name not in table.column_names:  # of a part of a collection, whose folders above it name them
+            table = table.append_column(name, part(table["datetime"]).cast(pa.int32()))
     pq.write_to_dataset(
         table,
         place,

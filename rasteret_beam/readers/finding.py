@@ -1,5 +1,6 @@
 """Finding the files that paths, folders and globs mean, on the local disk and in buckets by one rule."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -17,6 +18,8 @@ from rasteret_beam.readers.stores import as_place, is_subdataset, is_url
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv")
 PARQUET_ENDINGS = (".parquet", ".geoparquet", ".pq")
 RASTER_ENDINGS = (".tif", ".tiff")
+
+LOST_SLASH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
@@ -122,7 +125,8 @@ def files_at(place: str, lister: Lister, endings: tuple[str, ...], what: str) ->
         if matches:
             return [FoundFile(path, real, literal_folder(place), linked) for path, real, linked in matches]
         return _in_folders(place, lister, in_matched(place), endings, what)
-    raise MissingInputError(f"there is no file, folder or match of {without_secrets(place)}")
+    hint = "; a Path loses a slash of a URL: give it as text" if LOST_SLASH.match(place) else ""
+    raise MissingInputError(f"there is no file, folder or match of {without_secrets(place)}{hint}")
 
 
 def _in_folders(

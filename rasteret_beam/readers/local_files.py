@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from errno import EACCES, EDQUOT, EFBIG, ELOOP, ENOSPC, EPERM, EROFS
+from functools import cache
 from typing import Literal
 
 from rasteret_beam.errors import (
@@ -221,11 +222,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         raise
 
 
+@cache
+def _report(path: str, target: str) -> None:
+    """Once in a process: files are looked for more than once."""
+    log.warning("%s is left out: it is a link to %s, which is not there", path, target)
+
+
 def _is_regular(entry: os.DirEntry[str]) -> bool:
     """Whether it is a regular file; a link that leads nowhere is reported and passed over."""
     if not entry.is_symlink():
         return entry.is_file(follow_symlinks=False)
     found = stat_of(entry.path)
     if found is None:
-        log.warning("%s is left out: it is a link to %s, which is not there", entry.path, os.readlink(entry.path))
+        _report(os.path.abspath(entry.path), os.readlink(entry.path))
     return found is not None and stat.S_ISREG(found.st_mode)
