@@ -141,6 +141,12 @@ class TestPlaces:
         patch_entry(path, 277, 0, struct.pack("<H", PLANAR))
         assert reason(check_equal(path)) == "its TIFF header is irregular: tag 284 stands in its directory twice"
 
+    def test_places_of_strips_beside_those_of_tiles(self, tmp_path: Path) -> None:
+        path = rasters.case("tiles_pixel").write(tmp_path)
+        patch_entry(path, 338, 0, struct.pack("<HHII", 273, 4, 1, 8))
+        (header, *_) = try_headers(str(path))
+        assert header.fallback_reason == "its TIFF header is irregular: it has tiles, and places of strips"
+
     def test_a_code_of_another_field_type(self, tmp_path: Path) -> None:
         """libtiff does not take a predictor from an offset of type IFD, and goes on without."""
         path = rasters.case("predictor3_float32").write(tmp_path)

@@ -66,7 +66,16 @@ def test_facts_that_do_not(stored: StoredBand, reason: str) -> None:
 
 
 def test_predictor_of_a_compression_that_takes_none_is_ignored() -> None:
-    assert why_inconsistent(replace(STORED, dtype="int32", compression=1), GRID, 0) is None
+    assert why_inconsistent(replace(STORED, dtype="int32", compression=32773), GRID, 0) is None
+
+
+def test_uncompressed_tiles_are_whole() -> None:
+    size = 4 * 32 * 32
+    stored = replace(STORED, compression=1, file_size=None, tile_byte_counts=[size, 0, *[size + 1] * 10])
+    stored = replace(stored, tile_offsets=[100, 0, *[200] * 10])
+    assert why_inconsistent(stored, GRID, 0) is None
+    short = replace(stored, tile_byte_counts=[size, 0, size - 1, *[size] * 9])
+    assert why_inconsistent(short, GRID, 0) == "tile number 2 has 4095 bytes at offset 200, where 4096 are stored"
 
 
 @pytest.mark.parametrize("sides", [(0, 70, 32, 32), (100, 70, -1, 32)])

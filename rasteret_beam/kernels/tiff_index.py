@@ -72,6 +72,11 @@ def tile_count(grid: Grid) -> int:
     return -(-grid.width // grid.tile_width) * -(-grid.height // grid.tile_height)
 
 
+def tile_bytes(stored: StoredBand, grid: Grid) -> int:
+    """Bytes of a tile that is not compressed."""
+    return grid.tile_width * grid.tile_height * samples_in_tile(stored) * np.dtype(stored.dtype).itemsize
+
+
 def samples_in_tile(stored: StoredBand) -> int:
     """Bands that lie interleaved in a tile."""
     return (stored.samples_per_pixel or 1) if stored.planar_configuration != SEPARATE else 1
@@ -102,7 +107,7 @@ def why_inconsistent(stored: StoredBand, grid: Grid, band_index: int) -> str | N
         _why_not_shaped(grid)
         or _why_not_typed(stored)
         or _why_not_sized(stored, grid, band_index)
-        or _why_not_placed(stored, tile_count(grid))
+        or _why_not_placed(stored, grid)
     )
 
 
@@ -136,13 +141,14 @@ def _why_not_sized(stored: StoredBand, grid: Grid, band_index: int) -> str | Non
     samples = stored.samples_per_pixel
     if samples is not None and not 0 <= band_index < samples:
         return f"band index {band_index} (from 0) of {samples} sample(s) a pixel"
-    size = grid.tile_width * grid.tile_height * samples_in_tile(stored) * np.dtype(stored.dtype).itemsize
+    size = tile_bytes(stored, grid)
     if size > MAX_TILE_BYTES:
         return f"tiles of {size} bytes, where {MAX_TILE_BYTES} are the most"
     return None
 
 
-def _why_not_placed(stored: StoredBand, tiles: int) -> str | None:
+def _why_not_placed(stored: StoredBand, grid: Grid) -> str | None:
+    tiles = tile_count(grid)
     given = len(stored.tile_offsets), len(stored.tile_byte_counts)
     if given != (tiles, tiles):
         return f"{given[0]} offsets and {given[1]} byte counts for {tiles} tile(s)"
@@ -150,15 +156,20 @@ def _why_not_placed(stored: StoredBand, tiles: int) -> str | None:
         offsets, counts = (np.asarray(each, dtype=np.int64) for each in (stored.tile_offsets, stored.tile_byte_counts))
     except OverflowError:
         return "an offset or a byte count beyond 2^63"
-    return _wrong_place(offsets, counts, stored.file_size)
+    # libtiff reads uncompressed tiles whole, whatever their byte counts.
+    least = tile_bytes(stored, grid) if stored.compression == NONE else 0
+    return _wrong_place(offsets, counts, least, stored.file_size)
 
 
-def _wrong_place(offsets: Ints, counts: Ints, file_size: int | None) -> str | None:
+def _wrong_place(offsets: Ints, counts: Ints, least: int, file_size: int | None) -> str | None:
     """The first tile [n] whose place cannot be; offset and byte count are both 0 for one that the file leaves out."""
     beyond = np.iinfo(np.int64).max if file_size is None else file_size
     wrong = (offsets < 0) | (counts < 0) | ((offsets == 0) != (counts == 0)) | (offsets > beyond - counts)
-    if not wrong.any():
+    short = (counts > 0) & (counts < least)
+    if not (wrong | short).any():
         return None
-    at = int(np.argmax(wrong))
+    at = int(np.argmax(wrong | short))
     text = f"tile number {at} has {counts[at]} bytes at offset {offsets[at]}"
+    if short[at] and not wrong[at]:
+        return f"{text}, where {least} are stored"
     return text if file_size is None else f"{text} of a file of {file_size} bytes"

@@ -244,6 +244,9 @@ FILL_ORDER, SAMPLES, PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT = 266, 277, 284,
 TILE_OFFSETS, TILE_BYTE_COUNTS, EXTRA_SAMPLES, SAMPLE_FORMAT = 324, 325, 338, 339
 IMAGE_DEPTH, TILE_DEPTH, PIXEL_SCALE, TIEPOINT, LERC_PARAMETERS = 32997, 32998, 33550, 33922, 50674
 
+STRIP_PLACES = {273, 279}
+"""StripOffsets and StripByteCounts, which libtiff takes for those of tiles too."""
+
 KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
 """NumPy's letter for a sample format; GDAL takes the undefined one for unsigned numbers."""
 
@@ -264,6 +267,8 @@ def read_layout(header: TiffHeader) -> TiffLayout:
     width, height = header.integer(WIDTH, 0), header.integer(HEIGHT, 0)
     if min(width, height) < 1 or min(tile_width, tile_height) < 0 or (tile_width > 0) != (tile_height > 0):
         raise HeaderError(f"an image of {width} x {height} pixels in tiles of {tile_width} x {tile_height}")
+    if tile_width and STRIP_PLACES & set(header.entries):
+        raise HeaderError("it has tiles, and places of strips")
     planar = header.integer(PLANAR, 1)
     tiles = -(-width // tile_width) * -(-height // tile_height) if tile_width else 0
     wanted = tiles * (samples if planar == SEPARATE else 1)
