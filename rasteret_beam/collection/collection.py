@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.chips import get_numpy
+from rasteret_beam.collection.facts import first_records
 from rasteret_beam.collection.filters import in_range, meets_any, meets_box
 from rasteret_beam.collection.geometries import boxes_of
 from rasteret_beam.collection.index import CollectionIndex
@@ -214,22 +215,11 @@ class Collection:
         columns = set(self.schema.names)
         described = [band + METADATA_SUFFIX for band in self._bands if band + METADATA_SUFFIX in columns]
         parts: Columns = {f"{part} {name}": (name, part) for name in described for part in ("dtype", "nodata")}
-        rows = self._first_record(parts).to_pylist() if parts else []
+        rows = first_records(self, parts).slice(0, 1).to_pylist() if parts else []
         values = {
             part: [rows[0][f"{part} {name}"] for name in described] if rows else [] for part in ("dtype", "nodata")
         }
         return {part: [value for value in dict.fromkeys(found) if value is not None] for part, found in values.items()}
-
-    def _first_record(self, columns: Columns) -> pa.Table:
-        """Columns of the first record, if there is one."""
-        for file in files_of(self.dataset, self.filter):
-            found = file.read({"id": ("id",)})
-            if len(found.position):
-                first, row = int(found.position[0]), 0
-                while first >= found.sizes[row]:
-                    first, row = first - int(found.sizes[row]), row + 1
-                return found.units[row].read(columns).slice(first, 1)
-        return pa.table({})
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r}, {len(self)} records, bands {listed(self.bands, 8)})"

@@ -1,5 +1,6 @@
 """What chips have to know of the bands of records before a file is opened: dtype and nodata value."""
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,16 @@ from numpy.typing import NDArray
 
 from rasteret_beam.collection.layout import exact_nodata
 from rasteret_beam.collection.units import Columns, files_of
+from rasteret_beam.errors import listed
 from rasteret_beam.kernels.grids import Ints
+from rasteret_beam.kernels.validity import has_long_integers
 from rasteret_beam.readers.chips import BandFacts
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
 
 if TYPE_CHECKING:
     from rasteret_beam.collection.collection import Collection
+
+log = logging.getLogger(__name__)
 
 PARTS = ("dtype", "nodata", "nodata_integer")
 
@@ -105,3 +110,30 @@ def read_facts(collection: "Collection", bands: Sequence[str], record_ids: Seque
             table.add(batch)
     table.finish()
     return table
+
+
+def first_records(collection: "Collection", columns: Columns) -> pa.Table:
+    """Columns of the first record of a collection, if there is one, and of those that are stored with it."""
+    for file in files_of(collection.dataset, collection.filter):
+        found = file.read({"id": ("id",)})
+        if len(found.position):
+            first, unit = int(found.position[0]), 0
+            while first >= found.sizes[unit]:
+                first, unit = first - int(found.sizes[unit]), unit + 1
+            return found.units[unit].read(columns).slice(first)
+    return pa.table({})
+
+
+def warn_of_rounding(collection: "Collection", bands: Sequence[str]) -> None:
+    """Log, in one line, that values of some bands may be rounded; by the records that are stored with the first."""
+    columns: Columns = {band: (band + METADATA_SUFFIX, "dtype") for band in bands}
+    found = first_records(collection, columns)
+    kinds = {band: pc.unique(column).to_pylist() for band, column in zip(columns, found.columns, strict=False)}
+    pairs = [(band, kind) for band, each in kinds.items() for kind in each if kind and has_long_integers(kind)]
+    if pairs:
+        log.warning(
+            "band(s) %s hold %s: values beyond 2^53 are rounded, as the sample table has them as float64; chips "
+            "(get_numpy, ReadChips) have them whole",
+            listed(dict.fromkeys(band for band, _ in pairs)),
+            listed(dict.fromkeys(kind for _, kind in pairs)),
+        )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from rasteret_beam.collection.facts import warn_of_rounding
 from rasteret_beam.collection.inputs import point_stream
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.explain import why_nothing_hit
@@ -107,6 +108,7 @@ def sample_points(
     cache = CacheBudget(cache_bytes)
     index = collection.index(bands, match, cache.share)
     wanted = collection.check_bands(bands)
+    warn_of_rounding(collection, wanted)
     if layout != "long":
         check_one_row_each(index.routing)
     stream = point_stream(points)
