@@ -24,9 +24,12 @@ from rasterio.transform import Affine
 from pipelines.sample_points import main
 from rasteret_beam import (
     Collection,
+    ReadChips,
     ReadPoints,
+    ReadPolygons,
     SampleDeadLetters,
     SamplePoints,
+    WriteChipsToGeoTiff,
     WriteSamplesToParquet,
     build_from_cogs,
     load,
@@ -567,3 +570,17 @@ class TestLongIntegers:
     def test_others_say_nothing(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
         build_from_cogs([path_of(folder, nodata, 1)]).sample_points(some_points(1)[2], ["B1"], **XY)
         assert not caplog.records
+
+    def test_chips_as_geotiff_keep_them_whole(self, folder: Path, collection: Collection, tmp_path: Path) -> None:
+        box = shapely.box(0, 104, 384, 200)
+
+        def build(pipeline: Any) -> None:
+            chips = pipeline | ReadPolygons([box], geometry_crs=32631) | ReadChips(collection, ["B1"])
+            chips | WriteChipsToGeoTiff(str(tmp_path / "tiffs"))
+
+        run(build)
+        values, valid = truth(path_of(folder, long_integers, 1))
+        (path,) = (tmp_path / "tiffs").glob("*.tif")
+        with rasterio.open(path) as dataset:
+            np.testing.assert_array_equal(dataset.read(), values)
+            np.testing.assert_array_equal(dataset.read_masks() != 0, valid)

@@ -69,8 +69,9 @@ def sample_points(
         Every record that contains a point, or for each band the newest (ties: the first in
         collection order).
     max_distance_pixels : int
-        Where the pixel of a point is nodata or NaN, take the closest valid one within so many
-        pixels (square rings around it); 0 takes the pixel as it is.
+        Where the pixel of a point is not valid (nodata, NaN, or left out by the file's own mask:
+        see :mod:`rasteret_beam.kernels.validity`), take the closest valid one within so many pixels
+        (square rings around it); 0 takes the pixel as it is.
     return_neighbourhood : "off", "always" or "if_center_nodata"
         Add column ``neighbourhood_values``: the (2r + 1)^2 values of the searched window,
         row-major, NaN outside the raster; null in rows that have none.
