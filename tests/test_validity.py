@@ -1,12 +1,15 @@
 """One meaning of valid for points, windows and chips: rasterio.read_masks, less NaN, for every way to mask a file."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,9 +24,12 @@ from rasterio.transform import Affine
 from pipelines.sample_points import main
 from rasteret_beam import (
     Collection,
+    ReadChips,
     ReadPoints,
+    ReadPolygons,
     SampleDeadLetters,
     SamplePoints,
+    WriteChipsToGeoTiff,
     WriteSamplesToParquet,
     build_from_cogs,
     load,
@@ -529,3 +535,52 @@ def test_the_command_line(folder: Path, tmp_path: Path) -> None:
     done = execute(main, *flags, f"--output={tmp_path}/out")
     assert (done.code, done.err) == (0, "")
     check(read(tmp_path / "out"), path, 1, 2, "ring", "off")
+
+
+class TestLongIntegers:
+    """Values beyond 2^53 are rounded to float64, which every face says once."""
+
+    MESSAGE = "band(s) B1 hold int64: values beyond 2^53 are rounded"
+
+    @pytest.fixture
+    def collection(self, folder: Path) -> Collection:
+        return build_from_cogs([path_of(folder, long_integers, 1)])
+
+    def test_eager(self, collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
+        found = collection.sample_points(some_points(1)[2], ["B1"], **XY)
+        assert [record.getMessage().startswith(self.MESSAGE) for record in caplog.records] == [True]
+        assert set(found["value"].to_pylist()) <= {2.0**53, 2.0**53 + 2}
+
+    def test_a_pipeline_when_it_is_built(self, collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
+        pipeline = beam.Pipeline()
+        pipeline | ReadPoints(some_points(1)[2], **XY) | SamplePoints(collection, ["B1"])
+        messages = [record.getMessage() for record in caplog.records if "2^53" in record.getMessage()]
+        assert len(messages) == 1 and messages[0].startswith(self.MESSAGE)
+
+    def test_the_command_line(self, collection: Collection, tmp_path: Path) -> None:
+        collection.export(tmp_path / "collection")
+        pq.write_table(some_points(1)[2], tmp_path / "points.parquet")
+        flags = [f"--points={tmp_path}/points.parquet", "--x_column=x", "--y_column=y", "--geometry_crs=32631"]
+        words = [f"--collection={tmp_path}/collection", "--bands=B1", f"--output={tmp_path}/out"]
+        command = [sys.executable, "-m", "pipelines.sample_points", *flags, *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+        assert done.returncode == 0, done.stderr
+        assert len([line for line in done.stderr.splitlines() if self.MESSAGE in line]) == 1
+
+    def test_others_say_nothing(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        build_from_cogs([path_of(folder, nodata, 1)]).sample_points(some_points(1)[2], ["B1"], **XY)
+        assert not caplog.records
+
+    def test_chips_as_geotiff_keep_them_whole(self, folder: Path, collection: Collection, tmp_path: Path) -> None:
+        box = shapely.box(0, 104, 384, 200)
+
+        def build(pipeline: Any) -> None:
+            chips = pipeline | ReadPolygons([box], geometry_crs=32631) | ReadChips(collection, ["B1"])
+            chips | WriteChipsToGeoTiff(str(tmp_path / "tiffs"))
+
+        run(build)
+        values, valid = truth(path_of(folder, long_integers, 1))
+        (path,) = (tmp_path / "tiffs").glob("*.tif")
+        with rasterio.open(path) as dataset:
+            np.testing.assert_array_equal(dataset.read(), values)
+            np.testing.assert_array_equal(dataset.read_masks() != 0, valid)

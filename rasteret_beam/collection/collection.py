@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.dataset as ds
 
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.chips import get_numpy
+from rasteret_beam.collection.facts import first_records
 from rasteret_beam.collection.filters import in_range, meets_any, meets_box
 from rasteret_beam.collection.geometries import boxes_of
 from rasteret_beam.collection.index import CollectionIndex
@@ -19,7 +21,7 @@ from rasteret_beam.collection.layout import SPAN, band_names, check_layout, sche
 from rasteret_beam.collection.plan import plan
 from rasteret_beam.collection.sample import sample_points
 from rasteret_beam.collection.storage import open_dataset, readable, write_collection
-from rasteret_beam.collection.units import files_of
+from rasteret_beam.collection.units import Columns, files_of
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed, without_secrets
 from rasteret_beam.kernels.crs import Floats
 from rasteret_beam.kernels.routing import check_match
@@ -74,7 +76,7 @@ class Collection:
         return cls(name, None, data_source, tuple(failures), table, access=access)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_dataset"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_dataset", "_bands")}
 
     @property
     def dataset(self) -> ds.Dataset:
@@ -174,7 +176,11 @@ class Collection:
 
     @property
     def bands(self) -> list[str]:
-        return band_names(self.schema)
+        return list(self._bands)
+
+    @cached_property
+    def _bands(self) -> tuple[str, ...]:
+        return tuple(band_names(self.schema))
 
     @property
     def bounds(self) -> tuple[float, float, float, float] | None:
@@ -212,9 +218,10 @@ class Collection:
 
     def _pixels(self) -> dict[str, Any]:
         """Data types and nodata values of the first record's bands."""
-        described = [band + METADATA_SUFFIX for band in self.bands if band + METADATA_SUFFIX in self.schema.names]
-        parts = {f"{part} {name}": pc.field(name, part) for name in described for part in ("dtype", "nodata")}
-        rows = self.dataset.head(1, columns=parts, filter=self.filter).to_pylist() if parts else []
+        columns = set(self.schema.names)
+        described = [band + METADATA_SUFFIX for band in self._bands if band + METADATA_SUFFIX in columns]
+        parts: Columns = {f"{part} {name}": (name, part) for name in described for part in ("dtype", "nodata")}
+        rows = first_records(self, parts).slice(0, 1).to_pylist() if parts else []
         values = {
             part: [rows[0][f"{part} {name}"] for name in described] if rows else [] for part in ("dtype", "nodata")
         }
@@ -272,12 +279,13 @@ class Collection:
             The collection was built without headers.
         """
         wanted = [bands] if isinstance(bands, str) else list(bands)
-        missing = [band for band in wanted if band not in self.bands]
+        known, columns = set(self._bands), set(self.schema.names)
+        missing = [band for band in wanted if band not in known]
         if missing:
             raise InputError(f"the collection has no band(s) {listed(missing)}; it has {listed(self.bands, 80)}")
         if not wanted or len(set(wanted)) < len(wanted):
             raise InputError(f"bands must be named once each, and at least one; got {listed(wanted) or 'none'}")
-        if any(band + METADATA_SUFFIX not in self.schema.names for band in wanted):
+        if any(band + METADATA_SUFFIX not in columns for band in wanted):
             raise CollectionError("the collection has no headers of its files; build it with enrich_cog=True")
         return wanted
 

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from rasteret_beam.collection.layout import exact_nodata
-from rasteret_beam.collection.units import CollectionFile, Unit
+from rasteret_beam.collection.units import CollectionFile, Columns, Unit
 from rasteret_beam.errors import CollectionError
 from rasteret_beam.kernels.crs import Floats, crs_text
 from rasteret_beam.kernels.grids import GridTable, Ints
@@ -59,7 +58,7 @@ PLACES = ("tile_offsets", "tile_byte_counts")
 METADATA_FIELDS = ("image_width", "image_height", "tile_width", "tile_height", "transform")
 
 
-Columns = dict[str, pa.Array]
+Arrays = dict[str, pa.Array]
 
 
 class CollectionIndex:
@@ -93,11 +92,11 @@ class CollectionIndex:
         access: Access = AS_GIVEN,
         cache_bytes: int = CacheBudget().share,
     ):
-        self._schema = schema
+        self._facts_in = _facts_in(schema)
         self.access = access
         self._known: BytesCache[list[Asset]] = BytesCache(cache_bytes // 2)
         self._lock = Lock()
-        self._cache: BytesCache[Columns] = BytesCache(cache_bytes // 2)
+        self._cache: BytesCache[Arrays] = BytesCache(cache_bytes // 2)
         records = _read_records(files, schema, list(bands))
         self._units, sizes = records.units, records.unit_sizes
         starts = np.cumsum(sizes) - sizes
@@ -121,12 +120,12 @@ class CollectionIndex:
                 self._known.put(key, found, sum(map(_held_bytes, found)))
             return found
 
-    def _assets_of_unit(self, unit: int, bands: tuple[str, ...]) -> Columns:
+    def _assets_of_unit(self, unit: int, bands: tuple[str, ...]) -> Arrays:
         found = self._cache.get((unit, bands))
         if found is None:
-            columns: dict[str, ds.Expression] = {}
+            columns: Columns = {}
             for number, band in enumerate(bands):
-                columns |= _asset_columns(self._schema, number, band)
+                columns |= _asset_columns(self._facts_in, number, band)
             table = self._units[unit].read(columns).combine_chunks()
             # By name once: a table of a thousand columns looks a name up for a millisecond.
             found = {name: column.chunk(0) for name, column in zip(table.column_names, table.columns, strict=True)}
@@ -134,19 +133,25 @@ class CollectionIndex:
         return found
 
 
-def _asset_columns(schema: pa.Schema, number: int, band: str) -> dict[str, ds.Expression]:
-    columns = {
-        f"href{number}": pc.field("assets", band, "href"),
-        f"band_index{number}": pc.field("assets", band, "band_index"),
+def _facts_in(schema: pa.Schema) -> dict[str, list[str]]:
+    """By column of a band, which of the facts that an asset keeps it has."""
+    facts = {METADATA_SUFFIX: METADATA_FACTS, EXTRA_SUFFIX: EXTRA_FACTS}
+    return {
+        field.name: [name for name in wanted if field.type.get_field_index(name) >= 0]
+        for field in schema
+        for suffix, wanted in facts.items()
+        if field.name.endswith(suffix) and pa.types.is_struct(field.type)
     }
-    for column, wanted in ((band + METADATA_SUFFIX, METADATA_FACTS), (band + EXTRA_SUFFIX, EXTRA_FACTS)):
-        if column in schema.names:
-            there = {field.name for field in schema.field(column).type}
-            columns |= {f"{name}{number}": pc.field(column, name) for name in wanted if name in there}
+
+
+def _asset_columns(facts_in: dict[str, list[str]], number: int, band: str) -> Columns:
+    columns: Columns = {f"{name}{number}": ("assets", band, name) for name in ("href", "band_index")}
+    for column in (band + METADATA_SUFFIX, band + EXTRA_SUFFIX):
+        columns |= {f"{name}{number}": (column, name) for name in facts_in.get(column, ())}
     return columns
 
 
-def _asset(columns: Columns, row: int, record_id: str, number: int, band: str, access: Access) -> Asset:
+def _asset(columns: Arrays, row: int, record_id: str, number: int, band: str, access: Access) -> Asset:
     def fact(name: str) -> Any:
         column = columns.get(f"{name}{number}")
         if column is None:
@@ -179,16 +184,16 @@ def _held_bytes(asset: Asset) -> int:
     return 2000 + (16 * len(asset.stored.tile_offsets) if asset.stored else 0)
 
 
-def _light_columns(schema: pa.Schema, bands: Sequence[str]) -> dict[str, ds.Expression]:
-    columns = {"id": pc.field("id"), "datetime": pc.field("datetime")}
+def _light_columns(schema: pa.Schema, bands: Sequence[str]) -> Columns:
+    columns: Columns = {"id": ("id",), "datetime": ("datetime",)}
     if "grids" in schema.names:
-        return columns | {"grids": pc.field("grids")}
+        return columns | {"grids": ("grids",)}
     for name in ("crs", "proj:epsg"):
         if name in schema.names:
-            columns[name] = pc.field(name)
+            columns[name] = (name,)
     for number, band in enumerate(bands):
         for part in METADATA_FIELDS:
-            columns[f"{part}{number}"] = pc.field(band + METADATA_SUFFIX, part)
+            columns[f"{part}{number}"] = (band + METADATA_SUFFIX, part)
     return columns
 
 
@@ -276,7 +281,7 @@ def _read_grids(light: pa.Table, bands: list[str]) -> RawLayers:
     lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
     flat = pc.list_flatten(column)
     encoded = pc.struct_field(flat, "bands").dictionary_encode()
-    on_grid = [json.loads(names) for names in encoded.dictionary.to_pylist()]
+    on_grid = [set(json.loads(names)) for names in encoded.dictionary.to_pylist()]
     crs = pc.struct_field(flat, "crs").dictionary_encode()
     return RawLayers(
         np.repeat(np.arange(len(light), dtype=np.int64), lengths),

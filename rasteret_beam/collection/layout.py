@@ -105,13 +105,13 @@ def with_headers(
             value = getattr(pc, part)(records["datetime"]).cast(pa.int32())
             records = records.append_column(part, value)
     records = _set_column(records, "grids", pa.array([_grids(row) for row in headers], type=pa.list_(GRID_TYPE)))
+    columns = {}
     for band in bands:
         found = [row.get(band) for row in headers]
         metadata = pa.array([header and _metadata(header) for header in found], type=BAND_METADATA_TYPE)
-        extra = pa.array([header and _extra(header) for header in found], type=BAND_EXTRA_TYPE)
-        records = _set_column(records, band + METADATA_SUFFIX, metadata)
-        records = _set_column(records, band + EXTRA_SUFFIX, extra)
-    return records
+        columns[band + METADATA_SUFFIX] = metadata
+        columns[band + EXTRA_SUFFIX] = pa.array([header and _extra(header) for header in found], type=BAND_EXTRA_TYPE)
+    return _set_columns(records, columns)
 
 
 def first_grid(headers: BandHeaders) -> Grid:
@@ -123,6 +123,15 @@ def _set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, values)
     return table.append_column(name, values)
+
+
+def _set_columns(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """Many columns at once: to put in one by one copies all of the others each time."""
+    own = [(field, column) for field, column in zip(table.schema, table.columns, strict=True)]
+    kept = [(field, column) for field, column in own if field.name not in columns]
+    new = [(pa.field(name, column.type), column) for name, column in columns.items()]
+    fields, arrays = zip(*kept, *new, strict=True)
+    return pa.table(list(arrays), schema=pa.schema(fields, metadata=table.schema.metadata))
 
 
 def _grids(headers: BandHeaders) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from rasteret_beam.collection.facts import warn_of_rounding
 from rasteret_beam.collection.inputs import point_stream
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.explain import why_nothing_hit
@@ -68,8 +69,9 @@ def sample_points(
         Every record that contains a point, or for each band the newest (ties: the first in
         collection order).
     max_distance_pixels : int
-        Where the pixel of a point is nodata or NaN, take the closest valid one within so many
-        pixels (square rings around it); 0 takes the pixel as it is.
+        Where the pixel of a point is not valid (nodata, NaN, or left out by the file's own mask:
+        see :mod:`rasteret_beam.kernels.validity`), take the closest valid one within so many pixels
+        (square rings around it); 0 takes the pixel as it is.
     return_neighbourhood : "off", "always" or "if_center_nodata"
         Add column ``neighbourhood_values``: the (2r + 1)^2 values of the searched window,
         row-major, NaN outside the raster; null in rows that have none.
@@ -107,6 +109,7 @@ def sample_points(
     cache = CacheBudget(cache_bytes)
     index = collection.index(bands, match, cache.share)
     wanted = collection.check_bands(bands)
+    warn_of_rounding(collection, wanted)
     if layout != "long":
         check_one_row_each(index.routing)
     stream = point_stream(points)

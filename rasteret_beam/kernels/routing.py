@@ -177,11 +177,12 @@ def latest_layers(layers: Layers, ranked: Ints, grid_count: int) -> tuple[Layers
     rank = np.empty_like(ranked)
     rank[ranked] = np.arange(len(ranked))
     bands = list(dict.fromkeys(band for bandset in layers.bandsets for band in bandset))
+    place = {band: column for column, band in enumerate(bands)}
     best = np.full((grid_count, len(bands)), NEVER, dtype=np.int64)
     for number, bandset in enumerate(layers.bandsets):
         rows = layers.bandset == number
         for band in bandset:
-            np.minimum.at(best[:, bands.index(band)], layers.grid[rows], rank[layers.record[rows]])
+            np.minimum.at(best[:, place[band]], layers.grid[rows], rank[layers.record[rows]])
     groups: dict[bytes, list[int]] = {}
     for column in range(len(bands)):
         groups.setdefault(best[:, column].tobytes(), []).append(column)

@@ -219,8 +219,9 @@ def stored_bytes(dataset: DatasetReader, band_indexes: Sequence[int], window: Wi
         return 0
     shared = dataset.interleaving is not None and dataset.interleaving.name == "pixel"
     total = 0
+    shapes = dataset.block_shapes
     for index in band_indexes[:1] if shared else band_indexes:
-        height, width = dataset.block_shapes[index]
+        height, width = shapes[index]
         for row in range(int(window.row_off) // height, -(-int(window.row_off + window.height) // height)):
             for col in range(int(window.col_off) // width, -(-int(window.col_off + window.width) // width)):
                 total += int(dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=index + 1) or 0)

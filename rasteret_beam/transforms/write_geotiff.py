@@ -17,7 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.chip_rows import decode_chip
+from rasteret_beam.kernels.chip_rows import decode_chip, exact_fill
 from rasteret_beam.readers.geotiff import geotiff_bytes
 from rasteret_beam.readers.local_files import writing
 from rasteret_beam.readers.stores import absolute
@@ -89,11 +89,11 @@ def _safe(text: str) -> str:
 def _write(chips: pa.RecordBatch, temporary: str) -> Iterator[tuple[str, str]]:
     for number in range(len(chips)):
         (chip,) = chips.slice(number, 1).to_pylist()
-        pixels, _ = decode_chip(chip)
+        pixels, valid = decode_chip(chip)
         tags = {name: str(chip[name]) for name in TAGS}
         if chip["datetime"] is not None:
             tags["datetime"] = chip["datetime"].isoformat()
-        fill = pixels.dtype.type(chip["fill"]).item()
+        fill = exact_fill(pixels, valid, chip["fill"])
         data = geotiff_bytes(pixels, chip["transform"], chip["crs"], fill, chip["band"], tags)
         path = f"{temporary}/{uuid4().hex}.tif"
         with writing(path), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
