@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 import rasterio
@@ -16,12 +17,14 @@ from affine import Affine
 from pyproj import Transformer
 from rasterio.crs import CRS
 
+from pipelines import build_collection, read_chips, sample_points
 from rasteret_beam import Collection, build_from_cogs, load
 from rasteret_beam.collection.plan import plan_totals
 from rasteret_beam.errors import BuildError, InputError
-from rasteret_beam.kernels.crs import crs_label, reaches, same_crs
+from rasteret_beam.kernels.crs import crs_label, crs_text, reaches, same_crs
 from rasteret_beam.kernels.footprints import footprint
 from rasteret_beam.model import Grid
+from tests.commands import execute
 
 MARS = (
     'GEOGCS["GCS_Mars_2000",DATUM["D_Mars_2000",SPHEROID["Mars_2000_IAU_IAG",3396190,169.894447223612]],'
@@ -235,3 +238,74 @@ def test_every_grid_in_degrees_has_a_footprint_in_the_world(crs: str, transform:
     shape, (west, south, east, north) = found
     assert shapely.is_valid(shape) and shape.area > 0
     assert -180 <= west <= east <= 180 and -90 <= south <= north <= 90
+
+
+def test_the_commands_take_rasters_of_several_bodies(mixed: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "rasters"
+    folder.mkdir()
+    for kind in ("utm", "mars", "site"):
+        (folder / mixed[kind].name).write_bytes(mixed[kind].read_bytes())
+    write(folder, "wrong", "EPSG:4326", Affine(10, 0, 500_000, 0, -10, 5_000_640))
+    flags = ("--cogs", folder, "--output", tmp_path / "built", "--name", "mixed")
+    outcome = execute(build_collection.main, *flags)
+    assert outcome.code == 1 and f"{folder}/wrong.tif: its coordinates (x 500000" in outcome.err
+    outcome = execute(build_collection.main, *flags, "--on_error", "skip")
+    assert outcome.code == 0 and outcome.out.startswith("3 of 4 records")
+    collection = load(tmp_path / "built")
+    table = collection.to_table()
+    assert dict(zip(table["id"].to_pylist(), table["bbox"].is_valid().to_pylist(), strict=True)) == {
+        "utm": True,
+        "mars": False,
+        "site": False,
+    }
+
+    points, want, crs = points_on(mixed["site"])
+    pq.write_table(points, tmp_path / "points.parquet")
+    given = ("--points", tmp_path / "points.parquet", "--x_column", "x", "--y_column", "y")
+    reading = ("--collection", tmp_path / "built", "--bands", "B1")
+    outcome = execute(
+        sample_points.main,
+        *given,
+        "--geometry_crs",
+        crs,
+        *reading,
+        "--output",
+        tmp_path / "out",
+        "--unsampled",
+        tmp_path / "left",
+    )
+    assert outcome.code == 0, outcome.err
+    rows = pq.read_table(next(tmp_path.glob("out*.parquet"))).sort_by("point_index")
+    assert rows["value"].to_pylist() == want
+    left = pq.read_table(next(tmp_path.glob("left*.parquet")))
+    assert (len(left), set(left["reason"].to_pylist())) == (len(points) - len(want), {"no_record"})
+
+    moon = ("--geometry_crs", "ESRI:104903")
+    for place in (("--output", tmp_path / "none"), ("--plan",)):
+        outcome = execute(sample_points.main, *given, *moon, *reading, *place)
+        assert outcome.code == 1
+        assert "the points are in ESRI:104903, from which PROJ has no transformation" in outcome.err
+    assert not list(tmp_path.glob("none*"))
+
+
+def test_chips_on_mars_by_the_command(mixed: dict[str, Path], tmp_path: Path) -> None:
+    build_from_cogs([mixed["mars"], mixed["utm"]]).export(tmp_path / "built")
+    shape = shapely.box(11.05, 18.05, 12.05, 19.05)
+    table = pa.table({"wkt": [shape.wkt]})
+    csv.write_csv(table, tmp_path / "shapes.csv")
+    outcome = execute(
+        read_chips.main,
+        *("--polygons", tmp_path / "shapes.csv", "--geometry_column", "wkt", "--geometry_crs", MARS),
+        *("--collection", tmp_path / "built", "--bands", "B1", "--output", tmp_path / "chips"),
+        *("--geotiff", tmp_path / "tiffs"),
+    )
+    assert outcome.code == 0, outcome.err
+    (chip,) = pq.read_table(next(tmp_path.glob("chips*.parquet"))).to_pylist()
+    with rasterio.open(mixed["mars"]) as raster:
+        want, transform = rasterio.mask.mask(raster, [shape], crop=True)
+        crs = raster.crs
+    assert chip["record_id"] == "mars"
+    assert np.frombuffer(chip["array"], "<i2").reshape(chip["shape"]).tolist() == want[0].tolist()
+    with rasterio.open(next((tmp_path / "tiffs").glob("*.tif"))) as written:
+        assert written.transform == transform
+        assert same_crs(crs_text(written.crs.to_wkt()), crs_text(crs.to_wkt()))
