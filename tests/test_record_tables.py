@@ -176,6 +176,16 @@ def test_a_record_without_a_datetime_is_found_by_the_time_it_spans(
     assert loaded.dataset.schema.metadata[b"date_range"] == b"2023-01-01T00:00:00,2023-06-30T00:00:00"
 
 
+def test_the_command_keeps_the_time_that_records_span(scene: Path, tmp_path: Path) -> None:
+    pq.write_table(table_of(scene, **SPANS), tmp_path / "items.parquet")
+    outcome = build_command(tmp_path, "--table", tmp_path / "items.parquet", "--href_column", "path")
+    assert outcome.code == 0, outcome.err
+    loaded = load(tmp_path / "built")
+    assert loaded.dataset.schema.metadata[b"date_range"] == b"2023-01-01T00:00:00,2023-06-30T00:00:00"
+    found = loaded.subset(date_range=("2023-02-28", "2023-03-01")).to_table(["id"])
+    assert sorted(found["id"].to_pylist()) == ["r0", "r1"]
+
+
 def test_spans_with_a_zone_in_a_collection_of_another_maker(spans: Collection) -> None:
     table = spans.to_table()
     for name in SPANS:
