@@ -420,10 +420,13 @@ def test_what_file_and_table_say_differently_is_the_files(tmp_path: Path, caplog
     ]
 
 
-def test_a_nodata_value_that_the_dtype_cannot_hold(scene: Path, caplog: pytest.LogCaptureFixture) -> None:
-    collection = build_from_table(table_of(scene, assets=pa.array([{"red": asset(scene, nodata=-9999)}])))
+@pytest.mark.parametrize("nodata", [-9999.0, float("nan"), 0.5])
+def test_a_nodata_value_that_the_dtype_cannot_hold(
+    scene: Path, caplog: pytest.LogCaptureFixture, nodata: float
+) -> None:
+    collection = build_from_table(table_of(scene, assets=pa.array([{"red": asset(scene, nodata=nodata)}])))
     assert stored(collection)[0] is None
-    assert "nodata -9999" in caplog.text and "uint16" in caplog.text
+    assert f"nodata {nodata:g} of" in caplog.text and "uint16" in caplog.text
 
 
 def test_a_sparse_tile_is_zero_whatever_nodata_the_table_says(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ _stores: dict[tuple[str, Access, str | None, timedelta, bool], Any] = {}
 _lock = Lock()
 
 
-SUBDATASET = re.compile(r"(?!file:/)[A-Za-z][A-Za-z0-9_]+:(?!//)")
+SUBDATASET = re.compile(r"(?!(?i:file):/)[A-Za-z][A-Za-z0-9_]+:(?!//)")
 """How GDAL's names of datasets inside a file begin: NETCDF:file.nc:variable, HDF5:"file.h5"://group, GTIFF_DIR:2:x."""
 
 
