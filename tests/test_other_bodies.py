@@ -7,21 +7,27 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 import rasterio
 import rasterio.mask
+import rasterio.shutil
 import shapely
+import tifffile
 from affine import Affine
 from pyproj import Transformer
 from rasterio.crs import CRS
 
+from pipelines import build_collection, read_chips, sample_points
 from rasteret_beam import Collection, build_from_cogs, load
+from rasteret_beam.collection import build
 from rasteret_beam.collection.plan import plan_totals
 from rasteret_beam.errors import BuildError, InputError
-from rasteret_beam.kernels.crs import crs_label, reaches, same_crs
+from rasteret_beam.kernels.crs import crs_label, crs_text, reaches, same_crs
 from rasteret_beam.kernels.footprints import footprint
 from rasteret_beam.model import Grid
+from tests.commands import execute
 
 MARS = (
     'GEOGCS["GCS_Mars_2000",DATUM["D_Mars_2000",SPHEROID["Mars_2000_IAU_IAG",3396190,169.894447223612]],'
@@ -44,6 +50,7 @@ KINDS = {
     "moon of ESRI": ("ESRI:104903", DEGREES),
     "site": (SITE, METRES),
     "site in feet": ('LOCAL_CS["Site in feet",UNIT["foot",0.3048]]', METRES),
+    "degrees with heights": ("EPSG:4326+5773", DEGREES),
     "site with heights": (f'COMPD_CS["both",{SITE},VERT_CS["up",VERT_DATUM["up",2005],UNIT["metre",1]]]', METRES),
     "geocentric": ("EPSG:4978", METRES),
     "with heights": ("EPSG:7415", Affine(10, 0, 155_000, 0, -10, 463_000)),
@@ -52,7 +59,15 @@ KINDS = {
     "ellipsoid alone": ("+proj=utm +zone=31 +ellps=intl +type=crs", Affine(10, 0, 500_000, 0, -10, 5_000_640)),
     "rotated pole": ("+proj=ob_tran +o_proj=longlat +o_lat_p=39.25 +lon_0=18 +R=6371229 +type=crs", DEGREES),
 }
-ON_EARTH = {"utm", "with heights", "heights on the ellipsoid", "bound", "ellipsoid alone", "rotated pole"}
+ON_EARTH = {
+    "utm",
+    "degrees with heights",
+    "with heights",
+    "heights on the ellipsoid",
+    "bound",
+    "ellipsoid alone",
+    "rotated pole",
+}
 
 
 def write(folder: Path, kind: str, crs: str | None = None, transform: Affine | None = None) -> Path:
@@ -127,6 +142,17 @@ def test_points_in_degrees_reach_rasters_in_metres_of_the_same_body(tmp_path: Pa
     assert sampled(build_from_cogs([path]), pa.table({"x": lon, "y": lat}), MARS) == want
 
 
+@pytest.mark.parametrize("crs", ["EPSG:4326+5773", "+proj=longlat +ellps=bessel +towgs84=598.1,73.7,418.2 +type=crs"])
+def test_longitudes_meet_with_heights_and_bound_transformations(tmp_path: Path, crs: str) -> None:
+    path = write(tmp_path, "turned", crs, Affine(1, 0, 200, 0, -1, 30))
+    with rasterio.open(path) as raster:
+        want = float(next(raster.sample([(210.5, 10.5)]))[0])
+    collection = build_from_cogs([path])
+    assert collection.bounds == pytest.approx((-160.0, -34.0, -96.0, 30.0), abs=0.1)
+    for longitude, given in ((-149.5, crs), (210.5, crs), (-149.5, "EPSG:4326"), (210.5, "OGC:CRS84")):
+        assert sampled(collection, pa.table({"x": [longitude], "y": [10.5]}), given) == [want]
+
+
 def test_longitudes_of_mars_meet_on_0_to_360(tmp_path: Path) -> None:
     path = write(tmp_path, "mars", transform=Affine(1, 0, 200, 0, -1, 30))
     with rasterio.open(path) as raster:
@@ -196,7 +222,10 @@ def test_a_collection_without_longitudes(mixed: dict[str, Path], tmp_path: Path)
     for one in (collection, load(tmp_path / "c")):
         assert one.bounds is None and one.describe()["bounds"] is None
         assert "none" in one._repr_html_()
-        assert len(one.subset(bbox=(-180, -90, 180, 90))) == 0
+        narrowed = one.subset(bbox=(-180, -90, 180, 90))
+        assert len(narrowed) == 0
+        with pytest.raises(InputError, match="no records after subset and where; none has longitude and latitude"):
+            sampled(narrowed, pa.table({"x": [105.0], "y": [50.0]}), SITE)
 
 
 def test_the_name_tells_engineering_crss_apart() -> None:
@@ -235,3 +264,110 @@ def test_every_grid_in_degrees_has_a_footprint_in_the_world(crs: str, transform:
     shape, (west, south, east, north) = found
     assert shapely.is_valid(shape) and shape.area > 0
     assert -180 <= west <= east <= 180 and -90 <= south <= north <= 90
+
+
+def test_a_header_beyond_what_columns_hold_fails_alone(tmp_path: Path) -> None:
+    good = write(tmp_path, "utm")
+    broken = tmp_path / "broken.tif"
+    rasterio.shutil.copy(good, broken, driver="GTiff", BIGTIFF="YES", TILED="YES", BLOCKXSIZE=32, BLOCKYSIZE=32)
+    with tifffile.TiffFile(broken) as tiff:
+        at = tiff.pages[0].tags["TileOffsets"].valueoffset
+    with broken.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\xff" * 8)
+    built = build_from_cogs([broken, good], on_error="skip")
+    assert "utm" in built.to_table(["id"])["id"].to_pylist()
+    assert len(built) + len(built.failures) == 2 and {href for href, _ in built.failures} <= {str(broken)}
+
+
+def test_whatever_fails_of_one_file_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = write(tmp_path, "utm"), write(tmp_path, "mars")
+
+    def failing(grid: Grid) -> Any:
+        if grid.transform[0] == 0.1:
+            raise IndexError("list index out of range")
+        return footprint(grid)
+
+    monkeypatch.setattr(build, "footprint", failing)
+    with pytest.raises(BuildError, match=rf"{bad}: list index out of range"):
+        build_from_cogs([good, bad])
+    assert build_from_cogs([bad, good], on_error="skip").failures == ((str(bad), "list index out of range"),)
+
+
+def test_points_beside_all_rasters_of_mars(mixed: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
+    table = build_from_cogs([mixed["mars"]]).sample_points(
+        pa.table({"x": [100.0], "y": [70.0]}), bands=["B1"], geometry_crs=MARS
+    )
+    assert len(table) == 0
+    assert "they span x 100 to 100, y 70 to 70 in ESRI:104905, the records about x 9.9 to 16.5" in caplog.text
+
+
+def test_the_commands_take_rasters_of_several_bodies(mixed: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "rasters"
+    folder.mkdir()
+    for kind in ("utm", "mars", "site"):
+        (folder / mixed[kind].name).write_bytes(mixed[kind].read_bytes())
+    write(folder, "wrong", "EPSG:4326", Affine(10, 0, 500_000, 0, -10, 5_000_640))
+    flags = ("--cogs", folder, "--output", tmp_path / "built", "--name", "mixed")
+    outcome = execute(build_collection.main, *flags)
+    assert outcome.code == 1 and f"{folder}/wrong.tif: its coordinates (x 500000" in outcome.err
+    outcome = execute(build_collection.main, *flags, "--on_error", "skip")
+    assert outcome.code == 0 and outcome.out.startswith("3 of 4 records")
+    collection = load(tmp_path / "built")
+    table = collection.to_table()
+    assert dict(zip(table["id"].to_pylist(), table["bbox"].is_valid().to_pylist(), strict=True)) == {
+        "utm": True,
+        "mars": False,
+        "site": False,
+    }
+
+    points, want, crs = points_on(mixed["site"])
+    pq.write_table(points, tmp_path / "points.parquet")
+    given = ("--points", tmp_path / "points.parquet", "--x_column", "x", "--y_column", "y")
+    reading = ("--collection", tmp_path / "built", "--bands", "B1")
+    outcome = execute(
+        sample_points.main,
+        *given,
+        "--geometry_crs",
+        crs,
+        *reading,
+        "--output",
+        tmp_path / "out",
+        "--unsampled",
+        tmp_path / "left",
+    )
+    assert outcome.code == 0, outcome.err
+    rows = pq.read_table(next(tmp_path.glob("out*.parquet"))).sort_by("point_index")
+    assert rows["value"].to_pylist() == want
+    left = pq.read_table(next(tmp_path.glob("left*.parquet")))
+    assert (len(left), set(left["reason"].to_pylist())) == (len(points) - len(want), {"no_record"})
+
+    moon = ("--geometry_crs", "ESRI:104903")
+    for place in (("--output", tmp_path / "none"), ("--plan",)):
+        outcome = execute(sample_points.main, *given, *moon, *reading, *place)
+        assert outcome.code == 1
+        assert "the points are in ESRI:104903, from which PROJ has no transformation" in outcome.err
+    assert not list(tmp_path.glob("none*"))
+
+
+def test_chips_on_mars_by_the_command(mixed: dict[str, Path], tmp_path: Path) -> None:
+    build_from_cogs([mixed["mars"], mixed["utm"]]).export(tmp_path / "built")
+    shape = shapely.box(11.05, 18.05, 12.05, 19.05)
+    table = pa.table({"wkt": [shape.wkt]})
+    csv.write_csv(table, tmp_path / "shapes.csv")
+    outcome = execute(
+        read_chips.main,
+        *("--polygons", tmp_path / "shapes.csv", "--geometry_column", "wkt", "--geometry_crs", MARS),
+        *("--collection", tmp_path / "built", "--bands", "B1", "--output", tmp_path / "chips"),
+        *("--geotiff", tmp_path / "tiffs"),
+    )
+    assert outcome.code == 0, outcome.err
+    (chip,) = pq.read_table(next(tmp_path.glob("chips*.parquet"))).to_pylist()
+    with rasterio.open(mixed["mars"]) as raster:
+        want, transform = rasterio.mask.mask(raster, [shape], crop=True)
+        crs = raster.crs
+    assert chip["record_id"] == "mars"
+    assert np.frombuffer(chip["array"], "<i2").reshape(chip["shape"]).tolist() == want[0].tolist()
+    with rasterio.open(next((tmp_path / "tiffs").glob("*.tif"))) as written:
+        assert written.transform == transform
+        assert same_crs(crs_text(written.crs.to_wkt()), crs_text(crs.to_wkt()))

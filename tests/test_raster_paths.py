@@ -239,7 +239,7 @@ COEFFICIENTS = RPC(
 @pytest.mark.parametrize(
     ("placed", "words"),
     [
-        ({"gcps": CORNERS, "crs": "EPSG:4326"}, "4 ground control points .*gdalwarp -t_srs"),
+        ({"gcps": CORNERS, "crs": "EPSG:4326"}, "ground control points .4 GCPs. .*gdalwarp -t_srs"),
         (
             {"rpcs": COEFFICIENTS},
             "RPCs.*gdalwarp -rpc",

@@ -56,32 +56,21 @@ def read_records(
         The files that could not, or whose headers hold what no collection can.
     """
     failures: Failures = []
-    wanted: list[tuple[str, list[int] | None]] = []
-    bands_of: list[list[tuple[int, list[str] | None]]] = []
-    for source in sources:
-        files: dict[str, list[str]] = {}
-        for band, (href, _) in source.assets.items():
-            files.setdefault(href, []).append(band)
-        if not files and not source.href:
-            failures.append((f"record {source.id!r}", "it has no file for any of the bands"))
-        reads: list[tuple[str, list[str] | None]] = [(source.href, None)] if source.href else list(files.items())  # type: ignore[list-item]
-        bands_of.append([(len(wanted) + number, bands) for number, (_, bands) in enumerate(reads)])
-        for href, bands in reads:
-            wanted.append((href, [source.assets[band][1] for band in bands] if bands else None))
+    wanted, files_of = _wanted(sources, failures)
     found = read_all_headers(wanted, threads, access)
     records = []
     footprints: Footprints = {}
-    for source, reads_of in zip(sources, bands_of, strict=True):
+    for source, files in zip(sources, files_of, strict=True):
         headers: dict[str, BandHeader] = {}
-        for number, bands in reads_of:
+        for number, bands in files:
             href, result = wanted[number][0], _checked(found[number], footprints)
             if isinstance(result, str):
                 failures.append((href, result))
                 continue
-            named = bands or _names(result, source.by_description)
+            what = f"of {without_secrets(href)}"
             headers |= {
-                band: with_stated(header, source.stated.get(band, NOTHING_STATED), f"band {band!r} of {href}")
-                for band, header in zip(named, result, strict=True)
+                band: with_stated(header, source.stated.get(band, NOTHING_STATED), f"band {band!r} {what}")
+                for band, header in zip(bands or _names(result, source.by_description), result, strict=True)
             }
         if source.href:
             source = replace(source, assets={band: (source.href, n) for n, band in enumerate(headers)})
@@ -89,6 +78,29 @@ def read_records(
             in_order = {band: headers[band] for band in source.assets if band in headers}
             records.append(RecordHeaders(source, in_order, footprints[first_grid(in_order)]))
     return records, failures
+
+
+Wanted = list[tuple[str, list[int] | None]]
+"""Files, and the band indexes to read of each, or None for all."""
+
+
+def _wanted(
+    sources: Sequence[RecordSource], failures: Failures
+) -> tuple[Wanted, list[list[tuple[int, list[str] | None]]]]:
+    """The files of all records, and of each record the numbers of its files among them with their bands."""
+    wanted: Wanted = []
+    files_of: list[list[tuple[int, list[str] | None]]] = []
+    for source in sources:
+        files: dict[str, list[str]] = {}
+        for band, (href, _) in source.assets.items():
+            files.setdefault(href, []).append(band)
+        if not files and not source.href:
+            failures.append((f"record {source.id!r}", "it has no file for any of the bands"))
+        reads: list[tuple[str, list[str] | None]] = [(source.href, None)] if source.href else list(files.items())  # type: ignore[list-item]
+        files_of.append([(len(wanted) + number, bands) for number, (_, bands) in enumerate(reads)])
+        for href, bands in reads:
+            wanted.append((href, [source.assets[band][1] for band in bands] if bands else None))
+    return wanted, files_of
 
 
 Footprints = dict[Grid, Footprint | None]
@@ -130,7 +142,7 @@ def with_stated(header: BandHeader, said: Stated, what: str) -> BandHeader:
             continue
         if own != default:
             log.warning("%s has %s %g, but the record table says %g; the file's is kept", what, name, own, given)
-        elif name == "nodata" and not math.isnan(given) and as_dtype(given, np.dtype(header.dtype)) is None:
+        elif name == "nodata" and as_dtype(given, np.dtype(header.dtype)) is None:
             log.warning(
                 "nodata %g of %s in the record table does not fit %s; it is left out", given, what, header.dtype
             )

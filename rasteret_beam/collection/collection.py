@@ -23,7 +23,7 @@ from rasteret_beam.collection.sample import sample_points
 from rasteret_beam.collection.storage import open_dataset, readable, write_collection
 from rasteret_beam.collection.units import Columns, files_of
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed, without_secrets
-from rasteret_beam.kernels.crs import Floats
+from rasteret_beam.kernels.crs import Floats, crs_label
 from rasteret_beam.kernels.routing import check_match
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.local_files import exists
@@ -301,8 +301,18 @@ class Collection:
         check_match(match)
         if not any(file.has_rows() for file in files_of(self.dataset, self.filter)):
             narrowed = " after subset and where" if self.filter is not None else ""
-            raise InputError(f"collection {self.name!r} has no records{narrowed}")
+            raise InputError(f"collection {self.name!r} has no records{narrowed}{self._why_no_box()}")
         return wanted
+
+    def _why_no_box(self) -> str:
+        """That a bbox cannot have left a record, where none has one."""
+        everything = replace(self, filter=None)
+        if self.filter is None or not len(everything) or everything.bounds is not None:
+            return ""
+        return (
+            f"; none has longitude and latitude of the Earth (CRS {listed(map(crs_label, everything.crs), 3)}), so a "
+            "bbox leaves none: choose records by ids or where"
+        )
 
     def index(self, bands: Sequence[str], match: str = "all", cache_bytes: int = 64 << 20) -> CollectionIndex:
         """What sampling some bands needs to know of the collection; ``cache_bytes`` bound what it keeps of files.

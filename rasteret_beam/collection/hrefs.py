@@ -28,7 +28,7 @@ def resolved(href: str, folder: str) -> str:
     if is_subdataset(href) and (is_url(folder) or not os.path.exists(os.path.join(folder, href))):
         return href if is_url(folder) else _resolved_subdataset(href, folder)
     if not is_url(folder):
-        return os.path.normpath(os.path.join(folder, href))
+        return os.path.normpath(os.path.join(folder, local_path(href)))
     if split_url(folder)[0] in WEB:
         return urljoin(f"{folder}/", href)
     if href.startswith("/"):

@@ -83,7 +83,7 @@ def polygon_stream(polygons: Any, geometry_crs: Any = None) -> tuple[PointStream
     boxes = [polygons] if _is_box(polygons) else polygons
     if isinstance(boxes, list | tuple | np.ndarray) and len(boxes) and all(_is_box(box) for box in boxes):
         polygons = list(read_polygons(boxes, geometry_crs=geometry_crs).shapes)
-    is_table = not _are_geometries(polygons) or isinstance(polygons, pa.Table) or _is_frame(polygons)
+    is_table = not _are_geometries(polygons) or isinstance(polygons, pa.Table) or is_frame(polygons)
     return table_stream(polygons, "polygons", POLYGON_INPUTS), is_table
 
 
@@ -124,7 +124,7 @@ def table_stream(points: Any, what: str, accepted: str) -> PointStream:
         points = pa.Table.from_batches([points])
     if isinstance(points, ds.Dataset):
         return PointStream(points.schema, points.to_batches(batch_size=BATCH_ROWS))
-    if _is_frame(points):
+    if is_frame(points):
         points = _frame_table(points)
     elif not isinstance(points, pa.Table) and _are_geometries(points):
         points = _geometry_table(points, what)
@@ -194,7 +194,7 @@ def _wkb_field(name: str, crs: Any) -> pa.Field:
     )
 
 
-def _is_frame(points: Any) -> bool:
+def is_frame(points: Any) -> bool:
     """Whether it is a DataFrame of pandas or GeoPandas, which need not be installed."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(points, pandas.DataFrame)

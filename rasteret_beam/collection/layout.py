@@ -91,12 +91,10 @@ def with_headers(
     footprints : sequence of Footprint or None
         One for each row; ``geometry`` and ``bbox`` are null without one.
     """
-    if "geometry" not in records.column_names:
-        shapes = [shape and shape.wkb for shape in footprints]
-        records = records.append_column("geometry", pa.array(shapes, type=pa.binary()))
-    if "bbox" not in records.column_names:
-        boxes = [shape and dict(zip(BBOX_TYPE.names, shape.box, strict=True)) for shape in footprints]
-        records = records.append_column("bbox", pa.array(boxes, type=BBOX_TYPE))
+    shapes = pa.array([shape and shape.wkb for shape in footprints], type=pa.binary())
+    records = _fill_column(records, "geometry", shapes)
+    boxes = [shape and dict(zip(BBOX_TYPE.names, shape.box, strict=True)) for shape in footprints]
+    records = _fill_column(records, "bbox", pa.array(boxes, type=BBOX_TYPE))
     crs = [first_grid(row).crs if row else None for row in headers]
     records = _set_column(records, "proj:epsg", pa.array([code and epsg_code(code) for code in crs], type=pa.int32()))
     records = _set_column(records, "crs", pa.array(crs, type=pa.string()))
@@ -132,6 +130,19 @@ def _set_columns(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
     new = [(pa.field(name, column.type), column) for name, column in columns.items()]
     fields, arrays = zip(*kept, *new, strict=True)
     return pa.table(list(arrays), schema=pa.schema(fields, metadata=table.schema.metadata))
+
+
+def _fill_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """A column with these values where it is null; they take the place of one of another type."""
+    if name not in table.column_names or table.schema.field(name).type != values.type:
+        return _set_column(table, name, values)
+    own = table[name].combine_chunks()
+    if own.null_count:
+        picked = [
+            value if value is not None else values[number].as_py() for number, value in enumerate(own.to_pylist())
+        ]
+        table = _set_column(table, name, pa.array(picked, type=values.type))
+    return table
 
 
 def _grids(headers: BandHeaders) -> list[dict[str, Any]]:

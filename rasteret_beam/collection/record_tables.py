@@ -17,7 +17,7 @@ from rasteret_beam.collection.assets import (
 )
 from rasteret_beam.collection.dates import to_datetime
 from rasteret_beam.collection.hrefs import folder_of, resolved
-from rasteret_beam.collection.inputs import table_stream
+from rasteret_beam.collection.inputs import is_frame, table_stream
 from rasteret_beam.collection.layout import SPAN
 from rasteret_beam.collection.record_geometries import as_wkb
 from rasteret_beam.collection.records import RecordSource, Stated
@@ -109,7 +109,7 @@ def _read(table_or_path: Any, access: Access) -> tuple[pa.Table, str]:
         ends_as_file = whole.partition("?")[0].lower().endswith((".parquet", ".geoparquet", ".pq"))
         folder = whole if is_folder or (is_remote(path) and not ends_as_file) else folder_of(path)
     else:
-        stream = table_stream(table_or_path, "records", RECORD_INPUTS)
+        stream = table_stream(_with_texts(table_or_path), "records", RECORD_INPUTS)
         table, folder = pa.Table.from_batches(list(stream), stream.schema), os.getcwd()
     if len(set(table.column_names)) < len(table.column_names):
         twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
@@ -120,6 +120,24 @@ def _read(table_or_path: Any, access: Access) -> tuple[pa.Table, str]:
         for column, field in zip(table.columns, fields, strict=True)
     ]
     return pa.Table.from_arrays(columns, schema=pa.schema(fields, metadata=table.schema.metadata)), folder
+
+
+def _with_texts(records: Any) -> Any:
+    """Records whose paths are texts, of a frame of pandas or a dict of columns; a dict becomes a table."""
+    if isinstance(records, Mapping) and not isinstance(records.get("type"), str):
+        columns = {name: _texts(values) if isinstance(values, list) else values for name, values in records.items()}
+        try:
+            return pa.table(columns)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"records are a dict whose values are no columns of a table: {error}") from error
+    if is_frame(records) and records.columns.is_unique:
+        paths = [name for name in records.columns if any(isinstance(one, os.PathLike) for one in records[name].head(1))]
+        records = records.assign(**{name: _texts(list(records[name])) for name in paths})
+    return records
+
+
+def _texts(values: list[Any]) -> list[Any]:
+    return [os.fspath(value) if isinstance(value, os.PathLike) else value for value in values]
 
 
 def _set(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
@@ -165,9 +183,11 @@ def datetimes(column: pa.ChunkedArray, name: str, ids: Sequence[str]) -> pa.Chun
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type) or pa.types.is_null(column.type):
         zone = getattr(column.type, "tz", None)
         try:
-            return column.cast(pa.timestamp("us", zone), safe=getattr(column.type, "unit", "us") != "ns").cast(kind)
-        except pa.ArrowInvalid as error:
+            moments = column.cast(pa.timestamp("us", zone), safe=getattr(column.type, "unit", "us") != "ns").cast(kind)
+            moments.to_pylist()  # Python's datetimes, which records hold, end with the year 9999
+        except (pa.ArrowInvalid, OverflowError, ValueError) as error:
             raise InputError(f"column {name} of the record table holds what is no datetime: {error}") from error
+        return moments
     return pa.chunked_array([pa.array(_each(to_datetime, column, name, ids), type=kind)])
 
 

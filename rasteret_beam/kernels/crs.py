@@ -63,6 +63,13 @@ def _crs(text: str) -> pyproj.CRS:
     return pyproj.CRS.from_user_input(text)
 
 
+def _horizontal(crs: pyproj.CRS) -> pyproj.CRS:
+    """The part of a CRS that x and y are in: without heights, and without a transformation that is bound to it."""
+    while crs.sub_crs_list or (crs.is_bound and crs.source_crs is not None):
+        crs = crs.sub_crs_list[0] if crs.sub_crs_list else crs.source_crs  # type: ignore[assignment]
+    return crs
+
+
 @lru_cache(maxsize=4096)
 def epsg_code(text: str) -> int | None:
     """EPSG code of a CRS, or None; CRS84 counts as 4326."""
@@ -75,7 +82,7 @@ def epsg_code(text: str) -> int | None:
 @lru_cache(maxsize=4096)
 def full_turn(text: str) -> float | None:
     """360 degrees in units of a geographic CRS; None for any other CRS."""
-    crs = _crs(text)
+    crs = _horizontal(_crs(text))
     if not crs.is_geographic:
         return None
     unit = crs.axis_info[0]
@@ -105,7 +112,7 @@ def _same_engineering(one: str, other: str) -> bool:
 
     Its datums are all "unknown", so the name has to agree beside what PROJ compares.
     """
-    a, b = _crs(one), _crs(other)
+    a, b = _horizontal(_crs(one)), _horizontal(_crs(other))
     return a.is_engineering and b.is_engineering and a.name == b.name and a.equals(b, ignore_axis_order=True)
 
 
@@ -128,8 +135,8 @@ def reaches(source: str, target: str) -> bool:
 
 
 def _is_horizontal(text: str) -> bool:
-    crs = _crs(text)
-    return not crs.is_geocentric and not (crs.is_vertical and not crs.sub_crs_list)
+    crs = _horizontal(_crs(text))
+    return not crs.is_geocentric and not crs.is_vertical
 
 
 @lru_cache(maxsize=4096)

@@ -138,7 +138,7 @@ def _georeference(dataset: DatasetReader, raster: Raster) -> tuple[str, tuple[fl
 def _refuse_control_points(dataset: DatasetReader) -> None:
     """Refuse a raster that is placed by points or polynomials alone, for which no pixel has an address by an affine."""
     if dataset.gcps[0]:
-        placed, how = f"{len(dataset.gcps[0])} ground control points (GCPs)", "gdalwarp"
+        placed, how = f"ground control points ({len(dataset.gcps[0])} GCPs)", "gdalwarp"
     elif dataset.rpcs is not None:
         placed, how = "rational polynomial coefficients (RPCs)", "gdalwarp -rpc"
     else:
