@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._flags import Parser, access_flags, names, pipeline_options, prefix, source, subset_flags, switch
+from pipelines._flags import (
+    Parser,
+    access_flags,
+    csv_flags,
+    names,
+    pipeline_options,
+    prefix,
+    source,
+    subset_flags,
+    switch,
+)
 from pipelines._plan import plan_text
 from pipelines._run import FAILED, INCOMPLETE, accounting_error, command, run, summary
 from pipelines._sample_job import Inputs, Job
@@ -52,7 +62,7 @@ def parser() -> Parser:
 def _point_flags(flags: Parser) -> None:
     one_of = flags.add_mutually_exclusive_group(required=True)
     one_of.add_argument(
-        "--points", type=source, metavar="PATH", help="Parquet, GeoParquet or CSV: a file, a folder or a glob"
+        "--points", type=source, metavar="PATH", help="Parquet, GeoParquet, CSV (a file, a folder or a glob) or GeoJSON"
     )
     one_of.add_argument(
         "--points_table",
@@ -75,7 +85,7 @@ def _point_flags(flags: Parser) -> None:
     add = flags.add_argument
     add("--x_column", metavar="NAME", help="longitude or easting")
     add("--y_column", metavar="NAME", help="latitude or northing")
-    add("--geometry_column", metavar="NAME", help="points as WKB, GeoArrow or GEOGRAPHY, in place of x and y")
+    add("--geometry_column", metavar="NAME", help="points as WKB, WKT, GeoArrow or GEOGRAPHY, in place of x and y")
     add("--geometry_crs", metavar="CRS", help="CRS of the points (4326, EPSG:32631, WKT); needed for plain columns")
     add(
         "--columns",
@@ -92,6 +102,7 @@ def _point_flags(flags: Parser) -> None:
     add("--points_snapshot", metavar="TIME", help="read the BigQuery table as it was then, in ISO form (default: now)")
     add("--points_project", metavar="PROJECT", help="where BigQuery bills (default: --project, else the table's)")
     access_flags(flags, "the files of --points", "points_")
+    csv_flags(flags, "--points")
 
 
 def _sampling_flags(flags: Parser) -> None:

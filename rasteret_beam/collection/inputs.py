@@ -13,7 +13,7 @@ import shapely
 
 from rasteret_beam.collection.geometries import read_geometries
 from rasteret_beam.errors import InputError, listed
-from rasteret_beam.kernels.geometry import first_srid
+from rasteret_beam.kernels.geometry import first_value
 from rasteret_beam.kernels.polygons import read_polygons
 
 BATCH_ROWS = 131_072
@@ -45,13 +45,17 @@ class PointStream:
                 yield batch.slice(start, BATCH_ROWS)
         self._drawn.clear()
 
-    def first_srid(self, column: str) -> int | None:
-        """SRID of the first geometry of a column that is not null, 0 where it has none; draws batches as needed."""
+    def first_value(self, column: str) -> bytes | str | None:
+        """The first WKB or WKT of a column that is not null; draws batches as needed."""
+        for batch in self._drawn:
+            value = first_value(batch.column(column))
+            if value is not None:
+                return value
         for batch in self._batches:
             self._drawn.append(batch)
-            srid = first_srid(batch.column(column))
-            if srid is not None:
-                return srid
+            value = first_value(batch.column(column))
+            if value is not None:
+                return value
         return None
 
 

@@ -21,6 +21,8 @@ from rasteret_beam.kernels.grids import Ints
 
 POLYGON, MULTIPOLYGON = 3, 6
 USUAL_NAMES = ("geometry", "geom", "wkb_geometry")
+WKT_NAMES = ("wkt", "the_geom")
+"""Further names, in any case, where there is none of the usual ones."""
 
 Shapes = NDArray[np.object_]
 
@@ -196,7 +198,12 @@ def choose_geometry_column(schema: pa.Schema, wanted: str | None = None, source:
         return wanted
     primary = json.loads((schema.metadata or {}).get(b"geo", b"{}")).get("primary_column")
     declared = [field.name for field in schema if _is_declared(field)] if primary not in schema.names else [primary]
-    found = declared or [name for name in USUAL_NAMES if name in schema.names]
+    names = schema.names
+    found = (
+        declared
+        or [name for name in USUAL_NAMES if name in names]
+        or [name for name in names if name.lower() in (*USUAL_NAMES, *WKT_NAMES)]
+    )
     if len(found) != 1:
         problem = "more than one column that could be the geometry" if found else "no column known as a geometry"
         raise InputError(f"{source} has {problem}; it has {listed(schema.names)}. Give geometry_column.")
