@@ -231,9 +231,11 @@ class TestPointColumns:
         ("values", "parts"),
         [
             (
-                ["POINT (1 2)"],
-                ["column 'where' of ", " is string; a geometry column holds WKB (binary) or GeoArrow points"],
+                [7],
+                ["column 'where' of ", " is int64; a geometry column holds WKB (binary), WKT or GeoArrow points"],
             ),
+            (["somewhere"], ["row 0 of column 'where' is not WKT: 'somewhere'"]),
+            (["LINESTRING (1 2, 3 4)"], ["row 0 of column 'where' is LINESTRING (1 2, 3 4); only points"]),
             ([b"no geometry"], ["row 0 of column 'where' is not WKB: b'no geometry'"]),
             ([shapely.to_wkb(shapely.box(0, 0, 1, 1))], ["row 0 of column 'where' is POLYGON"]),
         ],

@@ -344,7 +344,7 @@ class TestFormat:
         monkeypatch.setattr(read_csv, "BLOCK_BYTES", 512)
         monkeypatch.setattr(read_csv, "MAX_RECORD_BYTES", 2048)
         path = write('x,y,a\n1,2,3\n1,2,"3\n' + "1,2,3\n" * 2000)
-        with pytest.raises(InputError, match="row 1 of .*points.csv, or one soon after it, is longer than .*quote"):
+        with pytest.raises(InputError, match=r"row 1 of .*points.csv, or one soon after it, is longer than .*quote"):
             points_of(path)
 
     def test_a_later_file_lacks_a_column(self, write: Write, tmp_path: Path) -> None:

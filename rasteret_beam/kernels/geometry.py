@@ -2,9 +2,9 @@
 
 Encodings: WKB and WKT (ISO or extended, with or without an SRID), native GeoArrow points
 (separated or interleaved; a MultiPoint of one point counts), and BigQuery's GEOGRAPHY, which
-is WKT. What a column says of its CRS stands in GeoArrow's ``ARROW:extension:metadata``, in
-GeoParquet's ``geo`` schema key, or in the SRIDs of its values; a GEOGRAPHY is in longitude and
-latitude.
+is WKT. What a column says of its CRS stands in GeoArrow's ``ARROW:extension:metadata`` (where
+:mod:`rasteret_beam.kernels.native_geometry` writes that of Parquet's types), in GeoParquet's ``geo``
+schema key, or in the SRIDs of its values; a GEOGRAPHY of BigQuery is in longitude and latitude.
 """
 
 import json
@@ -53,15 +53,32 @@ def extension_name(field: pa.Field) -> str:
 
 
 def _extension_metadata(field: pa.Field) -> dict[str, Any]:
-    if isinstance(field.type, pa.BaseExtensionType):
+    raw = (field.metadata or {}).get(b"ARROW:extension:metadata", b"")
+    if not raw and isinstance(field.type, pa.BaseExtensionType):
         raw = field.type.__arrow_ext_serialize__()
-    else:
-        raw = (field.metadata or {}).get(b"ARROW:extension:metadata", b"")
-    return json.loads(raw) if raw else {}
+    return _json(raw, f"the GeoArrow metadata of column {field.name!r}") if raw else {}
 
 
 def _geo(schema: pa.Schema) -> dict[str, Any]:
-    return json.loads((schema.metadata or {}).get(b"geo", b"{}"))
+    return _json((schema.metadata or {}).get(b"geo", b"{}"), "the GeoParquet metadata (key geo) of the table")
+
+
+def _json(raw: bytes, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(raw)
+    except ValueError as error:
+        raise InputError(f"{what} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{what} is {raw[:40]!r}, not a JSON object")
+    return found
+
+
+def edges(schema: pa.Schema, geometry_column: str) -> str:
+    """How a column says that its vertices are joined: ``planar`` (the default), or along the Earth (``spherical``)."""
+    described = _geo(schema).get("columns", {}).get(geometry_column, {})
+    field = schema.field(geometry_column)
+    extended = _extension_metadata(field) if extension_name(field).startswith("geoarrow.") else {}
+    return str(described.get("edges") or extended.get("edges") or "planar")
 
 
 def declared_columns(schema: pa.Schema) -> list[str]:
@@ -81,7 +98,7 @@ def data_crs(schema: pa.Schema, geometry_column: str) -> str | None:
     Raises
     ------
     InputError
-        GeoArrow's and GeoParquet's metadata contradict each other, or a CRS is unreadable.
+        The Parquet type or GeoArrow's metadata contradicts GeoParquet's, or a CRS is unreadable.
     """
     field = schema.field(geometry_column)
     described = _geo(schema).get("columns", {}).get(geometry_column)
@@ -91,15 +108,13 @@ def data_crs(schema: pa.Schema, geometry_column: str) -> str | None:
     extended = crs_text(crs) if crs is not None else None
     if described is None:
         return extended
-    if "crs" not in described:
-        return extended or LONLAT  # GeoParquet: a missing crs means OGC:CRS84
-    if described["crs"] is None:
+    if described.get("crs", LONLAT) is None:
         return extended
-    found = crs_text(described["crs"])
+    found = crs_text(described.get("crs", LONLAT))  # GeoParquet: a missing crs means OGC:CRS84
     if extended is not None and not same_crs(found, extended):
         raise InputError(
-            f"column {geometry_column!r} has CRS {extended} in its GeoArrow metadata, but {found} in the GeoParquet "
-            "metadata of its table; mend one of them"
+            f"column {geometry_column!r} has CRS {extended} in its Parquet type or GeoArrow metadata, but {found} "
+            "in the GeoParquet metadata of its table; mend one of them"
         )
     return found
 

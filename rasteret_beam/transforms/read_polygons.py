@@ -1,5 +1,6 @@
 """Polygon tables to batches of polygons, with a row number that is the same on every run."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
@@ -11,7 +12,7 @@ import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.inputs import polygon_stream
 from rasteret_beam.errors import InputError, without_secrets
 from rasteret_beam.kernels.crs import LONLAT
-from rasteret_beam.kernels.geometry import FirstValue, data_crs, value_srid
+from rasteret_beam.kernels.geometry import FirstValue, data_crs, edges, value_srid
 from rasteret_beam.kernels.polygon_tables import (
     PolygonColumns,
     check_polygon_type,
@@ -34,6 +35,8 @@ from rasteret_beam.transforms.read_tables import (
     refuse_csv_settings,
     with_types,
 )
+
+log = logging.getLogger(__name__)
 
 BATCH_ROWS = 4096
 """A polygon costs a thousand times what a point does."""
@@ -187,7 +190,7 @@ class ReadPolygons(beam.PTransform):
         return chosen, list(numbered(small, 0, _PolygonRows(chosen)))
 
     def _choose(self, schema: pa.Schema, name: str, first_value: FirstValue, crs: Any = None) -> PolygonColumns:
-        return choose_polygon_columns(
+        chosen = choose_polygon_columns(
             schema,
             geometry_column=self.geometry_column,
             geometry_crs=self.geometry_crs if crs is None else crs,
@@ -195,6 +198,16 @@ class ReadPolygons(beam.PTransform):
             source=name,
             first_value=first_value,
         )
+        how = edges(schema, chosen.geometry)
+        if how != "planar":
+            log.warning(
+                "column %r of %s has %s edges, which follow the Earth; they are taken as straight lines in %s",
+                chosen.geometry,
+                name,
+                how,
+                chosen.crs,
+            )
+        return chosen
 
     def expand(self, pipeline: Any) -> beam.PCollection[pa.RecordBatch]:
         chosen, found = self._read()

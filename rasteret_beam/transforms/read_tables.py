@@ -11,11 +11,13 @@ from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.errors import InputError, listed, one_line, without_secrets
 from rasteret_beam.kernels.crs import same_crs
 from rasteret_beam.kernels.geometry import FirstValue, data_crs, first_value
+from rasteret_beam.kernels.native_geometry import with_native_geometries
 from rasteret_beam.kernels.points import kept_type
 from rasteret_beam.kernels.text_columns import named_types
 from rasteret_beam.model import AS_GIVEN, Access
@@ -91,7 +93,7 @@ def read_files(pipeline: Any, files: Files, rows: RowMaker) -> beam.PCollection[
         | "Source" >> beam.Create([list(files.paths)])
         | "FindFiles" >> beam.FlatMap(_find_files, files.access)
         | "SpreadFiles" >> beam.Reshuffle()
-        | "CountRows" >> beam.MapTuple(_count_rows, files=files)
+        | "CountRows" >> beam.Map(_count_rows, files)
         | "Collect" >> beam.combiners.ToList()
         | "NumberRows" >> beam.FlatMap(_number_rows)
         | "SpreadSplits" >> beam.Reshuffle()
@@ -113,7 +115,7 @@ def batches_of_files(files: Files, rows: RowMaker) -> Iterator[pa.RecordBatch]:
     found = files.found()
     first_row = 0
     for path in found:
-        counted = _count_rows(path, path == found[-1], files)
+        counted = _count_rows((path, path == found[-1]), files)
         for split in _number_rows([counted]):
             yield from _read_split(split._replace(first_row=first_row + split.first_row), rows, files)
         first_row += sum(counted.rows)
@@ -150,9 +152,13 @@ def look_at_first(files: Files) -> tuple[pa.Schema, str, FirstValue]:
     path = files.found()[0]
     if is_parquet(path, files.access):
         with open_parquet(path, files.access) as file:
-            return file.schema_arrow, path, partial(_first_value, path, files.access)
+            return _schema_of(file, path), path, partial(_first_value, path, files.access)
     csv = files.csv_file(path)
     return pa.schema([(name, pa.string()) for name in csv.header()]), path, csv.first_value
+
+
+def _schema_of(file: pq.ParquetFile, path: str) -> pa.Schema:
+    return with_native_geometries(file.schema_arrow, file.metadata, without_secrets(path))
 
 
 def _first_value(path: str, access: Access, column: str) -> bytes | str | None:
@@ -233,8 +239,9 @@ def _find_files(source: Sequence[str], access: Access) -> Iterator[tuple[str, bo
         yield path, path == paths[-1]
 
 
-def _count_rows(path: str, last: bool, files: Files) -> _Counted:
+def _count_rows(found: tuple[str, bool], files: Files) -> _Counted:
     """Rows of each part of a file; a CSV file has to be read for it, so the last one counts as empty."""
+    path, last = found
     if is_parquet(path, files.access):
         with open_parquet(path, files.access) as file:
             groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
@@ -262,7 +269,7 @@ def _read_split(split: _Split, rows: RowMaker, files: Files) -> Iterator[pa.Reco
 
 def _read_row_group(split: _Split, rows: RowMaker, access: Access) -> Iterator[pa.RecordBatch]:
     with open_parquet(split.path, access) as file:
-        rows.check(file.schema_arrow, without_secrets(split.path))
+        rows.check(_schema_of(file, split.path), without_secrets(split.path))
         group = file.metadata.row_group(split.row_group)
         row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
         most = max(1, min(rows.most_rows, BATCH_BYTES // row_bytes))
