@@ -1,6 +1,7 @@
 """Point tables: which columns hold the point, its CRS, and the batches that routing takes."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -118,8 +119,9 @@ def choose_columns(
         or in conflict with the one in the data.
     """
     names = schema.names
+    there = set(names)
     for wanted in (x_column, y_column, geometry_column, index_column, *(columns or ())):
-        if wanted is not None and wanted not in names:
+        if wanted is not None and wanted not in there:
             raise InputError(f"{source} has no column {wanted!r}; it has {listed(names)}")
     if (x_column is None) != (y_column is None):
         raise InputError("x_column and y_column go together; only one of them is given")
@@ -187,7 +189,8 @@ def kept_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def check_single(names: list[str], needed: list[str], source: str) -> None:
     """Refuse a table that has more than one column of a needed name."""
-    twice = sorted({name for name in needed if names.count(name) > 1})
+    held = Counter(names)
+    twice = sorted({name for name in needed if held[name] > 1})
     if twice:
         raise InputError(f"{source} has more than one column named {listed(twice)}; give columns names of their own")
 

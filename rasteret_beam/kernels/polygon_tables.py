@@ -79,8 +79,9 @@ def choose_polygon_columns(
         or in conflict with the one in the data.
     """
     names = schema.names
+    there = set(names)
     for wanted in columns or ():
-        if wanted not in names:
+        if wanted not in there:
             raise InputError(f"{source} has no column {wanted!r}; it has {listed(names)}")
     geometry = choose_geometry_column(schema, geometry_column, source)
     others = [name for name in names if name != geometry and not UNNAMED_INDEX.fullmatch(name)]

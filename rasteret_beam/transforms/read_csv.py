@@ -20,6 +20,9 @@ from rasteret_beam.transforms.csv_format import ENCODING_HINT, LONG_RECORD, MAX_
 
 BLOCK_BYTES = 4 << 20
 HEADER_BYTES = 1 << 16
+COLUMN_BYTES = 4 << 10
+"""A block may hold so much for each column: smaller arrays of a wide table would be mostly overhead."""
+
 UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 FIELDS = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): ?(.*)")
@@ -165,7 +168,8 @@ class CsvFile:
         columns = list(dict.fromkeys(columns))
         self._check_columns(columns)
         done = 0
-        for block in (BLOCK_BYTES, MAX_RECORD_BYTES):
+        wide = min(MAX_RECORD_BYTES, max(BLOCK_BYTES, COLUMN_BYTES * len(columns)))
+        for block in (wide, MAX_RECORD_BYTES):
             seen = QuoteScan(self.delimiter) if scan is not None else None
             try:
                 for first_row, batch in self._blocks(columns, pa.string(), block, seen):

@@ -26,6 +26,8 @@ from rasteret_beam.transforms.files import find_files, is_parquet, open_parquet
 from rasteret_beam.transforms.read_csv import CsvFile, decided_types
 
 BATCH_BYTES = 16 << 20
+COLUMN_BYTES = 4 << 10
+"""A batch may hold so much for each of its columns: smaller arrays of a wide table would be mostly overhead."""
 
 
 class RowMaker(Protocol):
@@ -272,9 +274,10 @@ def _read_row_group(split: _Split, rows: RowMaker, access: Access) -> Iterator[p
         rows.check(_schema_of(file, split.path), without_secrets(split.path))
         group = file.metadata.row_group(split.row_group)
         row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
-        most = max(1, min(rows.most_rows, BATCH_BYTES // row_bytes))
+        needed = rows.needed
+        most = max(1, min(rows.most_rows, max(BATCH_BYTES, COLUMN_BYTES * len(needed)) // row_bytes))
         try:
-            yield from file.iter_batches(batch_size=most, row_groups=[split.row_group], columns=rows.needed)
+            yield from file.iter_batches(batch_size=most, row_groups=[split.row_group], columns=needed)
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(
                 f"row group {split.row_group} of {without_secrets(split.path)} cannot be read: {one_line(error)}"
@@ -305,16 +308,18 @@ def check_alike(
     what, reader : str
         What an error calls the rows, and the transform that reads them.
     """
-    missing = [name for name in needed if name not in schema.names]
+    kinds = {item.name: item.type for item in schema}
+    missing = [name for name in needed if name not in kinds]
     if missing:
         raise InputError(
             f"{path} has no column(s) {listed(missing)}, which the first file has; it has {listed(schema.names)}"
         )
+    outputs = {item.name: item.type for item in output}
     for name in kept:
-        wanted = output.field(name).type
-        if kept_type(schema.field(name).type) != wanted:
+        wanted = outputs[name]
+        if kept_type(kinds[name]) != wanted:
             raise InputError(
-                f"column {name!r} of {path} is {schema.field(name).type}, but {wanted} in the first file; "
+                f"column {name!r} of {path} is {kinds[name]}, but {wanted} in the first file; "
                 "make them alike, or leave the column out with columns=[...]"
             )
     found = data_crs(schema, geometry) if geometry is not None else None
