@@ -66,6 +66,7 @@ class TestTypes:
             (["7", " 8"], "string"),
             (["0x1F"], "string"),
             (["1_000"], "string"),
+            (["-0", "1.5"], "string"),
             (["0.25", "-3.5"], "double"),
             (["1.0", "2.5"], "double"),
             (["1", "2.5"], "double"),
@@ -242,6 +243,7 @@ class TestFormat:
             ("x,y,a\n1.5,2,é\n".encode("utf-8-sig"), "p.csv", {"csv_encoding": "UTF8"}),
             (gzip.compress("x,y,a\n1.5,2,é\n".encode()), "p.csv.gz", {}),
             (bz2.compress("x,y,a\n1.5,2,é\n".encode()), "p.csv.bz2", {}),
+            (gzip.compress("x\ty\ta\n1.5\t2\té\n".encode()), "p.tsv.gz", {}),
             (gzip.compress(b"x,y,a\n") + gzip.compress("1.5,2,é\n".encode()), "p.csv.gz", {}),
         ],
     )

@@ -179,6 +179,12 @@ class TestGeoJson:
             ("p.ndjson", f"{json.dumps(A)}\nx,y\n", r"line 2 of .*p.ndjson is not GeoJSON"),
             ("p.ndjson", f"{json.dumps(A)}\n{{broken\n", r"p.ndjson: number 1 of the points is no GeoJSON"),
             ("p.geojson", json.dumps(feature(shapely.box(0, 0, 1, 1))), r"p.geojson: row 0 .* is POLYGON"),
+            (
+                "p.geojson",
+                json.dumps(feature(shapely.Point(1, 2), n=2**64)),
+                r"property 'n' .* beyond 64 bits: .*as text",
+            ),
+            ("p.ndjson", f"{json.dumps(A)}\n{json.dumps(feature(None, n='a'))}", r"property 'n' .* of several types"),
         ],
     )
     def test_that_is_not_one(self, tmp_path: Path, name: str, text: str, message: str) -> None:

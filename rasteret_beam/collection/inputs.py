@@ -200,9 +200,10 @@ def _geometry_table(points: Any, what: str) -> pa.Table:
             raise InputError("a GeoJSON feature has a property named geometry; rename it")
         try:
             columns[name] = pa.array([row.get(name) for row in found.properties])
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise InputError(
-                f"property {name!r} of the GeoJSON features has values of several types: {error}"
+                f"property {name!r} of the GeoJSON features has values of several types, or beyond 64 bits: {error}; "
+                "write them as text"
             ) from error
         fields.append(pa.field(name, columns[name].type))
     return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))

@@ -84,6 +84,8 @@ def _forms_of(values: pa.Array, decimal: str, asked: frozenset[str]) -> frozense
         if max(-low, high) < 10**15:  # beyond it, Arrow writes exponents
             return asked & {"integer", "shortest", "arrow"}
         return asked & ({"integer", "shortest"} if max(-low, high) <= EXACT_INTEGERS else {"integer"})
+    if pc.any(pc.equal(values, "-0")).as_py():  # which would come back as -0.0
+        return frozenset()
     pointed = _with_point(values, decimal)
     floats = _cast_or_none(pointed, pa.float64()) if pointed is not None else None
     if pointed is None or floats is None or not np.isfinite(floats.to_numpy()).all():
@@ -93,6 +95,8 @@ def _forms_of(values: pa.Array, decimal: str, asked: frozenset[str]) -> frozense
     alike = pa.array((size >= 1e-4) & (size < 1e15) & (size != np.trunc(size)))
     if not pc.all(pc.or_(pc.equal(pc.cast(floats, pa.string()), pointed), pc.invert(alike))).as_py():
         return frozenset()
+    if pc.all(alike).as_py():
+        return asked & _FLOAT_FORMS.keys()
     others = pc.invert(alike)
     floats, pointed = floats.filter(others), pointed.filter(others)
     return frozenset(

@@ -3,6 +3,7 @@
 import codecs
 import os
 from dataclasses import dataclass
+from threading import Lock
 
 import pyarrow as pa
 from apache_beam.io.filesystem import BeamIOError
@@ -104,9 +105,14 @@ class CsvStream:
         self._decoder = None if is_utf8 else codecs.getincrementaldecoder(self._encoding)("surrogateescape")
         self._held = self._last = b""
         self._begun = self._ended = False
+        self._lock = Lock()
 
     def read(self, size: int) -> bytes:
-        """At most ``size`` bytes, and none at the end of the file."""
+        """At most ``size`` bytes, and none at the end of the file, or once it is closed."""
+        with self._lock:  # Arrow reads ahead on a thread of its own, when the rest may not be wanted any more
+            return self._read(size) if not self.closed else b""
+
+    def _read(self, size: int) -> bytes:
         while len(self._held) < size and not self._ended:
             self._draw(size)
         block, self._held = self._held[:size], self._held[size:]
@@ -136,6 +142,7 @@ class CsvStream:
             self._begun = True
 
     def close(self) -> None:
-        self.closed = True
-        self._file.close()
-        self._raw.close()
+        with self._lock:
+            self.closed = True
+            self._file.close()
+            self._raw.close()

@@ -31,7 +31,7 @@ from rasteret_beam.readers.objects import (
 )
 
 PARQUET_MAGIC = b"PAR1"
-CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv")
+CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv", ".tsv.gz", ".tsv.bz2")
 PARQUET_ENDINGS = (".parquet", ".geoparquet", ".pq")
 RASTER_ENDINGS = (".tif", ".tiff")
 

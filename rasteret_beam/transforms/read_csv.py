@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -91,6 +92,10 @@ class CsvFile:
         InputError
             The file is empty, is not text of the encoding, or has another delimiter.
         """
+        return self._header
+
+    @cached_property
+    def _header(self) -> list[str]:
         try:
             names = self._raw_header(HEADER_BYTES)
         except _LongRecordError:
