@@ -18,7 +18,6 @@ import rasteret_beam
 from rasteret_beam import Collection, ReadPoints, ReadPolygons
 from rasteret_beam.kernels import chunking
 from rasteret_beam.kernels.bigquery_arrow import in_schema
-from rasteret_beam.kernels.bigquery_schema import bigquery_fields
 from rasteret_beam.kernels.chunking import compacted, pieces, without_same
 from rasteret_beam.kernels.points import choose_columns
 from rasteret_beam.kernels.polygon_tables import choose_polygon_columns
@@ -93,7 +92,6 @@ def check_alike(schema: pa.Schema) -> None:
         lambda schema: choose_polygon_columns(schema, geometry_crs=4326),
         lambda schema: choose_polygon_columns(schema, geometry_crs=4326, columns=list(schema.names)[3:]),
         check_alike,
-        bigquery_fields,
     ],
     ids=[
         "choose points",
@@ -101,7 +99,6 @@ def check_alike(schema: pa.Schema) -> None:
         "choose polygons",
         "choose kept polygons",
         "check alike",
-        "fields of BigQuery",
     ],
 )
 def test_names_are_not_looked_for_in_lists(job: Callable[[pa.Schema], Any]) -> None:
