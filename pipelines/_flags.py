@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -16,6 +16,8 @@ from rasteret_beam.model import Access
 from rasteret_beam.readers.budget import LEAST_CACHE_BYTES
 
 log = logging.getLogger(__name__)
+
+CSV_SETTINGS = ("column_types", "csv_delimiter", "csv_decimal", "csv_encoding")
 
 LAUNCHER = "FLEX_TEMPLATE_PYTHON_PY_FILE"
 """The environment variable that makes an image a Flex Template's."""
@@ -198,6 +200,39 @@ def band_indexes(text: str) -> dict[str, int]:
             raise argparse.ArgumentTypeError(f"band {band!r} is named twice")
         bands[band] = int(index) if colon else position
     return bands
+
+
+def column_types(text: str) -> dict[str, str]:
+    """``plot:string,count:int64`` as columns and the names of their types."""
+    types = {}
+    for part in names(text):
+        column, _, kind = part.rpartition(":")
+        if not (column and kind):
+            raise argparse.ArgumentTypeError(f"{part!r} is not COLUMN:TYPE, such as plot:string")
+        types[column] = kind
+    return types
+
+
+def csv_flags(parser: argparse.ArgumentParser, what: str) -> None:
+    """Flags that say how CSV files are read."""
+    parser.add_argument(
+        "--column_types",
+        type=column_types,
+        metavar="COLUMN:TYPE,...",
+        help=f"types of columns of CSV in {what}, such as plot:string,count:int64; without one, a column is text "
+        "unless all of its values are numbers that say the same as their text (7, not 007)",
+    )
+    parser.add_argument(
+        "--csv_delimiter", metavar="CHARACTER", help="what divides the fields of CSV (default: a comma, a tab in .tsv)"
+    )
+    parser.add_argument("--csv_decimal", metavar=".|,", help="the decimal point of numbers in CSV (default: .)")
+    parser.add_argument("--csv_encoding", metavar="NAME", help="of CSV, such as cp1252 or utf-16 (default: utf-8)")
+
+
+def csv_settings(flags: argparse.Namespace) -> dict[str, Any]:
+    """The settings of CSV that the flags give, by argument."""
+    given = {name: getattr(flags, name) for name in CSV_SETTINGS}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def truth(text: str) -> bool:

@@ -8,7 +8,19 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines._arguments import spelt
-from pipelines._flags import Parser, access, access_flags, names, pipeline_options, prefix, source, subset_flags, switch
+from pipelines._flags import (
+    Parser,
+    access,
+    access_flags,
+    csv_flags,
+    csv_settings,
+    names,
+    pipeline_options,
+    prefix,
+    source,
+    subset_flags,
+    switch,
+)
 from pipelines._run import FAILED, command, figures, run
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection, load
@@ -57,8 +69,7 @@ def parser() -> Parser:
         action="append",
         required=True,
         metavar="PATH",
-        help="Parquet or GeoParquet (a file, a folder or a glob), CSV with WKT, or a GeoJSON file; can be given "
-        "several times",
+        help="Parquet, GeoParquet or CSV with WKT (a file, a folder or a glob), or GeoJSON; can be given several times",
     )
     add("--geometry_column", metavar="NAME", help="polygons as WKB, GeoArrow or WKT (default: the one that is known)")
     add("--geometry_crs", metavar="CRS", help="CRS of the polygons (4326, EPSG:32631, WKT), where they do not say it")
@@ -67,6 +78,7 @@ def parser() -> Parser:
     add("--bands", type=names, required=True, metavar="A,B", help="bands to read")
     subset_flags(flags)
     access_flags(flags, "the files of --polygons", "polygons_")
+    csv_flags(flags, "--polygons")
     access_flags(flags, "the collection and its rasters")
     add(
         "--match",
@@ -118,6 +130,7 @@ class Job:
             geometry_crs=flags.geometry_crs,
             columns=flags.columns,
             access=access(flags, "polygons_") or AS_GIVEN,
+            **csv_settings(flags),
         )
         self.chips = ReadChips(
             self.collection,

@@ -10,6 +10,7 @@ from pipelines._arguments import spelt
 from pipelines._flags import (
     Parser,
     access_flags,
+    csv_flags,
     megabytes,
     names,
     pipeline_options,
@@ -90,7 +91,7 @@ def _point_flags(flags: Parser) -> None:
         type=source,
         action="append",
         metavar="PATH",
-        help="Parquet, GeoParquet or CSV: a file, a folder or a glob; can be given several times",
+        help="Parquet, GeoParquet, CSV (a file, a folder or a glob) or GeoJSON; can be given several times",
     )
     one_of.add_argument(
         "--points_table",
@@ -115,7 +116,7 @@ def _point_flags(flags: Parser) -> None:
     add = flags.add_argument
     add("--x_column", metavar="NAME", help="longitude or easting")
     add("--y_column", metavar="NAME", help="latitude or northing")
-    add("--geometry_column", metavar="NAME", help="points as WKB, GeoArrow or GEOGRAPHY, in place of x and y")
+    add("--geometry_column", metavar="NAME", help="points as WKB, WKT, GeoArrow or GEOGRAPHY, in place of x and y")
     add("--geometry_crs", metavar="CRS", help="CRS of the points (4326, EPSG:32631, WKT); needed for plain columns")
     add(
         "--columns",
@@ -132,6 +133,7 @@ def _point_flags(flags: Parser) -> None:
     add("--points_snapshot", metavar="TIME", help="read the BigQuery table as it was then, in ISO form (default: now)")
     add("--points_project", metavar="PROJECT", help="where BigQuery bills (default: --project, else the table's)")
     access_flags(flags, "the files of --points", "points_")
+    csv_flags(flags, "--points")
 
 
 def _sampling_flags(flags: Parser) -> None:

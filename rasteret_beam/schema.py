@@ -1,6 +1,7 @@
 """Arrow schemas: points, samples, polygons, chips, those left over, and the collection on disk."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -217,7 +218,7 @@ def points_schema(kept: Iterable[pa.Field], crs: str | None) -> pa.Schema:
 
 def _check_kept(kept: Sequence[pa.Field], reserved: frozenset[str], table: str, output: str) -> None:
     names = [field.name for field in kept]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise InputError(f"the {table} table has more than one column named {listed(twice)}; rename or drop one")
     taken = [name for name in names if name in reserved]

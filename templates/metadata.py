@@ -55,6 +55,7 @@ PAIR = r"[^,:\s][^,:\r\n]*:[^,\s][^,\r\n]*"
 RASTER = r"((gs|s3|https?|az|abfss?)://[^,\s][^,\r\n]*|/vsi[a-z0-9_]+/[^,\r\n]+)"
 PROJECT = r"[a-z0-9][-a-z0-9.:]*[a-z0-9]"
 TABLE = r"([^`$\s]+[:.])?\w+\.[^.:`$\s]+"
+COLUMN_TYPE = r"[^,\r\n]+:[a-z]\w*(\[\w+\])?"
 COLLECTION = r"((gs|s3|abfss?)://[^\s][^\r\n]*|[A-Za-z0-9_][-A-Za-z0-9_.]*(/[-A-Za-z0-9_.]+)*)"
 
 
@@ -81,6 +82,10 @@ BY_FLAG = {
     "collection": Form("TEXT", whole(COLLECTION), "gs://my-bucket/collection or aef/v1-annual"),
     "geometry_crs": Form(example="4326"),
     "columns": Form("TEXT", listed(NAME), "site,planted"),
+    "column_types": Form("TEXT", listed(COLUMN_TYPE), "plot:string,count:int64"),
+    "csv_delimiter": Form(example=";"),
+    "csv_decimal": Form("TEXT", whole("[.,]"), ","),
+    "csv_encoding": Form("TEXT", whole(r"[A-Za-z0-9][-\w.]*"), "cp1252"),
     "datetime_regex": Form("TEXT", whole(r"[^\r\n]*\([^\r\n]+\)[^\r\n]*"), r"_(\d{8})"),
     "column_map": Form("TEXT", listed(PAIR), "scene_id:id,acquired:datetime"),
     "max_distance_pixels": Form("NUMBER", whole(r"\d+"), "2"),

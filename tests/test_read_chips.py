@@ -795,5 +795,5 @@ def test_help() -> None:
 
 
 def test_missing_polygons() -> None:
-    with pytest.raises(MissingInputError, match="cannot be opened"):
+    with pytest.raises(MissingInputError, match=r"there is no file, folder or match of /nowhere/x\.geojson"):
         ReadPolygons("/nowhere/x.geojson").first_batch()

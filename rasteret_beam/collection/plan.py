@@ -106,7 +106,7 @@ def plan(
         geometry_column=geometry_column,
         geometry_crs=geometry_crs,
         columns=(),
-        first_srid=stream.first_srid,
+        first_value=stream.first_value,
     )
     return plan_batches(index, (point_batch(batch, 0, chosen) for batch in stream), chosen.crs)
 

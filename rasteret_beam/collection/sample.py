@@ -120,7 +120,7 @@ def sample_points(
         geometry_column=geometry_column,
         geometry_crs=geometry_crs,
         columns=columns,
-        first_srid=stream.first_srid,
+        first_value=stream.first_value,
     )
     groups: dict[TileKey, list[pa.RecordBatch]] = {}
     unsampled: list[pa.RecordBatch] = []

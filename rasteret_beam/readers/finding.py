@@ -15,7 +15,7 @@ from rasteret_beam.readers.local_files import Kind, Walk, exists, kind_of
 from rasteret_beam.readers.objects import check_listable, is_object, is_remote_object, is_web, list_folder, object_size
 from rasteret_beam.readers.stores import as_place, is_subdataset, is_url
 
-CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv")
+CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv", ".tsv.gz", ".tsv.bz2")
 PARQUET_ENDINGS = (".parquet", ".geoparquet", ".pq")
 RASTER_ENDINGS = (".tif", ".tiff")
 
