@@ -217,7 +217,7 @@ class TestSizes:
 
 
 def write_many_tiles(path: Path, across: int) -> None:
-    """A BigTIFF of 2^22 x 2^18 pixels in tiles of 16 x 16... none of which is in the file; its arrays are a hole."""
+    """A BigTIFF of 1,024 rows of tiles of 16 x 16 pixels, none of which is in the file; its arrays are a hole."""
     width, height = 16 * across, 16 * 1024
     tile_count = across * 1024
     arrays = 4096
