@@ -129,10 +129,12 @@ def wide(rows: int, columns: int) -> pa.Table:
 
 def test_chunks_of_wide_tables_have_as_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each array has its cost, so that rows are not cut the finer the more columns they have."""
-    monkeypatch.setattr(chunking, "COLUMN_BYTES", 64)
-    parts = [len(list(pieces(wide(512, columns).to_batches()[0], max_bytes=4096))) for columns in (FEW, MANY, 2 * MANY)]
-    assert parts[0] == parts[1] == parts[2] == 64
-    assert [len(part) for part in pieces(wide(512, 6).to_batches()[0], max_bytes=4096)] == [64] * 8
+    monkeypatch.setattr(chunking, "WIDE_COLUMNS", 50)
+    tables = {columns: wide(512, columns).to_batches()[0] for columns in (FEW, MANY, 2 * MANY)}
+    parts = {columns: list(pieces(table, max_bytes=4096)) for columns, table in tables.items()}
+    assert len(parts[FEW]) == len(parts[MANY]) == len(parts[2 * MANY]) > 30
+    assert all(pa.Table.from_batches(parts[columns]).equals(pa.table(tables[columns])) for columns in tables)
+    assert max(part.nbytes for part in pieces(wide(512, 6).to_batches()[0], max_bytes=4096)) <= 4096
 
 
 def test_batches_of_wide_files_have_as_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,8 @@ COORDINATES = ("point_x", "point_y")
 SMALL_DICTIONARY = 64
 """Entries that are not worth choosing from."""
 
-COLUMN_BYTES = 1 << 10
-"""A chunk may hold so much for each of its columns: smaller arrays of a wide table would be mostly overhead."""
+WIDE_COLUMNS = 1024
+"""A table of more columns has larger chunks, in proportion: else its arrays would be mostly overhead."""
 
 Chunks = Iterator[tuple[TileKey, pa.RecordBatch]]
 
@@ -221,11 +221,14 @@ def _parts(chunk: pa.RecordBatch, rules: ChunkRules) -> Iterator[tuple[int, pa.R
 
 
 def pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
-    """A chunk in pieces of at most so many bytes, or :data:`COLUMN_BYTES` for each column, or of one row.
+    """A chunk in pieces of at most so many bytes for each :data:`WIDE_COLUMNS` columns, or of one row.
 
     Rows may differ in length.
     """
-    max_bytes = max(max_bytes, COLUMN_BYTES * chunk.num_columns)
+    return _pieces(chunk, max_bytes * max(1, chunk.num_columns // WIDE_COLUMNS))
+
+
+def _pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
     if chunk.nbytes <= max_bytes or len(chunk) == 1:
         yield chunk
         return
@@ -233,7 +236,7 @@ def pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
     if rows == len(chunk):
         rows //= 2
     for start in range(0, len(chunk), rows):
-        yield from pieces(chunk.slice(start, rows), max_bytes)
+        yield from _pieces(chunk.slice(start, rows), max_bytes)
 
 
 def newest(index: RoutingIndex, hits: Hits, bandset: int, points: int) -> tuple[Hits, Ints]:
