@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
+from rasteret_beam.collection.checksums import with_checksums
 from rasteret_beam.collection.chips import get_numpy
 from rasteret_beam.collection.filters import in_range, meets_any, meets_box
 from rasteret_beam.collection.geometries import boxes_of
@@ -24,7 +25,7 @@ from rasteret_beam.errors import CollectionError, InputError, MissingInputError,
 from rasteret_beam.kernels.crs import Floats
 from rasteret_beam.kernels.routing import check_match
 from rasteret_beam.model import AS_GIVEN, Access
-from rasteret_beam.schema import METADATA_SUFFIX
+from rasteret_beam.schema import CHECKSUMS, METADATA_SUFFIX
 
 CHECKED_FILES = 2000
 FEW_BOXES = 64
@@ -69,6 +70,8 @@ class Collection:
     ) -> "Collection":
         """A collection held in memory; the table is in the collection layout."""
         check_layout(table.schema, "the table")
+        if CHECKSUMS in table.column_names:  # of what the table was before it was given to us
+            table = table.drop_columns([CHECKSUMS])
         return cls(name, None, data_source, tuple(failures), table, access=access)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -252,6 +255,7 @@ class Collection:
         table = self.to_table()
         if not len(table):
             raise InputError(f"collection {self.name!r} has no records to export")
+        table = with_checksums(table, self.path or f"collection {self.name!r}")
         metadata = schema_metadata(table, self.name, self.data_source)
         write_collection(table.replace_schema_metadata(metadata), os.fspath(path), access)
 
@@ -366,8 +370,8 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: 
     check_layout(dataset.schema, without_secrets(place))
     metadata = dataset.schema.metadata or {}
     stem = os.path.splitext(os.path.basename(place.partition("?")[0].rstrip("/")))[0]
-    found = metadata.get(b"name", b"").decode()
-    data_source = metadata.get(b"data_source", b"").decode()
+    found = metadata.get(b"name", b"").decode(errors="replace")
+    data_source = metadata.get(b"data_source", b"").decode(errors="replace")
     return Collection(name or found or stem, place, data_source, access=access)
 
 

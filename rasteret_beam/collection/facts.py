@@ -8,6 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rasteret_beam.collection.checks import check_dtypes
+from rasteret_beam.collection.storage import readable
+from rasteret_beam.errors import without_secrets
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.readers.chips import BandFacts
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
@@ -76,7 +79,13 @@ class FactTable:
 
 
 def read_facts(collection: "Collection", bands: Sequence[str], record_ids: Sequence[str] | None = None) -> FactTable:
-    """The facts of some bands of a collection's records, by default of all of them."""
+    """The facts of some bands of a collection's records, by default of all of them.
+
+    Raises
+    ------
+    CollectionError
+        A dtype is unknown, or the collection cannot be read.
+    """
     columns = {"id": pc.field("id")}
     for number, band in enumerate(bands):
         columns[f"dtype{number}"] = pc.field(band + METADATA_SUFFIX, "dtype")
@@ -88,8 +97,11 @@ def read_facts(collection: "Collection", bands: Sequence[str], record_ids: Seque
         wanted = pc.field("id").isin(pa.array(record_ids, type=collection.schema.field("id").type))
         chosen = wanted if chosen is None else chosen & wanted
     table = FactTable(bands)
-    for batch in collection.dataset.to_batches(columns=columns, filter=chosen):
-        if len(batch):
-            table.add(batch)
+    source = without_secrets(collection.path or f"collection {collection.name!r}")
+    with readable(source):
+        for batch in collection.dataset.to_batches(columns=columns, filter=chosen):
+            if len(batch):
+                check_dtypes(batch, bands, source)
+                table.add(batch)
     table.finish()
     return table

@@ -1,6 +1,7 @@
 """Parquet on disk or in a bucket: opening a dataset, and writing a collection whole."""
 
 import glob
+import logging
 import os
 import shutil
 import tempfile
@@ -33,12 +34,18 @@ from rasteret_beam.readers.objects import (
     put_object,
 )
 from rasteret_beam.readers.stores import is_url
-from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
+from rasteret_beam.schema import CHECKSUMS, EXTRA_SUFFIX, METADATA_SUFFIX
+
+log = logging.getLogger(__name__)
 
 ROW_GROUP_BYTES = 32 << 20
 """So that the assets of one record can be read without those of a million."""
 
 PARTITIONS = ("year", "month")
+
+ENDINGS = (".parquet", ".geoparquet", ".pq")
+UNDER_WAY = ".new-"
+"""In the names of folders that a collection is being written to."""
 
 
 def is_remote(path: str) -> bool:
@@ -88,18 +95,73 @@ def readable(path: str) -> Iterator[None]:
 
 
 def _open(path: str, access: Access) -> ds.Dataset:
-    files: pafs.FileSystem | None
-    files, place = on_remote(path, access) if is_remote(path) else (None, path)
-    if files is not None and files.get_file_info(place).type == pafs.FileType.NotFound:
+    filesystem: pafs.FileSystem
+    filesystem, place = on_remote(path, access) if is_remote(path) else (pafs.LocalFileSystem(), path)
+    found = filesystem.get_file_info(place)
+    if found.type == pafs.FileType.NotFound:
         raise MissingInputError(f"there is no file or folder {without_secrets(path)}{_hint(path)}")
+    if found.type == pafs.FileType.Directory:
+        files, base = _files_in(filesystem, place), place
+    else:
+        files, base = [place], os.path.dirname(place)
+
+    def opened(partitioning: ds.Partitioning) -> ds.Dataset:
+        return ds.dataset(
+            files,
+            filesystem=filesystem,
+            format="parquet",
+            partitioning=partitioning,
+            partition_base_dir=base,
+        )
+
+    hive = ds.partitioning(flavor="hive")
     try:
-        return ds.dataset(place, filesystem=files, format="parquet", partitioning="hive")
+        return opened(hive)
     except pa.ArrowInvalid as error:
         if "couldn't infer type" not in str(error):
             raise
         # No record has a datetime, so the partitions are all null.
-        typed = ds.partitioning(pa.schema([(name, pa.int32()) for name in PARTITIONS]), flavor="hive")
-        return ds.dataset(place, filesystem=files, format="parquet", partitioning=typed)
+        hive = ds.partitioning(pa.schema([(name, pa.int32()) for name in PARTITIONS]), flavor="hive")
+        return opened(hive)
+
+
+def _files_in(filesystem: pafs.FileSystem, folder: str) -> list[str]:
+    """The Parquet files of a folder and of those in it, in name order; see :func:`is_part`.
+
+    Raises
+    ------
+    MissingInputError
+        There is none.
+    """
+    inside = [found for found in filesystem.get_file_info(pafs.FileSelector(folder, recursive=True)) if found.is_file]
+    inner = {found.path: found.path[len(folder.rstrip("/")) :] for found in inside}
+    files = sorted(path for path, name in inner.items() if is_part(name))
+    shown = [path for path, name in sorted(inner.items()) if not is_part(name) and not is_hidden(name)]
+    if not files:
+        there = f"; it has {listed(os.path.basename(path) for path in shown)}" if shown else ""
+        raise MissingInputError(
+            f"folder {without_secrets(folder)} holds no Parquet file{there}. Build a collection of raster files with "
+            "build_from_cogs, or of a table of records with build_from_table"
+        )
+    if shown:
+        log.warning(
+            "%d file(s) of the collection %s are left out, as their names end in none of %s: %s",
+            len(shown),
+            without_secrets(folder),
+            ", ".join(ENDINGS),
+            listed(map(without_secrets, shown), 5),
+        )
+    return files
+
+
+def is_part(inner: str) -> bool:
+    """Whether a file, by its path below the collection's folder, is one of the collection."""
+    return inner.endswith(ENDINGS) and not is_hidden(inner)
+
+
+def is_hidden(inner: str) -> bool:
+    """Whether a name on a path starts with ``_`` or ``.``, or is that of a folder that is being written."""
+    return any(part.startswith(("_", ".")) or UNDER_WAY in part for part in inner.split("/"))
 
 
 def _hint(path: str) -> str:
@@ -120,7 +182,7 @@ def writer_options(schema: pa.Schema) -> dict[str, object]:
     chosen_by = [
         path
         for field in schema
-        if field.name != "assets" and not field.name.endswith((METADATA_SUFFIX, EXTRA_SUFFIX))
+        if field.name not in ("assets", CHECKSUMS) and not field.name.endswith((METADATA_SUFFIX, EXTRA_SUFFIX))
         for path in _leaves(field)
     ]
     return {"compression": "zstd", "write_statistics": chosen_by, "use_dictionary": chosen_by}
@@ -154,7 +216,7 @@ def write_collection(table: pa.Table, path: str, access: Access = AS_GIVEN) -> N
     try:
         place = os.path.abspath(path.removeprefix("file://"))
         check_replaceable(place)
-        fresh = f"{place}.new-{uuid.uuid4().hex[:8]}" + (".parquet" if place.endswith(".parquet") else "")
+        fresh = f"{place}{UNDER_WAY}{uuid.uuid4().hex[:8]}" + (".parquet" if place.endswith(".parquet") else "")
         os.makedirs(os.path.dirname(place), exist_ok=True)
         try:
             _write(table, fresh)

@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.remote import on_remote
-from rasteret_beam.collection.storage import is_remote
+from rasteret_beam.collection.storage import is_part, is_remote
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, without_secrets
 from rasteret_beam.kernels.routing import RoutingIndex
 from rasteret_beam.model import AS_GIVEN, Access
@@ -30,9 +30,6 @@ FileState = tuple[int, str] | None
 
 KEPT_VERSIONS = 3
 """Indexes that a process holds: those of the newest windows, of the ones before, and of late points."""
-
-UNDER_WAY = ".new-"
-"""In the names of folders that a collection is being written to, see :mod:`rasteret_beam.collection.storage`."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ def _remote_files(url: str, access: Access) -> list[Found]:
     inside = list_folder(folder, access)
     if not inside:
         return [Found(each, object_size(each, access)) for each in find_objects(folder, access)]
-    return [each for each in inside if _counts(each.url[len(folder) :])]
+    return [each for each in inside if is_part(each.url[len(folder) :])]
 
 
 def _local_files(path: str) -> list[Found]:
@@ -106,18 +103,11 @@ def _local_files(path: str) -> list[Found]:
     if found.type != pafs.FileType.Directory:
         return [_local_state(found)] if found.is_file else []
     inside = files.get_file_info(pafs.FileSelector(path, recursive=True))
-    return [_local_state(entry) for entry in inside if entry.is_file and _counts(entry.path[len(path) :])]
+    return [_local_state(entry) for entry in inside if entry.is_file and is_part(entry.path[len(path) :])]
 
 
 def _local_state(entry: pafs.FileInfo) -> Found:
     return Found(entry.path, entry.size, str(entry.mtime_ns))
-
-
-def _counts(inner: str) -> bool:
-    parts = [part for part in inner.split("/") if part]
-    return parts[-1].endswith(".parquet") and not any(
-        part.startswith(("_", ".")) or UNDER_WAY in part for part in parts
-    )
 
 
 def first_version(collection: Collection) -> CollectionVersion:

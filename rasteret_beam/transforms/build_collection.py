@@ -23,6 +23,7 @@ from rasteret_beam.collection.build import (
     collection_table,
     read_records,
 )
+from rasteret_beam.collection.checksums import with_checksums
 from rasteret_beam.collection.layout import schema_metadata
 from rasteret_beam.collection.storage import PARTITIONS, row_group_rows
 from rasteret_beam.errors import BuildError, InputError, without_secrets
@@ -172,7 +173,7 @@ def _write_part(
     """Write the records of one partition; gives its place in the collection, the file, and the ids in it."""
     (year, month, shard), records = keyed
     ordered = sorted(records, key=lambda record: record.source.id)
-    table = collection_table(ordered, summary.ordered())
+    table = with_checksums(collection_table(ordered, summary.ordered()), "the collection")
     metadata = schema_metadata(table, name, data_source)
     if summary.first is not None and summary.last is not None:
         metadata[b"date_range"] = f"{summary.first.isoformat()},{summary.last.isoformat()}".encode()
