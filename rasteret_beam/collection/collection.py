@@ -13,13 +13,21 @@ import pyarrow.dataset as ds
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.checksums import with_checksums
 from rasteret_beam.collection.chips import get_numpy
+from rasteret_beam.collection.date_ranges import DateRange
 from rasteret_beam.collection.filters import in_range, meets_any, meets_box
 from rasteret_beam.collection.geometries import boxes_of
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.layout import band_names, check_layout, schema_metadata
 from rasteret_beam.collection.plan import plan
 from rasteret_beam.collection.sample import sample_points
-from rasteret_beam.collection.storage import is_remote, open_dataset, readable, write_collection
+from rasteret_beam.collection.storage import (
+    IN_EACH_FILE,
+    check_parts,
+    is_remote,
+    open_dataset,
+    readable,
+    write_collection,
+)
 from rasteret_beam.collection.units import files_of
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed, without_secrets
 from rasteret_beam.kernels.crs import Floats
@@ -103,7 +111,7 @@ class Collection:
         self,
         *,
         bbox: tuple[float, float, float, float] | None = None,
-        date_range: tuple[Any, Any] | None = None,
+        date_range: DateRange | None = None,
         geometries: Any = None,
         cloud_cover_lt: float | None = None,
         ids: str | Iterable[str] | None = None,
@@ -114,9 +122,12 @@ class Collection:
         ----------
         bbox : (west, south, east, north) in degrees, optional
             Records whose box meets it; west > east crosses the antimeridian.
-        date_range : (first, last), optional
-            ISO dates or datetimes in UTC, both included; a date as the last one means all of
-            that day. Records without a datetime are left out.
+        date_range : (first, last) or text, optional
+            ISO dates or datetimes in UTC, both included; a date, month or year as the last one
+            means all of it. ``"2023-01-01/2023-06-30"``, ``"2023-06"`` and ``("2023", None)`` or
+            ``"2023/.."``, which is open, are taken too; see
+            :func:`rasteret_beam.collection.date_ranges.date_bounds`. Records without a datetime
+            are left out.
         geometries : optional
             Records whose box meets the box of one of them: Shapely geometries, WKB, GeoJSON,
             (west, south, east, north), lists of those, or Arrow arrays of WKB or GeoArrow
@@ -163,6 +174,7 @@ class Collection:
     def to_table(self, columns: list[str] | None = None) -> pa.Table:
         """The records, filtered, as an Arrow table."""
         with readable(self.path or "the table"):
+            check_parts(self.dataset)
             return self.dataset.to_table(columns=columns, filter=self.filter)
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
@@ -170,6 +182,7 @@ class Collection:
 
     def __len__(self) -> int:
         with readable(self.path or "the table"):
+            check_parts(self.dataset)
             return self.dataset.count_rows(filter=self.filter)
 
     @property
@@ -360,6 +373,11 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: 
     CollectionError
         What is there is no collection.
     """
+    if not isinstance(path_or_dataset_id, str | os.PathLike) or not isinstance(os.fspath(path_or_dataset_id), str):
+        raise InputError(
+            f"path_or_dataset_id is a {type(path_or_dataset_id).__name__}; load takes the path of a collection's file "
+            'or folder, or the id of a dataset such as "aef/v1-annual"'
+        )
     place, known = os.fspath(path_or_dataset_id), AS_GIVEN
     if isinstance(path_or_dataset_id, str) and not looks_like_path(place):
         entry = find_entry(place)
@@ -367,6 +385,8 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: 
     access = known if access is None else access
     place = place if is_remote(place) else os.path.abspath(os.path.expanduser(place.removeprefix("file://")))
     dataset = open_dataset(place, access)
+    if len(dataset.files) > 1 and not set(IN_EACH_FILE) <= set(dataset.schema.names):
+        check_parts(dataset)
     check_layout(dataset.schema, without_secrets(place))
     metadata = dataset.schema.metadata or {}
     stem = os.path.splitext(os.path.basename(place.partition("?")[0].rstrip("/")))[0]

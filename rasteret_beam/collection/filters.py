@@ -1,13 +1,12 @@
 """Criteria that records are chosen by, as expressions over a collection's columns."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from rasteret_beam.collection.dates import date_bounds
+from rasteret_beam.collection.date_ranges import DateRange, date_bounds
 from rasteret_beam.errors import InputError
 
 
@@ -41,7 +40,10 @@ def meets_box(bbox: Sequence[float]) -> ds.Expression:
     return _any(meets) & (pc.field("bbox", "ymin") <= north) & (pc.field("bbox", "ymax") >= south)
 
 
-def in_range(date_range: Sequence[Any]) -> ds.Expression:
-    """Records of a span of time; see :func:`rasteret_beam.collection.dates.date_bounds`."""
+def in_range(date_range: DateRange) -> ds.Expression:
+    """Records of a span of time; see :func:`rasteret_beam.collection.date_ranges.date_bounds`."""
     lower, upper = (pa.scalar(moment, type=pa.timestamp("us")) for moment in date_bounds(date_range))
-    return (pc.field("datetime") >= lower) & (pc.field("datetime") <= upper)
+    at = pc.field("datetime")
+    if not lower.is_valid:
+        return at <= upper
+    return (at >= lower) & (at <= upper) if upper.is_valid else at >= lower

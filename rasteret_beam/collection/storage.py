@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from rasteret_beam.collection.remote import on_remote
+from rasteret_beam.collection.remote import on_remote, url_of
 from rasteret_beam.errors import (
     CollectionError,
     MissingInputError,
@@ -42,6 +42,9 @@ ROW_GROUP_BYTES = 32 << 20
 """So that the assets of one record can be read without those of a million."""
 
 PARTITIONS = ("year", "month")
+
+IN_EACH_FILE = ("id", "assets")
+"""Columns without which a file holds no records."""
 
 ENDINGS = (".parquet", ".geoparquet", ".pq")
 UNDER_WAY = ".new-"
@@ -162,6 +165,30 @@ def is_part(inner: str) -> bool:
 def is_hidden(inner: str) -> bool:
     """Whether a name on a path starts with ``_`` or ``.``, or is that of a folder that is being written."""
     return any(part.startswith(("_", ".")) or UNDER_WAY in part for part in inner.split("/"))
+
+
+def check_parts(dataset: ds.Dataset) -> None:
+    """Refuse a dataset of files of which one does not hold records; see :func:`check_part`."""
+    for part in dataset.get_fragments():
+        if isinstance(part, ds.ParquetFileFragment):
+            with readable(url_of(part)):
+                there = part.physical_schema.names
+            check_part(there, url_of(part))
+
+
+def check_part(columns: Sequence[str], path: str) -> None:
+    """Refuse a Parquet file that lies in a collection's folder and lacks the columns of records.
+
+    Raises
+    ------
+    CollectionError
+    """
+    missing = [name for name in IN_EACH_FILE if name not in columns]
+    if missing:
+        raise CollectionError(
+            f"{without_secrets(path)} is not a file of a collection: it lacks column(s) {listed(missing)}; it has "
+            f"{listed(columns)}. Move it out of the collection's folder"
+        )
 
 
 def _hint(path: str) -> str:
