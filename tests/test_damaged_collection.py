@@ -5,7 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
+import pandas
+import polars
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -14,10 +17,15 @@ import rasterio
 from affine import Affine
 
 import rasteret_beam
-from rasteret_beam import load
-from rasteret_beam.errors import RasteretBeamError
+from pipelines import build_collection, sample_points
+from rasteret_beam import Collection, load
+from rasteret_beam.collection import checksums
+from rasteret_beam.errors import CollectionError, RasteretBeamError
 from rasteret_beam.schema import CHECKSUMS
 from rasteret_beam.transforms import SamplePoints
+from tests.commands import as_flags, execute
+
+pytestmark = pytest.mark.usefixtures("same_signal_handlers")
 
 PIXEL, TILE, SIZE, LEFT, TOP = 16.0, 16, 48, 500_000.0, 4_500_000.0
 BANDS = ["B1", "B2"]
@@ -162,7 +170,7 @@ EDITS: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "offset off by one": (put("B1_metadata/tile_offsets", lambda values: [values[0] + 1, *values[1:]]), "band B1"),
     "offset negative": (put("B1_metadata/tile_offsets", first(-1)), "band B1"),
     "offset huge": (put("B1_metadata/tile_offsets", first(1 << 62)), "band B1"),
-    "offset null": (put("B1_metadata/tile_offsets", first(None)), "band B1"),
+    "offset null": (put("B1_metadata/tile_offsets", first(None)), "B1_metadata.tile_offsets holds a null"),
     "offsets cut short": (put("B1_metadata/tile_offsets", lambda values: values[:-1]), "band B1"),
     "offsets empty": (put("B1_metadata/tile_offsets", []), "band B1"),
     "offsets null": (put("B1_metadata/tile_offsets", None), "band B1"),
@@ -184,11 +192,11 @@ EDITS: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "dtype of another": (put("B1_metadata/dtype", "uint16"), "band B1"),
     "dtype unknown": (put("B1_metadata/dtype", "int17"), "B1_metadata.dtype is 'int17'"),
     "dtype complex": (put("B1_metadata/dtype", "complex64"), "B1_metadata.dtype is 'complex64'"),
-    "dtype null": (put("B1_metadata/dtype", None), "band B1"),
+    "dtype null": (put("B1_metadata/dtype", None), "B1_metadata.dtype is None"),
     "nodata": (put("B1_metadata/nodata", 5.0), "band B1"),
     "nodata null": (put("B1_metadata/nodata", None), "band B1"),
     "file size": (put("B1_extra/file_size", 100), "band B1"),
-    "metadata null": (put("B1_metadata", None), "band B1"),
+    "metadata null": (put("B1_metadata", None), "B1_metadata.dtype is None"),
     "extra null": (put("B1_extra", None), "band B1"),
     # Grids.
     "grids null": (put("grids", None), "grids is None"),
@@ -313,7 +321,139 @@ def test_an_edit_is_harmless_or_an_error(
         assert sampled(path, points).equals(expected)
         assert np.array_equal(cropped(path, points), cropped(whole, points))
         return
+    with pytest.raises(RasteretBeamError, match=message) as caught:
+        sampled(path, points)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("face", ["plan", "get_numpy", "setup"])
+@pytest.mark.parametrize(
+    "name", ["offsets swapped", "dtype unknown", "grids null", "grid NaN", "href null", "id null", "assets dropped"]
+)
+def test_other_faces_have_the_same_errors(name: str, face: str, whole: Path, points: pa.Table, tmp_path: Path) -> None:
+    edit, message = EDITS[name]
+    path = write(edit(pq.read_table(whole, partitioning=None)), tmp_path / "c.parquet")
+    with pytest.raises(CollectionError, match=message):
+        FACES[face](path, points)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, message) in EDITS.items() if message])
+def test_an_edit_of_a_collection_without_checksums_is_no_bare_error(
+    name: str, whole: Path, points: pa.Table, tmp_path: Path
+) -> None:
+    """As Rasteret and older releases wrote them: what cannot be is refused, what can be gives rows."""
+    table = EDITS[name][0](pq.read_table(whole, partitioning=None))
+    table = table.drop_columns([CHECKSUMS]) if CHECKSUMS in table.column_names else table
+    path = write(table, tmp_path / "c.parquet")
+    try:
+        sampled(path, points)
+    except RasteretBeamError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name", ["grid width", "grid moved"])
+def test_grids_have_to_agree_with_the_metadata_of_bands(
+    name: str, whole: Path, points: pa.Table, tmp_path: Path
+) -> None:
+    table = EDITS[name][0](pq.read_table(whole, partitioning=None)).drop_columns([CHECKSUMS])
+    path = write(table, tmp_path / "c.parquet")
+    with pytest.raises(CollectionError, match=r"record 'b' of .*c.parquet: B1_metadata.* but in column grids it is"):
+        planned(path, points)
+
+
+def test_a_damaged_file_ends_a_pipeline(whole: Path, points: pa.Table, tmp_path: Path) -> None:
+    edit, _ = EDITS["offsets swapped"]
+    path = write(edit(pq.read_table(whole, partitioning=None)), tmp_path / "c.parquet")
+    write(points, tmp_path / "points.parquet")
+    flags = as_flags(
+        points=tmp_path / "points.parquet", geometry_crs=32631, collection=path, bands="B1", output=tmp_path / "out/s"
+    )
+    outcome = execute(sample_points.main, *flags)
+    assert outcome.code == 1
+    assert f"record 'b' of {path}: band B1 was changed after the collection was written" in outcome.err
+
+
+@pytest.mark.parametrize("cut", [-1, -8, -200, 1000, 4, 0])
+def test_a_file_that_was_cut_off(whole: Path, points: pa.Table, tmp_path: Path, cut: int) -> None:
+    (tmp_path / "c.parquet").write_bytes(whole.read_bytes()[:cut])
     for face in FACES.values():
-        with pytest.raises(RasteretBeamError, match=message) as caught:
-            face(path, points)
-        assert "\n" not in str(caught.value)
+        with pytest.raises(CollectionError, match=r"c\.parquet cannot be read as Parquet"):
+            face(tmp_path / "c.parquet", points)
+
+
+def test_bytes_overwritten_anywhere(whole: Path, points: pa.Table, expected: pa.Table, tmp_path: Path) -> None:
+    content = whole.read_bytes()
+    path = tmp_path / "c.parquet"
+    for start in np.linspace(4, len(content) - 60, 25).astype(int):
+        path.write_bytes(content[:start] + b"\xa5" * 16 + content[start + 16 :])
+        try:
+            found = sampled(path, points)
+        except RasteretBeamError:
+            continue
+        assert found.equals(expected), start
+
+
+def test_row_groups_without_rows(whole: Path, points: pa.Table, expected: pa.Table, tmp_path: Path) -> None:
+    table = pq.read_table(whole, partitioning=None)
+    with pq.ParquetWriter(tmp_path / "c.parquet", table.schema) as writer:
+        for part in (table.slice(0, 0), table.slice(0, 1), table.slice(0, 0), table.slice(1), table.slice(0, 0)):
+            writer.write_table(part)
+    assert sampled(tmp_path / "c.parquet", points).equals(expected)
+
+
+REWRITES: dict[str, Callable[[Path, Path], object]] = {
+    "arrow": lambda old, new: pq.write_table(pq.read_table(old), new, compression="snappy", row_group_size=1),
+    "arrow 2.6 data pages": lambda old, new: pq.write_table(pq.read_table(old), new, data_page_version="2.0"),
+    "polars": lambda old, new: polars.read_parquet(old).write_parquet(new),
+    "pandas": lambda old, new: pandas.read_parquet(old).to_parquet(new),
+    "pandas, Arrow types": lambda old, new: pandas.read_parquet(old, dtype_backend="pyarrow").to_parquet(new),
+    "duckdb, sorted": lambda old, new: duckdb.sql(f"COPY (FROM '{old}' ORDER BY id DESC) TO '{new}' (FORMAT parquet)"),
+}
+
+
+@pytest.mark.parametrize("tool", REWRITES)
+def test_a_rewrite_by_another_tool_passes(
+    tool: str, whole: Path, points: pa.Table, expected: pa.Table, tmp_path: Path
+) -> None:
+    REWRITES[tool](whole, tmp_path / "c.parquet")
+    assert sampled(tmp_path / "c.parquet", points).equals(expected)
+    index = load(tmp_path / "c.parquet").index(BANDS)
+    assert CHECKSUMS in load(tmp_path / "c.parquet").schema.names
+    assert index.assets("b", BANDS)[0].stored is not None
+
+
+def test_a_rewrite_of_some_records_passes_and_damage_in_it_is_found(
+    whole: Path, points: pa.Table, tmp_path: Path
+) -> None:
+    table = pq.read_table(whole, partitioning=None)
+    write(table.filter(pc.field("id") != "a"), tmp_path / "c.parquet")
+    assert set(sampled(tmp_path / "c.parquet", points)["record_id"].to_pylist()) == {"b", "c"}
+    write(EDITS["offsets swapped"][0](table).filter(pc.field("id") != "a"), tmp_path / "c.parquet")
+    with pytest.raises(CollectionError, match=r"record 'b' .*: band B1 was changed"):
+        sampled(tmp_path / "c.parquet", points)
+
+
+def test_damage_is_not_exported(whole: Path, tmp_path: Path) -> None:
+    edit, _ = EDITS["offsets swapped"]
+    path = write(edit(pq.read_table(whole, partitioning=None)), tmp_path / "c.parquet")
+    with pytest.raises(CollectionError, match=f"record 'b' of {path}: band B1 was changed"):
+        load(path).export(tmp_path / "again")
+    without = write(pq.read_table(path, partitioning=None).drop_columns([CHECKSUMS]), tmp_path / "d.parquet")
+    load(without).export(tmp_path / "again")  # what its error says to do
+    assert CHECKSUMS in load(tmp_path / "again").schema.names
+
+
+def test_a_collection_that_was_built_by_beam_has_checksums(whole: Path, tmp_path: Path) -> None:
+    flags = as_flags(cogs=whole.parent, datetime_regex=r"()", output=tmp_path / "built")
+    flags = [flag for flag in flags if "datetime_regex" not in flag]
+    assert execute(build_collection.main, *flags).code == 0
+    built = load(tmp_path / "built").to_table()
+    assert built[CHECKSUMS].null_count == 0
+    checksums.check_table(built, "built")
+
+
+def test_a_table_in_memory_may_be_changed(whole: Path, points: pa.Table, expected: pa.Table) -> None:
+    table = put("assets/B1/band_index", 1)(load(whole).to_table())
+    rows = Collection.from_table(table, name="whole").sample_points(points, BANDS, **OPTIONS).sort_by(ORDER)
+    assert rows.num_rows == expected.num_rows
+    assert not rows.equals(expected)

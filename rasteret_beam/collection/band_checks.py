@@ -8,10 +8,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from rasteret_beam.collection.band_columns import METADATA_FIELDS
-from rasteret_beam.collection.checks import check_band
+from rasteret_beam.collection.checks import AGAIN, check_band
 from rasteret_beam.collection.checksums import Checksums
 from rasteret_beam.errors import CollectionError, without_secrets
 from rasteret_beam.schema import METADATA_SUFFIX
+
+PLACES = ("tile_offsets", "tile_byte_counts")
 
 FACTS = ("href", "band_index", "dtype", *METADATA_FIELDS)
 
@@ -59,4 +61,9 @@ class BandChecks:
             named = ((name, f"{name}{number}") for name in FACTS)
             facts = {name: columns[column][row].as_py() for name, column in named if column in columns}
             check_band(facts, grid_of.get(band), band, f"record {record_id!r} of {source}")
+            for name in PLACES:
+                values = columns[f"{name}{number}"][row].values if f"{name}{number}" in columns else None
+                if values is not None and values.null_count:
+                    column = f"{band}{METADATA_SUFFIX}.{name}"
+                    raise CollectionError(f"record {record_id!r} of {source}: {column} holds a null; {AGAIN}")
         self._checksums.check(columns, row, bands, source)

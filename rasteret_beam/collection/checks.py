@@ -273,6 +273,8 @@ def check_band(facts: Mapping[str, Any], grid: Mapping[str, Any] | None, band: s
         refuse(f"assets.{band}.href", href, "but the record has a grid for this band")
     if index is not None and index < 0:
         refuse(f"assets.{band}.band_index", index, "not a number of 0 or more")
+    if grid is not None and dtype is None:
+        refuse(f"{band}{METADATA_SUFFIX}.dtype", dtype, "but the record has a grid for this band")
     if dtype is not None and known_dtype(dtype) is None:
         refuse(f"{band}{METADATA_SUFFIX}.dtype", dtype, "not a NumPy name of integers or floats")
     if grid is not None:

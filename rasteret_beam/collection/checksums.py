@@ -50,6 +50,7 @@ class Checksums:
     def paths(self, band: str) -> dict[str, tuple[str, ...]]:
         """The facts of a band that its checksum is of, and the place of each in the collection's columns."""
         if band not in self._paths:
+            parts: list[tuple[tuple[str, ...], pa.StructType, tuple[str, ...]]]
             parts = [(("assets", band), self._fields["assets"].type.field(band).type, ("href", "band_index"))]
             for suffix, names in FIELDS.items():
                 if band + suffix in self._fields:

@@ -10,9 +10,9 @@ from rasteret_beam.collection.date_ranges import DateRange, date_bounds
 from rasteret_beam.errors import InputError
 
 
-def meets_any(boxes: Sequence[Sequence[float]]) -> ds.Expression:
+def meets_any(boxes: Sequence[Sequence[float]], what: str = "bbox") -> ds.Expression:
     """Records whose box meets one of some boxes; see :func:`meets_box`."""
-    return _any([meets_box(box) for box in boxes])
+    return _any([meets_box(box, what) for box in boxes])
 
 
 def _any(expressions: list[ds.Expression]) -> ds.Expression:
@@ -22,8 +22,10 @@ def _any(expressions: list[ds.Expression]) -> ds.Expression:
     return whole
 
 
-def meets_box(bbox: Sequence[float]) -> ds.Expression:
+def meets_box(bbox: Sequence[float], what: str = "bbox") -> ds.Expression:
     """Records whose box meets (west, south, east, north), in degrees; one with west > east spans the antimeridian.
+
+    ``what`` is what an error calls it.
 
     Raises
     ------
@@ -32,9 +34,9 @@ def meets_box(bbox: Sequence[float]) -> ds.Expression:
     try:
         west, south, east, north = (float(side) for side in bbox)
     except (TypeError, ValueError) as error:
-        raise InputError(f"bbox is {bbox!r}; it has to be (west, south, east, north) in degrees") from error
+        raise InputError(f"{what} is {bbox!r}; it has to be (west, south, east, north) in degrees") from error
     if not (-90 <= south <= north <= 90 and -360 <= west <= 360 and -360 <= east <= 360):
-        raise InputError(f"bbox is {tuple(bbox)}; it has to be (west, south, east, north) in degrees, south <= north")
+        raise InputError(f"{what} is {tuple(bbox)}; it has to be (west, south, east, north) in degrees, south <= north")
     spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     meets = [(pc.field("bbox", "xmin") <= upper) & (pc.field("bbox", "xmax") >= lower) for lower, upper in spans]
     return _any(meets) & (pc.field("bbox", "ymin") <= north) & (pc.field("bbox", "ymax") >= south)

@@ -3,10 +3,11 @@
 import glob
 import logging
 import os
+import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from rasteret_beam.collection.options import like_path
 from rasteret_beam.collection.remote import on_remote, url_of
 from rasteret_beam.errors import (
     CollectionError,
@@ -43,6 +45,12 @@ ROW_GROUP_BYTES = 32 << 20
 
 PARTITIONS = ("year", "month")
 
+OF_A_FOLDER = re.compile(r"(year=[^/]+/(month=[^/]+/)?)?[^/]+")
+"""Where the files of a collection lie in its folder."""
+
+DISPENSABLE = (".DS_Store", "_SUCCESS", "_metadata", "_common_metadata")
+"""Hidden files that a collection may be replaced with."""
+
 IN_EACH_FILE = ("id", "assets")
 """Columns without which a file holds no records."""
 
@@ -68,7 +76,7 @@ def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
     if not is_remote(path):
         path = os.path.abspath(path.removeprefix("file://"))
         if not os.path.exists(path):
-            raise MissingInputError(f"there is no file or folder {path}")
+            raise MissingInputError(f"there is no file or folder {path}{like_path(path)}")
     shown = without_secrets(path)
     try:
         dataset = _open(path, access)
@@ -250,6 +258,8 @@ def write_collection(table: pa.Table, path: str, access: Access = AS_GIVEN) -> N
             _replace(fresh, place)
         finally:
             _remove(fresh)
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"the collection cannot be written to {path}: {error}") from error
 
@@ -297,12 +307,39 @@ def check_replaceable(place: str, access: Access = AS_GIVEN) -> None:
             return
     elif not os.path.exists(place) or (os.path.isdir(place) and not os.listdir(place)):
         return
+    parts, others = [], []
+    for name in _inner_names(place, access):
+        if is_part(name):
+            parts.append(name)
+        elif os.path.basename(name) not in DISPENSABLE:
+            others.append(name)
+        if len(others) == 5:
+            break
+    if others:
+        raise OutputError(
+            f"{place} has files that are not of a collection, such as {listed(others)}, so it is not replaced; give "
+            "another place, or remove them"
+        )
+    if not any(map(OF_A_FOLDER.fullmatch, parts)):
+        raise OutputError(f"{place} has collections in folders of it, so it is not replaced; give another place")
     try:
-        names = open_dataset(place, access).schema.names
+        dataset = open_dataset(place, access)
+        names = dataset.schema.names
+        check_parts(dataset)
     except RasteretBeamError as error:
         raise OutputError(f"{place} is there and is no collection, so it is not replaced: {error}") from error
     if not {"id", "assets"} <= set(names):
         raise OutputError(f"{place} is there and is no collection (it has {listed(names)}), so it is not replaced")
+
+
+def _inner_names(place: str, access: Access) -> Iterable[str]:
+    """Paths of all files below a folder, hidden ones too; of a file, its own name."""
+    if is_remote(place):
+        inside = find_objects(place, access)
+        return [url.removeprefix(place.rstrip("/")).lstrip("/") or os.path.basename(url) for url in inside]
+    if os.path.isfile(place):
+        return [os.path.basename(place)]
+    return (os.path.relpath(os.path.join(root, name), place) for root, _, names in os.walk(place) for name in names)
 
 
 def _replace(fresh: str, place: str) -> None:
