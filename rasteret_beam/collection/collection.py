@@ -162,11 +162,15 @@ class Collection:
             A criterion cannot be used, or none is given.
         """
         criteria, boxes = criteria_of(self, bbox, date_range, geometries, cloud_cover_lt, ids)
+        narrowed = self._where_all(criteria, boxes)
+        if boxes and is_small(self.dataset) and not narrowed.has_records():
+            log.warning("%s", why_no_record(self.dataset, boxes))
+        return narrowed
+
+    def _where_all(self, criteria: list[ds.Expression], boxes: list[tuple[float, ...]]) -> "Collection":
         narrowed = replace(self, boxes=(*self.boxes, *boxes))
         for criterion in criteria:
             narrowed = narrowed.where(criterion)
-        if boxes and is_small(self.dataset) and not narrowed.has_records():
-            log.warning("%s", why_no_record(self.dataset, boxes))
         return narrowed
 
     def has_records(self) -> bool:
@@ -174,9 +178,11 @@ class Collection:
         return any(file.has_rows() for file in files_of(self.dataset, self.filter))
 
     def narrowed(self, **criteria: Any) -> "Collection":
-        """As :meth:`subset`; criteria that are None are passed over, and may be all."""
-        given = {name: value for name, value in criteria.items() if value is not None}
-        return self.subset(**given) if given else self
+        """As :meth:`subset`, without a warning; criteria that are None are passed over, and may be all."""
+        names = ("bbox", "date_range", "geometries", "cloud_cover_lt", "ids")
+        if all(criteria.get(name) is None for name in names):
+            return self
+        return self._where_all(*criteria_of(self, **{name: criteria.get(name) for name in names}))
 
     def to_table(self, columns: list[str] | None = None) -> pa.Table:
         """The records, filtered, as an Arrow table of all or some columns."""

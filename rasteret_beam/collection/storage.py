@@ -148,6 +148,8 @@ def _files_in(filesystem: pafs.FileSystem, folder: str) -> list[str]:
     inner = {found.path: found.path[len(folder.rstrip("/")) :] for found in inside}
     files = sorted(path for path, name in inner.items() if is_part(name))
     shown = [path for path, name in sorted(inner.items()) if not is_part(name) and not is_hidden(name)]
+    if shown and not any(OF_A_FOLDER.fullmatch(inner[path].lstrip("/")) for path in files):
+        files = []  # such as a folder of rasters with a collection in a folder of it
     if not files:
         there = f"; it has {listed(os.path.basename(path) for path in shown)}" if shown else ""
         raise MissingInputError(
