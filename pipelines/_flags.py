@@ -12,6 +12,8 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines._arguments import Spelling, use
+from rasteret_beam.collection.date_ranges import date_bounds
+from rasteret_beam.errors import InputError
 from rasteret_beam.model import Access
 from rasteret_beam.readers.budget import LEAST_CACHE_BYTES
 
@@ -180,12 +182,14 @@ def bbox(text: str) -> tuple[float, ...]:
     return west, south, east, north
 
 
-def date_range(text: str) -> tuple[str, str]:
-    """``first,last`` (or ``first/last``) as two texts."""
-    parts = text.replace("/", ",").split(",")
-    if len(parts) != 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST,LAST, such as 2023-01-01,2023-12-31")
-    return parts[0].strip(), parts[1].strip()
+def date_range(text: str) -> str:
+    """``FIRST/LAST`` or ``FIRST,LAST``, a side of which may be open, or one date, month or year, as a checked text."""
+    span = text.replace(",", "/")
+    try:
+        date_bounds(span)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("date_range is ")) from None
+    return span
 
 
 def band_indexes(text: str) -> dict[str, int]:
@@ -285,6 +289,7 @@ def subset_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--date_range",
         type=date_range,
-        metavar="FIRST,LAST",
-        help="only records of these ISO dates (UTC, both included)",
+        metavar="FIRST/LAST",
+        help="only records of these ISO dates (UTC, both included); a date, month (2023-06) or year alone covers "
+        "all of it, and 2023-01-01/.. is open",
     )

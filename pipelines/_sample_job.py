@@ -230,5 +230,4 @@ def _check_sinks(sinks: dict[str, WriteSamplesToParquet]) -> None:
 
 def _collection(flags: Any) -> Collection:
     collection = load(flags.collection, access=access(flags))
-    criteria = {name: value for name in ("bbox", "date_range") if (value := getattr(flags, name)) is not None}
-    return collection.subset(**criteria) if criteria else collection
+    return collection.narrowed(bbox=flags.bbox, date_range=flags.date_range)

@@ -196,8 +196,7 @@ class Job:
 
 def _collection(flags: argparse.Namespace) -> Collection:
     collection = load(flags.collection, access=access(flags))
-    criteria = {name: value for name in ("bbox", "date_range") if (value := getattr(flags, name)) is not None}
-    return collection.subset(**criteria) if criteria else collection
+    return collection.narrowed(bbox=flags.bbox, date_range=flags.date_range)
 
 
 def summary(counts: dict[str, int], seconds: float) -> str:

@@ -180,6 +180,14 @@ class Access:
     requester_pays: bool | str = False
 
     def __post_init__(self) -> None:
+        for name, kinds, wanted in (
+            ("anonymous", bool, "True or False"),
+            ("region", str | None, "a text"),
+            ("endpoint", str | None, "a text"),
+            ("requester_pays", bool | str, "True, False or a project's name"),
+        ):
+            if not isinstance(getattr(self, name), kinds):  # type: ignore[arg-type]
+                raise InputError(f"{name} is {getattr(self, name)!r}; it has to be {wanted}")
         url = self.endpoint
         if url is not None and (not url.startswith(("http://", "https://")) or "@" in url or "?" in url):
             raise InputError(

@@ -198,6 +198,9 @@ BAND_EXTRA_TYPE = pa.struct(
 )
 """Our ``{band}_extra``: facts that Rasteret's struct has no place for."""
 
+CHECKSUMS = "checksums"
+"""Our column of checksums: struct of ``record`` and of ``bands``, a struct with one for each band; all int32."""
+
 METADATA_SUFFIX = "_metadata"
 EXTRA_SUFFIX = "_extra"
 COLLECTION_VERSION = b"1"

@@ -48,7 +48,7 @@ PREFIX = rf"{BUCKET}/([^\r\n]*[^/\r\n])"
 NUMBER = r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?"
 DAY = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
 CLOCK = r"[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{3}(\d{3})?)?)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d)?"
-MOMENT = rf"(\d{{4}}|{DAY}({CLOCK})?)"
+MOMENT = rf"(\d{{4}}(-(0[1-9]|1[0-2]))?|{DAY}({CLOCK})?)"
 NAME = r"[^,\s]([^,\r\n]*[^,\s])?"
 BAND = r"([^,\s]([^,\r\n]*[^,\s])?:\d+|[^,:\s]([^,:\r\n]*[^,:\s])?)"
 PAIR = r"[^,:\s][^,:\r\n]*:[^,\s][^,\r\n]*"
@@ -103,7 +103,9 @@ BY_TYPE: dict[Any, Form] = {
     _flags.paths: Form("TEXT", listed(RASTER), "gs://my-bucket/scenes/*.tif"),
     _flags.prefix: Form("GCS_WRITE_FILE", whole(PREFIX), "gs://my-bucket/out/run1"),
     _flags.bbox: Form("TEXT", whole(rf"{NUMBER}(,{NUMBER}){{3}}"), "-5,40,5,50"),
-    _flags.date_range: Form("TEXT", whole(rf"{MOMENT}[,/]{MOMENT}"), "2023-01-01,2023-12-31"),
+    _flags.date_range: Form(
+        "TEXT", whole(rf"{MOMENT}([,/]({MOMENT}|\.\.)?)?|(\.\.)?[,/]{MOMENT}"), "2023-01-01/2023-12-31"
+    ),
     _flags.band_indexes: Form("TEXT", listed(BAND), "A00,A01 or A00:0,A05:5"),
     _flags.truth: Form("BOOLEAN", whole("(true|false)")),
     _flags.payer: Form("TEXT", whole(rf"(true|false|{PROJECT})"), "my-project"),

@@ -301,7 +301,8 @@ class TestCollection:
         check_refused(sample(collection=tmp_path / "empty"), f"folder {tmp_path}/empty holds no Parquet file")
 
     def test_folder_of_rasters(self, sample: Sample, unreadable: Path):
-        check_refused(sample(collection=unreadable.parent), f"{unreadable.parent} cannot be read as Parquet")
+        message = f"{unreadable.parent} holds no Parquet file; it has a_20230101.tif"
+        check_refused(sample(collection=unreadable.parent), message)
 
     @pytest.mark.parametrize("place", ["points", "points/a.parquet"])
     def test_table_that_is_no_collection(self, sample: Sample, tmp_path: Path, place: str):

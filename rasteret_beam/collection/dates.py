@@ -1,7 +1,6 @@
 """Datetimes as users give them, in UTC and without a zone."""
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, timedelta
 from datetime import date as Date
 from datetime import datetime as Datetime
@@ -131,32 +130,3 @@ def _of_parts(named: dict[str, str]) -> Datetime:
         raise ValueError("a day of the year (doy) goes without month and day")
     at = {name: numbers.get(name, 0) for name in ("hour", "minute", "second")}
     return of_day(numbers["year"], numbers["doy"]) + timedelta(**{f"{name}s": value for name, value in at.items()})
-
-
-def date_bounds(date_range: Sequence[Any]) -> tuple[Datetime, Datetime]:
-    """First and last moment of (first, last), both included.
-
-    A day or a year given as the last one means its last microsecond.
-
-    Raises
-    ------
-    InputError
-        It is not a pair, or the first is after the last.
-    """
-    if isinstance(date_range, str) or len(date_range) != 2:
-        raise InputError(f"date_range is {date_range!r}; it has to be (first, last), as ('2023-01-01', '2023-12-31')")
-    first, last = (to_datetime(moment) for moment in date_range)
-    if first is None or last is None:
-        raise InputError(f"date_range is {tuple(date_range)}; both its dates have to be given")
-    last += _length(date_range[1], last)
-    if first > last:
-        raise InputError(f"date_range is {tuple(date_range)}; its first date must not be after its last")
-    return first, last
-
-
-def _length(given: Any, start: Datetime) -> timedelta:
-    """How long after its start a day or a year ends; nothing for an exact moment."""
-    text = str(given)
-    if re.fullmatch(r"\d{4}", text):
-        return start.replace(year=start.year + 1) - start - timedelta(microseconds=1)
-    return timedelta(days=1, microseconds=-1) if len(text) <= 10 else timedelta(0)

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rasteret_beam.collection.checks import check_dtypes
 from rasteret_beam.collection.layout import exact_nodata
+from rasteret_beam.collection.storage import readable
 from rasteret_beam.collection.units import Columns, files_of
-from rasteret_beam.errors import listed
+from rasteret_beam.errors import listed, without_secrets
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.kernels.validity import has_long_integers
 from rasteret_beam.readers.chips import BandFacts
@@ -92,7 +94,13 @@ def _with_nodata_integer(schema: pa.Schema) -> set[str]:
 
 
 def read_facts(collection: "Collection", bands: Sequence[str], record_ids: Sequence[str] | None = None) -> FactTable:
-    """The facts of some bands of a collection's records, by default of all of them."""
+    """The facts of some bands of a collection's records, by default of all of them.
+
+    Raises
+    ------
+    CollectionError
+        A dtype is unknown, or the collection cannot be read.
+    """
     columns: Columns = {"id": ("id",)}
     exact = _with_nodata_integer(collection.schema)
     for number, band in enumerate(bands):
@@ -105,9 +113,12 @@ def read_facts(collection: "Collection", bands: Sequence[str], record_ids: Seque
         wanted = pc.field("id").isin(pa.array(record_ids, type=collection.schema.field("id").type))
         chosen = wanted if chosen is None else chosen & wanted
     table = FactTable(bands)
-    for file in files_of(collection.dataset, chosen):
-        for batch in file.read(columns).table.combine_chunks().to_batches():
-            table.add(batch)
+    source = without_secrets(collection.path or f"collection {collection.name!r}")
+    with readable(source):
+        for file in files_of(collection.dataset, chosen):
+            for batch in file.read(columns).table.combine_chunks().to_batches():
+                check_dtypes(batch, bands, source)
+                table.add(batch)
     table.finish()
     return table
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
-from rasteret_beam.errors import CollectionError, listed
+from rasteret_beam.collection.checks import check_types
+from rasteret_beam.errors import CollectionError
 from rasteret_beam.kernels.crs import epsg_code
 from rasteret_beam.kernels.footprints import Footprint
 from rasteret_beam.model import BandHeader, Grid
@@ -30,29 +31,36 @@ from rasteret_beam.schema import (
 SPAN = ("start_datetime", "end_datetime")
 """The time that a record without a datetime spans, both included, as STAC has it."""
 
-REQUIRED = ("id", "datetime", "geometry", "assets")
+VERSION = b"rasteret_collection_version"
+"""Key of the schema metadata."""
 
 BandHeaders = Mapping[str, BandHeader]
 
 
 def band_names(schema: pa.Schema) -> list[str]:
-    """Bands of a collection: those with metadata, else those of its assets."""
+    """Bands of a collection: those of its assets that have metadata, else all of its assets."""
+    if "assets" not in schema.names:
+        return []
+    assets = schema.field("assets").type.names
+    known = set(assets)
     described = [name.removesuffix(METADATA_SUFFIX) for name in schema.names if name.endswith(METADATA_SUFFIX)]
-    if described or "assets" not in schema.names:
-        return described
-    return [field.name for field in schema.field("assets").type]
+    return [band for band in described if band in known] or assets
 
 
 def check_layout(schema: pa.Schema, source: str) -> None:
-    """Refuse a table that is not a collection."""
-    missing = [name for name in REQUIRED if name not in schema.names]
-    if missing:
+    """Refuse a table that is not a collection, or is one in a version of the layout that is not known.
+
+    Raises
+    ------
+    CollectionError
+    """
+    version = (schema.metadata or {}).get(VERSION, COLLECTION_VERSION)
+    if version != COLLECTION_VERSION:
         raise CollectionError(
-            f"{source} is not a collection: it lacks column(s) {listed(missing)}; it has {listed(schema.names)}. "
-            "Build one with build_from_cogs or build_from_table."
+            f"{source} is a collection in version {version.decode(errors='replace')!r} of the layout; this release of "
+            f"rasteret_beam reads version {COLLECTION_VERSION.decode()!r}. Update it, or build the collection again"
         )
-    if not pa.types.is_timestamp(schema.field("datetime").type):
-        raise CollectionError(f"column datetime of {source} is {schema.field('datetime').type}, not a timestamp")
+    check_types(schema, source)
 
 
 def check_storable(headers: Sequence[BandHeader]) -> None:
@@ -223,6 +231,6 @@ def schema_metadata(records: pa.Table, name: str, data_source: str) -> dict[byte
         b"name": name.encode(),
         b"data_source": data_source.encode(),
         b"date_range": f"{first.isoformat()},{last.isoformat()}".encode() if first and last else b"",
-        b"rasteret_collection_version": COLLECTION_VERSION,
+        VERSION: COLLECTION_VERSION,
         b"geo": json.dumps(geo).encode(),
     }

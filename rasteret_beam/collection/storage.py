@@ -1,14 +1,14 @@
 """Parquet on disk or in a bucket: opening a dataset, and writing a collection whole."""
 
 import glob
+import logging
 import os
 import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +16,8 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from rasteret_beam.collection.remote import on_remote
+from rasteret_beam.collection.options import like_path
+from rasteret_beam.collection.remote import on_remote, url_of
 from rasteret_beam.errors import (
     CollectionError,
     MissingInputError,
@@ -41,12 +42,26 @@ from rasteret_beam.readers.objects import (
     put_object,
 )
 from rasteret_beam.readers.stores import absolute, is_url
-from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
+from rasteret_beam.schema import CHECKSUMS, EXTRA_SUFFIX, METADATA_SUFFIX
+
+log = logging.getLogger(__name__)
 
 ROW_GROUP_BYTES = 32 << 20
 """So that the assets of one record can be read without those of a million."""
 
 PARTITIONS = ("year", "month")
+
+OF_A_FOLDER = re.compile(r"(year=[^/]+/(month=[^/]+/)?)?[^/]+")
+"""Where the files of a collection lie in its folder."""
+
+DISPENSABLE = (".DS_Store", "_SUCCESS", "_metadata", "_common_metadata")
+"""Hidden files that a collection may be replaced with."""
+
+IN_EACH_FILE = ("id", "assets")
+"""Columns without which a file holds no records."""
+
+UNDER_WAY = ".new-"
+"""In the names of folders that a collection is being written to."""
 
 
 def is_remote(path: str) -> bool:
@@ -65,7 +80,7 @@ def open_dataset(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> ds.
     """
     path = absolute(path)
     if not (is_remote(path) or exists(path) or is_glob(path)):
-        raise MissingInputError(f"there is no file or folder {path}")
+        raise MissingInputError(f"there is no file or folder {path}{like_path(path)}")
     shown = without_secrets(path)
     try:
         dataset = _open(path, access)
@@ -121,33 +136,110 @@ def readable(path: str) -> Iterator[None]:
 
 
 def _open(path: str, access: Access) -> ds.Dataset:
-    files: pafs.FileSystem | None
-    files, place = on_remote(path, access) if is_remote(path) else (None, path)
+    filesystem: pafs.FileSystem
+    filesystem, place = on_remote(path, access) if is_remote(path) else (pafs.LocalFileSystem(), path)
     if is_glob(path) and not (is_web(path) or exists(path)):
         found = find(path, PARQUET_ENDINGS, "Parquet file", access)
-        start = len(path) - len(place) if files is not None else 0  # Arrow's paths in buckets have no scheme
-        return _dataset(sorted(file.path[start:] for file in found), files, (found[0].root or "")[start:])
-    if files is None:
-        if kind_of(path) == "file":
-            return _dataset(path, None)
-        return _dataset(sorted(file for file, *_ in Walk(in_folder(path))), None, path)
-    if files.get_file_info(place).type == pafs.FileType.NotFound:
+        start = len(path) - len(place)  # Arrow's paths in buckets have no scheme
+        return _dataset(sorted(file.path[start:] for file in found), filesystem, (found[0].root or "")[start:])
+    if not is_remote(path):
+        kind_of(path)
+    info = filesystem.get_file_info(place)
+    if info.type == pafs.FileType.NotFound:
         raise MissingInputError(f"there is no file or folder {without_secrets(path)}{_hint(path)}")
-    return _dataset(place, files)
+    if info.type == pafs.FileType.Directory:
+        return _dataset(_files_in(filesystem, place), filesystem, place)
+    return _dataset([place], filesystem, os.path.dirname(place))
 
 
-def _dataset(source: str | list[str], files: pafs.FileSystem | None, base: str = "") -> ds.Dataset:
-    """A folder, which lists its files, or files below ``base``; partitions are named by folders below."""
-    given: dict[str, Any] = {"filesystem": files, "format": "parquet", "ignore_prefixes": []}
-    given |= {"partition_base_dir": base} if base else {}
+def _dataset(files: list[str], filesystem: pafs.FileSystem, base: str) -> ds.Dataset:
+    """Files below a folder ``base``, whose folders below that name partitions."""
+
+    def opened(partitioning: ds.Partitioning) -> ds.Dataset:
+        return ds.dataset(
+            files, filesystem=filesystem, format="parquet", partitioning=partitioning, partition_base_dir=base
+        )
+
     try:
-        return ds.dataset(source, partitioning="hive", **given)
+        return opened(ds.partitioning(flavor="hive"))
     except pa.ArrowInvalid as error:
         if "couldn't infer type" not in str(error):
             raise
         # No record has a datetime, so the partitions are all null.
         typed = ds.partitioning(pa.schema([(name, pa.int32()) for name in PARTITIONS]), flavor="hive")
-        return ds.dataset(source, partitioning=typed, **given)
+        return opened(typed)
+
+
+def _files_in(filesystem: pafs.FileSystem, folder: str) -> list[str]:
+    """The Parquet files of a folder and of those in it, in name order; see :func:`is_part`.
+
+    Raises
+    ------
+    MissingInputError
+        There is none.
+    """
+    inner = {path: path[len(folder.rstrip("/")) :] for path in _names_in(filesystem, folder)}
+    files = sorted(path for path, name in inner.items() if is_part(name))
+    shown = [path for path, name in sorted(inner.items()) if not is_part(name) and not is_hidden(name)]
+    if shown and not any(OF_A_FOLDER.fullmatch(inner[path].lstrip("/")) for path in files):
+        files = []  # such as a folder of rasters with a collection in a folder of it
+    if not files:
+        there = f"; it has {listed(os.path.basename(path) for path in shown)}" if shown else ""
+        raise MissingInputError(
+            f"folder {without_secrets(folder)} holds no Parquet file{there}. Build a collection of raster files with "
+            "build_from_cogs, or of a table of records with build_from_table"
+        )
+    if shown:
+        log.warning(
+            "%d file(s) of the collection %s are left out, as their names end in none of %s: %s",
+            len(shown),
+            without_secrets(folder),
+            ", ".join(PARQUET_ENDINGS),
+            listed(map(without_secrets, shown), 5),
+        )
+    return files
+
+
+def _names_in(filesystem: pafs.FileSystem, folder: str) -> Iterable[str]:
+    """Paths of the files below a folder; on a local disk, links are followed and hidden folders are not entered."""
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        return (path for path, *_ in Walk(in_folder(folder)))
+    found = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
+    return (entry.path for entry in found if entry.is_file)
+
+
+def is_part(inner: str) -> bool:
+    """Whether a file, by its path below the collection's folder, is one of the collection."""
+    return inner.lower().endswith(PARQUET_ENDINGS) and not is_hidden(inner)
+
+
+def is_hidden(inner: str) -> bool:
+    """Whether a part of a path is hidden (see :mod:`rasteret_beam.kernels.globs`), or is being written."""
+    return UNDER_WAY in inner or in_folder("").files.fullmatch(inner.lstrip("/")) is None
+
+
+def check_parts(dataset: ds.Dataset) -> None:
+    """Refuse a dataset of files of which one does not hold records; see :func:`check_part`."""
+    for part in dataset.get_fragments():
+        if isinstance(part, ds.ParquetFileFragment):
+            with readable(url_of(part)):
+                there = part.physical_schema.names
+            check_part(there, url_of(part))
+
+
+def check_part(columns: Sequence[str], path: str) -> None:
+    """Refuse a Parquet file that lies in a collection's folder and lacks the columns of records.
+
+    Raises
+    ------
+    CollectionError
+    """
+    missing = [name for name in IN_EACH_FILE if name not in columns]
+    if missing:
+        raise CollectionError(
+            f"{without_secrets(path)} is not a file of a collection: it lacks column(s) {listed(missing)}; it has "
+            f"{listed(columns)}. Move it out of the collection's folder"
+        )
 
 
 def _hint(path: str) -> str:
@@ -168,7 +260,7 @@ def writer_options(schema: pa.Schema) -> dict[str, object]:
     chosen_by = [
         path
         for field in schema
-        if field.name != "assets" and not field.name.endswith((METADATA_SUFFIX, EXTRA_SUFFIX))
+        if field.name not in ("assets", CHECKSUMS) and not field.name.endswith((METADATA_SUFFIX, EXTRA_SUFFIX))
         for path in _leaves(field)
     ]
     return {"compression": "zstd", "write_statistics": chosen_by, "use_dictionary": chosen_by}
@@ -202,7 +294,7 @@ def write_collection(table: pa.Table, path: str, access: Access = AS_GIVEN) -> N
     try:
         place = absolute(path)
         check_replaceable(place)
-        fresh = f"{place}.new-{uuid.uuid4().hex[:8]}" + (".parquet" if place.endswith(".parquet") else "")
+        fresh = f"{place}{UNDER_WAY}{uuid.uuid4().hex[:8]}" + (".parquet" if place.endswith(".parquet") else "")
         os.makedirs(os.path.dirname(place), exist_ok=True)
         try:
             _write(table, fresh)
@@ -263,12 +355,39 @@ def check_replaceable(place: str, access: Access = AS_GIVEN) -> None:
             return
     elif not exists(place) or (os.path.isdir(place) and not os.listdir(place)):
         return
+    parts, others = [], []
+    for name in _inner_names(place, access):
+        if is_part(name):
+            parts.append(name)
+        elif os.path.basename(name) not in DISPENSABLE:
+            others.append(name)
+        if len(others) == 5:
+            break
+    if others:
+        raise OutputError(
+            f"{place} has files that are not of a collection, such as {listed(others)}, so it is not replaced; give "
+            "another place, or remove them"
+        )
+    if not any(map(OF_A_FOLDER.fullmatch, parts)):
+        raise OutputError(f"{place} has collections in folders of it, so it is not replaced; give another place")
     try:
-        names = open_dataset(place, access).schema.names
+        dataset = open_dataset(place, access)
+        names = dataset.schema.names
+        check_parts(dataset)
     except RasteretBeamError as error:
         raise OutputError(f"{place} is there and is no collection, so it is not replaced: {error}") from error
     if not {"id", "assets"} <= set(names):
         raise OutputError(f"{place} is there and is no collection (it has {listed(names)}), so it is not replaced")
+
+
+def _inner_names(place: str, access: Access) -> Iterable[str]:
+    """Paths of all files below a folder, hidden ones too; of a file, its own name."""
+    if is_remote(place):
+        inside = find_objects(place, access)
+        return [url.removeprefix(place.rstrip("/")).lstrip("/") or os.path.basename(url) for url in inside]
+    if os.path.isfile(place):
+        return [os.path.basename(place)]
+    return (os.path.relpath(os.path.join(root, name), place) for root, _, names in os.walk(place) for name in names)
 
 
 def _replace(fresh: str, place: str) -> None:

@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from rasteret_beam.collection.remote import url_of
-from rasteret_beam.collection.storage import readable
+from rasteret_beam.collection.storage import check_part, readable
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.readers.cache import BytesCache
 
@@ -85,6 +85,7 @@ class CollectionFile:
         with readable(self.path):
             fragment = self._fresh()
             if isinstance(fragment, ds.ParquetFileFragment):
+                check_part(fragment.physical_schema.names, self.path)
                 fragment = fragment if self.filter is None else fragment.subset(filter=self.filter, schema=self.schema)
                 units = [Unit(self, group.id) for group in fragment.row_groups]
                 sizes = [group.num_rows for group in fragment.row_groups]

@@ -4,11 +4,14 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
-from rasteret_beam.kernels.crs import LONLAT, crs_label, is_degrees, reaches, transform
+from rasteret_beam.kernels.crs import LONLAT, Floats, crs_label, is_degrees, reaches, transform
 from rasteret_beam.kernels.points import coordinates
 from rasteret_beam.kernels.routing import RoutingIndex, locate
 
 LOOKED_AT = 10_000
+
+EXCHANGED = "with x and y exchanged: x has to be the longitude (or easting), y the latitude (or northing)"
+"""What to say where swapping coordinates helps."""
 
 
 def why_nothing_hit(index: RoutingIndex, points: pa.RecordBatch, crs: str, what: str = "points") -> str:
@@ -16,11 +19,8 @@ def why_nothing_hit(index: RoutingIndex, points: pa.RecordBatch, crs: str, what:
     points = points.slice(0, LOOKED_AT)
     x, y, _ = coordinates(points, crs)
     raw_x, raw_y = (points[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("point_x", "point_y"))
-    if len(locate(index, crs, raw_y, raw_x).point):
-        return (
-            f"none of the {what} lies in the collection, but they do with x and y exchanged: "
-            "x has to be the longitude (or easting), y the latitude (or northing)"
-        )
+    if hits_exchanged(index, raw_x, raw_y, crs):
+        return f"none of the {what} lies in the collection, but they do {EXCHANGED}"
     if is_degrees(crs) and np.any(np.abs(raw_x) > 360) and np.any(np.abs(raw_y) > 90):
         return (
             f"none of the {what} lies in the collection: coordinates such as ({raw_x[0]:g}, {raw_y[0]:g}) are not "
@@ -33,6 +33,11 @@ def why_nothing_hit(index: RoutingIndex, points: pa.RecordBatch, crs: str, what:
         f"none of the {what} lies in the collection: they span {_span(x[finite], y[finite])} in "
         f"{crs_label(crs)}, {_where(index, crs)}"
     )
+
+
+def hits_exchanged(index: RoutingIndex, x: Floats, y: Floats, crs: str) -> bool:
+    """Whether points [n] given in ``crs`` would meet the grid of a record if x and y were exchanged."""
+    return len(locate(index, crs, y, x).point) > 0
 
 
 def why_no_polygon_hit(index: RoutingIndex, polygons: pa.RecordBatch, crs: str) -> str:

@@ -16,6 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from rasteret_beam import metrics
 from rasteret_beam.collection.build import Failures, collection_table, read_records
+from rasteret_beam.collection.checksums import with_checksums
 from rasteret_beam.collection.layout import schema_metadata
 from rasteret_beam.collection.records import RecordHeaders, RecordSource
 from rasteret_beam.collection.storage import PARTITIONS, row_group_rows
@@ -168,7 +169,7 @@ def _write_part(
     """Write the records of one partition; gives its place in the collection, the file, and the ids in it."""
     (year, month, shard), records = keyed
     ordered = sorted(records, key=lambda record: record.source.id)
-    table = collection_table(ordered, summary.ordered())
+    table = with_checksums(collection_table(ordered, summary.ordered()), "the collection")
     metadata = schema_metadata(table, name, data_source)
     if summary.first is not None and summary.last is not None:
         metadata[b"date_range"] = f"{summary.first.isoformat()},{summary.last.isoformat()}".encode()
