@@ -29,7 +29,7 @@ from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.inputs import point_stream
 from rasteret_beam.collection.layout import schema_metadata
 from rasteret_beam.collection.plan import TileCounts, first_tiles, tile_numbers
-from rasteret_beam.collection.storage import row_group_rows, writer_options
+from rasteret_beam.collection.writing import row_group_rows, writer_options
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.points import choose_columns, coordinates, point_batch
 from rasteret_beam.kernels.routing import locate

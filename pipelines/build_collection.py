@@ -17,7 +17,7 @@ from rasteret_beam.collection.dates import datetime_in
 from rasteret_beam.collection.layout import band_names
 from rasteret_beam.collection.record_tables import record_table, sources_from_table
 from rasteret_beam.collection.records import RecordSource
-from rasteret_beam.collection.storage import check_replaceable
+from rasteret_beam.collection.writing import check_replaceable
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import AS_GIVEN
 from rasteret_beam.readers.finding import find_rasters, split_lists

@@ -202,6 +202,8 @@ class TestGeoJson:
             points_of(f"{tmp_path}/none.geojson")
 
     def test_beside_other_files(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text("lon,lat\n1,2\n")
+        (tmp_path / "b.geojson").write_text(json.dumps(A))
         with pytest.raises(InputError, match=r"a.csv is not named as GeoJSON, and other files are"):
             points_of([f"{tmp_path}/a.csv", f"{tmp_path}/b.geojson"])
 

@@ -342,8 +342,8 @@ def test_footprints_of_any_kind(scene: Path, column: pa.Array) -> None:
         (pa.array([b"none"]), None, "column geometry of record 'r0' is b'none', which is no WKB"),
         (pa.array(["POLYGON(("]), None, "column geometry of record 'r0' is 'POLYGON"),
         (pa.array([{"x": 1.0}]), None, "column geometry of the record table is struct"),
-        (pa.array([SQUARE.wkb]), b"{", "GeoParquet metadata .* is no JSON"),
-        (pa.array([SQUARE.wkb]), b"[1]", "GeoParquet metadata .* is no object"),
+        (pa.array([SQUARE.wkb]), b"{", "GeoParquet metadata .* cannot be read"),
+        (pa.array([SQUARE.wkb]), b"[1]", "GeoParquet metadata .* not a JSON object"),
         (
             pa.array([SQUARE.wkb]),
             json.dumps({"columns": {"geometry": {"crs": "EPSG:3857"}}}).encode(),

@@ -17,15 +17,15 @@ from rasteret_beam.collection import sample as sampling
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.checksums import with_checksums
 from rasteret_beam.collection.date_ranges import DateRange
-from rasteret_beam.collection.describe import html_table
+from rasteret_beam.collection.describe import describe, html_table
 from rasteret_beam.collection.emptiness import is_small, why_no_record
-from rasteret_beam.collection.facts import first_records
 from rasteret_beam.collection.index import CollectionIndex
-from rasteret_beam.collection.layout import SPAN, band_names, check_layout, schema_metadata, time_span
+from rasteret_beam.collection.layout import band_names, check_layout, schema_metadata
 from rasteret_beam.collection.options import checked_options, did_you_mean, names_of, path_of
-from rasteret_beam.collection.storage import IN_EACH_FILE, check_parts, open_dataset, readable, write_collection
+from rasteret_beam.collection.storage import IN_EACH_FILE, check_parts, open_dataset, readable
 from rasteret_beam.collection.subset import check_expression, criteria_of
-from rasteret_beam.collection.units import Columns, files_of
+from rasteret_beam.collection.units import files_of
+from rasteret_beam.collection.writing import write_collection
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed, without_secrets
 from rasteret_beam.kernels.crs import crs_label
 from rasteret_beam.kernels.routing import check_match
@@ -228,28 +228,7 @@ class Collection:
 
     def describe(self) -> dict[str, Any]:
         """Name, source, number of records, range of datetimes, bounds, CRSs, bands, and the first record's pixels."""
-        moments = ["datetime", *(name for name in SPAN if name in self.schema.names)]
-        return {
-            "name": self.name,
-            "source": without_secrets(self.path or self.data_source or "in memory"),
-            "records": len(self),
-            "date_range": time_span(self.to_table(moments)),
-            "bounds": self.bounds,
-            "crs": self.crs,
-            "bands": self.bands,
-            **self._pixels(),
-        }
-
-    def _pixels(self) -> dict[str, Any]:
-        """Data types and nodata values of the first record's bands."""
-        columns = set(self.schema.names)
-        described = [band + METADATA_SUFFIX for band in self._bands if band + METADATA_SUFFIX in columns]
-        parts: Columns = {f"{part} {name}": (name, part) for name in described for part in ("dtype", "nodata")}
-        rows = first_records(self, parts).slice(0, 1).to_pylist() if parts else []
-        values = {
-            part: [rows[0][f"{part} {name}"] for name in described] if rows else [] for part in ("dtype", "nodata")
-        }
-        return {part: [value for value in dict.fromkeys(found) if value is not None] for part, found in values.items()}
+        return describe(self)
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r}, {len(self)} records, bands {listed(self.bands, 8)})"

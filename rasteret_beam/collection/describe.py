@@ -1,10 +1,43 @@
-"""What a collection shows of itself in a notebook."""
+"""What a collection tells of itself, and shows in a notebook."""
 
 from collections.abc import Mapping
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rasteret_beam.errors import listed
+from rasteret_beam.collection.facts import first_records
+from rasteret_beam.collection.layout import SPAN, time_span
+from rasteret_beam.collection.units import Columns
+from rasteret_beam.errors import listed, without_secrets
+from rasteret_beam.schema import METADATA_SUFFIX
+
+if TYPE_CHECKING:
+    from rasteret_beam.collection.collection import Collection
+
+
+def describe(collection: "Collection") -> dict[str, Any]:
+    """The facts of :meth:`Collection.describe`."""
+    moments = ["datetime", *(name for name in SPAN if name in collection.schema.names)]
+    return {
+        "name": collection.name,
+        "source": without_secrets(collection.path or collection.data_source or "in memory"),
+        "records": len(collection),
+        "date_range": time_span(collection.to_table(moments)),
+        "bounds": collection.bounds,
+        "crs": collection.crs,
+        "bands": collection.bands,
+        **_pixels(collection),
+    }
+
+
+def _pixels(collection: "Collection") -> dict[str, Any]:
+    """Data types and nodata values of the first record's bands."""
+    columns = set(collection.schema.names)
+    described = [band + METADATA_SUFFIX for band in collection.bands if band + METADATA_SUFFIX in columns]
+    parts: Columns = {f"{part} {name}": (name, part) for name in described for part in ("dtype", "nodata")}
+    found = first_records(collection, parts)
+    rows = found.slice(0, 1).to_pylist() if len(found) else []
+    values = {part: [row[f"{part} {name}"] for row in rows for name in described] for part in ("dtype", "nodata")}
+    return {part: [value for value in dict.fromkeys(each) if value is not None] for part, each in values.items()}
 
 
 def html_table(facts: Mapping[str, Any]) -> str:

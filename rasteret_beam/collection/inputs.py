@@ -201,8 +201,10 @@ def _geometry_table(points: Any, what: str) -> pa.Table:
         try:
             columns[name] = pa.array([row.get(name) for row in found.properties])
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            what = "beyond 64 bits; make it text" if isinstance(error, OverflowError) else "of several types"
-            raise InputError(f"property {name!r} of the GeoJSON features has values {what}: {error}") from error
+            what = "beyond 64 bits" if isinstance(error, OverflowError) else "of several types"
+            raise InputError(
+                f"property {name!r} of the GeoJSON features has values {what}: {error}; write them as text"
+            ) from error
         fields.append(pa.field(name, columns[name].type))
     return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
 

@@ -93,7 +93,7 @@ def masked_by_file(flags: str, dtype: str, nodata: float | None) -> bool:
 
 def has_long_integers(dtype: str) -> bool:
     """Whether a dtype has integers that float64 cannot hold."""
-    return np.dtype(dtype).kind in "iu" and np.dtype(dtype).itemsize == 8
+    return dtype in ("int64", "uint64")
 
 
 def is_exact(nodata: float | None) -> bool:

@@ -19,7 +19,8 @@ from rasteret_beam.collection.build import Failures, collection_table, read_reco
 from rasteret_beam.collection.checksums import with_checksums
 from rasteret_beam.collection.layout import schema_metadata
 from rasteret_beam.collection.records import RecordHeaders, RecordSource
-from rasteret_beam.collection.storage import PARTITIONS, row_group_rows
+from rasteret_beam.collection.storage import PARTITIONS
+from rasteret_beam.collection.writing import row_group_rows
 from rasteret_beam.errors import BuildError, InputError, without_secrets
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.local_files import writing
