@@ -27,6 +27,7 @@ from rasteret_beam.transforms import (
     WriteSamplesToBigQuery,
     WriteSamplesToParquet,
 )
+from rasteret_beam.transforms.commit import PutInPlace
 from rasteret_beam.transforms.files import check_writable
 
 STEPS = {"samples": "WriteSamples", "unsampled": "WriteUnsampled", "dead_letters": "WriteDeadLetters"}
@@ -212,8 +213,10 @@ class Job(Inputs):
         """Add the job's steps to a pipeline."""
         points = pipeline | "ReadPoints" >> self.reading if self.reading is not None else pipeline
         outputs = points | "SamplePoints" >> self.sampling
-        for name, sink in self.sinks.items():
-            getattr(outputs, name) | STEPS[name] >> sink
+        loaded = outputs.samples | STEPS["samples"] >> self.bigquery if self.bigquery is not None else None
+        staged = [getattr(outputs, name) | STEPS[name] >> sink.staged() for name, sink in self.parquet.items()]
+        if staged:
+            staged | beam.Flatten() | PutInPlace(loaded)
 
 
 def _check_sinks(sinks: dict[str, WriteSamplesToParquet]) -> None:

@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def build(pipeline: beam.Pipeline) -> None:
         pipeline | "Records" >> beam.Create(records) | "BuildCollection" >> building
 
-    outcome = run(build, options, [building.temporary])
+    outcome = run(build, options, [building.target])
     if isinstance(outcome, int):
         return outcome
     counts, _ = outcome

@@ -18,6 +18,7 @@ from rasteret_beam.kernels.routing import MATCHES
 from rasteret_beam.model import AS_GIVEN
 from rasteret_beam.schema import UNMATCHED_REASONS, chips_schema, kept_polygon_fields, unmatched_schema
 from rasteret_beam.transforms import ReadChips, ReadPolygons, WriteChipsToGeoTiff, WriteChipsToParquet
+from rasteret_beam.transforms.commit import Output, PutInPlace
 from rasteret_beam.transforms.files import check_writable
 
 EPILOG = """
@@ -148,18 +149,19 @@ class Job:
         route_polygons(index, self.first, self.crs, self.chips.rules, self.chips.on_invalid)
 
     @property
-    def temporaries(self) -> list[str]:
+    def outputs(self) -> list[Output]:
         sinks = (self.writing, self.unmatched, self.geotiffs)
-        return [sink.temporary for sink in sinks if sink is not None]
+        return [sink.target for sink in sinks if sink is not None]
 
     def build(self, pipeline: beam.Pipeline) -> None:
         """Add the job's steps to a pipeline."""
         read = pipeline | "ReadPolygons" >> self.reading | "ReadChips" >> self.chips
-        read.chips | "WriteChips" >> self.writing
+        staged = [read.chips | "WriteChips" >> self.writing.staged()]
         if self.geotiffs is not None:
-            read.chips | "WriteGeoTiffs" >> self.geotiffs
+            staged.append(read.chips | "WriteGeoTiffs" >> self.geotiffs.staged())
         if self.unmatched is not None:
-            read.unmatched | "WriteUnmatched" >> self.unmatched
+            staged.append(read.unmatched | "WriteUnmatched" >> self.unmatched.staged())
+        staged | beam.Flatten() | PutInPlace()
 
     def why_nothing_matched(self) -> str:
         """Why all polygons are unmatched, as far as the first batch of them tells."""
@@ -216,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags, rest = parser().parse(argv)
     options: PipelineOptions = pipeline_options(rest)
     job = Job(flags)
-    outcome = run(job.build, options, job.temporaries, SHOWN)
+    outcome = run(job.build, options, job.outputs, SHOWN)
     if isinstance(outcome, int):
         return outcome
     counts, seconds = outcome

@@ -282,21 +282,3 @@ def delete_folder(folder: str) -> None:
         delete_files(matching(folder + "/", "**"))
     else:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def put_in_place(moves: dict[str, str], old: Sequence[str]) -> None:
-    """Replace the files ``old`` by new ones, given as {final path: temporary path}.
-
-    Old files go first, so that old and new never stand together. Called again after it was
-    cut off, it finishes: a file that has already moved is left where it is.
-    """
-    todo = {final: fresh for final, fresh in moves.items() if FileSystems.exists(fresh)}
-    lost = [final for final in moves if final not in todo and not FileSystems.exists(final)]
-    if lost:
-        raise OutputError(f"{lost[0]} cannot be put in place: its temporary file {moves[lost[0]]} is gone")
-    stale = [path for path in old if path in todo or path not in moves]
-    delete_files(stale)
-    for folder in {os.path.dirname(final) for final in todo if not is_remote(final)}:
-        os.makedirs(folder or ".", exist_ok=True)
-    if todo:
-        FileSystems.rename(list(todo.values()), list(todo))
