@@ -143,12 +143,11 @@ def source(text: str) -> str:
     return text
 
 
-def paths(text: str) -> list[str]:
-    """``PATH,PATH`` as a list of one or more."""
-    found = names(text)
-    if not found:
+def paths(text: str) -> str:
+    """``PATH,PATH``, one or more; :func:`rasteret_beam.readers.finding.split_lists` knows where one ends."""
+    if not names(text):
         raise argparse.ArgumentTypeError(f"{text!r} names no file")
-    return found
+    return text
 
 
 def prefix(text: str) -> str:

@@ -50,14 +50,14 @@ BIGQUERY_SETTINGS = {
 }
 
 
-def _source(flags: argparse.Namespace, options: PipelineOptions) -> str | BigQueryTable | BigQueryQuery:
+def _source(flags: argparse.Namespace, options: PipelineOptions) -> list[str] | BigQueryTable | BigQueryQuery:
     """Where points are read from."""
     settings = {"project": flags.points_project, "snapshot": flags.points_snapshot, "index": flags.points_index}
     given = [f"--points_{name}" for name, value in settings.items() if value]
     if flags.points:
         if given:
             raise InputError(f"{listed(given)} given without --points_table or --points_query")
-        return str(flags.points)
+        return list(flags.points)
     if access(flags, "points_") is not None:
         raise InputError("--points_anonymous and --points_requester_pays say how files are read; they go with --points")
     project, index = flags.points_project or options.view_as(GoogleCloudOptions).project, flags.points_index
@@ -110,7 +110,7 @@ class Inputs:
         self.columns = self.reading.point_columns()
         # A query runs when the job reads, by the account of its workers, whose result no other account may read.
         if not flags.points_query and next(self.reading.batches(), None) is None:
-            raise InputError(f"{flags.points or flags.points_table} holds no points: there is no row in it")
+            raise InputError(f"{listed(flags.points or [flags.points_table])} holds no points: there is no row in it")
 
     def index(self) -> CollectionIndex:
         """What routing and reading need to know of the collection."""

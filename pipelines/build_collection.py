@@ -16,8 +16,9 @@ from rasteret_beam.collection.layout import band_names
 from rasteret_beam.collection.storage import check_replaceable
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.readers.finding import find_rasters, split_lists
 from rasteret_beam.transforms import BuildCollection
-from rasteret_beam.transforms.files import check_writable, find_rasters
+from rasteret_beam.transforms.files import check_writable
 
 EPILOG = """
 examples:
@@ -36,9 +37,10 @@ def parser() -> Parser:
     source.add_argument(
         "--cogs",
         type=paths,
+        action="append",
         metavar="PATH,...",
         help="raster files, folders of *.tif, or globs, local or in a bucket (gs://bucket/prefix/), or URLs of files; "
-        "each file is a record",
+        "each file is a record; can be given several times",
     )
     source.add_argument("--table", metavar="PATH", help="Parquet with a row for each record: id, datetime, assets")
     add("--bands", type=band_indexes, metavar="A,B:3", help="band names, counted from 0 or with their index")
@@ -61,7 +63,7 @@ def sources(flags: argparse.Namespace) -> list[RecordSource]:
         for name in ("href_column", "column_map"):
             if getattr(flags, name) is not None:
                 raise InputError(f"--{name} goes with --table, not with --cogs; leave it out")
-        files = find_rasters(flags.cogs, reading)
+        files = find_rasters(split_lists(flags.cogs, reading), reading)
         return sources_from_cogs(files, bands=flags.bands, datetime=_date_finder(flags.datetime_regex))
     if flags.datetime_regex is not None:
         raise InputError("--datetime_regex goes with --cogs, not with --table, whose column datetime has the dates")

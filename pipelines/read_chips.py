@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._flags import Parser, access, access_flags, names, pipeline_options, prefix, subset_flags, switch
+from pipelines._flags import Parser, access, access_flags, names, pipeline_options, prefix, source, subset_flags, switch
 from pipelines._run import FAILED, command, figures, run
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection, load
-from rasteret_beam.errors import InputError
+from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.chip_routing import MAX_CHIP_PIXELS, ON_INVALID, route_polygons
 from rasteret_beam.kernels.explain import why_no_polygon_hit
 from rasteret_beam.kernels.routing import MATCHES
@@ -43,9 +43,12 @@ def parser() -> Parser:
     add = flags.add_argument
     add(
         "--polygons",
+        type=source,
+        action="append",
         required=True,
         metavar="PATH",
-        help="Parquet or GeoParquet (a file, a folder or a glob), CSV with WKT, or a GeoJSON file",
+        help="Parquet or GeoParquet (a file, a folder or a glob), CSV with WKT, or a GeoJSON file; can be given "
+        "several times",
     )
     add("--geometry_column", metavar="NAME", help="polygons as WKB, GeoArrow or WKT (default: the one that is known)")
     add("--geometry_crs", metavar="CRS", help="CRS of the polygons (4326, EPSG:32631, WKT), where they do not say it")
@@ -121,7 +124,7 @@ class Job:
         self.crs = polygons.crs
         self.first = self.reading.first_batch()
         if self.first is None:
-            raise InputError(f"{flags.polygons} holds no polygons: there is no row in it")
+            raise InputError(f"{listed(flags.polygons)} holds no polygons: there is no row in it")
         self.collection.check_files()
         kept = kept_polygon_fields(polygons.schema)
         self.writing = WriteChipsToParquet(flags.output, schema=chips_schema(kept))

@@ -52,7 +52,11 @@ def parser() -> Parser:
 def _point_flags(flags: Parser) -> None:
     one_of = flags.add_mutually_exclusive_group(required=True)
     one_of.add_argument(
-        "--points", type=source, metavar="PATH", help="Parquet, GeoParquet or CSV: a file, a folder or a glob"
+        "--points",
+        type=source,
+        action="append",
+        metavar="PATH",
+        help="Parquet, GeoParquet or CSV: a file, a folder or a glob; can be given several times",
     )
     one_of.add_argument(
         "--points_table",
@@ -69,8 +73,10 @@ def _point_flags(flags: Parser) -> None:
     one_of.add_argument(
         "--retry",
         type=source,
+        action="append",
         metavar="PATH",
-        help="in place of --points: dead letters of an earlier run, of which just those tiles and points are sampled",
+        help="in place of --points: dead letters of an earlier run, of which just those tiles and points are sampled; "
+        "can be given several times",
     )
     add = flags.add_argument
     add("--x_column", metavar="NAME", help="longitude or easting")

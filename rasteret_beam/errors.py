@@ -23,6 +23,10 @@ class MissingInputError(RasteretBeamError, FileNotFoundError):
     """A file, a folder or a collection that is not there."""
 
 
+class PermissionDeniedError(RasteretBeamError, PermissionError):
+    """A file or a folder that is there, and that the account that runs this may not read."""
+
+
 class CollectionError(RasteretBeamError, ValueError):
     """A collection whose layout or content is not what the format asks for."""
 

@@ -17,7 +17,9 @@ from rasteret_beam.collection.layout import band_names, with_headers
 from rasteret_beam.collection.storage import is_remote, open_dataset
 from rasteret_beam.errors import BuildError, InputError, listed, without_secrets
 from rasteret_beam.model import AS_GIVEN, Access, BandHeader
+from rasteret_beam.readers.finding import expand_rasters
 from rasteret_beam.readers.headers import read_all_headers
+from rasteret_beam.readers.stores import absolute
 from rasteret_beam.schema import ASSET_TYPE
 
 log = logging.getLogger(__name__)
@@ -136,8 +138,9 @@ def build_from_cogs(
 
     Parameters
     ----------
-    hrefs : iterable of str
-        Paths or URLs; local paths are made absolute.
+    hrefs : iterable of str or pathlib.Path
+        Paths, ``file:`` URIs or URLs of files; folders, of which all ``*.tif`` and ``*.tiff`` are taken, at any depth;
+        or globs; local or in a bucket. Local paths are made absolute.
     bands : {name: 0-based band index} or list of names, optional
         By default all bands of each file, as B1, B2, ...
     record_id, datetime : list with one for each href, or function of the href, optional
@@ -159,7 +162,8 @@ def build_from_cogs(
     InputError
         The lists do not match, two records have one id, or there is no file at all.
     """
-    sources = sources_from_cogs(hrefs, bands=bands, record_id=record_id, datetime=datetime)
+    files = expand_rasters(hrefs, access)
+    sources = sources_from_cogs(files, bands=bands, record_id=record_id, datetime=datetime)
     records, failures = read_records(sources, access=access)
     settle_failures(failures, on_error, len(records))
     table = collection_table(records, bands_of_records(records))
@@ -181,10 +185,13 @@ def sources_from_cogs(
     record_id: Sequence[str] | Callable[[str], str] | None = None,
     datetime: Sequence[Moment] | Callable[[str], Moment] | None = None,
 ) -> list[RecordSource]:
-    """The records of :func:`build_from_cogs` before their files are opened; same parameters and errors."""
+    """The records of :func:`build_from_cogs` before their files are opened; same parameters and errors.
+
+    Each href is one file; :func:`rasteret_beam.readers.finding.find_rasters` gives those of folders and globs.
+    """
     if isinstance(hrefs, str | os.PathLike):
         hrefs = [hrefs]
-    paths = [absolute(os.fspath(href)) for href in hrefs]
+    paths = [absolute(href) for href in hrefs]
     if not paths:
         raise InputError("there is no raster file to build a collection from: hrefs is empty")
     ids = (
@@ -202,11 +209,6 @@ def sources_from_cogs(
         )
         for number, (record, href) in enumerate(zip(ids, paths, strict=True))
     ]
-
-
-def absolute(href: str) -> str:
-    """A local path made absolute; URLs and GDAL's /vsi paths as they are."""
-    return href if is_remote(href) or href.startswith("/vsi") else os.path.abspath(href.removeprefix("file://"))
 
 
 def _each(given: Any, paths: list[str], what: str) -> list[Any]:

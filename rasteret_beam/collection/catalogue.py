@@ -22,6 +22,7 @@ from rasteret_beam.collection.storage import is_remote
 from rasteret_beam.errors import InputError, MissingInputError, listed, one_line, without_secrets
 from rasteret_beam.model import Access
 from rasteret_beam.readers.objects import is_remote_object, read_object
+from rasteret_beam.readers.stores import absolute, local_path
 
 FILE_VARIABLE = "RASTERET_BEAM_CATALOGUE"
 USER_FILE = "~/.config/rasteret_beam/catalogue.json"
@@ -85,7 +86,7 @@ def register(
     """
     if not id or looks_like_path(id):
         raise InputError(f"dataset id {id!r} could be taken for a path; give one such as 'team/plots'")
-    place = _absolute(os.fspath(path), os.getcwd())
+    place = absolute(path)
     _registered[id] = Entry(id, place, name, description, Access(anonymous, region, endpoint, requester_pays))
 
 
@@ -100,7 +101,7 @@ def entries() -> dict[str, Entry]:
     shipped = files("rasteret_beam.collection").joinpath("catalogue.json").read_text()
     found = _parsed(shipped, "catalogue.json", "/")
     named = os.environ.get(FILE_VARIABLE)
-    path = os.path.abspath(os.path.expanduser(named or USER_FILE))
+    path = absolute(named or USER_FILE)
     if named and is_remote_object(named):
         return found | _parsed(_read(named), without_secrets(named), "/") | _registered
     if os.path.isfile(path):
@@ -122,7 +123,7 @@ def looks_like_path(text: str) -> bool:
     """Whether a text is a path rather than a dataset id: it exists, has a scheme, is absolute or ends in .parquet."""
     return (
         "://" in text
-        or text.startswith(("/", ".", "~"))
+        or text.startswith(("/", ".", "~", "file:/"))
         or os.path.isabs(text)
         or text.rstrip("/").endswith(".parquet")
         or os.path.exists(text)
@@ -170,4 +171,4 @@ def _entry(id: str, fields: Any, source: str, folder: str) -> Entry:
 
 
 def _absolute(path: str, folder: str) -> str:
-    return path if is_remote(path) else os.path.join(folder, os.path.expanduser(path.removeprefix("file://")))
+    return path if is_remote(path) else os.path.join(folder, local_path(path))

@@ -24,6 +24,8 @@ from rasteret_beam.errors import CollectionError, InputError, MissingInputError,
 from rasteret_beam.kernels.crs import Floats
 from rasteret_beam.kernels.routing import check_match
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.local_files import exists
+from rasteret_beam.readers.stores import absolute, local_path
 from rasteret_beam.schema import METADATA_SUFFIX
 
 CHECKED_FILES = 2000
@@ -313,7 +315,7 @@ class Collection:
         """
         hrefs = _some_hrefs(self.to_table(["assets"])["assets"])
         local = [href for href in hrefs if not is_remote(href) and not href.startswith("/vsi")]
-        gone = [href for href in local if not os.path.exists(href.removeprefix("file://"))]
+        gone = [href for href in local if not exists(local_path(href))]
         if gone:
             raise MissingInputError(
                 f"{len(gone)} of {len(local)} files of the collection are gone, such as {gone[0]}; "
@@ -361,7 +363,7 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: 
         entry = find_entry(place)
         place, known, name = entry.data, entry.access, name or entry.name
     access = known if access is None else access
-    place = place if is_remote(place) else os.path.abspath(os.path.expanduser(place.removeprefix("file://")))
+    place = absolute(place)
     dataset = open_dataset(place, access)
     check_layout(dataset.schema, without_secrets(place))
     metadata = dataset.schema.metadata or {}

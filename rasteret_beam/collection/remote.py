@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from rasteret_beam.errors import InputError, without_secrets
+from rasteret_beam.kernels.globs import in_folder
 from rasteret_beam.model import Access
 from rasteret_beam.readers.objects import ObjectFile, is_remote_object, is_web, list_folder, object_size, open_object
 from rasteret_beam.readers.stores import SCHEMES
@@ -82,9 +83,12 @@ class _Objects(pafs.FileSystemHandler):
 
     def get_file_info_selector(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
         start = len(self.scheme) + len("://")
-        found = list_folder(self._url(selector.base_dir), self.access)
+        folder = self._url(selector.base_dir)
+        found = list_folder(folder, self.access)
         self.sizes |= {item.url: item.size for item in found}
-        return [pafs.FileInfo(item.url[start:], pafs.FileType.File, size=item.size) for item in found]
+        counts = in_folder(folder).files.fullmatch
+        inside = [item for item in found if counts(item.url)]
+        return [pafs.FileInfo(item.url[start:], pafs.FileType.File, size=item.size) for item in inside]
 
     def open_input_file(self, path: str) -> pa.PythonFile:
         url = self._url(path)

@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -23,7 +24,10 @@ from rasteret_beam.errors import (
     one_line,
     without_secrets,
 )
+from rasteret_beam.kernels.globs import in_folder, is_glob
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.finding import PARQUET_ENDINGS, find
+from rasteret_beam.readers.local_files import Walk, denied, exists, kind_of
 from rasteret_beam.readers.objects import (
     check_bucket_output,
     delete_objects,
@@ -32,7 +36,7 @@ from rasteret_beam.readers.objects import (
     is_web,
     put_object,
 )
-from rasteret_beam.readers.stores import is_url
+from rasteret_beam.readers.stores import absolute, is_url
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
 
 ROW_GROUP_BYTES = 32 << 20
@@ -46,7 +50,7 @@ def is_remote(path: str) -> bool:
 
 
 def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
-    """A Parquet file, or a folder of such with hive partitions, as a dataset.
+    """A Parquet file, a folder of such with hive partitions, or a glob, as a dataset.
 
     Raises
     ------
@@ -55,15 +59,16 @@ def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
     CollectionError
         What is there is not Parquet.
     """
-    if not is_remote(path):
-        path = os.path.abspath(path.removeprefix("file://"))
-        if not os.path.exists(path):
-            raise MissingInputError(f"there is no file or folder {path}")
+    path = absolute(path)
+    if not (is_remote(path) or exists(path) or is_glob(path)):
+        raise MissingInputError(f"there is no file or folder {path}")
     shown = without_secrets(path)
     try:
         dataset = _open(path, access)
     except RasteretBeamError:
         raise
+    except PermissionError as error:
+        raise denied(path) from error
     except FileNotFoundError as error:
         raise MissingInputError(f"there is no file or folder {shown}: {one_line(error)}") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -83,6 +88,8 @@ def readable(path: str) -> Iterator[None]:
     """
     try:
         yield
+    except PermissionError as error:
+        raise denied(path) from error
     except (OSError, pa.ArrowException) as error:
         raise CollectionError(f"the collection in {without_secrets(path)} cannot be read: {one_line(error)}") from error
 
@@ -90,16 +97,31 @@ def readable(path: str) -> Iterator[None]:
 def _open(path: str, access: Access) -> ds.Dataset:
     files: pafs.FileSystem | None
     files, place = on_remote(path, access) if is_remote(path) else (None, path)
-    if files is not None and files.get_file_info(place).type == pafs.FileType.NotFound:
+    if is_glob(path) and not (is_web(path) or exists(path)):
+        found = find(path, PARQUET_ENDINGS, "Parquet file", access)
+        start = len(path) - len(place) if files is not None else 0  # Arrow's paths in buckets have no scheme
+        return _dataset(sorted(file.path[start:] for file in found), files, (found[0].root or "")[start:])
+    if files is None:
+        inside = None if kind_of(path) == "file" else Walk(in_folder(path))
+        chosen = [path] if inside is None else sorted(file for file, *_ in inside)
+        return _dataset(chosen, None, os.path.dirname(path) if inside is None else path)
+    if files.get_file_info(place).type == pafs.FileType.NotFound:
         raise MissingInputError(f"there is no file or folder {without_secrets(path)}{_hint(path)}")
+    return _dataset(place, files)
+
+
+def _dataset(source: str | list[str], files: pafs.FileSystem | None, base: str = "") -> ds.Dataset:
+    """A folder, which lists its files, or files below ``base``; partitions are named by folders below."""
+    given: dict[str, Any] = {"filesystem": files, "format": "parquet", "ignore_prefixes": []}
+    given |= {"partition_base_dir": base} if base else {}
     try:
-        return ds.dataset(place, filesystem=files, format="parquet", partitioning="hive")
+        return ds.dataset(source, partitioning="hive", **given)
     except pa.ArrowInvalid as error:
         if "couldn't infer type" not in str(error):
             raise
         # No record has a datetime, so the partitions are all null.
         typed = ds.partitioning(pa.schema([(name, pa.int32()) for name in PARTITIONS]), flavor="hive")
-        return ds.dataset(place, filesystem=files, format="parquet", partitioning=typed)
+        return ds.dataset(source, partitioning=typed, **given)
 
 
 def _hint(path: str) -> str:
@@ -152,7 +174,7 @@ def write_collection(table: pa.Table, path: str, access: Access = AS_GIVEN) -> N
         _write_remote(table, path, access)
         return
     try:
-        place = os.path.abspath(path.removeprefix("file://"))
+        place = absolute(path)
         check_replaceable(place)
         fresh = f"{place}.new-{uuid.uuid4().hex[:8]}" + (".parquet" if place.endswith(".parquet") else "")
         os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -206,7 +228,7 @@ def check_replaceable(place: str, access: Access = AS_GIVEN) -> None:
         check_bucket_output(place, "collection")
         if not is_remote_object(place) or not find_objects(place, access):
             return
-    elif not os.path.exists(place) or (os.path.isdir(place) and not os.listdir(place)):
+    elif not exists(place) or (os.path.isdir(place) and not os.listdir(place)):
         return
     try:
         names = open_dataset(place, access).schema.names

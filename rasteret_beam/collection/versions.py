@@ -21,8 +21,10 @@ from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.remote import on_remote
 from rasteret_beam.collection.storage import is_remote
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, without_secrets
+from rasteret_beam.kernels.globs import in_folder
 from rasteret_beam.kernels.routing import RoutingIndex
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.local_files import Walk
 from rasteret_beam.readers.objects import Found, find_objects, is_web, list_folder, object_size
 
 FileState = tuple[int, str] | None
@@ -97,7 +99,8 @@ def _remote_files(url: str, access: Access) -> list[Found]:
     inside = list_folder(folder, access)
     if not inside:
         return [Found(each, object_size(each, access)) for each in find_objects(folder, access)]
-    return [each for each in inside if _counts(each.url[len(folder) :])]
+    counts = in_folder(folder).files.fullmatch
+    return [each for each in inside if counts(each.url) and _is_complete(each.url[len(folder) :])]
 
 
 def _local_files(path: str) -> list[Found]:
@@ -105,19 +108,16 @@ def _local_files(path: str) -> list[Found]:
     found = files.get_file_info(path)
     if found.type != pafs.FileType.Directory:
         return [_local_state(found)] if found.is_file else []
-    inside = files.get_file_info(pafs.FileSelector(path, recursive=True))
-    return [_local_state(entry) for entry in inside if entry.is_file and _counts(entry.path[len(path) :])]
+    inside = [file for file, *_ in Walk(in_folder(path)) if _is_complete(file[len(path) :])]
+    return [_local_state(entry) for entry in files.get_file_info(inside) if entry.is_file]
 
 
 def _local_state(entry: pafs.FileInfo) -> Found:
     return Found(entry.path, entry.size, str(entry.mtime_ns))
 
 
-def _counts(inner: str) -> bool:
-    parts = [part for part in inner.split("/") if part]
-    return parts[-1].endswith(".parquet") and not any(
-        part.startswith(("_", ".")) or UNDER_WAY in part for part in parts
-    )
+def _is_complete(inner: str) -> bool:
+    return inner.endswith(".parquet") and UNDER_WAY not in inner
 
 
 def first_version(collection: Collection) -> CollectionVersion:

@@ -1,8 +1,51 @@
-"""Patterns of object names, as shells have them of files."""
+"""Which files a folder or a glob means: one rule for local paths, buckets and all other filesystems.
+
+Paths are texts with ``/``. Below the folder that is given, names that begin with ``.`` or ``_`` are hidden (copies in
+``.ipynb_checkpoints``, unfinished files in ``_temporary``, ``._x.tif`` of macOS), but for folders ``_key=value`` of
+hive partitions. A part of a pattern that begins with such a character itself finds hidden names.
+"""
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 MARKS = "*?["
+
+HIDDEN = r"(?:\.|_(?![^/=]*=[^/]*/))"
+OPEN = rf"(?!{HIDDEN})"
+"""Where a part begins that is not hidden."""
+
+FOLDERS = rf"(?:{OPEN}[^/]*/)*"
+CROSSING = rf"(?:[^/]|/{OPEN})*"
+"""What ``**`` stands for as a whole part, and beside other characters."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The files below a folder that are meant.
+
+    Attributes
+    ----------
+    root : str
+        The folder, with ``/`` at its end; empty for the working directory.
+    start : str
+        What the path of each file begins with.
+    files : re.Pattern
+        Of whole paths of files.
+    folders : re.Pattern
+        Of whole paths of folders, with ``/`` at their ends, that such files may be in, at any depth.
+    is_deep : bool
+        Files may be in folders of the root.
+    is_whole : bool
+        Every file in every folder that is not hidden is meant.
+    """
+
+    root: str
+    start: str
+    files: re.Pattern[str]
+    folders: re.Pattern[str]
+    is_deep: bool = True
+    is_whole: bool = False
 
 
 def is_glob(text: str) -> bool:
@@ -15,26 +58,108 @@ def literal_start(pattern: str) -> str:
     return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
 
 
-def glob_regex(pattern: str) -> re.Pattern[str]:
-    """A pattern as a regular expression for whole names.
+def literal_folder(pattern: str) -> str:
+    """The folder, with ``/`` at its end, above the first part of a pattern that has a wildcard."""
+    start = literal_start(pattern)
+    return start[: start.rfind("/") + 1]
 
-    ``*`` and ``?`` stand for characters but ``/``, ``**`` for any, ``**/`` for folders or none, ``[ab]`` and ``[!ab]``
-    for one of some.
+
+def in_folder(folder: str) -> Selection:
+    """All files in a folder, at any depth."""
+    root = as_folder(folder)
+    below, above = re.compile(f"{re.escape(root)}{FOLDERS}{OPEN}[^/]+", re.S), f"{re.escape(root)}{FOLDERS}"
+    return Selection(root, root, below, re.compile(above, re.S), is_whole=True)
+
+
+def matched(pattern: str) -> Selection:
+    """The files that a pattern matches."""
+    root, rest = literal_folder(pattern), pattern[len(literal_folder(pattern)) :]
+    return Selection(
+        root,
+        literal_start(pattern),
+        glob_regex(pattern),
+        re.compile(_above(pattern), re.S),
+        "/" in rest or "**" in rest,
+    )
+
+
+def in_matched(pattern: str) -> Selection:
+    """All files, at any depth, in the folders that a pattern matches."""
+    pattern = pattern.rstrip("/")
+    folder = _whole(pattern) + "/"
+    files = re.compile(f"{folder}{FOLDERS}{OPEN}[^/]+", re.S)
+    folders = re.compile(f"(?:{_above(pattern)}|{folder}{FOLDERS})", re.S)
+    return Selection(literal_folder(pattern), literal_start(pattern), files, folders)
+
+
+def as_folder(path: str) -> str:
+    """A path with one ``/`` at its end; the working directory stays empty."""
+    return (path.rstrip("/") + "/") if path else ""
+
+
+def glob_regex(pattern: str) -> re.Pattern[str]:
+    """A pattern as a regular expression for whole paths.
+
+    ``*`` and ``?`` stand for characters but ``/``, ``[ab]`` and ``[!ab]`` for one of some, ``**`` as a whole part for
+    any number of folders, none too (at the end: for files at any depth), and beside other characters for any of them. A
+    wildcard at the beginning of a part finds no hidden name.
     """
-    parts, at = [], 0
-    while at < len(pattern):
-        closing = pattern.find("]", at + 2) if pattern[at] == "[" else -1
-        if pattern.startswith("**/", at):
-            parts.append("(?:.*/)?")
-            at += 3
-        elif pattern.startswith("**", at):
-            parts.append(".*")
-            at += 2
-        elif closing > 0:
-            inside = pattern[at + 1 : closing].replace("\\", "\\\\")
-            parts.append(f"[^{inside[1:]}]" if inside[0] in "!^" else f"[{inside}]")
-            at = closing + 1
+    return re.compile(_whole(pattern), re.S)
+
+
+def _whole(pattern: str) -> str:
+    *folders, last = pattern.split("/")
+    text = "".join(FOLDERS if part == "**" else _part(part) + "/" for part in folders)
+    return text + (f"{FOLDERS}{OPEN}[^/]+" if last == "**" else _part(last))
+
+
+def _above(pattern: str) -> str:
+    """A regular expression for the folders on the way to what a pattern matches."""
+    opened, text = 0, ""
+    for part in pattern.split("/")[:-1]:
+        if part == "**":
+            text += FOLDERS
+        elif "**" in part:  # which goes on through any folders
+            text += f"(?:{_part(part.partition('**')[0] + '**')}/)?"
+            break
         else:
-            parts.append({"*": "[^/]*", "?": "[^/]"}.get(pattern[at]) or re.escape(pattern[at]))
+            text += f"(?:{_part(part)}/"
+            opened += 1
+    else:
+        last = pattern.rpartition("/")[2]
+        if last == "**":
+            text += FOLDERS
+        elif "**" in last:
+            text += f"(?:{_part(last.partition('**')[0] + '**')}/)?"
+    return text + ")?" * opened
+
+
+def _part(part: str) -> str:
+    """One part of a pattern, other than ``**``, as a regular expression."""
+    found = "".join(_tokens(part))
+    return OPEN + found if part[:1] in ("*", "?") or part[:2] in ("[!", "[^") else found
+
+
+def _tokens(part: str) -> Iterator[str]:
+    at = 0
+    while at < len(part):
+        closing = part.find("]", at + (3 if part[at + 1 : at + 2] in ("!", "^") else 2)) if part[at] == "[" else -1
+        if closing > 0:
+            yield _one_of(part[at + 1 : closing])
+            at = closing + 1
+        elif part.startswith("**", at):
+            yield CROSSING
+            at += 2
+        else:
+            yield {"*": "[^/]*", "?": "[^/]"}.get(part[at]) or re.escape(part[at])
             at += 1
-    return re.compile("".join(parts), re.S)
+
+
+def _one_of(inside: str) -> str:
+    """The characters between brackets as a class; ranges that run backwards stand for nothing."""
+    negated = inside[0] in "!^"
+    text = re.sub(r"([\\\[&~|^])", r"\\\1", inside[1:] if negated else inside)
+    text = re.sub(r"\\?(.)-\\?(.)", lambda found: found[0] if found[1] <= found[2] else "", text, flags=re.S)
+    if not text:
+        return "[^/]" if negated else "(?!)"
+    return f"[^{text}/]" if negated else f"[{text}]"

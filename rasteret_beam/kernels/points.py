@@ -1,7 +1,7 @@
 """Point tables: which columns hold the point, its CRS, and the batches that routing takes."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,7 @@ def choose_columns(
     index_column: str | None = None,
     source: str = "the point table",
     first_srid: Callable[[str], int | None] | None = None,
+    folder_columns: Collection[str] = (),
 ) -> PointColumns:
     """Decide which columns hold the point, what its CRS is, and what passes through.
 
@@ -97,6 +98,8 @@ def choose_columns(
     first_srid : function of a column name, optional
         Looks up the SRID of the first geometry of a column that has no other CRS; 0 or None
         where it has none.
+    folder_columns : collection of str
+        Those that come from the names of folders: taken as coordinates only if named.
 
     Raises
     ------
@@ -113,7 +116,7 @@ def choose_columns(
     if x_column is not None and geometry_column is not None:
         raise InputError("give either geometry_column or x_column and y_column, not both")
     if x_column is None and geometry_column is None:
-        x_column, y_column, geometry_column = _inferred(schema, source)
+        x_column, y_column, geometry_column = _inferred(without(schema, folder_columns), source)
     own = {x_column, y_column, geometry_column, index_column}
     # Coordinates pass through too, as in Rasteret, unless they already have the name of their sample column.
     dropped = {geometry_column} | (own & RESERVED)
@@ -133,6 +136,11 @@ def choose_columns(
     fields = [schema.field(name).with_type(kept_type(schema.field(name).type)) for name in kept]
     output = points_schema(fields, crs)
     return PointColumns(x_column, y_column, geometry_column, kept, output, crs, from_srid, index_column)
+
+
+def without(schema: pa.Schema, names: Collection[str]) -> pa.Schema:
+    """A schema without some of its columns."""
+    return pa.schema([field for field in schema if field.name not in names], metadata=schema.metadata)
 
 
 def kept_type(kind: pa.DataType) -> pa.DataType:

@@ -1,6 +1,6 @@
 """Polygon tables: which column holds the polygon, its CRS, and the batches that routing takes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import shapely
 
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geometry import check_srids, is_text
-from rasteret_beam.kernels.points import UNNAMED_INDEX, check_single, kept_column, kept_type, table_crs
+from rasteret_beam.kernels.points import UNNAMED_INDEX, check_single, kept_column, kept_type, table_crs, without
 from rasteret_beam.kernels.polygons import Shapes, choose_geometry_column, decode_column
 from rasteret_beam.schema import polygons_schema
 
@@ -53,6 +53,7 @@ def choose_polygon_columns(
     columns: Sequence[str] | None = None,
     source: str = "the polygon table",
     first_srid: Callable[[str], int | None] | None = None,
+    folder_columns: Collection[str] = (),
 ) -> PolygonColumns:
     """Decide which column holds the polygon, what its CRS is, and what passes through.
 
@@ -71,6 +72,8 @@ def choose_polygon_columns(
         What an error calls the table.
     first_srid : function of a column name, optional
         Looks up the SRID of the first geometry of a column that has no other CRS.
+    folder_columns : collection of str
+        Those that come from the names of folders: taken as geometries only if named.
 
     Raises
     ------
@@ -82,7 +85,9 @@ def choose_polygon_columns(
     for wanted in columns or ():
         if wanted not in names:
             raise InputError(f"{source} has no column {wanted!r}; it has {listed(names)}")
-    geometry = choose_geometry_column(schema, geometry_column, source)
+    geometry = choose_geometry_column(
+        schema if geometry_column is not None else without(schema, folder_columns), geometry_column, source
+    )
     others = [name for name in names if name != geometry and not UNNAMED_INDEX.fullmatch(name)]
     kept = tuple(columns if columns is not None else others)
     check_single(names, list(dict.fromkeys([geometry, *kept])), source)

@@ -5,7 +5,6 @@ how a TIFF stores it: tile offsets, compression, predictor, byte order (TIFF 6.0
 """
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,11 +16,12 @@ import tifffile
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
-from rasteret_beam.errors import CollectionError, RasteretBeamError, one_line
+from rasteret_beam.errors import CollectionError, PermissionDeniedError, RasteretBeamError, one_line
 from rasteret_beam.kernels.crs import crs_text
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
 from rasteret_beam.readers.datasets import Raster
+from rasteret_beam.readers.local_files import exists
 from rasteret_beam.readers.ranges import FileState, RangeError
 from rasteret_beam.readers.stores import is_url, local_path
 
@@ -186,8 +186,11 @@ def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Ac
     try:
         return read_headers(href, band_indexes, access)
     except (RasteretBeamError, RasterioError, RangeError, OSError, ValueError) as error:
-        if not is_url(href) and not os.path.exists(local_path(href)):
-            return "no such file"
+        try:
+            if not is_url(href) and not exists(local_path(href)):
+                return "no such file"
+        except PermissionDeniedError as denied:
+            return one_line(denied)
         return one_line(error)
 
 

@@ -22,7 +22,6 @@ from rasteret_beam.errors import (
     one_line,
     without_secrets,
 )
-from rasteret_beam.kernels.globs import glob_regex, is_glob, literal_start
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.access import GS, S3, billed_project, gcs_client
@@ -80,7 +79,7 @@ def check_listable(url: str) -> None:
 
 
 def find_objects(url: str, access: Access = AS_GIVEN) -> list[str]:
-    """The objects that a URL names: itself, those that match it as a glob, or those in it as a folder; in name order.
+    """The objects that a URL, taken literally, names: those in it as a folder, or itself; in name order.
 
     Raises
     ------
@@ -90,17 +89,18 @@ def find_objects(url: str, access: Access = AS_GIVEN) -> list[str]:
     check_listable(url)
     if is_web(url):
         return [url]
-    if is_glob(url):
-        start = literal_start(url)
-        folder = start.rpartition("/")[0]
-        found = list_folder(folder, access, start, deep="/" in url[len(folder) + 1 :] or "**" in url)
-        matches = glob_regex(url).fullmatch
-        return [each.url for each in found if matches(each.url)]
     inside = [each.url for each in list_folder(url, access)]
-    return inside if inside or not _is_object(url, access) else [url]
+    return inside if inside or not is_object(url, access) else [url]
 
 
-def _is_object(url: str, access: Access) -> bool:
+def is_object(url: str, access: Access = AS_GIVEN) -> bool:
+    """Whether there is an object of this name.
+
+    Raises
+    ------
+    MissingInputError
+        That cannot be found out.
+    """
     scheme, root, path = split_url(url)
     if not path or path.endswith("/"):
         return False

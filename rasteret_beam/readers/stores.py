@@ -1,12 +1,14 @@
 """obstore's stores: one for each bucket (or host) and way to read it, shared by the process."""
 
+import os
 from datetime import timedelta
 from threading import Lock
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 from obstore.store import HTTPStore, from_url
 
+from rasteret_beam.errors import InputError
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.access import AZURE, GS, S3, aws_credentials, endpoint_of, obstore_settings
 
@@ -25,12 +27,47 @@ _lock = Lock()
 
 
 def is_url(href: str) -> bool:
-    return "://" in href and not href.startswith("file://")
+    """Whether it is a URL of anything but a local file."""
+    return "://" in href and not _is_file_uri(href)
 
 
-def local_path(href: str) -> str:
-    """Path of a local file given as a path or a ``file://`` URL."""
-    return href.removeprefix("file://")
+def _is_file_uri(text: str) -> bool:
+    return text[:6].lower() == "file:/"
+
+
+def local_path(given: str | os.PathLike[str]) -> str:
+    """The local path that a user gives: a path, ``~`` in it expanded, or a ``file:`` URI (RFC 8089), decoded.
+
+    Raises
+    ------
+    InputError
+        The URI names another host.
+    """
+    text = os.fspath(given)
+    if not _is_file_uri(text):
+        return os.path.expanduser(text)
+    path = text[len("file:") :]
+    if path.startswith("//"):
+        host, slash, path = path[2:].partition("/")
+        if host.lower() not in ("", "localhost"):
+            raise InputError(
+                f"{text} names the host {host!r}; a file: URI of this machine has three slashes, as in "
+                f"file:///{host}/{path}"
+            )
+        path = slash + path
+    return os.fsdecode(unquote_to_bytes(path))
+
+
+def as_place(given: str | os.PathLike[str]) -> str:
+    """What a user gives as a path: a URL or a path of GDAL's (/vsi...) as it is, all else as :func:`local_path`."""
+    text = os.fspath(given)
+    return text if is_url(text) or text.startswith("/vsi") else local_path(text)
+
+
+def absolute(given: str | os.PathLike[str]) -> str:
+    """As :func:`as_place`, with local paths made absolute."""
+    place = as_place(given)
+    return place if is_url(place) or place.startswith("/vsi") else os.path.abspath(place)
 
 
 def is_addressable(href: str) -> bool:

@@ -19,7 +19,6 @@ from rasteret_beam.collection.build import (
     Failures,
     RecordHeaders,
     RecordSource,
-    absolute,
     collection_table,
     read_records,
 )
@@ -27,6 +26,7 @@ from rasteret_beam.collection.layout import schema_metadata
 from rasteret_beam.collection.storage import PARTITIONS, row_group_rows
 from rasteret_beam.errors import BuildError, InputError, without_secrets
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.stores import absolute
 from rasteret_beam.transforms.commit import Output, Staged, commit
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import check_output, delete_folder, matching

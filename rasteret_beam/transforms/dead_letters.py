@@ -15,6 +15,7 @@ from rasteret_beam.kernels.dead_letters import points_of, values_lost
 from rasteret_beam.kernels.layouts import check_layout
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES
+from rasteret_beam.readers.finding import Paths
 from rasteret_beam.readers.sampler import Sampled, SampleStream
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields
 from rasteret_beam.transforms.counting import count
@@ -31,7 +32,7 @@ class SampleDeadLetters(beam.PTransform):
     ----------
     collection : Collection
         The same, or one built anew in which the files are mended.
-    path : str
+    path : str or pathlib.Path, or a list of such
         Parquet written of ``SamplePoints(...).dead_letters``: a file, a folder or a glob.
     max_distance_pixels, return_neighbourhood, fallback, on_error, cache_bytes, prefix_reads
         As :class:`SamplePoints`; the first should be that of the earlier run.
@@ -43,7 +44,7 @@ class SampleDeadLetters(beam.PTransform):
     """
 
     collection: Collection
-    path: str
+    path: Paths
     _: KW_ONLY
     max_distance_pixels: int = 0
     return_neighbourhood: str = "off"
@@ -75,7 +76,9 @@ class SampleDeadLetters(beam.PTransform):
         around = Neighbourhood(self.max_distance_pixels, self.return_neighbourhood, self.fallback)
         check_layout("long", around, self.on_error)
         if not self.bands:
-            raise InputError(f"{without_secrets(self.path)} holds no dead letters: there is nothing to try again")
+            raise InputError(
+                f"{without_secrets(listed(self._files))} holds no dead letters: there is nothing to try again"
+            )
         settings = index_settings(self.collection, self.bands, "all", self.cache_bytes, self.prefix_reads)
         letters = (
             begin

@@ -4,7 +4,7 @@ import glob
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import IO
@@ -15,15 +15,23 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 
 from rasteret_beam.collection.storage import is_remote
-from rasteret_beam.errors import InputError, MissingInputError, OutputError, listed, one_line, without_secrets
-from rasteret_beam.kernels.globs import is_glob
+from rasteret_beam.errors import (
+    InputError,
+    MissingInputError,
+    OutputError,
+    RasteretBeamError,
+    listed,
+    one_line,
+    without_secrets,
+)
+from rasteret_beam.kernels.globs import Selection, as_folder, is_glob
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.access import AZURE, GS, S3
+from rasteret_beam.readers.finding import CSV_ENDINGS, PARQUET_ENDINGS, FoundFile, Paths, find
+from rasteret_beam.readers.local_files import Kind, denied
 from rasteret_beam.readers.objects import (
     check_bucket_output,
-    check_listable,
     explained,
-    find_objects,
     is_remote_object,
     is_web,
     open_object,
@@ -31,112 +39,49 @@ from rasteret_beam.readers.objects import (
 )
 
 PARQUET_MAGIC = b"PAR1"
-CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv")
-PARQUET_ENDINGS = (".parquet", ".geoparquet", ".pq")
-RASTER_ENDINGS = (".tif", ".tiff")
 
 EXTRAS = {GS: ("google.cloud.storage", "google-cloud-storage", "gcp"), S3: ("boto3", "boto3", "aws")}
 """What Beam writes to a scheme with: module, package and extra."""
 
 
-def find_files(source: str | Sequence[str], access: Access = AS_GIVEN) -> list[str]:
-    """Files of a path, a folder or a glob (or a list of such), in name order.
+def find_tables(places: Paths, access: Access = AS_GIVEN) -> list[FoundFile]:
+    """Files of a path, a folder or a glob (or of a list of such), each once, in name order.
 
-    In a folder, all Parquet and CSV files at any depth count, but for names that start with
-    ``_`` or ``.``. ``access`` is how buckets are read.
-
-    Raises
-    ------
-    MissingInputError
-        There is nothing, or no such file in a folder.
-    """
-    found: list[str] = []
-    for place in [source] if isinstance(source, str) else source:
-        found += _find(place.removeprefix("file://"), access)
-    return sorted(dict.fromkeys(found))
-
-
-def _find(place: str, access: Access = AS_GIVEN) -> list[str]:
-    if is_remote_object(place):
-        return _find_objects(place, access)
-    if not is_remote(place):
-        if os.path.isfile(place):
-            return [place]
-        if os.path.isdir(place):
-            return _in_folder(place)
-    try:
-        paths = [match.path for match in FileSystems.match([place])[0].metadata_list]
-        if not paths and is_remote(place):
-            return _in_folder(place)
-    except (BeamIOError, ValueError) as error:
-        raise MissingInputError(f"{without_secrets(place)} cannot be listed: {one_line(error)}") from error
-    if not paths:
-        raise MissingInputError(f"there is no file, folder or match of {place}")
-    return [path for path in paths if is_remote(path) or os.path.isfile(path)]
-
-
-def _find_objects(place: str, access: Access) -> list[str]:
-    found = find_objects(place, access)
-    if not found:
-        raise MissingInputError(f"there is no file, folder or match of {place}")
-    return found if found == [place] or is_glob(place) else _tables(found, place)
-
-
-def _in_folder(folder: str) -> list[str]:
-    if is_remote(folder):
-        paths = [match.path for match in FileSystems.match([folder.rstrip("/") + "/**"])[0].metadata_list]
-    else:
-        paths = [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]
-    return _tables(paths, folder)
-
-
-def _tables(paths: Sequence[str], folder: str) -> list[str]:
-    inner = [path for path in paths if not os.path.basename(path).startswith(("_", "."))]
-    chosen = [path for path in inner if path.lower().endswith(PARQUET_ENDINGS + CSV_ENDINGS)]
-    if not chosen:
-        raise MissingInputError(f"there is no Parquet or CSV file in {folder}")
-    return chosen
-
-
-def find_rasters(source: Sequence[str], access: Access = AS_GIVEN) -> list[str]:
-    """Raster files: paths, URLs and globs, and all ``*.tif`` and ``*.tiff`` of folders, in name order.
-
-    What has such an ending in a bucket is taken as a file, without asking; everything else there as a folder.
+    In a folder, all Parquet and CSV files at any depth count, but for hidden ones; see
+    :mod:`rasteret_beam.kernels.globs`. ``access`` is how buckets are read.
 
     Raises
     ------
-    MissingInputError
-        A path or a glob leads to nothing.
+    MissingInputError, PermissionDeniedError, InputError
+        A path leads to nothing, to nothing that may be read, or to no regular file.
     """
-    found: list[str] = []
-    for place in source:
-        if place.startswith("/vsi") or (is_remote(place) and not is_remote_object(place)):
-            found.append(place)
-        elif is_remote_object(place):
-            found += _rasters_at(place, access)
-        elif os.path.isdir(place):
-            paths = [os.path.join(base, name) for base, _, names in os.walk(place) for name in names]
-            found += _rasters_in(paths, place)
-        else:
-            found += _find(place)
-    return sorted(dict.fromkeys(found))
+    return find(places, PARQUET_ENDINGS + CSV_ENDINGS, "Parquet or CSV file", access, BeamLister())
 
 
-def _rasters_at(url: str, access: Access) -> list[str]:
-    check_listable(url)
-    if is_web(url) or (url.lower().endswith(RASTER_ENDINGS) and not is_glob(url)):
-        return [url]
-    found = find_objects(url, access)
-    if not found:
-        raise MissingInputError(f"there is no object, folder or match of {url}")
-    return found if found == [url] or is_glob(url) else _rasters_in(found, url)
+def find_files(places: Paths, access: Access = AS_GIVEN) -> list[str]:
+    """The paths of :func:`find_tables`."""
+    return [file.path for file in find_tables(places, access)]
 
 
-def _rasters_in(paths: Sequence[str], folder: str) -> list[str]:
-    inner = [path for path in paths if path.lower().endswith(RASTER_ENDINGS)]
-    if not inner:
-        raise MissingInputError(f"there is no *.tif file in {folder}")
-    return inner
+class BeamLister:
+    """Files of the schemes that only Beam reads."""
+
+    def kind(self, place: str) -> Kind | None:
+        if is_glob(place):
+            return None
+        if place in self._matches(place, place):
+            return "file"
+        return "folder" if self._matches(as_folder(place) + "**", place) else None
+
+    def files(self, selection: Selection) -> Iterable[tuple[str, str, bool]]:
+        found = self._matches(selection.root + "**", selection.start)
+        return [(path, path, False) for path in found if selection.files.fullmatch(path)]
+
+    def _matches(self, pattern: str, shown: str) -> list[str]:
+        try:
+            return [match.path for match in FileSystems.match([pattern])[0].metadata_list]
+        except (BeamIOError, ValueError) as error:
+            raise MissingInputError(f"{without_secrets(shown)} cannot be listed: {one_line(error)}") from error
 
 
 def name_of(path: str) -> str:
@@ -157,6 +102,8 @@ def is_parquet(path: str, access: Access = AS_GIVEN) -> bool:
     try:
         with open_file(path, access) as file:
             magic = file.read(4)
+    except RasteretBeamError:
+        raise
     except (OSError, BeamIOError) as error:
         raise MissingInputError(f"{without_secrets(path)} cannot be opened: {one_line(error)}") from error
     if magic == PARQUET_MAGIC:
@@ -171,7 +118,10 @@ def is_parquet(path: str, access: Access = AS_GIVEN) -> bool:
 def open_file(path: str, access: Access = AS_GIVEN, to_the_end: bool = False) -> IO[bytes]:
     """The raw bytes of a file; ``to_the_end`` says that it is read whole, so that a server is asked seldom."""
     if not is_remote(path):
-        return open(path, "rb")
+        try:
+            return open(path, "rb")
+        except PermissionError as error:
+            raise denied(path) from error
     if is_remote_object(path):
         return open_to_the_end(path, access) if to_the_end else open_object(path, access)  # type: ignore[return-value]
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)

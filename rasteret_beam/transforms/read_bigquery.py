@@ -22,7 +22,8 @@ from rasteret_beam.transforms.bigquery_source import (
     read_stream,
     storage_client,
 )
-from rasteret_beam.transforms.read_tables import RowMaker, numbered
+from rasteret_beam.transforms.read_tables import numbered
+from rasteret_beam.transforms.row_makers import RowMaker
 
 COUNTS = "counts"
 PIECE_BYTES = 1 << 20

@@ -28,7 +28,7 @@ from rasteret_beam.transforms.read_tables import (
 
 @dataclass(frozen=True)
 class _PointRows:
-    """How rows of a file become points; see :class:`rasteret_beam.transforms.read_tables.RowMaker`."""
+    """How rows of a file become points; see :class:`rasteret_beam.transforms.row_makers.RowMaker`."""
 
     chosen: PointColumns
     most_rows: int = BATCH_ROWS
@@ -113,7 +113,7 @@ class ReadPoints(beam.PTransform):
     def files(self) -> list[str]:
         """The files that are read; none where the rows come from elsewhere."""
         found = self._read()[1]
-        return found.found() if isinstance(found, Files) else []
+        return [file.path for file in found.found()] if isinstance(found, Files) else []
 
     def point_columns(self) -> PointColumns:
         """The columns that are read, and the schema of the batches; looks at the first file only."""
@@ -139,8 +139,8 @@ class ReadPoints(beam.PTransform):
         if self._found is None:
             files = files_of(self.source, "points", self.access)
             if files is not None:
-                schema, name, first_srid_of = look_at_first(files)
-                chosen = self._choose(schema, name, first_srid_of)
+                schema, name, first_srid_of, folders = look_at_first(files)
+                chosen = self._choose(schema, name, first_srid_of, folders=folders)
                 self._found = chosen if is_parquet(name, self.access) else _of_csv(chosen), files
             else:
                 stream = point_stream(self.source)
@@ -160,6 +160,7 @@ class ReadPoints(beam.PTransform):
         name: str,
         first_srid_of: Callable[[str], int | None] | None,
         index_column: str | None = None,
+        folders: Sequence[str] = (),
     ) -> PointColumns:
         return choose_columns(
             schema,
@@ -171,6 +172,7 @@ class ReadPoints(beam.PTransform):
             index_column=index_column,
             source=name,
             first_srid=first_srid_of,
+            folder_columns=folders,
         )
 
     def expand(self, pipeline: Any) -> beam.PCollection[pa.RecordBatch]:

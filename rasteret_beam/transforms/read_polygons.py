@@ -40,7 +40,7 @@ GEOJSON_ENDINGS = (".geojson", ".json")
 
 @dataclass(frozen=True)
 class _PolygonRows:
-    """How rows of a file become polygons; see :class:`rasteret_beam.transforms.read_tables.RowMaker`."""
+    """How rows of a file become polygons; see :class:`rasteret_beam.transforms.row_makers.RowMaker`."""
 
     chosen: PolygonColumns
     most_rows: int = BATCH_ROWS
@@ -122,7 +122,7 @@ class ReadPolygons(beam.PTransform):
     def files(self) -> list[str]:
         """The files that are read; none where the rows come from elsewhere."""
         found = self._read()[1]
-        return found.found() if isinstance(found, Files) else []
+        return [file.path for file in found.found()] if isinstance(found, Files) else []
 
     def polygon_columns(self) -> PolygonColumns:
         """The columns that are read, and the schema of the batches; looks at the first file only."""
@@ -144,7 +144,8 @@ class ReadPolygons(beam.PTransform):
             elif _is_geojson(files.paths):
                 self._found = self._draw(_text(files.paths[0], self.access))
             else:
-                self._found = self._choose(*look_at_first(files)), files
+                schema, name, first_srid_of, folders = look_at_first(files)
+                self._found = self._choose(schema, name, first_srid_of, folders=folders), files
         return self._found
 
     def _draw(self, given: Any) -> tuple[PolygonColumns, list[pa.RecordBatch]]:
@@ -157,7 +158,12 @@ class ReadPolygons(beam.PTransform):
         return chosen, list(numbered(small, 0, _PolygonRows(chosen)))
 
     def _choose(
-        self, schema: pa.Schema, name: str, first_srid_of: Callable[[str], int | None], crs: Any = None
+        self,
+        schema: pa.Schema,
+        name: str,
+        first_srid_of: Callable[[str], int | None],
+        crs: Any = None,
+        folders: Sequence[str] = (),
     ) -> PolygonColumns:
         return choose_polygon_columns(
             schema,
@@ -166,6 +172,7 @@ class ReadPolygons(beam.PTransform):
             columns=self.columns,
             source=name,
             first_srid=first_srid_of,
+            folder_columns=folders,
         )
 
     def expand(self, pipeline: Any) -> beam.PCollection[pa.RecordBatch]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -17,56 +17,50 @@ import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.errors import InputError, listed, one_line, without_secrets
 from rasteret_beam.kernels.crs import same_crs
 from rasteret_beam.kernels.geometry import data_crs, first_srid
+from rasteret_beam.kernels.partitions import partition_keys, partition_schema
 from rasteret_beam.kernels.points import kept_type
 from rasteret_beam.model import AS_GIVEN, Access
-from rasteret_beam.transforms.files import find_files, is_parquet, name_of, open_file, open_parquet
+from rasteret_beam.readers.finding import FoundFile
+from rasteret_beam.transforms.files import find_tables, is_parquet, name_of, open_file, open_parquet
+from rasteret_beam.transforms.row_makers import InPartition, RowMaker
 
 BATCH_BYTES = 16 << 20
 CSV_BLOCK_BYTES = 4 << 20
 
 
-class RowMaker(Protocol):
-    """What a transform makes of the rows of its files; travels with the job."""
-
-    @property
-    def needed(self) -> list[str]:
-        """The columns that have to be read."""
-        ...
-
-    @property
-    def most_rows(self) -> int:
-        """Rows of the largest batch."""
-        ...
-
-    def check(self, schema: pa.Schema, path: str) -> None:
-        """Refuse a file whose columns differ from those of the first."""
-        ...
-
-    def csv_types(self) -> dict[str, pa.DataType]:
-        """Types of the needed columns in a CSV file."""
-        ...
-
-    def batch(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
-        """A batch of input rows as a batch of the output, its rows numbered from ``first_row``."""
-        ...
-
-
 @dataclass(frozen=True)
 class Files:
-    """Files, folders and globs, and how their buckets are read."""
+    """Files, folders and globs, and how their buckets are read.
+
+    Attributes
+    ----------
+    first : FoundFile
+        The first of the files, by name.
+    partitions : pyarrow.Schema
+        Of the columns whose values stand in the names of folders.
+    """
 
     paths: Sequence[str]
-    access: Access = AS_GIVEN
+    access: Access
+    first: FoundFile
+    partitions: pa.Schema
 
-    def found(self) -> list[str]:
-        """Each of them by its own path, in name order; see :func:`rasteret_beam.transforms.files.find_files`."""
-        return find_files(self.paths, self.access)
+    @classmethod
+    def of(cls, paths: Sequence[str], access: Access = AS_GIVEN) -> "Files":
+        """Find them."""
+        tables = find_tables(paths, access)
+        return cls(paths, access, tables[0], partition_schema(file.keys for file in tables))
+
+    def found(self) -> list[FoundFile]:
+        """Each of them by its own path, in name order; see :func:`rasteret_beam.transforms.files.find_tables`."""
+        return find_tables(self.paths, self.access)
 
 
 class _Counted(NamedTuple):
     """A file and the rows of its parts: row groups, or the whole of a CSV file."""
 
     path: str
+    root: str | None
     csv: bool
     rows: list[int]
 
@@ -75,6 +69,7 @@ class _Split(NamedTuple):
     """A part of a file that one worker reads: a row group, or a whole CSV file (-1)."""
 
     path: str
+    root: str | None
     row_group: int
     first_row: int
 
@@ -90,34 +85,36 @@ def read_files(pipeline: Any, files: Files, rows: RowMaker) -> beam.PCollection[
         | "Collect" >> beam.combiners.ToList()
         | "NumberRows" >> beam.FlatMap(_number_rows)
         | "SpreadSplits" >> beam.Reshuffle()
-        | "Read" >> beam.ParDo(_ReadFn(rows, files.access)).with_output_types(pa.RecordBatch)
+        | "Read" >> beam.ParDo(_ReadFn(rows, files.access, files.partitions)).with_output_types(pa.RecordBatch)
     )
 
 
 class _ReadFn(beam.DoFn):
-    def __init__(self, rows: RowMaker, access: Access):
+    def __init__(self, rows: RowMaker, access: Access, partitions: pa.Schema):
         self.rows = rows
         self.access = access
+        self.partitions = partitions
 
     def process(self, split: _Split) -> Iterator[pa.RecordBatch]:
-        yield from _read_split(split, self.rows, self.access)
+        yield from _read_split(split, self.rows, self.access, self.partitions)
 
 
 def batches_of_files(files: Files, rows: RowMaker) -> Iterator[pa.RecordBatch]:
     """All batches of files, read here and now, one at a time."""
     found = files.found()
     first_row = 0
-    for path in found:
-        counted = _count_rows(path, path == found[-1], files.access)
+    for file in found:
+        counted = _count_rows(file.path, file.root, file == found[-1], files.access)
         for split in _number_rows([counted]):
-            yield from _read_split(split._replace(first_row=first_row + split.first_row), rows, files.access)
+            placed = split._replace(first_row=first_row + split.first_row)
+            yield from _read_split(placed, rows, files.access, files.partitions)
         first_row += sum(counted.rows)
 
 
 def files_of(source: Any, what: str, access: Access = AS_GIVEN) -> Files | None:
     """The files that a source consists of; None where it is in memory."""
     paths = _paths_of(source, what)
-    return None if paths is None else Files(paths, access)
+    return None if paths is None else Files.of(paths, access)
 
 
 def _paths_of(source: Any, what: str) -> list[str] | None:
@@ -140,14 +137,26 @@ def numbered(batches: Iterable[pa.RecordBatch], first_row: int, rows: RowMaker) 
             first_row += len(batch)
 
 
-def look_at_first(files: Files) -> tuple[pa.Schema, str, Callable[[str], int | None]]:
-    """Schema and name of the first file, and what looks up the SRID of its first geometry."""
-    path = files.found()[0]
-    if is_parquet(path, files.access):
-        with open_parquet(path, files.access) as file:
-            return file.schema_arrow, path, partial(_first_srid, path, files.access)
-    with _open_csv(path, files.access) as reader:
-        return reader.schema, path, lambda column: None
+def look_at_first(files: Files) -> tuple[pa.Schema, str, Callable[[str], int | None], list[str]]:
+    """Schema and name of the first file, what looks up the SRID of its first geometry, and columns it does not have.
+
+    These come from the names of folders (hive partitions), and stand at the end of the schema.
+    """
+    path = files.first.path
+    schema = _schema_of(path, files.access)
+    added = [item for item in files.partitions if item.name not in schema.names]
+    first_srid_of = partial(_first_srid, path, files.access) if is_parquet(path, files.access) else lambda column: None
+    for item in added:
+        schema = schema.append(item)
+    return schema, path, first_srid_of, [item.name for item in added]
+
+
+def _schema_of(path: str, access: Access) -> pa.Schema:
+    if is_parquet(path, access):
+        with open_parquet(path, access) as file:
+            return file.schema_arrow
+    with _open_csv(path, access) as reader:
+        return reader.schema
 
 
 def _first_srid(path: str, access: Access, column: str) -> int | None:
@@ -159,36 +168,39 @@ def _first_srid(path: str, access: Access, column: str) -> int | None:
     return None
 
 
-def _find_files(source: Sequence[str], access: Access) -> Iterator[tuple[str, bool]]:
-    """Files in name order, and whether one is the last: nobody needs to know the length of that one."""
-    paths = find_files(source, access)
-    for path in paths:
-        yield path, path == paths[-1]
+def _find_files(source: Sequence[str], access: Access) -> Iterator[tuple[str, str | None, bool]]:
+    """Files in name order, their roots, and whether one is the last: nobody needs to know the length of that one."""
+    files = find_tables(source, access)
+    for file in files:
+        yield file.path, file.root, file == files[-1]
 
 
-def _count_rows(path: str, last: bool, access: Access = AS_GIVEN) -> _Counted:
+def _count_rows(path: str, root: str | None, last: bool, access: Access = AS_GIVEN) -> _Counted:
     """Rows of each part of a file; a CSV file has to be read for it, so the last one counts as empty."""
     if is_parquet(path, access):
         with open_parquet(path, access) as file:
             groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-            return _Counted(path, False, [group.num_rows for group in groups])
+            return _Counted(path, root, False, [group.num_rows for group in groups])
     if last:
-        return _Counted(path, True, [0])
+        return _Counted(path, root, True, [0])
     with _open_csv(path, access) as reader:
-        return _Counted(path, True, [sum(len(batch) for batch in reader)])
+        return _Counted(path, root, True, [sum(len(batch) for batch in reader)])
 
 
 def _number_rows(counted: list[_Counted]) -> Iterator[_Split]:
     """Splits with the row number of their first row."""
     first_row = 0
-    for path, csv, counts in sorted(counted):
+    for path, root, csv, counts in sorted(counted, key=lambda file: file.path):
         for number, rows in enumerate(counts):
             if rows or csv:
-                yield _Split(path, -1 if csv else number, first_row)
+                yield _Split(path, root, -1 if csv else number, first_row)
             first_row += rows
 
 
-def _read_split(split: _Split, rows: RowMaker, access: Access) -> Iterator[pa.RecordBatch]:
+def _read_split(split: _Split, rows: RowMaker, access: Access, partitions: pa.Schema) -> Iterator[pa.RecordBatch]:
+    if len(partitions):
+        own = _schema_of(split.path, access).names
+        rows = InPartition(rows, split.path, partition_keys(split.path, split.root), partitions, own)
     batches = _read_csv(split.path, rows, access) if split.row_group < 0 else _read_row_group(split, rows, access)
     yield from numbered(batches, split.first_row, rows)
 

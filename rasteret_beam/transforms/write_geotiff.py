@@ -15,10 +15,10 @@ from apache_beam.io.filesystems import FileSystems
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
-from rasteret_beam.collection.build import absolute
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.chip_rows import decode_chip
 from rasteret_beam.readers.geotiff import geotiff_bytes
+from rasteret_beam.readers.stores import absolute
 from rasteret_beam.transforms.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import check_output, matching

@@ -16,8 +16,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
-from rasteret_beam.collection.build import absolute
 from rasteret_beam.errors import InputError
+from rasteret_beam.readers.stores import absolute
 from rasteret_beam.schema import chips_schema, samples_schema
 from rasteret_beam.transforms.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.counting import count
