@@ -17,10 +17,18 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions, TestOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+    TestOptions,
+)
 from apache_beam.runners.runner import PipelineState
+from grpc import RpcError
 
 from pipelines._progress import SAMPLING, Shown, progress
+from pipelines._servers import check_server, end_children, lost_server
 from pipelines._under_way import UnderWay, clear_earlier, job_id
 from rasteret_beam import metrics
 from rasteret_beam.errors import RasteretBeamError
@@ -81,8 +89,9 @@ def run(
     (counts, seconds), or the exit code of a run that did not succeed or was not waited for
     """
     start = time.monotonic()
-    under_way = UnderWay(outputs, list(kept), str(options.view_as(StandardOptions).runner), _is_local(options))
+    under_way = UnderWay(outputs, list(kept), str(options.view_as(StandardOptions).runner), _lives_here(options))
     try:
+        check_server(options)
         clear_earlier(outputs)
         with progress(shown), _quiet("apache_beam"), under_way.owned(), _leaving_on_signals(under_way):
             pipeline = beam.Pipeline(options=options)
@@ -120,6 +129,7 @@ def _leaving_on_signals(under_way: UnderWay) -> Iterator[None]:
                 try:
                     with uninterrupted():
                         message = under_way.interrupt()
+                        end_children()
                         start = b"\r\033[K" if sys.stderr.isatty() else b""
                         os.write(2, start + f"interrupted: {message}\n".encode())
                 finally:  # also where nobody reads that any more: `2>&1 | tee log` ends by Ctrl-C too
@@ -150,22 +160,33 @@ class _quiet:
 
     def __enter__(self) -> None:
         root = logging.getLogger()
-        self.outermost = _is_not_of_s3 not in root.filters
-        root.addFilter(_is_not_of_s3)
+        self.outermost = _is_not_repeated not in root.filters
+        root.addFilter(_is_not_repeated)
+        self.hook, threading.excepthook = threading.excepthook, _quiet_hook
         self.before = {name: logging.getLogger(name).level for name in self.names}
         for name in self.names:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
     def __exit__(self, *_: object) -> None:
+        threading.excepthook = self.hook
         if self.outermost:
-            logging.getLogger().removeFilter(_is_not_of_s3)
+            logging.getLogger().removeFilter(_is_not_repeated)
         for name, level in self.before.items():
             logging.getLogger(name).setLevel(level)
 
 
-def _is_not_of_s3(record: logging.LogRecord) -> bool:
-    """Beam's S3 client writes tracebacks to the root log."""
-    return record.module != "s3io"
+ON_ROOT = ("s3io", "portable_runner")
+"""Modules of Beam's that write tracebacks to the root log."""
+
+
+def _is_not_repeated(record: logging.LogRecord) -> bool:
+    return record.module not in ON_ROOT
+
+
+def _quiet_hook(failed: threading.ExceptHookArgs) -> None:
+    """A lost server ends Beam's threads that listen to it; the main thread tells of it."""
+    if not isinstance(failed.exc_value, RpcError):
+        threading.__excepthook__(failed)
 
 
 def root_message(error: BaseException) -> str:
@@ -173,6 +194,8 @@ def root_message(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, RasteretBeamError):
         return STEP.sub("", text)
+    if isinstance(error, RpcError):
+        return lost_server(error)
     found = OURS.findall(text)
     if found:
         return str(found[-1]).strip()
@@ -253,6 +276,12 @@ def is_waited_for(options: PipelineOptions) -> bool:
 
 def _is_local(options: PipelineOptions) -> bool:
     return str(options.view_as(StandardOptions).runner).endswith("FnApiRunner")
+
+
+def _lives_here(options: PipelineOptions) -> bool:
+    """Whether the job ends with this process, where its workers or the whole of it are."""
+    portable = options.view_as(PortableOptions)
+    return _is_local(options) or portable.job_endpoint == "embed" or portable.environment_type == "LOOPBACK"
 
 
 def _is_dataflow(options: PipelineOptions) -> bool:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -16,6 +17,7 @@ from rasteret_beam.kernels.chip_routing import MAX_CHIP_PIXELS, ON_INVALID, rout
 from rasteret_beam.kernels.explain import why_no_polygon_hit
 from rasteret_beam.kernels.routing import MATCHES
 from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.readers.apart import Read, Written, check_apart
 from rasteret_beam.schema import UNMATCHED_REASONS, chips_schema, kept_polygon_fields, unmatched_schema
 from rasteret_beam.transforms import ReadChips, ReadPolygons, WriteChipsToGeoTiff, WriteChipsToParquet
 from rasteret_beam.transforms.commit import Output, PutInPlace
@@ -34,6 +36,12 @@ SHOWN = (
     (metrics.TILES_DECODED, "tiles decoded"),
     (metrics.CHIPS_OUT, "chips read"),
     (metrics.ROWS_WRITTEN, "rows written"),
+)
+
+WRITTEN: Sequence[tuple[str, Literal["files", "chips"]]] = (
+    ("output", "files"),
+    ("unmatched", "files"),
+    ("geotiff", "chips"),
 )
 
 
@@ -135,10 +143,12 @@ class Job:
             raise InputError(f"--output and --unmatched are both {flags.output}; give two prefixes")
         self.geotiffs = WriteChipsToGeoTiff(flags.geotiff) if flags.geotiff is not None else None
         self._check_first()
-        files = self.reading.files()
+        check_apart(
+            [Written(f"--{name}", getattr(flags, name), kind) for name, kind in WRITTEN if getattr(flags, name)],
+            [Read("--polygons", flags.polygons), Read("--collection", [flags.collection])],
+        )
         for sink in (self.writing, self.unmatched):
             if sink is not None:
-                sink.check_keeps(files)
                 check_writable(sink.prefix)
         if self.geotiffs is not None:
             check_writable(self.geotiffs.folder)

@@ -1,7 +1,7 @@
 """Samples and chips to Parquet files that replace what stood there, whole."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field
 from uuid import uuid4
@@ -73,19 +73,6 @@ class _WriteToParquet(beam.PTransform):
             raise InputError(f"window_shards is {self.window_shards}; a window needs at least 1 file")
         self.prefix = absolute(self.prefix.removesuffix(".parquet"))
         self.target = Output(self.prefix)
-
-    def check_keeps(self, files: Sequence[str]) -> None:
-        """Refuse to replace files that the same job reads.
-
-        Raises
-        ------
-        InputError
-        """
-        lost = sorted(set(shards(self.prefix)) & set(map(absolute, files)))
-        if lost:
-            raise InputError(
-                f"{lost[0]} is read by the job, and output {self.prefix} would replace it; give another prefix"
-            )
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
         if in_windows(rows):
