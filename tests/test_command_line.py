@@ -585,7 +585,7 @@ def test_points_that_the_output_would_replace(sample: Sample, tmp_path: Path) ->
     before = (tmp_path / "s-00000-of-00001.parquet").read_bytes()
     outcome = sample(tmp_path / "s-00000-of-00001.parquet", output=tmp_path / "s")
     assert outcome.code == 1
-    assert f"{tmp_path}/s-00000-of-00001.parquet is read by the job, and output {tmp_path}/s would" in outcome.err
+    assert f"--output {tmp_path}/s would replace --points {tmp_path}/s-00000-of-00001.parquet" in outcome.err
     assert (tmp_path / "s-00000-of-00001.parquet").read_bytes() == before
 
 
