@@ -24,11 +24,12 @@ import pyproj
 import shapely
 
 from rasteret_beam import load
+from rasteret_beam.collection.checksums import with_checksums
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.inputs import point_stream
 from rasteret_beam.collection.layout import schema_metadata
 from rasteret_beam.collection.plan import TileCounts, first_tiles, tile_numbers
-from rasteret_beam.collection.storage import row_group_rows, writer_options
+from rasteret_beam.collection.writing import row_group_rows, writer_options
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.points import choose_columns, coordinates, point_batch
 from rasteret_beam.kernels.routing import locate
@@ -76,13 +77,14 @@ def _write_year(folder: Path, count: int, ours: bool, year: int) -> None:
     place = folder / f"year={year}" / "month=1" / "part-0.parquet"
     place.parent.mkdir(parents=True, exist_ok=True)
     epsg, west, south = places(count)
-    first = _records(year, slice(0, 64), epsg, west, south, ours)
+    first = with_checksums(_records(year, slice(0, 64), epsg, west, south, ours), "the collection")
     rows = row_group_rows(first)
     schema = first.schema.with_metadata(schema_metadata(first, "big", ""))
     with pq.ParquetWriter(place, schema, **writer_options(schema)) as writer:
         for start in range(0, count, rows):
             part = slice(start, min(count, start + rows))
-            writer.write_table(_records(year, part, epsg, west, south, ours))
+            records = _records(year, part, epsg, west, south, ours)
+            writer.write_table(with_checksums(records, "the collection"))
 
 
 def _records(year: int, part: slice, epsg: np.ndarray, west: np.ndarray, south: np.ndarray, ours: bool) -> pa.Table:

@@ -16,5 +16,5 @@ if sys.argv[:1] == ["-m"]:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-# Beam says so on import wherever its [gcp] extra is not installed.
-logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
+
+import rasteret_beam.transforms.beam_import  # noqa: E402, F401  (before anything else imports Beam)

@@ -4,16 +4,22 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines._arguments import Spelling, use
+from rasteret_beam.collection.date_ranges import date_bounds
+from rasteret_beam.errors import InputError
 from rasteret_beam.model import Access
+from rasteret_beam.readers.budget import LEAST_CACHE_BYTES
 
 log = logging.getLogger(__name__)
+
+CSV_SETTINGS = ("column_types", "csv_delimiter", "csv_decimal", "csv_encoding")
 
 LAUNCHER = "FLEX_TEMPLATE_PYTHON_PY_FILE"
 """The environment variable that makes an image a Flex Template's."""
@@ -43,7 +49,7 @@ THREADED = (
 class Parser(argparse.ArgumentParser):
     """A parser whose flags cannot be abbreviated, and that knows Beam's."""
 
-    def __init__(self, module: str, description: str, epilog: str = ""):
+    def __init__(self, module: str, description: str, epilog: str = "", arguments: Mapping[str, str] | None = None):
         super().__init__(
             prog=f"python -m pipelines.{module}",
             description=description,
@@ -53,6 +59,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self.arguments = arguments or {}
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
         """Our flags, and Beam's as given.
@@ -66,6 +73,7 @@ class Parser(argparse.ArgumentParser):
             words = self._without_unknown_flags(words, beam)
         self._refuse_unknown_flags(words, beam)
         ours, rest = self.parse_known_args(words)
+        use(Spelling.of(self, self.arguments))
         known, stray = beam.parse_known_args(rest)
         if stray:
             self.error(f"{stray[0]!r} belongs to no flag; lists are written with commas and without blanks")
@@ -157,6 +165,14 @@ def prefix(text: str) -> str:
     return text
 
 
+def megabytes(text: str) -> int:
+    """What caches may hold."""
+    least = LEAST_CACHE_BYTES >> 20
+    if not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of megabytes, {least} or more")
+    return int(text)
+
+
 def bbox(text: str) -> tuple[float, ...]:
     """``west,south,east,north`` as numbers."""
     try:
@@ -166,12 +182,14 @@ def bbox(text: str) -> tuple[float, ...]:
     return west, south, east, north
 
 
-def date_range(text: str) -> tuple[str, str]:
-    """``first,last`` (or ``first/last``) as two texts."""
-    parts = text.replace("/", ",").split(",")
-    if len(parts) != 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST,LAST, such as 2023-01-01,2023-12-31")
-    return parts[0].strip(), parts[1].strip()
+def date_range(text: str) -> str:
+    """``FIRST/LAST`` or ``FIRST,LAST``, a side of which may be open, or one date, month or year, as a checked text."""
+    span = text.replace(",", "/")
+    try:
+        date_bounds(span)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("date_range is ")) from None
+    return span
 
 
 def band_indexes(text: str) -> dict[str, int]:
@@ -186,6 +204,39 @@ def band_indexes(text: str) -> dict[str, int]:
             raise argparse.ArgumentTypeError(f"band {band!r} is named twice")
         bands[band] = int(index) if colon else position
     return bands
+
+
+def column_types(text: str) -> dict[str, str]:
+    """``plot:string,count:int64`` as columns and the names of their types."""
+    types = {}
+    for part in names(text):
+        column, _, kind = part.rpartition(":")
+        if not (column and kind):
+            raise argparse.ArgumentTypeError(f"{part!r} is not COLUMN:TYPE, such as plot:string")
+        types[column] = kind
+    return types
+
+
+def csv_flags(parser: argparse.ArgumentParser, what: str) -> None:
+    """Flags that say how CSV files are read."""
+    parser.add_argument(
+        "--column_types",
+        type=column_types,
+        metavar="COLUMN:TYPE,...",
+        help=f"types of columns of CSV in {what}, such as plot:string,count:int64; without one, a column is text "
+        "unless all of its values are numbers that say the same as their text (7, not 007)",
+    )
+    parser.add_argument(
+        "--csv_delimiter", metavar="CHARACTER", help="what divides the fields of CSV (default: a comma, a tab in .tsv)"
+    )
+    parser.add_argument("--csv_decimal", metavar=".|,", help="the decimal point of numbers in CSV (default: .)")
+    parser.add_argument("--csv_encoding", metavar="NAME", help="of CSV, such as cp1252 or utf-16 (default: utf-8)")
+
+
+def csv_settings(flags: argparse.Namespace) -> dict[str, Any]:
+    """The settings of CSV that the flags give, by argument."""
+    given = {name: getattr(flags, name) for name in CSV_SETTINGS}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def truth(text: str) -> bool:
@@ -238,6 +289,7 @@ def subset_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--date_range",
         type=date_range,
-        metavar="FIRST,LAST",
-        help="only records of these ISO dates (UTC, both included)",
+        metavar="FIRST/LAST",
+        help="only records of these ISO dates (UTC, both included); a date, month (2023-06) or year alone covers "
+        "all of it, and 2023-01-01/.. is open",
     )

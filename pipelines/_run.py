@@ -27,6 +27,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.runner import PipelineState
 from grpc import RpcError
 
+from pipelines._arguments import spelt
 from pipelines._progress import SAMPLING, Shown, progress
 from pipelines._servers import check_server, end_children, lost_server
 from pipelines._under_way import UnderWay, clear_earlier, job_id
@@ -46,6 +47,13 @@ OURS = re.compile(r"^rasteret_beam\.errors\.\w+Error: (.*?)(?= \[while running '
 STEP = re.compile(r" \[while running '([^']*)'\]")
 
 
+HINTS = {
+    "No space left on device": "free space on its disk, or write to another",
+    "MemoryError": "memory ran out; give the machine more, or lower --cache_mb",
+}
+"""Ways out of errors that come from elsewhere."""
+
+
 def command(main: Callable[[], int]) -> NoReturn:
     """Run a command's main function and leave with its exit code; our errors become one line."""
     gc.freeze()
@@ -56,7 +64,7 @@ def command(main: Callable[[], int]) -> NoReturn:
         with _quiet(*NOISY):
             code = main()
     except RasteretBeamError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {spelt(error)}", file=sys.stderr)
         code = FAILED
     except KeyboardInterrupt:
         print("interrupted before the job began", file=sys.stderr)
@@ -104,7 +112,7 @@ def run(
             under_way.result = pipeline.run()
             state = under_way.result.wait_until_finish()
     except Exception as error:
-        under_way.fail(root_message(error))
+        under_way.fail(spelt(root_message(error)))
         return FAILED
     if state != PipelineState.DONE:
         under_way.fail(f"the job ended in state {state}; see the runner's log")
@@ -200,7 +208,8 @@ def root_message(error: BaseException) -> str:
     if found:
         return str(found[-1]).strip()
     lines = [line for line in text.splitlines() if line.strip()]
-    return STEP.sub(r" (in step \1)", lines[-1]) if lines else type(error).__name__
+    message = STEP.sub(r" (in step \1)", lines[-1]) if lines else type(error).__name__
+    return message + next((f"; {hint}" for mark, hint in HINTS.items() if mark in message), "")
 
 
 def counted(result: Any) -> dict[str, int]:

@@ -8,7 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
-from pipelines._flags import access
+from pipelines._flags import access, csv_settings
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
@@ -36,7 +36,8 @@ FLAGS = {"samples": "output", "unsampled": "unsampled", "dead_letters": "dead_le
 
 NOT_WITH_RETRY = (
     "x_column y_column geometry_column geometry_crs columns points_project points_snapshot points_index "
-    "points_anonymous points_requester_pays bands bbox date_range match layout unsampled"
+    "points_anonymous points_requester_pays column_types csv_delimiter csv_decimal csv_encoding bands bbox date_range "
+    "match layout unsampled"
 ).split()
 
 Sink = WriteSamplesToParquet | WriteSamplesToBigQuery
@@ -107,6 +108,7 @@ class Inputs:
             geometry_crs=flags.geometry_crs,
             columns=flags.columns,
             access=access(flags, "points_") or AS_GIVEN,
+            **csv_settings(flags),
         )
         self.columns = self.reading.point_columns()
         # A query runs when the job reads, by the account of its workers, whose result no other account may read.
@@ -231,5 +233,4 @@ def _check_sinks(sinks: dict[str, WriteSamplesToParquet]) -> None:
 
 def _collection(flags: Any) -> Collection:
     collection = load(flags.collection, access=access(flags))
-    criteria = {name: value for name in ("bbox", "date_range") if (value := getattr(flags, name)) is not None}
-    return collection.subset(**criteria) if criteria else collection
+    return collection.narrowed(bbox=flags.bbox, date_range=flags.date_range)

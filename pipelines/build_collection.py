@@ -4,16 +4,20 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime as Datetime
 
 import apache_beam as beam
 
 from pipelines._flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options
 from pipelines._run import FAILED, command, run
 from rasteret_beam import metrics
-from rasteret_beam.collection.build import RecordSource, record_table, sources_from_cogs, sources_from_table
+from rasteret_beam.collection.build import DESCRIPTIONS, sources_from_cogs
 from rasteret_beam.collection.collection import load
+from rasteret_beam.collection.dates import datetime_in
 from rasteret_beam.collection.layout import band_names
-from rasteret_beam.collection.storage import check_replaceable
+from rasteret_beam.collection.record_tables import record_table, sources_from_table
+from rasteret_beam.collection.records import RecordSource
+from rasteret_beam.collection.writing import check_replaceable
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import AS_GIVEN
 from rasteret_beam.readers.apart import Read, Written, check_apart
@@ -30,9 +34,18 @@ Exit code 0 means that the collection is complete (with --on_error skip: but for
 """
 
 
+ARGUMENTS = {
+    "hrefs": "cogs",
+    "table_or_path": "table",
+    "band_index_map": "bands",
+    "access=": "--anonymous and --requester_pays",
+}
+"""Arguments of the library that have a flag of another name."""
+
+
 def parser() -> Parser:
     """The command's flags."""
-    flags = Parser("build_collection", __doc__ or "", EPILOG)
+    flags = Parser("build_collection", __doc__ or "", EPILOG, ARGUMENTS)
     add = flags.add_argument
     source = flags.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -44,8 +57,19 @@ def parser() -> Parser:
         "each file is a record; can be given several times",
     )
     source.add_argument("--table", metavar="PATH", help="Parquet with a row for each record: id, datetime, assets")
-    add("--bands", type=band_indexes, metavar="A,B:3", help="band names, counted from 0 or with their index")
-    add("--datetime_regex", metavar="REGEX", help="with --cogs: its first group finds the date in a path, as 20230630")
+    add(
+        "--bands",
+        type=band_indexes,
+        metavar="A,B:3",
+        help="band names, counted from 0 or with their index; "
+        "with --cogs, descriptions takes the names that each file has for its bands",
+    )
+    add(
+        "--datetime_regex",
+        metavar="REGEX",
+        help="with --cogs: finds the date in a path, by its first group (20230630, 2023-06-30T1000, the month 2023.06, "
+        "the day of the year 2023181, a year) or by groups named year, month, day, hour, minute, second and doy",
+    )
     add("--href_column", metavar="NAME", help="with --table: the column with each record's file, for --bands")
     add("--column_map", type=names, metavar="THEIRS:OURS,...", help="with --table: columns to take under another name")
     add("--name", default="", help="name of the collection, which stands in every sample")
@@ -65,12 +89,14 @@ def sources(flags: argparse.Namespace) -> list[RecordSource]:
             if getattr(flags, name) is not None:
                 raise InputError(f"--{name} goes with --table, not with --cogs; leave it out")
         files = find_rasters(split_lists(flags.cogs, reading), reading)
-        return sources_from_cogs(files, bands=flags.bands, datetime=_date_finder(flags.datetime_regex))
+        bands = DESCRIPTIONS if flags.bands == {DESCRIPTIONS: 0} else flags.bands
+        return sources_from_cogs(files, bands=bands, datetime=_date_finder(flags.datetime_regex))
     if flags.datetime_regex is not None:
         raise InputError("--datetime_regex goes with --cogs, not with --table, whose column datetime has the dates")
     mapped = dict(_pair(pair) for pair in flags.column_map or [])
-    table = record_table(flags.table, flags.href_column, flags.bands, mapped, reading)
-    return sources_from_table(table, list(flags.bands or band_names(table.select(["assets"]).schema)))
+    bands = list(flags.bands) if flags.bands else None
+    table = record_table(flags.table, flags.href_column, flags.bands, mapped, reading, bands)
+    return sources_from_table(table, bands or band_names(table.select(["assets"]).schema))
 
 
 def _check_apart(flags: argparse.Namespace) -> None:
@@ -86,7 +112,7 @@ def _pair(text: str) -> tuple[str, str]:
     return theirs, ours
 
 
-def _date_finder(pattern: str | None) -> Callable[[str], str] | None:
+def _date_finder(pattern: str | None) -> Callable[[str], Datetime] | None:
     if pattern is None:
         return None
     try:
@@ -96,11 +122,11 @@ def _date_finder(pattern: str | None) -> Callable[[str], str] | None:
     if not compiled.groups:
         raise InputError(f"--datetime_regex {pattern!r} has no group; put the date in brackets, as '_(\\d{{8}})'")
 
-    def find(href: str) -> str:
-        found = compiled.search(href)
-        if found is None:
-            raise InputError(f"--datetime_regex {pattern!r} does not match {href}")
-        return found[1]
+    def find(href: str) -> Datetime:
+        try:
+            return datetime_in(compiled, href)
+        except InputError as error:
+            raise InputError(f"--datetime_regex {error}") from error
 
     return find
 

@@ -8,7 +8,20 @@ from typing import Literal
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._flags import Parser, access, access_flags, names, pipeline_options, prefix, source, subset_flags, switch
+from pipelines._arguments import spelt
+from pipelines._flags import (
+    Parser,
+    access,
+    access_flags,
+    csv_flags,
+    csv_settings,
+    names,
+    pipeline_options,
+    prefix,
+    source,
+    subset_flags,
+    switch,
+)
 from pipelines._run import FAILED, command, figures, run
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection, load
@@ -45,9 +58,19 @@ WRITTEN: Sequence[tuple[str, Literal["files", "chips"]]] = (
 )
 
 
+ARGUMENTS = {
+    "source": "polygons",
+    "access=": "--anonymous and --requester_pays",
+    "by a ReadPolygons of its own": "by a job of its own",
+    "with anonymous=True": "with --anonymous (the files of --polygons: --polygons_anonymous)",
+    "requester_pays='my-project'": "--requester_pays PROJECT (for --polygons: --polygons_requester_pays PROJECT)",
+}
+"""Arguments of the library that have a flag of another name."""
+
+
 def parser() -> Parser:
     """The command's flags."""
-    flags = Parser("read_chips", __doc__ or "", EPILOG)
+    flags = Parser("read_chips", __doc__ or "", EPILOG, ARGUMENTS)
     add = flags.add_argument
     add(
         "--polygons",
@@ -55,8 +78,7 @@ def parser() -> Parser:
         action="append",
         required=True,
         metavar="PATH",
-        help="Parquet or GeoParquet (a file, a folder or a glob), CSV with WKT, or a GeoJSON file; can be given "
-        "several times",
+        help="Parquet, GeoParquet or CSV with WKT (a file, a folder or a glob), or GeoJSON; can be given several times",
     )
     add("--geometry_column", metavar="NAME", help="polygons as WKB, GeoArrow or WKT (default: the one that is known)")
     add("--geometry_crs", metavar="CRS", help="CRS of the polygons (4326, EPSG:32631, WKT), where they do not say it")
@@ -65,6 +87,7 @@ def parser() -> Parser:
     add("--bands", type=names, required=True, metavar="A,B", help="bands to read")
     subset_flags(flags)
     access_flags(flags, "the files of --polygons", "polygons_")
+    csv_flags(flags, "--polygons")
     access_flags(flags, "the collection and its rasters")
     add(
         "--match",
@@ -116,6 +139,7 @@ class Job:
             geometry_crs=flags.geometry_crs,
             columns=flags.columns,
             access=access(flags, "polygons_") or AS_GIVEN,
+            **csv_settings(flags),
         )
         self.chips = ReadChips(
             self.collection,
@@ -184,8 +208,7 @@ class Job:
 
 def _collection(flags: argparse.Namespace) -> Collection:
     collection = load(flags.collection, access=access(flags))
-    criteria = {name: value for name in ("bbox", "date_range") if (value := getattr(flags, name)) is not None}
-    return collection.subset(**criteria) if criteria else collection
+    return collection.narrowed(bbox=flags.bbox, date_range=flags.date_range)
 
 
 def summary(counts: dict[str, int], seconds: float) -> str:
@@ -238,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(summary(counts, seconds))
     print(f"{'output':<34}{job.writing.prefix}-*.parquet")
     if not counts.get(metrics.POLYGONS_MATCHED) and counts.get(metrics.POLYGONS_UNMATCHED):
-        print(f"warning: {job.why_nothing_matched()}", file=sys.stderr)
+        print(f"warning: {spelt(job.why_nothing_matched())}", file=sys.stderr)
     wrong = accounting_error(counts, job.unmatched is not None, job.geotiffs is not None)
     if wrong is not None:
         print(f"error: the output is not complete: {wrong}", file=sys.stderr)

@@ -6,7 +6,19 @@ from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._flags import Parser, access_flags, names, pipeline_options, prefix, source, subset_flags, switch
+from pipelines._arguments import spelt
+from pipelines._flags import (
+    Parser,
+    access_flags,
+    csv_flags,
+    megabytes,
+    names,
+    pipeline_options,
+    prefix,
+    source,
+    subset_flags,
+    switch,
+)
 from pipelines._plan import plan_text
 from pipelines._run import FAILED, INCOMPLETE, accounting_error, command, run, summary
 from pipelines._sample_job import Inputs, Job
@@ -30,9 +42,32 @@ the output is complete but for the tiles in --dead_letter, which --retry tries a
 """
 
 
+ARGUMENTS = {
+    "source": "points",
+    "path": "retry",
+    "cache_bytes": "cache_mb",
+    "on_error is 'dead_letter'": "--dead_letter is given",
+    'on_error="dead_letter"': "--dead_letter PREFIX",
+    "on_error": "dead_letter",
+    "index_column": "points_index",
+    "snapshot_time": "points_snapshot",
+    "project=...": "--points_project PROJECT",
+    "temp_location": "temp_location",
+    "access=": "--anonymous and --requester_pays",
+    "by a ReadPoints of its own": "by a job of its own",
+    "with anonymous=True": "with --anonymous (the files of --points: --points_anonymous)",
+    "requester_pays='my-project'": "--requester_pays PROJECT (for --points: --points_requester_pays PROJECT)",
+    **{
+        name: f"bq_{name}"
+        for name in "method create_disposition write_disposition cluster_by partition_by run_id".split()
+    },
+}
+"""Arguments of the library that have a flag of another name."""
+
+
 def parser() -> Parser:
     """The command's flags."""
-    flags = Parser("sample_points", __doc__ or "", EPILOG)
+    flags = Parser("sample_points", __doc__ or "", EPILOG, ARGUMENTS)
     _point_flags(flags)
     flags.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
     flags.add_argument("--bands", type=names, metavar="A,B", help="bands to sample; needed, but for --retry")
@@ -56,7 +91,7 @@ def _point_flags(flags: Parser) -> None:
         type=source,
         action="append",
         metavar="PATH",
-        help="Parquet, GeoParquet or CSV: a file, a folder or a glob; can be given several times",
+        help="Parquet, GeoParquet, CSV (a file, a folder or a glob) or GeoJSON; can be given several times",
     )
     one_of.add_argument(
         "--points_table",
@@ -81,7 +116,7 @@ def _point_flags(flags: Parser) -> None:
     add = flags.add_argument
     add("--x_column", metavar="NAME", help="longitude or easting")
     add("--y_column", metavar="NAME", help="latitude or northing")
-    add("--geometry_column", metavar="NAME", help="points as WKB, GeoArrow or GEOGRAPHY, in place of x and y")
+    add("--geometry_column", metavar="NAME", help="points as WKB, WKT, GeoArrow or GEOGRAPHY, in place of x and y")
     add("--geometry_crs", metavar="CRS", help="CRS of the points (4326, EPSG:32631, WKT); needed for plain columns")
     add(
         "--columns",
@@ -98,6 +133,7 @@ def _point_flags(flags: Parser) -> None:
     add("--points_snapshot", metavar="TIME", help="read the BigQuery table as it was then, in ISO form (default: now)")
     add("--points_project", metavar="PROJECT", help="where BigQuery bills (default: --project, else the table's)")
     access_flags(flags, "the files of --points", "points_")
+    csv_flags(flags, "--points")
 
 
 def _sampling_flags(flags: Parser) -> None:
@@ -136,7 +172,7 @@ def _sampling_flags(flags: Parser) -> None:
     )
     add(
         "--cache_mb",
-        type=int,
+        type=megabytes,
         default=DEFAULT_CACHE_BYTES >> 20,
         metavar="MB",
         help="what the caches of each process may hold in all: tiles, open files, offsets (default: %(default)s)",
@@ -202,7 +238,7 @@ def _warn(inputs: Inputs) -> None:
         why = inputs.why_nothing_sampled()
     except RasteretBeamError as error:  # the job is done all the same: its workers may read what this account may not
         why = f"no point is sampled, and points cannot be read again to say why: {error}"
-    print(f"warning: {why}", file=sys.stderr)
+    print(f"warning: {spelt(why)}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,6 +19,10 @@ class InputError(RasteretBeamError, ValueError):
     """An argument, a column, a band or a CRS that cannot be used."""
 
 
+class UnknownOptionError(InputError, TypeError):
+    """A keyword argument that a function does not have."""
+
+
 class MissingInputError(RasteretBeamError, FileNotFoundError):
     """A file, a folder or a collection that is not there."""
 
@@ -70,6 +74,10 @@ class TileReadError(RasteretBeamError, OSError):
 
 class OutputError(RasteretBeamError, OSError):
     """An output place that cannot be written."""
+
+
+class OutOfMemoryError(RasteretBeamError, MemoryError):
+    """What is read or written does not fit into memory; names the file."""
 
 
 def one_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ tiles_decoded          tiles     a tile of one band is decoded
 tile_cache_hits        tiles     a decoded tile is found in the cache instead
 tiles_indexed          tiles     of those, decoded by the indexed engine, without reading a header
 tile_bytes_read        bytes     compressed bytes of the decoded tiles, where the format says
+mask_tiles_read        tiles     the file's own mask of a tile of one band is read
 range_requests         requests  a byte range is asked for: of tiles, or of what GDAL reads of a remote file
 range_bytes            bytes     of those ranges, gaps between tiles included
 read_retries           requests  a byte range is asked for again
@@ -60,6 +61,7 @@ TILES_DECODED = "tiles_decoded"
 TILES_INDEXED = "tiles_indexed"
 TILE_CACHE_HITS = "tile_cache_hits"
 TILE_BYTES_READ = "tile_bytes_read"
+MASK_TILES_READ = "mask_tiles_read"
 RANGE_REQUESTS = "range_requests"
 RANGE_BYTES = "range_bytes"
 READ_RETRIES = "read_retries"
@@ -104,6 +106,7 @@ NAMES = (
     TILES_INDEXED,
     TILE_CACHE_HITS,
     TILE_BYTES_READ,
+    MASK_TILES_READ,
     RANGE_REQUESTS,
     RANGE_BYTES,
     READ_RETRIES,

@@ -1,8 +1,8 @@
 """The value types that the layers hand to each other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from rasteret_beam.errors import InputError, without_secrets
 
@@ -54,6 +54,16 @@ class Grid:
     tile_height: int
 
 
+class Integers(Protocol):
+    """Whole numbers [n], in a sequence or an array."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, at: Any, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class StoredBand:
     """How the tiles of one band are stored in a tiled TIFF, as far as the collection knows.
@@ -70,9 +80,14 @@ class StoredBand:
     bits_per_sample : int or None
     lerc_compression : int or None
         The second of a LERC file's parameters: what is around each blob.
+    extra_samples : sequence of int
+        TIFF codes of the samples beyond those of the photometric interpretation.
     file_size : int or None
-        Bytes of the whole file when it was indexed. ``etag`` is the server's mark of that state.
-    tile_offsets, tile_byte_counts : sequence of int
+        Bytes of the whole file when it was indexed. ``etag`` is the server's mark of that state, and ``header_digest``
+        that of a local file.
+    fallback_reason : str or None
+        Why GDAL has to read the band, as was found when it was indexed.
+    tile_offsets, tile_byte_counts : Integers
         Where each tile of this band lies, row-major; both 0 for a tile that is not in the file.
     """
 
@@ -86,19 +101,22 @@ class StoredBand:
     bits_per_sample: int | None = None
     fill_order: int | None = None
     lerc_compression: int | None = None
+    extra_samples: Sequence[int] = ()
     file_size: int | None = None
     etag: str | None = None
-    tile_offsets: Sequence[int] = ()
-    tile_byte_counts: Sequence[int] = ()
+    header_digest: str | None = None
+    fallback_reason: str | None = None
+    tile_offsets: Integers = ()
+    tile_byte_counts: Integers = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BandHeader:
     """What is read from a raster file about one of its bands, in the collection's terms.
 
     Fields that only a TIFF has are None (or empty) for other formats. ``tile_offsets`` and
-    ``tile_byte_counts`` are those of this band alone, row-major, and empty where the file
-    is not a tiled TIFF.
+    ``tile_byte_counts`` [n] are those of this band alone, row-major, and empty where the file
+    is not a tiled TIFF, or does not have one for each tile.
     """
 
     grid: Grid
@@ -110,8 +128,8 @@ class BandHeader:
     byte_order: str | None
     predictor: int | None
     compression: int | None
-    tile_offsets: tuple[int, ...]
-    tile_byte_counts: tuple[int, ...]
+    tile_offsets: Integers
+    tile_byte_counts: Integers
     pixel_scale: tuple[float, ...]
     tiepoint: tuple[float, ...]
     samples_per_pixel: int
@@ -123,6 +141,14 @@ class BandHeader:
     lerc_compression: int | None = None
     file_size: int | None = None
     etag: str | None = None
+    header_digest: str | None = None
+    fallback_reason: str | None = None
+    description: str | None = None
+
+    @property
+    def nodata_integer(self) -> str | None:
+        """The nodata value in digits, where it is an integer that float64 cannot hold."""
+        return str(self.nodata) if isinstance(self.nodata, int) else None
 
 
 @dataclass(frozen=True)
@@ -154,6 +180,14 @@ class Access:
     requester_pays: bool | str = False
 
     def __post_init__(self) -> None:
+        for name, kinds, wanted in (
+            ("anonymous", bool, "True or False"),
+            ("region", str | None, "a text"),
+            ("endpoint", str | None, "a text"),
+            ("requester_pays", bool | str, "True, False or a project's name"),
+        ):
+            if not isinstance(getattr(self, name), kinds):  # type: ignore[arg-type]
+                raise InputError(f"{name} is {getattr(self, name)!r}; it has to be {wanted}")
         url = self.endpoint
         if url is not None and (not url.startswith(("http://", "https://")) or "@" in url or "?" in url):
             raise InputError(
@@ -180,9 +214,12 @@ class Asset:
     record_id, band : str
     href : str
         The file; ``band_index`` is 0-based.
-    nodata : float or None
+    nodata : number or None
+        An int where float64 cannot hold it.
     stored : StoredBand or None
         How its tiles are stored, where the collection says it.
+    mask : str or None
+        Flags of the band's mask, see :mod:`rasteret_beam.kernels.validity`; None where the collection does not say.
     access : Access
         How the file's bucket is read.
     """
@@ -194,3 +231,4 @@ class Asset:
     nodata: float | None = None
     stored: StoredBand | None = None
     access: Access = AS_GIVEN
+    mask: str | None = None

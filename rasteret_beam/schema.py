@@ -1,6 +1,7 @@
 """Arrow schemas: points, samples, polygons, chips, those left over, and the collection on disk."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -184,15 +185,21 @@ BAND_EXTRA_TYPE = pa.struct(
         ("scale", pa.float64()),
         ("offset", pa.float64()),
         ("mask", pa.string()),
+        ("nodata_integer", pa.string()),
         ("byte_order", pa.string()),
         ("bits_per_sample", pa.int32()),
         ("fill_order", pa.int32()),
         ("lerc_compression", pa.int32()),
         ("file_size", pa.int64()),
         ("etag", pa.string()),
+        ("header_digest", pa.string()),
+        ("fallback_reason", pa.string()),
     ]
 )
 """Our ``{band}_extra``: facts that Rasteret's struct has no place for."""
+
+CHECKSUMS = "checksums"
+"""Our column of checksums: struct of ``record`` and of ``bands``, a struct with one for each band; all int32."""
 
 METADATA_SUFFIX = "_metadata"
 EXTRA_SUFFIX = "_extra"
@@ -214,7 +221,7 @@ def points_schema(kept: Iterable[pa.Field], crs: str | None) -> pa.Schema:
 
 def _check_kept(kept: Sequence[pa.Field], reserved: frozenset[str], table: str, output: str) -> None:
     names = [field.name for field in kept]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise InputError(f"the {table} table has more than one column named {listed(twice)}; rename or drop one")
     taken = [name for name in names if name in reserved]

@@ -48,13 +48,14 @@ PREFIX = rf"{BUCKET}/([^\r\n]*[^/\r\n])"
 NUMBER = r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?"
 DAY = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
 CLOCK = r"[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{3}(\d{3})?)?)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d)?"
-MOMENT = rf"(\d{{4}}|{DAY}({CLOCK})?)"
+MOMENT = rf"(\d{{4}}(-(0[1-9]|1[0-2]))?|{DAY}({CLOCK})?)"
 NAME = r"[^,\s]([^,\r\n]*[^,\s])?"
 BAND = r"([^,\s]([^,\r\n]*[^,\s])?:\d+|[^,:\s]([^,:\r\n]*[^,:\s])?)"
 PAIR = r"[^,:\s][^,:\r\n]*:[^,\s][^,\r\n]*"
 RASTER = r"((gs|s3|https?|az|abfss?)://[^,\s][^,\r\n]*|/vsi[a-z0-9_]+/[^,\r\n]+)"
 PROJECT = r"[a-z0-9][-a-z0-9.:]*[a-z0-9]"
 TABLE = r"([^`$\s]+[:.])?\w+\.[^.:`$\s]+"
+COLUMN_TYPE = r"[^,\r\n]+:[a-z]\w*(\[\w+\])?"
 COLLECTION = r"((gs|s3|abfss?)://[^\s][^\r\n]*|[A-Za-z0-9_][-A-Za-z0-9_.]*(/[-A-Za-z0-9_.]+)*)"
 
 
@@ -81,6 +82,10 @@ BY_FLAG = {
     "collection": Form("TEXT", whole(COLLECTION), "gs://my-bucket/collection or aef/v1-annual"),
     "geometry_crs": Form(example="4326"),
     "columns": Form("TEXT", listed(NAME), "site,planted"),
+    "column_types": Form("TEXT", listed(COLUMN_TYPE), "plot:string,count:int64"),
+    "csv_delimiter": Form(example=";"),
+    "csv_decimal": Form("TEXT", whole("[.,]"), ","),
+    "csv_encoding": Form("TEXT", whole(r"[A-Za-z0-9][-\w.]*"), "cp1252"),
     "datetime_regex": Form("TEXT", whole(r"[^\r\n]*\([^\r\n]+\)[^\r\n]*"), r"_(\d{8})"),
     "column_map": Form("TEXT", listed(PAIR), "scene_id:id,acquired:datetime"),
     "max_distance_pixels": Form("NUMBER", whole(r"\d+"), "2"),
@@ -98,7 +103,9 @@ BY_TYPE: dict[Any, Form] = {
     _flags.paths: Form("TEXT", listed(RASTER), "gs://my-bucket/scenes/*.tif"),
     _flags.prefix: Form("GCS_WRITE_FILE", whole(PREFIX), "gs://my-bucket/out/run1"),
     _flags.bbox: Form("TEXT", whole(rf"{NUMBER}(,{NUMBER}){{3}}"), "-5,40,5,50"),
-    _flags.date_range: Form("TEXT", whole(rf"{MOMENT}[,/]{MOMENT}"), "2023-01-01,2023-12-31"),
+    _flags.date_range: Form(
+        "TEXT", whole(rf"{MOMENT}([,/]({MOMENT}|\.\.)?)?|(\.\.)?[,/]{MOMENT}"), "2023-01-01/2023-12-31"
+    ),
     _flags.band_indexes: Form("TEXT", listed(BAND), "A00,A01 or A00:0,A05:5"),
     _flags.truth: Form("BOOLEAN", whole("(true|false)")),
     _flags.payer: Form("TEXT", whole(rf"(true|false|{PROJECT})"), "my-project"),

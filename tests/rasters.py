@@ -29,6 +29,7 @@ LOWEST = float(np.finfo("float32").min)
 
 DEFLATE = {"COMPRESS": "DEFLATE"}
 RGB = {"PHOTOMETRIC": "RGB", "INTERLEAVE": "PIXEL"}
+PIXEL = {"INTERLEAVE": "PIXEL"}
 YCBCR = {"COMPRESS": "JPEG", "PHOTOMETRIC": "YCBCR", "INTERLEAVE": "PIXEL", "JPEG_QUALITY": "60"}
 
 
@@ -267,6 +268,29 @@ def _nodata() -> Iterator[RasterCase]:
     yield RasterCase(name="nodata_several_bands", dtype="uint16", count=3, nodata=65535, options=DEFLATE)
 
 
+def _converted() -> Iterator[RasterCase]:
+    """Files whose pixels GDAL gives otherwise than they are stored, and some that look like them."""
+
+    def image(name: str, count: int, photometric: str, dtype: str = "uint8", **options: str) -> RasterCase:
+        options = {"COMPRESS": "DEFLATE", "INTERLEAVE": "PIXEL", "PHOTOMETRIC": photometric} | options
+        return RasterCase(name=name, dtype=dtype, count=count, options=options)
+
+    yield image("cmyk", 4, "CMYK")
+    yield image("cmyk_lzw", 4, "CMYK", COMPRESS="LZW")
+    yield image("cmyk_none", 4, "CMYK", COMPRESS="NONE")
+    yield image("cmyk_planar", 4, "CMYK", INTERLEAVE="BAND")
+    yield image("cmyk_uint16", 4, "CMYK", dtype="uint16")
+    yield image("cielab", 3, "CIELAB")
+    yield image("icclab", 3, "ICCLAB")
+    yield image("itulab", 3, "ITULAB")
+    yield image("rgb_uint8", 3, "RGB")
+    yield image("min_is_white_uint16", 1, "MINISWHITE", dtype="uint16")
+    yield RasterCase(name="lerc_alpha", dtype="uint8", count=2, options={"COMPRESS": "LERC", "ALPHA": "YES"} | PIXEL)
+    for codec in ("LERC", "LERC_ZSTD"):
+        options = {"COMPRESS": codec} | PIXEL
+        yield RasterCase(name=f"{codec.lower()}_nan_pixel", dtype="float32", count=3, gaps=NAN, options=options)
+
+
 def _masks() -> Iterator[RasterCase]:
     yield RasterCase(name="mask", dtype="int16", masked=True, options=DEFLATE)
     yield RasterCase(name="mask_rgb", dtype="uint8", count=3, masked=True, smooth=True, options=YCBCR)
@@ -322,6 +346,7 @@ GROUPS = (
     _byte_orders,
     _sparse,
     _nodata,
+    _converted,
     _masks,
     _overviews,
     _grids,

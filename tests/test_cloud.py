@@ -241,6 +241,35 @@ def test_listing(place: Place) -> None:
         find_rasters([f"{place.uri}/points"])
 
 
+def test_hidden_objects_partitions_and_literal_names(place: Place, tmp_path: Path) -> None:
+    pq.write_table(points().slice(0, 3), tmp_path / "p.parquet")
+    kept = ["country=FR/a.parquet", "country=IT/deep/b.parquet", "country=IT/[1].parquet"]
+    hidden = [".ipynb_checkpoints/a.parquet", "country=FR/_temporary/a.parquet", "_SUCCESS", "country=FR/._a.parquet"]
+    folder = f"found-{uuid4().hex}"
+    for name in (*kept, *hidden):
+        place.upload(tmp_path / "p.parquet", f"{folder}/{name}")
+    urls = sorted(f"{place.uri}/{folder}/{name}" for name in kept)
+    for pattern in ("", "/", "/**", "/**/*.parquet", "/country=*"):
+        assert find_files(f"{place.uri}/{folder}{pattern}") == urls
+    assert find_files(f"{place.uri}/{folder}/country=IT/[1].parquet") == [urls[1]]
+    assert find_files(f"{place.uri}/{folder}/country=FR/_t*/*") == [
+        f"{place.uri}/{folder}/country=FR/_temporary/a.parquet"
+    ]
+    read = pa.Table.from_batches(ReadPoints(f"{place.uri}/{folder}", **XY).batches())
+    assert read["country"].to_pylist() == ["FR"] * 3 + ["IT"] * 6
+
+
+def test_hidden_objects_are_no_part_of_a_collection(place: Place, local: Collection, tmp_path: Path) -> None:
+    local.export(tmp_path / "c.parquet")
+    folder = f"collection-{uuid4().hex}"
+    for name in ("part.parquet", ".ipynb_checkpoints/part.parquet", "_temporary/part.parquet"):
+        place.upload(tmp_path / "c.parquet", f"{folder}/{name}")
+    for path in (folder, f"{folder}/*.parquet"):
+        assert len(rasteret_beam.load(f"{place.uri}/{path}")) == len(local)
+    table = rasteret_beam.build_from_table(f"{place.uri}/{folder}/**", band_codes=["B1"])
+    assert len(table) == len(local)
+
+
 @pytest.mark.parametrize(
     ("pattern", "yes", "no"),
     [
@@ -342,7 +371,7 @@ def test_flags_say_how_points_and_the_collection_are_read(place: Place, local: C
     if place.uri.startswith("s3"):
         assert {request["headers"]["x-amz-request-payer"] for request in place.front.log()} == {"requester"}
     else:
-        assert done.code == 1 and "needs the project that is billed: requester_pays='my-project'" in done.err
+        assert done.code == 1 and "needs the project that is billed: --requester_pays PROJECT (" in done.err
 
 
 def test_keys_of_a_profile(place: Place, collection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

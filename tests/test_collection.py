@@ -18,7 +18,7 @@ from rasterio.warp import transform_bounds
 
 import rasteret_beam
 from rasteret_beam import Collection, build_from_cogs, build_from_table, load
-from rasteret_beam.collection import storage
+from rasteret_beam.collection import writing
 from rasteret_beam.errors import BuildError, CollectionError, InputError, MissingInputError, OutputError
 from rasteret_beam.schema import BAND_METADATA_TYPE, BBOX_TYPE
 from tests import rasters
@@ -200,14 +200,14 @@ def test_records_without_datetime_go_to_disk_and_back(tmp_path: Path) -> None:
 
 def test_row_groups_are_small_enough_to_read_a_record_from(monkeypatch: pytest.MonkeyPatch, scenes: Collection) -> None:
     table = scenes.to_table()
-    monkeypatch.setattr(storage, "ROW_GROUP_BYTES", 2 * table.nbytes // len(table))
-    assert storage.row_group_rows(table) in (1, 2)
+    monkeypatch.setattr(writing, "ROW_GROUP_BYTES", 2 * table.nbytes // len(table))
+    assert writing.row_group_rows(table) in (1, 2)
 
 
 def test_assets_are_read_for_one_row_group_only(
     monkeypatch: pytest.MonkeyPatch, scenes: Collection, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(storage, "row_group_rows", lambda table: 1)
+    monkeypatch.setattr(writing, "row_group_rows", lambda table: 1)
     scenes.export(tmp_path / "c.parquet")
     loaded = load(tmp_path / "c.parquet")
     index = loaded.index(["B10", "B20"])

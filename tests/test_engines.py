@@ -32,6 +32,20 @@ NOT_INDEXED = {
 )
 NOT_INDEXED |= dict.fromkeys(["webp_lossy", "webp_lossless", "webp_alpha"], WEBP)
 
+for photometric, names in {
+    5: "cmyk cmyk_lzw cmyk_none cmyk_planar cmyk_uint16",
+    8: "cielab",
+    9: "icclab",
+    10: "itulab",
+}.items():
+    reason = f"photometric interpretation {photometric}, which GDAL may convert"
+    NOT_INDEXED |= dict.fromkeys(names.split(), reason)
+NOT_INDEXED |= {"lerc_alpha": "LERC with alpha, which may be kept as a mask"}
+NOT_INDEXED |= dict.fromkeys(
+    ["lerc_nan_pixel", "lerc_zstd_nan_pixel"],
+    "LERC of floating-point bands that lie interleaved, whose NaN may be kept as masks",
+)
+
 
 def expected_reason(case: rasters.RasterCase) -> str | None:
     return STRIPED if case.tile is None else NOT_INDEXED.get(case.name)

@@ -422,7 +422,7 @@ def test_a_file_of_another_dtype(tmp_path: Path) -> None:
     path = RasterCase(name="changed", dtype="uint16", tile=None, strip_rows=8).write(tmp_path)
     collection = build_from_cogs([str(path)])
     RasterCase(name="changed", dtype="float32", tile=None, strip_rows=8).write(tmp_path)
-    with pytest.raises(RasteretBeamError, match="holds float32, but the collection has it as uint16"):
+    with pytest.raises(RasteretBeamError, match="changed after the collection was built, so its index is stale"):
         collection.get_numpy(on_raster_of_utm(shapely.box(3, 3, 20, 20)), ["B1"], geometry_crs=32631)
 
 

@@ -447,7 +447,9 @@ def test_geoparquet_of_geopandas(aef: Collection, tmp_path: Path) -> None:
 def test_two_descriptions_that_contradict_each_other() -> None:
     schema = pa.schema([wkb_field("EPSG:4326")])
     geo = {"primary_column": "geometry", "columns": {"geometry": {"crs": CRS.from_epsg(32632).to_json_dict()}}}
-    with pytest.raises(InputError, match="CRS EPSG:4326 in its GeoArrow metadata, but EPSG:32632 in the GeoParquet"):
+    with pytest.raises(
+        InputError, match="CRS EPSG:4326 in its Parquet type or GeoArrow metadata, but EPSG:32632 in the "
+    ):
         choose_columns(schema.with_metadata({"geo": json.dumps(geo)}))
 
 
@@ -500,7 +502,7 @@ def test_other_geometries_are_named_with_their_row(aef: Collection, values: list
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        (pa.field("geometry", pa.string()), "column 'geometry' of the point table is string; a geometry column holds"),
+        (pa.field("geometry", pa.int64()), "column 'geometry' of the point table is int64; a geometry column holds"),
         (wkb_field(name="geoarrow.polygon"), "is geoarrow.polygon; only points can be sampled"),
         (pa.field("geometry", pa.list_(pa.float64(), 7)), "a geometry column holds WKB"),
     ],

@@ -82,6 +82,28 @@ def test_importing_the_package_does_not_import_beam() -> None:
     assert done.stdout.strip() == "True"
 
 
+WITHOUT_EXTRA = """
+import logging, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith(("apitools", "google.cloud", "google.api_core", "google.auth", "boto3", "botocore")):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+from rasteret_beam import BigQueryTable, ReadPoints, SamplePoints, WriteSamplesToBigQuery, WriteSamplesToParquet
+assert logging.getLogger().handlers == [] and logging.getLogger().filters == []
+import pyarrow as pa
+points = ReadPoints(pa.table({"x": [1.0], "y": [2.0]}), geometry_crs=4326)
+print(next(points.batches()).num_rows)
+"""
+
+
+def test_importing_transforms_is_silent_without_the_extras() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRA], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
 def test_modules_stay_small() -> None:
     long = {module_name(path): lines for path in MODULES if (lines := len(path.read_text().splitlines())) > 400}
     assert long == {}

@@ -749,7 +749,7 @@ BAD_FLAGS: dict[str, tuple[dict[str, Any], list[str], int, str]] = {
     "no kept column": ({"columns": "shape"}, [], 1, "has no column 'shape'; it has plot, geometry"),
     "band": ({"bands": "B99"}, [], 1, "no band(s) B99; it has B10, B20"),
     "fill": ({"fill": 0.5}, [], 1, "fill is 0.5, which uint16 cannot hold"),
-    "crs": ({"geometry_crs": 4326}, [], 1, "leave geometry_crs out to use the column's own"),
+    "crs": ({"geometry_crs": 4326}, [], 1, "leave --geometry_crs out to use the column's own"),
     "pixels": ({"max_chip_pixels": 0}, [], 1, "max_chip_pixels is 0"),
     "collection": ({"collection": "/nowhere"}, [], 1, "/nowhere"),
     "match": ({"match": "first"}, [], 2, "--match: invalid choice: 'first'"),
@@ -795,5 +795,5 @@ def test_help() -> None:
 
 
 def test_missing_polygons() -> None:
-    with pytest.raises(MissingInputError, match="cannot be opened"):
+    with pytest.raises(MissingInputError, match=r"there is no file, folder or match of /nowhere/x\.geojson"):
         ReadPolygons("/nowhere/x.geojson").first_batch()

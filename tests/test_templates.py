@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from pipelines._flags import Parser, _beam_parser
-from rasteret_beam.collection.dates import date_bounds
+from rasteret_beam.collection.date_ranges import date_bounds
 from templates import lock, metadata
 
 ROOT = Path(__file__).parent.parent
@@ -114,8 +114,19 @@ VALUES = [
     ("sample_points bbox", ("-5,40,5,50", "1.5,.5,2.,3e1"), ("-5,40,5", "1,2,3,4,5", "w,s,e,n", "1, 2, 3, 4")),
     (
         "sample_points date_range",
-        ("2023-01-01,2023-12-31", "2022/2023", "2023-01-01T10:00:00Z,2023-01-02 11:30", "2023-01-01,2024"),
-        ("2023", "2023-01,2023-02", "2023-13-01,2024-01-01", "2023-01-01", "2023-01-01,2023-01-01T25:00", "a,b"),
+        (
+            "2023-01-01,2023-12-31",
+            "2022/2023",
+            "2023-01-01T10:00:00Z,2023-01-02 11:30",
+            "2023-01-01,2024",
+            "2023",
+            "2023-01",
+            "2023-01/2023-02",
+            "2023-01-01/..",
+            "../2023",
+            "2023-01-01/",
+        ),
+        ("", "..", "../..", "/", "2023-13", "2023-13-01,2024-01-01", "2023-01-01,2023-01-01T25:00", "a,b", "1,2,3"),
     ),
     ("sample_points match", ("all", "latest"), ("newest", "All", "", "all,latest")),
     ("sample_points max_distance_pixels", ("0", "12"), NUMBERS_BAD),

@@ -1,62 +1,46 @@
 """Building collections: from raster files, or from a table of records."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime as Datetime
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
 import pyarrow as pa
+import shapely
 
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.dates import Moment, to_datetime
-from rasteret_beam.collection.layout import band_names, with_headers
-from rasteret_beam.collection.storage import is_remote, open_dataset
-from rasteret_beam.errors import BuildError, InputError, listed, without_secrets
-from rasteret_beam.model import AS_GIVEN, Access, BandHeader
+from rasteret_beam.collection.hrefs import absolute
+from rasteret_beam.collection.layout import band_names, check_storable, first_grid, with_headers
+from rasteret_beam.collection.record_tables import check_unique, record_table, sources_from_table
+from rasteret_beam.collection.records import (
+    NOTHING_STATED,
+    RecordHeaders,
+    RecordSource,
+    Stated,
+    bands_of_records,
+)
+from rasteret_beam.collection.storage import is_remote
+from rasteret_beam.errors import BuildError, InputError, one_line, without_secrets
+from rasteret_beam.kernels.chips import as_dtype
+from rasteret_beam.kernels.footprints import Footprint, footprint
+from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
 from rasteret_beam.readers.finding import expand_rasters
 from rasteret_beam.readers.headers import read_all_headers
-from rasteret_beam.readers.stores import absolute
 from rasteret_beam.schema import ASSET_TYPE
 
 log = logging.getLogger(__name__)
 
 Failures = list[tuple[str, str]]
 
-
-@dataclass(frozen=True)
-class RecordSource:
-    """A record to be built: what is known before its files are opened.
-
-    Attributes
-    ----------
-    id : str
-    datetime : datetime or None
-        Without a time zone, in UTC.
-    assets : {band: (href, 0-based band index)}
-        Empty where ``href`` is given.
-    href : str, optional
-        One file whose bands, all of them, are the record's bands B1, B2, ...
-    row : bytes
-        The record's row of a record table, all its columns but ``assets``, as Arrow IPC; or nothing.
-    """
-
-    id: str
-    datetime: Datetime | None
-    assets: Mapping[str, tuple[str, int]] = field(default_factory=dict)
-    href: str | None = None
-    row: bytes = b""
-
-
-@dataclass(frozen=True)
-class RecordHeaders:
-    """A record whose files have been read; bands whose file failed are left out of it."""
-
-    source: RecordSource
-    headers: Mapping[str, BandHeader]
+DESCRIPTIONS = "descriptions"
+"""In place of bands: the names that each file has for its own."""
 
 
 def read_records(
@@ -69,11 +53,43 @@ def read_records(
     list of RecordHeaders
         The records of which at least one file could be read, in order.
     list of (href, reason)
-        The files that could not.
+        The files that could not, or whose headers hold what no collection can.
     """
     failures: Failures = []
-    wanted: list[tuple[str, list[int] | None]] = []
-    bands_of: list[list[tuple[int, list[str] | None]]] = []
+    wanted, files_of = _wanted(sources, failures)
+    found = read_all_headers(wanted, threads, access)
+    records = []
+    footprints: Footprints = {}
+    for source, files in zip(sources, files_of, strict=True):
+        headers: dict[str, BandHeader] = {}
+        for number, bands in files:
+            href, result = wanted[number][0], _checked(found[number], footprints)
+            if isinstance(result, str):
+                failures.append((href, result))
+                continue
+            what = f"of {without_secrets(href)}"
+            headers |= {
+                band: with_stated(header, source.stated.get(band, NOTHING_STATED), f"band {band!r} {what}")
+                for band, header in zip(bands or _names(result, source.by_description), result, strict=True)
+            }
+        if source.href:
+            source = replace(source, assets={band: (source.href, n) for n, band in enumerate(headers)})
+        if headers:
+            in_order = {band: headers[band] for band in source.assets if band in headers}
+            records.append(RecordHeaders(source, in_order, footprints[first_grid(in_order)]))
+    return records, failures
+
+
+Wanted = list[tuple[str, list[int] | None]]
+"""Files, and the band indexes to read of each, or None for all."""
+
+
+def _wanted(
+    sources: Sequence[RecordSource], failures: Failures
+) -> tuple[Wanted, list[list[tuple[int, list[str] | None]]]]:
+    """The files of all records, and of each record the numbers of its files among them with their bands."""
+    wanted: Wanted = []
+    files_of: list[list[tuple[int, list[str] | None]]] = []
     for source in sources:
         files: dict[str, list[str]] = {}
         for band, (href, _) in source.assets.items():
@@ -81,30 +97,61 @@ def read_records(
         if not files and not source.href:
             failures.append((f"record {source.id!r}", "it has no file for any of the bands"))
         reads: list[tuple[str, list[str] | None]] = [(source.href, None)] if source.href else list(files.items())  # type: ignore[list-item]
-        bands_of.append([(len(wanted) + number, bands) for number, (_, bands) in enumerate(reads)])
+        files_of.append([(len(wanted) + number, bands) for number, (_, bands) in enumerate(reads)])
         for href, bands in reads:
             wanted.append((href, [source.assets[band][1] for band in bands] if bands else None))
-    found = read_all_headers(wanted, threads, access)
-    records = []
-    for source, reads_of in zip(sources, bands_of, strict=True):
-        headers: dict[str, BandHeader] = {}
-        for number, bands in reads_of:
-            result = found[number]
-            if isinstance(result, str):
-                failures.append((wanted[number][0], result))
-            else:
-                headers.update(zip(bands or [f"B{n + 1}" for n in range(len(result))], result, strict=True))
-        if source.href:
-            source = replace(source, assets={band: (source.href, n) for n, band in enumerate(headers)})
-        if headers:
-            in_order = {band: headers[band] for band in source.assets if band in headers}
-            records.append(RecordHeaders(source, in_order))
-    return records, failures
+    return wanted, files_of
 
 
-def bands_of_records(records: Iterable[RecordHeaders]) -> list[str]:
-    """Bands of some records, in order of first mention."""
-    return list(dict.fromkeys(band for record in records for band in record.headers))
+Footprints = dict[Grid, Footprint | None]
+
+
+def _checked(found: list[BandHeader] | str, footprints: Footprints) -> list[BandHeader] | str:
+    """Headers of a file if a collection can hold them, else why not; adds the footprints of their grids."""
+    if isinstance(found, str):
+        return found
+    try:
+        for grid in {header.grid: None for header in found}:
+            if grid not in footprints:
+                shape = footprint(grid)
+                footprints[grid] = shape and Footprint(shapely.to_wkb(shape[0]), shape[1])
+        check_storable(found)
+    except Exception as error:  # whatever is in one file, the others are built
+        return one_line(error)
+    return found
+
+
+def _names(headers: Sequence[BandHeader], by_description: bool) -> list[str]:
+    """Names of the bands of a file: B1, B2, ..., or its own descriptions if each band has one and they differ."""
+    described = [header.description for header in headers if header.description]
+    if by_description and len(set(described)) == len(headers):
+        return described
+    return [f"B{number + 1}" for number in range(len(headers))]
+
+
+def with_stated(header: BandHeader, said: Stated, what: str) -> BandHeader:
+    """A header with what a record table says where the file says nothing: no nodata value, scale 1 and offset 0.
+
+    What both say, and differently, is taken from the file, with a warning.
+    """
+    if said == NOTHING_STATED:
+        return header
+    for name, default in (("nodata", None), ("scale", 1.0), ("offset", 0.0)):
+        own, given = getattr(header, name), getattr(said, name)
+        if given is None or own == given or (own is not None and math.isnan(own) and math.isnan(given)):
+            continue
+        if own != default:
+            log.warning("%s has %s %g, but the record table says %g; the file's is kept", what, name, own, given)
+        elif name == "nodata" and as_dtype(given, np.dtype(header.dtype)) is None:
+            log.warning(
+                "nodata %g of %s in the record table does not fit %s; it is left out", given, what, header.dtype
+            )
+        else:
+            header = replace(header, **{name: given})
+            if name == "nodata" and 0 in header.tile_byte_counts:
+                # Tiles that are not in the file are 0 for GDAL, as the file has no nodata value: let it read them.
+                header = replace(header, tile_offsets=(), tile_byte_counts=())
+    return header
 
 
 def collection_table(records: Sequence[RecordHeaders], bands: Sequence[str]) -> pa.Table:
@@ -121,7 +168,8 @@ def collection_table(records: Sequence[RecordHeaders], bands: Sequence[str]) -> 
         moments = pa.array([record.source.datetime for record in records], type=pa.timestamp("us"))
         base = pa.table({"id": ids, "datetime": moments})
     base = base.append_column("assets", pa.array(assets, type=pa.struct([(band, ASSET_TYPE) for band in bands])))
-    return with_headers(base, [record.headers for record in records], bands)
+    headers, footprints = [record.headers for record in records], [record.footprint for record in records]
+    return with_headers(base, headers, bands, footprints)
 
 
 def build_from_cogs(
@@ -142,10 +190,12 @@ def build_from_cogs(
         Paths, ``file:`` URIs or URLs of files; folders, of which all ``*.tif`` and ``*.tiff`` are taken, at any depth;
         or globs; local or in a bucket. Local paths are made absolute.
     bands : {name: 0-based band index} or list of names, optional
-        By default all bands of each file, as B1, B2, ...
+        By default all bands of each file, as B1, B2, ...; ``"descriptions"`` takes their names from the file,
+        where it describes each of its bands, and no two alike.
     record_id, datetime : list with one for each href, or function of the href, optional
         By default the file's stem (made unique with _2, _3, ...), and null. A datetime is a
-        ``datetime``, an ISO text or a year; one without a zone is UTC.
+        ``datetime``, an ISO text or a year (:func:`rasteret_beam.collection.dates.to_datetime`); one without a zone
+        is UTC.
     name : str
         Of the collection.
     on_error : "raise" or "skip"
@@ -197,8 +247,11 @@ def sources_from_cogs(
     ids = (
         [str(value) for value in _each(record_id, paths, "record_id")] if record_id is not None else unique_stems(paths)
     )
-    _check_unique(ids)
-    moments = [to_datetime(value) for value in _each(datetime, paths, "datetime")] if datetime is not None else []
+    check_unique(ids)
+    dates = _each(datetime, paths, "datetime") if datetime is not None else []
+    moments = [_dated(value, path) for value, path in zip(dates, paths, strict=bool(dates))]
+    by_description = isinstance(bands, str) and bands == DESCRIPTIONS
+    bands = None if by_description else [bands] if isinstance(bands, str) else bands
     chosen = bands if isinstance(bands, Mapping) or bands is None else {band: n for n, band in enumerate(bands)}
     return [
         RecordSource(
@@ -206,9 +259,17 @@ def sources_from_cogs(
             moments[number] if moments else None,
             {band: (href, int(index)) for band, index in chosen.items()} if chosen else {},
             None if chosen else href,
+            by_description=by_description,
         )
         for number, (record, href) in enumerate(zip(ids, paths, strict=True))
     ]
+
+
+def _dated(value: Moment, href: str) -> Datetime | None:
+    try:
+        return to_datetime(value)
+    except InputError as error:
+        raise InputError(f"datetime of {without_secrets(href)}: {error}") from error
 
 
 def _each(given: Any, paths: list[str], what: str) -> list[Any]:
@@ -233,13 +294,6 @@ def unique_stems(hrefs: Sequence[str]) -> list[str]:
     return names
 
 
-def _check_unique(ids: Sequence[str]) -> None:
-    if len(set(ids)) < len(ids):
-        seen: set[str] = set()
-        twice = dict.fromkeys(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise InputError(f"record id(s) {listed(twice)} are given more than once; ids must be unique")
-
-
 def build_from_table(
     table_or_path: Any,
     *,
@@ -257,17 +311,22 @@ def build_from_table(
 
     Parameters
     ----------
-    table_or_path : Arrow table (or anything with an Arrow C stream), or path of Parquet
-        With columns id, datetime, geometry (WKB in CRS84), assets (struct of band to struct
-        of href and band_index), or columns mapped to them. Other columns are kept.
+    table_or_path : Arrow table (or anything with an Arrow C stream), frame, or path of Parquet
+        With columns id, datetime, geometry (WKB, WKT or GeoJSON in CRS84), assets (struct, map or JSON of band to
+        struct of href and band_index), or columns mapped to them. Other columns are kept.
         ``geometry`` may be missing where headers are read: the files' footprints take its place.
+        A record whose ``datetime`` is null may have ``start_datetime`` and ``end_datetime`` in its place.
+        Relative hrefs begin at the folder of the table, of a table in memory at the working folder.
+        Where a file has no nodata value, or scale 1 and offset 0, those of STAC's ``raster:bands``, ``bands``,
+        ``nodata``, ``raster:scale`` and ``raster:offset`` are taken, of the asset or the record.
     href_column, band_index_map
         In place of ``assets``: the column with each record's file, and its bands' 0-based indexes.
     column_map : {column of the table: name in the collection}
     enrich_cog : bool
         Read the files' headers. Without them a collection cannot be sampled.
     band_codes : sequence of str, optional
-        Bands to read headers for; all by default.
+        Bands to read headers for; by default all assets that are rasters by media type or role, or, where these are
+        not said, by the ending of the href.
     name, data_source : str
     on_error : "raise" or "skip"
         As for :func:`build_from_cogs`. A record that still has a band is kept.
@@ -278,97 +337,13 @@ def build_from_table(
     ------
     BuildError, InputError, CollectionError
     """
-    table = record_table(table_or_path, href_column, band_index_map, column_map, access)
+    wanted = list(band_codes) if band_codes is not None else None
+    table = record_table(table_or_path, href_column, band_index_map, column_map, access, wanted)
     if not enrich_cog:
         return Collection.from_table(table, name=name, data_source=data_source, access=access)
-    bands = list(band_codes) if band_codes is not None else band_names(table.select(["assets"]).schema)
+    bands = band_names(table.select(["assets"]).schema)
     sources = sources_from_table(table, bands)
     records, failures = read_records(sources, access=access)
     settle_failures(failures, on_error, len(records))
     built = collection_table(records, bands)
     return Collection.from_table(built, name=name, data_source=data_source, failures=failures, access=access)
-
-
-def record_table(
-    table_or_path: Any,
-    href_column: str | None = None,
-    band_index_map: Mapping[str, int] | None = None,
-    column_map: Mapping[str, str] | None = None,
-    access: Access = AS_GIVEN,
-) -> pa.Table:
-    """A record table with columns id (string), datetime (timestamp[us]) and assets; see :func:`build_from_table`."""
-    if isinstance(table_or_path, str | os.PathLike):
-        table = open_dataset(os.fspath(table_or_path), access).to_table()
-    else:
-        table = pa.table(table_or_path)
-    for source, target in (column_map or {}).items():
-        if source not in table.column_names:
-            raise InputError(f"column_map names column {source!r}; the record table has {listed(table.column_names)}")
-        if target not in table.column_names:
-            table = table.append_column(target, table[source])
-    if href_column is not None:
-        table = _with_assets(table, href_column, band_index_map or {"B1": 0})
-    missing = [column for column in ("id", "datetime", "assets") if column not in table.column_names]
-    if missing:
-        raise InputError(
-            f"the record table lacks column(s) {listed(missing)}; it has {listed(table.column_names)}. "
-            "Map columns with column_map={'theirs': 'id'}, and files with href_column and band_index_map."
-        )
-    if not len(table):
-        raise InputError("the record table has no rows")
-    table = _cast(table, "id", pa.string())
-    _check_unique(table["id"].to_pylist())
-    return _cast(table, "datetime", pa.timestamp("us"))
-
-
-def _with_assets(table: pa.Table, href_column: str, band_index_map: Mapping[str, int]) -> pa.Table:
-    if href_column not in table.column_names:
-        raise InputError(f"href_column is {href_column!r}; the record table has {listed(table.column_names)}")
-    hrefs = pa.array([href and absolute(href) for href in table[href_column].to_pylist()], type=pa.string())
-    bands = [
-        pa.StructArray.from_arrays(
-            [hrefs, pa.repeat(pa.scalar(index, type=pa.int32()), len(table))], fields=list(ASSET_TYPE)
-        )
-        for index in band_index_map.values()
-    ]
-    assets = pa.StructArray.from_arrays(bands, names=list(band_index_map))
-    if "assets" in table.column_names:
-        table = table.drop_columns(["assets"])
-    return table.append_column("assets", assets)
-
-
-def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
-    column = table[name]
-    if name == "datetime" and (pa.types.is_integer(column.type) or pa.types.is_string(column.type)):
-        column = pa.chunked_array([pa.array([to_datetime(value) for value in column.to_pylist()], type=kind)])
-    elif pa.types.is_timestamp(column.type) and column.type.tz is not None:
-        column = column.cast(pa.timestamp("us", tz="UTC")).cast(kind)
-    elif column.type != kind:
-        column = column.cast(kind)
-    return table.set_column(table.column_names.index(name), name, column)
-
-
-def sources_from_table(table: pa.Table, bands: Sequence[str]) -> list[RecordSource]:
-    """The records of a record table, before their files are opened."""
-    known = [field.name for field in table.schema.field("assets").type]
-    missing = [band for band in bands if band not in known]
-    if missing:
-        raise InputError(f"band(s) {listed(missing)} are not among the assets; there are {listed(known)}")
-    sources = []
-    others = table.drop_columns(["assets"]).combine_chunks()
-    for number, row in enumerate(table.select(["id", "datetime", "assets"]).to_pylist()):
-        assets = {band: row["assets"].get(band) for band in bands} if row["assets"] else {}
-        placed = {
-            band: (absolute(asset["href"]), int(asset.get("band_index") or 0))
-            for band, asset in assets.items()
-            if asset and asset.get("href")
-        }
-        sources.append(RecordSource(row["id"], row["datetime"], placed, row=_ipc(others.slice(number, 1))))
-    return sources
-
-
-def _ipc(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()

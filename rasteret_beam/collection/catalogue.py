@@ -13,18 +13,36 @@ are not, and other keys are for the reader.
 """
 
 import json
+import logging
 import os
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from rasteret_beam.collection.storage import is_remote
+from rasteret_beam.collection.hrefs import folder_of, resolved
+from rasteret_beam.collection.options import did_you_mean, like_path, path_of
 from rasteret_beam.errors import InputError, MissingInputError, listed, one_line, without_secrets
+from rasteret_beam.kernels.globs import is_glob
 from rasteret_beam.model import Access
 from rasteret_beam.readers.objects import is_remote_object, read_object
-from rasteret_beam.readers.stores import absolute, local_path
+from rasteret_beam.readers.stores import absolute
+
+log = logging.getLogger(__name__)
 
 FILE_VARIABLE = "RASTERET_BEAM_CATALOGUE"
+KEYS: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
+    ("data", str, "a text"),
+    ("name", str, "a text"),
+    ("description", str, "a text"),
+    ("region", str, "a text"),
+    ("endpoint", str, "a text"),
+    ("anonymous", bool, "true or false"),
+    ("requester_pays", (bool, str), "true, false or a project's name"),
+)
+"""Keys of an entry that are used; others are for the reader."""
+
+NAMES = [name for name, _, _ in KEYS]
+
 USER_FILE = "~/.config/rasteret_beam/catalogue.json"
 
 
@@ -84,10 +102,19 @@ def register(
     InputError
         The id is empty or could be taken for a path, or the endpoint is no plain URL.
     """
-    if not id or looks_like_path(id):
-        raise InputError(f"dataset id {id!r} could be taken for a path; give one such as 'team/plots'")
-    place = absolute(path)
-    _registered[id] = Entry(id, place, name, description, Access(anonymous, region, endpoint, requester_pays))
+    _check_id(id, "dataset id")
+    if looks_like_path(id):
+        raise InputError(f"dataset id {id!r} could be taken for a path, as there is one of this name; give another")
+    fields = {
+        "data": path_of(path, "path", "that of a collection: a Parquet file or a folder of such"),
+        "name": name,
+        "description": description,
+        "anonymous": anonymous,
+        "region": region,
+        "endpoint": endpoint,
+        "requester_pays": requester_pays,
+    }
+    _registered[id] = _entry(id, fields, "of this process", os.getcwd())
 
 
 def entries() -> dict[str, Entry]:
@@ -103,10 +130,9 @@ def entries() -> dict[str, Entry]:
     named = os.environ.get(FILE_VARIABLE)
     path = absolute(named or USER_FILE)
     if named and is_remote_object(named):
-        return found | _parsed(_read(named), without_secrets(named), "/") | _registered
+        return found | _parsed(_read(named), without_secrets(named), folder_of(named)) | _registered
     if os.path.isfile(path):
-        with open(path) as file:
-            found |= _parsed(file.read(), path, os.path.dirname(path))
+        found |= _parsed(_text(path), path, os.path.dirname(path))
     elif named:
         raise MissingInputError(f"{FILE_VARIABLE} is {named}, but there is no such file")
     return found | _registered
@@ -119,14 +145,33 @@ def _read(url: str) -> str:
         raise MissingInputError(f"the catalogue of {FILE_VARIABLE} cannot be read: {one_line(error)}") from error
 
 
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"catalogue {path} cannot be read: {one_line(error)}") from error
+
+
+def _check_id(id: object, what: str) -> None:
+    if not isinstance(id, str):
+        raise InputError(f"{what} is {id!r}, a {type(id).__name__}; give a text such as 'team/plots'")
+    if not id.strip() or _is_path(id):
+        raise InputError(f"{what} {id!r} could be taken for a path; give one such as 'team/plots'")
+
+
 def looks_like_path(text: str) -> bool:
-    """Whether a text is a path rather than a dataset id: it exists, has a scheme, is absolute or ends in .parquet."""
+    """Whether a text is a path, not an id: it exists, has a scheme or a wildcard, is absolute or ends in .parquet."""
+    return _is_path(text) or os.path.exists(text)
+
+
+def _is_path(text: str) -> bool:
     return (
         "://" in text
         or text.startswith(("/", ".", "~", "file:/"))
         or os.path.isabs(text)
         or text.rstrip("/").endswith(".parquet")
-        or os.path.exists(text)
+        or is_glob(text)
     )
 
 
@@ -140,9 +185,10 @@ def find_entry(id: str) -> Entry:
     """
     known = entries()
     if id not in known:
+        near = did_you_mean(id, known) or like_path(id)
         raise MissingInputError(
-            f"there is no file or folder {id!r}, and no dataset with that id; known ids: {listed(sorted(known), 40)}. "
-            f"Add one with rasteret_beam.register, or in {USER_FILE}."
+            f"there is no file or folder {id!r}, and no dataset with that id{near}; known ids: "
+            f"{listed(sorted(known), 40)}. Add one with rasteret_beam.register, or in {USER_FILE}."
         )
     return known[id]
 
@@ -154,21 +200,33 @@ def _parsed(text: str, source: str, folder: str) -> dict[str, Entry]:
         raise InputError(f"catalogue {source} is no JSON: {error}") from error
     if not isinstance(described, dict):
         raise InputError(f"catalogue {source} is a JSON {type(described).__name__}; it has to map ids to entries")
+    for id in described:
+        _check_id(id, f"catalogue {source}: dataset id")
     return {id: _entry(id, fields, source, folder) for id, fields in described.items()}
 
 
 def _entry(id: str, fields: Any, source: str, folder: str) -> Entry:
-    if not isinstance(fields, dict) or not isinstance(fields.get("data"), str):
+    if not isinstance(fields, dict) or not isinstance(fields.get("data"), str) or not fields["data"].strip():
         raise InputError(f"entry {id!r} of catalogue {source} has no text 'data': the path or URI of its collection")
-    access = Access(
-        bool(fields.get("anonymous", False)),
-        fields.get("region"),
-        fields.get("endpoint"),
-        fields.get("requester_pays") or False,
-    )
+    for name, kinds, wanted in KEYS:
+        if fields.get(name) is not None and not isinstance(fields[name], kinds):
+            raise InputError(f"entry {id!r} of catalogue {source}: {name} is {fields[name]!r}; it has to be {wanted}")
+    for name in fields:
+        near = did_you_mean(name, NAMES[3:], cutoff=0.8) if name not in NAMES else ""
+        if near:
+            log.warning("key %r of entry %r of catalogue %s is not used%s", name, id, source, near)
+    try:
+        access = Access(
+            fields.get("anonymous") or False,
+            fields.get("region"),
+            fields.get("endpoint"),
+            fields.get("requester_pays") or False,
+        )
+    except InputError as error:
+        raise InputError(f"entry {id!r} of catalogue {source}: {error}") from error
     place = _absolute(fields["data"], folder)
-    return Entry(id, place, fields.get("name", ""), fields.get("description", ""), access)
+    return Entry(id, place, fields.get("name") or "", fields.get("description") or "", access)
 
 
 def _absolute(path: str, folder: str) -> str:
-    return path if is_remote(path) else os.path.join(folder, local_path(path))
+    return resolved(path, folder)

@@ -11,14 +11,16 @@ import shapely
 
 from rasteret_beam.collection.facts import read_facts
 from rasteret_beam.collection.index import CollectionIndex
+from rasteret_beam.collection.options import checked_options
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.chips import ChipLayer, chip_layers
+from rasteret_beam.kernels.explain import EXCHANGED, hits_exchanged
 from rasteret_beam.kernels.polygons import Polygons, read_polygons
 from rasteret_beam.kernels.routing import NO_DATETIME, check_match
+from rasteret_beam.kernels.validity import Mask
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Grid
 from rasteret_beam.readers.chips import Array, BandRead, ChipReader, WantedChip, fill_value
-from rasteret_beam.readers.masks import Mask
 
 if TYPE_CHECKING:
     from rasteret_beam.collection.collection import Collection
@@ -38,6 +40,7 @@ class Chip:
     layers: tuple[ChipLayer, ...]
 
 
+@checked_options
 def get_numpy(
     collection: "Collection",
     geometries: Any,
@@ -102,10 +105,10 @@ def get_numpy(
     check_match(match)
     check_fill(fill)
     polygons = read_polygons(geometries, geometry_crs=geometry_crs, geometry_column=geometry_column)
-    index = collection.index(bands)
     wanted = collection.check_bands(bands)
+    index = collection.index(wanted)
     chips = plan_chips(index, polygons, wanted, match)
-    _check_overlaps(polygons, chips, collection)
+    _check_overlaps(polygons, chips, collection, index)
     height, width = _one_shape(polygons, chips)
     ids = list(dict.fromkeys(chip.record_id for chip in chips))
     facts = read_facts(collection, wanted, ids)
@@ -218,7 +221,9 @@ def _shown(grid: Grid) -> str:
     return f"{grid.height} x {grid.width} pixels of {across:g} x {down:g} in {grid.crs}"
 
 
-def _check_overlaps(polygons: Polygons, chips: Sequence[Chip], collection: "Collection") -> None:
+def _check_overlaps(
+    polygons: Polygons, chips: Sequence[Chip], collection: "Collection", index: CollectionIndex
+) -> None:
     """Refuse a polygon without a chip: its place in the array would be missing."""
     hit = np.zeros(len(polygons), dtype=bool)
     hit[[chip.geometry for chip in chips]] = True
@@ -228,10 +233,12 @@ def _check_overlaps(polygons: Polygons, chips: Sequence[Chip], collection: "Coll
     number = int(outside[0])
     bounds = ", ".join(f"{side:g}" for side in shapely.bounds(polygons.shapes[number]))
     own = ", ".join(f"{side:g}" for side in collection.bounds or ())
+    x, y = shapely.get_coordinates(polygons.shapes[number]).T
+    hint = f". It does {EXCHANGED}" if hits_exchanged(index.routing, x, y, polygons.crs) else ""
     others = f" (and {len(outside) - 1} other(s))" if len(outside) > 1 else ""
     raise InputError(
         f"{polygons.label(number)}{others} overlaps no record: its bounds are ({bounds}) in {polygons.crs}, "
-        f"those of the collection ({own}) in degrees. Leave it out, or give the CRS it is in with geometry_crs"
+        f"those of the collection ({own}) in degrees. Leave it out, or give the CRS it is in with geometry_crs{hint}"
     )
 
 

@@ -1,35 +1,42 @@
 """The collection: records of raster files, filtered lazily, sampled eagerly."""
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from rasteret_beam.collection import chips as arrays
+from rasteret_beam.collection import plan as planning
+from rasteret_beam.collection import sample as sampling
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
-from rasteret_beam.collection.chips import get_numpy
-from rasteret_beam.collection.filters import in_range, meets_any, meets_box
-from rasteret_beam.collection.geometries import boxes_of
+from rasteret_beam.collection.checksums import with_checksums
+from rasteret_beam.collection.date_ranges import DateRange
+from rasteret_beam.collection.describe import describe, html_table
+from rasteret_beam.collection.emptiness import is_small, why_no_record
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.layout import band_names, check_layout, schema_metadata
-from rasteret_beam.collection.plan import plan
-from rasteret_beam.collection.sample import sample_points
-from rasteret_beam.collection.storage import is_remote, open_dataset, readable, write_collection
+from rasteret_beam.collection.options import checked_options, did_you_mean, names_of, path_of
+from rasteret_beam.collection.storage import IN_EACH_FILE, check_parts, open_dataset, readable
+from rasteret_beam.collection.subset import check_expression, criteria_of
 from rasteret_beam.collection.units import files_of
+from rasteret_beam.collection.writing import write_collection
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed, without_secrets
-from rasteret_beam.kernels.crs import Floats
+from rasteret_beam.kernels.crs import crs_label
 from rasteret_beam.kernels.routing import check_match
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.local_files import exists
-from rasteret_beam.readers.stores import absolute, local_path
-from rasteret_beam.schema import METADATA_SUFFIX
+from rasteret_beam.readers.stores import absolute, is_local_file, local_path
+from rasteret_beam.schema import CHECKSUMS, METADATA_SUFFIX
+
+log = logging.getLogger(__name__)
 
 CHECKED_FILES = 2000
-FEW_BOXES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +56,8 @@ class Collection:
         Files that were left out when it was built with ``on_error="skip"``.
     access : Access
         How its bucket, and those of its rasters, are read.
+    boxes : tuple of (west, south, east, north)
+        Some of those that it was narrowed to, for errors.
     """
 
     name: str
@@ -58,6 +67,7 @@ class Collection:
     table: pa.Table | None = field(default=None, repr=False)
     filter: ds.Expression | None = field(default=None, repr=False)
     access: Access = field(default=AS_GIVEN, repr=False)
+    boxes: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
 
     @classmethod
     def from_table(
@@ -69,12 +79,20 @@ class Collection:
         failures: Iterable[tuple[str, str]] = (),
         access: Access = AS_GIVEN,
     ) -> "Collection":
-        """A collection held in memory; the table is in the collection layout."""
+        """A collection held in memory; the table (or what has an Arrow C stream) is in the collection layout."""
+        if not isinstance(table, pa.Table):
+            if not hasattr(table, "__arrow_c_stream__"):
+                raise InputError(
+                    f"table is a {type(table).__name__}; give an Arrow table, or what has an Arrow C stream"
+                )
+            table = pa.table(table)
         check_layout(table.schema, "the table")
+        if CHECKSUMS in table.column_names:  # of what the table was before it was given to us
+            table = table.drop_columns([CHECKSUMS])
         return cls(name, None, data_source, tuple(failures), table, access=access)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_dataset"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_dataset", "_bands")}
 
     @property
     def dataset(self) -> ds.Dataset:
@@ -95,14 +113,22 @@ class Collection:
         return self.dataset.schema
 
     def where(self, expr: ds.Expression) -> "Collection":
-        """The records for which an Arrow expression on the collection's columns is true."""
+        """The records for which an Arrow expression on the collection's columns is true.
+
+        Raises
+        ------
+        InputError
+            It is not an expression, names a column that the collection lacks, or compares what cannot be compared.
+        """
+        check_expression(expr, self.schema)
         return replace(self, filter=expr if self.filter is None else self.filter & expr)
 
+    @checked_options
     def subset(
         self,
         *,
         bbox: tuple[float, float, float, float] | None = None,
-        date_range: tuple[Any, Any] | None = None,
+        date_range: DateRange | None = None,
         geometries: Any = None,
         cloud_cover_lt: float | None = None,
         ids: str | Iterable[str] | None = None,
@@ -113,9 +139,13 @@ class Collection:
         ----------
         bbox : (west, south, east, north) in degrees, optional
             Records whose box meets it; west > east crosses the antimeridian.
-        date_range : (first, last), optional
-            ISO dates or datetimes in UTC, both included; a date as the last one means all of
-            that day. Records without a datetime are left out.
+        date_range : (first, last) or text, optional
+            ISO dates or datetimes in UTC, both included; a date, month or year as the last one
+            means all of it. ``"2023-01-01/2023-06-30"``, ``"2023-06"`` and ``("2023", None)`` or
+            ``"2023/.."``, which is open, are taken too; see
+            :func:`rasteret_beam.collection.date_ranges.date_bounds`. Of a record without a
+            datetime, the time from ``start_datetime`` to ``end_datetime`` has to overlap it;
+            without these either, it is left out.
         geometries : optional
             Records whose box meets the box of one of them: Shapely geometries, WKB, GeoJSON,
             (west, south, east, north), lists of those, or Arrow arrays of WKB or GeoArrow
@@ -130,38 +160,34 @@ class Collection:
         InputError
             A criterion cannot be used, or none is given.
         """
-        criteria: list[ds.Expression] = []
-        if bbox is not None:
-            criteria.append(meets_box(bbox))
-        if date_range is not None:
-            criteria.append(in_range(date_range))
-        if geometries is not None:
-            criteria.append(self._meets_boxes(boxes_of(geometries)))
-        if cloud_cover_lt is not None:
-            if "eo:cloud_cover" not in self.schema.names:
-                raise InputError("the collection has no column eo:cloud_cover to compare with cloud_cover_lt")
-            criteria.append(pc.field("eo:cloud_cover") < float(cloud_cover_lt))
-        if ids is not None:
-            wanted = [ids] if isinstance(ids, str) else list(ids)
-            criteria.append(pc.field("id").isin(pa.array(wanted, type=pa.string())))
-        if not criteria:
-            raise InputError("subset needs a criterion: bbox, date_range, geometries, cloud_cover_lt or ids")
-        narrowed = self
+        criteria, boxes = criteria_of(self, bbox, date_range, geometries, cloud_cover_lt, ids)
+        narrowed = self._where_all(criteria, boxes)
+        if boxes and is_small(self.dataset) and not narrowed.has_records():
+            log.warning("%s", why_no_record(self.dataset, boxes))
+        return narrowed
+
+    def _where_all(self, criteria: list[ds.Expression], boxes: list[tuple[float, ...]]) -> "Collection":
+        narrowed = replace(self, boxes=(*self.boxes, *boxes))
         for criterion in criteria:
             narrowed = narrowed.where(criterion)
         return narrowed
 
-    def _meets_boxes(self, boxes: Floats) -> ds.Expression:
-        if len(boxes) <= FEW_BOXES:
-            return meets_any(boxes.tolist())
-        # So many terms of one expression would overflow Arrow's stack: name the records instead.
-        parts = [boxes[start : start + FEW_BOXES].tolist() for start in range(0, len(boxes), FEW_BOXES)]
-        ids = {record for part in parts for record in self.where(meets_any(part)).to_table(["id"])["id"].to_pylist()}
-        return pc.field("id").isin(pa.array(sorted(ids), type=pa.string()))
+    def has_records(self) -> bool:
+        """Whether any record is left; reads no further than to the first."""
+        return any(file.has_rows() for file in files_of(self.dataset, self.filter))
+
+    def narrowed(self, **criteria: Any) -> "Collection":
+        """As :meth:`subset`, without a warning; criteria that are None are passed over, and may be all."""
+        names = ("bbox", "date_range", "geometries", "cloud_cover_lt", "ids")
+        if all(criteria.get(name) is None for name in names):
+            return self
+        return self._where_all(*criteria_of(self, **{name: criteria.get(name) for name in names}))
 
     def to_table(self, columns: list[str] | None = None) -> pa.Table:
-        """The records, filtered, as an Arrow table."""
+        """The records, filtered, as an Arrow table of all or some columns."""
+        columns = None if columns is None else names_of(columns, "columns")
         with readable(self.path or "the table"):
+            check_parts(self.dataset)
             return self.dataset.to_table(columns=columns, filter=self.filter)
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
@@ -169,21 +195,29 @@ class Collection:
 
     def __len__(self) -> int:
         with readable(self.path or "the table"):
+            check_parts(self.dataset)
             return self.dataset.count_rows(filter=self.filter)
 
     @property
     def bands(self) -> list[str]:
-        return band_names(self.schema)
+        return list(self._bands)
+
+    @cached_property
+    def _bands(self) -> tuple[str, ...]:
+        return tuple(band_names(self.schema))
 
     @property
     def bounds(self) -> tuple[float, float, float, float] | None:
-        """Box (west, south, east, north) of all records, in degrees; None without records."""
+        """Box (west, south, east, north) of all records that have one, in degrees; None where none has.
+
+        Records on other celestial bodies and in engineering CRSs have none.
+        """
         if not len(self):
             return None
         column = self.to_table(["bbox"])["bbox"].combine_chunks()
         outermost = {"xmin": pc.min, "ymin": pc.min, "xmax": pc.max, "ymax": pc.max}
-        west, south, east, north = (most(pc.struct_field(column, side)).as_py() for side, most in outermost.items())
-        return west, south, east, north
+        sides = tuple(most(pc.struct_field(column, side)).as_py() for side, most in outermost.items())
+        return None if None in sides else sides  # type: ignore[return-value]
 
     @property
     def crs(self) -> list[str]:
@@ -194,45 +228,13 @@ class Collection:
 
     def describe(self) -> dict[str, Any]:
         """Name, source, number of records, range of datetimes, bounds, CRSs, bands, and the first record's pixels."""
-        span = pc.min_max(self.to_table(["datetime"])["datetime"])
-        return {
-            "name": self.name,
-            "source": without_secrets(self.path or self.data_source or "in memory"),
-            "records": len(self),
-            "date_range": (span["min"].as_py(), span["max"].as_py()),
-            "bounds": self.bounds,
-            "crs": self.crs,
-            "bands": self.bands,
-            **self._pixels(),
-        }
-
-    def _pixels(self) -> dict[str, Any]:
-        """Data types and nodata values of the first record's bands."""
-        described = [band + METADATA_SUFFIX for band in self.bands if band + METADATA_SUFFIX in self.schema.names]
-        parts = {f"{part} {name}": pc.field(name, part) for name in described for part in ("dtype", "nodata")}
-        rows = self.dataset.head(1, columns=parts, filter=self.filter).to_pylist() if parts else []
-        values = {
-            part: [rows[0][f"{part} {name}"] for name in described] if rows else [] for part in ("dtype", "nodata")
-        }
-        return {part: [value for value in dict.fromkeys(found) if value is not None] for part, found in values.items()}
+        return describe(self)
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r}, {len(self)} records, bands {listed(self.bands, 8)})"
 
     def _repr_html_(self) -> str:
-        facts = self.describe()
-        first, last = facts["date_range"]
-        shown = {
-            "records": f"{facts['records']:,}",
-            "dates": f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" if first else "none",
-            "bounds": ", ".join(f"{side:.4f}" for side in facts["bounds"] or ()) or "none",
-            "crs": listed(facts["crs"], 6),
-            "bands": listed(facts["bands"], 12),
-            "pixels": f"{listed(facts['dtype'])}, nodata {listed(facts['nodata']) or 'none'}",
-            "source": facts["source"],
-        }
-        rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in shown.items())
-        return f"<table><caption>Collection {escape(self.name)}</caption>{rows}</table>"
+        return html_table(self.describe())
 
     def export(self, path: str | os.PathLike[str], *, access: Access = AS_GIVEN) -> None:
         """Write the collection, filtered, to a folder (or a file ``*.parquet``), in place of one that is there.
@@ -251,11 +253,13 @@ class Collection:
         InputError
             There is no record to write.
         """
+        place = path_of(path, "path", "where the collection is to be written")
         table = self.to_table()
         if not len(table):
             raise InputError(f"collection {self.name!r} has no records to export")
+        table = with_checksums(table, self.path or f"collection {self.name!r}")
         metadata = schema_metadata(table, self.name, self.data_source)
-        write_collection(table.replace_schema_metadata(metadata), os.fspath(path), access)
+        write_collection(table.replace_schema_metadata(metadata), place, access)
 
     def check_bands(self, bands: Sequence[str]) -> list[str]:
         """The wanted bands as a list, if the collection has them all.
@@ -267,13 +271,17 @@ class Collection:
         CollectionError
             The collection was built without headers.
         """
-        wanted = [bands] if isinstance(bands, str) else list(bands)
-        missing = [band for band in wanted if band not in self.bands]
+        if isinstance(bands, set | frozenset):
+            raise InputError("bands are a set, which has no order; give a list of band names")
+        wanted = names_of(bands, "bands")
+        known, columns = set(self._bands), set(self.schema.names)
+        missing = [band for band in wanted if band not in known]
         if missing:
-            raise InputError(f"the collection has no band(s) {listed(missing)}; it has {listed(self.bands, 80)}")
+            near = did_you_mean(missing[0], self.bands)
+            raise InputError(f"the collection has no band(s) {listed(missing)}{near}; it has {listed(self.bands, 80)}")
         if not wanted or len(set(wanted)) < len(wanted):
             raise InputError(f"bands must be named once each, and at least one; got {listed(wanted) or 'none'}")
-        if any(band + METADATA_SUFFIX not in self.schema.names for band in wanted):
+        if any(band + METADATA_SUFFIX not in columns for band in wanted):
             raise CollectionError("the collection has no headers of its files; build it with enrich_cog=True")
         return wanted
 
@@ -287,10 +295,20 @@ class Collection:
         """
         wanted = self.check_bands(bands)
         check_match(match)
-        if not any(file.has_rows() for file in files_of(self.dataset, self.filter)):
+        if not self.has_records():
             narrowed = " after subset and where" if self.filter is not None else ""
-            raise InputError(f"collection {self.name!r} has no records{narrowed}")
+            raise InputError(f"collection {self.name!r} has no records{narrowed}{self._why_no_box()}")
         return wanted
+
+    def _why_no_box(self) -> str:
+        """Why a bbox has left no record: none meets it, or none has longitude and latitude."""
+        everything = replace(self, filter=None)
+        if self.filter is None or not len(everything) or everything.bounds is not None:
+            return f": {why_no_record(self.dataset, self.boxes)}" if self.boxes else ""
+        return (
+            f"; none has longitude and latitude of the Earth (CRS {listed(map(crs_label, everything.crs), 3)}), so a "
+            "bbox leaves none: choose records by ids or where"
+        )
 
     def index(self, bands: Sequence[str], match: str = "all", cache_bytes: int = 64 << 20) -> CollectionIndex:
         """What sampling some bands needs to know of the collection; ``cache_bytes`` bound what it keeps of files.
@@ -314,7 +332,7 @@ class Collection:
             Names the first that is missing, and how many are.
         """
         hrefs = _some_hrefs(self.to_table(["assets"])["assets"])
-        local = [href for href in hrefs if not is_remote(href) and not href.startswith("/vsi")]
+        local = [href for href in hrefs if is_local_file(href)]
         gone = [href for href in local if not exists(local_path(href))]
         if gone:
             raise MissingInputError(
@@ -322,17 +340,9 @@ class Collection:
                 "build the collection again, or put the files back"
             )
 
-    def sample_points(self, points: Any, bands: Sequence[str], **options: Any) -> pa.Table:
-        """Sample values at points; see :func:`rasteret_beam.collection.sample.sample_points`."""
-        return sample_points(self, points, bands, **options)
-
-    def plan(self, points: Any, bands: Sequence[str], **options: Any) -> pa.Table:
-        """The tiles that sampling points would read; see :func:`rasteret_beam.collection.plan.plan`."""
-        return plan(self, points, bands, **options)
-
-    def get_numpy(self, geometries: Any, bands: Sequence[str], **options: Any) -> Any:
-        """Pixels under polygons as an array; see :func:`rasteret_beam.collection.chips.get_numpy`."""
-        return get_numpy(self, geometries, bands, **options)
+    sample_points = sampling.sample_points
+    plan = planning.plan
+    get_numpy = arrays.get_numpy
 
 
 def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: Access | None = None) -> Collection:
@@ -341,9 +351,9 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: 
     Parameters
     ----------
     path_or_dataset_id : str
-        A file, or a folder with hive partitions, local or in a bucket (gs://, s3://, az://); a
+        A file, a folder with hive partitions, or a glob, local or in a bucket (gs://, s3://, az://); a
         file on the web (https://); or an id such as ``"aef/v1-annual"``. What exists, has a
-        scheme, starts with ``/``, ``.`` or ``~`` or ends in ``.parquet`` is a path.
+        scheme or a wildcard, starts with ``/``, ``.`` or ``~`` or ends in ``.parquet`` is a path.
     name : str, optional
         Of the collection, in place of its own.
     access : Access, optional
@@ -358,23 +368,26 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: 
     CollectionError
         What is there is no collection.
     """
-    place, known = os.fspath(path_or_dataset_id), AS_GIVEN
+    what = 'the path of a collection\'s file or folder, or the id of a dataset such as "aef/v1-annual"'
+    place, known = path_of(path_or_dataset_id, "path_or_dataset_id", what), AS_GIVEN
     if isinstance(path_or_dataset_id, str) and not looks_like_path(place):
         entry = find_entry(place)
         place, known, name = entry.data, entry.access, name or entry.name
     access = known if access is None else access
     place = absolute(place)
     dataset = open_dataset(place, access)
+    if len(dataset.files) > 1 and not set(IN_EACH_FILE) <= set(dataset.schema.names):
+        check_parts(dataset)
     check_layout(dataset.schema, without_secrets(place))
     metadata = dataset.schema.metadata or {}
     stem = os.path.splitext(os.path.basename(place.partition("?")[0].rstrip("/")))[0]
-    found = metadata.get(b"name", b"").decode()
-    data_source = metadata.get(b"data_source", b"").decode()
+    found = metadata.get(b"name", b"").decode(errors="replace")
+    data_source = metadata.get(b"data_source", b"").decode(errors="replace")
     return Collection(name or found or stem, place, data_source, access=access)
 
 
 def _some_hrefs(assets: pa.ChunkedArray) -> list[str]:
     step = max(1, len(assets) * max(1, assets.type.num_fields) // CHECKED_FILES)
-    rows = assets.take(pa.array(range(0, len(assets), step)))
+    rows = assets.take(pa.array(range(0, len(assets), step), type=pa.int64()))
     found = (asset["href"] for row in rows.to_pylist() if row for asset in row.values() if asset and asset["href"])
     return list(dict.fromkeys(found))

@@ -1,63 +1,132 @@
 """Datetimes as users give them, in UTC and without a zone."""
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, timedelta
 from datetime import date as Date
 from datetime import datetime as Datetime
+from decimal import Decimal
 from typing import Any
+
+import numpy as np
 
 from rasteret_beam.errors import InputError
 
-Moment = Date | Datetime | str | int | None
+Moment = Date | Datetime | np.datetime64 | np.integer | str | int | float | None
+
+FORMS = "an ISO date or datetime (2023-06-30, 20230630T1000), a month (2023-06), a day of the year (2023-181) or a year"
+
+DAY_OF_YEAR = re.compile(r"(\d{4})[-._/]?(\d{3})")
+MONTH = re.compile(r"(\d{4})[-._/]?(\d{2})")
+TO_SECONDS = re.compile(r"(\d{4})" + 4 * r"(\d{2})" + r"(\d{2})?")
+DATE = re.compile(r"(\d{4})([._/])(\d{1,2})\2(\d{1,2})")
 
 
 def to_datetime(value: Moment) -> Datetime | None:
-    """A datetime in UTC without a zone, from a datetime, an ISO text, or a year.
+    """A datetime in UTC without a zone, of what tables and users have as one.
+
+    Parameters
+    ----------
+    value
+        A date or datetime of Python, NumPy or pandas; a text (:data:`FORMS`); or a number of such digits: a year
+        (2023), a month (202306), a day of the year (2023181) or a date (20230630). None, NaN and NaT are no datetime.
+        Seconds since 1970 are refused: numbers do not say their unit.
 
     Raises
     ------
     InputError
-        The text is no ISO date or datetime.
+        It is none of these.
     """
-    if value is None:
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()
+    if value is None or value != value:  # NaN and NaT differ from themselves
         return None
-    if isinstance(value, int) or (isinstance(value, str) and re.fullmatch(r"\d{4}", value)):
-        return Datetime(int(value), 1, 1)
-    if isinstance(value, str):
-        try:
-            value = Datetime.fromisoformat(value)
-        except ValueError as error:
-            raise InputError(f"{value!r} is no ISO date or datetime (such as 2023-06-30): {error}") from error
-    if not isinstance(value, Datetime):
-        value = Datetime(value.year, value.month, value.day)
-    return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+    if isinstance(value, bool | np.bool_ | np.timedelta64):
+        raise InputError(f"{value!r} is no datetime; give {FORMS}")
+    try:
+        if isinstance(value, int | float | np.integer | np.floating | Decimal):
+            return _of_text(_digits(value))
+        if isinstance(value, str):
+            value = _of_text(value.strip())
+    except (ValueError, OverflowError) as error:
+        what = "ISO date or datetime (such as 2023-06-30)" if isinstance(value, str) else "date or datetime"
+        raise InputError(f"{value!r} is no {what}: {error}; give {FORMS}") from error
+    if isinstance(value, Datetime):
+        if value.tzinfo is not None:
+            value = value.astimezone(UTC).replace(tzinfo=None)
+        return Datetime(*value.timetuple()[:6], value.microsecond)  # plain, without the nanoseconds of pandas
+    if isinstance(value, Date):
+        return Datetime(value.year, value.month, value.day)
+    raise InputError(f"{value!r} is a {type(value).__name__}, no date or datetime; give {FORMS}")
 
 
-def date_bounds(date_range: Sequence[Any]) -> tuple[Datetime, Datetime]:
-    """First and last moment of (first, last), both included.
+def _digits(value: Any) -> str:
+    if value != int(value) or not 0 < value <= 99_999_999:
+        raise ValueError("a number has to be a year, a month (202306), a day of the year (2023181) or 20230630")
+    digits = str(int(value))
+    return digits.zfill(4)
 
-    A day or a year given as the last one means its last microsecond.
+
+def _of_text(text: str) -> Datetime:
+    """A datetime of a text; ISO 8601 says all but months and days of the year without a hyphen."""
+    if re.fullmatch(r"\d{4}", text):
+        return Datetime(int(text), 1, 1)
+    if found := DAY_OF_YEAR.fullmatch(text):
+        return of_day(int(found[1]), int(found[2]))
+    if found := MONTH.fullmatch(text):
+        return Datetime(int(found[1]), int(found[2]), 1)
+    if found := DATE.fullmatch(text):
+        return Datetime(int(found[1]), int(found[3]), int(found[4]))
+    if found := TO_SECONDS.fullmatch(text):
+        return Datetime(*(int(part) for part in found.groups() if part))  # type: ignore[arg-type]
+    return Datetime.fromisoformat(text)
+
+
+def of_day(year: int, day: int) -> Datetime:
+    """The day of a year, counted from 1.
+
+    Raises
+    ------
+    ValueError
+        The year has no such day.
+    """
+    moment = Datetime(year, 1, 1) + timedelta(days=day - 1)
+    if moment.year != year:
+        raise ValueError(f"{year} has no day {day}")
+    return moment
+
+
+PARTS = ("year", "month", "day", "hour", "minute", "second", "doy")
+"""Names of the groups by which a pattern finds a datetime; ``doy`` is the day of the year."""
+
+
+def datetime_in(pattern: re.Pattern[str], text: str) -> Datetime:
+    """The datetime that a pattern finds in a text: by groups of the names :data:`PARTS`, else by its first group.
 
     Raises
     ------
     InputError
-        It is not a pair, or the first is after the last.
+        It does not match, or what it finds is no datetime.
     """
-    if isinstance(date_range, str) or len(date_range) != 2:
-        raise InputError(f"date_range is {date_range!r}; it has to be (first, last), as ('2023-01-01', '2023-12-31')")
-    first, last = (to_datetime(moment) for moment in date_range)
-    if first is None or last is None:
-        raise InputError(f"date_range is {tuple(date_range)}; both its dates have to be given")
-    last += _length(date_range[1], last)
-    if first > last:
-        raise InputError(f"date_range is {tuple(date_range)}; its first date must not be after its last")
-    return first, last
+    found = pattern.search(text)
+    if found is None:
+        raise InputError(f"{pattern.pattern!r} does not match {text}")
+    named = {name: value for name, value in found.groupdict().items() if name in PARTS and value is not None}
+    try:
+        moment = _of_parts(named) if named else to_datetime(found[1])
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{pattern.pattern!r} finds no datetime in {text}: {error}") from error
+    if moment is None:
+        raise InputError(f"{pattern.pattern!r} matches {text}, but its first group does not take part")
+    return moment
 
 
-def _length(given: Any, start: Datetime) -> timedelta:
-    """How long after its start a day or a year ends; nothing for an exact moment."""
-    text = str(given)
-    if re.fullmatch(r"\d{4}", text):
-        return start.replace(year=start.year + 1) - start - timedelta(microseconds=1)
-    return timedelta(days=1, microseconds=-1) if len(text) <= 10 else timedelta(0)
+def _of_parts(named: dict[str, str]) -> Datetime:
+    numbers = {name: int(value) for name, value in named.items()}
+    if "year" not in numbers:
+        raise ValueError(f"there is no group named year beside {', '.join(named)}")
+    if "doy" not in numbers:
+        return Datetime(**({"month": 1, "day": 1} | numbers))  # type: ignore[arg-type]
+    if {"month", "day"} & set(numbers):
+        raise ValueError("a day of the year (doy) goes without month and day")
+    at = {name: numbers.get(name, 0) for name in ("hour", "minute", "second")}
+    return of_day(numbers["year"], numbers["doy"]) + timedelta(**{f"{name}s": value for name, value in at.items()})

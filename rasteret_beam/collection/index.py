@@ -14,18 +14,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from rasteret_beam.collection.units import CollectionFile, Unit
-from rasteret_beam.errors import CollectionError
-from rasteret_beam.kernels.crs import Floats, crs_text
+from rasteret_beam.collection.band_checks import PLACES, BandChecks
+from rasteret_beam.collection.band_columns import METADATA_FIELDS, BandColumns, band_columns, record_crs
+from rasteret_beam.collection.checks import RecordChecks
+from rasteret_beam.collection.checksums import check_records
+from rasteret_beam.collection.layout import exact_nodata
+from rasteret_beam.collection.units import CollectionFile, Columns, Unit
+from rasteret_beam.errors import CollectionError, without_secrets
+from rasteret_beam.kernels.crs import Floats
 from rasteret_beam.kernels.grids import GridTable, Ints
 from rasteret_beam.kernels.routing import NO_DATETIME, Layers, RoutingIndex, build_index
 from rasteret_beam.model import AS_GIVEN, Access, Asset, StoredBand
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.cache import BytesCache
-from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
+from rasteret_beam.schema import CHECKSUMS, EXTRA_SUFFIX, METADATA_SUFFIX
 
 GRID_FIELDS = ("width", "height", "tile_width", "tile_height")
 METADATA_FACTS = (
@@ -36,16 +40,25 @@ METADATA_FACTS = (
     "samples_per_pixel",
     "planar_configuration",
     "photometric",
+    "extra_samples",
     "tile_offsets",
     "tile_byte_counts",
 )
-EXTRA_FACTS = ("byte_order", "bits_per_sample", "fill_order", "lerc_compression", "file_size", "etag")
+EXTRA_FACTS = (
+    "byte_order",
+    "bits_per_sample",
+    "fill_order",
+    "lerc_compression",
+    "file_size",
+    "etag",
+    "header_digest",
+    "fallback_reason",
+    "mask",
+    "nodata_integer",
+)
 """What an asset keeps of a band's columns; a collection of another maker has no extra ones."""
 
-METADATA_FIELDS = ("image_width", "image_height", "tile_width", "tile_height", "transform")
-
-
-Columns = dict[str, pa.Array]
+Arrays = dict[str, pa.Array]
 
 
 class CollectionIndex:
@@ -79,11 +92,12 @@ class CollectionIndex:
         access: Access = AS_GIVEN,
         cache_bytes: int = CacheBudget().share,
     ):
-        self._schema = schema
+        self._facts_in = _facts_in(schema)
+        self._checks = BandChecks(schema)
         self.access = access
         self._known: BytesCache[list[Asset]] = BytesCache(cache_bytes // 2)
         self._lock = Lock()
-        self._cache: BytesCache[Columns] = BytesCache(cache_bytes // 2)
+        self._cache: BytesCache[Arrays] = BytesCache(cache_bytes // 2)
         records = _read_records(files, schema, list(bands))
         self._units, sizes = records.units, records.unit_sizes
         starts = np.cumsum(sizes) - sizes
@@ -93,26 +107,34 @@ class CollectionIndex:
         self.routing: RoutingIndex = build_index(records.ids, records.datetimes, grids, crs, layers, match=match)
 
     def assets(self, record_id: str, bands: Sequence[str]) -> list[Asset]:
-        """Where the pixels of some bands of a record are."""
+        """Where the pixels of some bands of a record are.
+
+        Raises
+        ------
+        CollectionError
+            What the collection says of a band cannot be, or was changed after the collection was written.
+        """
         position = self.routing.positions[record_id]
         key = position, tuple(bands)
         with self._lock:
             found = self._known.get(key)
             if found is None:
-                columns = self._assets_of_unit(int(self._unit_of[position]), key[1])
+                unit = int(self._unit_of[position])
+                columns = self._assets_of_unit(unit, key[1])
                 row = int(self._row_in_unit[position])
+                self._checks.check(columns, row, record_id, key[1], self._units[unit].file.path)
                 found = [
                     _asset(columns, row, record_id, number, band, self.access) for number, band in enumerate(bands)
                 ]
                 self._known.put(key, found, sum(map(_held_bytes, found)))
             return found
 
-    def _assets_of_unit(self, unit: int, bands: tuple[str, ...]) -> Columns:
+    def _assets_of_unit(self, unit: int, bands: tuple[str, ...]) -> Arrays:
         found = self._cache.get((unit, bands))
         if found is None:
-            columns: dict[str, ds.Expression] = {}
+            columns = self._checks.columns(bands)
             for number, band in enumerate(bands):
-                columns |= _asset_columns(self._schema, number, band)
+                columns |= _asset_columns(self._facts_in, number, band)
             table = self._units[unit].read(columns).combine_chunks()
             # By name once: a table of a thousand columns looks a name up for a millisecond.
             found = {name: column.chunk(0) for name, column in zip(table.column_names, table.columns, strict=True)}
@@ -120,48 +142,69 @@ class CollectionIndex:
         return found
 
 
-def _asset_columns(schema: pa.Schema, number: int, band: str) -> dict[str, ds.Expression]:
-    columns = {
-        f"href{number}": pc.field("assets", band, "href"),
-        f"band_index{number}": pc.field("assets", band, "band_index"),
+def _facts_in(schema: pa.Schema) -> dict[str, list[str]]:
+    """By column of a band, which of the facts that an asset keeps it has."""
+    facts = {METADATA_SUFFIX: METADATA_FACTS, EXTRA_SUFFIX: EXTRA_FACTS}
+    return {
+        field.name: [name for name in wanted if field.type.get_field_index(name) >= 0]
+        for field in schema
+        for suffix, wanted in facts.items()
+        if field.name.endswith(suffix) and pa.types.is_struct(field.type)
     }
-    for column, wanted in ((band + METADATA_SUFFIX, METADATA_FACTS), (band + EXTRA_SUFFIX, EXTRA_FACTS)):
-        if column in schema.names:
-            there = {field.name for field in schema.field(column).type}
-            columns |= {f"{name}{number}": pc.field(column, name) for name in wanted if name in there}
+
+
+def _asset_columns(facts_in: dict[str, list[str]], number: int, band: str) -> Columns:
+    columns: Columns = {f"{name}{number}": ("assets", band, name) for name in ("href", "band_index")}
+    for column in (band + METADATA_SUFFIX, band + EXTRA_SUFFIX):
+        columns |= {f"{name}{number}": (column, name) for name in facts_in.get(column, ())}
     return columns
 
 
-def _asset(columns: Columns, row: int, record_id: str, number: int, band: str, access: Access) -> Asset:
+def _asset(columns: Arrays, row: int, record_id: str, number: int, band: str, access: Access) -> Asset:
     def fact(name: str) -> Any:
         column = columns.get(f"{name}{number}")
-        return None if column is None else column[row].as_py()
+        if column is None:
+            return None
+        return _integers(column[row]) if name in PLACES else column[row].as_py()
 
     href = fact("href")
     if href is None:
         raise CollectionError(f"record {record_id!r} has a grid for band {band!r}, but no href in its assets")
     stored = {field.name: fact(field.name) for field in dataclasses.fields(StoredBand)}
-    for name in ("tile_offsets", "tile_byte_counts"):
-        stored[name] = stored[name] or ()
+    for name in (*PLACES, "extra_samples"):
+        stored[name] = () if stored[name] is None else stored[name]
     known = StoredBand(**stored) if stored["dtype"] is not None else None
-    return Asset(record_id, band, href, fact("band_index") or 0, fact("nodata"), known, access)
+    nodata = exact_nodata(fact("nodata"), fact("nodata_integer"))
+    return Asset(record_id, band, href, fact("band_index") or 0, nodata, known, access, fact("mask"))
+
+
+def _integers(value: pa.Scalar) -> Ints | None:
+    """The numbers of a list, [n], in an array of its own: not of the row group that it was read with."""
+    if not value.is_valid:
+        return None
+    numbers = value.values
+    if numbers.null_count:
+        return None
+    return numbers.cast(pa.int64()).to_numpy(zero_copy_only=False).copy()
 
 
 def _held_bytes(asset: Asset) -> int:
-    """Estimate of what an asset takes in memory: Python's numbers, mostly."""
-    return 2000 + (80 * len(asset.stored.tile_offsets) if asset.stored else 0)
+    """Estimate of what an asset takes in memory: the places of its tiles, mostly."""
+    return 2000 + (16 * len(asset.stored.tile_offsets) if asset.stored else 0)
 
 
-def _light_columns(schema: pa.Schema, bands: Sequence[str]) -> dict[str, ds.Expression]:
-    columns = {"id": pc.field("id"), "datetime": pc.field("datetime")}
+def _light_columns(schema: pa.Schema, bands: Sequence[str]) -> Columns:
+    columns: Columns = {"id": ("id",), "datetime": ("datetime",)}
+    if CHECKSUMS in schema.names:
+        columns["checksum"] = (CHECKSUMS, "record")
     if "grids" in schema.names:
-        return columns | {"grids": pc.field("grids")}
+        return columns | {"grids": ("grids",)}
     for name in ("crs", "proj:epsg"):
         if name in schema.names:
-            columns[name] = pc.field(name)
+            columns[name] = (name,)
     for number, band in enumerate(bands):
         for part in METADATA_FIELDS:
-            columns[f"{part}{number}"] = pc.field(band + METADATA_SUFFIX, part)
+            columns[f"{part}{number}"] = (band + METADATA_SUFFIX, part)
     return columns
 
 
@@ -229,32 +272,37 @@ def _read_records(files: Sequence[CollectionFile], schema: pa.Schema, bands: lis
     for file in files:
         found = file.read(columns)
         light = found.table
-        raw = read_layers(light, bands)
+        raw = read_layers(light, bands, RecordChecks(light["id"], file.path))
         layers.append(dataclasses.replace(raw, record=raw.record + len(ids)))
-        moments = light["datetime"].cast(pa.timestamp("us")).cast(pa.int64()).fill_null(NO_DATETIME)
+        moments = light["datetime"].cast(pa.timestamp("us"), safe=False).cast(pa.int64()).fill_null(NO_DATETIME)
         datetimes.append(moments.to_numpy().astype(np.int64))
         rows.append(first_row + found.position)
         sizes.append(found.sizes)
         units += found.units
         ids += light["id"].to_pylist()
         first_row += int(found.sizes.sum())
+        check_records(light, without_secrets(file.path))
     return RawRecords(
         ids, np.concatenate(datetimes), np.concatenate(rows), RawLayers.together(layers), units, np.concatenate(sizes)
     )
 
 
-def _read_grids(light: pa.Table, bands: list[str]) -> RawLayers:
+def _read_grids(light: pa.Table, bands: list[str], checks: RecordChecks) -> RawLayers:
     """From our ``grids`` column."""
     column = light["grids"].combine_chunks()
+    checks.grids(column)
     lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
     flat = pc.list_flatten(column)
     encoded = pc.struct_field(flat, "bands").dictionary_encode()
-    on_grid = [json.loads(names) for names in encoded.dictionary.to_pylist()]
+    on_grid = [set(json.loads(names)) for names in encoded.dictionary.to_pylist()]
     crs = pc.struct_field(flat, "crs").dictionary_encode()
     return RawLayers(
         np.repeat(np.arange(len(light), dtype=np.int64), lengths),
         crs.indices.to_numpy().astype(np.int64),
-        pc.list_flatten(pc.struct_field(flat, "transform")).to_numpy().reshape(-1, 6),
+        pc.list_flatten(pc.struct_field(flat, "transform"))
+        .to_numpy(zero_copy_only=False)
+        .astype(np.float64)
+        .reshape(-1, 6),
         np.stack([pc.struct_field(flat, name).to_numpy().astype(np.int64) for name in GRID_FIELDS], axis=1),
         encoded.indices.to_numpy().astype(np.int64),
         crs.dictionary.to_pylist(),
@@ -262,15 +310,15 @@ def _read_grids(light: pa.Table, bands: list[str]) -> RawLayers:
     )
 
 
-def _read_band_metadata(light: pa.Table, bands: list[str]) -> RawLayers:
+def _read_band_metadata(light: pa.Table, bands: list[str], checks: RecordChecks) -> RawLayers:
     """From the ``{band}_metadata`` columns of a collection that has no ``grids``.
 
     Bands that are alike in all records, as those of one file are, give one layer of a record together.
     """
-    crs_names, crs_of_record = _record_crs(light)
+    crs_names, crs_of_record = record_crs(light, checks)
     alike: list[tuple[BandColumns, list[str]]] = []
     for number, band in enumerate(bands):
-        columns = _band_columns(light, number)
+        columns = band_columns(light, number, band, checks)
         same = next((names for known, names in alike if all(map(np.array_equal, known, columns))), None)
         if same is None:
             alike.append((columns, [band]))
@@ -281,32 +329,6 @@ def _read_band_metadata(light: pa.Table, bands: list[str]) -> RawLayers:
     return RawLayers(
         rows, crs_of_record[rows], transforms, sizes, bandset, crs_names, [tuple(names) for _, names in alike]
     )
-
-
-BandColumns = tuple[Ints, Floats, Ints]
-
-
-def _band_columns(light: pa.Table, number: int) -> BandColumns:
-    """Records that have a band, [m]; their affines [m, 6] and sizes [m, 4]."""
-    transform = light[f"transform{number}"].combine_chunks()
-    usable = pc.equal(pc.list_value_length(transform), 4).fill_null(False)
-    rows = np.flatnonzero(usable.to_numpy(zero_copy_only=False))
-    a, c, e, f = pc.list_flatten(transform.filter(usable)).to_numpy().reshape(-1, 4).T
-    zero = np.zeros(len(rows))
-    columns = [light[f"{name}{number}"].filter(usable).to_numpy().astype(np.int64) for name in METADATA_FIELDS[:4]]
-    return rows, np.stack([a, zero, c, zero, e, f], axis=1), np.stack(columns, axis=1)
-
-
-def _record_crs(light: pa.Table) -> tuple[list[str], Ints]:
-    texts = light["crs"] if "crs" in light.column_names else pa.chunked_array([pa.nulls(len(light), pa.string())])
-    if "proj:epsg" in light.column_names:
-        codes = pc.binary_join_element_wise("EPSG", light["proj:epsg"].cast(pa.string()), ":")
-        texts = pc.coalesce(texts, codes)
-    if texts.null_count:
-        missing = light["id"].filter(texts.is_null())[0].as_py()
-        raise CollectionError(f"record {missing!r} of the collection has neither crs nor proj:epsg")
-    encoded = texts.combine_chunks().dictionary_encode()
-    return [crs_text(text) for text in encoded.dictionary.to_pylist()], encoded.indices.to_numpy().astype(np.int64)
 
 
 def _distinct(raw: RawLayers, bands: list[str]) -> tuple[GridTable, list[str], Layers]:

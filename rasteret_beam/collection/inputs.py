@@ -13,7 +13,8 @@ import shapely
 
 from rasteret_beam.collection.geometries import read_geometries
 from rasteret_beam.errors import InputError, listed
-from rasteret_beam.kernels.geometry import first_srid
+from rasteret_beam.kernels.geometry import first_value
+from rasteret_beam.kernels.native_geometry import native_crs, with_native_geometries
 from rasteret_beam.kernels.polygons import read_polygons
 
 BATCH_ROWS = 131_072
@@ -45,13 +46,17 @@ class PointStream:
                 yield batch.slice(start, BATCH_ROWS)
         self._drawn.clear()
 
-    def first_srid(self, column: str) -> int | None:
-        """SRID of the first geometry of a column that is not null, 0 where it has none; draws batches as needed."""
+    def first_value(self, column: str) -> bytes | str | None:
+        """The first WKB or WKT of a column that is not null; draws batches as needed."""
+        for batch in self._drawn:
+            value = first_value(batch.column(column))
+            if value is not None:
+                return value
         for batch in self._batches:
             self._drawn.append(batch)
-            srid = first_srid(batch.column(column))
-            if srid is not None:
-                return srid
+            value = first_value(batch.column(column))
+            if value is not None:
+                return value
         return None
 
 
@@ -83,7 +88,7 @@ def polygon_stream(polygons: Any, geometry_crs: Any = None) -> tuple[PointStream
     boxes = [polygons] if _is_box(polygons) else polygons
     if isinstance(boxes, list | tuple | np.ndarray) and len(boxes) and all(_is_box(box) for box in boxes):
         polygons = list(read_polygons(boxes, geometry_crs=geometry_crs).shapes)
-    is_table = not _are_geometries(polygons) or isinstance(polygons, pa.Table) or _is_frame(polygons)
+    is_table = not _are_geometries(polygons) or isinstance(polygons, pa.Table) or is_frame(polygons)
     return table_stream(polygons, "polygons", POLYGON_INPUTS), is_table
 
 
@@ -123,8 +128,8 @@ def table_stream(points: Any, what: str, accepted: str) -> PointStream:
     if isinstance(points, pa.RecordBatch):
         points = pa.Table.from_batches([points])
     if isinstance(points, ds.Dataset):
-        return PointStream(points.schema, points.to_batches(batch_size=BATCH_ROWS))
-    if _is_frame(points):
+        return PointStream(_dataset_schema(points), points.to_batches(batch_size=BATCH_ROWS))
+    if is_frame(points):
         points = _frame_table(points)
     elif not isinstance(points, pa.Table) and _are_geometries(points):
         points = _geometry_table(points, what)
@@ -137,6 +142,23 @@ def table_stream(points: Any, what: str, accepted: str) -> PointStream:
     except (pa.ArrowInvalid, TypeError) as error:
         raise InputError(f"{what} are {_described(points)} whose Arrow stream is no table: {error}") from error
     return PointStream(reader.schema, reader)
+
+
+def _dataset_schema(dataset: ds.Dataset) -> pa.Schema:
+    """The schema of a dataset, with what the types of its Parquet files say of geometries; these have to be alike."""
+    files = (part for part in dataset.get_fragments() if isinstance(part, ds.ParquetFileFragment))
+    first = next(files, None)
+    crs = native_crs(first.metadata, first.path) if first is not None else {}
+    if first is None or not crs:
+        return dataset.schema
+    for other in files:
+        found = native_crs(other.metadata, other.path)
+        if found != crs:
+            raise InputError(
+                f"the geometries of {other.path} are in {found}, but those of {first.path} in {crs}; give files of "
+                "each CRS by a dataset of their own"
+            )
+    return with_native_geometries(dataset.schema, first.metadata, first.path)
 
 
 def _described(points: Any) -> str:
@@ -178,9 +200,10 @@ def _geometry_table(points: Any, what: str) -> pa.Table:
             raise InputError("a GeoJSON feature has a property named geometry; rename it")
         try:
             columns[name] = pa.array([row.get(name) for row in found.properties])
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            what = "beyond 64 bits" if isinstance(error, OverflowError) else "of several types"
             raise InputError(
-                f"property {name!r} of the GeoJSON features has values of several types: {error}"
+                f"property {name!r} of the GeoJSON features has values {what}: {error}; write them as text"
             ) from error
         fields.append(pa.field(name, columns[name].type))
     return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
@@ -195,7 +218,7 @@ def _wkb_field(name: str, crs: Any) -> pa.Field:
     )
 
 
-def _is_frame(points: Any) -> bool:
+def is_frame(points: Any) -> bool:
     """Whether it is a DataFrame of pandas or GeoPandas, which need not be installed."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(points, pandas.DataFrame)

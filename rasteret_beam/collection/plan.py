@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rasteret_beam import metrics
+from rasteret_beam.collection.date_ranges import DateRange
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.inputs import point_stream
+from rasteret_beam.collection.options import checked_options
 from rasteret_beam.kernels.chunking import ChunkRules, chunks, newest
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.kernels.points import choose_columns, coordinates, point_batch
@@ -53,6 +55,7 @@ TILES_OF_UNKNOWN_SIZE = "tiles_of_unknown_size"
 BATCH_ROWS = 65_536
 
 
+@checked_options
 def plan(
     collection: "Collection",
     points: Any,
@@ -63,7 +66,11 @@ def plan(
     geometry_column: str | None = None,
     geometry_crs: Any = None,
     match: str = "all",
-    **filters: Any,
+    bbox: Sequence[float] | None = None,
+    date_range: DateRange | None = None,
+    geometries: Any = None,
+    cloud_cover_lt: float | None = None,
+    ids: str | Iterable[str] | None = None,
 ) -> pa.Table:
     """The tiles that sampling these points would read, without opening a file.
 
@@ -71,7 +78,7 @@ def plan(
 
     Parameters
     ----------
-    collection, points, bands, x_column, y_column, geometry_column, geometry_crs, match, filters
+    collection, points, bands, match, and the names of columns and filters
         As for :func:`rasteret_beam.collection.sample.sample_points`. Windows around nodata pixels
         (``max_distance_pixels``) may need further tiles, which are not in the plan.
 
@@ -96,7 +103,9 @@ def plan(
     InputError
         A column, band, CRS or option cannot be used.
     """
-    collection = collection.subset(**filters) if filters else collection
+    collection = collection.narrowed(
+        bbox=bbox, date_range=date_range, geometries=geometries, cloud_cover_lt=cloud_cover_lt, ids=ids
+    )
     index = collection.index(bands, match)
     stream = point_stream(points)
     chosen = choose_columns(
@@ -106,7 +115,7 @@ def plan(
         geometry_column=geometry_column,
         geometry_crs=geometry_crs,
         columns=(),
-        first_srid=stream.first_srid,
+        first_value=stream.first_value,
     )
     return plan_batches(index, (point_batch(batch, 0, chosen) for batch in stream), chosen.crs)
 

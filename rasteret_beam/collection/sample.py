@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from rasteret_beam.collection.date_ranges import DateRange
+from rasteret_beam.collection.facts import warn_of_rounding
 from rasteret_beam.collection.inputs import point_stream
+from rasteret_beam.collection.options import checked_options
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.explain import why_nothing_hit
 from rasteret_beam.kernels.layouts import check_layout, check_one_row_each
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@checked_options
 def sample_points(
     collection: "Collection",
     points: Any,
@@ -43,7 +47,11 @@ def sample_points(
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     prefix_reads: bool = False,
     return_unsampled: bool = False,
-    **filters: Any,
+    bbox: Sequence[float] | None = None,
+    date_range: DateRange | None = None,
+    geometries: Any = None,
+    cloud_cover_lt: float | None = None,
+    ids: str | Iterable[str] | None = None,
 ) -> pa.Table | tuple[pa.Table, pa.Table]:
     """Sample raster values at points.
 
@@ -68,8 +76,9 @@ def sample_points(
         Every record that contains a point, or for each band the newest (ties: the first in
         collection order).
     max_distance_pixels : int
-        Where the pixel of a point is nodata or NaN, take the closest valid one within so many
-        pixels (square rings around it); 0 takes the pixel as it is.
+        Where the pixel of a point is not valid (nodata, NaN, or left out by the file's own mask:
+        see :mod:`rasteret_beam.kernels.validity`), take the closest valid one within so many pixels
+        (square rings around it); 0 takes the pixel as it is.
     return_neighbourhood : "off", "always" or "if_center_nodata"
         Add column ``neighbourhood_values``: the (2r + 1)^2 values of the searched window,
         row-major, NaN outside the raster; null in rows that have none.
@@ -84,7 +93,7 @@ def sample_points(
         and GDAL's blocks.
     return_unsampled : bool
         Also return the points that gave no row.
-    filters
+    bbox, date_range, geometries, cloud_cover_lt, ids
         As for :meth:`Collection.subset`, which is applied first.
 
     Returns
@@ -102,11 +111,14 @@ def sample_points(
         A raster file cannot be read.
     """
     around = Neighbourhood(max_distance_pixels, return_neighbourhood, fallback)
-    collection = collection.subset(**filters) if filters else collection
+    collection = collection.narrowed(
+        bbox=bbox, date_range=date_range, geometries=geometries, cloud_cover_lt=cloud_cover_lt, ids=ids
+    )
     check_layout(layout, around)
     cache = CacheBudget(cache_bytes)
-    index = collection.index(bands, match, cache.share)
     wanted = collection.check_bands(bands)
+    warn_of_rounding(collection, wanted)
+    index = collection.index(wanted, match, cache.share)
     if layout != "long":
         check_one_row_each(index.routing)
     stream = point_stream(points)
@@ -117,7 +129,7 @@ def sample_points(
         geometry_column=geometry_column,
         geometry_crs=geometry_crs,
         columns=columns,
-        first_srid=stream.first_srid,
+        first_value=stream.first_value,
     )
     groups: dict[TileKey, list[pa.RecordBatch]] = {}
     unsampled: list[pa.RecordBatch] = []

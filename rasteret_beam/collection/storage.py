@@ -1,24 +1,21 @@
-"""Parquet on disk or in a bucket: opening a dataset, and writing a collection whole."""
+"""Parquet on disk or in a bucket: which files of a folder count, and opening them as a dataset."""
 
-import glob
+import logging
 import os
-import shutil
-import tempfile
-import uuid
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
-from rasteret_beam.collection.remote import on_remote
+from rasteret_beam.collection.options import like_path
+from rasteret_beam.collection.remote import on_remote, url_of
 from rasteret_beam.errors import (
     CollectionError,
     MissingInputError,
-    OutputError,
+    PermissionDeniedError,
     RasteretBeamError,
     listed,
     one_line,
@@ -27,29 +24,31 @@ from rasteret_beam.errors import (
 from rasteret_beam.kernels.globs import in_folder, is_glob
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.finding import PARQUET_ENDINGS, find
-from rasteret_beam.readers.local_files import Walk, denied, exists, kind_of
+from rasteret_beam.readers.local_files import Walk, denied, exists, in_memory, kind_of
 from rasteret_beam.readers.objects import (
-    check_bucket_output,
-    delete_objects,
-    find_objects,
-    is_remote_object,
     is_web,
-    put_object,
 )
 from rasteret_beam.readers.stores import absolute, is_url
-from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
 
-ROW_GROUP_BYTES = 32 << 20
-"""So that the assets of one record can be read without those of a million."""
+log = logging.getLogger(__name__)
 
 PARTITIONS = ("year", "month")
+
+OF_A_FOLDER = re.compile(r"(year=[^/]+/(month=[^/]+/)?)?[^/]+")
+"""Where the files of a collection lie in its folder."""
+
+IN_EACH_FILE = ("id", "assets")
+"""Columns without which a file holds no records."""
+
+UNDER_WAY = ".new-"
+"""In the names of folders that a collection is being written to."""
 
 
 def is_remote(path: str) -> bool:
     return is_url(path)
 
 
-def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
+def open_dataset(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> ds.Dataset:
     """A Parquet file, a folder of such with hive partitions, or a glob, as a dataset.
 
     Raises
@@ -61,14 +60,14 @@ def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
     """
     path = absolute(path)
     if not (is_remote(path) or exists(path) or is_glob(path)):
-        raise MissingInputError(f"there is no file or folder {path}")
+        raise MissingInputError(f"there is no file or folder {path}{like_path(path)}")
     shown = without_secrets(path)
     try:
         dataset = _open(path, access)
     except RasteretBeamError:
         raise
     except PermissionError as error:
-        raise denied(path) from error
+        raise _denied(error, path) from error
     except FileNotFoundError as error:
         raise MissingInputError(f"there is no file or folder {shown}: {one_line(error)}") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -76,6 +75,25 @@ def open_dataset(path: str, access: Access = AS_GIVEN) -> ds.Dataset:
     if not dataset.files:
         raise MissingInputError(f"folder {shown} holds no Parquet file")
     return dataset
+
+
+def read_record_table(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> pa.Table:
+    """All rows of a record table: a Parquet file, a folder or a glob; errors as :func:`open_dataset`."""
+    dataset = open_dataset(path, access)
+    shown = without_secrets(os.fspath(path))
+    try:
+        with in_memory(f"the record table {shown}"):
+            return dataset.to_table()
+    except PermissionError as error:
+        raise _denied(error, shown) from error
+    except (OSError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise CollectionError(f"{shown} cannot be read as Parquet: {one_line(error)}") from error
+
+
+def _denied(error: PermissionError, path: str) -> PermissionDeniedError:
+    """Arrow's error about a file that may not be read, in whose text alone its path stands."""
+    named = re.search(r"'([^']+)'", str(error))
+    return denied(named[1] if named and os.path.isabs(named[1]) else path)
 
 
 @contextmanager
@@ -87,169 +105,122 @@ def readable(path: str) -> Iterator[None]:
     CollectionError
     """
     try:
-        yield
+        with in_memory(f"what is read of the collection in {path}"):
+            yield
+    except RasteretBeamError:
+        raise
     except PermissionError as error:
-        raise denied(path) from error
+        raise _denied(error, path) from error
     except (OSError, pa.ArrowException) as error:
         raise CollectionError(f"the collection in {without_secrets(path)} cannot be read: {one_line(error)}") from error
 
 
 def _open(path: str, access: Access) -> ds.Dataset:
-    files: pafs.FileSystem | None
-    files, place = on_remote(path, access) if is_remote(path) else (None, path)
+    filesystem: pafs.FileSystem
+    filesystem, place = on_remote(path, access) if is_remote(path) else (pafs.LocalFileSystem(), path)
     if is_glob(path) and not (is_web(path) or exists(path)):
         found = find(path, PARQUET_ENDINGS, "Parquet file", access)
-        start = len(path) - len(place) if files is not None else 0  # Arrow's paths in buckets have no scheme
-        return _dataset(sorted(file.path[start:] for file in found), files, (found[0].root or "")[start:])
-    if files is None:
-        inside = None if kind_of(path) == "file" else Walk(in_folder(path))
-        chosen = [path] if inside is None else sorted(file for file, *_ in inside)
-        return _dataset(chosen, None, os.path.dirname(path) if inside is None else path)
-    if files.get_file_info(place).type == pafs.FileType.NotFound:
+        start = len(path) - len(place)  # Arrow's paths in buckets have no scheme
+        return _dataset(sorted(file.path[start:] for file in found), filesystem, (found[0].root or "")[start:])
+    if not is_remote(path):
+        kind_of(path)
+    info = filesystem.get_file_info(place)
+    if info.type == pafs.FileType.NotFound:
         raise MissingInputError(f"there is no file or folder {without_secrets(path)}{_hint(path)}")
-    return _dataset(place, files)
+    if info.type == pafs.FileType.Directory:
+        return _dataset(_files_in(filesystem, place), filesystem, place)
+    return _dataset([place], filesystem, os.path.dirname(place))
 
 
-def _dataset(source: str | list[str], files: pafs.FileSystem | None, base: str = "") -> ds.Dataset:
-    """A folder, which lists its files, or files below ``base``; partitions are named by folders below."""
-    given: dict[str, Any] = {"filesystem": files, "format": "parquet", "ignore_prefixes": []}
-    given |= {"partition_base_dir": base} if base else {}
+def _dataset(files: list[str], filesystem: pafs.FileSystem, base: str) -> ds.Dataset:
+    """Files below a folder ``base``, whose folders below that name partitions."""
+
+    def opened(partitioning: ds.Partitioning) -> ds.Dataset:
+        return ds.dataset(
+            files, filesystem=filesystem, format="parquet", partitioning=partitioning, partition_base_dir=base
+        )
+
     try:
-        return ds.dataset(source, partitioning="hive", **given)
+        return opened(ds.partitioning(flavor="hive"))
     except pa.ArrowInvalid as error:
         if "couldn't infer type" not in str(error):
             raise
         # No record has a datetime, so the partitions are all null.
         typed = ds.partitioning(pa.schema([(name, pa.int32()) for name in PARTITIONS]), flavor="hive")
-        return ds.dataset(source, partitioning=typed, **given)
+        return opened(typed)
+
+
+def _files_in(filesystem: pafs.FileSystem, folder: str) -> list[str]:
+    """The Parquet files of a folder and of those in it, in name order; see :func:`is_part`.
+
+    Raises
+    ------
+    MissingInputError
+        There is none.
+    """
+    inner = {path: path[len(folder.rstrip("/")) :] for path in _names_in(filesystem, folder)}
+    files = sorted(path for path, name in inner.items() if is_part(name))
+    shown = [path for path, name in sorted(inner.items()) if not is_part(name) and not is_hidden(name)]
+    if shown and not any(OF_A_FOLDER.fullmatch(inner[path].lstrip("/")) for path in files):
+        files = []  # such as a folder of rasters with a collection in a folder of it
+    if not files:
+        there = f"; it has {listed(os.path.basename(path) for path in shown)}" if shown else ""
+        raise MissingInputError(
+            f"folder {without_secrets(folder)} holds no Parquet file{there}. Build a collection of raster files with "
+            "build_from_cogs, or of a table of records with build_from_table"
+        )
+    if shown:
+        log.warning(
+            "%d file(s) of the collection %s are left out, as their names end in none of %s: %s",
+            len(shown),
+            without_secrets(folder),
+            ", ".join(PARQUET_ENDINGS),
+            listed(map(without_secrets, shown), 5),
+        )
+    return files
+
+
+def _names_in(filesystem: pafs.FileSystem, folder: str) -> Iterable[str]:
+    """Paths of the files below a folder; on a local disk, links are followed and hidden folders are not entered."""
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        return (path for path, *_ in Walk(in_folder(folder)))
+    found = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
+    return (entry.path for entry in found if entry.is_file)
+
+
+def is_part(inner: str) -> bool:
+    """Whether a file, by its path below the collection's folder, is one of the collection."""
+    return inner.lower().endswith(PARQUET_ENDINGS) and not is_hidden(inner)
+
+
+def is_hidden(inner: str) -> bool:
+    """Whether a part of a path is hidden (see :mod:`rasteret_beam.kernels.globs`), or is being written."""
+    return UNDER_WAY in inner or in_folder("").files.fullmatch(inner.lstrip("/")) is None
+
+
+def check_parts(dataset: ds.Dataset) -> None:
+    """Refuse a dataset of files of which one does not hold records; see :func:`check_part`."""
+    for part in dataset.get_fragments():
+        if isinstance(part, ds.ParquetFileFragment):
+            with readable(url_of(part)):
+                there = part.physical_schema.names
+            check_part(there, url_of(part))
+
+
+def check_part(columns: Sequence[str], path: str) -> None:
+    """Refuse a Parquet file that lies in a collection's folder and lacks the columns of records.
+
+    Raises
+    ------
+    CollectionError
+    """
+    missing = [name for name in IN_EACH_FILE if name not in columns]
+    if missing:
+        raise CollectionError(
+            f"{without_secrets(path)} is not a file of a collection: it lacks column(s) {listed(missing)}; it has "
+            f"{listed(columns)}. Move it out of the collection's folder"
+        )
 
 
 def _hint(path: str) -> str:
     return "; a folder cannot be listed over the web: name one Parquet file" if is_web(path) else ""
-
-
-def row_group_rows(table: pa.Table) -> int:
-    """Rows of a row group of about :data:`ROW_GROUP_BYTES`."""
-    return max(1, min(50_000, len(table) * ROW_GROUP_BYTES // max(1, table.nbytes)))
-
-
-def writer_options(schema: pa.Schema) -> dict[str, object]:
-    """How Parquet is written: statistics and dictionaries only of the columns that records are chosen by.
-
-    The others, some 28 a band, are read whole for the records that are met: without, files of 64 bands are a third
-    smaller, written in three quarters of the time, and their row groups read in half of it.
-    """
-    chosen_by = [
-        path
-        for field in schema
-        if field.name != "assets" and not field.name.endswith((METADATA_SUFFIX, EXTRA_SUFFIX))
-        for path in _leaves(field)
-    ]
-    return {"compression": "zstd", "write_statistics": chosen_by, "use_dictionary": chosen_by}
-
-
-def _leaves(field: pa.Field, above: str = "") -> list[str]:
-    """Paths of the Parquet columns that a field is stored in."""
-    path = above + field.name
-    if pa.types.is_struct(field.type):
-        return [leaf for child in field.type for leaf in _leaves(child, path + ".")]
-    if pa.types.is_list(field.type) or pa.types.is_large_list(field.type):
-        return _leaves(field.type.value_field.with_name("element"), path + ".list.")
-    return [path]
-
-
-def write_collection(table: pa.Table, path: str, access: Access = AS_GIVEN) -> None:
-    """Write a collection, with its schema metadata, in place of whatever collection is there.
-
-    A path that ends in ``.parquet`` is one file; any other is a folder with hive partitions
-    year and month. On a local disk the old one is there until the new one is complete; in a
-    bucket, whose objects are replaced one by one, until the new one is complete on this machine.
-
-    Raises
-    ------
-    OutputError
-        The place cannot be written, or holds something that is not a collection.
-    """
-    if is_remote(path):
-        _write_remote(table, path, access)
-        return
-    try:
-        place = absolute(path)
-        check_replaceable(place)
-        fresh = f"{place}.new-{uuid.uuid4().hex[:8]}" + (".parquet" if place.endswith(".parquet") else "")
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        try:
-            _write(table, fresh)
-            _replace(fresh, place)
-        finally:
-            _remove(fresh)
-    except OSError as error:
-        raise OutputError(f"the collection cannot be written to {path}: {error}") from error
-
-
-def _write_remote(table: pa.Table, path: str, access: Access) -> None:
-    path = path.rstrip("/")
-    check_replaceable(path, access)
-    old = find_objects(path, access)
-    with tempfile.TemporaryDirectory() as folder:
-        place = os.path.join(folder, "collection" + (".parquet" if path.endswith(".parquet") else ""))
-        _write(table, place)
-        found = [place] if os.path.isfile(place) else glob.glob(f"{place}/**/*.parquet", recursive=True)
-        fresh = {path + name.removeprefix(place): name for name in sorted(found)}
-        for url, name in fresh.items():
-            with open(name, "rb") as file:
-                put_object(url, file.read(), access)
-    delete_objects([url for url in old if url not in fresh], access)
-
-
-def _write(table: pa.Table, place: str) -> None:
-    rows, options = row_group_rows(table), writer_options(table.schema)
-    if place.endswith(".parquet"):
-        pq.write_table(table, place, row_group_size=rows, **options)
-        return
-    pq.write_to_dataset(
-        table,
-        place,
-        partition_cols=list(PARTITIONS),
-        row_group_size=rows,
-        basename_template="part-{i}.parquet",
-        **options,
-    )
-
-
-def check_replaceable(place: str, access: Access = AS_GIVEN) -> None:
-    """Refuse to put a collection in place of anything but a collection; nothing, or an empty folder, is fine.
-
-    Raises
-    ------
-    OutputError
-    """
-    if is_remote(place):
-        check_bucket_output(place, "collection")
-        if not is_remote_object(place) or not find_objects(place, access):
-            return
-    elif not exists(place) or (os.path.isdir(place) and not os.listdir(place)):
-        return
-    try:
-        names = open_dataset(place, access).schema.names
-    except RasteretBeamError as error:
-        raise OutputError(f"{place} is there and is no collection, so it is not replaced: {error}") from error
-    if not {"id", "assets"} <= set(names):
-        raise OutputError(f"{place} is there and is no collection (it has {listed(names)}), so it is not replaced")
-
-
-def _replace(fresh: str, place: str) -> None:
-    if not os.path.isdir(place):
-        os.replace(fresh, place)
-        return
-    old = f"{place}.old-{uuid.uuid4().hex[:8]}"
-    os.rename(place, old)
-    os.rename(fresh, place)
-    shutil.rmtree(old)
-
-
-def _remove(place: str) -> None:
-    if os.path.isdir(place):
-        shutil.rmtree(place)
-    elif os.path.exists(place):
-        os.remove(place)

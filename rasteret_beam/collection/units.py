@@ -2,18 +2,23 @@
 
 A Parquet footer of a wide collection is large once parsed (210 MB for 50,000 records of 64 bands), and Arrow keeps
 it as long as the fragment lives. So files are read through fragments of their own, which are let go of.
+
+Columns are read as the leaves that they are in the file, and picked out of their structs afterwards: Arrow's scanner
+looks each nested field up among all columns, which takes minutes for a thousand bands.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from rasteret_beam.collection.remote import url_of
-from rasteret_beam.collection.storage import readable
+from rasteret_beam.collection.storage import check_part, readable
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.readers.cache import BytesCache
 
@@ -21,7 +26,11 @@ FOOTER_CACHE_BYTES = 512 << 20
 PARSED_FOOTER = 12
 """Times the size of a Parquet footer on disk that it has in memory."""
 
-Columns = dict[str, ds.Expression]
+Path = tuple[str, ...]
+Members = dict[Path, dict[str, Any]]
+Columns = dict[str, Path]
+"""Names of columns, and where each is: a column of the collection, and below it the fields of structs."""
+
 Footers = BytesCache[ds.Fragment]
 
 
@@ -35,10 +44,8 @@ class Unit:
     def read(self, columns: Columns) -> pa.Table:
         """Columns of all its rows, in the order they are stored in."""
         with readable(self.file.path):
-            fragment = self.file.with_footer()
-            if self.row_group is not None:
-                fragment = fragment.subset(row_group_ids=[self.row_group])
-            return fragment.to_table(schema=self.file.schema, columns=columns)
+            row_groups = None if self.row_group is None else [self.row_group]
+            return _read(self.file.with_footer(), row_groups, columns, self.file.schema)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,16 +85,19 @@ class CollectionFile:
         with readable(self.path):
             fragment = self._fresh()
             if isinstance(fragment, ds.ParquetFileFragment):
+                check_part(fragment.physical_schema.names, self.path)
                 fragment = fragment if self.filter is None else fragment.subset(filter=self.filter, schema=self.schema)
                 units = [Unit(self, group.id) for group in fragment.row_groups]
                 sizes = [group.num_rows for group in fragment.row_groups]
+                row_groups = [group.id for group in fragment.row_groups]
             else:
-                units, sizes = [Unit(self)], [fragment.count_rows()]
-            table = fragment.to_table(schema=self.schema, columns=columns, filter=self.filter)
+                units, sizes, row_groups = [Unit(self)], [fragment.count_rows()], None
+            table = _read(fragment, row_groups, columns, self.schema)
             position = np.arange(len(table), dtype=np.int64)
             if self.filter is not None:
                 passed = fragment.to_table(schema=self.schema, columns={"passed": self.filter})["passed"]
                 position = np.flatnonzero(pc.fill_null(passed, False).to_numpy())
+                table = table.take(pa.array(position))
         return FileRows(table, position, units, np.array(sizes, dtype=np.int64))
 
     def has_rows(self) -> bool:
@@ -113,6 +123,47 @@ class CollectionFile:
         if not isinstance(given, ds.ParquetFileFragment):
             return given
         return given.format.make_fragment(given.path, given.filesystem, given.partition_expression)
+
+
+def _read(fragment: ds.Fragment, row_groups: list[int] | None, columns: Columns, schema: pa.Schema) -> pa.Table:
+    """Columns of a table, or of some row groups of a file, as the types of the collection's schema."""
+    if not isinstance(fragment, ds.ParquetFileFragment):
+        return _picked(fragment.to_table(), columns, schema, {})
+    with fragment.open() as opened, pq.ParquetFile(opened, metadata=fragment.metadata, pre_buffer=True) as file:
+        table = file.read_row_groups(row_groups, columns=[".".join(path) for path in columns.values()])
+    return _picked(table, columns, schema, ds.get_partition_keys(fragment.partition_expression))
+
+
+def _picked(table: pa.Table, columns: Columns, schema: pa.Schema, partition: dict[str, Any]) -> pa.Table:
+    """Columns out of the structs of a table; null where a file lacks them, constant where its folder says them."""
+    found: Members = {(): dict(zip(table.column_names, table.columns, strict=True))}
+    types: Members = {(): {field.name: field.type for field in schema}}
+    picked = []
+    for path in columns.values():
+        kind = _members(path[:-1], types, _member_types)[path[-1]]
+        column = _members(path[:-1], found, _member_columns).get(path[-1])
+        if column is None:
+            column = pa.repeat(pa.scalar(partition.get(path[0]) if len(path) == 1 else None, type=kind), len(table))
+        picked.append(column if column.type.equals(kind) else column.cast(kind))
+    return pa.table(picked, names=list(columns))
+
+
+def _members(
+    path: Path, known: dict[Path, dict[str, Any]], take_apart: Callable[[Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """By name what the struct at a path holds; each struct is taken apart once, for it may have a field a band."""
+    if path not in known:
+        struct = _members(path[:-1], known, take_apart).get(path[-1])
+        known[path] = {} if struct is None else take_apart(struct)
+    return known[path]
+
+
+def _member_columns(struct: pa.ChunkedArray) -> dict[str, Any]:
+    return dict(zip((field.name for field in struct.type), struct.flatten(), strict=True))
+
+
+def _member_types(struct: pa.StructType) -> dict[str, Any]:
+    return {field.name: field.type for field in struct}
 
 
 def files_of(dataset: ds.Dataset, filter: ds.Expression | None) -> list[CollectionFile]:

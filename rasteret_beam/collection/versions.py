@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.remote import on_remote
-from rasteret_beam.collection.storage import is_remote
+from rasteret_beam.collection.storage import is_part, is_remote
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, without_secrets
 from rasteret_beam.kernels.globs import in_folder
 from rasteret_beam.kernels.routing import RoutingIndex
@@ -32,9 +32,6 @@ FileState = tuple[int, str] | None
 
 KEPT_VERSIONS = 3
 """Indexes that a process holds: those of the newest windows, of the ones before, and of late points."""
-
-UNDER_WAY = ".new-"
-"""In the names of folders that a collection is being written to, see :mod:`rasteret_beam.collection.storage`."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,7 @@ def _remote_files(url: str, access: Access) -> list[Found]:
     inside = list_folder(folder, access)
     if not inside:
         return [Found(each, object_size(each, access)) for each in find_objects(folder, access)]
-    counts = in_folder(folder).files.fullmatch
-    return [each for each in inside if counts(each.url) and _is_complete(each.url[len(folder) :])]
+    return [each for each in inside if is_part(each.url[len(folder) :])]
 
 
 def _local_files(path: str) -> list[Found]:
@@ -108,16 +104,12 @@ def _local_files(path: str) -> list[Found]:
     found = files.get_file_info(path)
     if found.type != pafs.FileType.Directory:
         return [_local_state(found)] if found.is_file else []
-    inside = [file for file, *_ in Walk(in_folder(path)) if _is_complete(file[len(path) :])]
+    inside = [file for file, *_ in Walk(in_folder(path)) if is_part(file[len(path) :])]
     return [_local_state(entry) for entry in files.get_file_info(inside) if entry.is_file]
 
 
 def _local_state(entry: pafs.FileInfo) -> Found:
     return Found(entry.path, entry.size, str(entry.mtime_ns))
-
-
-def _is_complete(inner: str) -> bool:
-    return inner.endswith(".parquet") and UNDER_WAY not in inner
 
 
 def first_version(collection: Collection) -> CollectionVersion:

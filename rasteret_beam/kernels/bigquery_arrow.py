@@ -63,7 +63,8 @@ def check_readable(fields: Sequence[Field], needed: Sequence[str], source: str) 
     ------
     InputError
     """
-    found = [text for field in fields if field["name"] in needed for text in _unreadable(field)]
+    wanted = set(needed)
+    found = [text for field in fields if field["name"] in wanted for text in _unreadable(field)]
     if found:
         raise InputError(
             f"column(s) {listed(found)} of {source} cannot be read; cast them in a query, or leave them out with "
@@ -87,7 +88,8 @@ def in_schema(batch: pa.RecordBatch, schema: pa.Schema, source: str) -> pa.Recor
     InputError
         A column is missing, or has values that its type cannot hold.
     """
-    missing = [name for name in schema.names if name not in batch.schema.names]
+    came = set(batch.schema.names)
+    missing = [name for name in schema.names if name not in came]
     if missing:
         raise InputError(f"{source} came without column(s) {listed(missing)}; it has {listed(batch.schema.names)}")
     return pa.RecordBatch.from_arrays([_as_type(batch[one.name], one, source) for one in schema], schema=schema)

@@ -5,6 +5,7 @@ A BigQuery schema is a list of fields as the REST interface has them: dicts of `
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -83,8 +84,8 @@ def _check_names(names: Sequence[str], inside: str = "") -> None:
             "digit first), 300 at most, and not its own names such as _TABLE_; rename or leave them out with "
             "columns=[...]"
         )
-    folded = [name.lower() for name in names]
-    twice = [name for name in names if folded.count(name.lower()) > 1]
+    folded = Counter(name.lower() for name in names)
+    twice = [name for name in names if folded[name.lower()] > 1]
     if twice:
         raise InputError(
             f"columns {listed(twice)}{place} differ in upper and lower case only, and BigQuery does not tell them "

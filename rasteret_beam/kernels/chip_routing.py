@@ -17,7 +17,7 @@ from rasteret_beam.kernels.chunking import compacted, newest, pieces
 from rasteret_beam.kernels.crs import Floats, crs_text, same_crs
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.kernels.polygons import Polygons, Shapes, geometry_label, unusable_reasons, why_unusable
-from rasteret_beam.kernels.routing import Hits, RoutingIndex
+from rasteret_beam.kernels.routing import Hits, RoutingIndex, reachable_groups
 from rasteret_beam.model import TileKey
 from rasteret_beam.schema import (
     CHIP_SHAPE,
@@ -116,6 +116,7 @@ def route_polygons(
     """
     check_polygon_batch(batch.schema)
     found, column = _batch_crs(batch.schema, crs)
+    reachable_groups(index, found, "polygons")
     shapes, left = _usable(batch, column)
     if on_invalid == "raise":
         left.refuse()

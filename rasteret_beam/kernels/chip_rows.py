@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.chips import PixelWindow
+from rasteret_beam.kernels.validity import has_long_integers, is_exact
 from rasteret_beam.schema import CHIP_FIELDS, chips_schema, kept_polygon_fields
 
 Array = NDArray[np.generic]
@@ -147,6 +148,17 @@ def decode_chips(chips: pa.Table | pa.RecordBatch) -> list[tuple[Array, Mask]]:
         )
         for shape, dtype, array, mask in zip(*columns, strict=True)
     ]
+
+
+def exact_fill(pixels: Array, valid: Mask, fill: float) -> float | None:
+    """The fill of a chip as its pixels have it: the column of doubles rounds 64-bit integers.
+
+    None where the column may have rounded it, and the chip has no pixel of it.
+    """
+    if not has_long_integers(pixels.dtype.name) or is_exact(fill):
+        return pixels.dtype.type(fill).item()
+    left_out = pixels[~valid]
+    return int(left_out[0]) if len(left_out) else None
 
 
 def join_windows(chips: pa.Table | pa.RecordBatch) -> tuple[Array, Mask, tuple[float, ...]]:

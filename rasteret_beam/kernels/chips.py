@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.crs import LONLAT, Floats, full_turn, same_crs, transform
+from rasteret_beam.kernels.crs import LONLAT, Floats, full_turn, reaches, same_crs, transform
 from rasteret_beam.kernels.grids import GridTable, Ints
 from rasteret_beam.kernels.polygons import Polygons, Shapes
 from rasteret_beam.kernels.regions import Region
-from rasteret_beam.kernels.routing import CrsGroup, RoutingIndex
+from rasteret_beam.kernels.routing import CrsGroup, RoutingIndex, reachable_groups
 from rasteret_beam.model import Grid, TileKey
 
 SAG_PIXELS = 0.01
@@ -85,7 +85,7 @@ def chip_overlaps(index: RoutingIndex, polygons: Polygons) -> Iterator[Overlap]:
     InputError
         As :func:`chip_layers`.
     """
-    for group in index.groups:
+    for group in reachable_groups(index, polygons.crs, "polygons"):
         near = polygons_near(group, polygons)
         shapes = _in_crs_of(group, polygons, near)
         for place, member, window, shape in _windows(group, shapes, polygons, near):
@@ -121,7 +121,7 @@ def chip_layers(index: RoutingIndex, polygons: Polygons) -> list[ChipLayer]:
 def polygons_near(group: CrsGroup, polygons: Polygons) -> Ints:
     """Positions of the polygons that may overlap a grid of the group; never misses one."""
     everything = np.arange(len(polygons), dtype=np.int64)
-    if group.region is None or same_crs(polygons.crs, group.crs):
+    if group.region is None or same_crs(polygons.crs, group.crs) or not reaches(polygons.crs, LONLAT):
         return everything
     xy, owner = shapely.get_coordinates(shapely.segmentize(polygons.shapes, _step(polygons)), return_index=True)
     lon, lat = transform(polygons.crs, LONLAT, xy[:, 0], xy[:, 1])
@@ -164,9 +164,11 @@ def _in_crs_of(group: CrsGroup, polygons: Polygons, near: Ints) -> Shapes:
 
 def _refuse_poles(polygons: Polygons, near: Ints, target: str) -> None:
     """A polygon around a pole has no outline in longitude and latitude."""
-    if full_turn(target) is None or full_turn(polygons.crs) is not None:
+    turn = full_turn(target)
+    if turn is None or full_turn(polygons.crs) is not None:
         return
-    poles = shapely.points(*transform(LONLAT, polygons.crs, np.array([0.0, 0.0]), np.array([90.0, -90.0])))
+    quarter = turn / 4  # the poles of the target itself, which may be on another body
+    poles = shapely.points(*transform(target, polygons.crs, np.array([0.0, 0.0]), np.array([quarter, -quarter])))
     for pole in poles[np.isfinite(shapely.get_coordinates(poles)).all(axis=1)]:
         around = np.flatnonzero(shapely.intersects(polygons.shapes[near], pole))
         if len(around):
@@ -336,15 +338,3 @@ def as_dtype(value: float, dtype: np.dtype) -> np.generic | None:
     with np.errstate(over="ignore"):
         rounded = dtype.type(value)
     return rounded if np.isfinite(rounded) or not np.isfinite(value) else None
-
-
-def not_nodata(pixels: NDArray[np.generic], nodata: float | None) -> NDArray[np.bool_]:
-    """Where values differ from the nodata value; NaN counts as one of them only where nodata is NaN."""
-    if nodata is not None and np.isnan(nodata):
-        return not_nan(pixels)
-    value = None if nodata is None else as_dtype(nodata, pixels.dtype)
-    return np.ones(pixels.shape, dtype=bool) if value is None else pixels != value
-
-
-def not_nan(pixels: NDArray[np.generic]) -> NDArray[np.bool_]:
-    return pixels == pixels

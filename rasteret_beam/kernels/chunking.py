@@ -29,6 +29,9 @@ COORDINATES = ("point_x", "point_y")
 SMALL_DICTIONARY = 64
 """Entries that are not worth choosing from."""
 
+WIDE_COLUMNS = 1024
+"""A table of more columns has larger chunks, in proportion: else its arrays would be mostly overhead."""
+
 Chunks = Iterator[tuple[TileKey, pa.RecordBatch]]
 
 
@@ -42,7 +45,7 @@ class ChunkRules:
         Rows and columns, in tiles, of the block of neighbouring tiles whose points go together. A file's
         tiles lie row by row, so a wide block is read by few requests.
     max_bytes : int
-        Size of the largest chunk; a shuffle's sort buffers hold several.
+        Size of the largest chunk (more for tables of over a thousand columns); a shuffle's sort buffers hold several.
     crowded_rows : int
         A chunk of so many points pays for reading its tiles anew, so it is a part of its own.
     """
@@ -191,18 +194,24 @@ def without_same(points: pa.RecordBatch) -> pa.RecordBatch:
     if not same:
         return points
     metadata = (points.schema.metadata or {}) | {SAME_AS_KEY: json.dumps(same).encode()}
-    return points.drop_columns([name for _, name, _ in same]).replace_schema_metadata(metadata)
+    left_out = {name for _, name, _ in same}
+    others = points.select([number for number, name in enumerate(points.schema.names) if name not in left_out])
+    return others.replace_schema_metadata(metadata)
 
 
 def compacted(chunk: pa.RecordBatch) -> pa.RecordBatch:
     """The chunk with small dictionaries: a slice would carry its parent's, whole, through the shuffle."""
-    for number, column in enumerate(chunk.columns):
-        if pa.types.is_dictionary(column.type) and len(column.dictionary) > max(SMALL_DICTIONARY, 2 * len(chunk)):
-            used = column.dictionary_decode().dictionary_encode()
-            indices = used.indices.cast(column.type.index_type)
-            small = pa.DictionaryArray.from_arrays(indices, used.dictionary, ordered=column.type.ordered)
-            chunk = chunk.set_column(number, chunk.schema.field(number), small)
-    return chunk
+    if not any(pa.types.is_dictionary(field.type) for field in chunk.schema):
+        return chunk
+    return pa.RecordBatch.from_arrays([_compacted(column) for column in chunk.columns], schema=chunk.schema)
+
+
+def _compacted(column: pa.Array) -> pa.Array:
+    if not pa.types.is_dictionary(column.type) or len(column.dictionary) <= max(SMALL_DICTIONARY, 2 * len(column)):
+        return column
+    used = column.dictionary_decode().dictionary_encode()
+    indices = used.indices.cast(column.type.index_type)
+    return pa.DictionaryArray.from_arrays(indices, used.dictionary, ordered=column.type.ordered)
 
 
 def _parts(chunk: pa.RecordBatch, rules: ChunkRules) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -212,7 +221,14 @@ def _parts(chunk: pa.RecordBatch, rules: ChunkRules) -> Iterator[tuple[int, pa.R
 
 
 def pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
-    """A chunk in pieces of at most so many bytes, or of one row; rows may differ in length."""
+    """A chunk in pieces of at most so many bytes for each :data:`WIDE_COLUMNS` columns, or of one row.
+
+    Rows may differ in length.
+    """
+    return _pieces(chunk, max_bytes * max(1, chunk.num_columns // WIDE_COLUMNS))
+
+
+def _pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
     if chunk.nbytes <= max_bytes or len(chunk) == 1:
         yield chunk
         return
@@ -220,7 +236,7 @@ def pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
     if rows == len(chunk):
         rows //= 2
     for start in range(0, len(chunk), rows):
-        yield from pieces(chunk.slice(start, rows), max_bytes)
+        yield from _pieces(chunk.slice(start, rows), max_bytes)
 
 
 def newest(index: RoutingIndex, hits: Hits, bandset: int, points: int) -> tuple[Hits, Ints]:

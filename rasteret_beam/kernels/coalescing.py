@@ -34,7 +34,7 @@ def coalesce(starts: Sequence[int], stops: Sequence[int], rules: CoalesceRules =
     Parameters
     ----------
     starts, stops : [n] int
-        Half open, in any order; ranges may overlap.
+        Half open, in any order; ranges may overlap, and equal ones are one: bands that lie interleaved.
 
     Returns
     -------
@@ -47,11 +47,14 @@ def coalesce(starts: Sequence[int], stops: Sequence[int], rules: CoalesceRules =
         gap = max(0, starts[at] - end)
         grown = wanted + max(0, stops[at] - max(end, starts[at]))
         wasted = max(end, stops[at]) - first - grown
-        if (
-            requests
-            and gap <= rules.max_gap
-            and wasted <= rules.max_waste * grown
-            and max(end, stops[at]) - first <= rules.max_bytes
+        contained = stops[at] <= end
+        if requests and (
+            contained
+            or (
+                gap <= rules.max_gap
+                and wasted <= rules.max_waste * grown
+                and max(end, stops[at]) - first <= rules.max_bytes
+            )
         ):
             requests[-1].append(at)
             end, wanted = max(end, stops[at]), grown

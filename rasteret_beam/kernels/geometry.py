@@ -1,13 +1,14 @@
 """Columns of point geometries: what they declare about themselves, and their coordinates.
 
-Encodings: WKB (ISO or extended, with or without an SRID), and native GeoArrow points
+Encodings: WKB and WKT (ISO or extended, with or without an SRID), native GeoArrow points
 (separated or interleaved; a MultiPoint of one point counts), and BigQuery's GEOGRAPHY, which
-is WKT. What a column says of its CRS stands in GeoArrow's ``ARROW:extension:metadata``, in
-GeoParquet's ``geo`` schema key, or in the SRIDs of its values; a GEOGRAPHY is in longitude and
-latitude.
+is WKT. What a column says of its CRS stands in GeoArrow's ``ARROW:extension:metadata`` (where
+:mod:`rasteret_beam.kernels.native_geometry` writes that of Parquet's types), in GeoParquet's ``geo``
+schema key, or in the SRIDs of its values; a GEOGRAPHY of BigQuery is in longitude and latitude.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,14 @@ ISO_DIMENSIONS = {1: 2, 1001: 3, 2001: 3, 3001: 4}
 """Ordinates of a point, by ISO WKB type code."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+EWKT = r"(?is)^\s*SRID *= *(?P<srid>\d{1,9}) *;(?P<wkt>.*)$"
+"""PostGIS' text of a geometry that has an SRID."""
+
 WKT_POINT = rf"^POINT ?\((?P<x>{_NUMBER}) (?P<y>{_NUMBER})\)$"
+
+
+FirstValue = Callable[[str], bytes | str | None]
+"""Looks up the first WKB or WKT, not null, of a column by its name."""
 
 
 def extension_name(field: pa.Field) -> str:
@@ -45,15 +53,38 @@ def extension_name(field: pa.Field) -> str:
 
 
 def _extension_metadata(field: pa.Field) -> dict[str, Any]:
-    if isinstance(field.type, pa.BaseExtensionType):
+    raw = (field.metadata or {}).get(b"ARROW:extension:metadata", b"")
+    if not raw and isinstance(field.type, pa.BaseExtensionType):
         raw = field.type.__arrow_ext_serialize__()
-    else:
-        raw = (field.metadata or {}).get(b"ARROW:extension:metadata", b"")
-    return json.loads(raw) if raw else {}
+    return _json(raw, f"the GeoArrow metadata of column {field.name!r}") if raw else {}
 
 
 def _geo(schema: pa.Schema) -> dict[str, Any]:
-    return json.loads((schema.metadata or {}).get(b"geo", b"{}"))
+    geo = _json((schema.metadata or {}).get(b"geo", b"{}"), "the GeoParquet metadata (key geo) of the table")
+    columns = geo.get("columns", {})
+    if not isinstance(columns, dict) or not all(isinstance(column, dict) for column in columns.values()):
+        raise InputError(
+            "the GeoParquet metadata (key geo) of the table has no object 'columns' of objects; write the file anew"
+        )
+    return geo
+
+
+def _json(raw: bytes, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(raw)
+    except ValueError as error:
+        raise InputError(f"{what} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{what} is {raw[:40]!r}, not a JSON object")
+    return found
+
+
+def edges(schema: pa.Schema, geometry_column: str) -> str:
+    """How a column says that its vertices are joined: ``planar`` (the default), or along the Earth (``spherical``)."""
+    described = _geo(schema).get("columns", {}).get(geometry_column, {})
+    field = schema.field(geometry_column)
+    extended = _extension_metadata(field) if extension_name(field).startswith("geoarrow.") else {}
+    return str(described.get("edges") or extended.get("edges") or "planar")
 
 
 def declared_columns(schema: pa.Schema) -> list[str]:
@@ -73,7 +104,7 @@ def data_crs(schema: pa.Schema, geometry_column: str) -> str | None:
     Raises
     ------
     InputError
-        GeoArrow's and GeoParquet's metadata contradict each other, or a CRS is unreadable.
+        The Parquet type or GeoArrow's metadata contradicts GeoParquet's, or a CRS is unreadable.
     """
     field = schema.field(geometry_column)
     described = _geo(schema).get("columns", {}).get(geometry_column)
@@ -83,15 +114,13 @@ def data_crs(schema: pa.Schema, geometry_column: str) -> str | None:
     extended = crs_text(crs) if crs is not None else None
     if described is None:
         return extended
-    if "crs" not in described:
-        return extended or LONLAT  # GeoParquet: a missing crs means OGC:CRS84
-    if described["crs"] is None:
+    if described.get("crs", LONLAT) is None:
         return extended
-    found = crs_text(described["crs"])
+    found = crs_text(described.get("crs", LONLAT))  # GeoParquet: a missing crs means OGC:CRS84
     if extended is not None and not same_crs(found, extended):
         raise InputError(
-            f"column {geometry_column!r} has CRS {extended} in its GeoArrow metadata, but {found} in the GeoParquet "
-            "metadata of its table; mend one of them"
+            f"column {geometry_column!r} has CRS {extended} in its Parquet type or GeoArrow metadata, but {found} "
+            "in the GeoParquet metadata of its table; mend one of them"
         )
     return found
 
@@ -100,12 +129,12 @@ def check_geometry_type(field: pa.Field, source: str) -> None:
     """Refuse a column whose type can hold no points."""
     name, kind = extension_name(field), _storage_type(field.type)
     what = f"column {field.name!r} of {source}"
-    if name == GEOGRAPHY and is_text(kind):
+    if is_text(kind) and (name == GEOGRAPHY or not name.startswith("geoarrow.")):
         return
     if name.startswith("geoarrow.") and name not in GEOMETRY_EXTENSIONS:
         raise InputError(f"{what} is {name}; only points can be sampled, as geoarrow.wkb or geoarrow.point")
     if not (_is_wkb(kind) or _is_point(kind) or (name == "geoarrow.multipoint" and _is_list_of_points(kind))):
-        raise InputError(f"{what} is {field.type}; a geometry column holds WKB (binary) or GeoArrow points")
+        raise InputError(f"{what} is {field.type}; a geometry column holds WKB (binary), WKT or GeoArrow points")
 
 
 def _storage_type(kind: pa.DataType) -> pa.DataType:
@@ -164,11 +193,14 @@ def geometry_xy(
         return _multipoint_xy(storage, first_row, name)
     if pa.types.is_struct(storage.type) or pa.types.is_fixed_size_list(storage.type):
         return _native_xy(storage)
+    srid = np.zeros(len(storage), dtype=np.int64)
     if is_text(storage.type):
-        return _wkt_points(storage, first_row, name)
-    if not _is_wkb(storage.type):
-        raise InputError(f"column {name!r} is {storage.type}; a geometry column holds WKB or GeoArrow points")
-    x, y, srid = _wkb_points(storage, first_row, name)
+        storage, srid = split_ewkt(storage)
+        x, y = _wkt_points(storage, first_row, name)
+    elif _is_wkb(storage.type):
+        x, y, srid = _wkb_points(storage, first_row, name)
+    else:
+        raise InputError(f"column {name!r} is {storage.type}; a geometry column holds WKB, WKT or GeoArrow points")
     null = storage.is_null().to_numpy(zero_copy_only=False)
     if crs is not None:
         check_srids(srid, null, first_row, name, crs, every_srid)
@@ -229,18 +261,39 @@ def _alike_wkb_points(column: pa.Array) -> tuple[Floats, Floats, Ints] | None:
     return xy[:, 0], xy[:, 1], srid
 
 
-def _wkt_points(column: pa.Array, first_row: int, name: str) -> tuple[pa.Array, pa.Array]:
+def _wkt_points(text: pa.Array, first_row: int, name: str) -> tuple[Floats, Floats]:
     """Points of WKT: all at once where each is ``POINT(x y)``, else by way of Shapely."""
-    column = pc.cast(column, pa.string()) if pa.types.is_string_view(column.type) else column
-    found = pc.extract_regex(column, WKT_POINT)
-    if found.null_count == column.null_count:
-        x, y = (pc.cast(pc.struct_field(found, axis), pa.float64()) for axis in "xy")
+    found = pc.extract_regex(text, WKT_POINT)
+    if found.null_count == text.null_count:
+        x, y = (pc.cast(pc.struct_field(found, axis), pa.float64()).to_numpy(zero_copy_only=False) for axis in "xy")
         return x, y
-    shapes = shapely.from_wkt(column.to_numpy(zero_copy_only=False), on_invalid="ignore")
-    _check_decoded(shapes, column, first_row, name, "WKT")
-    null = column.is_null().to_numpy(zero_copy_only=False)
-    x, y = (pa.array(axis, type=pa.float64(), mask=null) for axis in _shapes_xy(shapes, first_row, name))
-    return x, y
+    return _shapes_xy(decoded_wkt(text, first_row, name), first_row, name)
+
+
+def split_ewkt(column: pa.Array) -> tuple[pa.Array, Ints]:
+    """WKT, [n] of string, null where blank, and without the SRIDs of EWKT; and these, 0 where there is none."""
+    text = pc.cast(column, pa.string()) if column.type != pa.string() else column
+    blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(text), ""), False)
+    if pc.any(blank).as_py():
+        text = pc.if_else(blank, pa.scalar(None, pa.string()), text)
+    found = pc.extract_regex(text, EWKT)
+    if found.null_count == len(found):
+        return text, np.zeros(len(text), dtype=np.int64)
+    srid = pc.fill_null(pc.cast(pc.struct_field(found, "srid"), pa.int64()), 0).to_numpy()
+    return pc.coalesce(pc.struct_field(found, "wkt"), text), srid
+
+
+def decoded_wkt(text: pa.Array, first_row: int, name: str) -> NDArray[np.object_]:
+    """Shapely geometries of WKT, [n]; None where it is null.
+
+    Raises
+    ------
+    InputError
+        A text is not WKT; names the row.
+    """
+    shapes: NDArray[np.object_] = shapely.from_wkt(text.to_numpy(zero_copy_only=False), on_invalid="ignore")
+    _check_decoded(shapes, text, first_row, name, "WKT")
+    return shapes
 
 
 def _any_wkb_points(column: pa.Array, first_row: int, name: str) -> tuple[Floats, Floats, Ints]:
@@ -276,14 +329,30 @@ def _shapes_xy(found: NDArray[np.object_], first_row: int, name: str) -> tuple[F
     return shapely.get_x(points), shapely.get_y(points)
 
 
-def first_srid(column: pa.Array) -> int | None:
-    """SRID of the first WKB value that is not null, 0 where it has none; None where all are null or not WKB."""
+def first_value(column: pa.Array) -> bytes | str | None:
+    """The first value of a column of WKB or text that is not null; None where there is none."""
     storage = column.storage if isinstance(column, pa.ExtensionArray) else column
-    valid = np.flatnonzero(storage.is_valid().to_numpy(zero_copy_only=False))
-    if not len(valid) or not _is_wkb(storage.type):
+    if not (_is_wkb(storage.type) or is_text(storage.type)):
         return None
-    found = shapely.from_wkb(storage[int(valid[0])].as_py(), on_invalid="ignore")
+    valid = np.flatnonzero(storage.is_valid().to_numpy(zero_copy_only=False))
+    values = (storage[int(row)].as_py() for row in valid)
+    return next((value for value in values if value.strip()), None)
+
+
+def value_srid(value: bytes | str) -> int:
+    """SRID of a geometry in WKB or WKT; 0 where it has none."""
+    if isinstance(value, str):
+        return int(split_ewkt(pa.array([value]))[1][0])
+    found = shapely.from_wkb(value, on_invalid="ignore")
     return int(shapely.get_srid(found)) if found is not None else 0
+
+
+def is_wkt_point(value: bytes | str) -> bool:
+    """Whether a value is WKT of a point, or of a MultiPoint, as far as its first word tells."""
+    if not isinstance(value, str):
+        return False
+    text = split_ewkt(pa.array([value]))[0][0].as_py()
+    return text.lstrip().upper().startswith(("POINT", "MULTIPOINT"))
 
 
 def srid_crs(srid: int) -> str | None:

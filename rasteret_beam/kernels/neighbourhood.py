@@ -87,12 +87,6 @@ class Window:
         return cls(row, col, ring, rank)
 
 
-def is_valid(values: Floats, nodata: float | None) -> NDArray[np.bool_]:
-    """Whether values are neither NaN nor the band's nodata value."""
-    valid = ~np.isnan(values)
-    return valid if nodata is None or np.isnan(nodata) else valid & (values != nodata)
-
-
 def distances(grid: Grid, window: Window, row_part: Floats, col_part: Floats) -> Floats:
     """Distance [m, k], in units of the CRS, from points to the rectangles of the cells around them.
 

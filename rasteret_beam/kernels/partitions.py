@@ -100,6 +100,6 @@ def check_agrees(column: pa.Array, name: str, keys: Keys, first_row: int, path: 
         shown = NULL if text is None else text
         raise InputError(
             f"column {name!r} of {path} is {plain[wrong].as_py()!r} in row {first_row + wrong}, but the file is in "
-            f"folder {name}={shown}, which gives a column of that name too; rename one of them, or leave the column out with "
-            "columns=[...]"
+            f"folder {name}={shown}, which gives a column of that name too; rename one of them, or "
+            "leave the column out with columns=[...]"
         )

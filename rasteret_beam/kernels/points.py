@@ -1,7 +1,8 @@
 """Point tables: which columns hold the point, its CRS, and the batches that routing takes."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,25 @@ from numpy.typing import NDArray
 
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.crs import Floats, crs_text, is_degrees, same_crs
-from rasteret_beam.kernels.geometry import check_geometry_type, data_crs, declared_columns, geometry_xy, srid_crs
+from rasteret_beam.kernels.geometry import (
+    FirstValue,
+    check_geometry_type,
+    data_crs,
+    declared_columns,
+    geometry_xy,
+    is_text,
+    is_wkt_point,
+    srid_crs,
+    value_srid,
+)
 from rasteret_beam.schema import RESERVED, points_schema
 
 XY_NAMES = (("x", "y"), ("lon", "lat"), ("longitude", "latitude"), ("lng", "lat"))
 GEOMETRY_NAMES = ("geometry", "geom", "wkb_geometry")
 """Names by which a binary column that says nothing of itself is taken for WKB."""
+
+WKT_NAMES = ("wkt", "geometry", "geom", "the_geom")
+"""Names by which a text column is taken for WKT, if its first value is."""
 
 UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 """What pandas calls the levels of an index that has no name when it writes Arrow."""
@@ -70,7 +84,7 @@ def choose_columns(
     columns: Sequence[str] | None = None,
     index_column: str | None = None,
     source: str = "the point table",
-    first_srid: Callable[[str], int | None] | None = None,
+    first_value: FirstValue | None = None,
     folder_columns: Collection[str] = (),
 ) -> PointColumns:
     """Decide which columns hold the point, what its CRS is, and what passes through.
@@ -85,7 +99,7 @@ def choose_columns(
         Point geometries. Without any of the three, a geometry column that says so itself
         (GeoArrow, GeoParquet, BigQuery's GEOGRAPHY) is taken, even beside coordinate columns; else the one pair of
         columns named x/y, lon/lat, longitude/latitude or lng/lat, in any case; else the one
-        binary column named as :data:`GEOMETRY_NAMES` are.
+        binary column named as :data:`GEOMETRY_NAMES` are, or column of WKT named as :data:`WKT_NAMES`.
     geometry_crs
         CRS of the points, as pyproj reads it; needed unless the geometry column carries its own.
     columns : sequence of str, optional
@@ -95,9 +109,9 @@ def choose_columns(
         Whole numbers that give ``point_index``, in place of the row number.
     source : str
         What an error calls the table.
-    first_srid : function of a column name, optional
-        Looks up the SRID of the first geometry of a column that has no other CRS; 0 or None
-        where it has none.
+    first_value : function of a column name, optional
+        Looks up the first WKB or WKT of a column; None where all are null. Without it no text column is taken for WKT
+        by its name, and no SRID for the CRS.
     folder_columns : collection of str
         Those that come from the names of folders: taken as coordinates only if named.
 
@@ -108,15 +122,16 @@ def choose_columns(
         or in conflict with the one in the data.
     """
     names = schema.names
+    there = set(names)
     for wanted in (x_column, y_column, geometry_column, index_column, *(columns or ())):
-        if wanted is not None and wanted not in names:
+        if wanted is not None and wanted not in there:
             raise InputError(f"{source} has no column {wanted!r}; it has {listed(names)}")
     if (x_column is None) != (y_column is None):
         raise InputError("x_column and y_column go together; only one of them is given")
     if x_column is not None and geometry_column is not None:
         raise InputError("give either geometry_column or x_column and y_column, not both")
     if x_column is None and geometry_column is None:
-        x_column, y_column, geometry_column = _inferred(without(schema, folder_columns), source)
+        x_column, y_column, geometry_column = _inferred(without(schema, folder_columns), source, first_value)
     own = {x_column, y_column, geometry_column, index_column}
     # Coordinates pass through too, as in Rasteret, unless they already have the name of their sample column.
     dropped = {geometry_column} | (own & RESERVED)
@@ -132,7 +147,7 @@ def choose_columns(
         )
     if geometry_column is not None:
         check_geometry_type(schema.field(geometry_column), source)
-    crs, from_srid = table_crs(schema, geometry_column, geometry_crs, source, first_srid)
+    crs, from_srid = table_crs(schema, geometry_column, geometry_crs, source, first_value)
     fields = [schema.field(name).with_type(kept_type(schema.field(name).type)) for name in kept]
     output = points_schema(fields, crs)
     return PointColumns(x_column, y_column, geometry_column, kept, output, crs, from_srid, index_column)
@@ -146,7 +161,7 @@ def without(schema: pa.Schema, names: Collection[str]) -> pa.Schema:
 def kept_type(kind: pa.DataType) -> pa.DataType:
     """The type that a column passes through with: its own, but for those that Arrow cannot yet take rows of.
 
-    Views of strings and of bytes become strings and bytes (inside lists, structs and
+    Views of strings and of bytes become strings and bytes (inside lists, structs, maps and
     dictionaries too), and run-end encoded columns become plain ones.
     """
     if pa.types.is_run_end_encoded(kind):
@@ -165,6 +180,9 @@ def kept_type(kind: pa.DataType) -> pa.DataType:
         return pa.list_(kind.value_field.with_type(kept_type(kind.value_type)), kind.list_size)
     if pa.types.is_large_list(kind):
         return pa.large_list(kind.value_field.with_type(kept_type(kind.value_type)))
+    if pa.types.is_map(kind):
+        key, item = (field.with_type(kept_type(field.type)) for field in (kind.key_field, kind.item_field))
+        return pa.map_(key, item, kind.keys_sorted)
     return kind
 
 
@@ -182,7 +200,8 @@ def kept_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def check_single(names: list[str], needed: list[str], source: str) -> None:
     """Refuse a table that has more than one column of a needed name."""
-    twice = sorted({name for name in needed if names.count(name) > 1})
+    held = Counter(names)
+    twice = sorted({name for name in needed if held[name] > 1})
     if twice:
         raise InputError(f"{source} has more than one column named {listed(twice)}; give columns names of their own")
 
@@ -193,7 +212,9 @@ def is_number(kind: pa.DataType) -> bool:
     )
 
 
-def _inferred(schema: pa.Schema, source: str) -> tuple[str | None, str | None, str | None]:
+def _inferred(
+    schema: pa.Schema, source: str, first_value: FirstValue | None
+) -> tuple[str | None, str | None, str | None]:
     declared = declared_columns(schema)
     lower: dict[str, list[str]] = {}
     for name in schema.names:
@@ -204,6 +225,9 @@ def _inferred(schema: pa.Schema, source: str) -> tuple[str | None, str | None, s
         return None, None, declared[0]
     if not declared and len(pairs) == 1:
         return pairs[0][0], pairs[0][1], None
+    if not declared and not pairs and first_value is not None:
+        texts = [name for known in WKT_NAMES for name in lower.get(known, []) if is_text(schema.field(name).type)]
+        named += [name for name in texts if is_wkt_point(first_value(name) or "POINT")]
     if not declared and not pairs and len(named) == 1:
         return None, None, named[0]
     ambiguous = declared or pairs or named
@@ -211,6 +235,12 @@ def _inferred(schema: pa.Schema, source: str) -> tuple[str | None, str | None, s
     raise InputError(
         f"{source} has {problem}; it has {listed(schema.names)}. Give x_column and y_column, or geometry_column."
     )
+
+
+def coordinate_names(names: Sequence[str]) -> set[str]:
+    """Those of a table's columns that have a name of :data:`XY_NAMES`, in any case."""
+    known = {name for pair in XY_NAMES for name in pair}
+    return {name for name in names if name.lower() in known}
 
 
 def _is_binary(schema: pa.Schema, name: str) -> bool:
@@ -223,7 +253,7 @@ def table_crs(
     geometry_column: str | None,
     geometry_crs: Any,
     source: str,
-    first_srid: Callable[[str], int | None] | None,
+    first_value: FirstValue | None,
 ) -> tuple[str, bool]:
     """The CRS of a table of points or polygons, and whether it was found in the SRID of the first of them.
 
@@ -241,7 +271,8 @@ def table_crs(
         )
     if found or given:
         return found or given or "", False
-    srid = first_srid(geometry_column) if geometry_column is not None and first_srid is not None else None
+    value = first_value(geometry_column) if geometry_column is not None and first_value is not None else None
+    srid = value_srid(value) if value is not None else None
     crs = srid_crs(srid) if srid else None
     if crs is not None:
         return crs, True

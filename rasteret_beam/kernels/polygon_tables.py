@@ -1,6 +1,6 @@
 """Polygon tables: which column holds the polygon, its CRS, and the batches that routing takes."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import shapely
 
 from rasteret_beam.errors import InputError, listed
-from rasteret_beam.kernels.geometry import check_srids, is_text
+from rasteret_beam.kernels.geometry import FirstValue, check_srids, decoded_wkt, is_text, split_ewkt
 from rasteret_beam.kernels.points import UNNAMED_INDEX, check_single, kept_column, kept_type, table_crs, without
 from rasteret_beam.kernels.polygons import Shapes, choose_geometry_column, decode_column
 from rasteret_beam.schema import polygons_schema
@@ -52,7 +52,7 @@ def choose_polygon_columns(
     geometry_crs: Any = None,
     columns: Sequence[str] | None = None,
     source: str = "the polygon table",
-    first_srid: Callable[[str], int | None] | None = None,
+    first_value: FirstValue | None = None,
     folder_columns: Collection[str] = (),
 ) -> PolygonColumns:
     """Decide which column holds the polygon, what its CRS is, and what passes through.
@@ -70,8 +70,8 @@ def choose_polygon_columns(
         Columns to keep; by default all others but the index of pandas that has no name.
     source : str
         What an error calls the table.
-    first_srid : function of a column name, optional
-        Looks up the SRID of the first geometry of a column that has no other CRS.
+    first_value : function of a column name, optional
+        Looks up the first WKB or WKT of a column, whose SRID counts where there is no other CRS.
     folder_columns : collection of str
         Those that come from the names of folders: taken as geometries only if named.
 
@@ -82,8 +82,9 @@ def choose_polygon_columns(
         or in conflict with the one in the data.
     """
     names = schema.names
+    there = set(names)
     for wanted in columns or ():
-        if wanted not in names:
+        if wanted not in there:
             raise InputError(f"{source} has no column {wanted!r}; it has {listed(names)}")
     geometry = choose_geometry_column(
         schema if geometry_column is not None else without(schema, folder_columns), geometry_column, source
@@ -92,7 +93,7 @@ def choose_polygon_columns(
     kept = tuple(columns if columns is not None else others)
     check_single(names, list(dict.fromkeys([geometry, *kept])), source)
     check_polygon_type(schema.field(geometry), source)
-    crs, from_srid = table_crs(schema, geometry, geometry_crs, source, first_srid)
+    crs, from_srid = table_crs(schema, geometry, geometry_crs, source, first_value)
     fields = [schema.field(name).with_type(kept_type(schema.field(name).type)) for name in kept]
     return PolygonColumns(geometry, kept, polygons_schema(fields, crs, geometry), crs, from_srid)
 
@@ -142,13 +143,10 @@ def _as_wkb(column: pa.Array, first_row: int, name: str) -> tuple[pa.Array, Shap
     """A column of geometries as WKB, and decoded; None where it is null or cannot be read."""
     storage = column.storage if isinstance(column, pa.ExtensionArray) else column
     if is_text(storage.type):
-        text = np.array(storage.to_pylist(), dtype=object)
-        shapes = shapely.from_wkt(text, on_invalid="ignore")
-        broken = np.flatnonzero(shapely.is_missing(shapes) & (text != np.array(None)))
-        if len(broken):
-            shown = text[broken[0]][:60]
-            raise InputError(f"row {first_row + broken[0]} of column {name!r} is not WKT: {shown!r}")
-    elif pa.types.is_nested(storage.type):
+        text, srid = split_ewkt(storage)
+        shapes = decoded_wkt(text, first_row, name)
+        return pa.array(shapely.to_wkb(shapes), type=pa.binary()), shapely.set_srid(shapes, srid)
+    if pa.types.is_nested(storage.type):
         shapes = decode_column(storage, name)
     else:
         wkb = pc.cast(storage, pa.binary())

@@ -1,6 +1,5 @@
 """Polygons as users hold them: boxes, Shapely, WKB, GeoJSON and Arrow columns, checked one by one."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -16,11 +15,13 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.crs import LONLAT, crs_text, full_turn, same_crs
-from rasteret_beam.kernels.geometry import data_crs
+from rasteret_beam.kernels.geometry import data_crs, declared_columns
 from rasteret_beam.kernels.grids import Ints
 
 POLYGON, MULTIPOLYGON = 3, 6
 USUAL_NAMES = ("geometry", "geom", "wkb_geometry")
+WKT_NAMES = ("wkt", "the_geom")
+"""Further names, in any case, where there is none of the usual ones."""
 
 Shapes = NDArray[np.object_]
 
@@ -194,21 +195,17 @@ def choose_geometry_column(schema: pa.Schema, wanted: str | None = None, source:
         if wanted not in schema.names:
             raise InputError(f"{source} has no column {wanted!r}; it has {listed(schema.names)}")
         return wanted
-    primary = json.loads((schema.metadata or {}).get(b"geo", b"{}")).get("primary_column")
-    declared = [field.name for field in schema if _is_declared(field)] if primary not in schema.names else [primary]
-    found = declared or [name for name in USUAL_NAMES if name in schema.names]
+    names = schema.names
+    declared = declared_columns(schema)
+    found = (
+        declared
+        or [name for name in USUAL_NAMES if name in names]
+        or [name for name in names if name.lower() in (*USUAL_NAMES, *WKT_NAMES)]
+    )
     if len(found) != 1:
         problem = "more than one column that could be the geometry" if found else "no column known as a geometry"
         raise InputError(f"{source} has {problem}; it has {listed(schema.names)}. Give geometry_column.")
     return found[0]
-
-
-def _is_declared(field: pa.Field) -> bool:
-    if isinstance(field.type, pa.BaseExtensionType):
-        name = str(field.type.extension_name)
-    else:
-        name = (field.metadata or {}).get(b"ARROW:extension:name", b"").decode()
-    return name.startswith("geoarrow.") or name == "ogc.wkb"
 
 
 def decode_column(column: pa.Array, name: str) -> Shapes:

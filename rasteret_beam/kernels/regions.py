@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_beam.kernels.crs import LONLAT, Floats, transform
+from rasteret_beam.kernels.crs import LONLAT, Floats, reaches, transform
 
 EDGE_POINTS = 65
 MARGIN = 0.05
@@ -68,7 +68,12 @@ def box_boundary(box: Floats, count: int = EDGE_POINTS) -> tuple[Floats, Floats]
 
 
 def region_of_box(crs: str, box: Floats) -> Region | None:
-    """The region of a box given in ``crs``; None where none can be vouched for (then search everywhere)."""
+    """The region of a box given in ``crs``; None where none can be vouched for (then search everywhere).
+
+    So it is on other celestial bodies and in engineering CRSs, which have no longitude and latitude of the Earth.
+    """
+    if not reaches(crs, LONLAT):
+        return None
     lon, lat = transform(crs, LONLAT, *box_boundary(box))
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()) or poles_in(crs, box):
         return None

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rasteret_beam.errors import InputError, listed
-from rasteret_beam.kernels.crs import LONLAT, Floats, full_turn, transform
+from rasteret_beam.kernels.crs import LONLAT, Floats, crs_label, full_turn, reaches, transform
 from rasteret_beam.kernels.grids import GridTable, Ints, inside, pixel_positions
 from rasteret_beam.kernels.regions import ByLongitude, Region, region_of_box
 from rasteret_beam.model import Grid, TileKey
@@ -177,11 +177,12 @@ def latest_layers(layers: Layers, ranked: Ints, grid_count: int) -> tuple[Layers
     rank = np.empty_like(ranked)
     rank[ranked] = np.arange(len(ranked))
     bands = list(dict.fromkeys(band for bandset in layers.bandsets for band in bandset))
+    place = {band: column for column, band in enumerate(bands)}
     best = np.full((grid_count, len(bands)), NEVER, dtype=np.int64)
     for number, bandset in enumerate(layers.bandsets):
         rows = layers.bandset == number
         for band in bandset:
-            np.minimum.at(best[:, bands.index(band)], layers.grid[rows], rank[layers.record[rows]])
+            np.minimum.at(best[:, place[band]], layers.grid[rows], rank[layers.record[rows]])
     groups: dict[bytes, list[int]] = {}
     for column in range(len(bands)):
         groups.setdefault(best[:, column].tobytes(), []).append(column)
@@ -210,13 +211,20 @@ def locate(index: RoutingIndex, crs: str, x: Floats, y: Floats) -> Hits:
     """Every grid that contains each of ``n`` points given in ``crs``; NaN coordinates hit nothing.
 
     Where a geographic grid spans more than a full turn, a point hits it once: at its
-    longitude as given, else at the longitude turned.
+    longitude as given, else at the longitude turned. Grids whose CRS PROJ cannot reach
+    contain none of the points.
+
+    Raises
+    ------
+    InputError
+        No grid's CRS can be reached.
     """
     usable = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
-    narrow = len(index.groups) > 1
+    groups = reachable_groups(index, crs)
+    narrow = len(groups) > 1 and reaches(crs, LONLAT)
     placed = ByLongitude(*transform(crs, LONLAT, x[usable], y[usable])) if narrow else None
     found = []
-    for group in index.groups:
+    for group in groups:
         near = usable
         if placed is not None and group.region is not None and group.crs != crs:
             near = usable[placed.covered(group.region)]
@@ -228,6 +236,25 @@ def locate(index: RoutingIndex, crs: str, x: Floats, y: Floats) -> Hits:
         return Hits(none, none, nowhere, nowhere)
     columns = zip(*((hits.point, hits.grid, hits.row, hits.col) for hits in found), strict=True)
     return Hits(*(np.concatenate(column) for column in columns))
+
+
+def reachable_groups(index: RoutingIndex, crs: str, what: str = "points") -> list[CrsGroup]:
+    """The groups of an index to whose CRS PROJ brings points (or ``what`` they are) given in ``crs``.
+
+    Raises
+    ------
+    InputError
+        There are groups, but none can be reached: points on another celestial body, or in another
+        engineering CRS, than all rasters.
+    """
+    reachable = [group for group in index.groups if reaches(crs, group.crs)]
+    if index.groups and not reachable:
+        there = listed([crs_label(group.crs) for group in index.groups], 4)
+        raise InputError(
+            f"the {what} are in {crs_label(crs)}, from which PROJ has no transformation to the CRS of any raster of "
+            f"the collection ({there}); give {what} in one of these, or another collection"
+        )
+    return reachable
 
 
 def _locate_in_group(group: CrsGroup, x: Floats, y: Floats) -> Hits:

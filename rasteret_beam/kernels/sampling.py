@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from types import MappingProxyType
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from rasteret_beam.kernels.crs import Floats
 from rasteret_beam.kernels.grids import Ints
+from rasteret_beam.kernels.validity import Mask, is_valid
 from rasteret_beam.model import Grid
 from rasteret_beam.schema import (
     NEIGHBOURHOOD_FIELD,
@@ -55,9 +57,41 @@ def by_tile(grid: Grid, row: Ints, col: Ints) -> Iterator[TilePoints]:
         )
 
 
-def gather(tile: NDArray[np.generic], row: Ints, col: Ints) -> Floats:
-    """Values, [n] float64, at pixels of a decoded tile [height, width]."""
-    return tile[row, col].astype(np.float64)
+class PixelValues:
+    """What is gathered of one band at ``size`` pixels: their values in the band's own dtype, and the file's mask.
+
+    Threads may put tiles of different pixels at the same time. Pixels of which no tile is put hold anything.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+        self._values: NDArray[np.generic] | None = None
+        self._left_in: Mask | None = None
+        self._lock = Lock()
+
+    def put(self, tile: NDArray[np.generic], points: TilePoints) -> None:
+        """Take the values at pixels of a decoded tile [height, width]."""
+        with self._lock:
+            if self._values is None:
+                self._values = np.empty(self.size, dtype=tile.dtype)
+        self._values[points.point] = tile[points.row, points.col]
+
+    def put_mask(self, tile: NDArray[np.generic], points: TilePoints) -> None:
+        """Take what the file's mask, 0 where a pixel is left out, has at pixels of a tile."""
+        with self._lock:
+            if self._left_in is None:
+                self._left_in = np.ones(self.size, dtype=bool)
+        self._left_in[points.point] = tile[points.row, points.col] != 0
+
+    def floats(self) -> Floats:
+        """The values, [size] float64."""
+        return np.empty(self.size) if self._values is None else self._values.astype(np.float64)
+
+    def valid(self, nodata: float | None) -> Mask:
+        """Which pixels are valid, [size]."""
+        if self._values is None:
+            return np.zeros(self.size, dtype=bool)
+        return is_valid(self._values, nodata, self._left_in)
 
 
 @dataclass(frozen=True)

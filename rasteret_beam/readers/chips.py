@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from rasteret_beam.errors import CollectionError, InputError
-from rasteret_beam.kernels.chips import PixelWindow, as_dtype, not_nan, not_nodata
+from rasteret_beam.kernels.chips import PixelWindow, as_dtype
+from rasteret_beam.kernels.validity import Mask, is_left_in, not_nan
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.engines import Engines
-from rasteret_beam.readers.masks import Mask, polygon_mask
+from rasteret_beam.readers.masks import polygon_mask
 from rasteret_beam.readers.windows import WindowReader
 
 AHEAD_BYTES = 64 << 20
@@ -36,14 +37,12 @@ class BandFacts:
     Attributes
     ----------
     dtype : numpy dtype
-    nodata : float or None
-    masked : bool
-        Whether the file may have a mask band or an alpha band.
+    nodata : number or None
+        An int where float64 cannot hold it.
     """
 
     dtype: np.dtype
     nodata: float | None
-    masked: bool
 
 
 class BandRead(NamedTuple):
@@ -151,8 +150,8 @@ class ChipReader:
                 f"record {asset.record_id!r}, band {asset.band}: {asset.href} holds {pixels.dtype}, but the collection "
                 f"has it as {fact.dtype}: the file was changed after the collection was built; build it again"
             )
-        file_mask = self._reader.read_file_mask(asset, chip.grid, chip.window, tally) if fact.masked else None
-        inside = covered & (not_nodata(pixels, fact.nodata) if file_mask is None else file_mask)
+        file_mask = self._reader.read_file_mask(asset, chip.grid, chip.window, tally)
+        inside = covered & is_left_in(pixels, fact.nodata, file_mask)
         pixels[~inside] = fill
         return BandChip(chip.number, band, pixels, inside & not_nan(pixels))
 
@@ -178,6 +177,12 @@ def _together(chip: WantedChip) -> Iterator[tuple[list[BandRead], int]]:
         yield bands, size
 
 
+def _nodata(fact: BandFacts) -> float:
+    """The nodata value, of which a band of integers takes the whole part."""
+    assert fact.nodata is not None
+    return int(fact.nodata) if fact.dtype.kind in "iu" and np.isfinite(fact.nodata) else fact.nodata
+
+
 def fill_value(fact: BandFacts, fill: float | None) -> np.generic:
     """The value for pixels that are not valid, in the band's dtype.
 
@@ -186,7 +191,7 @@ def fill_value(fact: BandFacts, fill: float | None) -> np.generic:
     InputError
         It does not fit the dtype.
     """
-    wanted = fill if fill is not None else fact.nodata if fact.nodata is not None else 0
+    wanted = fill if fill is not None else _nodata(fact) if fact.nodata is not None else 0
     fits = as_dtype(wanted, fact.dtype)
     if fits is None:
         what = "fill is" if fill is not None else "the band's nodata value is"

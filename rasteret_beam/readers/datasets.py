@@ -18,10 +18,12 @@ from rasteret_beam.errors import without_secrets
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN
 from rasteret_beam.readers.budget import CacheBudget
+from rasteret_beam.readers.file_state import LocalFileError, Version, check_file
 from rasteret_beam.readers.gdal_files import BLOCK_BYTES, KEPT_BLOCKS, OPENER, GdalFiles
 from rasteret_beam.readers.ranges import FileState, RangeError
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import BUCKETS, has_ranges, is_url, local_path, split_url
+from rasteret_beam.readers.world_files import MAX_BYTES, Affine6, read_world_file
 
 Result = TypeVar("Result")
 
@@ -92,11 +94,14 @@ class Raster:
     RasterioError
         GDAL cannot open it.
     RangeError, Stopped
-        Its server does not give what GDAL asks for, or the job has ended before.
+        Its server does not give what GDAL asks for, a local file is not a regular one or was changed since it was
+        indexed, or the job has ended before.
     """
 
     def __init__(self, file: FileState, tally: Tally, job: Stop | None = None, alone: bool = False):
         self.href = file.href
+        self.alone = alone
+        self.version = _checked(file)
         self._files = GdalFiles(file, alone) if has_ranges(file.href) else None
         if self._files is None:
             _check_settings(file)
@@ -151,17 +156,38 @@ class Raster:
     @property
     def has_bytes(self) -> bool:
         """Whether its stored bytes can be had without GDAL."""
-        return self._files is not None or not (is_url(self.href) or self.href.startswith("/vsi"))
+        return self._files is not None or self.is_local
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a regular file on a local disk."""
+        return self.version is not None
 
     @contextmanager
-    def open_bytes(self) -> Iterator[tuple[Any, FileState]]:
-        """The stored bytes as a file, and its size and ETag; to be used within the work of :meth:`read`."""
+    def open_bytes(self) -> Iterator[tuple[Any, int, str | None]]:
+        """The stored bytes as a file, its size and its ETag; to be used within the work of :meth:`read`."""
         if self._files is not None:
             name = self._files.name
-            yield self._files.open(name), self._files.state(name)
+            state = self._files.state(name)
+            yield self._files.open(name), state.size or 0, state.etag
             return
         with open(local_path(self.href), "rb") as file:
-            yield file, FileState(self.href, os.fstat(file.fileno()).st_size)
+            yield file, os.fstat(file.fileno()).st_size, None
+
+    def world_file(self) -> Affine6 | None:
+        """The affine of the world file beside a remote raster; None where there is none, or the raster is local.
+
+        To be used within the work of :meth:`read`. Of a local one, GDAL has taken it.
+        """
+        return read_world_file(self._beside, self._files.name) if self._files is not None else None
+
+    def _beside(self, name: str) -> bytes | None:
+        assert self._files is not None
+        try:
+            with self._files.open(name) as file:
+                return file.read(MAX_BYTES)
+        except FileNotFoundError:
+            return None
 
     def _run(self, work: Callable[[], Result], tally: Tally, job: Stop) -> Result:
         enter_gdal()
@@ -186,6 +212,13 @@ class Raster:
         OPENER.remove(self._folder)
 
 
+def _checked(file: FileState) -> Version | None:
+    try:
+        return check_file(file.href, file.size, file.digest)
+    except LocalFileError as error:
+        raise RangeError(str(error)) from None
+
+
 def _check_settings(file: FileState) -> None:
     """GDAL by itself takes from its environment how a bucket is read."""
     if is_url(file.href) and split_url(file.href)[0] in BUCKETS and file.access != AS_GIVEN:
@@ -196,6 +229,12 @@ def _check_settings(file: FileState) -> None:
         )
 
 
+OpenName = tuple[str, bool, Version | None]
+"""An href, whether it is opened alone, and the state of a local file: one that is written anew is opened anew."""
+
+Idle = OrderedDict[OpenName, list[Raster]]
+
+
 class RasterPool:
     """Open rasters, bounded by number and bytes; each is lent to one thread at a time."""
 
@@ -203,7 +242,7 @@ class RasterPool:
         self.alone = alone
         self.max_open = max_open
         self.max_bytes = max_bytes
-        self._idle: OrderedDict[str, list[Raster]] = OrderedDict()
+        self._idle: Idle = OrderedDict()
         self._count = 0
         self._bytes = 0
         self._lock = Lock()
@@ -214,11 +253,17 @@ class RasterPool:
         return self._count
 
     @contextmanager
-    def borrow(self, file: FileState, tally: Tally, job: Stop | None = None) -> Iterator[Raster]:
-        """A raster, opened or found open, for the calling thread alone; errors as of :class:`Raster`."""
-        raster = self._take(file.href)
+    def borrow(
+        self, file: FileState, tally: Tally, job: Stop | None = None, with_sidecars: bool = False
+    ) -> Iterator[Raster]:
+        """A raster, opened or found open, for the calling thread alone; errors as of :class:`Raster`.
+
+        ``with_sidecars`` has what lies beside a remote TIFF, such as its mask, though the pool is one of rasters alone.
+        """
+        alone = self.alone and not with_sidecars and has_ranges(file.href)
+        raster = self._take((file.href, alone, _checked(file)))
         if raster is None:
-            raster = Raster(file, tally, job, self.alone)
+            raster = Raster(file, tally, job, alone)
         else:
             tally.add(metrics.DATASET_CACHE_HITS)
         try:
@@ -229,15 +274,15 @@ class RasterPool:
             raise
         self._give_back(raster)
 
-    def _take(self, href: str) -> Raster | None:
+    def _take(self, name: OpenName) -> Raster | None:
         with self._lock:
-            return self._remove(href) if href in self._idle else None
+            return self._remove(name) if name in self._idle else None
 
-    def _remove(self, href: str) -> Raster:
-        rasters = self._idle[href]
+    def _remove(self, name: OpenName) -> Raster:
+        rasters = self._idle[name]
         raster = rasters.pop()
         if not rasters:
-            del self._idle[href]
+            del self._idle[name]
         self._count -= 1
         self._bytes -= raster.held_bytes
         return raster
@@ -245,8 +290,9 @@ class RasterPool:
     def _give_back(self, raster: Raster) -> None:
         evicted = []
         with self._lock:
-            self._idle.setdefault(raster.href, []).append(raster)
-            self._idle.move_to_end(raster.href)
+            name = raster.href, raster.alone, raster.version
+            self._idle.setdefault(name, []).append(raster)
+            self._idle.move_to_end(name)
             self._count += 1
             self._bytes += raster.held_bytes
             while self._count and (self._count > self.max_open or self._bytes > self.max_bytes):
@@ -261,7 +307,7 @@ class RasterPool:
             _close_all(self._idle)
 
 
-def _close_all(idle: OrderedDict[str, list[Raster]]) -> None:
+def _close_all(idle: Idle) -> None:
     while idle:
         for raster in idle.popitem()[1]:
             raster.close()

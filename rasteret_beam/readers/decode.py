@@ -5,6 +5,7 @@ libtiff writes it. A row's pixels need no row below them, so a tile that is want
 points is inflated only as far as they reach.
 """
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -14,18 +15,27 @@ import pyarrow as pa
 from isal import isal_zlib
 
 from rasteret_beam.errors import one_line
+from rasteret_beam.kernels.tiff_index import (
+    DEFLATE,
+    FLOATING_POINT,
+    HORIZONTAL,
+    LERC,
+    LZW,
+    NONE,
+    OLD_DEFLATE,
+    PACKBITS,
+    ZSTD,
+    effective_predictor,
+    samples_in_tile,
+)
 from rasteret_beam.model import Grid, StoredBand
 from rasteret_beam.readers.engine import Tile
 
-NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LERC, ZSTD = 1, 5, 8, 32946, 32773, 34887, 50000
-"""TIFF compression codes that are decoded here."""
+Bytes = Any
 
-HORIZONTAL, FLOATING_POINT = 2, 3
-"""TIFF predictors."""
 
 CODEC_ERRORS: tuple[Any, ...] = (RuntimeError, ValueError, OSError, isal_zlib.IsalError)
-
-Bytes = Any
+"""Errors whose texts need no name of their class."""
 
 
 class DecodeError(Exception):
@@ -84,14 +94,14 @@ def decode_tile(data: Bytes, stored: StoredBand, grid: Grid, rows: int) -> Tile:
     try:
         if stored.compression == LERC:
             return _decode_lerc(data, stored, grid)[:rows]
-        return _unpredicted(_pixels(data, stored, grid, rows), stored.predictor or 1)
-    except CODEC_ERRORS as error:
-        raise DecodeError(one_line(error)) from error
+        return _unpredicted(_pixels(data, stored, grid, rows), effective_predictor(stored))
+    except Exception as error:  # codecs raise what they like at corrupt data; other tiles go on
+        raise DecodeError(_described(error)) from error
 
 
-def samples_in_tile(stored: StoredBand) -> int:
-    """Bands that lie interleaved in a tile."""
-    return stored.samples_per_pixel or 1 if stored.planar_configuration != 2 else 1
+def _described(error: Exception) -> str:
+    text = one_line(error)
+    return text if isinstance(error, CODEC_ERRORS) else f"{type(error).__name__}: {text}"
 
 
 def _pixels(data: Bytes, stored: StoredBand, grid: Grid, rows: int) -> Tile:
@@ -133,10 +143,35 @@ def _decode_lerc(data: Bytes, stored: StoredBand, grid: Grid) -> Tile:
     if inner is not None:
         # LERC's own size is not in the index; a blob is never much larger than the pixels.
         most = 2 * grid.tile_width * grid.tile_height * samples * np.dtype(stored.dtype).itemsize + 4096
-        data = isal_zlib.decompressobj().decompress(data, most) if inner == DEFLATE else imagecodecs.zstd_decode(data)
+        data = isal_zlib.decompressobj().decompress(data, most) if inner == DEFLATE else _unzstd_up_to(data, most)
+    _check_blobs(data, grid, samples)
     pixels, valid = imagecodecs.lerc_decode(data, masks=True)
     pixels = pixels.reshape(grid.tile_height, grid.tile_width, samples).astype(stored.dtype, copy=False)
     return _nan_where_left_out(pixels, valid)
+
+
+def _unzstd_up_to(data: Bytes, most: int) -> Bytes:
+    return memoryview(pa.CompressedInputStream(pa.BufferReader(data), "zstd").read(most))
+
+
+def _check_blobs(data: Bytes, grid: Grid, samples: int) -> None:
+    """Before memory is taken for what blobs of LERC 2 claim: they are of one tile and its samples.
+
+    Their headers (Esri's Lerc2.h, little-endian): "Lerc2 ", version, a checksum since version 3, rows, columns, values
+    a pixel since version 4, valid pixels, size of a block, size of the blob.
+    """
+    view, at, values = memoryview(data), 0, 0
+    while bytes(view[at : at + 6]) == b"Lerc2 ":
+        (version,) = struct.unpack_from("<i", view, at + 6)
+        numbers = struct.unpack_from("<6i", view, at + (14 if version >= 3 else 10))
+        rows, cols, depth = numbers[:3] if version >= 4 else (*numbers[:2], 1)
+        size = numbers[5] if version >= 4 else numbers[4]
+        values += depth
+        if (rows, cols) != (grid.tile_height, grid.tile_width) or not 0 < depth <= samples or size <= 0:
+            raise ValueError(f"a blob of {rows} x {cols} pixels with {depth} value(s) each in {size} bytes")
+        at += size
+    if values != samples:
+        raise ValueError(f"blobs of {values} value(s) a pixel, where {samples} are stored")
 
 
 def _nan_where_left_out(pixels: Tile, valid: Tile | None) -> Tile:

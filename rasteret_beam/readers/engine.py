@@ -29,6 +29,8 @@ class TileWant:
         Address on the grid.
     rows : int
         Rows needed, from the top.
+    mask : bool
+        Wanted is not the values but the file's own mask of the tile.
     """
 
     asset: Asset
@@ -36,6 +38,7 @@ class TileWant:
     tile_row: int
     tile_col: int
     rows: int
+    mask: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -59,11 +62,24 @@ class TileWant:
     def failed(self, why: BaseException, what: str = "") -> TileReadError:
         """The error that this tile cannot be read, which names everything."""
         asset = self.asset
-        text = f"record {asset.record_id!r}, band {asset.band}: {asset.href}, tile ({self.tile_row}, {self.tile_col})"
+        what_of = "mask of tile" if self.mask else "tile"
+        place = f"{what_of} ({self.tile_row}, {self.tile_col})"
+        text = f"record {asset.record_id!r}, band {asset.band}: {asset.href}, {place}"
         error = TileReadError(without_secrets(f"{text}: {what}{one_line(why)}", asset.href))
         error.kind = type(why).__name__
         error.attempts = getattr(why, "attempts", 1)
         return error
+
+
+TileName = tuple[str, str | None, int, int, int, bool]
+"""File, the state that it was indexed in, band index, tile row, tile column, and whether it is the tile's mask."""
+
+
+def tile_name(asset: Asset, tile_row: int, tile_col: int, mask: bool = False) -> TileName:
+    """What a decoded tile is kept under; a file that was changed and indexed again has other names."""
+    stored = asset.stored
+    state = (stored.header_digest or stored.etag) if stored is not None else None
+    return asset.href, state, asset.band_index, tile_row, tile_col, mask
 
 
 def is_absent(want: TileWant) -> bool:
@@ -76,6 +92,10 @@ def neighbours(wants: Sequence[TileWant], rules: CoalesceRules = REMOTE) -> list
     """Tiles of one file in sets whose bytes are asked for by one request."""
     starts, stops = [want.span[0] for want in wants], [want.span[1] for want in wants]
     return [[wants[at] for at in request] for request in coalesce(starts, stops, rules)]
+
+
+NO_MASK: Tile = np.empty((0, 0), dtype=np.uint8)
+"""In place of the mask of a tile whose file has none: the nodata value decides."""
 
 
 def owned(tile: Tile) -> Tile:
@@ -106,8 +126,8 @@ class TileEngine(Protocol):
         ------
         TileWant, [height, width] array or TileReadError
             Each wanted tile once: raw values in the band's own dtype, native byte order, of at
-            least ``rows`` rows, clipped to the grid. Or, where a tile cannot be read, why; the
-            others are still given.
+            least ``rows`` rows, clipped to the grid. A mask is uint8 and whole, 0 where a pixel is
+            left out; or :data:`NO_MASK`. Or, where a tile cannot be read, why; the others are still given.
         """
         ...
 

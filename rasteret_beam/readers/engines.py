@@ -1,4 +1,7 @@
-"""Both engines behind one: each band is read by the indexed engine where that can vouch for it, else by rasterio."""
+"""Both engines behind one: each band is read by the indexed engine where that can vouch for it, else by rasterio.
+
+Masks are always read by rasterio.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.readers.engine import Tile, TileEngine, TileWant
 from rasteret_beam.readers.indexed_engine import IndexedEngine, why_not_indexed
+from rasteret_beam.readers.local_files import in_memory
 from rasteret_beam.readers.rasterio_engine import RasterioEngine
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import is_url
@@ -27,8 +31,9 @@ class TileRead:
     def run(self, tally: Tally, take: Callable[[TileWant, Tile | TileReadError], None], stop: Stop) -> None:
         """Read the tiles, and hand each over as soon as it is there."""
         stop.check()
-        for want, tile in self.engine.read(self.wants, tally, stop):
-            take(want, tile)
+        with in_memory(f"what is read of {self.wants[0].asset.href}"):
+            for want, tile in self.engine.read(self.wants, tally, stop):
+                take(want, tile)
 
 
 class Engines:
@@ -50,6 +55,9 @@ class Engines:
         vouched: dict[int, bool] = {}
         chosen: dict[bool, list[TileWant]] = {True: [], False: []}
         for want in wants:
+            if want.mask:
+                chosen[False].append(want)
+                continue
             known = vouched.get(id(want.asset))
             if known is None:
                 known = vouched[id(want.asset)] = why_not_indexed(want.asset, want.grid) is None

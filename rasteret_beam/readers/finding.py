@@ -1,5 +1,6 @@
 """Finding the files that paths, folders and globs mean, on the local disk and in buckets by one rule."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -10,13 +11,15 @@ from rasteret_beam.errors import InputError, MissingInputError, PermissionDenied
 from rasteret_beam.kernels.globs import Selection, as_folder, in_folder, in_matched, is_glob, literal_folder, matched
 from rasteret_beam.kernels.partitions import partition_keys
 from rasteret_beam.model import AS_GIVEN, Access
-from rasteret_beam.readers.local_files import Kind, Walk, kind_of
+from rasteret_beam.readers.local_files import Kind, Walk, exists, kind_of
 from rasteret_beam.readers.objects import check_listable, is_object, is_remote_object, is_web, list_folder, object_size
-from rasteret_beam.readers.stores import as_place, is_url
+from rasteret_beam.readers.stores import as_place, is_subdataset, is_url
 
-CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv")
+CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv", ".tsv.gz", ".tsv.bz2")
 PARQUET_ENDINGS = (".parquet", ".geoparquet", ".pq")
 RASTER_ENDINGS = (".tif", ".tiff")
+
+LOST_SLASH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
@@ -122,7 +125,8 @@ def files_at(place: str, lister: Lister, endings: tuple[str, ...], what: str) ->
         if matches:
             return [FoundFile(path, real, literal_folder(place), linked) for path, real, linked in matches]
         return _in_folders(place, lister, in_matched(place), endings, what)
-    raise MissingInputError(f"there is no file, folder or match of {without_secrets(place)}")
+    hint = "; a Path loses a slash of a URL: give it as text" if LOST_SLASH.match(place) else ""
+    raise MissingInputError(f"there is no file, folder or match of {without_secrets(place)}{hint}")
 
 
 def _in_folders(
@@ -219,7 +223,7 @@ def split_lists(texts: Iterable[str], access: Access = AS_GIVEN) -> list[str]:
 
 def _is_one_path(text: str, parts: Sequence[str], access: Access) -> bool:
     place = as_place(text)
-    if place.startswith("/vsi") or (is_url(place) and (not is_remote_object(place) or _has_starts(parts[1:]))):
+    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or _has_starts(parts[1:]))):
         return False
     try:
         return object_size(place, access) >= 0 if is_web(place) else bool(find(place, RASTER_ENDINGS, "", access))
@@ -256,7 +260,7 @@ def expand_rasters(hrefs: Iterable[str | PathLike[str]] | str | PathLike[str], a
 
 
 def _is_one_file(place: str) -> bool:
-    if place.startswith("/vsi") or (is_url(place) and (not is_remote_object(place) or is_web(place))):
+    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or is_web(place))):
         return True
     if is_url(place):
         return not is_glob(place) and "." in place.rpartition("/")[2]
@@ -267,10 +271,15 @@ def _is_one_file(place: str) -> bool:
     return kind == "file" or (kind is None and not is_glob(place))
 
 
+def _is_gdals(place: str) -> bool:
+    """Whether only GDAL knows what a name means, and it is not a local path all the same."""
+    return place.startswith("/vsi") or (is_subdataset(place) and not exists(place))
+
+
 def rasters_at(given: str | PathLike[str], access: Access = AS_GIVEN) -> list[FoundFile]:
     """The raster files that one path means; as :func:`find_rasters`."""
     place = as_place(given)
-    if place.startswith("/vsi") or (is_url(place) and not is_remote_object(place)):
+    if _is_gdals(place) or (is_url(place) and not is_remote_object(place)):
         return [FoundFile(place, place)]
     if is_remote_object(place) and place.lower().endswith(RASTER_ENDINGS) and not is_glob(place):
         return [FoundFile(place, place)]

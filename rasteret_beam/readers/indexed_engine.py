@@ -11,29 +11,16 @@ import numpy as np
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.coalescing import LOCAL, REMOTE, CoalesceRules
+from rasteret_beam.kernels.tiff_index import LERC, STREAMED, ZSTD, samples_in_tile, why_converted, why_inconsistent
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid, StoredBand
-from rasteret_beam.readers.decode import (
-    CODECS,
-    DEFLATE,
-    LERC,
-    LERC_INNER,
-    OLD_DEFLATE,
-    ZSTD,
-    DecodeError,
-    decode_tile,
-    samples_in_tile,
-)
+from rasteret_beam.readers.decode import CODECS, LERC_INNER, DecodeError, decode_tile
 from rasteret_beam.readers.engine import Tile, TileWant, is_absent, neighbours
 from rasteret_beam.readers.ranges import RangeError, RangeReader, state_of
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import has_ranges, is_url
 
-YCBCR = 6
 NORMAL_FILL_ORDER = 1
-
-STREAMED = (DEFLATE, OLD_DEFLATE, ZSTD)
-"""Compressions whose first bytes give the first rows."""
 
 PREFIX_MARGIN = 0.02
 """Of a tile's bytes: with it, a second request was needed for 9 tiles of 100, and without for 94."""
@@ -47,41 +34,32 @@ Found = tuple[TileWant, Tile | TileReadError]
 
 
 def why_not_indexed(asset: Asset, grid: Grid) -> str | None:
-    """The fact for which rasterio has to read a band; None where the indexed engine can vouch for its values."""
+    """The fact for which rasterio has to read a band; None where the index describes its pixels fully."""
     stored, href = asset.stored, asset.href
     if stored is None or not len(stored.tile_offsets):
-        return "the collection has no tile offsets for it: it is striped, or no TIFF"
+        found = stored.fallback_reason if stored is not None else None
+        return found or "the collection has no tile offsets for it: it is striped, or no TIFF"
     if href.startswith("/vsi") or (is_url(href) and not has_ranges(href)):
         return "only GDAL reads such a URL"
-    return _why_not_decoded(stored) or _why_not_addressed(stored, grid)
+    return (
+        _why_not_decoded(stored)
+        or why_converted(stored)
+        or why_inconsistent(stored, grid, asset.band_index)
+        or stored.fallback_reason
+    )
 
 
 def _why_not_decoded(stored: StoredBand) -> str | None:
-    itemsize = np.dtype(stored.dtype).itemsize
     if stored.compression not in (*CODECS, LERC):
         return f"TIFF compression {stored.compression}"
     if stored.compression == LERC and stored.lerc_compression not in LERC_INNER:
         return f"LERC inside compression {stored.lerc_compression}"
     if stored.compression == LERC and stored.byte_order == "big":
         return "LERC in a big-endian file"
-    if stored.predictor not in (None, 1, 2, 3):
-        return f"predictor {stored.predictor}"
-    if stored.photometric == YCBCR:
-        return "YCbCr, which may be subsampled"
-    if stored.byte_order is None and itemsize > 1:
-        return "the collection does not say its byte order"
-    if stored.bits_per_sample not in (None, 8 * itemsize):
-        return f"{stored.bits_per_sample} bits a sample in {stored.dtype}"
+    if stored.byte_order is None and stored.dtype not in ("uint8", "int8"):
+        return "the collection does not have its byte order"
     if stored.fill_order not in (None, NORMAL_FILL_ORDER):
         return f"fill order {stored.fill_order}"
-    return None
-
-
-def _why_not_addressed(stored: StoredBand, grid: Grid) -> str | None:
-    tiles = -(-grid.width // grid.tile_width) * -(-grid.height // grid.tile_height)
-    offsets, counts = len(stored.tile_offsets), len(stored.tile_byte_counts)
-    if (offsets, counts) != (tiles, tiles):
-        return f"the collection has {offsets} offsets and {counts} byte counts for its {tiles} tiles"
     return None
 
 
@@ -125,7 +103,7 @@ class IndexedEngine:
 
     def read(self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None) -> Iterator[Found]:
         if is_absent(wants[0]):
-            yield from ((want, _absent_tile(want)) for want in wants)
+            yield from self._absent(wants)
             return
         places = [want.span for want in wants]
         first, last = places[0][0], max(end for _, end in places)
@@ -147,6 +125,14 @@ class IndexedEngine:
         for together in _same_place(wants):
             start, end = together[0].span
             yield from _decoded(together, data[start - first : end - first], tally)
+
+    def _absent(self, wants: Sequence[TileWant]) -> Iterator[Found]:
+        try:
+            self.ranges.check(state_of(wants[0].asset))
+        except RangeError as error:
+            yield from ((want, want.failed(error)) for want in wants)
+        else:
+            yield from ((want, _absent_tile(want)) for want in wants)
 
     def _read_prefix(
         self, wants: Sequence[TileWant], first: int, middle: int, last: int, tally: Tally, stop: Stop | None
@@ -212,8 +198,8 @@ def _absent_tile(want: TileWant) -> Tile:
     asset = want.asset
     assert asset.stored is not None
     dtype = np.dtype(asset.stored.dtype)
-    value = 0.0 if asset.nodata is None else asset.nodata
-    if dtype.kind in "iu":
+    value: float = 0.0 if asset.nodata is None else asset.nodata
+    if dtype.kind in "iu" and not isinstance(value, int):
         value = 0 if np.isnan(value) else int(np.clip(np.round(value), *_ends(dtype)))
     return np.full(want.shape, value, dtype=dtype)
 

@@ -4,11 +4,21 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from errno import ELOOP
+from errno import EACCES, EDQUOT, EFBIG, ELOOP, ENOSPC, EPERM, EROFS
+from functools import cache
 from typing import Literal
 
-from rasteret_beam.errors import InputError, PermissionDeniedError
+from rasteret_beam.errors import (
+    InputError,
+    OutOfMemoryError,
+    OutputError,
+    PermissionDeniedError,
+    RasteretBeamError,
+    one_line,
+    without_secrets,
+)
 from rasteret_beam.kernels.globs import Selection
 
 log = logging.getLogger(__name__)
@@ -20,7 +30,7 @@ OTHERS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a de
 
 def denied(path: str) -> PermissionDeniedError:
     """The error about a path that this account may not read; names the folder or the file that refuses."""
-    closed = path
+    closed = path = path.rstrip("/") or path
     while not os.path.lexists(closed) and os.path.dirname(closed) not in ("", closed):
         closed = os.path.dirname(closed)
     inside = "" if closed == path else f", so {path} cannot be reached"
@@ -77,6 +87,61 @@ def kind_of(path: str) -> Kind | None:
         f"{path} is {OTHERS.get(stat.S_IFMT(found.st_mode), 'something else')}, not a regular file; files are read "
         "more than once and from anywhere, so write it to a file first"
     )
+
+
+WAYS_OUT = {
+    ENOSPC: "free space on its disk, or write to another",
+    EDQUOT: "the quota of this user is used up; free some of it, or write to another disk",
+    EFBIG: "its disk, or the limit of this process (ulimit -f), takes no file of that size",
+    EROFS: "its disk is mounted read-only; write to another",
+    EACCES: "give this user write permission there, or write to another folder",
+    EPERM: "give this user write permission there, or write to another folder",
+}
+MORE_MEMORY = "give the machine more memory, run fewer worker processes on it, or lower cache_bytes"
+
+
+@contextmanager
+def writing(path: str, what: str = "output") -> Iterator[None]:
+    """Turn the errors of writing a local file, and of memory that runs out, into ones that name it and the way out.
+
+    Raises
+    ------
+    OutputError, OutOfMemoryError
+    """
+    try:
+        yield
+    except RasteretBeamError:
+        raise
+    except MemoryError as error:
+        raise OutOfMemoryError(
+            f"memory ran out while {what} {without_secrets(path)} was written; {MORE_MEMORY}"
+        ) from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OutputError(f"{what} {without_secrets(path)} cannot be written: {why_not_written(error)}") from error
+
+
+def why_not_written(error: OSError) -> str:
+    """An error of the system's on one line, with the way out where there is one."""
+    way_out = WAYS_OUT.get(error.errno or 0)
+    return one_line(error) + (f"; {way_out}" if way_out else "")
+
+
+@contextmanager
+def in_memory(what: str, way_out: str = MORE_MEMORY) -> Iterator[None]:
+    """Name what is read when memory runs out.
+
+    Raises
+    ------
+    OutOfMemoryError
+    """
+    try:
+        yield
+    except RasteretBeamError:
+        raise
+    except MemoryError as error:
+        raise OutOfMemoryError(f"{without_secrets(what)} does not fit into memory; {way_out}") from error
 
 
 @dataclass(frozen=True)
@@ -141,7 +206,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder or ".") as found:
             return sorted(found, key=lambda entry: entry.name)
     except PermissionError as error:
-        raise denied(folder.rstrip("/") or folder) from error
+        raise denied(folder) from error
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -157,11 +222,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         raise
 
 
+@cache
+def _report(path: str, target: str) -> None:
+    """Once in a process: files are looked for more than once."""
+    log.warning("%s is left out: it is a link to %s, which is not there", path, target)
+
+
 def _is_regular(entry: os.DirEntry[str]) -> bool:
     """Whether it is a regular file; a link that leads nowhere is reported and passed over."""
     if not entry.is_symlink():
         return entry.is_file(follow_symlinks=False)
     found = stat_of(entry.path)
     if found is None:
-        log.warning("%s is left out: it is a link to %s, which is not there", entry.path, os.readlink(entry.path))
+        _report(os.path.abspath(entry.path), os.readlink(entry.path))
     return found is not None and stat.S_ISREG(found.st_mode)

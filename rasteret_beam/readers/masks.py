@@ -2,19 +2,16 @@
 
 from threading import Lock
 
-import numpy as np
 import rasterio.windows
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.features import geometry_mask
 from rasterio.windows import Window
 from shapely.geometry.base import BaseGeometry
 
 from rasteret_beam.kernels.chips import PixelWindow
+from rasteret_beam.kernels.validity import Mask
 from rasteret_beam.model import Grid
 from rasteret_beam.readers.datasets import enter_gdal
-
-Mask = NDArray[np.bool_]
 
 # rasterio changes the process's warning filters while it rasterises, which threads must not do at the same time.
 _rasterising = Lock()

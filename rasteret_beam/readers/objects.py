@@ -193,7 +193,7 @@ def explained(error: Exception, url: str, writing: bool = False) -> str:
     if type(error).__name__ == "RetryError":  # of google-cloud-storage
         return f"no answer in time, at last: {_last_try(error)}"
     if type(error).__name__ == "DefaultCredentialsError":
-        return f"{text}; or read a public bucket with anonymous=True (--anonymous)"
+        return f"{text}; or read a public bucket with anonymous=True"
     return text
 
 

@@ -22,6 +22,7 @@ from rasteret_beam.errors import one_line, without_secrets
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, Asset
 from rasteret_beam.readers.answers import MISSING, may_pass, said, size_of_short_file, status_of
+from rasteret_beam.readers.file_state import STALE, LocalFileError, check_unchanged, opened
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import is_addressable, is_url, local_path, open_store
 from rasteret_beam.readers.web import WebError, get_range, size_of
@@ -76,18 +77,31 @@ PATIENCE = Patience()
 
 @dataclass(frozen=True)
 class FileState:
-    """What a file was when it was indexed, where that is known; and how its bucket is read."""
+    """What a file was when it was indexed, where that is known; and how its bucket is read.
+
+    Attributes
+    ----------
+    size : int or None
+        Bytes.
+    etag : str or None
+        Of a remote file.
+    digest : str or None
+        Of a local file's header.
+    """
 
     href: str
     size: int | None = None
     etag: str | None = None
     access: Access = AS_GIVEN
+    digest: str | None = None
 
 
 def state_of(asset: Asset) -> FileState:
     """The file of a band, as far as the collection knows it."""
-    size, etag = (asset.stored.file_size, asset.stored.etag) if asset.stored else (None, None)
-    return FileState(asset.href, size, etag, asset.access)
+    stored = asset.stored
+    if stored is None:
+        return FileState(asset.href, access=asset.access)
+    return FileState(asset.href, stored.file_size, stored.etag, asset.access, stored.header_digest)
 
 
 class RangeReader:
@@ -125,6 +139,17 @@ class RangeReader:
             data = _read_local(file, start, stop)
         tally.add(metrics.RANGE_BYTES, stop - start)
         return data
+
+    def check(self, file: FileState) -> None:
+        """Look at a local file of which no byte is needed; a server is not asked.
+
+        Raises
+        ------
+        RangeError
+            It is missing, or not the one that was indexed.
+        """
+        if not is_url(file.href):
+            _read_local(file, 0, 0)
 
     def state(self, file: FileState, job: Stop | None = None) -> FileState:
         """A remote file as its server has it now: its size, and its ETag where the server gives one.
@@ -218,16 +243,17 @@ class _AskAgain(Exception):
     """A try failed for a reason that may pass."""
 
 
-STALE = "the file was changed after the collection was built, so its index is stale; build it again"
-
-
 def _read_local(file: FileState, start: int, stop: int) -> bytes:
+    path = local_path(file.href)
     try:
-        with open(local_path(file.href), "rb", buffering=0) as opened:
-            _check_size(file, os.fstat(opened.fileno()).st_size, stop)
-            data = os.pread(opened.fileno(), stop - start, start)
+        with opened(path) as (raw, found):
+            check_unchanged(path, raw, found, file.size, file.digest)
+            _check_size(file, found.st_size, stop)
+            data = os.pread(raw.fileno(), stop - start, start)
     except FileNotFoundError:
         raise RangeError(MISSING) from None
+    except LocalFileError as error:
+        raise RangeError(str(error)) from None
     except OSError as error:
         raise RangeError(one_line(error), of_file=False) from error
     if len(data) != stop - start:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +15,15 @@ from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.crs import Floats
 from rasteret_beam.kernels.dead_letters import Failure, left_over, values_lost
 from rasteret_beam.kernels.grids import Ints
-from rasteret_beam.kernels.neighbourhood import Window, closest_valid, distances, is_valid, window_lists
-from rasteret_beam.kernels.sampling import by_tile, gather
+from rasteret_beam.kernels.neighbourhood import Window, closest_valid, distances, window_lists
+from rasteret_beam.kernels.sampling import PixelValues, by_tile
+from rasteret_beam.kernels.validity import Mask, may_be_masked
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.readers.ahead import Ahead
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.datasets import RasterPool, limit_gdal_cache
-from rasteret_beam.readers.engine import Tile, TileWant
+from rasteret_beam.readers.engine import NO_MASK, Tile, TileWant
 from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.indexed_engine import IndexedEngine
 from rasteret_beam.readers.portions import Portion, SampledPortion, SampleJob, pixels_of, portion_again, portions
@@ -99,13 +101,14 @@ class TileSampler:
             raise
 
     def _sample(self, portion: Portion, run: SampleRun) -> SampledPortion:
-        values = {asset.band: np.empty(len(portion.chunk)) for asset in portion.assets}
         row, col = pixels_of(portion.chunk)
         radius = run.job.around.max_distance_pixels
-        failures = self._gather(portion.grid, portion.assets, row, col, values, radius, run)
-        windows = {
-            asset.band: self._fall_back(portion, asset, values[asset.band], failures, run) for asset in portion.assets
-        }
+        found, failures = self._gather(portion.grid, portion.assets, row, col, radius, run)
+        values = {band: of_band.floats() for band, of_band in found.items()}
+        windows: dict[str, pa.Array | None] = {}
+        for asset in portion.assets if radius else ():
+            valid = found.pop(asset.band).valid(asset.nodata)
+            windows[asset.band] = self._fall_back(portion, asset, values[asset.band], valid, failures, run)
         return SampledPortion(portion, values, windows, failures)
 
     def _gather(
@@ -114,54 +117,62 @@ class TileSampler:
         assets: Sequence[Asset],
         row: Ints,
         col: Ints,
-        values: dict[str, Floats],
         radius: int,
         run: SampleRun,
-    ) -> list[Failure]:
-        """Put the values at pixels into ``values``, [n] for each band; tiles are read ``radius`` rows further."""
+    ) -> tuple[dict[str, PixelValues], list[Failure]]:
+        """What is at pixels [n], by band; tiles are read ``radius`` rows further.
+
+        Masks are read only for nodata fallback, and only of files that have or may have one.
+        """
+        found = {asset.band: PixelValues(len(row)) for asset in assets}
         in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(grid, row, col)}
         rows = {place: int(points.row.max()) + 1 + radius for place, points in in_tile.items()}
         failures: list[Failure] = []
 
         def take(want: TileWant, tile: Tile | TileReadError) -> None:
-            # Each tile's values have places of their own, so threads need no lock.
             points = in_tile[want.tile_row, want.tile_col]
+            if tile is NO_MASK:
+                return
             if not isinstance(tile, TileReadError):
-                values[want.asset.band][points.point] = gather(tile, points.row, points.col)
+                of_band = found[want.asset.band]
+                (of_band.put_mask if want.mask else of_band.put)(tile, points)
             elif run.job.dead_letters:
                 failures.append(Failure(want.asset, want.tile_row, want.tile_col, tile, points.point))
             else:
                 run.stop.now(tile)  # so that the job's other reads are left undone
                 raise tile
 
-        wants = (TileWant(asset, grid, *place, rows[place]) for asset in assets for place in in_tile)
+        masked = [asset for asset in assets if may_be_masked(asset)] if run.job.around.max_distance_pixels else []
+        wants = chain(
+            (TileWant(asset, grid, *place, rows[place]) for asset in assets for place in in_tile),
+            (TileWant(asset, grid, *place, 0, mask=True) for asset in masked for place in in_tile),
+        )
         self.source.each(wants, take, run.tally, run.stop)
-        return failures
+        return found, failures
 
     def _fall_back(
         self,
         portion: Portion,
         asset: Asset,
         values: Floats,
+        valid: Mask,
         failures: list[Failure],
         run: SampleRun,
     ) -> pa.Array | None:
         """Put the closest valid value in place of each invalid one; gives the windows, if they are returned."""
         around = run.job.around
-        if not around.max_distance_pixels:
-            return None
         there = left_over(failures, asset.band, len(values))
-        invalid = there & ~is_valid(values, asset.nodata)
+        invalid = there & ~valid
         wanted = np.flatnonzero(there if around.return_neighbourhood == "always" else invalid)
         window = Window.of_radius(around.max_distance_pixels)
         row_part, col_part = (portion.chunk[name].to_numpy() for name in POSITION)
         shown = []
         for points in np.split(wanted, range(WINDOW_ROWS, len(wanted), WINDOW_ROWS)):
-            cells = self._cells(portion, asset, window, points, failures, run)
+            cells, usable = self._cells(portion, asset, window, points, failures, run)
             missing = np.flatnonzero(invalid[points])
             at = points[missing]
             distance = distances(portion.grid, window, row_part[at], col_part[at])
-            cell = closest_valid(window, is_valid(cells[missing], asset.nodata), distance, around.fallback)
+            cell = closest_valid(window, usable[missing], distance, around.fallback)
             found = cell >= 0
             values[at[found]] = cells[missing[found], cell[found]]
             shown.append(cells.ravel())
@@ -175,19 +186,20 @@ class TileSampler:
         points: Ints,
         failures: list[Failure],
         run: SampleRun,
-    ) -> Floats:
-        """Values [m, k] of the windows around m points of a portion; NaN outside the raster."""
+    ) -> tuple[Floats, Mask]:
+        """Values [m, k] of the windows around m points of a portion, NaN outside the raster; and which are valid."""
         grid = portion.grid
         row, col = pixels_of(portion.chunk)
         cells = np.full((len(points), len(window.row)), np.nan)
+        valid = np.zeros(cells.shape, dtype=bool)
         rows, cols = row[points][:, None] + window.row, col[points][:, None] + window.col
         inside = np.flatnonzero((rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width))
-        found = {asset.band: np.full(len(inside), np.nan)}
-        failed = self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], found, 0, run)
-        cells.flat[inside] = found[asset.band]
+        found, failed = self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], 0, run)
+        cells.flat[inside] = found[asset.band].floats()
+        valid.flat[inside] = found[asset.band].valid(asset.nodata)
         # A tile beside that cannot be read leaves the points without a value whose window reaches into it.
         failures += [replace(each, points=points[inside[each.points] // len(window.row)]) for each in failed]
-        return cells
+        return cells, valid
 
 
 class Sampled(NamedTuple):

@@ -1,6 +1,7 @@
 """obstore's stores: one for each bucket (or host) and way to read it, shared by the process."""
 
 import os
+import re
 from datetime import timedelta
 from threading import Lock
 from typing import Any
@@ -26,13 +27,27 @@ _stores: dict[tuple[str, Access, str | None, timedelta, bool], Any] = {}
 _lock = Lock()
 
 
+SUBDATASET = re.compile(r"(?!(?i:file):/)[A-Za-z][A-Za-z0-9_]+:(?!//)")
+"""How GDAL's names of datasets inside a file begin: NETCDF:file.nc:variable, HDF5:"file.h5"://group, GTIFF_DIR:2:x."""
+
+
 def is_url(href: str) -> bool:
     """Whether it is a URL of anything but a local file."""
-    return "://" in href and not _is_file_uri(href)
+    return "://" in href and not _is_file_uri(href) and not is_subdataset(href)
 
 
 def _is_file_uri(text: str) -> bool:
     return text[:6].lower() == "file:/"
+
+
+def is_subdataset(href: str) -> bool:
+    """Whether it is GDAL's name of a dataset inside a file; a local path that looks so begins with ``/`` or ``.``."""
+    return SUBDATASET.match(href) is not None
+
+
+def is_local_file(href: str) -> bool:
+    """Whether it names a file on a local disk as the system knows it: no URL, /vsi path or subdataset."""
+    return not (is_url(href) or href.startswith("/vsi") or is_subdataset(href))
 
 
 def local_path(given: str | os.PathLike[str]) -> str:
@@ -59,15 +74,15 @@ def local_path(given: str | os.PathLike[str]) -> str:
 
 
 def as_place(given: str | os.PathLike[str]) -> str:
-    """What a user gives as a path: a URL or a path of GDAL's (/vsi...) as it is, all else as :func:`local_path`."""
+    """What a user gives as a path: a URL or a name of GDAL's as it is, all else as :func:`local_path`."""
     text = os.fspath(given)
-    return text if is_url(text) or text.startswith("/vsi") else local_path(text)
+    return local_path(text) if is_local_file(text) else text
 
 
 def absolute(given: str | os.PathLike[str]) -> str:
     """As :func:`as_place`, with local paths made absolute."""
     place = as_place(given)
-    return place if is_url(place) or place.startswith("/vsi") else os.path.abspath(place)
+    return os.path.abspath(place) if is_local_file(place) else place
 
 
 def is_addressable(href: str) -> bool:

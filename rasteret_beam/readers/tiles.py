@@ -12,15 +12,12 @@ from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.readers.ahead import Ahead
 from rasteret_beam.readers.cache import BytesCache
-from rasteret_beam.readers.engine import Tile, TileWant, owned
+from rasteret_beam.readers.engine import Tile, TileName, TileWant, owned, tile_name
 from rasteret_beam.readers.engines import Engines
 from rasteret_beam.readers.stopping import Stop
 
 REMOTE_READS = 24
 """Requests under way at the same time: with 30 ms each, 800 a second."""
-
-TileName = tuple[str, int, int, int]
-"""File, band index, tile row, tile column."""
 
 Take = Callable[[TileWant, Tile | TileReadError], None]
 
@@ -82,7 +79,7 @@ class TileSource:
         self, want: TileWant, take: Take, claims: "dict[TileName, _Claim]"
     ) -> "tuple[Tile | None, _Waiter | None]":
         """A decoded tile; or a place in the queue for one that is decoded just now; or neither, and it is claimed."""
-        name, rows = _name(want), min(want.rows, want.shape[0])
+        name, rows = _name(want), 0 if want.mask else min(want.rows, want.shape[0])
         with self._lock:
             tile = self._cache.get(name)
             if tile is not None and len(tile) >= rows:
@@ -163,4 +160,4 @@ class _Claim:
 
 
 def _name(want: TileWant) -> TileName:
-    return want.asset.href, want.asset.band_index, want.tile_row, want.tile_col
+    return tile_name(want.asset, want.tile_row, want.tile_col, want.mask)

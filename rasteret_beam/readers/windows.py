@@ -6,33 +6,21 @@ from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
-from rasterio.errors import RasterioError
-from rasterio.io import DatasetReader
-from rasterio.windows import Window
 
 from rasteret_beam import metrics
-from rasteret_beam.errors import TileReadError, one_line, without_secrets
+from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.chips import PixelWindow
+from rasteret_beam.kernels.validity import Mask, may_be_masked
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.cache import BytesCache
-from rasteret_beam.readers.datasets import RasterPool
-from rasteret_beam.readers.engine import Tile, TileWant, owned
+from rasteret_beam.readers.engine import NO_MASK, Tile, TileName, TileWant, owned, tile_name
 from rasteret_beam.readers.engines import Engines
-from rasteret_beam.readers.masks import Mask
-from rasteret_beam.readers.ranges import RangeError, state_of
-
-FILE_MASKS = (MaskFlags.per_dataset, MaskFlags.alpha)
 
 LOCKS = 64
 
 Part = tuple[slice, slice]
 """Rows and columns."""
-
-TileName = tuple[str, int, int, int]
-"""File, band index, tile row, tile column."""
 
 
 class WindowReader:
@@ -48,7 +36,6 @@ class WindowReader:
     def __init__(self, engines: Engines | None = None, cache_bytes: int = 128 << 20):
         self.engines = engines or Engines()
         self._cache: BytesCache[Tile] = BytesCache(cache_bytes)
-        self._masked_files = RasterPool()
         # A tile that two threads want is decoded by the first; the other one waits and finds it in the cache.
         self._locks = [Lock() for _ in range(LOCKS)]
 
@@ -61,11 +48,7 @@ class WindowReader:
             A tile cannot be read; names the record, the band, the file and the tile.
         """
         parts = list(tile_parts(grid, window))
-        locks = {hash((assets[0].href, part.tile_row, part.tile_col)) % LOCKS for part in parts}
-        with ExitStack() as held:
-            for number in sorted(locks):  # in one order everywhere, so that no two threads wait for each other
-                held.enter_context(self._locks[number])
-            tiles = self._tiles(assets, grid, parts, tally)
+        tiles = self._tiles(assets, grid, parts, tally)
         wholes = [np.empty(window.shape, dtype=tiles[_key(asset, parts[0])].dtype) for asset in assets]
         for asset, whole in zip(assets, wholes, strict=True):
             for part in parts:
@@ -73,60 +56,63 @@ class WindowReader:
         return wholes
 
     def _tiles(
-        self, assets: Sequence[Asset], grid: Grid, parts: Sequence["TilePart"], tally: Tally
+        self, assets: Sequence[Asset], grid: Grid, parts: Sequence["TilePart"], tally: Tally, mask: bool = False
     ) -> dict[TileName, Tile]:
-        """All tiles under a window: those that are not in the cache are planned, and read, together."""
+        """All tiles, or their masks, under a window: those that are not in the cache are read together."""
+        locks = {hash((assets[0].href, part.tile_row, part.tile_col)) % LOCKS for part in parts}
+        with ExitStack() as held:
+            for number in sorted(locks):  # in one order everywhere, so that no two threads wait for each other
+                held.enter_context(self._locks[number])
+            return self._read_tiles(assets, grid, parts, tally, mask)
+
+    def _read_tiles(
+        self, assets: Sequence[Asset], grid: Grid, parts: Sequence["TilePart"], tally: Tally, mask: bool
+    ) -> dict[TileName, Tile]:
         tiles: dict[TileName, Tile] = {}
         wants = []
         for asset in assets:
             for part in parts:
-                found = self._cache.get(_key(asset, part))
+                found = self._cache.get(_key(asset, part, mask))
                 if found is None:
-                    wants.append(TileWant(asset, grid, part.tile_row, part.tile_col, grid.tile_height))
+                    wants.append(TileWant(asset, grid, part.tile_row, part.tile_col, grid.tile_height, mask))
                 else:
                     tally.add(metrics.TILE_CACHE_HITS)
-                    tiles[_key(asset, part)] = found
+                    tiles[_key(asset, part, mask)] = found
         for read in self.engines.plan(wants):
             for want, tile in read.engine.read(read.wants, tally):
                 if isinstance(tile, TileReadError):
                     raise tile
                 own = owned(tile)
-                tiles[_key(want.asset, want)] = own
-                self._cache.put(_key(want.asset, want), own, own.nbytes)
+                tiles[_key(want.asset, want, mask)] = own
+                self._cache.put(_key(want.asset, want, mask), own, own.nbytes)
         return tiles
 
     def read_file_mask(self, asset: Asset, grid: Grid, window: PixelWindow, tally: Tally) -> Mask | None:
-        """Where a file's mask band or alpha band says that pixels are valid, [height, width]; None if it has neither.
+        """Where a file's own mask says that pixels are valid, [height, width]; None if it has none.
 
         Raises
         ------
         TileReadError
             The mask cannot be read.
         """
-        pixels = Window(window.col, window.row, window.width, window.height)  # type: ignore[call-arg]
-
-        def read(dataset: DatasetReader) -> NDArray[np.uint8] | None:
-            flags = dataset.mask_flag_enums[asset.band_index]
-            if not any(flag in flags for flag in FILE_MASKS):
-                return None
-            return dataset.read_masks(asset.band_index + 1, window=pixels)
-
-        try:
-            with self._masked_files.borrow(state_of(asset), tally) as raster:
-                found = raster.read(read, tally)
-        except (RasterioError, RangeError, IndexError, ValueError) as error:
-            text = f"record {asset.record_id!r}, band {asset.band}: mask of {asset.href}: {one_line(error)}"
-            raise TileReadError(without_secrets(text, asset.href)) from error
-        return None if found is None else found != 0
+        if not may_be_masked(asset):
+            return None
+        parts = list(tile_parts(grid, window))
+        tiles = self._tiles([asset], grid, parts, tally, mask=True)
+        if any(tile is NO_MASK for tile in tiles.values()):
+            return None
+        left_in = np.empty(window.shape, dtype=bool)
+        for part in parts:
+            left_in[part.in_window] = tiles[_key(asset, part, True)][part.in_tile] != 0
+        return left_in
 
     def close(self) -> None:
         """Close what is open."""
-        self._masked_files.close()
         self.engines.close()
 
 
-def _key(asset: Asset, tile: "TilePart | TileWant") -> TileName:
-    return asset.href, asset.band_index, tile.tile_row, tile.tile_col
+def _key(asset: Asset, tile: "TilePart | TileWant", mask: bool = False) -> TileName:
+    return tile_name(asset, tile.tile_row, tile.tile_col, mask)
 
 
 class TilePart(NamedTuple):

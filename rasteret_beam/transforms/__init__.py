@@ -1,5 +1,6 @@
 """The PTransforms; the only package that imports Apache Beam."""
 
+import rasteret_beam.transforms.beam_import  # noqa: F401  (first: it imports Beam without a word)
 from rasteret_beam.transforms.bigquery_source import BigQueryQuery, BigQueryTable
 from rasteret_beam.transforms.build_collection import BuildCollection
 from rasteret_beam.transforms.chips import ChipOutputs, ReadChips

@@ -15,17 +15,15 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from rasteret_beam import metrics
-from rasteret_beam.collection.build import (
-    Failures,
-    RecordHeaders,
-    RecordSource,
-    collection_table,
-    read_records,
-)
+from rasteret_beam.collection.build import Failures, collection_table, read_records
+from rasteret_beam.collection.checksums import with_checksums
 from rasteret_beam.collection.layout import schema_metadata
-from rasteret_beam.collection.storage import PARTITIONS, row_group_rows
+from rasteret_beam.collection.records import RecordHeaders, RecordSource
+from rasteret_beam.collection.storage import PARTITIONS
+from rasteret_beam.collection.writing import row_group_rows
 from rasteret_beam.errors import BuildError, InputError, without_secrets
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.local_files import writing
 from rasteret_beam.readers.stores import absolute
 from rasteret_beam.transforms.commit import Output, Staged, commit
 from rasteret_beam.transforms.counting import count
@@ -56,7 +54,7 @@ class _Summarise(beam.CombineFn):
 
     def add_input(self, summary: _Summary, record: RecordHeaders) -> _Summary:
         ranks = {band: rank for rank, band in enumerate(record.headers)}
-        return self._joined([summary, _Summary(ranks, record.source.datetime, record.source.datetime)])
+        return self._joined([summary, _Summary(ranks, *record.source.span)])
 
     def merge_accumulators(self, summaries: Iterable[_Summary]) -> _Summary:
         return self._joined(list(summaries))
@@ -84,7 +82,7 @@ class BuildCollection(beam.PTransform):
 
     Parameters
     ----------
-    output : str
+    output : str or pathlib.Path
         Folder of the collection, on any of Beam's filesystems; a collection there is replaced
         whole, once all files have been read.
     name, data_source : str
@@ -113,8 +111,8 @@ class BuildCollection(beam.PTransform):
     target: Output = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_output(self.output, "collection")
         self.output = absolute(self.output).rstrip("/")
+        check_output(self.output, "collection")
         self.target = Output(self.output)
         if self.on_error not in ("raise", "skip"):
             raise InputError(f'on_error is {self.on_error!r}; it can be "raise" or "skip"')
@@ -169,7 +167,7 @@ def _write_part(
     """Write the records of one partition; gives its place in the collection, the file, and the ids in it."""
     (year, month, shard), records = keyed
     ordered = sorted(records, key=lambda record: record.source.id)
-    table = collection_table(ordered, summary.ordered())
+    table = with_checksums(collection_table(ordered, summary.ordered()), "the collection")
     metadata = schema_metadata(table, name, data_source)
     if summary.first is not None and summary.last is not None:
         metadata[b"date_range"] = f"{summary.first.isoformat()},{summary.last.isoformat()}".encode()
@@ -177,7 +175,7 @@ def _write_part(
     folder = "/".join(f"{column}={value}" for column, value in zip(PARTITIONS, values, strict=True))
     path = f"{temporary}/{uuid4().hex}.parquet"
     stored = table.drop_columns(list(PARTITIONS)).replace_schema_metadata(metadata)
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    with writing(path, "collection"), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         pq.write_table(stored, file, compression="zstd", row_group_size=row_group_rows(stored))
     count({metrics.RECORDS_WRITTEN: len(stored)})
     return f"{folder}/part-{shard}.parquet", path, [record.source.id for record in ordered]

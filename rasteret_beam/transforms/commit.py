@@ -26,6 +26,7 @@ from apache_beam.io.filesystems import FileSystems
 from rasteret_beam.collection.storage import is_remote
 from rasteret_beam.errors import OutputError
 from rasteret_beam.kernels.manifests import Manifest
+from rasteret_beam.readers.local_files import writing
 from rasteret_beam.transforms.files import delete_files, delete_folder, matching
 
 MOST_MOVES = 100
@@ -237,13 +238,14 @@ def _write(output: Output, manifest: Manifest) -> None:
         with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(data)
         return
-    os.makedirs(output.folder, exist_ok=True)
     fresh = f"{path}-{output.run}"
-    with open(fresh, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    with writing(path):
+        os.makedirs(output.folder, exist_ok=True)
+        with open(fresh, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
 
 
 def move_files(moves: Mapping[str, str]) -> None:
@@ -282,12 +284,13 @@ def _is_to_move(final: str, fresh: str) -> bool:
 
 
 def _move_local(final: str, fresh: str) -> None:
-    os.makedirs(os.path.dirname(final), exist_ok=True)
-    try:
-        os.replace(fresh, final)
-    except FileNotFoundError:
-        if not os.path.exists(final):
-            raise OutputError(_gone(final, fresh)) from None
+    with writing(final):
+        os.makedirs(os.path.dirname(final), exist_ok=True)
+        try:
+            os.replace(fresh, final)
+        except FileNotFoundError:
+            if not os.path.exists(final):
+                raise OutputError(_gone(final, fresh)) from None
 
 
 def _gone(final: str, fresh: str) -> str:

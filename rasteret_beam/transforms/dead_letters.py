@@ -10,6 +10,7 @@ import pyarrow as pa
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
+from rasteret_beam.collection.facts import warn_of_rounding
 from rasteret_beam.errors import InputError, listed, without_secrets
 from rasteret_beam.kernels.dead_letters import points_of, values_lost
 from rasteret_beam.kernels.layouts import check_layout
@@ -80,6 +81,7 @@ class SampleDeadLetters(beam.PTransform):
                 f"{without_secrets(listed(self._files))} holds no dead letters: there is nothing to try again"
             )
         settings = index_settings(self.collection, self.bands, "all", self.cache_bytes, self.prefix_reads)
+        warn_of_rounding(self.collection, settings.bands)
         letters = (
             begin
             | "Files" >> beam.Create(self._files)

@@ -28,7 +28,8 @@ from rasteret_beam.kernels.globs import Selection, as_folder, is_glob
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.access import AZURE, GS, S3
 from rasteret_beam.readers.finding import CSV_ENDINGS, PARQUET_ENDINGS, FoundFile, Paths, find
-from rasteret_beam.readers.local_files import Kind, denied
+from rasteret_beam.readers.finding import find_rasters as find_rasters  # where callers look for it
+from rasteret_beam.readers.local_files import Kind, denied, why_not_written
 from rasteret_beam.readers.objects import (
     check_bucket_output,
     explained,
@@ -137,6 +138,8 @@ def open_parquet(path: str, access: Access = AS_GIVEN) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(path) if not is_remote(path) else pq.ParquetFile(open_file(path, access), pre_buffer=True)
+    except PermissionError as error:
+        raise denied(path) from error
     except pa.ArrowInvalid as error:
         raise InputError(f"{without_secrets(path)} cannot be read as Parquet: {error}") from error
 
@@ -192,7 +195,9 @@ def check_writable(prefix: str) -> None:
             file.write(b"probe")
         delete_files([probe])
     except Exception as error:  # each of Beam's filesystems has errors of its own
-        raise OutputError(f"output {prefix} cannot be written: {explained(error, prefix, writing=True)}") from error
+        local = isinstance(error, OSError) and not is_remote(prefix)
+        why = why_not_written(error) if local else explained(error, prefix, writing=True)  # type: ignore[arg-type]
+        raise OutputError(f"output {prefix} cannot be written: {why}") from error
     finally:
         for folder in missing:
             with suppress(OSError):  # another job may have put something there

@@ -1,6 +1,6 @@
 """Point tables to batches of points, with a row number that is the same on every run."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
@@ -9,20 +9,26 @@ import pyarrow as pa
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.inputs import BATCH_ROWS, point_stream
-from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.points import PointColumns, choose_columns, is_number, point_batch
+from rasteret_beam.errors import InputError, without_secrets
+from rasteret_beam.kernels.geometry import FirstValue
+from rasteret_beam.kernels.points import PointColumns, choose_columns, coordinate_names, is_number, point_batch
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.transforms.bigquery_source import BigQueryQuery, BigQuerySource, BigQueryTable, Extract, look_at
+from rasteret_beam.transforms.csv_format import CsvFormat
 from rasteret_beam.transforms.files import is_parquet
+from rasteret_beam.transforms.geojson_files import is_geojson, read_geojson
 from rasteret_beam.transforms.read_bigquery import batches_of_extract, read_extract
 from rasteret_beam.transforms.read_tables import (
     Files,
     batches_of_files,
     check_alike,
+    csv_types,
     files_of,
     look_at_first,
     numbered,
     read_files,
+    refuse_csv_settings,
+    with_types,
 )
 
 
@@ -47,8 +53,8 @@ class _PointRows:
                 raise InputError(f"column {name!r} of {path} is {schema.field(name).type}; coordinates must be numbers")
 
     def csv_types(self) -> dict[str, pa.DataType]:
-        kept = {name: self.chosen.schema.field(name).type for name in self.chosen.kept}
-        return kept | {name: pa.float64() for name in (self.chosen.x, self.chosen.y) if name is not None}
+        kinds = {item.name: item.type for item in self.chosen.schema}
+        return {name: kinds[name] for name in self.chosen.kept} | _point_types(self.chosen)
 
     def batch(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         return point_batch(batch, first_row, self.chosen)
@@ -61,15 +67,16 @@ class ReadPoints(beam.PTransform):
     Parameters
     ----------
     source : str, list of str, BigQueryTable, BigQueryQuery, or points in memory
-        Files, folders or globs of Parquet, GeoParquet or CSV, local, in a bucket or of URLs; a
+        Files, folders or globs of Parquet, GeoParquet or CSV, local, in a bucket or of URLs; files or globs of
+        GeoJSON (``.geojson``, ``.json``; ``.geojsonl``, ``.ndjson`` with a feature on each line); a
         :class:`BigQueryTable` or :class:`BigQueryQuery`; or
         what :func:`rasteret_beam.collection.inputs.point_stream` takes (Arrow, Polars, DuckDB,
-        pandas, GeoPandas, Shapely, ...). The latter is drawn once, when the pipeline is built,
-        and travels inside it: write larger ones to Parquet.
+        pandas, GeoPandas, Shapely, ...). The latter, and GeoJSON files, are drawn once, when the pipeline is built,
+        and travel inside it: write larger ones to Parquet.
     x_column, y_column : str, optional
         Coordinate columns: longitude or easting, latitude or northing.
     geometry_column : str, optional
-        Points as WKB, GeoArrow or BigQuery's GEOGRAPHY, in place of coordinate columns. Without
+        Points as WKB, WKT, GeoArrow or BigQuery's GEOGRAPHY, in place of coordinate columns. Without
         any of the three, the one column (pair) known as a point is taken; see
         :func:`rasteret_beam.kernels.points.choose_columns`.
     geometry_crs : optional
@@ -80,6 +87,14 @@ class ReadPoints(beam.PTransform):
         coordinates named as a sample column. Only needed columns are read.
     access : Access
         How the bucket of files is read: without credentials, say.
+    column_types : {column: Arrow type or its name}, optional
+        Types of kept columns of CSV files, such as ``{"plot": "string", "count": "int64"}``. Without one, a column is
+        text, unless all of its values in all files are numbers that say the same as their text (``7``, but not
+        ``007`` or ``1E5``) and none is quoted. That is found out by reading the files once when the transform is
+        applied, or asked for its columns; not where each kept column has a type here.
+    csv_delimiter, csv_decimal, csv_encoding : str
+        How CSV files are written: by default with commas (tabs in ``.tsv`` files), decimal points and UTF-8.
+        A field that is empty and not quoted is null.
 
     Yields
     ------
@@ -106,6 +121,10 @@ class ReadPoints(beam.PTransform):
     geometry_crs: Any = None
     columns: Sequence[str] | None = None
     access: Access = AS_GIVEN
+    column_types: Mapping[str, Any] | None = None
+    csv_delimiter: str | None = None
+    csv_decimal: str = "."
+    csv_encoding: str = "utf-8"
     _found: tuple[PointColumns, list[pa.RecordBatch] | Extract | Files] | None = field(
         default=None, init=False, repr=False
     )
@@ -137,18 +156,48 @@ class ReadPoints(beam.PTransform):
         if self._found is None and isinstance(self.source, BigQueryTable | BigQueryQuery):
             self._found = self._look_at(self.source)
         if self._found is None:
-            files = files_of(self.source, "points", self.access)
-            if files is not None:
-                schema, name, first_srid_of, folders = look_at_first(files)
-                chosen = self._choose(schema, name, first_srid_of, folders=folders)
-                self._found = chosen if is_parquet(name, self.access) else _of_csv(chosen), files
+            files = files_of(self.source, "points", self.access, self._csv)
+            if files is None:
+                self._found = self._draw(self.source, "the point table")
+            elif is_geojson(files):
+                self._found = self._draw_geojson(files)
             else:
-                stream = point_stream(self.source)
-                chosen = self._choose(stream.schema, "the point table", stream.first_srid)
-                self._found = chosen, list(numbered(stream, 0, _PointRows(chosen)))
+                self._found = self._look_at_files(files)
         return self._found
 
+    def _draw_geojson(self, files: Files) -> tuple[PointColumns, list[pa.RecordBatch]]:
+        name = without_secrets(files.first.path)
+        texts = read_geojson(files)
+        try:
+            return self._draw(texts, name)
+        except InputError as error:
+            raise error if name in str(error) else InputError(f"{name}: {error}") from error
+
+    @property
+    def _csv(self) -> CsvFormat:
+        return CsvFormat(self.csv_delimiter, self.csv_decimal, self.csv_encoding)
+
+    def _draw(self, given: Any, name: str) -> tuple[PointColumns, list[pa.RecordBatch]]:
+        refuse_csv_settings(self._csv, self.column_types, name)
+        stream = point_stream(given)
+        chosen = self._choose(stream.schema, name, stream.first_value)
+        return chosen, list(numbered(stream, 0, _PointRows(chosen)))
+
+    def _look_at_files(self, files: Files) -> tuple[PointColumns, Files]:
+        schema, name, first_value, folders = look_at_first(files)
+        if is_parquet(name, self.access):
+            refuse_csv_settings(files.csv, self.column_types, name)
+            return self._choose(schema, name, first_value, folders=folders), files
+        header = schema.names[: len(schema) - len(folders)]
+        coordinates = coordinate_names(header) if self.x_column is None else {self.x_column, self.y_column}
+        could_be = [item.with_type(pa.float64()) if item.name in coordinates else item for item in schema]
+        chosen = self._choose(pa.schema(could_be), name, first_value, folders=folders)
+        kept = [name for name in chosen.kept if name not in folders]
+        types = csv_types(files, header, kept, _point_types(chosen), self.column_types)
+        return replace(chosen, schema=with_types(chosen.schema, types)), files
+
     def _look_at(self, source: BigQuerySource) -> tuple[PointColumns, Extract]:
+        refuse_csv_settings(self._csv, self.column_types, "BigQuery")
         extract = look_at(source)
         chosen = self._choose(extract.schema, extract.what, None, source.index_column)
         extract.check(chosen.needed)
@@ -158,7 +207,7 @@ class ReadPoints(beam.PTransform):
         self,
         schema: pa.Schema,
         name: str,
-        first_srid_of: Callable[[str], int | None] | None,
+        first_value: FirstValue | None,
         index_column: str | None = None,
         folders: Sequence[str] = (),
     ) -> PointColumns:
@@ -171,7 +220,7 @@ class ReadPoints(beam.PTransform):
             columns=self.columns,
             index_column=index_column,
             source=name,
-            first_srid=first_srid_of,
+            first_value=first_value,
             folder_columns=folders,
         )
 
@@ -185,7 +234,7 @@ class ReadPoints(beam.PTransform):
         return read_files(pipeline, found, _PointRows(chosen))
 
 
-def _of_csv(chosen: PointColumns) -> PointColumns:
-    """With coordinates that are float64 where they are kept too: the first rows may hold whole numbers only."""
-    fields = [item.with_type(pa.float64()) if item.name in (chosen.x, chosen.y) else item for item in chosen.schema]
-    return replace(chosen, schema=pa.schema(fields, metadata=chosen.schema.metadata))
+def _point_types(chosen: PointColumns) -> dict[str, pa.DataType]:
+    """Types of the columns of a CSV file that hold the point."""
+    numbers = {name: pa.float64() for name in (chosen.x, chosen.y) if name is not None}
+    return numbers | ({chosen.geometry: pa.string()} if chosen.geometry is not None else {})

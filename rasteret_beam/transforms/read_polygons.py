@@ -1,19 +1,18 @@
 """Polygon tables to batches of polygons, with a row number that is the same on every run."""
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.io.filesystem import BeamIOError
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.inputs import polygon_stream
-from rasteret_beam.errors import InputError, MissingInputError, one_line, without_secrets
+from rasteret_beam.errors import InputError, without_secrets
 from rasteret_beam.kernels.crs import LONLAT
-from rasteret_beam.kernels.geometry import data_crs
+from rasteret_beam.kernels.geometry import FirstValue, data_crs, edges, value_srid
 from rasteret_beam.kernels.polygon_tables import (
     PolygonColumns,
     check_polygon_type,
@@ -21,21 +20,26 @@ from rasteret_beam.kernels.polygon_tables import (
     polygon_batch,
 )
 from rasteret_beam.model import AS_GIVEN, Access
-from rasteret_beam.transforms.files import name_of, open_file
+from rasteret_beam.transforms.csv_format import CsvFormat
+from rasteret_beam.transforms.files import is_parquet
+from rasteret_beam.transforms.geojson_files import is_geojson, read_geojson
 from rasteret_beam.transforms.read_tables import (
     Files,
     batches_of_files,
     check_alike,
+    csv_types,
     files_of,
     look_at_first,
     numbered,
     read_files,
+    refuse_csv_settings,
+    with_types,
 )
+
+log = logging.getLogger(__name__)
 
 BATCH_ROWS = 4096
 """A polygon costs a thousand times what a point does."""
-
-GEOJSON_ENDINGS = (".geojson", ".json")
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,8 @@ class _PolygonRows:
         check_polygon_type(schema.field(chosen.geometry), path)
 
     def csv_types(self) -> dict[str, pa.DataType]:
-        kept = {name: self.chosen.schema.field(name).type for name in self.chosen.kept}
-        return kept | {self.chosen.geometry: pa.string()}
+        kinds = {item.name: item.type for item in self.chosen.schema}
+        return {name: kinds[name] for name in self.chosen.kept} | {self.chosen.geometry: pa.string()}
 
     def batch(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         return polygon_batch(batch, first_row, self.chosen)
@@ -80,7 +84,7 @@ class ReadPolygons(beam.PTransform):
     ----------
     source : str, list of str, or polygons in memory
         Files, folders or globs of Parquet or GeoParquet (or CSV with WKT), local, in a bucket or
-        of URLs, or one GeoJSON file; or what
+        of URLs; files or globs of GeoJSON, as :class:`rasteret_beam.ReadPoints` takes them; or what
         :func:`rasteret_beam.collection.inputs.polygon_stream` takes (Arrow, Polars, DuckDB,
         pandas, GeoPandas, Shapely, boxes, ...). The latter, and GeoJSON files, are drawn once,
         when the pipeline is built, and travel inside it: write larger ones to Parquet.
@@ -94,6 +98,8 @@ class ReadPolygons(beam.PTransform):
         Columns to keep; by default all but the geometry. Only needed columns are read.
     access : Access
         How the bucket of files is read: without credentials, say.
+    column_types, csv_delimiter, csv_decimal, csv_encoding
+        Of CSV files, as for :class:`rasteret_beam.ReadPoints`.
 
     Yields
     ------
@@ -117,6 +123,10 @@ class ReadPolygons(beam.PTransform):
     geometry_crs: Any = None
     columns: Sequence[str] | None = None
     access: Access = AS_GIVEN
+    column_types: Mapping[str, Any] | None = None
+    csv_delimiter: str | None = None
+    csv_decimal: str = "."
+    csv_encoding: str = "utf-8"
     _found: tuple[PolygonColumns, list[pa.RecordBatch] | Files] | None = field(default=None, init=False, repr=False)
 
     def files(self) -> list[str]:
@@ -138,67 +148,74 @@ class ReadPolygons(beam.PTransform):
     def _read(self) -> tuple[PolygonColumns, list[pa.RecordBatch] | Files]:
         """The chosen columns, and the files, or the polygons in memory, which some sources give only once."""
         if self._found is None:
-            files = files_of(self.source, "polygons", self.access)
+            files = files_of(self.source, "polygons", self.access, self._csv)
             if files is None:
-                self._found = self._draw(self.source)
-            elif _is_geojson(files.paths):
-                self._found = self._draw(_text(files.paths[0], self.access))
+                self._found = self._draw(self.source, "the polygon table")
+            elif is_geojson(files):
+                self._found = self._draw_geojson(files)
             else:
-                schema, name, first_srid_of, folders = look_at_first(files)
-                self._found = self._choose(schema, name, first_srid_of, folders=folders), files
+                self._found = self._look_at_files(files)
         return self._found
 
-    def _draw(self, given: Any) -> tuple[PolygonColumns, list[pa.RecordBatch]]:
+    def _draw_geojson(self, files: Files) -> tuple[PolygonColumns, list[pa.RecordBatch]]:
+        name = without_secrets(files.first.path)
+        texts = read_geojson(files)
+        try:
+            return self._draw(texts, name)
+        except InputError as error:
+            raise error if name in str(error) else InputError(f"{name}: {error}") from error
+
+    @property
+    def _csv(self) -> CsvFormat:
+        return CsvFormat(self.csv_delimiter, self.csv_decimal, self.csv_encoding)
+
+    def _look_at_files(self, files: Files) -> tuple[PolygonColumns, Files]:
+        schema, name, first_value, folders = look_at_first(files)
+        chosen = self._choose(schema, name, first_value, folders=folders)
+        if is_parquet(name, self.access):
+            refuse_csv_settings(files.csv, self.column_types, name)
+            return chosen, files
+        header = schema.names[: len(schema) - len(folders)]
+        kept = [name for name in chosen.kept if name not in folders]
+        types = csv_types(files, header, kept, {chosen.geometry: pa.string()}, self.column_types)
+        return replace(chosen, schema=with_types(chosen.schema, types)), files
+
+    def _draw(self, given: Any, name: str) -> tuple[PolygonColumns, list[pa.RecordBatch]]:
+        refuse_csv_settings(self._csv, self.column_types, name)
         stream, is_table = polygon_stream(given, self.geometry_crs)
         crs = self.geometry_crs
         if not is_table and crs is None and data_crs(stream.schema, "geometry") is None:
-            crs = None if stream.first_srid("geometry") else LONLAT
-        chosen = self._choose(stream.schema, "the polygon table", stream.first_srid, crs)
+            first = stream.first_value("geometry")
+            crs = None if first is not None and value_srid(first) else LONLAT
+        chosen = self._choose(stream.schema, name, stream.first_value, crs)
         small = (batch.slice(at, BATCH_ROWS) for batch in stream for at in range(0, len(batch), BATCH_ROWS))
         return chosen, list(numbered(small, 0, _PolygonRows(chosen)))
 
     def _choose(
-        self,
-        schema: pa.Schema,
-        name: str,
-        first_srid_of: Callable[[str], int | None],
-        crs: Any = None,
-        folders: Sequence[str] = (),
+        self, schema: pa.Schema, name: str, first_value: FirstValue, crs: Any = None, folders: Sequence[str] = ()
     ) -> PolygonColumns:
-        return choose_polygon_columns(
+        chosen = choose_polygon_columns(
             schema,
             geometry_column=self.geometry_column,
             geometry_crs=self.geometry_crs if crs is None else crs,
             columns=self.columns,
             source=name,
-            first_srid=first_srid_of,
+            first_value=first_value,
             folder_columns=folders,
         )
+        how = edges(schema, chosen.geometry)
+        if how != "planar":
+            log.warning(
+                "column %r of %s has %s edges, which follow the Earth; they are taken as straight lines in %s",
+                chosen.geometry,
+                name,
+                how,
+                chosen.crs,
+            )
+        return chosen
 
     def expand(self, pipeline: Any) -> beam.PCollection[pa.RecordBatch]:
         chosen, found = self._read()
         if isinstance(found, Files):
             return read_files(pipeline, found, _PolygonRows(chosen))
         return pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
-
-
-def _is_geojson(paths: Sequence[str]) -> bool:
-    found = [path for path in paths if name_of(path).endswith(GEOJSON_ENDINGS)]
-    if found and len(paths) > 1:
-        raise InputError(
-            f"{without_secrets(found[0])} is GeoJSON, of which one file can be read at a time; write them to GeoParquet"
-        )
-    return bool(found)
-
-
-def _text(path: str, access: Access) -> str:
-    try:
-        with open_file(path, access, to_the_end=True) as file:
-            text = file.read().decode()
-    except (OSError, BeamIOError) as error:
-        raise MissingInputError(f"{without_secrets(path)} cannot be opened: {one_line(error)}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{os.path.basename(without_secrets(path))} is not GeoJSON: {error}") from error
-    if not text.lstrip().startswith("{"):
-        raise InputError(f"{without_secrets(path)} is not GeoJSON: it does not start with an object")
-    return text

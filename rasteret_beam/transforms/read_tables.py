@@ -4,33 +4,40 @@ Shared by the transforms that read points and polygons.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.csv as pv
+import pyarrow.parquet as pq
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
-from rasteret_beam.errors import InputError, listed, one_line, without_secrets
+from rasteret_beam.errors import InputError, RasteretBeamError, listed, one_line, without_secrets
 from rasteret_beam.kernels.crs import same_crs
-from rasteret_beam.kernels.geometry import data_crs, first_srid
+from rasteret_beam.kernels.geometry import FirstValue, data_crs, first_value
+from rasteret_beam.kernels.native_geometry import with_native_geometries
 from rasteret_beam.kernels.partitions import partition_keys, partition_schema
 from rasteret_beam.kernels.points import kept_type
+from rasteret_beam.kernels.text_columns import named_types
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.finding import FoundFile
-from rasteret_beam.transforms.files import find_tables, is_parquet, name_of, open_file, open_parquet
+from rasteret_beam.readers.local_files import in_memory
+from rasteret_beam.transforms.csv_format import COMMAS, CsvFormat
+from rasteret_beam.transforms.files import find_tables, is_parquet, open_parquet
+from rasteret_beam.transforms.read_csv import CsvFile, decided_types
 from rasteret_beam.transforms.row_makers import InPartition, RowMaker
 
 BATCH_BYTES = 16 << 20
-CSV_BLOCK_BYTES = 4 << 20
+COLUMN_BYTES = 4 << 10
+"""A batch may hold so much for each of its columns: smaller arrays of a wide table would be mostly overhead."""
+SMALLER = "write the file with smaller row groups, or give the machine more memory"
 
 
 @dataclass(frozen=True)
 class Files:
-    """Files, folders and globs, and how their buckets are read.
+    """Files, folders and globs, how their buckets are read, and how those of CSV are written.
 
     Attributes
     ----------
@@ -42,18 +49,22 @@ class Files:
 
     paths: Sequence[str]
     access: Access
+    csv: CsvFormat
     first: FoundFile
     partitions: pa.Schema
 
     @classmethod
-    def of(cls, paths: Sequence[str], access: Access = AS_GIVEN) -> "Files":
+    def of(cls, paths: Sequence[str], access: Access = AS_GIVEN, csv: CsvFormat = COMMAS) -> "Files":
         """Find them."""
         tables = find_tables(paths, access)
-        return cls(paths, access, tables[0], partition_schema(file.keys for file in tables))
+        return cls(paths, access, csv, tables[0], partition_schema(file.keys for file in tables))
 
     def found(self) -> list[FoundFile]:
         """Each of them by its own path, in name order; see :func:`rasteret_beam.transforms.files.find_tables`."""
         return find_tables(self.paths, self.access)
+
+    def csv_file(self, path: str) -> CsvFile:
+        return CsvFile(path, self.access, self.csv)
 
 
 class _Counted(NamedTuple):
@@ -81,22 +92,21 @@ def read_files(pipeline: Any, files: Files, rows: RowMaker) -> beam.PCollection[
         | "Source" >> beam.Create([list(files.paths)])
         | "FindFiles" >> beam.FlatMap(_find_files, files.access)
         | "SpreadFiles" >> beam.Reshuffle()
-        | "CountRows" >> beam.MapTuple(_count_rows, access=files.access)
+        | "CountRows" >> beam.Map(_count_rows, files)
         | "Collect" >> beam.combiners.ToList()
         | "NumberRows" >> beam.FlatMap(_number_rows)
         | "SpreadSplits" >> beam.Reshuffle()
-        | "Read" >> beam.ParDo(_ReadFn(rows, files.access, files.partitions)).with_output_types(pa.RecordBatch)
+        | "Read" >> beam.ParDo(_ReadFn(rows, files)).with_output_types(pa.RecordBatch)
     )
 
 
 class _ReadFn(beam.DoFn):
-    def __init__(self, rows: RowMaker, access: Access, partitions: pa.Schema):
+    def __init__(self, rows: RowMaker, files: Files):
         self.rows = rows
-        self.access = access
-        self.partitions = partitions
+        self.files = files
 
     def process(self, split: _Split) -> Iterator[pa.RecordBatch]:
-        yield from _read_split(split, self.rows, self.access, self.partitions)
+        yield from _read_split(split, self.rows, self.files)
 
 
 def batches_of_files(files: Files, rows: RowMaker) -> Iterator[pa.RecordBatch]:
@@ -104,17 +114,16 @@ def batches_of_files(files: Files, rows: RowMaker) -> Iterator[pa.RecordBatch]:
     found = files.found()
     first_row = 0
     for file in found:
-        counted = _count_rows(file.path, file.root, file == found[-1], files.access)
+        counted = _count_rows((file.path, file.root, file == found[-1]), files)
         for split in _number_rows([counted]):
-            placed = split._replace(first_row=first_row + split.first_row)
-            yield from _read_split(placed, rows, files.access, files.partitions)
+            yield from _read_split(split._replace(first_row=first_row + split.first_row), rows, files)
         first_row += sum(counted.rows)
 
 
-def files_of(source: Any, what: str, access: Access = AS_GIVEN) -> Files | None:
+def files_of(source: Any, what: str, access: Access = AS_GIVEN, csv: CsvFormat = COMMAS) -> Files | None:
     """The files that a source consists of; None where it is in memory."""
     paths = _paths_of(source, what)
-    return None if paths is None else Files.of(paths, access)
+    return None if paths is None else Files.of(paths, access, csv)
 
 
 def _paths_of(source: Any, what: str) -> list[str] | None:
@@ -137,35 +146,103 @@ def numbered(batches: Iterable[pa.RecordBatch], first_row: int, rows: RowMaker) 
             first_row += len(batch)
 
 
-def look_at_first(files: Files) -> tuple[pa.Schema, str, Callable[[str], int | None], list[str]]:
-    """Schema and name of the first file, what looks up the SRID of its first geometry, and columns it does not have.
+def look_at_first(files: Files) -> tuple[pa.Schema, str, FirstValue, list[str]]:
+    """Schema and name of the first file, what looks up its first geometry, and columns that it does not have.
 
-    These come from the names of folders (hive partitions), and stand at the end of the schema.
+    These come from the names of folders (hive partitions), and stand at the end of the schema. Columns of CSV are text.
     """
     path = files.first.path
-    schema = _schema_of(path, files.access)
-    added = [item for item in files.partitions if item.name not in schema.names]
-    first_srid_of = partial(_first_srid, path, files.access) if is_parquet(path, files.access) else lambda column: None
-    for item in added:
-        schema = schema.append(item)
-    return schema, path, first_srid_of, [item.name for item in added]
+    if is_parquet(path, files.access):
+        first: FirstValue = partial(_first_value, path, files.access)
+    else:
+        first = files.csv_file(path).first_value
+    own = _columns_of(path, files)
+    known = set(own.names)
+    added = [item for item in files.partitions if item.name not in known]
+    return pa.schema([*own, *added], metadata=own.metadata), path, first, [item.name for item in added]
 
 
-def _schema_of(path: str, access: Access) -> pa.Schema:
-    if is_parquet(path, access):
-        with open_parquet(path, access) as file:
-            return file.schema_arrow
-    with _open_csv(path, access) as reader:
-        return reader.schema
+def _columns_of(path: str, files: Files) -> pa.Schema:
+    """The columns that a file itself has."""
+    if is_parquet(path, files.access):
+        with open_parquet(path, files.access) as file:
+            return _schema_of(file, path)
+    return pa.schema([(name, pa.string()) for name in files.csv_file(path).header()])
 
 
-def _first_srid(path: str, access: Access, column: str) -> int | None:
+def _schema_of(file: pq.ParquetFile, path: str) -> pa.Schema:
+    return with_native_geometries(file.schema_arrow, file.metadata, without_secrets(path))
+
+
+def _first_value(path: str, access: Access, column: str) -> bytes | str | None:
     with open_parquet(path, access) as file:
         for batch in file.iter_batches(batch_size=1024, columns=[column]):
-            srid = first_srid(batch.column(0))
-            if srid is not None:
-                return srid
+            value = first_value(batch.column(0))
+            if value is not None:
+                return value
     return None
+
+
+def csv_types(
+    files: Files,
+    header: Sequence[str],
+    kept: Sequence[str],
+    own: Mapping[str, pa.DataType],
+    given: Mapping[str, Any] | None,
+) -> dict[str, pa.DataType]:
+    """Types of the kept columns of CSV files, by name; reads all of the files unless each type is known.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Of the first file.
+    own : {column: type}
+        The columns of coordinates or geometries.
+    given : {column: Arrow type or its name}, optional
+        As users give it.
+
+    Raises
+    ------
+    InputError
+        A given type is none, of a column that is not there or of one of ``own``; or a file cannot be read.
+    """
+    named = named_types(given or {})
+    missing = [name for name in named if name not in set(header)]
+    if missing:
+        raise InputError(f"column_types names column(s) {listed(missing)}; the first file has {listed(header)}")
+    for name, kind in named.items():
+        if own.get(name, kind) != kind:
+            raise InputError(
+                f"column_types gives column {name!r} the type {kind}, but it holds the point or polygon and is read as "
+                f"{own[name]}; leave it out"
+            )
+    known = {name: kind for name, kind in (named | dict(own)).items() if name in own or name in set(kept)}
+    undecided = [name for name in kept if name not in known]
+    if undecided:
+        csv = [files.csv_file(file.path) for file in files.found() if not is_parquet(file.path, files.access)]
+        known |= decided_types(csv, undecided, known)
+    return {name: known[name] for name in kept}
+
+
+def with_types(schema: pa.Schema, types: Mapping[str, pa.DataType]) -> pa.Schema:
+    """A schema with the given types of columns."""
+    fields = [item.with_type(types.get(item.name, item.type)) for item in schema]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+def refuse_csv_settings(csv: CsvFormat, column_types: Mapping[str, Any] | None, what: str) -> None:
+    """Refuse settings of CSV for something else.
+
+    Raises
+    ------
+    InputError
+    """
+    given = [*csv.given(), *(["column_types"] if column_types else [])]
+    if given:
+        flags = listed(f"--{name}" for name in given)
+        raise InputError(
+            f"{listed(given)} ({flags}) given, which say how CSV files are read, but {what} is not CSV; leave out"
+        )
 
 
 def _find_files(source: Sequence[str], access: Access) -> Iterator[tuple[str, str | None, bool]]:
@@ -175,16 +252,14 @@ def _find_files(source: Sequence[str], access: Access) -> Iterator[tuple[str, st
         yield file.path, file.root, file == files[-1]
 
 
-def _count_rows(path: str, root: str | None, last: bool, access: Access = AS_GIVEN) -> _Counted:
+def _count_rows(found: tuple[str, str | None, bool], files: Files) -> _Counted:
     """Rows of each part of a file; a CSV file has to be read for it, so the last one counts as empty."""
-    if is_parquet(path, access):
-        with open_parquet(path, access) as file:
+    path, root, last = found
+    if is_parquet(path, files.access):
+        with open_parquet(path, files.access) as file:
             groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
             return _Counted(path, root, False, [group.num_rows for group in groups])
-    if last:
-        return _Counted(path, root, True, [0])
-    with _open_csv(path, access) as reader:
-        return _Counted(path, root, True, [sum(len(batch) for batch in reader)])
+    return _Counted(path, root, True, [0 if last else files.csv_file(path).rows()])
 
 
 def _number_rows(counted: list[_Counted]) -> Iterator[_Split]:
@@ -197,22 +272,29 @@ def _number_rows(counted: list[_Counted]) -> Iterator[_Split]:
             first_row += rows
 
 
-def _read_split(split: _Split, rows: RowMaker, access: Access, partitions: pa.Schema) -> Iterator[pa.RecordBatch]:
-    if len(partitions):
-        own = _schema_of(split.path, access).names
-        rows = InPartition(rows, split.path, partition_keys(split.path, split.root), partitions, own)
-    batches = _read_csv(split.path, rows, access) if split.row_group < 0 else _read_row_group(split, rows, access)
+def _read_split(split: _Split, rows: RowMaker, files: Files) -> Iterator[pa.RecordBatch]:
+    if len(files.partitions):
+        own = frozenset(_columns_of(split.path, files).names)
+        rows = InPartition(rows, split.path, partition_keys(split.path, split.root), files.partitions, own)
+    if split.row_group < 0:
+        batches = files.csv_file(split.path).batches(rows.csv_types(), rows.most_rows)
+    else:
+        batches = _read_row_group(split, rows, files.access)
     yield from numbered(batches, split.first_row, rows)
 
 
 def _read_row_group(split: _Split, rows: RowMaker, access: Access) -> Iterator[pa.RecordBatch]:
     with open_parquet(split.path, access) as file:
-        rows.check(file.schema_arrow, without_secrets(split.path))
+        rows.check(_schema_of(file, split.path), without_secrets(split.path))
         group = file.metadata.row_group(split.row_group)
         row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
-        most = max(1, min(rows.most_rows, BATCH_BYTES // row_bytes))
+        needed = rows.needed
+        most = max(1, min(rows.most_rows, max(BATCH_BYTES, COLUMN_BYTES * len(needed)) // row_bytes))
         try:
-            yield from file.iter_batches(batch_size=most, row_groups=[split.row_group], columns=rows.needed)
+            with in_memory(f"row group {split.row_group} of {split.path}", SMALLER):
+                yield from file.iter_batches(batch_size=most, row_groups=[split.row_group], columns=needed)
+        except RasteretBeamError:
+            raise
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(
                 f"row group {split.row_group} of {without_secrets(split.path)} cannot be read: {one_line(error)}"
@@ -243,16 +325,18 @@ def check_alike(
     what, reader : str
         What an error calls the rows, and the transform that reads them.
     """
-    missing = [name for name in needed if name not in schema.names]
+    kinds = {item.name: item.type for item in schema}
+    missing = [name for name in needed if name not in kinds]
     if missing:
         raise InputError(
             f"{path} has no column(s) {listed(missing)}, which the first file has; it has {listed(schema.names)}"
         )
+    outputs = {item.name: item.type for item in output}
     for name in kept:
-        wanted = output.field(name).type
-        if kept_type(schema.field(name).type) != wanted:
+        wanted = outputs[name]
+        if kept_type(kinds[name]) != wanted:
             raise InputError(
-                f"column {name!r} of {path} is {schema.field(name).type}, but {wanted} in the first file; "
+                f"column {name!r} of {path} is {kinds[name]}, but {wanted} in the first file; "
                 "make them alike, or leave the column out with columns=[...]"
             )
     found = data_crs(schema, geometry) if geometry is not None else None
@@ -261,33 +345,3 @@ def check_alike(
             f"column {geometry!r} of {path} is in {found}, but the {what} of the first file are in {crs}; "
             f"read files of each CRS by a {reader} of its own"
         )
-
-
-def _open_csv(path: str, access: Access, types: dict[str, pa.DataType] | None = None) -> pv.CSVStreamingReader:
-    name = name_of(path)
-    packing = {".gz": "gzip", ".bz2": "bz2"}.get(os.path.splitext(name)[1])
-    file = pa.input_stream(open_file(path, access, to_the_end=True), compression=packing)
-    parsing = pv.ParseOptions(delimiter="\t" if ".tsv" in name else ",", newlines_in_values=True)
-    try:
-        return pv.open_csv(
-            file,
-            read_options=pv.ReadOptions(block_size=CSV_BLOCK_BYTES),
-            parse_options=parsing,
-            convert_options=pv.ConvertOptions(
-                column_types=types, include_columns=list(types) if types else None, strings_can_be_null=True
-            ),
-        )
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise InputError(f"{without_secrets(path)} cannot be read as CSV: {error}") from error
-
-
-def _read_csv(path: str, rows: RowMaker, access: Access) -> Iterator[pa.RecordBatch]:
-    try:
-        with _open_csv(path, access, rows.csv_types()) as reader:
-            for batch in reader:
-                yield from (batch.slice(at, rows.most_rows) for at in range(0, len(batch), rows.most_rows))
-    except pa.ArrowInvalid as error:
-        raise InputError(
-            f"{without_secrets(path)} cannot be read as CSV: {error}. Column types are those of the first rows of the "
-            "first file."
-        ) from error

@@ -1,6 +1,6 @@
 """What a transform makes of the rows of its files."""
 
-from collections.abc import Sequence
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,7 +49,7 @@ class InPartition:
         Of the file's path, see :func:`rasteret_beam.kernels.partitions.partition_keys`.
     fields : pyarrow.Schema
         The columns of partitions, of all files.
-    own : sequence of str
+    own : set of str
         Columns that the file itself has.
     """
 
@@ -57,11 +57,12 @@ class InPartition:
     path: str
     keys: Keys
     fields: pa.Schema
-    own: Sequence[str]
+    own: Set[str]
 
     @property
     def _added(self) -> list[pa.Field]:
-        return [field for field in self.fields if field.name not in self.own and field.name in self.rows.needed]
+        needed = set(self.rows.needed)
+        return [field for field in self.fields if field.name not in self.own and field.name in needed]
 
     @property
     def needed(self) -> list[str]:
@@ -78,7 +79,8 @@ class InPartition:
         self.rows.check(schema, path)
 
     def csv_types(self) -> dict[str, pa.DataType]:
-        return {name: kind for name, kind in self.rows.csv_types().items() if name in self.needed}
+        needed = set(self.needed)
+        return {name: kind for name, kind in self.rows.csv_types().items() if name in needed}
 
     def batch(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         shown = without_secrets(self.path)

@@ -16,6 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
+from rasteret_beam.collection.facts import warn_of_rounding
 from rasteret_beam.collection.versions import CollectionVersion
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.crs import crs_text
@@ -315,6 +316,7 @@ class SampleTiles(beam.PTransform):
         check_layout_grows(self.layout, self.updates)
         if self.layout != "long":
             check_one_row_each(self.collection.index(settings.bands, self.match).routing)
+        warn_of_rounding(self.collection, settings.bands)
         sampling = _SampleInWindowsFn if in_windows(groups) else _SampleFn
         outputs = sampled_by(
             sampling(_SampleSettings(settings, around, self.layout, self.on_error)),

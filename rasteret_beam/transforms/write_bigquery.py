@@ -171,7 +171,7 @@ class WriteSamplesToBigQuery(beam.PTransform):
         if not place or not re.fullmatch(r"gs://[^/]+(/.*)?", place):
             raise InputError(
                 f"rows go to BigQuery by way of files on Google Cloud Storage, but temp_location is {place!r}; give "
-                "one such as gs://bucket/temp (on the command line --temp_location)"
+                "one such as gs://bucket/temp"
             )
         return f"{place.rstrip('/')}/rasteret_beam-{self.token}"
 

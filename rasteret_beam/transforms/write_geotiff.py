@@ -1,6 +1,7 @@
 """Chips to GeoTIFF files, one each, that replace those of an earlier run."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -16,8 +17,9 @@ from apache_beam.io.filesystems import FileSystems
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.chip_rows import decode_chip
+from rasteret_beam.kernels.chip_rows import decode_chip, exact_fill
 from rasteret_beam.readers.geotiff import geotiff_bytes
+from rasteret_beam.readers.local_files import writing
 from rasteret_beam.readers.stores import absolute
 from rasteret_beam.transforms.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.counting import count
@@ -43,7 +45,7 @@ class WriteChipsToGeoTiff(beam.PTransform):
 
     Parameters
     ----------
-    folder : str
+    folder : str or pathlib.Path
         On any of Beam's filesystems.
     """
 
@@ -52,6 +54,7 @@ class WriteChipsToGeoTiff(beam.PTransform):
     target: Output = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.folder = os.fspath(self.folder)
         if not self.folder.strip().rstrip("/"):
             raise InputError(f"folder of GeoTIFFs is {self.folder!r}; give a path")
         check_output(self.folder, "folder of GeoTIFFs")
@@ -97,14 +100,14 @@ def _safe(text: str) -> str:
 def _write(chips: pa.RecordBatch, temporary: str) -> Iterator[tuple[str, str]]:
     for number in range(len(chips)):
         (chip,) = chips.slice(number, 1).to_pylist()
-        pixels, _ = decode_chip(chip)
+        pixels, valid = decode_chip(chip)
         tags = {name: str(chip[name]) for name in TAGS}
         if chip["datetime"] is not None:
             tags["datetime"] = chip["datetime"].isoformat()
-        fill = pixels.dtype.type(chip["fill"]).item()
+        fill = exact_fill(pixels, valid, chip["fill"])
         data = geotiff_bytes(pixels, chip["transform"], chip["crs"], fill, chip["band"], tags)
         path = f"{temporary}/{uuid4().hex}.tif"
-        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        with writing(path), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(data)
         yield chip_name(chip), path
 

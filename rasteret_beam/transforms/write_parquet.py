@@ -1,8 +1,10 @@
 """Samples and chips to Parquet files that replace what stood there, whole."""
 
+import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from uuid import uuid4
 
@@ -17,6 +19,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.errors import InputError
+from rasteret_beam.readers.local_files import writing
 from rasteret_beam.readers.stores import absolute
 from rasteret_beam.schema import chips_schema, samples_schema
 from rasteret_beam.transforms.commit import Output, PutInPlace, Staged
@@ -43,7 +46,7 @@ class _WriteToParquet(beam.PTransform):
 
     Parameters
     ----------
-    prefix : str
+    prefix : str or pathlib.Path
         Path without ending, on any of Beam's filesystems; ``.parquet`` at its end is dropped.
     schema : pyarrow.Schema
         Of the file that is written when there is no row.
@@ -66,6 +69,7 @@ class _WriteToParquet(beam.PTransform):
     target: Output = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.prefix = os.fspath(self.prefix)
         if not self.prefix.removesuffix(".parquet").strip() or self.prefix.endswith("/"):
             raise InputError(f"output prefix is {self.prefix!r}; give a path that ends in the files' first name")
         check_output(self.prefix, "output")
@@ -196,22 +200,37 @@ class _ParquetFile:
 
     def __init__(self, path: str, schema: pa.Schema, compression: str):
         self.path = path
-        self._file = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
-        self._writer = pq.ParquetWriter(self._file, schema, compression=compression, use_dictionary=_repeating(schema))
+        with writing(path):
+            self._file = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+            self._writer = pq.ParquetWriter(
+                self._file, schema, compression=compression, use_dictionary=_repeating(schema)
+            )
 
     def write(self, batches: list[pa.RecordBatch]) -> None:
         """Write batches as one row group."""
-        table = pa.Table.from_batches(batches)
-        self._writer.write_table(table, row_group_size=len(table))
+        with self._writing():
+            table = pa.Table.from_batches(batches)
+            self._writer.write_table(table, row_group_size=len(table))
 
     def close(self) -> None:
-        self._writer.close()
-        self._file.close()
+        with self._writing():
+            self._writer.close()
+            self._file.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with writing(self.path):
+                yield
+        except BaseException:
+            self.abandon()
+            raise
 
     def abandon(self) -> None:
         """Let go of the file as it is; it lies in the temporary folder."""
         self._writer.is_open = False  # or its destructor would write a footer to a file that is closed
-        self._file.close()
+        with suppress(OSError):  # what it still holds may not fit on the disk
+            self._file.close()
 
 
 def _repeating(schema: pa.Schema) -> list[str]:
@@ -239,7 +258,7 @@ def shards(prefix: str) -> list[str]:
 def write_empty(folder: str, schema: pa.Schema, compression: str) -> str:
     """Write a file without rows; gives its path."""
     path = f"{folder}/empty.parquet"
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    with writing(path), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         pq.write_table(schema.empty_table(), file, compression=compression)
     return path
 

@@ -150,14 +150,14 @@ class _WritePaneFn(beam.DoFn):
                 file = file or _ParquetFile(path, group[0].schema, self.compression)
                 file.write(group)
                 count({metrics.ROWS_WRITTEN: sum(map(len, group))})
+            assert file is not None, "a pane has rows"
+            file.close()
         except BaseException:
             if file is not None:
                 file.abandon()
                 with suppress(OSError, BeamIOError):
                     delete_files([path])
             raise
-        assert file is not None, "a pane has rows"
-        file.close()
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch], most_rows: int) -> Iterator[list[pa.RecordBatch]]:

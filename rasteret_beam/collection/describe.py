@@ -1,0 +1,56 @@
+"""What a collection tells of itself, and shows in a notebook."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from rasteret_beam.collection.facts import first_records
+from rasteret_beam.collection.layout import SPAN, time_span
+from rasteret_beam.collection.units import Columns
+from rasteret_beam.errors import listed, without_secrets
+from rasteret_beam.schema import METADATA_SUFFIX
+
+if TYPE_CHECKING:
+    from rasteret_beam.collection.collection import Collection
+
+
+def describe(collection: "Collection") -> dict[str, Any]:
+    """The facts of :meth:`Collection.describe`."""
+    moments = ["datetime", *(name for name in SPAN if name in collection.schema.names)]
+    return {
+        "name": collection.name,
+        "source": without_secrets(collection.path or collection.data_source or "in memory"),
+        "records": len(collection),
+        "date_range": time_span(collection.to_table(moments)),
+        "bounds": collection.bounds,
+        "crs": collection.crs,
+        "bands": collection.bands,
+        **_pixels(collection),
+    }
+
+
+def _pixels(collection: "Collection") -> dict[str, Any]:
+    """Data types and nodata values of the first record's bands."""
+    columns = set(collection.schema.names)
+    described = [band + METADATA_SUFFIX for band in collection.bands if band + METADATA_SUFFIX in columns]
+    parts: Columns = {f"{part} {name}": (name, part) for name in described for part in ("dtype", "nodata")}
+    found = first_records(collection, parts)
+    rows = found.slice(0, 1).to_pylist() if len(found) else []
+    values = {part: [row[f"{part} {name}"] for row in rows for name in described] for part in ("dtype", "nodata")}
+    return {part: [value for value in dict.fromkeys(each) if value is not None] for part, each in values.items()}
+
+
+def html_table(facts: Mapping[str, Any]) -> str:
+    """The facts of :meth:`Collection.describe` as an HTML table."""
+    first, last = facts["date_range"]
+    shown = {
+        "records": f"{facts['records']:,}",
+        "dates": f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" if first else "none",
+        "bounds": ", ".join(f"{side:.4f}" for side in facts["bounds"] or ()) or "none",
+        "crs": listed(facts["crs"], 6),
+        "bands": listed(facts["bands"], 12),
+        "pixels": f"{listed(facts['dtype'])}, nodata {listed(facts['nodata']) or 'none'}",
+        "source": facts["source"],
+    }
+    rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in shown.items())
+    return f"<table><caption>Collection {escape(facts['name'])}</caption>{rows}</table>"

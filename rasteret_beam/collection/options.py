@@ -1,0 +1,84 @@
+"""Keyword arguments that a function does not have: one error with its name and the nearest that it has."""
+
+import inspect
+import os
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from functools import wraps
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rasteret_beam.errors import InputError, UnknownOptionError, listed
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def checked_options(function: Function) -> Function:
+    """The function, refusing an unknown keyword argument, and anything but True or False where one is the default."""
+    parameters = dict(list(inspect.signature(function).parameters.items())[1:])
+    known = list(parameters)
+
+    @wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        for name in options:
+            if name not in known:
+                raise UnknownOptionError(
+                    f"{function.__name__} has no option {name!r}{did_you_mean(name, known)}; it has {listed(known, 40)}"
+                )
+            if isinstance(parameters[name].default, bool) and not isinstance(options[name], bool | np.bool_):
+                raise InputError(f"{name} is {options[name]!r}; it has to be True or False")
+        return function(*args, **options)
+
+    return call  # type: ignore[return-value]
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """``" (did you mean ...?)"`` with the nearest of some names, or nothing where none is near."""
+    lower = {each.lower(): each for each in known}
+    near = get_close_matches(name.lower(), lower, n=1, cutoff=cutoff)
+    return f" (did you mean {lower[near[0]]!r}?)" if near else ""
+
+
+def like_path(path: str) -> str:
+    """As :func:`did_you_mean`, of what lies in the folder of a local path."""
+    folder, name = os.path.split(path.rstrip("/"))
+    try:
+        near = get_close_matches(name, os.listdir(folder or "."), n=1, cutoff=0.7)
+    except (OSError, ValueError):
+        return ""
+    return f" (did you mean {os.path.join(folder, near[0])!r}?)" if near else ""
+
+
+def names_of(given: Any, what: str) -> list[str]:
+    """One name, or an iterable of names (a list, an array of NumPy or Arrow, a Series), as a list.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+    """
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise InputError(f"{what} are a {type(given).__name__}; give a text or a list of texts")
+    to_list = getattr(given, "to_pylist", None) or getattr(given, "tolist", None)
+    names = to_list() if to_list is not None else list(given)
+    wrong = [name for name in names if not isinstance(name, str)] if isinstance(names, list) else [names]
+    if wrong:
+        raise InputError(f"{what} have {wrong[0]!r}, a {type(wrong[0]).__name__}; give a text or a list of texts")
+    return [str(name) for name in names]
+
+
+def path_of(given: Any, name: str, what: str) -> str:
+    """A path as text.
+
+    Raises
+    ------
+    InputError
+        It is none, or empty.
+    """
+    path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(path, str) or not path.strip():
+        raise InputError(f"{name} is {given!r}; give {what}")
+    return path

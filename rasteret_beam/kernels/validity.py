@@ -1,0 +1,113 @@
+"""Which pixels are valid: not NaN, not the band's nodata value, and not left out by the file's own mask.
+
+There is one meaning for points, nodata fallback, windows and chips: that of ``rasterio.read_masks``, and NaN is never
+valid. GDAL decides a band's mask by its flags (GDALRasterBand::GetMaskFlags): a file with a mask (internal, or ``.msk``
+beside it) is masked by it, whatever its nodata value; else a nodata value counts; else an alpha band does.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rasteret_beam.model import Asset
+
+Pixels = NDArray[np.generic]
+Mask = NDArray[np.bool_]
+
+ALL_VALID, NODATA = "all_valid", "nodata"
+
+SINGLE_PRECISION = np.finfo(np.float32).eps
+
+LARGEST_EXACT = 2**53
+"""Up to here float64 holds every integer."""
+
+
+def is_valid(pixels: Pixels, nodata: float | None, file_mask: Mask | None = None) -> Mask:
+    """Whether pixels are valid.
+
+    Parameters
+    ----------
+    pixels : array of any shape
+        In the band's own dtype: two 64-bit integers may be one as float64.
+    nodata : number or None
+    file_mask : array of bool of the same shape, optional
+        True is valid; where the file has a mask, which then decides in place of ``nodata``.
+    """
+    return is_left_in(pixels, nodata, file_mask) & not_nan(pixels)
+
+
+def is_left_in(pixels: Pixels, nodata: float | None, file_mask: Mask | None = None) -> Mask:
+    """As :func:`is_valid`, but NaN counts as one of the values, unless the nodata value is NaN."""
+    return ~is_nodata(pixels, nodata) if file_mask is None else file_mask
+
+
+def not_nan(pixels: Pixels) -> Mask:
+    return pixels == pixels
+
+
+def is_nodata(pixels: Pixels, nodata: float | None) -> Mask:
+    """Whether pixels are the nodata value, as GDAL compares them (GDALNoDataMaskBand).
+
+    A value that an integer dtype cannot hold is that of no pixel, and of a fraction only the whole part counts.
+    Floats, of 64 bits too, need not be equal to the last digit.
+    """
+    if nodata is None or (nodata != nodata and pixels.dtype.kind != "f"):
+        return np.zeros(pixels.shape, dtype=bool)
+    if nodata != nodata:
+        return pixels != pixels
+    if pixels.dtype.kind == "f":
+        return _is_close(pixels, nodata)
+    limits = np.iinfo(pixels.dtype)  # type: ignore[type-var]
+    if not limits.min <= nodata <= limits.max:
+        return np.zeros(pixels.shape, dtype=bool)
+    return pixels == pixels.dtype.type(int(nodata))
+
+
+def _is_close(pixels: Pixels, nodata: float) -> Mask:
+    """Equal to about six digits, in the dtype's own arithmetic, which may overflow (GDAL's ARE_REAL_EQUAL)."""
+    real: Any = pixels.dtype.type
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = real(nodata)
+        margin = real(SINGLE_PRECISION) * np.abs(pixels + value) * real(2)
+        return (pixels == value) | (np.abs(pixels - value) < margin)
+
+
+def masked_by_file(flags: str, dtype: str, nodata: float | None) -> bool:
+    """Whether only the file can say which pixels of a band are valid.
+
+    Parameters
+    ----------
+    flags : str
+        rasterio's names of the band's mask flags, joined by "+"; empty for a mask with a band for each band.
+    dtype : str
+        NumPy's name.
+    nodata : number or None
+        As far as it is known: an int, or a float that may be rounded.
+    """
+    if flags != NODATA:
+        return flags != ALL_VALID
+    return has_long_integers(dtype) and not (isinstance(nodata, int) or is_exact(nodata))
+
+
+def has_long_integers(dtype: str) -> bool:
+    """Whether a dtype has integers that float64 cannot hold."""
+    return dtype in ("int64", "uint64")
+
+
+def is_exact(nodata: float | None) -> bool:
+    """Whether a float is surely the integer that was meant."""
+    return nodata is not None and abs(nodata) < LARGEST_EXACT
+
+
+def may_be_masked(asset: Asset) -> bool:
+    """Whether the file has to be asked for its mask; one whose collection does not say may have one."""
+    if asset.mask is None:
+        return True
+    return asset.stored is not None and masked_by_file(asset.mask, asset.stored.dtype, asset.nodata)
+
+
+def flag_names(flags: Sequence[object]) -> str:
+    """A band's mask flags (``dataset.mask_flag_enums[n]``) as the collection keeps them."""
+    return "+".join(flag.name for flag in flags)  # type: ignore[attr-defined]
