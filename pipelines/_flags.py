@@ -169,7 +169,7 @@ def megabytes(text: str) -> int:
     """What caches may hold."""
     least = LEAST_CACHE_BYTES >> 20
     if not text.isdigit() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of megabytes, {least} or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of megabytes; give {least} or more")
     return int(text)
 
 

@@ -64,7 +64,8 @@ def test_an_unusable_budget_on_the_command_line(scenes: Collection, points: pa.T
         *("--points", tmp_path / "points.parquet", "--geometry_crs=32631", "--bands=B10"),
         *("--collection", tmp_path / "collection", "--output", tmp_path / "out" / "samples", f"--cache_mb={mb}"),
     )
-    assert (outcome.code, outcome.out, outcome.err) == (1, "", f"error: {message(mb << 20)}\n")
+    expected = f"error: argument --cache_mb: '{mb}' is not a whole number of megabytes; give 4 or more\n"
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", expected)
     assert not (tmp_path / "out").exists()
 
 

@@ -175,10 +175,10 @@ def test_export_replaces_a_collection_and_nothing_else(place: Place, collection:
     assert len(rasteret_beam.load(f"{place.uri}/one.parquet")) == 2
     before = place.names()
     for other in ("a folder", "points"):
-        with pytest.raises(OutputError, match="is there and is no collection"):
+        with pytest.raises(OutputError, match="so it is not replaced"):
             local.export(f"{place.uri}/{other}")
         words = [f"--cogs={place.uri}/a folder/indexed.tif", f"--output={place.uri}/{other}"]
-        assert "is no collection" in execute(build_collection.main, *words).err
+        assert "so it is not replaced" in execute(build_collection.main, *words).err
     assert place.names() == before
 
 

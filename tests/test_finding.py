@@ -276,9 +276,13 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
         assert len(open_dataset(str(tmp_path)).files) == 1
         with pytest.raises(InputError, match=r"s\.parquet is a socket, not a regular file"):
             find_files(f"{tmp_path}/s.parquet")
-    for read in (find_files, find_rasters, build_from_cogs, build_from_table):
+    fifo = f"{tmp_path}/fifo.parquet"
+    for read in (find_files, build_from_table):
         with pytest.raises(InputError, match=r"fifo\.parquet is a FIFO, not a regular file"):
-            read(f"{tmp_path}/fifo.parquet")
+            read(fifo)
+    assert find_rasters([fifo]) == [fifo]
+    with pytest.raises(BuildError, match=r"fifo\.parquet: it is a named pipe, not a regular file"):
+        build_from_cogs(fifo)
 
 
 # Permissions

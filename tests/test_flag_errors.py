@@ -82,9 +82,12 @@ SAMPLE = {
         ["--points={}/q.parquet", "--geometry_crs=4326", "--layout=values", "--dead_letter={}/dead/d"],
         "--layout is 'values', but --dead_letter is given",
     ),
-    "dates": (["--points={}/q.parquet", "--geometry_crs=4326", "--date_range=2024,2023"], "--date_range is"),
+    "dates": (["--points={}/q.parquet", "--geometry_crs=4326", "--date_range=2024,2023"], "argument --date_range: "),
     "box": (["--points={}/q.parquet", "--geometry_crs=4326", "--bbox=0,50,5,40"], ""),
-    "cache": (["--points={}/q.parquet", "--geometry_crs=4326", "--cache_mb=1"], "argument --cache_mb: '1' is no whole"),
+    "cache": (
+        ["--points={}/q.parquet", "--geometry_crs=4326", "--cache_mb=1"],
+        "argument --cache_mb: '1' is not a whole",
+    ),
     "partition": (["--points={}/q.parquet", "--geometry_crs=4326", "--bigquery=p:d.t", "--bq_partition_by=a:Q"], ""),
     "clusters": (
         ["--points={}/q.parquet", "--geometry_crs=4326", "--bigquery=p:d.t", "--bq_cluster_by=band,a,lon,lat,value"],
@@ -145,7 +148,7 @@ def test_building(folder: Path, name: str) -> None:
 
 CHIPS = {
     "no CRS": (["--polygons={}/f.csv", "--geometry_column=wkt"], "give it with --geometry_crs"),
-    "no geometry": (["--polygons={}/f.csv"], "Give --geometry_column."),
+    "no geometry": (["--polygons={}/f.csv"], "has no CRS; give it with --geometry_crs"),
     "reserved": (["--polygons={}/f.csv", "--geometry_column=wkt", "--geometry_crs=4326"], "with --columns A,B"),
     "pixels": (["--polygons={}/f.geojson", "--max_chip_pixels=0"], "--max_chip_pixels is 0"),
     "named": (["--polygons={}/f.geojson", "--geometry_column=q"], "has no column 'q'"),
@@ -175,8 +178,11 @@ def test_names_of_the_users_columns_stay_as_they_are(folder: Path) -> None:
     [
         ('leave it out with on_error="skip".', "leave it out with --on_error skip."),
         ("give columns=[...] or columns=['a']; no", "give --columns A,B or --columns A,B; no"),
-        ("with anonymous=True, or", "with --anonymous, or"),
-        ("requester_pays='my-project', say", "--requester_pays my-project, say"),
+        ("with anonymous=True, or", "with --anonymous (the files of --points: --points_anonymous), or"),
+        (
+            "requester_pays='my-project', say",
+            "--requester_pays PROJECT (for --points: --points_requester_pays PROJECT), say",
+        ),
         ("layout is 'values', but layout is good", "--layout is 'values', but layout is good"),
         ("the layout of columns and bands", "the layout of columns and bands"),
         ("column 'x_column' in /a/x_column/b; x_column.tif", "column 'x_column' in /a/x_column/b; x_column.tif"),

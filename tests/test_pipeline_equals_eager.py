@@ -174,4 +174,4 @@ def test_every_option_has_a_case() -> None:
     """``return_unsampled`` is in all of them."""
     taken = {*inspect.signature(sample_points).parameters, *inspect.signature(Collection.subset).parameters}
     tried = {name for case in CASES.values() for name in (*case.reading, *case.sampling, *case.filters)}
-    assert taken - tried == {"self", "collection", "points", "bands", "return_unsampled", "filters"}
+    assert taken - tried == {"self", "collection", "points", "bands", "return_unsampled"}

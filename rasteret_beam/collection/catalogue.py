@@ -229,4 +229,5 @@ def _entry(id: str, fields: Any, source: str, folder: str) -> Entry:
 
 
 def _absolute(path: str, folder: str) -> str:
-    return resolved(path, folder)
+    # An absolute path is a local one, wherever the catalogue lies.
+    return path if os.path.isabs(path) else resolved(path, folder)

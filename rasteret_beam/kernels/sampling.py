@@ -85,7 +85,10 @@ class PixelValues:
 
     def floats(self) -> Floats:
         """The values, [size] float64."""
-        return np.empty(self.size) if self._values is None else self._values.astype(np.float64)
+        if self._values is None:
+            return np.empty(self.size)
+        with np.errstate(invalid="ignore"):  # signalling NaN, of corrupt files, become quiet ones
+            return self._values.astype(np.float64)
 
     def valid(self, nodata: float | None) -> Mask:
         """Which pixels are valid, [size]."""

@@ -21,6 +21,9 @@ RASTER_ENDINGS = (".tif", ".tiff")
 
 LOST_SLASH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
 
+QUERY = re.compile(r"\?[A-Za-z][\w.-]*=")
+"""What makes the rest of a URL a query, such as ``?versionId=1``, and not a glob."""
+
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
@@ -255,18 +258,19 @@ def expand_rasters(hrefs: Iterable[str | PathLike[str]] | str | PathLike[str], a
         if _is_one_file(place):
             kept.append(place)
         else:
-            kept += [file.path for file in once(rasters_at(place, access)) if file.path not in kept]
+            known = set(kept)
+            kept += [file.path for file in once(rasters_at(place, access)) if file.path not in known]
     return kept
 
 
 def _is_one_file(place: str) -> bool:
-    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or is_web(place))):
+    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or is_web(place) or QUERY.search(place))):
         return True
     if is_url(place):
         return not is_glob(place) and "." in place.rpartition("/")[2]
     try:
         kind = kind_of(place)
-    except PermissionDeniedError:  # for whoever reads the file to report
+    except (PermissionDeniedError, InputError):  # for whoever reads the file to report
         return True
     return kind == "file" or (kind is None and not is_glob(place))
 
@@ -279,8 +283,10 @@ def _is_gdals(place: str) -> bool:
 def rasters_at(given: str | PathLike[str], access: Access = AS_GIVEN) -> list[FoundFile]:
     """The raster files that one path means; as :func:`find_rasters`."""
     place = as_place(given)
-    if _is_gdals(place) or (is_url(place) and not is_remote_object(place)):
+    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or QUERY.search(place))):
         return [FoundFile(place, place)]
+    if not is_url(place) and place.strip() and _is_one_file(place) and exists(place):
+        return [FoundFile(place, realpath(place))]
     if is_remote_object(place) and place.lower().endswith(RASTER_ENDINGS) and not is_glob(place):
         return [FoundFile(place, place)]
     return find(place, RASTER_ENDINGS, "*.tif file", access)
