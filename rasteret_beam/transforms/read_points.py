@@ -28,6 +28,7 @@ from rasteret_beam.transforms.read_tables import (
     numbered,
     read_files,
     refuse_csv_settings,
+    shown,
     with_types,
 )
 
@@ -128,6 +129,9 @@ class ReadPoints(beam.PTransform):
     _found: tuple[PointColumns, list[pa.RecordBatch] | Extract | Files] | None = field(
         default=None, init=False, repr=False
     )
+
+    def __repr__(self) -> str:
+        return f"ReadPoints({shown(self.source)})"
 
     def files(self) -> list[str]:
         """The files that are read; none where the rows come from elsewhere."""

@@ -33,6 +33,7 @@ from rasteret_beam.transforms.read_tables import (
     numbered,
     read_files,
     refuse_csv_settings,
+    shown,
     with_types,
 )
 
@@ -128,6 +129,9 @@ class ReadPolygons(beam.PTransform):
     csv_decimal: str = "."
     csv_encoding: str = "utf-8"
     _found: tuple[PolygonColumns, list[pa.RecordBatch] | Files] | None = field(default=None, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        return f"ReadPolygons({shown(self.source)})"
 
     def files(self) -> list[str]:
         """The files that are read; none where the rows come from elsewhere."""

@@ -138,6 +138,14 @@ def _paths_of(source: Any, what: str) -> list[str] | None:
     return None
 
 
+def shown(source: Any) -> str:
+    """A source in a repr: paths without the secrets of URLs, anything else by its type."""
+    given = [source] if isinstance(source, str | os.PathLike) else source
+    if isinstance(given, list | tuple) and all(isinstance(path, str | os.PathLike) for path in given):
+        return without_secrets(listed(map(os.fspath, given), 3))
+    return type(source).__name__
+
+
 def numbered(batches: Iterable[pa.RecordBatch], first_row: int, rows: RowMaker) -> Iterator[pa.RecordBatch]:
     """Batches of rows of which the first has a row number; empty ones are left out."""
     for batch in batches:
