@@ -142,7 +142,7 @@ def shown(source: Any) -> str:
     """A source in a repr: paths without the secrets of URLs, anything else by its type."""
     given = [source] if isinstance(source, str | os.PathLike) else source
     if isinstance(given, list | tuple) and all(isinstance(path, str | os.PathLike) for path in given):
-        return without_secrets(listed(map(os.fspath, given), 3))
+        return listed([without_secrets(os.fspath(path)) for path in given], 3)
     return type(source).__name__
 
 
