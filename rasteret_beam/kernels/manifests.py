@@ -8,6 +8,9 @@ from rasteret_beam.errors import OutputError
 
 VERSION = 1
 
+MANIFEST = ".manifest.json"
+"""What the name of a manifest ends in; it begins with ``_`` and the output's name."""
+
 
 @dataclass(frozen=True)
 class Manifest:

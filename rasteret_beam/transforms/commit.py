@@ -25,7 +25,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from rasteret_beam.collection.storage import is_remote
 from rasteret_beam.errors import OutputError
-from rasteret_beam.kernels.manifests import Manifest
+from rasteret_beam.kernels.manifests import MANIFEST, Manifest
 from rasteret_beam.readers.local_files import writing
 from rasteret_beam.transforms.files import delete_files, delete_folder, matching
 
@@ -70,7 +70,7 @@ class Output:
     @property
     def manifest(self) -> str:
         """The file that decides which files are the output."""
-        return self._beside(".manifest.json")
+        return self._beside(MANIFEST)
 
     def others(self) -> list[str]:
         """Temporary folders of other runs onto this output."""
