@@ -1,4 +1,4 @@
-"""One meaning of valid for points, windows and chips: rasterio.read_masks, less NaN and nodata, for each kind of mask."""
+"""One meaning of valid for points, windows and chips: rasterio.read_masks, less NaN and nodata."""
 
 import math
 import subprocess
