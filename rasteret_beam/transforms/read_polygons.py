@@ -34,6 +34,7 @@ from rasteret_beam.transforms.read_tables import (
     read_files,
     refuse_csv_settings,
     shown,
+    typed_partitions,
     with_types,
 )
 
@@ -181,7 +182,10 @@ class ReadPolygons(beam.PTransform):
             return chosen, files
         header = schema.names[: len(schema) - len(folders)]
         kept = [name for name in chosen.kept if name not in folders]
-        types = csv_types(files, header, kept, {chosen.geometry: pa.string()}, self.column_types)
+        files, given = typed_partitions(files, self.column_types, folders)
+        types = csv_types(files, header, kept, {chosen.geometry: pa.string()}, given) | {
+            name: files.partitions.field(name).type for name in folders
+        }
         return replace(chosen, schema=with_types(chosen.schema, types)), files
 
     def _draw(self, given: Any, name: str) -> tuple[PolygonColumns, list[pa.RecordBatch]]:
