@@ -8,7 +8,7 @@ demo: $(VENV)/demo
 	$(BIN)/python -m pipelines.demo --folder demo
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 # The tests that take long: soaks, ten million points, jobs for Dataflow, Prism and Flink, large properties.
 slow: $(VENV)/dev

@@ -15,7 +15,17 @@ TABLES = ["pandas>=2.2", "geopandas>=1.0", "polars>=1.30", "duckdb>=1.5", "sedon
 GCP = ["apache-beam[gcp]>=2.77"]
 AWS = ["apache-beam[aws]>=2.77"]
 
-TEST = ["pytest>=8.0", "hypothesis>=6.100", "moto[server]>=5.0", "boto3>=1.34", *DEMO, *TABLES, *GCP, *AWS]
+TEST = [
+    "pytest>=8.0",
+    "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
+    "moto[server]>=5.0",
+    "boto3>=1.34",
+    *DEMO,
+    *TABLES,
+    *GCP,
+    *AWS,
+]
 
 setup(
     name="rasteret-beam",

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -18,6 +19,9 @@ from rasteret_beam.model import Access
 from rasteret_beam.readers.budget import LEAST_CACHE_BYTES
 
 log = logging.getLogger(__name__)
+
+OUTER_COMMA = re.compile(r",(?![^(\[]*[)\]])")
+"""A comma that is not within the brackets of a type, such as ``decimal128(10, 2)``."""
 
 CSV_SETTINGS = ("column_types", "csv_delimiter", "csv_decimal", "csv_encoding")
 
@@ -209,8 +213,9 @@ def band_indexes(text: str) -> dict[str, int]:
 def column_types(text: str) -> dict[str, str]:
     """``plot:string,count:int64`` as columns and the names of their types."""
     types = {}
-    for part in names(text):
-        column, _, kind = part.rpartition(":")
+    parts = [part.strip() for part in OUTER_COMMA.split(text)]
+    for part in filter(None, parts):
+        column, _, kind = part.partition(":") if part.endswith("]") else part.rpartition(":")
         if not (column and kind):
             raise argparse.ArgumentTypeError(f"{part!r} is not COLUMN:TYPE, such as plot:string")
         types[column] = kind

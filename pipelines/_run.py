@@ -17,16 +17,25 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions, TestOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+    TestOptions,
+)
 from apache_beam.runners.runner import PipelineState
+from grpc import RpcError
 
 from pipelines._arguments import spelt
 from pipelines._progress import SAMPLING, Shown, progress
+from pipelines._servers import check_server, end_children, lost_server
+from pipelines._under_way import UnderWay, clear_earlier, job_id
 from rasteret_beam import metrics
-from rasteret_beam.errors import RasteretBeamError, one_line
+from rasteret_beam.errors import RasteretBeamError
 from rasteret_beam.metrics import NAMESPACE
 from rasteret_beam.schema import UNSAMPLED_REASONS
-from rasteret_beam.transforms.files import delete_folder, matching
+from rasteret_beam.transforms.commit import Output, uninterrupted
 
 USAGE, FAILED, INCOMPLETE, INTERRUPTED = 2, 1, 3, 130
 
@@ -66,7 +75,7 @@ def command(main: Callable[[], int]) -> NoReturn:
 def run(
     build: Callable[[beam.Pipeline], Any],
     options: PipelineOptions,
-    temporaries: Iterable[str],
+    outputs: Sequence[Output],
     shown: Shown = SAMPLING,
     kept: Iterable[str] = (),
 ) -> tuple[dict[str, int], float] | int:
@@ -76,8 +85,8 @@ def run(
     ----------
     build : function of the pipeline
     options : PipelineOptions
-    temporaries : iterable of str
-        Folders to delete when the run fails or is interrupted.
+    outputs : sequence of Output
+        Their temporary folders are deleted when the run fails or is interrupted.
     shown : sequence of (counter, label)
         What a local run shows while it is under way.
     kept : iterable of str
@@ -88,52 +97,49 @@ def run(
     (counts, seconds), or the exit code of a run that did not succeed or was not waited for
     """
     start = time.monotonic()
-    temporaries, kept = list(temporaries), list(kept)
-    under_way = [*temporaries, *kept]
+    under_way = UnderWay(outputs, list(kept), str(options.view_as(StandardOptions).runner), _lives_here(options))
     try:
-        with progress(shown), _quiet("apache_beam"), _leaving_on_signals(under_way):
+        check_server(options)
+        clear_earlier(outputs)
+        with progress(shown), _quiet("apache_beam"), under_way.owned(), _leaving_on_signals(under_way):
             pipeline = beam.Pipeline(options=options)
             # Beam deletes it when the pipeline has run; not one that is not run, or that we leave.
-            temporaries.append(pipeline.local_tempdir)
-            under_way.append(pipeline.local_tempdir)
+            under_way.folders.append(pipeline.local_tempdir)
             build(pipeline)
             if not is_waited_for(options):
                 print(_handed_over(pipeline, options))
                 return 0
-            result = pipeline.run()
-            state = result.wait_until_finish()
+            under_way.result = pipeline.run()
+            state = under_way.result.wait_until_finish()
     except Exception as error:
-        _clean(temporaries)
-        message = spelt(root_message(error))
-        print(f"error: {message}", file=sys.stderr)
-        _name_kept(folder for folder in kept if folder not in message)
+        under_way.fail(spelt(root_message(error)))
         return FAILED
     if state != PipelineState.DONE:
-        _clean(temporaries)
-        print(f"error: the job ended in state {state}; see the runner's log", file=sys.stderr)
-        _name_kept(kept)
+        under_way.fail(f"the job ended in state {state}; see the runner's log")
         return FAILED
-    return counted(result), time.monotonic() - start
+    return counted(under_way.result), time.monotonic() - start
 
 
 @contextmanager
-def _leaving_on_signals(temporaries: list[str]) -> Iterator[None]:
-    """On Ctrl-C and on termination, remove what is under way and leave at once.
+def _leaving_on_signals(under_way: UnderWay) -> Iterator[None]:
+    """On Ctrl-C, on termination and when the terminal closes, remove what is under way and leave at once.
 
     An exception would not do: Beam wraps it as an error of the step it meets, and waits for threads that may be waiting
     for a server. Nor would Python's handler: it runs in the main thread, which does not wake where the signal comes
     just before it begins to wait. So a thread of its own reads the signals' numbers from the descriptor that
     ``signal.set_wakeup_fd`` has them written to.
     """
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def watch() -> None:
         while came := os.read(reading, 1):
             if came[0] in numbers:
                 try:
-                    _clean(temporaries)
-                    start = b"\r\033[K" if sys.stderr.isatty() else b""
-                    os.write(2, start + b"interrupted: the job was not finished; what was under way is removed\n")
+                    with uninterrupted():
+                        message = under_way.interrupt()
+                        end_children()
+                        start = b"\r\033[K" if sys.stderr.isatty() else b""
+                        os.write(2, start + f"interrupted: {message}\n".encode())
                 finally:  # also where nobody reads that any more: `2>&1 | tee log` ends by Ctrl-C too
                     os._exit(INTERRUPTED)
 
@@ -162,37 +168,33 @@ class _quiet:
 
     def __enter__(self) -> None:
         root = logging.getLogger()
-        self.outermost = _is_not_of_s3 not in root.filters
-        root.addFilter(_is_not_of_s3)
+        self.outermost = _is_not_repeated not in root.filters
+        root.addFilter(_is_not_repeated)
+        self.hook, threading.excepthook = threading.excepthook, _quiet_hook
         self.before = {name: logging.getLogger(name).level for name in self.names}
         for name in self.names:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
     def __exit__(self, *_: object) -> None:
+        threading.excepthook = self.hook
         if self.outermost:
-            logging.getLogger().removeFilter(_is_not_of_s3)
+            logging.getLogger().removeFilter(_is_not_repeated)
         for name, level in self.before.items():
             logging.getLogger(name).setLevel(level)
 
 
-def _is_not_of_s3(record: logging.LogRecord) -> bool:
-    """Beam's S3 client writes tracebacks to the root log."""
-    return record.module != "s3io"
+ON_ROOT = ("s3io", "portable_runner")
+"""Modules of Beam's that write tracebacks to the root log."""
 
 
-def _clean(temporaries: Iterable[str]) -> None:
-    """Delete what is under way; where a server is away, say where it is left."""
-    for folder in temporaries:
-        try:
-            delete_folder(folder)
-        except Exception as error:
-            print(f"files under way are left in {folder}/, which cannot be deleted: {one_line(error)}", file=sys.stderr)
+def _is_not_repeated(record: logging.LogRecord) -> bool:
+    return record.module not in ON_ROOT
 
 
-def _name_kept(folders: Iterable[str]) -> None:
-    for folder in folders:
-        if matching(folder + "/", "**"):
-            print(f"files of the unfinished job are kept in {folder}/; delete them when done with", file=sys.stderr)
+def _quiet_hook(failed: threading.ExceptHookArgs) -> None:
+    """A lost server ends Beam's threads that listen to it; the main thread tells of it."""
+    if not isinstance(failed.exc_value, RpcError):
+        threading.__excepthook__(failed)
 
 
 def root_message(error: BaseException) -> str:
@@ -200,6 +202,8 @@ def root_message(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, RasteretBeamError):
         return STEP.sub("", text)
+    if isinstance(error, RpcError):
+        return lost_server(error)
     found = OURS.findall(text)
     if found:
         return str(found[-1]).strip()
@@ -283,6 +287,12 @@ def _is_local(options: PipelineOptions) -> bool:
     return str(options.view_as(StandardOptions).runner).endswith("FnApiRunner")
 
 
+def _lives_here(options: PipelineOptions) -> bool:
+    """Whether the job ends with this process, where its workers or the whole of it are."""
+    portable = options.view_as(PortableOptions)
+    return _is_local(options) or portable.job_endpoint == "embed" or portable.environment_type == "LOOPBACK"
+
+
 def _is_dataflow(options: PipelineOptions) -> bool:
     return str(options.view_as(StandardOptions).runner).lower().endswith("dataflowrunner")
 
@@ -301,9 +311,4 @@ def _handed_over(pipeline: beam.Pipeline, options: PipelineOptions) -> str:
     if cloud.template_location:
         return f"the job is written to {cloud.template_location}; nothing was submitted"
     place = f"project {cloud.project}, region {cloud.region}" if _is_dataflow(options) else "the runner"
-    return f"submitted as job {_job_id(result)} to {place}; it was not waited for, and its output is not there yet"
-
-
-def _job_id(result: Any) -> str:
-    found = getattr(result, "job_id", None) or getattr(result, "_job_id", "")
-    return str(found() if callable(found) else found)
+    return f"submitted as job {job_id(result)} to {place}; it was not waited for, and its output is not there yet"

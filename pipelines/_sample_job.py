@@ -16,6 +16,7 @@ from rasteret_beam.kernels.explain import why_nothing_hit
 from rasteret_beam.kernels.layouts import check_layout
 from rasteret_beam.kernels.neighbourhood import Neighbourhood
 from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.readers.apart import Read, Written, check_apart
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, samples_schema, unsampled_schema
 from rasteret_beam.transforms import (
@@ -27,6 +28,7 @@ from rasteret_beam.transforms import (
     WriteSamplesToBigQuery,
     WriteSamplesToParquet,
 )
+from rasteret_beam.transforms.commit import PutInPlace
 from rasteret_beam.transforms.files import check_writable
 
 STEPS = {"samples": "WriteSamples", "unsampled": "WriteUnsampled", "dead_letters": "WriteDeadLetters"}
@@ -154,11 +156,10 @@ class Job(Inputs):
             self.sinks["unsampled"] = WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept))
         if flags.dead_letter:
             self.sinks["dead_letters"] = WriteSamplesToParquet(flags.dead_letter, schema=DEAD_LETTER_SCHEMA)
+        outputs = [Written(f"--{FLAGS[name]}", sink.prefix) for name, sink in self.parquet.items()]
+        read = {"--points": flags.points, "--retry": flags.retry, "--collection": [flags.collection]}
+        check_apart(outputs, [Read(flag, paths) for flag, paths in read.items() if paths])
         _check_sinks(self.parquet)
-        if self.reading is not None:
-            files = self.reading.files()
-            for sink in self.parquet.values():
-                sink.check_keeps(files)
         if self.bigquery is not None:
             self.bigquery.check(options)
 
@@ -214,8 +215,10 @@ class Job(Inputs):
         """Add the job's steps to a pipeline."""
         points = pipeline | "ReadPoints" >> self.reading if self.reading is not None else pipeline
         outputs = points | "SamplePoints" >> self.sampling
-        for name, sink in self.sinks.items():
-            getattr(outputs, name) | STEPS[name] >> sink
+        loaded = outputs.samples | STEPS["samples"] >> self.bigquery if self.bigquery is not None else None
+        staged = [getattr(outputs, name) | STEPS[name] >> sink.staged() for name, sink in self.parquet.items()]
+        if staged:
+            staged | beam.Flatten() | PutInPlace(loaded)
 
 
 def _check_sinks(sinks: dict[str, WriteSamplesToParquet]) -> None:

@@ -20,6 +20,7 @@ from rasteret_beam.collection.records import RecordSource
 from rasteret_beam.collection.writing import check_replaceable
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.readers.apart import Read, Written, check_apart
 from rasteret_beam.readers.finding import find_rasters, split_lists
 from rasteret_beam.transforms import BuildCollection
 from rasteret_beam.transforms.files import check_writable
@@ -98,6 +99,12 @@ def sources(flags: argparse.Namespace) -> list[RecordSource]:
     return sources_from_table(table, bands or band_names(table.select(["assets"]).schema))
 
 
+def _check_apart(flags: argparse.Namespace) -> None:
+    cogs = split_lists(flags.cogs, access(flags) or AS_GIVEN) if flags.cogs is not None else []
+    inputs = [Read("--cogs", cogs), Read("--table", [flags.table] if flags.table is not None else [])]
+    check_apart([Written("--output", flags.output, "collection")], inputs)
+
+
 def _pair(text: str) -> tuple[str, str]:
     theirs, colon, ours = text.partition(":")
     if not colon:
@@ -149,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         shards=flags.shards,
         access=access(flags) or AS_GIVEN,
     )
+    _check_apart(flags)
     records = sources(flags)
     check_replaceable(building.output)
     check_writable(building.output)
@@ -156,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def build(pipeline: beam.Pipeline) -> None:
         pipeline | "Records" >> beam.Create(records) | "BuildCollection" >> building
 
-    outcome = run(build, options, [building.temporary])
+    outcome = run(build, options, [building.target])
     if isinstance(outcome, int):
         return outcome
     counts, _ = outcome

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -29,8 +30,10 @@ from rasteret_beam.kernels.chip_routing import MAX_CHIP_PIXELS, ON_INVALID, rout
 from rasteret_beam.kernels.explain import why_no_polygon_hit
 from rasteret_beam.kernels.routing import MATCHES
 from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.readers.apart import Read, Written, check_apart
 from rasteret_beam.schema import UNMATCHED_REASONS, chips_schema, kept_polygon_fields, unmatched_schema
 from rasteret_beam.transforms import ReadChips, ReadPolygons, WriteChipsToGeoTiff, WriteChipsToParquet
+from rasteret_beam.transforms.commit import Output, PutInPlace
 from rasteret_beam.transforms.files import check_writable
 
 EPILOG = """
@@ -46,6 +49,12 @@ SHOWN = (
     (metrics.TILES_DECODED, "tiles decoded"),
     (metrics.CHIPS_OUT, "chips read"),
     (metrics.ROWS_WRITTEN, "rows written"),
+)
+
+WRITTEN: Sequence[tuple[str, Literal["files", "chips"]]] = (
+    ("output", "files"),
+    ("unmatched", "files"),
+    ("geotiff", "chips"),
 )
 
 
@@ -158,10 +167,12 @@ class Job:
             raise InputError(f"--output and --unmatched are both {flags.output}; give two prefixes")
         self.geotiffs = WriteChipsToGeoTiff(flags.geotiff) if flags.geotiff is not None else None
         self._check_first()
-        files = self.reading.files()
+        check_apart(
+            [Written(f"--{name}", getattr(flags, name), kind) for name, kind in WRITTEN if getattr(flags, name)],
+            [Read("--polygons", flags.polygons), Read("--collection", [flags.collection])],
+        )
         for sink in (self.writing, self.unmatched):
             if sink is not None:
-                sink.check_keeps(files)
                 check_writable(sink.prefix)
         if self.geotiffs is not None:
             check_writable(self.geotiffs.folder)
@@ -175,18 +186,19 @@ class Job:
         route_polygons(index, self.first, self.crs, self.chips.rules, self.chips.on_invalid)
 
     @property
-    def temporaries(self) -> list[str]:
+    def outputs(self) -> list[Output]:
         sinks = (self.writing, self.unmatched, self.geotiffs)
-        return [sink.temporary for sink in sinks if sink is not None]
+        return [sink.target for sink in sinks if sink is not None]
 
     def build(self, pipeline: beam.Pipeline) -> None:
         """Add the job's steps to a pipeline."""
         read = pipeline | "ReadPolygons" >> self.reading | "ReadChips" >> self.chips
-        read.chips | "WriteChips" >> self.writing
+        staged = [read.chips | "WriteChips" >> self.writing.staged()]
         if self.geotiffs is not None:
-            read.chips | "WriteGeoTiffs" >> self.geotiffs
+            staged.append(read.chips | "WriteGeoTiffs" >> self.geotiffs.staged())
         if self.unmatched is not None:
-            read.unmatched | "WriteUnmatched" >> self.unmatched
+            staged.append(read.unmatched | "WriteUnmatched" >> self.unmatched.staged())
+        staged | beam.Flatten() | PutInPlace()
 
     def why_nothing_matched(self) -> str:
         """Why all polygons are unmatched, as far as the first batch of them tells."""
@@ -242,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags, rest = parser().parse(argv)
     options: PipelineOptions = pipeline_options(rest)
     job = Job(flags)
-    outcome = run(job.build, options, job.temporaries, SHOWN)
+    outcome = run(job.build, options, job.outputs, SHOWN)
     if isinstance(outcome, int):
         return outcome
     counts, seconds = outcome

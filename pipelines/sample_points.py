@@ -253,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if job.is_loaded():
         print(f"run {flags.bq_run_id} has its rows in {job.place} already; nothing was read or written")
         return 0
-    outcome = run(job.build, options, [sink.temporary for sink in job.parquet.values()], kept=job.kept)
+    outcome = run(job.build, options, [sink.target for sink in job.parquet.values()], kept=job.kept)
     if isinstance(outcome, int):
         return outcome
     counts, seconds = outcome

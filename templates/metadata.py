@@ -207,10 +207,10 @@ def help_text(parser: argparse.ArgumentParser, action: argparse.Action, form: Fo
     """The flag's help as a sentence, with what the parser knows besides, and an example."""
     text = parser._get_formatter()._expand_help(action)
     sentences = [text[:1].upper() + text[1:]]
-    others = [other for group in parser._mutually_exclusive_groups for other in group._group_actions]
-    if action in others:
-        names = [other.dest for other in others if other is not action]
-        sentences.append(f"Give either this or {' or '.join(names)}")
+    for group in parser._mutually_exclusive_groups:
+        if action in group._group_actions:
+            names = [other.dest for other in group._group_actions if other is not action]
+            sentences.append(f"Give either this or {' or '.join(names)}")
     if form.example:
         sentences.append(f"Example: {form.example}")
     return ". ".join(sentences)

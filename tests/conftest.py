@@ -85,7 +85,7 @@ def points() -> pa.Table:
 @pytest.fixture
 def same_signal_handlers() -> Iterator[None]:
     """What a command in this process does to the handlers of signals is undone."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

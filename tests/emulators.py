@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.locks import alone
+
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".venv-emulators"
 PACKAGES = {
@@ -43,11 +45,13 @@ def environment(name: str) -> Path:
     """The ``bin`` folder of an emulator's environment; a half-made one is made again."""
     venv, packages = FOLDER / name, PACKAGES[name]
     complete = venv / "complete"
-    if not complete.exists() or complete.read_text() != "\n".join(packages):
-        shutil.rmtree(venv, ignore_errors=True)
-        _run(sys.executable, "-m", "venv", venv)
-        _run(venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
-        complete.write_text("\n".join(packages))
+    FOLDER.mkdir(exist_ok=True)
+    with alone(venv):
+        if not complete.exists() or complete.read_text() != "\n".join(packages):
+            shutil.rmtree(venv, ignore_errors=True)
+            _run(sys.executable, "-m", "venv", venv)
+            _run(venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+            complete.write_text("\n".join(packages))
     return venv / "bin"
 
 
@@ -107,7 +111,8 @@ class Cloud:
 def cloud(folder: Path) -> Iterator[Cloud]:
     """Both emulators, with an empty bucket, and a proxy in front of BigQuery's."""
     bigquery, storage = environment("bigquery"), environment("storage")
-    _run(bigquery / "python", "-c", INSTALL_SPATIAL)
+    with alone(FOLDER / "spatial"):
+        _run(bigquery / "python", "-c", INSTALL_SPATIAL)
     files, rest, grpc = free_port(), free_port(), free_port()
     host = "127.0.0.1"
     storing = [storage / "gcp-storage-emulator", "-d", folder, "start", "--port", files, "-H", host]

@@ -16,6 +16,8 @@ from urllib.request import urlopen
 import pytest
 from apache_beam.internal.gcp import auth
 
+from tests.locks import alone
+
 ROOT = Path(__file__).parent.parent
 VENV = ROOT / ".venv-gcs"
 EMULATOR = "gcp-storage-emulator==2026.7.19"
@@ -71,11 +73,12 @@ def gcs_emulator(folder: Path) -> Iterator[Gcs]:
 def _install() -> Path:
     """The emulator's program; a half-made environment is made again."""
     complete, program = VENV / "complete", VENV / "bin" / "gcp-storage-emulator"
-    if not (program.exists() and complete.exists() and complete.read_text() == EMULATOR):
-        shutil.rmtree(VENV, ignore_errors=True)
-        _run(sys.executable, "-m", "venv", VENV)
-        _run(VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", EMULATOR)
-        complete.write_text(EMULATOR)
+    with alone(VENV):
+        if not (program.exists() and complete.exists() and complete.read_text() == EMULATOR):
+            shutil.rmtree(VENV, ignore_errors=True)
+            _run(sys.executable, "-m", "venv", VENV)
+            _run(VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", EMULATOR)
+            complete.write_text(EMULATOR)
     return program
 
 

@@ -311,7 +311,7 @@ class TestRerun:
             (out / name).write_text(name)
         assert sample(point_table(20)).code == 0
         names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-        assert names == {"samples-00000-of-00001.parquet", *others, f"deeper/{stale[0]}"}
+        assert names == {"_samples.manifest.json", "samples-00000-of-00001.parquet", *others, f"deeper/{stale[0]}"}
         assert all((out / name).read_text() == name for name in others)
 
     def test_in_a_folder_with_brackets(self, sample: Sample, scene_files: list[Path], tmp_path: Path):
@@ -321,7 +321,10 @@ class TestRerun:
         points = point_table(20)
         outcome = sample(points, output=out / "samples")
         assert (outcome.code, outcome.err) == (0, "")
-        assert [path.name for path in out.iterdir()] == ["samples-00000-of-00001.parquet"]
+        assert sorted(path.name for path in out.iterdir()) == [
+            "_samples.manifest.json",
+            "samples-00000-of-00001.parquet",
+        ]
         assert as_truth(pq.read_table(out / "samples-00000-of-00001.parquet")) == truth(scene_files, points)
 
 
@@ -540,7 +543,7 @@ class Running:
     earlier: dict[str, bytes]
 
     def temporary(self) -> list[Path]:
-        return list(self.out.glob("*.temporary-*"))
+        return list(self.out.glob("_*.temporary-*"))
 
     def signal(self, number: int) -> str:
         """Send a signal while the job has files under way; gives what it prints to standard error."""
@@ -582,7 +585,7 @@ def test_points_that_the_output_would_replace(sample: Sample, tmp_path: Path) ->
     before = (tmp_path / "s-00000-of-00001.parquet").read_bytes()
     outcome = sample(tmp_path / "s-00000-of-00001.parquet", output=tmp_path / "s")
     assert outcome.code == 1
-    assert f"{tmp_path}/s-00000-of-00001.parquet is read by the job, and output {tmp_path}/s would" in outcome.err
+    assert f"--output {tmp_path}/s would replace --points {tmp_path}/s-00000-of-00001.parquet" in outcome.err
     assert (tmp_path / "s-00000-of-00001.parquet").read_bytes() == before
 
 

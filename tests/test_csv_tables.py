@@ -5,6 +5,8 @@ import csv
 import gzip
 import io
 from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,42 @@ class TestColumnTypes:
             {"plot": "8", "count": None, "open": None},
         ]
 
+    @pytest.mark.parametrize(
+        ("kind", "printed"),
+        [
+            ("decimal128(10,2)", "decimal128(10, 2)"),
+            ("decimal128(10, 2)", "decimal128(10, 2)"),
+            ("decimal(10, 2)", "decimal128(10, 2)"),
+            ("decimal256(50,2)", "decimal256(50, 2)"),
+        ],
+    )
+    def test_of_decimals_by_name(self, write: Write, kind: str, printed: str) -> None:
+        table = points_of(write("x,y,price\n1,2,1.50\n1,2,12345678.25\n"), column_types={"price": kind})
+        assert str(table.schema.field("price").type) == printed
+        assert table["price"].to_pylist() == [Decimal("1.50"), Decimal("12345678.25")]
+
+    @pytest.mark.parametrize("kind", ["timestamp[us, tz=UTC]", "timestamp[us,UTC]"])
+    def test_of_times_with_a_zone_by_name(self, write: Write, kind: str) -> None:
+        table = points_of(write("x,y,seen\n1,2,2024-02-29T02:00:00+02:00\n"), column_types={"seen": kind})
+        assert table.schema.field("seen").type == pa.timestamp("us", tz="UTC")
+        assert table["seen"].to_pylist() == [datetime(2024, 2, 29, tzinfo=UTC)]
+
+    def test_are_a_mapping(self, write: Write) -> None:
+        with pytest.raises(InputError, match="column_types is 'a:string'; give a dict"):
+            points_of(write("x,y,a\n1,2,3\n"), column_types="a:string")
+
+    def test_of_partitions(self, tmp_path: Path) -> None:
+        for code in ("01", "02"):
+            (tmp_path / f"dep={code}").mkdir()
+            (tmp_path / f"dep={code}" / "p.csv").write_text("x,y,a\n1,2,3\n")
+        table = points_of(str(tmp_path), column_types={"dep": "string", "a": "int32"})
+        assert table.select(["a", "dep"]).to_pylist() == [{"a": 3, "dep": "01"}, {"a": 3, "dep": "02"}]
+        assert table.schema.field("dep").type == pa.string()
+        assert points_of(str(tmp_path)).schema.field("dep").type == pa.int32()
+        message = r"column_types gives column 'dep' the type date32\[day\], but a folder is named dep=01"
+        with pytest.raises(InputError, match=message):
+            points_of(str(tmp_path), column_types={"dep": "date32"})
+
     def test_spare_the_look_at_the_whole_file(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(read_csv, "NumberForms", None)
         assert kept_of(write("x,y,a\n1,2,3\n"), column_types={"a": "int64"}, columns=["a"]) == {"a": [3]}
@@ -241,10 +279,10 @@ class TestFormat:
             ("x,y,a\n1.5,2,é\n".encode("cp1252"), "p.csv", {"csv_encoding": "cp1252"}),
             ("x,y,a\n1.5,2,é\n".encode("utf-16"), "p.csv", {"csv_encoding": "utf-16"}),
             ("x,y,a\n1.5,2,é\n".encode("utf-8-sig"), "p.csv", {"csv_encoding": "UTF8"}),
-            (gzip.compress("x,y,a\n1.5,2,é\n".encode()), "p.csv.gz", {}),
+            (gzip.compress("x,y,a\n1.5,2,é\n".encode(), mtime=0), "p.csv.gz", {}),
             (bz2.compress("x,y,a\n1.5,2,é\n".encode()), "p.csv.bz2", {}),
-            (gzip.compress("x\ty\ta\n1.5\t2\té\n".encode()), "p.tsv.gz", {}),
-            (gzip.compress(b"x,y,a\n") + gzip.compress("1.5,2,é\n".encode()), "p.csv.gz", {}),
+            (gzip.compress("x\ty\ta\n1.5\t2\té\n".encode(), mtime=0), "p.tsv.gz", {}),
+            (gzip.compress(b"x,y,a\n", mtime=0) + gzip.compress("1.5,2,é\n".encode(), mtime=0), "p.csv.gz", {}),
         ],
     )
     def test_is_read(self, write: Write, content: str | bytes, name: str, settings: dict[str, str]) -> None:
@@ -338,7 +376,7 @@ class TestFormat:
             points_of(write(content), **settings)
 
     def test_a_file_that_is_cut_off(self, write: Write) -> None:
-        packed = gzip.compress(b"x,y,a\n" + b"1,2,3\n" * 1000)
+        packed = gzip.compress(b"x,y,a\n" + b"1,2,3\n" * 1000, mtime=0)
         with pytest.raises(InputError, match=r"points.csv.gz cannot be read as CSV: Truncated compressed stream"):
             points_of(write(packed[:-12], "points.csv.gz"))
 

@@ -167,6 +167,7 @@ EDITS: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
         edited(lambda rows: rows[1]["B1_metadata"].update(tile_offsets=rows[0]["B1_metadata"]["tile_offsets"])),
         "band B1",
     ),
+    "offsets all alike": (put("B1_metadata/tile_offsets", lambda values: values[:1] * 9), "band B1"),
     "offset off by one": (put("B1_metadata/tile_offsets", lambda values: [values[0] + 1, *values[1:]]), "band B1"),
     "offset negative": (put("B1_metadata/tile_offsets", first(-1)), "band B1"),
     "offset huge": (put("B1_metadata/tile_offsets", first(1 << 62)), "band B1"),
@@ -270,6 +271,8 @@ EDITS: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "metadata without dtype": (drop_field("B1_metadata", "dtype"), "column B1_metadata lacks dtype"),
     "metadata without offsets": (drop_field("B1_metadata", "tile_offsets"), "band B1"),
     "extra dropped": (drop("B1_extra"), "band B1"),
+    "extra text": (recast("B1_extra", pa.string(), ["x"] * 3), "column B1_extra is string, not a struct"),
+    "href with a null byte": (put("assets/B1/href", "/a\0b.tif"), "assets.B1.href is .* which no path may hold"),
     "checksums null": (put(CHECKSUMS, None), SAME),
     "checksums dropped": (drop(CHECKSUMS), SAME),
     "checksums text": (recast(CHECKSUMS, pa.string(), ["x"] * 3), "column checksums of .* is string, not a struct"),
@@ -349,6 +352,39 @@ def test_an_edit_of_a_collection_without_checksums_is_no_bare_error(
         sampled(path, points)
     except RasteretBeamError as error:
         assert "\n" not in str(error)
+
+
+IMPOSSIBLE = (
+    "offsets swapped",
+    "offsets reversed",
+    "offsets of another record",
+    "offsets all alike",
+    "offset off by one",
+    "offset negative",
+    "offset huge",
+    "offsets cut short",
+    "offsets empty",
+    "offsets null",
+    "counts zero",
+    "counts negative",
+    "counts huge",
+    "counts swapped",
+    "predictor 3",
+)
+"""Edits of facts that cannot all hold: rasterio reads what such facts are of."""
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_impossible_facts_are_not_used_without_checksums(
+    name: str, whole: Path, points: pa.Table, expected: pa.Table, tmp_path: Path
+) -> None:
+    table = EDITS[name][0](pq.read_table(whole, partitioning=None)).drop_columns([CHECKSUMS])
+    path = write(table, tmp_path / "c.parquet")
+    assert sampled(path, points).equals(expected)
+    assert np.array_equal(cropped(path, points), cropped(whole, points))
+    plan = planned(path, points)
+    engines = plan.filter((pc.field("record_id") == "b") & (pc.field("band") == "B1"))["engine"]
+    assert set(engines.to_pylist()) == {"rasterio"}
 
 
 @pytest.mark.parametrize("name", ["grid width", "grid moved"])

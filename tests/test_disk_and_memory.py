@@ -94,7 +94,7 @@ def sample(folder: Path, out: Path, *words: str) -> Any:
     return execute(sample_points.main, *common, f"--output={out}/s", *words)
 
 
-@pytest.mark.parametrize("where", ["s.temporary-", "left.temporary-", "dead.temporary-"])
+@pytest.mark.parametrize("where", ["_s.temporary-", "_left.temporary-", "_dead.temporary-"])
 def test_samples_and_their_companions(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -112,14 +112,14 @@ def test_samples_and_their_companions(
 def test_an_output_that_was_there_stays(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sample(folder, tmp_path).code == 0
     before = pq.read_table(tmp_path)
-    fill_up(monkeypatch, "s.temporary-", error=lambda: OSError(errno.EDQUOT, "Disk quota exceeded"))
+    fill_up(monkeypatch, "_s.temporary-", error=lambda: OSError(errno.EDQUOT, "Disk quota exceeded"))
     outcome = sample(folder, tmp_path)
     assert outcome.code == 1
     assert "Disk quota exceeded; the quota of this user is used up" in outcome.err
     assert pq.read_table(tmp_path).equals(before)
 
 
-@pytest.mark.parametrize("where", ["c.temporary-", "t.temporary-"])
+@pytest.mark.parametrize("where", ["_c.temporary-", "_t.temporary-"])
 def test_chips(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     fill_up(monkeypatch, where)
     words = [f"--polygons={folder}/f.csv", "--geometry_column=wkt", "--geometry_crs=32631", f"--collection={folder}/c"]
@@ -131,10 +131,10 @@ def test_chips(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wh
 
 def test_collections(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        fill_up(patch, "c.temporary-")
+        fill_up(patch, "_c.temporary-")
         outcome = execute(build_collection.main, f"--cogs={folder}/s.tif", f"--output={tmp_path}/c")
     assert outcome.code == 1
-    assert outcome.err.startswith(f"error: collection {tmp_path}/c.temporary-")
+    assert outcome.err.startswith(f"error: collection {tmp_path}/_c.temporary-")
     assert outcome.err.endswith("free space on its disk, or write to another\n")
 
     def fails(*_: object, **__: object) -> None:
@@ -168,7 +168,7 @@ def test_a_real_disk_that_is_full(folder: Path, small_disk: Path) -> None:
     outcome = sample(folder, small_disk)
     assert outcome.code == 1, outcome.out
     (line,) = outcome.err.splitlines()
-    assert line.startswith(f"error: output {small_disk}/s.temporary-")
+    assert line.startswith(f"error: output {small_disk}/_s.temporary-")
     assert "[Errno 28] No space left on device; free space on its disk, or write to another" in line
     assert list(small_disk.iterdir()) == []
     collection = rasteret_beam.load(folder / "c")
@@ -184,9 +184,9 @@ def no_memory(*_: object, **__: object) -> None:
 
 def test_memory_that_runs_out(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        fill_up(patch, "s.temporary-", error=MemoryError)
+        fill_up(patch, "_s.temporary-", error=MemoryError)
         outcome = sample(folder, tmp_path)
-    assert outcome.err.startswith(f"error: memory ran out while output {tmp_path}/s.temporary-")
+    assert outcome.err.startswith(f"error: memory ran out while output {tmp_path}/_s.temporary-")
     assert outcome.err.endswith("give the machine more memory, run fewer worker processes on it, or lower --cache_mb\n")
     with monkeypatch.context() as patch:
         patch.setattr("rasteret_beam.readers.indexed_engine.decode_tile", no_memory)

@@ -426,7 +426,7 @@ def test_dead_letters_are_found_by_the_same_rule(tmp_path: Path) -> None:
     common = [f"--collection={collection}", f"--output={tmp_path}/out/s"]
     words = [f"--points={tmp_path}/p.parquet", "--geometry_crs=32631", "--bands=B1", f"--dead_letter={tmp_path}/dead/d"]
     assert execute(sample_points.main, *words, *common).code == 3
-    (letters,) = (tmp_path / "dead").iterdir()
+    (letters,) = (tmp_path / "dead").glob("*.parquet")
     for hidden in (".ipynb_checkpoints", "_temporary"):
         (tmp_path / "dead" / hidden).mkdir()
         (tmp_path / "dead" / hidden / letters.name).write_bytes(letters.read_bytes())

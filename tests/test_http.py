@@ -385,7 +385,8 @@ class TestErrors:
 
     def test_an_interrupt_ends_the_call(self, served: Served) -> None:
         def interrupt(request: Request) -> Fault:
-            if request.number == 3:
+            # Python may lose a signal that comes just before its main thread waits, so the key is pressed again.
+            if request.number in (3, REMOTE_READS + 3):
                 os.kill(os.getpid(), signal.SIGINT)
             return Fault(status=503, hang=0.8)
 

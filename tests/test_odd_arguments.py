@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import shapely
 
 import rasteret_beam
-from rasteret_beam import Access, Collection, load
+from rasteret_beam import Access, Collection, build_from_cogs, build_from_table, load
 from rasteret_beam.collection import catalogue, emptiness
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, OutputError, UnknownOptionError
 
@@ -258,6 +259,72 @@ def test_an_empty_collection(collection: Collection, two: pa.Table, tmp_path: Pa
         with pytest.raises(InputError, match="has no records"):
             job()
     assert not (tmp_path / "empty").exists()
+
+
+# Options of points and chips
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"x_column": []}, r"\[\] is given as a column; give its name"),
+        ({"y_column": {"y": 1}}, r"\{'y': 1\} is given as a column"),
+        ({"x_column": None, "y_column": None, "geometry_column": ["g"]}, r"\['g'\] is given as a column"),
+        ({"columns": 5}, "columns is 5; give a list of names of columns"),
+        ({"columns": 0}, "columns is 0; give a list of names of columns"),
+        ({"columns": b"x"}, "columns is b'x'; give a list of names"),
+        ({"columns": [None]}, "columns hold None"),
+        ({"columns": "plot"}, "the point table has no column 'plot'"),
+        ({"max_distance_pixels": 1 << 70}, "max_distance_pixels is 1180591620717411303424; the most are 4096"),
+    ],
+    ids=str,
+)
+def test_options_of_points_that_cannot_be_used(
+    scenes: Collection, two: pa.Table, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        scenes.sample_points(two, ["B10"], **(XY | options))
+
+
+def test_one_column_to_keep(scenes: Collection, two: pa.Table) -> None:
+    table = two.append_column("plot", pa.array(["a", "b"]))
+    names = scenes.sample_points(table, ["B10"], **XY, columns="plot").column_names
+    assert "plot" in names and names == scenes.sample_points(table, ["B10"], **XY, columns=["plot"]).column_names
+
+
+@pytest.mark.parametrize("fill", [1 << 70, -(1 << 70), 10**400], ids=["2^70", "-2^70", "10^400"])
+def test_a_fill_that_no_band_holds(scenes: Collection, fill: int) -> None:
+    with pytest.raises(InputError, match=r"fill is .*, which (uint16 cannot hold; give a fill that it can|no band)"):
+        scenes.get_numpy((3.01, 48.74, 3.011, 48.741), ["B10"], fill=fill)
+
+
+@pytest.mark.parametrize(("option", "value"), [("name", 5), ("name", b"x"), ("access", "x"), ("access", True)])
+def test_options_of_load_that_cannot_be_used(scenes: Collection, tmp_path: Path, option: str, value: Any) -> None:
+    scenes.export(tmp_path / "c.parquet")
+    with pytest.raises(InputError, match=f"{option} is {value!r}; give"):
+        load(tmp_path / "c.parquet", **{option: value})
+
+
+# Builds
+
+
+@pytest.mark.parametrize("hrefs", [None, 5, b"a.tif", [None], [5], [b"a.tif"], [""], ["a.tif", " "]], ids=repr)
+def test_what_is_no_raster_file(hrefs: Any) -> None:
+    with pytest.raises(InputError, match=r"hrefs is .*; give a path"):
+        build_from_cogs(hrefs, on_error="skip")
+
+
+@pytest.mark.parametrize("kind", [pa.array, np.array, pd.Series, lambda paths: pa.chunked_array([paths]), iter])
+def test_raster_files_in_any_sequence(scenes: Collection, kind: Callable[[list[str]], Any]) -> None:
+    href = scenes.to_table()["assets"][0].as_py()["B10"]["href"]
+    assert len(build_from_cogs(kind([href]))) == 1
+
+
+@pytest.mark.parametrize("on_error", ["Skip", "ignore", None, True, ""], ids=repr)
+def test_what_to_do_about_files_that_fail(on_error: Any) -> None:
+    for build in (build_from_cogs, build_from_table):
+        with pytest.raises(InputError, match=r'on_error is .*; it has to be "raise" or "skip"'):
+            build([], on_error=on_error)
 
 
 # Where collections are loaded from and exported to

@@ -294,12 +294,17 @@ class TestCommandLine:
         ]
 
     def test_column_types(self, folder: Path, tmp_path: Path) -> None:
-        (tmp_path / "p.csv").write_text("lon,lat,plot,n\n2.05,45.95,7,7\n")
-        flags = ["--geometry_crs=4326", "--column_types=plot:string,n:int32", "--columns=plot,n"]
+        (tmp_path / "p.csv").write_text("lon,lat,plot,n,seen\n2.05,45.95,7,7,2024-02-29T00:00:00Z\n")
+        types = "--column_types=plot:decimal128(10, 2), n:int32, seen:timestamp[us, tz=UTC]"
+        flags = ["--geometry_crs=4326", types, "--columns=plot,n,seen"]
         where = ["--collection", f"{folder}/collection", "--bands", "B1", "--output", f"{tmp_path}/s"]
         assert sample_points.main(["--points", f"{tmp_path}/p.csv", *flags, *where]) == 0
         found = pq.read_table(f"{tmp_path}/s-00000-of-00001.parquet")
-        assert [str(found.schema.field(name).type) for name in ("plot", "n")] == ["string", "int32"]
+        assert [str(found.schema.field(name).type) for name in found.column_names[-3:]] == [
+            "decimal128(10, 2)",
+            "int32",
+            "timestamp[us, tz=UTC]",
+        ]
 
     @pytest.mark.parametrize(
         ("content", "flags", "message"),

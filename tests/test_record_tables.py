@@ -20,7 +20,7 @@ import shapely
 from pipelines import build_collection
 from rasteret_beam import Collection, build_from_cogs, build_from_table, load
 from rasteret_beam.collection.dates import to_datetime
-from rasteret_beam.errors import InputError
+from rasteret_beam.errors import InputError, OutputError
 from rasteret_beam.kernels.points import kept_column, kept_type
 from tests.commands import Outcome, execute
 from tests.conftest import write_scene
@@ -71,6 +71,7 @@ def built(table: Any, **options: Any) -> pa.Table:
         (pa.array([MOMENT], pa.timestamp("ms")).dictionary_encode(), MOMENT),
         (pa.array([float("nan")]), None),
         (pa.nulls(1), None),
+        (pa.array(["2023-06-30t10:00:00z"]), MOMENT),
     ],
 )
 def test_datetimes_of_any_type(scene: Path, column: pa.Array, want: datetime | None) -> None:
@@ -112,6 +113,11 @@ def test_footprints_of_the_files_fill_what_the_table_lacks(scene: Path, bbox: pa
         (pa.array([2023366]), "record 'r0': 2023366 .* 2023 has no day 366"),
         (pa.array([2023.5]), "record 'r0': 2023.5 is no date"),
         (pa.array([True]), "record 'r0': True is no datetime"),
+        (pa.array([641]), "record 'r0': 641 is no date or datetime: a year has four digits"),
+        (
+            pa.Table.from_pandas(pd.DataFrame({"month": pd.period_range("2023-06", periods=1, freq="M")}))["month"],
+            "column datetime of the record table is extension<pandas.period.*; give dates, datetimes or texts",
+        ),
         (pa.array([{"year": 2023}]), "record 'r0': .* is a dict, no date"),
         (pa.array([1 << 62], pa.timestamp("us")), "column datetime of the record table holds what is no datetime"),
         (pa.array([1 << 62], pa.timestamp("s")), "column datetime of the record table holds what is no datetime"),
@@ -129,6 +135,23 @@ def test_what_is_no_datetime_names_its_record(scene: Path, column: pa.Array, mes
 def test_datetimes_given_as_numpy_has_them(scene: Path, given: Any) -> None:
     assert build_from_cogs([scene], datetime=[given]).to_table()["datetime"].to_pylist() == [DAY]
     assert build_from_cogs([scene], datetime=lambda href: given).to_table()["datetime"].to_pylist() == [DAY]
+
+
+@pytest.mark.parametrize("given", [2023, "2023", b"2023", date(2023, 6, 30)])
+def test_one_datetime_is_not_taken_for_all_files(scene: Path, given: Any) -> None:
+    with pytest.raises(InputError, match=r"datetime is .*; give a list with one for each href, or a function"):
+        build_from_cogs([scene], datetime=given)
+
+
+def test_datetimes_as_an_arrow_array(scene: Path) -> None:
+    collection = build_from_cogs([scene], datetime=pa.array([20230630]))
+    assert collection.to_table()["datetime"].to_pylist() == [DAY]
+
+
+@pytest.mark.parametrize("given", [np.datetime64(1 << 62, "s"), np.datetime64("12023-01-01")])
+def test_datetimes_of_numpy_beyond_those_of_python(given: np.datetime64) -> None:
+    with pytest.raises(InputError, match=r"is beyond the years 1 to 9999"):
+        to_datetime(given)
 
 
 def test_a_datetime_of_a_file_that_cannot_be_read_names_the_file(scene: Path) -> None:
@@ -151,6 +174,21 @@ SPANS = {
 @pytest.fixture(scope="module")
 def spans(scene: Path) -> Collection:
     return build_from_table(table_of(scene, **SPANS), href_column="path")
+
+
+def test_checksums_of_a_record_table_are_not_kept(scene: Path) -> None:
+    assert "checksums" not in built(table_of(scene, checksums=["of something else"])).column_names
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([pa.MonthDayNano([1, 2, 3])]), pa.array([{}], pa.struct([]))], ids=["interval", "no fields"]
+)
+def test_columns_that_parquet_cannot_hold(scene: Path, column: pa.Array, tmp_path: Path) -> None:
+    collection = build_from_table(table_of(scene, kept=column), href_column="path")
+    for place in ("c", "c.parquet"):
+        with pytest.raises(OutputError, match=r"Parquet cannot hold column\(s\) kept \(.*\) of the collection"):
+            collection.export(tmp_path / place)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -193,6 +231,13 @@ def test_spans_with_a_zone_in_a_collection_of_another_maker(spans: Collection) -
         table = table.set_column(table.column_names.index(name), name, column)
     found = Collection.from_table(table).subset(date_range=(datetime(2023, 2, 28, tzinfo=UTC), "2023-03-01"))
     assert found.to_table()["id"].to_pylist() == ["r0", "r1"]
+
+
+def test_a_record_that_ends_before_it_starts(scene: Path) -> None:
+    table = table_of(scene, start_datetime=["2023-01-01", "2023-06-30"], end_datetime=["2023-01-01", "2023-06-01"])
+    message = "record 'r1' ends before it starts: start_datetime 2023-06-30 00:00:00, end_datetime 2023-06-01 00:00:00"
+    with pytest.raises(InputError, match=message):
+        built(table)
 
 
 def test_a_table_of_spans_needs_no_datetime(scene: Path) -> None:

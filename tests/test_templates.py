@@ -259,8 +259,13 @@ def test_lock_of_a_report() -> None:
 class TestDockerfile:
     def test_beam_and_python_are_those_of_the_lock(self, packaging: dict[str, Any]) -> None:
         assert re.findall(r"^ARG BEAM=(\S+)$", DOCKERFILE, re.M) == [pins()["apache-beam"]]
-        assert f"FROM apache/beam_python{lock.PYTHON}_sdk:${{BEAM}} AS sdk" in DOCKERFILE
-        assert re.search(rf"^FROM python:{re.escape(lock.PYTHON)}-slim", DOCKERFILE, re.M)
+        assert f"ARG SDK_IMAGE=apache/beam_python{lock.PYTHON}_sdk:${{BEAM}}\n" in DOCKERFILE
+        assert re.search(rf"^ARG PYTHON_IMAGE=python:{re.escape(lock.PYTHON)}-slim", DOCKERFILE, re.M)
+        assert re.findall(r"^FROM (.*)$", DOCKERFILE, re.M) == [
+            "${SDK_IMAGE} AS sdk",
+            "${LAUNCHER_IMAGE} AS launcher",
+            "${PYTHON_IMAGE}",
+        ]
         assert f"/python{lock.PYTHON.replace('.', '')}-template-launcher-base:${{LAUNCHER}}" in DOCKERFILE
         assert SpecifierSet(packaging["python_requires"]).contains(f"{lock.PYTHON}.0")
 
@@ -337,3 +342,9 @@ def test_readme_builds_the_templates(command: str) -> None:
     assert f"--image=$REPOSITORY/{command}:$TAG" in made[0]
     assert f"--metadata-file=templates/{command}.json" in made[0]
     assert "--sdk-language=PYTHON" in made[0]
+
+
+def test_help_names_only_the_parameters_that_exclude_each_other() -> None:
+    helps = {one["name"]: one["helpText"] for one in metadata.template("sample_points")["parameters"]}
+    assert "Give either this or points_table or points_query or retry" in helps["points"]
+    assert "Give either this or bigquery" in helps["output"]

@@ -55,6 +55,8 @@ def test_facts_that_agree(stored: StoredBand) -> None:
         (placed(5, -1, 100), "tile number 5 has 100 bytes at offset -1 of a file of 2200 bytes"),
         (placed(6, 0, 100), "tile number 6 has 100 bytes at offset 0 of a file of 2200 bytes"),
         (placed(7, 100, 0), "tile number 7 has 0 bytes at offset 100 of a file of 2200 bytes"),
+        (placed(7, 1650, 100), "tile number 6 has 100 bytes at offset 1600, and tile number 7 begins at 1650"),
+        (placed(7, 1100, 100), "tile number 1 has 100 bytes at offset 1100, and tile number 7 begins at 1100"),
         (
             replace(placed(8, 2**63 - 5, 2**62), file_size=None),
             f"tile number 8 has {2**62} bytes at offset {2**63 - 5}",
@@ -72,10 +74,10 @@ def test_predictor_of_a_compression_that_takes_none_is_ignored() -> None:
 def test_uncompressed_tiles_are_whole() -> None:
     size = 4 * 32 * 32
     stored = replace(STORED, compression=1, file_size=None, tile_byte_counts=[size, 0, *[size + 1] * 10])
-    stored = replace(stored, tile_offsets=[100, 0, *[200] * 10])
+    stored = replace(stored, tile_offsets=[100, 0, *range(5000, 55_000, 5000)])
     assert why_inconsistent(stored, GRID, 0) is None
     short = replace(stored, tile_byte_counts=[size, 0, size - 1, *[size] * 9])
-    assert why_inconsistent(short, GRID, 0) == "tile number 2 has 4095 bytes at offset 200, where 4096 are stored"
+    assert why_inconsistent(short, GRID, 0) == "tile number 2 has 4095 bytes at offset 5000, where 4096 are stored"
 
 
 @pytest.mark.parametrize("sides", [(0, 70, 32, 32), (100, 70, -1, 32)])

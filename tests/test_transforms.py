@@ -328,7 +328,7 @@ def test_an_empty_result_is_a_file_with_the_schema(scenes: Collection, tmp_path:
         samples | WriteSamplesToParquet(str(tmp_path / "s"), schema=schema)
 
     run(build)
-    assert [path.name for path in tmp_path.iterdir()] == ["s-00000-of-00001.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_s.manifest.json", "s-00000-of-00001.parquet"]
     found = pq.read_table(tmp_path / "s-00000-of-00001.parquet")
     assert found.schema.equals(schema) and len(found) == 0
 
@@ -340,7 +340,7 @@ def test_a_rerun_replaces_the_output_whole(scenes: Collection, points: pa.Table,
     (tmp_path / "s2-00000-of-00001.parquet").write_text("another output")
     _, counts = sample_to(tmp_path / "s", points.slice(0, 50), scenes)
     files = {path.name for path in tmp_path.iterdir()}
-    assert files == {"s-00000-of-00001.parquet", "s-notes.parquet", "s2-00000-of-00001.parquet"}
+    assert files == {"_s.manifest.json", "s-00000-of-00001.parquet", "s-notes.parquet", "s2-00000-of-00001.parquet"}
     assert len(pq.read_table(tmp_path / "s-00000-of-00001.parquet")) == counts[metrics.SAMPLES_OUT]
 
 

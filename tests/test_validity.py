@@ -1,4 +1,4 @@
-"""One meaning of valid for points, windows and chips: rasterio.read_masks, less NaN, for every way to mask a file."""
+"""One meaning of valid for points, windows and chips: rasterio.read_masks, less NaN and nodata."""
 
 import math
 import subprocess
@@ -19,6 +19,7 @@ import shapely
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.enums import MaskFlags
 from rasterio.transform import Affine
 
 from pipelines.sample_points import main
@@ -196,7 +197,10 @@ def truth(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Values and valid pixels, [bands, rows, columns] each, by rasterio."""
     with rasterio.open(path) as dataset:
         values = dataset.read()
-        return values, (dataset.read_masks() != 0) & (values == values)
+        valid = (dataset.read_masks() != 0) & (values == values)
+        if MaskFlags.per_dataset in dataset.mask_flag_enums[0] and dataset.nodata is not None:
+            valid &= values != dataset.nodata
+        return values, valid
 
 
 def side(row: int, col: int, ring: int) -> int:

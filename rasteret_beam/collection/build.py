@@ -18,6 +18,7 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.dates import Moment, to_datetime
 from rasteret_beam.collection.hrefs import absolute
 from rasteret_beam.collection.layout import band_names, check_storable, first_grid, with_headers
+from rasteret_beam.collection.options import paths_of
 from rasteret_beam.collection.record_tables import check_unique, record_table, sources_from_table
 from rasteret_beam.collection.records import (
     NOTHING_STATED,
@@ -212,12 +213,19 @@ def build_from_cogs(
     InputError
         The lists do not match, two records have one id, or there is no file at all.
     """
-    files = expand_rasters(hrefs, access)
+    check_on_error(on_error)
+    files = expand_rasters(paths_of(hrefs, "hrefs"), access)
     sources = sources_from_cogs(files, bands=bands, record_id=record_id, datetime=datetime)
     records, failures = read_records(sources, access=access)
     settle_failures(failures, on_error, len(records))
     table = collection_table(records, bands_of_records(records))
     return Collection.from_table(table, name=name, failures=failures, access=access)
+
+
+def check_on_error(on_error: str) -> None:
+    """Refuse what is neither "raise" nor "skip"."""
+    if on_error not in ("raise", "skip"):
+        raise InputError(f'on_error is {on_error!r}; it has to be "raise" or "skip"')
 
 
 def settle_failures(failures: Failures, on_error: str, built: int) -> None:
@@ -273,6 +281,8 @@ def _dated(value: Moment, href: str) -> Datetime | None:
 
 
 def _each(given: Any, paths: list[str], what: str) -> list[Any]:
+    if not callable(given) and (isinstance(given, str | bytes) or not isinstance(given, Iterable)):
+        raise InputError(f"{what} is {given!r}; give a list with one for each href, or a function of the href")
     values = [given(path) for path in paths] if callable(given) else list(given)
     if len(values) != len(paths):
         raise InputError(f"{what} has {len(values)} value(s) for {len(paths)} href(s); give one for each")
@@ -337,6 +347,7 @@ def build_from_table(
     ------
     BuildError, InputError, CollectionError
     """
+    check_on_error(on_error)
     wanted = list(band_codes) if band_codes is not None else None
     table = record_table(table_or_path, href_column, band_index_map, column_map, access, wanted)
     if not enrich_cog:

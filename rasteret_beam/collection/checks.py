@@ -13,7 +13,14 @@ from pyproj.exceptions import CRSError
 from rasteret_beam.errors import CollectionError, listed, without_secrets
 from rasteret_beam.kernels.crs import Floats, full_turn
 from rasteret_beam.kernels.grids import Ints
-from rasteret_beam.schema import BAND_METADATA_TYPE, CHECKSUMS, GRID_TYPE, METADATA_SUFFIX
+from rasteret_beam.schema import (
+    BAND_EXTRA_TYPE,
+    BAND_METADATA_TYPE,
+    CHECKSUMS,
+    EXTRA_SUFFIX,
+    GRID_TYPE,
+    METADATA_SUFFIX,
+)
 
 REQUIRED = ("id", "datetime", "geometry", "assets")
 SIZES = ("width", "height", "tile_width", "tile_height")
@@ -53,6 +60,8 @@ def check_types(schema: pa.Schema, source: str) -> None:
     for name, field in fields.items():
         if name.endswith(METADATA_SUFFIX) and name.removesuffix(METADATA_SUFFIX) in bands:
             _check_like(field, BAND_METADATA_TYPE, BAND_FIELDS, source)
+        if name.endswith(EXTRA_SUFFIX) and name.removesuffix(EXTRA_SUFFIX) in bands:
+            _check_like(field, BAND_EXTRA_TYPE, (), source)
 
 
 def _check_assets(field: pa.Field, source: str) -> None:
@@ -271,6 +280,8 @@ def check_band(facts: Mapping[str, Any], grid: Mapping[str, Any] | None, band: s
     href, index, dtype = facts.get("href"), facts.get("band_index"), facts.get("dtype")
     if not href or not href.strip():
         refuse(f"assets.{band}.href", href, "but the record has a grid for this band")
+    if "\0" in str(href):
+        refuse(f"assets.{band}.href", href, "which no path may hold")
     if index is not None and index < 0:
         refuse(f"assets.{band}.band_index", index, "not a number of 0 or more")
     if grid is not None and dtype is None:

@@ -141,6 +141,10 @@ def check_fill(fill: Any) -> None:
     """Refuse a fill that is no number."""
     if fill is not None and (isinstance(fill, bool) or not isinstance(fill, Real | np.number)):
         raise InputError(f"fill is {fill!r}; it has to be a number, or None for the band's nodata value")
+    try:
+        float(fill or 0)
+    except OverflowError as error:
+        raise InputError(f"fill is {fill}, which no band can hold") from error
 
 
 def _wanted(chips: Sequence[Chip], reads: dict[str, tuple[BandRead, ...]]) -> Iterator[WantedChip]:

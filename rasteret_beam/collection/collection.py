@@ -368,6 +368,10 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: 
     CollectionError
         What is there is no collection.
     """
+    if not isinstance(name, str | None):
+        raise InputError(f"name is {name!r}; give a text")
+    if not isinstance(access, Access | None):
+        raise InputError(f"access is {access!r}; give an Access")
     what = 'the path of a collection\'s file or folder, or the id of a dataset such as "aef/v1-annual"'
     place, known = path_of(path_or_dataset_id, "path_or_dataset_id", what), AS_GIVEN
     if isinstance(path_or_dataset_id, str) and not looks_like_path(place):

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from rasteret_beam.errors import InputError
 
@@ -36,8 +37,10 @@ def to_datetime(value: Moment) -> Datetime | None:
     InputError
         It is none of these.
     """
+    if isinstance(value, pa.Scalar):
+        value = value.as_py()
     if isinstance(value, np.datetime64):
-        value = value.astype("datetime64[us]").item()
+        value = _of_numpy(value)
     if value is None or value != value:  # NaN and NaT differ from themselves
         return None
     if isinstance(value, bool | np.bool_ | np.timedelta64):
@@ -59,11 +62,21 @@ def to_datetime(value: Moment) -> Datetime | None:
     raise InputError(f"{value!r} is a {type(value).__name__}, no date or datetime; give {FORMS}")
 
 
+def _of_numpy(value: np.datetime64) -> Datetime | None:
+    moment = value.astype("datetime64[us]")
+    back = moment.astype(value.dtype)
+    if not (back == value or np.isnat(value)) or not isinstance(moment.item(), Datetime | None):
+        raise InputError(f"{value!r} is beyond the years 1 to 9999; give {FORMS}")
+    return moment.item()
+
+
 def _digits(value: Any) -> str:
     if value != int(value) or not 0 < value <= 99_999_999:
         raise ValueError("a number has to be a year, a month (202306), a day of the year (2023181) or 20230630")
     digits = str(int(value))
-    return digits.zfill(4)
+    if len(digits) < 4:
+        raise ValueError("a year has four digits; give those before 1000 as text, such as '0999'")
+    return digits
 
 
 def _of_text(text: str) -> Datetime:
@@ -78,7 +91,7 @@ def _of_text(text: str) -> Datetime:
         return Datetime(int(found[1]), int(found[3]), int(found[4]))
     if found := TO_SECONDS.fullmatch(text):
         return Datetime(*(int(part) for part in found.groups() if part))  # type: ignore[arg-type]
-    return Datetime.fromisoformat(text)
+    return Datetime.fromisoformat(text[:10] + text[10:].upper())  # RFC 3339 allows t and z
 
 
 def of_day(year: int, day: int) -> Datetime:

@@ -22,6 +22,7 @@ from rasteret_beam.schema import (
     BAND_EXTRA_TYPE,
     BAND_METADATA_TYPE,
     BBOX_TYPE,
+    CHECKSUMS,
     COLLECTION_VERSION,
     EXTRA_SUFFIX,
     GRID_TYPE,
@@ -110,6 +111,8 @@ def with_headers(
         if part not in records.column_names:
             value = getattr(pc, part)(records["datetime"]).cast(pa.int32())
             records = records.append_column(part, value)
+    if CHECKSUMS in records.column_names:  # of what the records were before
+        records = records.drop_columns([CHECKSUMS])
     records = _set_column(records, "grids", pa.array([_grids(row) for row in headers], type=pa.list_(GRID_TYPE)))
     columns = {}
     for band in bands:

@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from rasteret_beam.errors import InputError, UnknownOptionError, listed
 
@@ -68,6 +69,22 @@ def names_of(given: Any, what: str) -> list[str]:
     if wrong:
         raise InputError(f"{what} have {wrong[0]!r}, a {type(wrong[0]).__name__}; give a text or a list of texts")
     return [str(name) for name in names]
+
+
+def paths_of(given: Any, name: str) -> list[str]:
+    """One path, or an iterable of them (a list, an array of NumPy or Arrow, a Series), as a list of texts.
+
+    Raises
+    ------
+    InputError
+        It is neither, or has anything but texts and ``pathlib`` paths.
+    """
+    if isinstance(given, str | os.PathLike):
+        given = [given]
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise InputError(f"{name} is {given!r}; give a path or a list of paths")
+    paths = given.to_pylist() if isinstance(given, pa.Array | pa.ChunkedArray) else list(given)
+    return [path_of(path, f"number {number} of {name}", "a path") for number, path in enumerate(paths)]
 
 
 def path_of(given: Any, name: str, what: str) -> str:

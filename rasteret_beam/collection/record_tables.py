@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rasteret_beam.collection.assets import (
     FACTS,
@@ -59,6 +60,7 @@ def record_table(
     check_unique(ids)
     for name in ("datetime", *(name for name in SPAN if name in table.column_names)):
         table = _set(table, name, datetimes(table[name], name, ids))
+    _check_spans(table, ids)
     if "geometry" in table.column_names:
         table = _set(table, "geometry", as_wkb(table, ids))
     if href_column is not None:
@@ -140,6 +142,16 @@ def _texts(values: list[Any]) -> list[Any]:
     return [os.fspath(value) if isinstance(value, os.PathLike) else value for value in values]
 
 
+def _check_spans(table: pa.Table, ids: Sequence[str]) -> None:
+    """Refuse a record that ends before it starts: no range of dates would find it."""
+    if not all(name in table.column_names for name in SPAN):
+        return
+    first, last = (table[name] for name in SPAN)
+    row = pc.index(pc.less(last, first), True).as_py()
+    if row >= 0:
+        raise InputError(f"record {ids[row]!r} ends before it starts: {SPAN[0]} {first[row]}, {SPAN[1]} {last[row]}")
+
+
 def _set(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, values)
@@ -178,6 +190,10 @@ def datetimes(column: pa.ChunkedArray, name: str, ids: Sequence[str]) -> pa.Chun
         A value is no datetime; names its record.
     """
     kind = pa.timestamp("us")
+    if isinstance(column.type, pa.BaseExtensionType):
+        raise InputError(
+            f"column {name} of the record table is {column.type}; give dates, datetimes or texts in ISO form"
+        )
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type) or pa.types.is_null(column.type):

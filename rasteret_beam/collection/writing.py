@@ -119,6 +119,28 @@ def _write_remote(table: pa.Table, path: str, access: Access) -> None:
 
 
 def _write(table: pa.Table, place: str) -> None:
+    try:
+        _write_parquet(table, place)
+    except pa.ArrowNotImplementedError as error:
+        wrong = [
+            f"{name} ({kind})"
+            for name, kind in zip(table.schema.names, table.schema.types, strict=True)
+            if not _is_writable(table.select([name]))
+        ]
+        raise OutputError(
+            f"Parquet cannot hold column(s) {listed(wrong)} of the collection; cast or drop them before it is built"
+        ) from error
+
+
+def _is_writable(table: pa.Table) -> bool:
+    try:
+        pq.write_table(table.slice(0, 0), pa.BufferOutputStream())
+    except pa.ArrowNotImplementedError:
+        return False
+    return True
+
+
+def _write_parquet(table: pa.Table, place: str) -> None:
     rows, options = row_group_rows(table), writer_options(table.schema)
     if place.endswith(".parquet"):
         pq.write_table(table, place, row_group_size=rows, **options)

@@ -1,5 +1,6 @@
 """Chips: which records polygons overlap, and the window of pixels that each of them crops."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -332,7 +333,7 @@ def as_dtype(value: float, dtype: np.dtype) -> np.generic | None:
     """A number in a dtype, or None where the dtype cannot hold it; floats may be rounded, not overflow."""
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        if not np.isfinite(value) or value != int(value) or not limits.min <= int(value) <= limits.max:
+        if not math.isfinite(value) or value != int(value) or not limits.min <= int(value) <= limits.max:
             return None
         return dtype.type(int(value))
     with np.errstate(over="ignore"):

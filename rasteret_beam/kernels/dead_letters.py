@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rasteret_beam.errors import TileReadError
+from rasteret_beam.errors import TileReadError, without_secrets
 from rasteret_beam.kernels.grids import Ints
 from rasteret_beam.model import Asset
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA
@@ -66,7 +66,7 @@ def dead_letters(chunk: pa.RecordBatch, failures: Sequence[Failure]) -> pa.Recor
                 "band": band,
                 "tile_row": failure.tile_row,
                 "tile_col": failure.tile_col,
-                "href": failure.asset.href,
+                "href": without_secrets(failure.asset.href),
                 "error": failure.error.kind,
                 "message": str(failure.error),
                 "attempts": failure.error.attempts,

@@ -18,6 +18,9 @@ from rasteret_beam.model import Grid
 RETURNS = ("off", "always", "if_center_nodata")
 FALLBACKS = ("closest", "ring")
 
+MOST_PIXELS = 4096
+"""The largest radius of a window: 67 million pixels for a point."""
+
 
 @dataclass(frozen=True)
 class Neighbourhood:
@@ -47,6 +50,8 @@ class Neighbourhood:
         radius = self.max_distance_pixels
         if isinstance(radius, bool) or not isinstance(radius, int) or radius < 0:
             raise InputError(f"max_distance_pixels is {radius!r}; it has to be a whole number, 0 or more")
+        if radius > MOST_PIXELS:
+            raise InputError(f"max_distance_pixels is {radius}; the most are {MOST_PIXELS}")
         if self.return_neighbourhood not in RETURNS:
             raise InputError(f"return_neighbourhood is {self.return_neighbourhood!r}; it can be one of {RETURNS}")
         if self.fallback not in FALLBACKS:

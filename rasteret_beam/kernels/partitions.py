@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.text_columns import MisfitError, parsed_text
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 WHOLE = re.compile(r"-?[0-9]+")
@@ -62,6 +63,25 @@ def _type_of(texts: set[str | None]) -> pa.DataType:
     return pa.int32() if whole else pa.string()
 
 
+def check_partition_types(kinds: Mapping[str, pa.DataType], all_keys: Iterable[Keys]) -> None:
+    """Refuse types that a value in the name of a folder does not have.
+
+    Raises
+    ------
+    InputError
+        Names the type and the folder.
+    """
+    folders = {(name, keys[name]) for keys in all_keys for name in kinds if name in keys}
+    for name, text in sorted(folders, key=str):
+        try:
+            parsed_text(pa.array([text], pa.string()), kinds[name])
+        except MisfitError:
+            raise InputError(
+                f"column_types gives column {name!r} the type {kinds[name]}, but a folder is named {name}={text}; "
+                f"rename the folder, or take the column as text (--column_types {name}:string)"
+            ) from None
+
+
 def partition_column(field: pa.Field, keys: Keys, rows: int, path: str) -> pa.Array:
     """The column of a key for so many rows of a file; null where its path lacks the key.
 
@@ -75,7 +95,7 @@ def partition_column(field: pa.Field, keys: Keys, rows: int, path: str) -> pa.Ar
         raise InputError(
             f"{path} has {field.name}={text} in the names of its folders, and others whole numbers; rename the folder"
         )
-    return pa.repeat(pa.scalar(text, pa.string()).cast(field.type), rows)
+    return pa.repeat(parsed_text(pa.array([text], pa.string()), field.type)[0], rows)
 
 
 def check_agrees(column: pa.Array, name: str, keys: Keys, first_row: int, path: str) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +121,8 @@ def choose_columns(
         A column is missing, ambiguous or of the wrong type, or the CRS is missing, unreadable
         or in conflict with the one in the data.
     """
+    columns = (columns,) if isinstance(columns, str) else columns
+    check_names(columns, x_column, y_column, geometry_column, index_column)
     names = schema.names
     there = set(names)
     for wanted in (x_column, y_column, geometry_column, index_column, *(columns or ())):
@@ -196,6 +198,22 @@ def kept_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
         dictionary = kept_column(column.dictionary, kind.value_type)
         return pa.DictionaryArray.from_arrays(column.indices, dictionary, ordered=kind.ordered)
     return pc.cast(column, kind)
+
+
+def check_names(columns: Any, *single: Any) -> None:
+    """Refuse what is no list of names of columns, and what is no name of one.
+
+    Raises
+    ------
+    InputError
+    """
+    if columns is not None and (isinstance(columns, bytes) or not isinstance(columns, Iterable)):
+        raise InputError(f"columns is {columns!r}; give a list of names of columns")
+    for name in (*single, *(columns if columns is not None else ())):
+        if name is not None and not isinstance(name, str):
+            raise InputError(f"{name!r} is given as a column; give its name")
+    if columns is not None and None in columns:
+        raise InputError("columns hold None; give names of columns")
 
 
 def check_single(names: list[str], needed: list[str], source: str) -> None:

@@ -11,7 +11,15 @@ import shapely
 
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geometry import FirstValue, check_srids, decoded_wkt, is_text, split_ewkt
-from rasteret_beam.kernels.points import UNNAMED_INDEX, check_single, kept_column, kept_type, table_crs, without
+from rasteret_beam.kernels.points import (
+    UNNAMED_INDEX,
+    check_names,
+    check_single,
+    kept_column,
+    kept_type,
+    table_crs,
+    without,
+)
 from rasteret_beam.kernels.polygons import Shapes, choose_geometry_column, decode_column
 from rasteret_beam.schema import polygons_schema
 
@@ -81,6 +89,8 @@ def choose_polygon_columns(
         A column is missing, ambiguous or of the wrong type, or the CRS is missing, unreadable
         or in conflict with the one in the data.
     """
+    columns = (columns,) if isinstance(columns, str) else columns
+    check_names(columns, geometry_column)
     names = schema.names
     there = set(names)
     for wanted in columns or ():

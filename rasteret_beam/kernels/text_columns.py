@@ -4,6 +4,7 @@ Text files say no types. A column may become numbers only where that loses nothi
 again as a number, gives the same text.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from rasteret_beam.errors import InputError, listed
 
 EXACT_INTEGERS = 1 << 53
 """float64 holds all integers up to this one."""
+
+DECIMAL = re.compile(r"decimal(128|256)?\(\s*(\d+)\s*,\s*(-?\d+)\s*\)")
+ZONED = re.compile(r"timestamp\[(s|ms|us|ns)\s*,\s*(?:tz=)?([^\]\s]+)\]")
 
 
 class MisfitError(ValueError):
@@ -176,19 +180,42 @@ def named_types(types: Mapping[str, Any]) -> dict[str, pa.DataType]:
     Raises
     ------
     InputError
-        A name stands for no type, or text cannot become that type.
+        ``types`` is no mapping, a name stands for no type, or text cannot become that type.
     """
+    if not isinstance(types, Mapping):
+        raise InputError(
+            f"column_types is {types!r}; give a dict of columns and their types, such as {{'plot': 'string'}}"
+        )
     return {name: _named_type(name, kind) for name, kind in types.items()}
 
 
 def _named_type(name: str, kind: Any) -> pa.DataType:
     try:
-        found = kind if isinstance(kind, pa.DataType) else pa.type_for_alias(str(kind))
+        found = kind if isinstance(kind, pa.DataType) else _type_of_name(str(kind))
         pc.cast(pa.array([], pa.string()), found)
     except (ValueError, pa.ArrowNotImplementedError) as error:
-        known = ("string", "int64", "int32", "float64", "bool", "date32", "timestamp[us]")
+        known = (
+            "string",
+            "int64",
+            "float64",
+            "bool",
+            "date32",
+            "timestamp[us]",
+            "timestamp[us, tz=UTC]",
+            "decimal128(10, 2)",
+        )
         raise InputError(
             f"column_types gives column {name!r} the type {kind}, which text cannot become; give an Arrow type or its "
             f"name, such as {listed(known)}"
         ) from error
     return found
+
+
+def _type_of_name(name: str) -> pa.DataType:
+    """The type that prints as this name; Arrow's aliases leave out those with a precision or a time zone."""
+    if decimal := DECIMAL.fullmatch(name):
+        precision, scale = (int(digits) for digits in decimal.groups()[1:])
+        return (pa.decimal256 if decimal[1] == "256" else pa.decimal128)(precision, scale)
+    if zoned := ZONED.fullmatch(name):
+        return pa.timestamp(zoned[1], tz=zoned[2])
+    return pa.type_for_alias(name)

@@ -158,7 +158,7 @@ def _why_not_placed(stored: StoredBand, grid: Grid) -> str | None:
         return "an offset or a byte count beyond 2^63"
     # libtiff reads uncompressed tiles whole, whatever their byte counts.
     least = tile_bytes(stored, grid) if stored.compression == NONE else 0
-    return _wrong_place(offsets, counts, least, stored.file_size)
+    return _wrong_place(offsets, counts, least, stored.file_size) or _shared_place(offsets, counts)
 
 
 def _wrong_place(offsets: Ints, counts: Ints, least: int, file_size: int | None) -> str | None:
@@ -173,3 +173,18 @@ def _wrong_place(offsets: Ints, counts: Ints, least: int, file_size: int | None)
     if short[at] and not wrong[at]:
         return f"{text}, where {least} are stored"
     return text if file_size is None else f"{text} of a file of {file_size} bytes"
+
+
+def _shared_place(offsets: Ints, counts: Ints) -> str | None:
+    """The first two tiles [n] of a band that share bytes: a file may be so, but then GDAL reads it."""
+    number = np.flatnonzero(counts > 0)
+    number = number[np.argsort(offsets[number], kind="stable")]
+    first, after = number[:-1], number[1:]
+    shared = offsets[first] + counts[first] > offsets[after]
+    if not shared.any():
+        return None
+    at, other = (int(each[np.argmax(shared)]) for each in (first, after))
+    return (
+        f"tile number {at} has {counts[at]} bytes at offset {offsets[at]}, and tile number {other} begins at "
+        f"{offsets[other]}"
+    )

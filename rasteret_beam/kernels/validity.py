@@ -1,8 +1,9 @@
 """Which pixels are valid: not NaN, not the band's nodata value, and not left out by the file's own mask.
 
-There is one meaning for points, nodata fallback, windows and chips: that of ``rasterio.read_masks``, and NaN is never
-valid. GDAL decides a band's mask by its flags (GDALRasterBand::GetMaskFlags): a file with a mask (internal, or ``.msk``
-beside it) is masked by it, whatever its nodata value; else a nodata value counts; else an alpha band does.
+There is one meaning for points, nodata fallback, windows and chips. The file's own mask is that of
+``rasterio.read_masks``, which GDAL decides by a band's flags (GDALRasterBand::GetMaskFlags): a mask (internal, or
+``.msk`` beside the file), else the nodata value, else an alpha band. A pixel with the nodata value is not valid where
+the mask leaves it in either.
 """
 
 from collections.abc import Sequence
@@ -33,14 +34,18 @@ def is_valid(pixels: Pixels, nodata: float | None, file_mask: Mask | None = None
         In the band's own dtype: two 64-bit integers may be one as float64.
     nodata : number or None
     file_mask : array of bool of the same shape, optional
-        True is valid; where the file has a mask, which then decides in place of ``nodata``.
+        True is left in; where the file has a mask.
     """
     return is_left_in(pixels, nodata, file_mask) & not_nan(pixels)
 
 
 def is_left_in(pixels: Pixels, nodata: float | None, file_mask: Mask | None = None) -> Mask:
     """As :func:`is_valid`, but NaN counts as one of the values, unless the nodata value is NaN."""
-    return ~is_nodata(pixels, nodata) if file_mask is None else file_mask
+    if file_mask is None:
+        return ~is_nodata(pixels, nodata)
+    if has_long_integers(str(pixels.dtype)) and not (isinstance(nodata, int) or is_exact(nodata)):
+        return file_mask  # the nodata value is rounded, or not known
+    return file_mask & ~is_nodata(pixels, nodata)
 
 
 def not_nan(pixels: Pixels) -> Mask:

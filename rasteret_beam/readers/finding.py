@@ -11,6 +11,7 @@ from rasteret_beam.errors import InputError, MissingInputError, PermissionDenied
 from rasteret_beam.kernels.globs import Selection, as_folder, in_folder, in_matched, is_glob, literal_folder, matched
 from rasteret_beam.kernels.partitions import partition_keys
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.decided import as_decided
 from rasteret_beam.readers.local_files import Kind, Walk, exists, kind_of
 from rasteret_beam.readers.objects import check_listable, is_object, is_remote_object, is_web, list_folder, object_size
 from rasteret_beam.readers.stores import as_place, is_subdataset, is_url
@@ -189,7 +190,7 @@ def find(
             found += files_at(place, others, endings, what)
         else:
             found += files_at(place, LocalLister(), endings, what)
-    return once(found)
+    return as_decided(once(found), access)
 
 
 def once(found: Iterable[FoundFile]) -> list[FoundFile]:

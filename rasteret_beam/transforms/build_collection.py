@@ -25,8 +25,9 @@ from rasteret_beam.errors import BuildError, InputError, without_secrets
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.local_files import writing
 from rasteret_beam.readers.stores import absolute
+from rasteret_beam.transforms.commit import Output, Staged, commit
 from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.files import check_output, delete_folder, matching, put_in_place
+from rasteret_beam.transforms.files import check_output, delete_folder, matching
 
 log = logging.getLogger(__name__)
 
@@ -107,18 +108,14 @@ class BuildCollection(beam.PTransform):
     on_error: str = "raise"
     shards: int = 1
     access: Access = AS_GIVEN
-    token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
+    target: Output = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.output = absolute(self.output).rstrip("/")
         check_output(self.output, "collection")
+        self.target = Output(self.output)
         if self.on_error not in ("raise", "skip"):
             raise InputError(f'on_error is {self.on_error!r}; it can be "raise" or "skip"')
-
-    @property
-    def temporary(self) -> str:
-        """The folder of files under way; it is gone after a success."""
-        return f"{self.output}.temporary-{self.token}"
 
     def expand(self, sources: beam.PCollection) -> beam.PCollection[str]:
         read = (
@@ -132,11 +129,11 @@ class BuildCollection(beam.PTransform):
             read["records"]
             | "ByMonth" >> beam.Map(_partition, self.shards).with_output_types(tuple[tuple[int, int, int], Any])
             | "Group" >> beam.GroupByKey()
-            | "Write" >> beam.Map(_write_part, summary, self.temporary, self.name, self.data_source)
+            | "Write" >> beam.Map(_write_part, summary, self.target.temporary, self.name, self.data_source)
             | "Collect" >> beam.combiners.ToList()
         )
         failures = beam.pvalue.AsList(read[FAILED])
-        return written | "PutInPlace" >> beam.FlatMap(_finish, failures, self.output, self.temporary, self.on_error)
+        return written | "PutInPlace" >> beam.FlatMap(_finish, failures, self.target, self.on_error)
 
 
 def _read_headers(sources: list[RecordSource], access: Access) -> Iterator[Any]:
@@ -185,11 +182,11 @@ def _write_part(
 
 
 def _finish(
-    written: list[tuple[str, str, list[str]]], failures: Failures, output: str, temporary: str, on_error: str
+    written: list[tuple[str, str, list[str]]], failures: Failures, target: Output, on_error: str
 ) -> Iterator[str]:
     failures = sorted(failures)
     if failures and (on_error == "raise" or not written):
-        delete_folder(temporary)
+        delete_folder(target.temporary)
         raise BuildError(failures)
     for href, reason in failures:
         log.warning("left out of the collection: %s: %s", without_secrets(href), without_secrets(reason, href))
@@ -197,9 +194,9 @@ def _finish(
     twice = [one for one, other in pairwise(ids) if one == other]
     if twice:
         raise InputError(f"record id {twice[0]!r} is given more than once; ids must be unique")
-    put_in_place({f"{output}/{place}": path for place, path, _ in written}, _parts(output))
-    delete_folder(temporary)
-    yield from sorted(f"{output}/{place}" for place, _, _ in written)
+    moves = {f"{target.path}/{place}": path for place, path, _ in written}
+    commit([Staged(target, moves, _parts)])
+    yield from sorted(moves)
 
 
 def _parts(output: str) -> list[str]:

@@ -22,6 +22,7 @@ from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import find_files, open_parquet
 from rasteret_beam.transforms.indexes import index_settings
+from rasteret_beam.transforms.read_tables import shown
 from rasteret_beam.transforms.sample import _SampleFn, _SampleSettings, sampled_by
 
 
@@ -62,6 +63,9 @@ class SampleDeadLetters(beam.PTransform):
             for letters in _read(file):
                 self._bands |= dict.fromkeys(letters["band"].to_pylist())
                 self._kept = self._kept or (kept_fields(points_of(letters, 0).schema) if len(letters) else ())
+
+    def __repr__(self) -> str:
+        return f"SampleDeadLetters({shown(self.path)})"
 
     @property
     def bands(self) -> list[str]:

@@ -29,7 +29,7 @@ from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.access import AZURE, GS, S3
 from rasteret_beam.readers.finding import CSV_ENDINGS, PARQUET_ENDINGS, FoundFile, Paths, find
 from rasteret_beam.readers.finding import find_rasters as find_rasters  # where callers look for it
-from rasteret_beam.readers.local_files import Kind, denied, why_not_written, writing
+from rasteret_beam.readers.local_files import Kind, denied, why_not_written
 from rasteret_beam.readers.objects import (
     check_bucket_output,
     explained,
@@ -237,22 +237,3 @@ def delete_folder(folder: str) -> None:
         delete_files(matching(folder + "/", "**"))
     else:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def put_in_place(moves: dict[str, str], old: Sequence[str]) -> None:
-    """Replace the files ``old`` by new ones, given as {final path: temporary path}.
-
-    Old files go first, so that old and new never stand together. Called again after it was
-    cut off, it finishes: a file that has already moved is left where it is.
-    """
-    todo = {final: fresh for final, fresh in moves.items() if FileSystems.exists(fresh)}
-    lost = [final for final in moves if final not in todo and not FileSystems.exists(final)]
-    if lost:
-        raise OutputError(f"{lost[0]} cannot be put in place: its temporary file {moves[lost[0]]} is gone")
-    stale = [path for path in old if path in todo or path not in moves]
-    delete_files(stale)
-    for folder in {os.path.dirname(final) for final in todo if not is_remote(final)}:
-        with writing(folder):
-            os.makedirs(folder or ".", exist_ok=True)
-    if todo:
-        FileSystems.rename(list(todo.values()), list(todo))

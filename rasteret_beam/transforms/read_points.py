@@ -28,6 +28,8 @@ from rasteret_beam.transforms.read_tables import (
     numbered,
     read_files,
     refuse_csv_settings,
+    shown,
+    typed_partitions,
     with_types,
 )
 
@@ -129,6 +131,9 @@ class ReadPoints(beam.PTransform):
         default=None, init=False, repr=False
     )
 
+    def __repr__(self) -> str:
+        return f"ReadPoints({shown(self.source)})"
+
     def files(self) -> list[str]:
         """The files that are read; none where the rows come from elsewhere."""
         found = self._read()[1]
@@ -193,7 +198,10 @@ class ReadPoints(beam.PTransform):
         could_be = [item.with_type(pa.float64()) if item.name in coordinates else item for item in schema]
         chosen = self._choose(pa.schema(could_be), name, first_value, folders=folders)
         kept = [name for name in chosen.kept if name not in folders]
-        types = csv_types(files, header, kept, _point_types(chosen), self.column_types)
+        files, given = typed_partitions(files, self.column_types, folders)
+        types = csv_types(files, header, kept, _point_types(chosen), given) | {
+            name: files.partitions.field(name).type for name in folders
+        }
         return replace(chosen, schema=with_types(chosen.schema, types)), files
 
     def _look_at(self, source: BigQuerySource) -> tuple[PointColumns, Extract]:

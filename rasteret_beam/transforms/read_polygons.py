@@ -33,6 +33,8 @@ from rasteret_beam.transforms.read_tables import (
     numbered,
     read_files,
     refuse_csv_settings,
+    shown,
+    typed_partitions,
     with_types,
 )
 
@@ -129,6 +131,9 @@ class ReadPolygons(beam.PTransform):
     csv_encoding: str = "utf-8"
     _found: tuple[PolygonColumns, list[pa.RecordBatch] | Files] | None = field(default=None, init=False, repr=False)
 
+    def __repr__(self) -> str:
+        return f"ReadPolygons({shown(self.source)})"
+
     def files(self) -> list[str]:
         """The files that are read; none where the rows come from elsewhere."""
         found = self._read()[1]
@@ -177,7 +182,10 @@ class ReadPolygons(beam.PTransform):
             return chosen, files
         header = schema.names[: len(schema) - len(folders)]
         kept = [name for name in chosen.kept if name not in folders]
-        types = csv_types(files, header, kept, {chosen.geometry: pa.string()}, self.column_types)
+        files, given = typed_partitions(files, self.column_types, folders)
+        types = csv_types(files, header, kept, {chosen.geometry: pa.string()}, given) | {
+            name: files.partitions.field(name).type for name in folders
+        }
         return replace(chosen, schema=with_types(chosen.schema, types)), files
 
     def _draw(self, given: Any, name: str) -> tuple[PolygonColumns, list[pa.RecordBatch]]:

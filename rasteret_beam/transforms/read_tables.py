@@ -5,7 +5,7 @@ Shared by the transforms that read points and polygons.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from rasteret_beam.errors import InputError, RasteretBeamError, listed, one_line
 from rasteret_beam.kernels.crs import same_crs
 from rasteret_beam.kernels.geometry import FirstValue, data_crs, first_value
 from rasteret_beam.kernels.native_geometry import with_native_geometries
-from rasteret_beam.kernels.partitions import partition_keys, partition_schema
+from rasteret_beam.kernels.partitions import check_partition_types, partition_keys, partition_schema
 from rasteret_beam.kernels.points import kept_type
 from rasteret_beam.kernels.text_columns import named_types
 from rasteret_beam.model import AS_GIVEN, Access
@@ -138,6 +138,14 @@ def _paths_of(source: Any, what: str) -> list[str] | None:
     return None
 
 
+def shown(source: Any) -> str:
+    """A source in a repr: paths without the secrets of URLs, anything else by its type."""
+    given = [source] if isinstance(source, str | os.PathLike) else source
+    if isinstance(given, list | tuple) and all(isinstance(path, str | os.PathLike) for path in given):
+        return listed([without_secrets(os.fspath(path)) for path in given], 3)
+    return type(source).__name__
+
+
 def numbered(batches: Iterable[pa.RecordBatch], first_row: int, rows: RowMaker) -> Iterator[pa.RecordBatch]:
     """Batches of rows of which the first has a row number; empty ones are left out."""
     for batch in batches:
@@ -222,6 +230,30 @@ def csv_types(
         csv = [files.csv_file(file.path) for file in files.found() if not is_parquet(file.path, files.access)]
         known |= decided_types(csv, undecided, known)
     return {name: known[name] for name in kept}
+
+
+def typed_partitions(
+    files: Files, given: Mapping[str, Any] | None, folders: Sequence[str]
+) -> tuple[Files, dict[str, pa.DataType]]:
+    """Files whose partitions have the given types, and those of the given types that are of other columns.
+
+    Parameters
+    ----------
+    given : {column: Arrow type or its name}, optional
+    folders : sequence of str
+        Columns that come from the names of folders alone.
+
+    Raises
+    ------
+    InputError
+        A given type is none, or the value of a folder is not of it.
+    """
+    named = named_types(given or {})
+    kinds = {name: named.pop(name) for name in folders if name in named}
+    if kinds:
+        check_partition_types(kinds, (file.keys for file in files.found()))
+        files = replace(files, partitions=with_types(files.partitions, kinds))
+    return files, named
 
 
 def with_types(schema: pa.Schema, types: Mapping[str, pa.DataType]) -> pa.Schema:

@@ -39,8 +39,9 @@ from rasteret_beam.transforms.bigquery import (
     libraries,
     load,
 )
+from rasteret_beam.transforms.commit import move_files
 from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.files import check_writable, delete_folder, put_in_place
+from rasteret_beam.transforms.files import check_writable, delete_folder
 from rasteret_beam.transforms.write_parquet import ROW_GROUP_ROWS, WriteFiles, write_empty
 
 METHODS = ("FILE_LOADS", "STREAMING_INSERTS", "STORAGE_WRITE_API")
@@ -310,7 +311,7 @@ def _uris(files: list[str], temporary: str, most: int = MOST_URIS) -> list[str]:
     """Names of files for one load job; of very many a wildcard, which no file of a failed bundle matches."""
     if len(files) <= most:
         return files
-    put_in_place({f"{temporary}/complete/{path.rsplit('/', 1)[-1]}": path for path in files}, [])
+    move_files({f"{temporary}/complete/{path.rsplit('/', 1)[-1]}": path for path in files})
     return [f"{temporary}/complete/*.parquet"]
 
 

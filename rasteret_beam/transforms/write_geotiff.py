@@ -21,8 +21,9 @@ from rasteret_beam.kernels.chip_rows import decode_chip, exact_fill
 from rasteret_beam.readers.geotiff import geotiff_bytes
 from rasteret_beam.readers.local_files import writing
 from rasteret_beam.readers.stores import absolute
+from rasteret_beam.transforms.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.files import check_output, delete_folder, matching, put_in_place
+from rasteret_beam.transforms.files import check_output, matching
 
 LONGEST_PART = 80
 OURS = re.compile(r"\d+@[^@/]+@[^@/]+(@r\d+c\d+)?\.tif")
@@ -50,7 +51,7 @@ class WriteChipsToGeoTiff(beam.PTransform):
 
     folder: str
     _: KW_ONLY
-    token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
+    target: Output = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.folder = os.fspath(self.folder)
@@ -58,18 +59,28 @@ class WriteChipsToGeoTiff(beam.PTransform):
             raise InputError(f"folder of GeoTIFFs is {self.folder!r}; give a path")
         check_output(self.folder, "folder of GeoTIFFs")
         self.folder = absolute(self.folder).rstrip("/")
-
-    @property
-    def temporary(self) -> str:
-        """The folder of files under way; it is gone after a success."""
-        return f"{self.folder}.temporary-{self.token}"
+        self.target = Output(self.folder)
 
     def expand(self, chips: beam.PCollection) -> beam.PCollection[str]:
+        return chips | "Stage" >> self.staged() | "PutInPlace" >> PutInPlace()
+
+    def staged(self) -> "StageGeoTiffs":
+        """Write the files without putting them in place; :class:`.commit.PutInPlace` does that for several sinks."""
+        return StageGeoTiffs(self.target)
+
+
+@dataclass(eq=False)
+class StageGeoTiffs(beam.PTransform):
+    """Write each chip to a GeoTIFF in the temporary folder of an output."""
+
+    target: Output
+
+    def expand(self, chips: beam.PCollection) -> beam.PCollection[Staged]:
         return (
             chips
-            | "Write" >> beam.FlatMap(_write, self.temporary).with_output_types(tuple[str, str])
+            | "Write" >> beam.FlatMap(_write, self.target.temporary).with_output_types(tuple[str, str])
             | "Collect" >> beam.combiners.ToList()
-            | "PutInPlace" >> beam.FlatMap(_finish, self.folder, self.temporary).with_output_types(str)
+            | "Name" >> beam.Map(_staged, self.target)
         )
 
 
@@ -106,9 +117,6 @@ def earlier_chips(folder: str) -> list[str]:
     return [path for path in matching(f"{folder}/", "*@*.tif") if OURS.fullmatch(path.rsplit("/", 1)[-1])]
 
 
-def _finish(written: list[tuple[str, str]], folder: str, temporary: str) -> Iterator[str]:
-    moves = {f"{folder}/{name}": path for name, path in sorted(written)}
-    put_in_place(moves, earlier_chips(folder))
-    count({metrics.GEOTIFFS_WRITTEN: len(moves)})
-    delete_folder(temporary)
-    yield from moves
+def _staged(written: list[tuple[str, str]], target: Output) -> Staged:
+    count({metrics.GEOTIFFS_WRITTEN: len(written)})
+    return Staged(target, {f"{target.path}/{name}": path for name, path in sorted(written)}, earlier_chips)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
@@ -20,10 +20,11 @@ import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.errors import InputError
 from rasteret_beam.readers.local_files import writing
-from rasteret_beam.readers.stores import absolute, is_url
+from rasteret_beam.readers.stores import absolute
 from rasteret_beam.schema import chips_schema, samples_schema
+from rasteret_beam.transforms.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.files import check_output, delete_folder, matching, put_in_place
+from rasteret_beam.transforms.files import check_output, matching
 from rasteret_beam.transforms.windows import in_windows
 
 ROW_GROUP_ROWS = 1 << 19
@@ -34,10 +35,9 @@ ROW_GROUP_BYTES = 64 << 20
 class _WriteToParquet(beam.PTransform):
     """Write batches of rows to ``prefix-00000-of-00004.parquet`` and so on; gives the file names.
 
-    Files are written under a temporary folder beside the output and moved at the end, after
-    the files of an earlier run with the same prefix were deleted: a job that fails leaves
-    those as they were, and one that succeeds never mixes with them. Without any row one
-    file with the schema is written.
+    Files are written under a temporary folder beside the output and put in place at the end, all
+    of them, instead of those of an earlier run with the same prefix; see
+    :mod:`rasteret_beam.transforms.commit`. Without any row one file with the schema is written.
 
     The rows of a stream, or of any input in windows other than the global one, become files for
     each window and pane, ``prefix-START-END-pane-N-00000-of-00004-RUN.parquet``, beside those of
@@ -66,7 +66,7 @@ class _WriteToParquet(beam.PTransform):
     row_group_rows: int = ROW_GROUP_ROWS
     window_shards: int = 1
     wait_seconds: int = 60
-    token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
+    target: Output = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.prefix = os.fspath(self.prefix)
@@ -76,25 +76,7 @@ class _WriteToParquet(beam.PTransform):
         if self.window_shards < 1:
             raise InputError(f"window_shards is {self.window_shards}; a window needs at least 1 file")
         self.prefix = absolute(self.prefix.removesuffix(".parquet"))
-
-    @property
-    def temporary(self) -> str:
-        """The folder of files under way; it is gone after a success."""
-        return f"{self.prefix}.temporary-{self.token}"
-
-    def check_keeps(self, files: Sequence[str]) -> None:
-        """Refuse to replace files that the same job reads.
-
-        Raises
-        ------
-        InputError
-        """
-        read = {_real(path) for path in files}
-        lost = [path for path in sorted(shards(self.prefix)) if _real(path) in read]
-        if lost:
-            raise InputError(
-                f"{lost[0]} is read by the job, and output {self.prefix} would replace it; give another prefix"
-            )
+        self.target = Output(self.prefix)
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
         if in_windows(rows):
@@ -102,20 +84,17 @@ class _WriteToParquet(beam.PTransform):
 
             return rows | WriteWindows(
                 self.prefix,
-                self.token,
+                self.target.run,
                 compression=self.compression,
                 row_group_rows=self.row_group_rows,
                 shards=self.window_shards,
                 wait_seconds=self.wait_seconds,
             )
-        return (
-            rows
-            | WriteFiles(self.temporary, self.compression, self.row_group_rows)
-            | "PutInPlace"
-            >> beam.FlatMap(
-                _put_in_place, self.prefix, self.temporary, self.schema, self.compression
-            ).with_output_types(str)
-        )
+        return rows | "Stage" >> self.staged() | "PutInPlace" >> PutInPlace()
+
+    def staged(self) -> "StageFiles":
+        """Write the files without putting them in place; :class:`.commit.PutInPlace` does that for several sinks."""
+        return StageFiles(self.target, self.schema, self.compression, self.row_group_rows)
 
 
 @dataclass(eq=False)
@@ -128,6 +107,23 @@ class WriteChipsToParquet(_WriteToParquet):
     __doc__ = (_WriteToParquet.__doc__ or "").replace("batches of rows", "batches of chips", 1)
 
     schema: pa.Schema = field(default_factory=chips_schema, repr=False)
+
+
+@dataclass(eq=False)
+class StageFiles(beam.PTransform):
+    """Write batches of rows to Parquet files in the temporary folder of an output."""
+
+    target: Output
+    schema: pa.Schema
+    compression: str
+    row_group_rows: int
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection[Staged]:
+        return (
+            rows
+            | WriteFiles(self.target.temporary, self.compression, self.row_group_rows)
+            | "Name" >> beam.Map(_staged, self.target, self.schema, self.compression)
+        )
 
 
 @dataclass(eq=False)
@@ -252,10 +248,6 @@ def _repeating(schema: pa.Schema) -> list[str]:
     ]
 
 
-def _real(path: str) -> str:
-    return path if is_url(path) else os.path.realpath(path)
-
-
 def shards(prefix: str) -> list[str]:
     """Files of an earlier output with this prefix."""
     numbered = re.compile(re.escape(prefix.rsplit("/", 1)[-1]) + r"-\d{5,}-of-\d{5,}\.parquet")
@@ -271,13 +263,9 @@ def write_empty(folder: str, schema: pa.Schema, compression: str) -> str:
     return path
 
 
-def _put_in_place(
-    written: list[str], prefix: str, temporary: str, schema: pa.Schema, compression: str
-) -> Iterator[str]:
+def _staged(written: list[str], target: Output, schema: pa.Schema, compression: str) -> Staged:
     written = sorted(written)
     if not written:
-        written = [write_empty(temporary, schema, compression)]
-    finals = [f"{prefix}-{number:05d}-of-{len(written):05d}.parquet" for number in range(len(written))]
-    put_in_place(dict(zip(finals, written, strict=True)), shards(prefix))
-    delete_folder(temporary)
-    yield from finals
+        written = [write_empty(target.temporary, schema, compression)]
+    finals = [f"{target.path}-{number:05d}-of-{len(written):05d}.parquet" for number in range(len(written))]
+    return Staged(target, dict(zip(finals, written, strict=True)), shards)

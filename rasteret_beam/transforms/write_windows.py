@@ -18,8 +18,9 @@ from apache_beam.transforms.window import GlobalWindows, IntervalWindow
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
+from rasteret_beam.transforms.commit import move_files
 from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.files import delete_files, put_in_place
+from rasteret_beam.transforms.files import delete_files
 from rasteret_beam.transforms.windows import check_windows
 from rasteret_beam.transforms.write_parquet import ROW_GROUP_BYTES, ROW_GROUP_ROWS, _ParquetFile
 
@@ -187,5 +188,5 @@ def _moment(micros: int) -> str:
 
 
 def _put_in_place(final: str, hidden: str) -> str:
-    put_in_place({final: hidden}, [])
+    move_files({final: hidden})
     return final

@@ -1,0 +1,156 @@
+"""Jobs of a server: what the command says and does when the server is away, is lost, or goes on without it."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
+
+from pipelines import _run
+from pipelines._servers import check_server
+from pipelines._under_way import UnderWay
+from rasteret_beam.errors import InputError, OutputError
+from rasteret_beam.transforms.commit import Output, Staged, commit
+from rasteret_beam.transforms.write_parquet import shards
+
+
+class Lost(grpc.RpcError):
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return "failed to connect to all addresses"
+
+
+class FakeResult:
+    """A job on a cluster, as the client sees it."""
+
+    def __init__(self, state: str | Exception):
+        self._state = state
+
+    @property
+    def state(self) -> str:
+        if isinstance(self._state, Exception):
+            raise self._state
+        return self._state
+
+    def job_id(self) -> str:
+        return "job-7"
+
+
+def staged(prefix: Path, run: str, started: float) -> Staged:
+    output = Output(str(prefix), run, started)
+    os.makedirs(output.temporary)
+    pq.write_table(pa.table({"run": [run]}), f"{output.temporary}/a.parquet")
+    return Staged(output, {f"{prefix}-00000-of-00001.parquet": f"{output.temporary}/a.parquet"}, shards)
+
+
+def under_way(output: Output, state: Any, is_local: bool = False) -> UnderWay:
+    return UnderWay([output], [], "FlinkRunner", is_local, result=FakeResult(state))
+
+
+@pytest.mark.parametrize("state", [PipelineState.RUNNING, Lost()])
+def test_a_job_on_a_cluster_goes_on_after_its_client(tmp_path: Path, state: Any, capsys: pytest.CaptureFixture) -> None:
+    """Its files stay; it puts them in place, unless a later run has been there first."""
+    old = staged(tmp_path / "out", "old", 1.0)
+    job = under_way(old.output, state)
+    told = job.interrupt()
+    assert told.startswith("job job-7 may go on with FlinkRunner and put its output in place; see there, or cancel it")
+    assert Path(old.output.temporary).is_dir()
+    job.fail("the job server does not answer: UNAVAILABLE: failed to connect")
+    assert capsys.readouterr().err == f"error: the job server does not answer: UNAVAILABLE: failed to connect\n{told}\n"
+    assert Path(old.output.temporary).is_dir()
+    commit([staged(tmp_path / "out", "new", 2.0)])
+    with pytest.raises(OutputError, match="another run, new, which began later"):
+        commit([old])
+    assert pq.read_table(tmp_path)["run"].to_pylist() == ["new"]
+
+
+def test_a_job_on_a_cluster_that_has_failed_leaves_nothing(tmp_path: Path) -> None:
+    output = staged(tmp_path / "out", "old", 1.0).output
+    under_way(output, PipelineState.FAILED).fail("a tile")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_job_says_which_outputs_are_in_place(tmp_path: Path) -> None:
+    left, done = staged(tmp_path / "samples", "run", 1.0), staged(tmp_path / "left", "run", 1.0)
+    commit([done])
+    job = UnderWay([left.output, done.output], [], "FnApiRunner", is_local=True)
+    assert job.interrupt() == (
+        f"the job was not finished; what was under way is removed; in place all the same: {tmp_path}/left"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_left.manifest.json", "left-00000-of-00001.parquet"]
+
+
+@pytest.mark.parametrize("flag", ["--job_endpoint", "--flink_master"])
+def test_a_server_that_is_away(flag: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        options = PipelineOptions(["--runner=FlinkRunner", f"{flag}={address}"])
+        check_server(options)
+    with pytest.raises(InputError, match=f"{flag} is {address}, where no server answers: .*refused; start it, or"):
+        check_server(options)
+
+
+def test_a_lost_server_is_one_line() -> None:
+    assert _run.root_message(Lost("a long\ntext\n>")) == (
+        "the job server does not answer: UNAVAILABLE: failed to connect to all addresses"
+    )
+
+
+def test_what_a_job_server_logs_is_not_repeated(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
+) -> None:
+    def listens() -> None:
+        raise Lost
+
+    with _run._quiet("apache_beam"):
+        record = logging.makeLogRecord({"module": "portable_runner", "levelno": logging.ERROR, "msg": "a traceback"})
+        assert not logging.getLogger().filter(record)
+        thread = threading.Thread(target=listens)
+        thread.start()
+        thread.join()
+    assert capsys.readouterr().err == ""
+
+
+CLIENT = """
+import os, subprocess, sys, time
+from apache_beam.runners.portability.job_server import SubprocessJobServer
+from pipelines._run import _leaving_on_signals
+from pipelines._under_way import UnderWay
+
+class Server(SubprocessJobServer):
+    def stop(self):
+        child.terminate()
+
+child = subprocess.Popen(["sleep", "60"])
+server = Server()
+with _leaving_on_signals(UnderWay([], [], "FlinkRunner", False)):
+    print(child.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_job_server_that_was_started(number: int) -> None:
+    words = [sys.executable, "-c", CLIENT]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        child = int(client.stdout.readline())
+        client.send_signal(number)
+        _, err = client.communicate(timeout=20)
+    assert client.returncode == 130
+    assert err.startswith("interrupted: the job may go on with FlinkRunner")
+    status = Path(f"/proc/{child}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
