@@ -101,7 +101,12 @@ def run(
     try:
         check_server(options)
         clear_earlier(outputs)
-        with progress(shown), _quiet("apache_beam"), under_way.owned(), _leaving_on_signals(under_way):
+        with (
+            progress(shown),
+            _quiet("apache_beam"),
+            under_way.owned(is_waited_for(options)),
+            _leaving_on_signals(under_way),
+        ):
             pipeline = beam.Pipeline(options=options)
             # Beam deletes it when the pipeline has run; not one that is not run, or that we leave.
             under_way.folders.append(pipeline.local_tempdir)

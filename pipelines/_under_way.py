@@ -42,20 +42,21 @@ class UnderWay:
     result: Any = None
 
     @contextmanager
-    def owned(self) -> Iterator[None]:
-        """Mark the temporary folders as those of a living process, if the job lives in this one."""
+    def owned(self, runs: bool) -> Iterator[None]:
+        """Mark the temporary folders as those of a living process, if the job runs in this one."""
         with ExitStack() as stack:
-            for output in self.outputs if self.is_local else ():
+            for output in self.outputs if runs and self.is_local else ():
                 stack.enter_context(owner(output))
             yield
 
     def fail(self, message: str) -> None:
         """Clear away what a failed job has under way, and print its error and what is left."""
-        in_place = self._clear() if self._is_over() else self._decided()
+        is_over = self.result is None or self._is_over()  # without a result, no runner has taken the job
+        in_place = self._clear() if is_over else self._decided()
         print(f"error: {message}", file=sys.stderr)
         if in_place:
             print(f"in place all the same: {listed(in_place)}", file=sys.stderr)
-        if not self._is_over():
+        if not is_over:
             print(self._goes_on(), file=sys.stderr)
         for folder in self.kept:
             if folder not in message and matching(folder + "/", "**"):

@@ -5,7 +5,7 @@ again as a number, gives the same text.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rasteret_beam.errors import InputError, listed
-
-EXACT_INTEGERS = 1 << 53
-"""float64 holds all integers up to this one."""
 
 DECIMAL = re.compile(r"decimal(128|256)?\(\s*(\d+)\s*,\s*(-?\d+)\s*\)")
 ZONED = re.compile(r"timestamp\[(s|ms|us|ns)\s*,\s*(?:tz=)?([^\]\s]+)\]")
@@ -40,8 +37,8 @@ class MisfitError(ValueError):
 class NumberForms:
     """In which form of writing numbers a column's values, seen batch by batch, are all written.
 
-    The forms are integers of 64 bits; floats as Python writes them (``1.0``, ``1e-05``), the same without ``.0``, and
-    floats as Arrow writes them (``1``, ``0.00001``). ``1`` and ``1.0`` in one column are of no one form.
+    The forms are integers of 64 bits, and floats as Python writes them (``1.0``, ``1e-05``). ``1`` beside ``2.5`` is of
+    neither: as a number it would be ``1.0``.
 
     Parameters
     ----------
@@ -51,7 +48,7 @@ class NumberForms:
 
     def __init__(self, decimal: str = "."):
         self.decimal = decimal
-        self._left = frozenset(("integer", *_FLOAT_FORMS))
+        self._left = frozenset((INTEGER, FLOAT))
         self._seen = False
 
     def add(self, text: pa.Array) -> None:
@@ -70,42 +67,29 @@ class NumberForms:
         """int64 or float64, where that changes no value; else string."""
         if not self._seen or not self._left:
             return pa.string()
-        return pa.int64() if "integer" in self._left else pa.float64()
+        return pa.int64() if INTEGER in self._left else pa.float64()
 
 
-_FLOAT_FORMS: dict[str, Callable[[pa.Array], pa.Array]] = {
-    "python": lambda floats: pa.array(floats.to_numpy().astype(str), type=pa.string()),
-    "shortest": lambda floats: pc.replace_substring_regex(_FLOAT_FORMS["python"](floats), r"\.0$", ""),
-    "arrow": lambda floats: pc.cast(floats, pa.string()),
-}
+INTEGER, FLOAT = "integer", "float"
 
 
 def _forms_of(values: pa.Array, decimal: str, asked: frozenset[str]) -> frozenset[str]:
     """Those of the asked forms in which all values, none of them null, are written."""
     integers = _cast_or_none(values, pa.int64())
     if integers is not None and pc.cast(integers, pa.string()).equals(pc.cast(values, pa.string())):
-        low, high = (side.as_py() for side in pc.min_max(integers).values())
-        if max(-low, high) < 10**15:  # beyond it, Arrow writes exponents
-            return asked & {"integer", "shortest", "arrow"}
-        return asked & ({"integer", "shortest"} if max(-low, high) <= EXACT_INTEGERS else {"integer"})
-    if pc.any(pc.equal(values, "-0")).as_py():  # which would come back as -0.0
-        return frozenset()
+        return asked & {INTEGER}
     pointed = _with_point(values, decimal)
-    floats = _cast_or_none(pointed, pa.float64()) if pointed is not None else None
+    floats = _cast_or_none(pointed, pa.float64()) if pointed is not None and FLOAT in asked else None
     if pointed is None or floats is None or not np.isfinite(floats.to_numpy()).all():
         return frozenset()
-    # Between these, and with a fraction, all forms are one.
+    # Between these, and with a fraction, Arrow writes floats as Python does, and faster.
     size = np.abs(floats.to_numpy())
     alike = pa.array((size >= 1e-4) & (size < 1e15) & (size != np.trunc(size)))
     if not pc.all(pc.or_(pc.equal(pc.cast(floats, pa.string()), pointed), pc.invert(alike))).as_py():
         return frozenset()
-    if pc.all(alike).as_py():
-        return asked & _FLOAT_FORMS.keys()
     others = pc.invert(alike)
-    floats, pointed = floats.filter(others), pointed.filter(others)
-    return frozenset(
-        form for form, written in _FLOAT_FORMS.items() if form in asked and written(floats).equals(pointed)
-    )
+    written = pa.array(floats.filter(others).to_numpy().astype(str), type=pa.string())
+    return frozenset((FLOAT,)) if written.equals(pc.cast(pointed.filter(others), pa.string())) else frozenset()
 
 
 def _with_point(values: pa.Array, decimal: str) -> pa.Array | None:
