@@ -10,6 +10,7 @@ manifest meanwhile.
 
 import fcntl
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -112,12 +113,14 @@ class PutInPlace(beam.PTransform):
         waiting = [beam.pvalue.AsIter(self.after)] if self.after is not None else []
         return (
             staged
+            | "Pack" >> beam.Map(pickle.dumps).with_output_types(bytes)
             | "Collect" >> beam.combiners.ToList()
             | "Commit" >> beam.FlatMap(_committed, *waiting).with_output_types(str)
         )
 
 
-def _committed(staged: list[Any], after: Any = None) -> Iterator[str]:
+def _committed(packed: list[bytes], after: Any = None) -> Iterator[str]:
+    staged: list[Staged] = [pickle.loads(each) for each in packed]
     commit(staged)
     for each in staged:
         yield from each.moves
