@@ -113,7 +113,6 @@ class PutInPlace(beam.PTransform):
         waiting = [beam.pvalue.AsIter(self.after)] if self.after is not None else []
         return (
             staged
-            | "Pack" >> beam.Map(pickle.dumps).with_output_types(bytes)
             | "Collect" >> beam.combiners.ToList()
             | "Commit" >> beam.FlatMap(_committed, *waiting).with_output_types(str)
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -80,7 +81,7 @@ class StageGeoTiffs(beam.PTransform):
             chips
             | "Write" >> beam.FlatMap(_write, self.target.temporary).with_output_types(tuple[str, str])
             | "Collect" >> beam.combiners.ToList()
-            | "Name" >> beam.Map(_staged, self.target)
+            | "Name" >> beam.Map(_staged, self.target).with_output_types(bytes)
         )
 
 
@@ -117,6 +118,6 @@ def earlier_chips(folder: str) -> list[str]:
     return [path for path in matching(f"{folder}/", "*@*.tif") if OURS.fullmatch(path.rsplit("/", 1)[-1])]
 
 
-def _staged(written: list[tuple[str, str]], target: Output) -> Staged:
+def _staged(written: list[tuple[str, str]], target: Output) -> bytes:
     count({metrics.GEOTIFFS_WRITTEN: len(written)})
-    return Staged(target, {f"{target.path}/{name}": path for name, path in sorted(written)}, earlier_chips)
+    return pickle.dumps(Staged(target, {f"{target.path}/{name}": path for name, path in sorted(written)}, earlier_chips))

@@ -1,6 +1,7 @@
 """Samples and chips to Parquet files that replace what stood there, whole."""
 
 import os
+import pickle
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -122,7 +123,7 @@ class StageFiles(beam.PTransform):
         return (
             rows
             | WriteFiles(self.target.temporary, self.compression, self.row_group_rows)
-            | "Name" >> beam.Map(_staged, self.target, self.schema, self.compression)
+            | "Name" >> beam.Map(_staged, self.target, self.schema, self.compression).with_output_types(bytes)
         )
 
 
@@ -263,9 +264,9 @@ def write_empty(folder: str, schema: pa.Schema, compression: str) -> str:
     return path
 
 
-def _staged(written: list[str], target: Output, schema: pa.Schema, compression: str) -> Staged:
+def _staged(written: list[str], target: Output, schema: pa.Schema, compression: str) -> bytes:
     written = sorted(written)
     if not written:
         written = [write_empty(target.temporary, schema, compression)]
     finals = [f"{target.path}-{number:05d}-of-{len(written):05d}.parquet" for number in range(len(written))]
-    return Staged(target, dict(zip(finals, written, strict=True)), shards)
+    return pickle.dumps(Staged(target, dict(zip(finals, written, strict=True)), shards))
