@@ -96,10 +96,22 @@ class Staged(NamedTuple):
     moves: Mapping[str, str]
     earlier: Callable[[str], Sequence[str]]
 
+    def to_bytes(self) -> bytes:
+        """As it travels from worker to worker; Beam has its coder for bytes on every runner."""
+        return pickle.dumps(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Staged":
+        """What :meth:`to_bytes` gave."""
+        staged: Staged = pickle.loads(data)
+        return staged
+
 
 @dataclass(eq=False)
 class PutInPlace(beam.PTransform):
     """Make staged files the outputs, of all sinks together: none of them before all are complete; gives their names.
+
+    It takes a :class:`Staged` of each sink, as bytes.
 
     Parameters
     ----------
@@ -109,7 +121,7 @@ class PutInPlace(beam.PTransform):
 
     after: beam.PCollection | None = None
 
-    def expand(self, staged: beam.PCollection[Staged]) -> beam.PCollection[str]:
+    def expand(self, staged: beam.PCollection[bytes]) -> beam.PCollection[str]:
         waiting = [beam.pvalue.AsIter(self.after)] if self.after is not None else []
         return (
             staged
@@ -118,8 +130,8 @@ class PutInPlace(beam.PTransform):
         )
 
 
-def _committed(packed: list[bytes], after: Any = None) -> Iterator[str]:
-    staged: list[Staged] = [pickle.loads(each) for each in packed]
+def _committed(staged_bytes: list[bytes], after: Any = None) -> Iterator[str]:
+    staged = [Staged.from_bytes(each) for each in staged_bytes]
     commit(staged)
     for each in staged:
         yield from each.moves

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -76,7 +75,7 @@ class StageGeoTiffs(beam.PTransform):
 
     target: Output
 
-    def expand(self, chips: beam.PCollection) -> beam.PCollection[Staged]:
+    def expand(self, chips: beam.PCollection) -> beam.PCollection[bytes]:
         return (
             chips
             | "Write" >> beam.FlatMap(_write, self.target.temporary).with_output_types(tuple[str, str])
@@ -120,4 +119,5 @@ def earlier_chips(folder: str) -> list[str]:
 
 def _staged(written: list[tuple[str, str]], target: Output) -> bytes:
     count({metrics.GEOTIFFS_WRITTEN: len(written)})
-    return pickle.dumps(Staged(target, {f"{target.path}/{name}": path for name, path in sorted(written)}, earlier_chips))
+    moves = {f"{target.path}/{name}": path for name, path in sorted(written)}
+    return Staged(target, moves, earlier_chips).to_bytes()

@@ -1,7 +1,6 @@
 """Samples and chips to Parquet files that replace what stood there, whole."""
 
 import os
-import pickle
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -119,7 +118,7 @@ class StageFiles(beam.PTransform):
     compression: str
     row_group_rows: int
 
-    def expand(self, rows: beam.PCollection) -> beam.PCollection[Staged]:
+    def expand(self, rows: beam.PCollection) -> beam.PCollection[bytes]:
         return (
             rows
             | WriteFiles(self.target.temporary, self.compression, self.row_group_rows)
@@ -269,4 +268,4 @@ def _staged(written: list[str], target: Output, schema: pa.Schema, compression: 
     if not written:
         written = [write_empty(target.temporary, schema, compression)]
     finals = [f"{target.path}-{number:05d}-of-{len(written):05d}.parquet" for number in range(len(written))]
-    return pickle.dumps(Staged(target, dict(zip(finals, written, strict=True)), shards))
+    return Staged(target, dict(zip(finals, written, strict=True)), shards).to_bytes()
