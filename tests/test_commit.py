@@ -1,21 +1,29 @@
 """Outputs are put in place whole, or not at all, wherever a run is killed."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.io.filesystems import FileSystems
 
-from rasteret_beam.errors import MissingInputError, OutputError
+import rasteret_beam
+from rasteret_beam import BuildCollection
+from rasteret_beam.collection.build import sources_from_table
+from rasteret_beam.collection.record_tables import record_table
+from rasteret_beam.errors import CollectionError, MissingInputError, OutputError
 from rasteret_beam.kernels.manifests import Manifest
+from rasteret_beam.transforms import build_collection as building
 from rasteret_beam.transforms import commit as committing
 from rasteret_beam.transforms.commit import Output, Staged, abandon, commit, is_in_place
 from rasteret_beam.transforms.files import find_files
 from rasteret_beam.transforms.owners import owner, remove_abandoned
 from rasteret_beam.transforms.write_parquet import shards
+from tests.conftest import scene_table
 
 EARLY, LATE = 1_700_000_000.0, 1_800_000_000.0
 
@@ -193,3 +201,71 @@ def test_manifests_pass_through_json(tmp_path: Path) -> None:
     manifest = Manifest("run", 1.5, {"a-0": "_a.temporary-run/x"}, ("a-1",), True)
     assert Manifest.from_json(manifest.to_json(), "m") == manifest
     assert FileSystems.exists(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Staged]:
+    """A folder with a collection of three records and, staged beside it, the six that it is built anew of."""
+    folder = tmp_path_factory.mktemp("built")
+    table = scene_table(tmp_path_factory.mktemp("scenes"))
+    staged: list[Staged] = []
+    with beam.Pipeline() as pipeline:
+        build(pipeline, table.slice(0, 3), folder / "old")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "commit", staged.extend)
+        with beam.Pipeline() as pipeline:
+            build(pipeline, table, folder / "old")
+    return folder, staged[0]
+
+
+def build(pipeline: beam.Pipeline, table: pa.Table, place: Path) -> None:
+    sources = sources_from_table(record_table(table), ["B10", "B20"])
+    pipeline | "Records" >> beam.Create(sources) | "Build" >> BuildCollection(str(place), name="scenes")
+
+
+def at(folder: Path, there: Path, staged: Staged) -> Staged:
+    """Staged files as they are in a copy of their folder."""
+    old, new = f"{there}/", f"{folder}/"
+    moves = {final.replace(old, new): fresh.replace(old, new) for final, fresh in staged.moves.items()}
+    return staged._replace(output=Output(str(folder / "old"), staged.output.run, staged.output.started), moves=moves)
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_collection_after_each_file_operation_of_its_build(tmp_path: Path, built, kill_after, is_first: bool) -> None:
+    """It has the records of one build, with year and month, though files of the other lie in its folder."""
+    there, template = built
+    steps = mixed = 0
+    for killed_after in range(100):
+        folder = tmp_path / str(killed_after)
+        shutil.copytree(there, folder)
+        if is_first:
+            shutil.rmtree(folder / "old")
+            os.remove(folder / "_old.manifest.json")
+        staged = at(folder, there, template)
+        kill_after(killed_after)
+        try:
+            commit([staged])
+        except Killed:
+            pass
+        else:
+            break
+        finally:
+            kill_after(10_000)
+        steps += 1
+        if not is_in_place(staged.output) and is_first:
+            with pytest.raises(MissingInputError, match="there is no file or folder"):
+                rasteret_beam.load(folder / "old")
+            continue
+        table = rasteret_beam.load(folder / "old").to_table()
+        assert len(table) == (6 if is_in_place(staged.output) else 3)
+        assert [moment.month for moment in table["datetime"].to_pylist()] == table["month"].to_pylist()
+        manifest = committing.read_manifest(staged.output)
+        if manifest is not None and manifest.run == staged.output.run and not manifest.done:
+            mixed += 1
+            for place in [] if is_first else [folder / "old" / "year=2023", folder / "old" / "*" / "*" / "*.parquet"]:
+                with pytest.raises(CollectionError, match=r"holds files of two builds: one of the collection .*/old "):
+                    rasteret_beam.load(place)
+            with pytest.raises(OutputError, match="is not replaced: a build of it was killed"):
+                rasteret_beam.load(folder / "old").export(folder / "old")
+    assert steps >= 6
+    assert mixed >= 4, "the decision and the three moves"

@@ -22,12 +22,12 @@ from rasteret_beam.errors import (
     without_secrets,
 )
 from rasteret_beam.kernels.globs import in_folder, is_glob
+from rasteret_beam.kernels.manifests import Manifest
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.decided import undone_beside
 from rasteret_beam.readers.finding import PARQUET_ENDINGS, find
 from rasteret_beam.readers.local_files import Walk, denied, exists, in_memory, kind_of
-from rasteret_beam.readers.objects import (
-    is_web,
-)
+from rasteret_beam.readers.objects import is_web
 from rasteret_beam.readers.stores import absolute, is_url
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,9 @@ PARTITIONS = ("year", "month")
 
 OF_A_FOLDER = re.compile(r"(year=[^/]+/(month=[^/]+/)?)?[^/]+")
 """Where the files of a collection lie in its folder."""
+
+OF_PARTITIONS = re.compile(r"(/[^/=]+=[^/]*)*$")
+"""The end of the path of a folder of partitions, which is not the collection's."""
 
 IN_EACH_FILE = ("id", "assets")
 """Columns without which a file holds no records."""
@@ -59,7 +62,7 @@ def open_dataset(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> ds.
         What is there is not Parquet.
     """
     path = absolute(path)
-    if not (is_remote(path) or exists(path) or is_glob(path)):
+    if not (is_remote(path) or exists(path) or is_glob(path) or undone_beside(path, access)):
         raise MissingInputError(f"there is no file or folder {path}{like_path(path)}")
     shown = without_secrets(path)
     try:
@@ -120,16 +123,49 @@ def _open(path: str, access: Access) -> ds.Dataset:
     filesystem, place = on_remote(path, access) if is_remote(path) else (pafs.LocalFileSystem(), path)
     if is_glob(path) and not (is_web(path) or exists(path)):
         found = find(path, PARQUET_ENDINGS, "Parquet file", access)
+        _check_done(found[0].root or path, access)
         start = len(path) - len(place)  # Arrow's paths in buckets have no scheme
         return _dataset(sorted(file.path[start:] for file in found), filesystem, (found[0].root or "")[start:])
     if not is_remote(path):
         kind_of(path)
+    decided = undone_beside(path, access) if not is_web(path) else None
+    if decided is not None:
+        return _as_decided(decided, filesystem, place.rstrip("/"))
+    if not is_web(path):
+        _check_done(path, access)
     info = filesystem.get_file_info(place)
     if info.type == pafs.FileType.NotFound:
         raise MissingInputError(f"there is no file or folder {without_secrets(path)}{_hint(path)}")
     if info.type == pafs.FileType.Directory:
         return _dataset(_files_in(filesystem, place), filesystem, place)
     return _dataset([place], filesystem, os.path.dirname(place))
+
+
+def _check_done(part: str, access: Access) -> None:
+    """Refuse to read a part of a collection whose build was killed while it put its files in place."""
+    folder = OF_PARTITIONS.sub("", part.rstrip("/"))
+    if folder != part and undone_beside(folder, access) is not None:
+        raise CollectionError(
+            f"{without_secrets(part)} holds files of two builds: one of the collection {without_secrets(folder)} was "
+            "killed while its files were put in place. Load the whole folder, or build the collection again first"
+        )
+
+
+def _as_decided(manifest: Manifest, filesystem: pafs.FileSystem, folder: str) -> ds.Dataset:
+    """A collection whose build was killed while it put its files in place: all of that build, moved already or not.
+
+    Files that have not moved yet lie in folders of their partitions too.
+    """
+    start = folder.rfind("/") + 1
+    is_there = filesystem.get_file_info(folder).type == pafs.FileType.Directory
+    parts = [path for path in _names_in(filesystem, folder) if is_part(path[len(folder) :])] if is_there else []
+    waiting = [
+        info.path
+        for info in filesystem.get_file_info([folder[:start] + name for name in manifest.moves.values()])
+        if info.is_file
+    ]
+    seen = manifest.visible(path[start:] for path in [*parts, *waiting])
+    return _dataset([folder[:start] + name for name in seen], filesystem, folder[:start])
 
 
 def _dataset(files: list[str], filesystem: pafs.FileSystem, base: str) -> ds.Dataset:

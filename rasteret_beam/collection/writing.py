@@ -22,12 +22,14 @@ from rasteret_beam.collection.storage import (
 )
 from rasteret_beam.errors import OutOfMemoryError, OutputError, RasteretBeamError, listed
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.decided import undone_beside
 from rasteret_beam.readers.local_files import MORE_MEMORY, exists, why_not_written
 from rasteret_beam.readers.objects import (
     check_bucket_output,
     delete_objects,
     find_objects,
     is_remote_object,
+    is_web,
     put_object,
 )
 from rasteret_beam.readers.stores import absolute
@@ -82,6 +84,11 @@ def write_collection(table: pa.Table, path: str, access: Access = AS_GIVEN) -> N
     OutputError
         The place cannot be written, or holds something that is not a collection.
     """
+    if not (is_remote(path) and is_web(path)) and undone_beside(absolute(path), access) is not None:
+        raise OutputError(
+            f"{path} is not replaced: a build of it was killed while its files were put in place; build it again with "
+            "BuildCollection first, which puts them in order, or give another place"
+        )
     if is_remote(path):
         _write_remote(table, path, access)
         return

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rasteret_beam.errors import MissingInputError
 from rasteret_beam.kernels.manifests import MANIFEST, Manifest
 from rasteret_beam.model import Access
 from rasteret_beam.readers.objects import is_object, is_remote_object, is_web, list_folder, read_object
@@ -29,6 +30,25 @@ def as_decided(found: "Sequence[FoundFile]", access: Access) -> "list[FoundFile]
             for manifest in _undone(folder, access):
                 files = _with_decided(files, folder, like, manifest, access)
     return sorted(files.values(), key=lambda file: file.path)
+
+
+def undone_beside(folder: str, access: Access) -> Manifest | None:
+    """The manifest of an output that is a folder, if it has decided on files which may not have moved yet.
+
+    None too where nobody but the folder's own files may be looked at.
+    """
+    above, slash, name = folder.rstrip("/").rpartition("/")
+    if not name or above.endswith("/"):  # the root, or a whole bucket
+        return None
+    path = f"{above}{slash}_{name}{MANIFEST}"
+    try:
+        if not _exists(path, access):
+            return None
+        data = read_object(path, access) if is_remote_object(path) else _bytes(path)
+    except (MissingInputError, PermissionError):
+        return None
+    manifest = Manifest.from_json(data, path)
+    return None if manifest.done else manifest
 
 
 def _with_decided(

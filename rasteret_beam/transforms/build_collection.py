@@ -173,7 +173,7 @@ def _write_part(
         metadata[b"date_range"] = f"{summary.first.isoformat()},{summary.last.isoformat()}".encode()
     values = [str(part) if part else "__HIVE_DEFAULT_PARTITION__" for part in (year, month)]
     folder = "/".join(f"{column}={value}" for column, value in zip(PARTITIONS, values, strict=True))
-    path = f"{temporary}/{uuid4().hex}.parquet"
+    path = f"{temporary}/{folder}/{uuid4().hex}.parquet"  # readers take year and month from it
     stored = table.drop_columns(list(PARTITIONS)).replace_schema_metadata(metadata)
     with writing(path, "collection"), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         pq.write_table(stored, file, compression="zstd", row_group_size=row_group_rows(stored))

@@ -76,7 +76,7 @@ class Output:
     def others(self) -> list[str]:
         """Temporary folders of other runs onto this output."""
         start = self._beside(".temporary-")
-        inside = {path.removeprefix(start).partition("/")[0] for path in matching(start, "*/*")}
+        inside = {path.removeprefix(start).partition("/")[0] for path in matching(start, "*/**")}
         return sorted(start + run for run in inside if start + run != self.temporary)
 
 
