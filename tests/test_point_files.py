@@ -163,6 +163,14 @@ class TestGeoJson:
         for source in (f"{tmp_path}/*.geojson", [f"{tmp_path}/b.geojson", f"{tmp_path}/a.geojson"]):
             assert points_of(source) == ("OGC:CRS84", ROWS)
 
+    def test_of_a_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "deep").mkdir()
+        (tmp_path / "deep" / "b.geojson").write_text(json.dumps(collection_of(B)))
+        (tmp_path / "a.geojsonl").write_text(json.dumps(A))
+        (tmp_path / "_c.geojson").write_text(json.dumps(collection_of(B)))
+        (tmp_path / "settings.json").write_text("[]")
+        assert points_of(str(tmp_path)) == ("OGC:CRS84", ROWS)
+
     def test_of_the_older_edition_has_its_crs(self, tmp_path: Path) -> None:
         crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32631"}}
         (tmp_path / "p.geojson").write_text(json.dumps(collection_of(A, crs=crs)))

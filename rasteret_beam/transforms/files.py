@@ -39,6 +39,8 @@ from rasteret_beam.readers.objects import (
     open_to_the_end,
 )
 
+GEOJSON_ENDINGS = (".geojson", ".geojsonl", ".geojsons")
+
 PARQUET_MAGIC = b"PAR1"
 
 EXTRAS = {GS: ("google.cloud.storage", "google-cloud-storage", "gcp"), S3: ("boto3", "boto3", "aws")}
@@ -49,14 +51,21 @@ def find_tables(places: Paths, access: Access = AS_GIVEN) -> list[FoundFile]:
     """Files of a path, a folder or a glob (or of a list of such), each once, in name order.
 
     In a folder, all Parquet and CSV files at any depth count, but for hidden ones; see
-    :mod:`rasteret_beam.kernels.globs`. ``access`` is how buckets are read.
+    :mod:`rasteret_beam.kernels.globs`. Where there is none, its GeoJSON files do, but for those named ``.json``, which
+    may be anything. ``access`` is how buckets are read.
 
     Raises
     ------
     MissingInputError, PermissionDeniedError, InputError
         A path leads to nothing, to nothing that may be read, or to no regular file.
     """
-    return find(places, PARQUET_ENDINGS + CSV_ENDINGS, "Parquet or CSV file", access, BeamLister())
+    what = "Parquet or CSV file"
+    try:
+        return find(places, PARQUET_ENDINGS + CSV_ENDINGS, what, access, BeamLister())
+    except MissingInputError:
+        with suppress(MissingInputError):
+            return find(places, GEOJSON_ENDINGS, what, access, BeamLister())
+        raise
 
 
 def find_files(places: Paths, access: Access = AS_GIVEN) -> list[str]:
