@@ -645,7 +645,24 @@ class TestInterrupt:
                 yield running
 
     def test_while_a_server_does_not_answer(self, waiting: Running):
-        self.check_clean(waiting, waiting.signal(signal.SIGINT))
+        """SIGHUP is what a closed terminal sends."""
+        self.check_clean(waiting, waiting.signal(signal.SIGHUP))
+
+    def test_killed_and_run_again(self, waiting: Running, sample: Sample):
+        """Readers see the earlier output; the next run removes what the killed one has left, and says so."""
+        waiting.process.kill()
+        waiting.process.communicate()
+        left = sorted(path for path in waiting.out.iterdir() if path.name not in waiting.earlier)
+        assert [path.name.rpartition("-")[0] for path in left] == ["_left.temporary", "_samples.temporary"]
+        assert {name: (waiting.out / name).read_bytes() for name in waiting.earlier} == waiting.earlier
+        outcome = sample(point_table(50), output=waiting.out / "samples", unsampled=waiting.out / "left")
+        assert (outcome.code, sorted(outcome.err.splitlines())) == (
+            0,
+            [f"removed {folder}/, which a killed run has left" for folder in left],
+        )
+        there = {path.name for path in waiting.out.iterdir() if not path.name.endswith(".manifest.json")}
+        assert there == set(waiting.earlier)
+        assert len(pq.read_table(waiting.out / "samples-00000-of-00001.parquet")) > 0
 
     def test_where_nobody_reads_what_it_prints(self, waiting: Running):
         """``2>&1 | tee log``: Ctrl-C ends the reader of the pipe too."""
