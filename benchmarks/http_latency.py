@@ -25,7 +25,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pyproj
 
-from benchmarks.data import BANDS, DATES, PARAMETERS, PLACES, make_collection, record_table, write_points
+from benchmarks.data import S2
 from benchmarks.sample_points import POINT_SEED, ROOT, STDERR_TAIL, Folders
 from tests.server import ServerProcess
 
@@ -45,7 +45,7 @@ class Run:
 
 def served_records(folder: Path, url: str) -> pa.Table:
     """The record table with URLs in place of paths."""
-    records = record_table(folder)
+    records = S2.record_table(folder)
     assets = records["assets"].to_pylist()
     for record in assets:
         for asset in record.values():
@@ -59,7 +59,7 @@ def prepare(folders: Folders, records: pa.Table, sizes: Sequence[int], rasteret_
     import rasteret_beam
 
     for n in sizes:
-        write_points(folders.points(n), n, POINT_SEED)
+        S2.write_points(folders.points(n), n, POINT_SEED)
     shutil.rmtree(folders.ours, ignore_errors=True)
     rasteret_beam.build_from_table(records, enrich_cog=True, name="bench").export(str(folders.ours))
     if rasteret_python:
@@ -74,20 +74,20 @@ def touched(folders: Folders, n: int) -> tuple[int, int]:
     """Tiles, and their bytes, over all files, in which at least one of the points lies."""
     points = pq.read_table(folders.points(n), columns=["lon", "lat"])
     lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
-    across = -(-PARAMETERS.size // PARAMETERS.tile)
+    across = -(-S2.size // S2.tile)
     numbers = {}
-    for place in PLACES:
+    for place in S2.places:
         x, y = pyproj.Transformer.from_crs(4326, place.epsg, always_xy=True).transform(lon, lat)
-        row, col = np.floor((place.north - y) / PARAMETERS.pixel), np.floor((x - place.west) / PARAMETERS.pixel)
-        inside = (row >= 0) & (row < PARAMETERS.size) & (col >= 0) & (col < PARAMETERS.size)
-        tiles = (row[inside] // PARAMETERS.tile) * across + col[inside] // PARAMETERS.tile
+        row, col = np.floor((place.north - y) / S2.pixel), np.floor((x - place.west) / S2.pixel)
+        inside = (row >= 0) & (row < S2.size) & (col >= 0) & (col < S2.size)
+        tiles = (row[inside] // S2.tile) * across + col[inside] // S2.tile
         numbers[place.name] = np.unique(tiles.astype(np.int64))
-    columns = ["id", *(f"{band}_metadata" for band in BANDS)]
+    columns = ["id", *(f"{band}_metadata" for band in S2.bands)]
     size = 0
     for record in ds.dataset(folders.ours, partitioning="hive").to_table(columns=columns).to_pylist():
         tiles = numbers[record["id"].split("_")[0]]
-        size += sum(int(np.array(record[f"{band}_metadata"]["tile_byte_counts"])[tiles].sum()) for band in BANDS)
-    return sum(map(len, numbers.values())) * len(DATES) * len(BANDS), size
+        size += sum(int(np.array(record[f"{band}_metadata"]["tile_byte_counts"])[tiles].sum()) for band in S2.bands)
+    return sum(map(len, numbers.values())) * len(S2.dates) * len(S2.bands), size
 
 
 def command(tool: str, n: int, folders: Folders, rasteret_python: str) -> list[str]:
@@ -95,7 +95,7 @@ def command(tool: str, n: int, folders: Folders, rasteret_python: str) -> list[s
     points, output = str(folders.points(n)), str(folders.output("http") / "samples.parquet")
     if tool == PIPELINE:
         flags = ["--points", points, "--x_column", "lon", "--y_column", "lat", "--geometry_crs", "EPSG:4326"]
-        flags += ["--collection", str(folders.ours), "--bands", ",".join(BANDS), "--match", "all"]
+        flags += ["--collection", str(folders.ours), "--bands", ",".join(S2.bands), "--match", "all"]
         return [sys.executable, "-m", "pipelines.sample_points", *flags, "--output", output]
     if tool == EAGER:
         flags = ["--points", points, "--collection", str(folders.ours), "--output", output]
@@ -140,7 +140,7 @@ def table_row(tool: str, n: int, runs: Sequence[Run | None]) -> str:
 def benchmark(folders: Folders, sizes: Sequence[int], flags: argparse.Namespace, rasteret_python: str | None) -> bool:
     """Run all tools in turn, print the table of medians, and tell whether none failed."""
     scenes = flags.folder.resolve() / "scenes"
-    make_collection(scenes)
+    S2.make(scenes)
     folders.root.mkdir(parents=True, exist_ok=True)
     tools = [EAGER, PIPELINE, *([RASTERET] if rasteret_python else [])]
     results: dict[tuple[int, str], list[Run | None]] = {(n, tool): [] for n in sizes for tool in tools}
@@ -167,7 +167,7 @@ def eager(points: Path, collection: Path, output: Path) -> None:
     table = pq.read_table(points)
     loaded = rasteret_beam.load(str(collection))
     started = time.perf_counter()
-    samples = loaded.sample_points(table, list(BANDS), x_column="lon", y_column="lat", geometry_crs=4326)
+    samples = loaded.sample_points(table, list(S2.bands), x_column="lon", y_column="lat", geometry_crs=4326)
     seconds = time.perf_counter() - started
     pq.write_table(samples, output, compression="zstd")
     print(f"call_seconds {seconds:.3f}")

@@ -31,13 +31,12 @@ from apache_beam.transforms.window import FixedWindows
 
 import rasteret_beam
 from benchmarks import skew
-from benchmarks.data import BANDS
-from benchmarks.sample_points import OURS, ROOT, Folders, prepare
+from benchmarks.data import S2
+from benchmarks.sample_points import OURS, ROOT, Folders, Pythons, prepare
 from rasteret_beam import PointBatches, ReadPoints, SamplePoints, WriteSamplesToParquet
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.model import TileKey
 from rasteret_beam.transforms.coders import RecordBatchCoder
-from rasteret_beam.transforms.read_points import point_batches
 from tests.portable import prism, worker_pool
 
 STREAM_POINTS = 20_000
@@ -105,11 +104,11 @@ def rows(prefix: Path) -> pa.Table:
 
 def shuffled(folders: Folders, count: int) -> None:
     """Bytes of what goes into the GroupByKey, as its coders write it."""
-    index = rasteret_beam.load(folders.ours).index(BANDS).routing
+    index = rasteret_beam.load(folders.ours).index(S2.bands).routing
     keys, batches = coders.registry.get_coder(TileKey), RecordBatchCoder()
     reading = ReadPoints(str(folders.points(count)), x_column="lon", y_column="lat", geometry_crs=4326)
     bytes_out = chunks = pairs = samples = 0
-    for points in point_batches(reading):
+    for points in reading.batches():
         for key, chunk in route(index, points, None, ChunkRules()).chunks:
             bytes_out += len(keys.encode(key)) + len(batches.encode(chunk))
             chunks += 1
@@ -124,7 +123,7 @@ def shuffled(folders: Folders, count: int) -> None:
 def batch(folders: Folders, count: int, options: Sequence[str], out: Path) -> bool:
     """Time and compare the same job on both runners."""
     flags = ["--points", folders.points(count), "--x_column=lon", "--y_column=lat", "--geometry_crs=4326"]
-    flags += ["--collection", folders.ours, "--bands", ",".join(BANDS)]
+    flags += ["--collection", folders.ours, "--bands", ",".join(S2.bands)]
     with Watch() as local:
         print(f"local: {seconds([*flags, '--output', out / 'local']):.1f} s, peaks {local}")
     with Watch() as portable:
@@ -193,7 +192,7 @@ def main() -> int:
         with ExitStack() as stack:
             options = [*stack.enter_context(prism(out)), *stack.enter_context(worker_pool(out))]
             if flags.points:
-                prepare(folders, [flags.points], [OURS], "")
+                prepare(folders, S2, [flags.points], [OURS], Pythons(sys.executable))
                 shuffled(folders, flags.points)
                 same = batch(folders, flags.points, options, out)
             if flags.skew:

@@ -26,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--collection", type=Path, required=True, help="folder of the exported collection")
     parser.add_argument("--records", type=Path, help="Parquet record table: only build the collection")
+    parser.add_argument("--bands", default="B02,B03", help="names with commas between (%(default)s)")
     parser.add_argument("--points", type=Path, help="Parquet with lon and lat in EPSG:4326")
     parser.add_argument("--output", type=Path, help="Parquet file of the samples; not written without it")
     parser.add_argument("--allow_http", action="store_true", help="let Rasteret's own reader ask servers without TLS")
@@ -43,7 +44,7 @@ def main() -> None:
         points=points,
         x_column="lon",
         y_column="lat",
-        bands=["B02", "B03"],
+        bands=flags.bands.split(","),
         geometry_crs=4326,
         match="all",
         bbox=bbox,

@@ -16,7 +16,7 @@ import pyproj
 import rasterio
 from rasterio.windows import Window
 
-from benchmarks.data import record_table
+from benchmarks.data import COLLECTIONS, Imagery
 
 SCHEMA = pa.schema(
     [
@@ -76,17 +76,18 @@ def read_values(dataset: rasterio.DatasetReader, band_index: int, points: TiledP
     return values
 
 
-def sample(points_path: Path, folder: Path) -> Iterator[pa.RecordBatch]:
+def sample(points_path: Path, imagery: Imagery, folder: Path) -> Iterator[pa.RecordBatch]:
     """Sample the points (lon and lat in EPSG:4326) in every record and band: one batch per file."""
     points = pq.read_table(points_path, columns=["lon", "lat"])
     lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
     projected: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     tiled: dict[tuple[object, ...], TiledPoints] = {}
-    for record in record_table(folder).to_pylist():
+    for record in imagery.record_table(folder).to_pylist():
         epsg = record["proj:epsg"]
         if epsg not in projected:
             projected[epsg] = pyproj.Transformer.from_crs(4326, epsg, always_xy=True).transform(lon, lat)
-        for band, asset in record["assets"].items():
+        for band in imagery.bands:
+            asset = record["assets"][band]
             with rasterio.open(asset["href"]) as dataset:
                 grid = (epsg, dataset.transform, dataset.shape, dataset.block_shapes[asset["band_index"]])
                 if grid not in tiled:
@@ -104,12 +105,13 @@ def main() -> None:
     """Parse the flags, sample, write Parquet, and print the number of rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=Path, required=True, help="Parquet with lon and lat in EPSG:4326")
+    parser.add_argument("--imagery", choices=COLLECTIONS, default="s2", help="which collection (%(default)s)")
     parser.add_argument("--collection-folder", type=Path, required=True, help="folder of benchmarks.data")
     parser.add_argument("--output", type=Path, required=True, help="Parquet file of the samples")
     flags = parser.parse_args()
     rows = 0
     with pq.ParquetWriter(flags.output, SCHEMA, compression="zstd") as writer:
-        for batch in sample(flags.points, flags.collection_folder):
+        for batch in sample(flags.points, COLLECTIONS[flags.imagery], flags.collection_folder):
             writer.write_batch(batch)
             rows += len(batch)
     print(f"rows {rows}")

@@ -21,7 +21,7 @@ from isal import isal_zlib
 from pyproj import Transformer
 
 import rasteret_beam
-from benchmarks.data import BANDS, make_collection, record_table
+from benchmarks.data import S2
 
 MARGINS = (0.0, 0.02, 0.05, 0.1)
 """Added to the estimated share of a tile's bytes."""
@@ -47,7 +47,7 @@ def one_point_a_tile(folder: Path, seed: int = 1) -> pa.Table:
 def cpu_for_each_tile(collection: rasteret_beam.Collection, points: pa.Table) -> tuple[float, int]:
     """Milliseconds of CPU of a whole call for each value it gives (one a tile and band), and their number."""
     start = time.process_time()
-    samples = collection.sample_points(points, BANDS, x_column="lon", y_column="lat", geometry_crs=4326)
+    samples = collection.sample_points(points, S2.bands, x_column="lon", y_column="lat", geometry_crs=4326)
     return 1000 * (time.process_time() - start) / len(samples), len(samples)
 
 
@@ -90,10 +90,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     flags = parser.parse_args()
     scenes = flags.folder / "scenes"
-    make_collection(scenes)
+    S2.make(scenes)
     for path in scenes.glob("*.tif"):
         path.read_bytes()
-    collection = rasteret_beam.build_from_table(record_table(scenes), enrich_cog=True, name="bench")
+    collection = rasteret_beam.build_from_table(S2.record_table(scenes), enrich_cog=True, name="bench")
     points = one_point_a_tile(scenes)
     runs = [cpu_for_each_tile(collection, points) for _ in range(flags.runs)]
     tiles = {count for _, count in runs}
