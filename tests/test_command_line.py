@@ -550,7 +550,7 @@ class Running:
         wait_for(lambda: self.temporary() or self.process.poll() is not None)
         assert self.process.poll() is None, "the job was too short"
         self.process.send_signal(number)
-        return self.process.communicate(timeout=10)[1]
+        return self.process.communicate(timeout=30)[1]
 
 
 def test_logs_stay_quiet_while_a_failed_run_is_cleaned_up() -> None:
@@ -631,6 +631,7 @@ class TestInterrupt:
         # The unsampled points are written before sampling begins, which takes seconds for so many records.
         many = rasteret.build_from_cogs([scene_files[0]] * 64, bands=BANDS)
         running = start(point_table(50_000), many)
+        wait_for(lambda: list(running.out.glob("_left.temporary-*/*.parquet")) or running.process.poll() is not None)
         self.check_clean(running, running.signal(number))
 
     @pytest.fixture
@@ -668,7 +669,7 @@ class TestInterrupt:
         """``2>&1 | tee log``: Ctrl-C ends the reader of the pipe too."""
         waiting.process.stderr.close()
         waiting.process.send_signal(signal.SIGINT)
-        assert waiting.process.wait(timeout=10) == 130
+        assert waiting.process.wait(timeout=30) == 130
         assert {path.name: path.read_bytes() for path in waiting.out.iterdir()} == waiting.earlier
 
     def test_before_the_job_runs(self, monkeypatch: pytest.MonkeyPatch, sample: Sample):

@@ -1,6 +1,5 @@
 """Sampling over HTTP: no header is read, faults that pass leave no trace, others give one clear error."""
 
-import os
 import signal
 import threading
 from collections import Counter
@@ -384,15 +383,31 @@ class TestErrors:
         self.check_nothing_runs(served)
 
     def test_an_interrupt_ends_the_call(self, served: Served) -> None:
+        """The key is pressed until the main thread has noticed: it misses a signal that comes just before it waits."""
+        noticed = threading.Event()
+
+        def once(*_: object) -> None:
+            if not noticed.is_set():
+                noticed.set()
+                raise KeyboardInterrupt
+
+        def press() -> None:
+            while not noticed.wait(0.05):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
         def interrupt(request: Request) -> Fault:
-            # Python may lose a signal that comes just before its main thread waits, so the key is pressed again.
-            if request.number in (3, REMOTE_READS + 3):
-                os.kill(os.getpid(), signal.SIGINT)
+            if request.number == 3:
+                threading.Thread(target=press, name="key").start()
             return Fault(status=503, hang=0.8)
 
-        served.server.reset(interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            served.wide.sample_points(points_in(EVERY_OTHER), ["B1"], **XY)
+        before = signal.signal(signal.SIGINT, once)
+        try:
+            served.server.reset(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                served.wide.sample_points(points_in(EVERY_OTHER), ["B1"], **XY)
+        finally:
+            noticed.set()
+            signal.signal(signal.SIGINT, before)
         assert len(served.server.log) < TRIES * len(EVERY_OTHER) // 2
         self.check_nothing_runs(served)
 
