@@ -40,7 +40,6 @@ from rasteret_beam.collection.versions import CollectionVersion, IndexVersions, 
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError
 from rasteret_beam.schema import points_schema
 from rasteret_beam.transforms import write_windows
-from rasteret_beam.transforms.updates import _times
 from rasteret_beam.transforms.write_windows import waiting_trigger, window_name
 from tests.streams import Values, brute_force, rows_of, window_files
 from tests.test_overlap import SECONDS, batches, stamp
@@ -424,9 +423,3 @@ class TestGrowing:
             points | "C" >> SamplePoints(growing[0], BANDS, updates=everywhere)
         with pytest.raises(InputError, match="every is 0"):
             CollectionUpdates(growing[0], every=0)
-
-    def test_updates_are_one_in_each_window(self) -> None:
-        for every in (1, 7, 600):
-            first, _, interval = _times(b"", every, 2**31)
-            windows = {int((float(first) + number * interval) // every) for number in range(1000)}
-            assert len(windows) == 1000 and interval == every
