@@ -178,6 +178,19 @@ def message(tick: Any, table: pa.Table, begin: float) -> list[dict[str, Any]]:
     return [row | {"id": (number << 32) + place} for place, row in enumerate(rows)]
 
 
+def grow_once_seen(more: Collection, folder: Path) -> threading.Thread:
+    """Let a collection grow after its first version came through a noting step; gives the thread that waits for it."""
+
+    def grow() -> None:
+        while not KEPT:
+            time.sleep(0.05)
+        more.export(folder)
+
+    waiting = threading.Thread(target=grow, daemon=True)
+    waiting.start()
+    return waiting
+
+
 def test_a_collection_that_grows_while_the_stream_runs(
     streaming: list[str], scenes: Collection, points: pa.Table, tmp_path: Path
 ) -> None:
@@ -190,26 +203,25 @@ def test_a_collection_that_grows_while_the_stream_runs(
     collection, given = rasteret_beam.load(tmp_path / "growing"), batches(points)[:4]
     (tmp_path / "out").mkdir()
     begin = int(time.time())
-    oldest = begin - 30
+    oldest, newest = begin - 30, begin + 16
     KEPT.clear()
-    grown = threading.Timer(5, scenes.where(~first).export, [tmp_path / "growing" / "more"])
 
     def build(pipeline: beam.Pipeline) -> None:
-        updates = pipeline | CollectionUpdates(collection, every=2, until=Timestamp(begin + 14))
+        updates = pipeline | CollectionUpdates(collection, every=2, until=Timestamp(newest + 2))
         updates | beam.ParDo(_Note())
-        ticks = pipeline | PeriodicImpulse(oldest, begin + 12, fire_interval=0.5, data=given * 21)
+        ticks = pipeline | PeriodicImpulse(oldest, newest, fire_interval=0.5, data=given * 23)
         ticks.element_type = pa.RecordBatch
         windowed = ticks | beam.WindowInto(FixedWindows(1))
         samples = windowed | SamplePoints(collection, BANDS, updates=updates)
         samples | WriteSamplesToParquet(str(tmp_path / "out" / "s"))
 
-    grown.start()
+    grown = grow_once_seen(scenes.where(~first), tmp_path / "growing" / "more")
     run(build, streaming)
     grown.join()
     versions = {int(window.start): CollectionVersion.of(text) for window, _, _, text in KEPT}
     assert len(versions) == len(KEPT) and begin - 2 < min(versions) < begin + 2
     files, records = window_files(tmp_path / "out"), set()
-    assert len(files) == 42
+    assert len(files) == newest - oldest
     for (start, _), panes in files.items():
         window = int(start) // 2 * 2
         early = window < min(versions)
@@ -230,8 +242,8 @@ def test_points_that_come_after_the_collection_grew_have_the_version_of_their_wi
     collection, given = rasteret_beam.load(tmp_path / "growing"), batches(points)[:10]
     (tmp_path / "out").mkdir()
     begin = int(time.time()) // 2 * 2
-    grown = threading.Timer(6, scenes.where(~first).export, [tmp_path / "growing" / "more"])
-    before, growing, after = begin - 20, begin, begin + 10
+    KEPT.clear()
+    before, growing, after = begin - 20, begin, begin + 14
     times = [before, growing, *[after] * 6, before, growing]
     late = beam.WindowInto(
         FixedWindows(2),
@@ -242,13 +254,14 @@ def test_points_that_come_after_the_collection_grew_have_the_version_of_their_wi
 
     def build(pipeline: beam.Pipeline) -> None:
         updates = pipeline | CollectionUpdates(collection, every=2, until=Timestamp(begin + 20))
+        updates | beam.ParDo(_Note())
         data = [(Timestamp(when), batch) for when, batch in zip(times, given, strict=True)]
         came = pipeline | PeriodicImpulse(begin, begin + 2 * len(data), fire_interval=2, data=data)
         came.element_type = pa.RecordBatch
         samples = came | late | SamplePoints(collection, BANDS, updates=updates)
         samples | WriteSamplesToParquet(str(tmp_path / "out" / "s"), wait_seconds=1)
 
-    grown.start()
+    grown = grow_once_seen(scenes.where(~first), tmp_path / "growing" / "more")
     run(build, streaming)
     grown.join()
     files = window_files(tmp_path / "out")
