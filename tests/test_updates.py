@@ -1,7 +1,9 @@
 """Versions of a growing collection: each window has one that is really there, and when a stream looks for them."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
+from hashlib import md5
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 import rasteret_beam
 from rasteret_beam import Collection, CollectionUpdates, GroupByTile, KeyByRecordAndTile, SamplePoints, SampleTiles
+from rasteret_beam.collection.versions import CollectionVersion
 from rasteret_beam.transforms import updates as updates_module
 from rasteret_beam.transforms.looks import LookFn
 from tests.streams import Values, brute_force, values_of
@@ -253,3 +256,13 @@ def test_looks_that_are_overdue_are_counted_for_the_runner() -> None:
     now[0] = BEGINS + 1000 * EVERY
     assert looking.restriction_size(b"", whole) == 100
     assert looking.truncate(b"", whole) is None
+
+
+def test_a_version_is_small() -> None:
+    """Flink keeps one for each window; the ETags are what does not shrink."""
+    days = [f"day-{number // 12:04d}/year=2024/month={number % 12}" for number in range(600)]
+    files = tuple((f"s3://bucket/grids/{day}/part-0.parquet", 50_000, md5(day.encode()).hexdigest()) for day in days)
+    version = CollectionVersion(files)
+    assert len(version.text) < 45 * len(files) < len(json.dumps(files)) / 2
+    assert CollectionVersion.of(version.text) == version
+    assert CollectionVersion.of(version.text).digest == version.digest
