@@ -33,7 +33,7 @@ from rasteret_beam.transforms.indexes import IndexSettings, Updates, index_setti
 from rasteret_beam.transforms.outputs import KeyedOutputs, SamplingOutputs
 from rasteret_beam.transforms.shared import acquire, release
 from rasteret_beam.transforms.updates import VersionOf, check_layout_grows, check_version, parsed, told, with_version
-from rasteret_beam.transforms.windows import GroupByTile, by_stamp, in_windows
+from rasteret_beam.transforms.windows import GroupByTile, by_stamp, chunk_rules, in_windows
 
 UNSAMPLED = "unsampled"
 SAMPLES = "samples"
@@ -211,8 +211,8 @@ class KeyByRecordAndTile(beam.PTransform):
         Every record that contains a point, or for each band the newest.
     geometry_crs : optional
         CRS of the points, where their batches do not carry it (those of ReadPoints do).
-    rules : ChunkRules
-        How chunks are cut.
+    rules : ChunkRules, optional
+        How chunks are cut; by default as suits the runner.
     max_distance_pixels : int
         That of :class:`SampleTiles`; with 0, where in its pixel a point lies is not sent along.
     with_unsampled : bool
@@ -231,7 +231,7 @@ class KeyByRecordAndTile(beam.PTransform):
     _: KW_ONLY
     match: str = "all"
     geometry_crs: Any = None
-    rules: ChunkRules = field(default_factory=ChunkRules)
+    rules: ChunkRules | None = None
     max_distance_pixels: int = 0
     with_unsampled: bool = False
     updates: Updates = field(default=None, repr=False)
@@ -243,7 +243,7 @@ class KeyByRecordAndTile(beam.PTransform):
 
     def _routed(self, settings: IndexSettings, points: beam.PCollection, version: VersionOf | None) -> Any:
         crs = crs_text(self.geometry_crs) if self.geometry_crs is not None else None
-        routing = _RouteFn(settings, crs, self.rules, self.max_distance_pixels > 0)
+        routing = _RouteFn(settings, crs, self.rules or chunk_rules(points), self.max_distance_pixels > 0)
         applied = beam.ParDo(routing, **told(version))
         routed = points | "Route" >> applied.with_outputs(UNSAMPLED, main=CHUNKS)
         chunks = routed[CHUNKS]
@@ -337,7 +337,7 @@ class SamplePoints(beam.PTransform):
     _: KW_ONLY
     match: str = "all"
     geometry_crs: Any = None
-    rules: ChunkRules = field(default_factory=ChunkRules)
+    rules: ChunkRules | None = None
     max_distance_pixels: int = 0
     return_neighbourhood: str = "off"
     fallback: str = "closest"
