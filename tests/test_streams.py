@@ -109,6 +109,14 @@ class TestFiles:
             run(build)
         assert list(tmp_path.iterdir()) == []
 
+    def test_rows_come_together_in_pieces(self) -> None:
+        """A batch of samples may hold 10 MB and more, which is much for a record of a shuffle."""
+        rows = pa.RecordBatch.from_pydict({"number": range(300_000), "text": [f"row {at}" for at in range(300_000)]})
+        shards, parts = zip(*write_windows._ShardFn(3).process(rows), strict=True)
+        assert len(set(shards)) == 1
+        assert max(part.nbytes for part in parts) <= 1 << 20 and len(parts) < 15
+        assert pa.Table.from_batches(parts).equals(pa.Table.from_batches([rows]))
+
     def test_what_is_done_again_gives_one_file(self, tmp_path: Path) -> None:
         final, hidden = str(tmp_path / "s-1.parquet"), str(tmp_path / ".1.parquet")
         Path(hidden).write_text("rows")
