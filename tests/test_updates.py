@@ -141,6 +141,16 @@ def side_window(window: Any) -> Any:
     return FixedWindows(EVERY).assign(WindowFn.AssignContext(window.max_timestamp()))[0]
 
 
+def test_runners_are_told_of_plain_fixed_windows(growing: tuple[Collection, Collection]) -> None:
+    """A Java runner such as Flink knows no windows of Python's, and maps windows to those of side inputs by itself."""
+    pipeline = beam.Pipeline(options=PipelineOptions(LOCAL))
+    updates = pipeline | CollectionUpdates(growing[0], every=EVERY, allowed_lateness=3600)
+    assert not updates.is_bounded and updates.element_type is str
+    components = pipeline.to_runner_api().components
+    kinds = {each.window_fn.urn for each in components.windowing_strategies.values()}
+    assert kinds == {"beam:window_fn:global_windows:v1", "beam:window_fn:fixed_windows:v1"}
+
+
 def test_all_outputs_come_from_both_sides_of_the_first_version(
     growing: tuple[Collection, Collection], points: pa.Table, tmp_path: Path
 ) -> None:
