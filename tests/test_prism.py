@@ -178,38 +178,96 @@ def message(tick: Any, table: pa.Table, begin: float) -> list[dict[str, Any]]:
     return [row | {"id": (number << 32) + place} for place, row in enumerate(rows)]
 
 
+def grow_once_seen(more: Collection, folder: Path) -> threading.Thread:
+    """Let a collection grow after its first version came through a noting step; gives the thread that waits for it."""
+
+    def grow() -> None:
+        while not KEPT:
+            time.sleep(0.05)
+        more.export(folder)
+
+    waiting = threading.Thread(target=grow, daemon=True)
+    waiting.start()
+    return waiting
+
+
 def test_a_collection_that_grows_while_the_stream_runs(
     streaming: list[str], scenes: Collection, points: pa.Table, tmp_path: Path
 ) -> None:
-    """Each window has the records of its version; the stream runs until windows with and without the new ones ended."""
+    """Each window has the records of its version, and those before the updates have the first ones.
+
+    The stream begins in the past and runs until windows with and without the new records ended.
+    """
     first = pc.field("id").isin(["P0_1", "P1_2"])
     scenes.where(first).export(tmp_path / "growing")
     collection, given = rasteret_beam.load(tmp_path / "growing"), batches(points)[:4]
     (tmp_path / "out").mkdir()
     begin = int(time.time())
+    oldest, newest = begin - 30, begin + 16
     KEPT.clear()
-    grown = threading.Timer(5, scenes.where(~first).export, [tmp_path / "growing" / "more"])
 
     def build(pipeline: beam.Pipeline) -> None:
-        updates = pipeline | CollectionUpdates(collection, every=2, until=Timestamp(begin + 14))
+        updates = pipeline | CollectionUpdates(collection, every=2, until=Timestamp(newest + 2))
         updates | beam.ParDo(_Note())
-        ticks = pipeline | PeriodicImpulse(begin, begin + 12, fire_interval=0.5, data=given * 6)
+        ticks = pipeline | PeriodicImpulse(oldest, newest, fire_interval=0.5, data=given * 23)
         ticks.element_type = pa.RecordBatch
         windowed = ticks | beam.WindowInto(FixedWindows(1))
         samples = windowed | SamplePoints(collection, BANDS, updates=updates)
         samples | WriteSamplesToParquet(str(tmp_path / "out" / "s"))
 
-    grown.start()
+    grown = grow_once_seen(scenes.where(~first), tmp_path / "growing" / "more")
     run(build, streaming)
     grown.join()
     versions = {int(window.start): CollectionVersion.of(text) for window, _, _, text in KEPT}
+    assert len(versions) == len(KEPT) and begin - 2 < min(versions) < begin + 2
     files, records = window_files(tmp_path / "out"), set()
-    assert len(files) == 12
+    assert len(files) == newest - oldest
     for (start, _), panes in files.items():
-        version = versions.get(int(start) // 2 * 2)
-        seen = at_version(collection, version, collection.schema) if version else scenes.where(first)
-        number = round(start - begin) * 2
+        window = int(start) // 2 * 2
+        early = window < min(versions)
+        seen = scenes.where(first) if early else at_version(collection, versions[window], collection.schema)
+        number = round(start - oldest) * 2
         of_window = [given[number % 4], given[(number + 1) % 4]]
         assert rows_of(panes[0]) == brute_force(seen, of_window, BANDS) != {}
-        records.add(len(seen))
-    assert records == {2, 6}
+        records.add((early, len(seen)))
+    assert records == {(True, 2), (False, 2), (False, 6)}
+
+
+def test_points_that_come_after_the_collection_grew_have_the_version_of_their_window(
+    streaming: list[str], scenes: Collection, points: pa.Table, tmp_path: Path
+) -> None:
+    """They come for a window before it grew, and for one before the updates."""
+    first = pc.field("id").isin(["P0_1", "P1_2"])
+    scenes.where(first).export(tmp_path / "growing")
+    collection, given = rasteret_beam.load(tmp_path / "growing"), batches(points)[:10]
+    (tmp_path / "out").mkdir()
+    begin = int(time.time()) // 2 * 2
+    KEPT.clear()
+    before, growing, after = begin - 20, begin, begin + 14
+    times = [before, growing, *[after] * 6, before, growing]
+    late = beam.WindowInto(
+        FixedWindows(2),
+        trigger=AfterWatermark(late=AfterCount(1)),
+        accumulation_mode=AccumulationMode.DISCARDING,
+        allowed_lateness=600,
+    )
+
+    def build(pipeline: beam.Pipeline) -> None:
+        updates = pipeline | CollectionUpdates(collection, every=2, until=Timestamp(begin + 20))
+        updates | beam.ParDo(_Note())
+        data = [(Timestamp(when), batch) for when, batch in zip(times, given, strict=True)]
+        came = pipeline | PeriodicImpulse(begin, begin + 2 * len(data), fire_interval=2, data=data)
+        came.element_type = pa.RecordBatch
+        samples = came | late | SamplePoints(collection, BANDS, updates=updates)
+        samples | WriteSamplesToParquet(str(tmp_path / "out" / "s"), wait_seconds=1)
+
+    grown = grow_once_seen(scenes.where(~first), tmp_path / "growing" / "more")
+    run(build, streaming)
+    grown.join()
+    files = window_files(tmp_path / "out")
+    assert set(files) == {(when, when + 2) for when in (before, growing, after)}
+    for window, panes in files.items():
+        found = rows_of(path for paths in panes.values() for path in paths)
+        version = scenes if window[0] == after else scenes.where(first)
+        of_window = [batch for when, batch in zip(times, given, strict=True) if when == window[0]]
+        assert found == brute_force(version, of_window, BANDS) != {}

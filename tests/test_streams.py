@@ -40,7 +40,6 @@ from rasteret_beam.collection.versions import CollectionVersion, IndexVersions, 
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError
 from rasteret_beam.schema import points_schema
 from rasteret_beam.transforms import write_windows
-from rasteret_beam.transforms.updates import _times
 from rasteret_beam.transforms.write_windows import waiting_trigger, window_name
 from tests.streams import Values, brute_force, rows_of, window_files
 from tests.test_overlap import SECONDS, batches, stamp
@@ -109,6 +108,14 @@ class TestFiles:
         with pytest.raises(Exception, match="schema"):
             run(build)
         assert list(tmp_path.iterdir()) == []
+
+    def test_rows_come_together_in_pieces(self) -> None:
+        """A batch of samples may hold 10 MB and more, which is much for a record of a shuffle."""
+        rows = pa.RecordBatch.from_pydict({"number": range(300_000), "text": [f"row {at}" for at in range(300_000)]})
+        shards, parts = zip(*write_windows._ShardFn(3).process(rows), strict=True)
+        assert len(set(shards)) == 1
+        assert max(part.nbytes for part in parts) <= 1 << 20 and len(parts) < 15
+        assert pa.Table.from_batches(parts).equals(pa.Table.from_batches([rows]))
 
     def test_what_is_done_again_gives_one_file(self, tmp_path: Path) -> None:
         final, hidden = str(tmp_path / "s-1.parquet"), str(tmp_path / ".1.parquet")
@@ -424,9 +431,3 @@ class TestGrowing:
             points | "C" >> SamplePoints(growing[0], BANDS, updates=everywhere)
         with pytest.raises(InputError, match="every is 0"):
             CollectionUpdates(growing[0], every=0)
-
-    def test_updates_are_one_in_each_window(self) -> None:
-        for every in (1, 7, 600):
-            first, _, interval = _times(b"", every, 2**31)
-            windows = {int((float(first) + number * interval) // every) for number in range(1000)}
-            assert len(windows) == 1000 and interval == every

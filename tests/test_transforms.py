@@ -142,7 +142,13 @@ def test_pipeline_with_several_processes(scenes: Collection, parquet: Path, eage
 
 
 @pytest.mark.parametrize(
-    "rules", [ChunkRules(block=(1, 1)), ChunkRules(block=(9, 9)), ChunkRules(max_bytes=600, crowded_rows=5)]
+    "rules",
+    [
+        ChunkRules(block=(1, 1)),
+        ChunkRules(block=(9, 9)),
+        ChunkRules(max_bytes=600, crowded_rows=5),
+        ChunkRules(max_bytes=600, group_bytes=3000),
+    ],
 )
 def test_rows_do_not_depend_on_how_chunks_are_cut(
     scenes: Collection, parquet: Path, eager: dict, tmp_path: Path, rules: ChunkRules

@@ -5,12 +5,14 @@ A version is text, so that it travels as a side input by Beam's own coder of str
 
 import json
 import os
+from base64 import b85decode, b85encode
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from threading import Lock
+from zlib import compress, decompress
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -48,15 +50,20 @@ class CollectionVersion:
 
     @classmethod
     def of(cls, text: str) -> "CollectionVersion":
-        return cls(tuple((path, size, mark) for path, size, mark in json.loads(text)))
+        return cls(tuple((path, size, mark) for path, size, mark in json.loads(decompress(b85decode(text)))))
 
     @cached_property
     def text(self) -> str:
-        return json.dumps(self.files)
+        """Packed: Flink keeps the version of each window as long as the job runs."""
+        return b85encode(compress(self._plain)).decode()
 
     @cached_property
     def digest(self) -> str:
-        return sha256(self.text.encode()).hexdigest()[:16]
+        return sha256(self._plain).hexdigest()[:16]
+
+    @cached_property
+    def _plain(self) -> bytes:
+        return json.dumps(self.files).encode()
 
     def check_against(self, files: Mapping[str, FileState], place: str) -> None:
         """Refuse files that are other than those of this version; those not in ``files`` are passed over.

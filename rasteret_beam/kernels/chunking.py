@@ -32,6 +32,9 @@ SMALL_DICTIONARY = 64
 WIDE_COLUMNS = 1024
 """A table of more columns has larger chunks, in proportion: else its arrays would be mostly overhead."""
 
+FEW_BATCHES = 256
+"""A group of as many chunks of a block may be too large; of a smaller share of the points no notice is taken."""
+
 Chunks = Iterator[tuple[TileKey, pa.RecordBatch]]
 
 
@@ -48,11 +51,16 @@ class ChunkRules:
         Size of the largest chunk (more for tables of over a thousand columns); a shuffle's sort buffers hold several.
     crowded_rows : int
         A chunk of so many points pays for reading its tiles anew, so it is a part of its own.
+    group_bytes : int, optional
+        For an engine that holds the group of a key in memory: about how large the largest may become. A block that
+        comes to more has a part for each range of ``point_index`` that comes to so many bytes, and its tiles are read
+        for each; ``crowded_rows`` does not count then. Without it groups may have any size.
     """
 
     block: tuple[int, int] = (4, 16)
     max_bytes: int = 1 << 20
     crowded_rows: int = 16_384
+    group_bytes: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +147,7 @@ def chunks(
         record_of_grid[won.grid] = record
         for grid, tile_row, tile_col, chunk in _cut(index, points, won, rules, with_position):
             number = grid * len(index.layers.bandsets) + bandset
-            for part, piece in _parts(chunk, rules):
+            for part, piece in _parts(chunk, len(points), rules):
                 yield TileKey(index.record_ids[record_of_grid[grid]], number, tile_row, tile_col, part), piece
 
 
@@ -151,7 +159,7 @@ def _chunks_of_all(
         on_grid = slice(first, first + index.layer_count[grid])
         numbers = (grid * len(index.layers.bandsets) + index.layers.bandset[on_grid]).tolist()
         records = [index.record_ids[record] for record in index.layers.record[on_grid].tolist()]
-        for part, piece in _parts(chunk, rules):
+        for part, piece in _parts(chunk, len(points), rules):
             for record_id, number in zip(records, numbers, strict=True):
                 yield TileKey(record_id, number, tile_row, tile_col, part), piece
 
@@ -214,10 +222,28 @@ def _compacted(column: pa.Array) -> pa.Array:
     return pa.DictionaryArray.from_arrays(indices, used.dictionary, ordered=column.type.ordered)
 
 
-def _parts(chunk: pa.RecordBatch, rules: ChunkRules) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _parts(chunk: pa.RecordBatch, batch_rows: int, rules: ChunkRules) -> Iterator[tuple[int, pa.RecordBatch]]:
     """The chunk in pieces of at most ``max_bytes``, each with its part; crowded pieces are parts of their own."""
+    shift = None if rules.group_bytes is None else _range_bits(chunk.nbytes, batch_rows, rules.group_bytes)
     for piece in pieces(chunk, rules.max_bytes):
-        yield 1 + piece["point_index"][0].as_py() if len(piece) >= rules.crowded_rows else 0, piece
+        if rules.group_bytes is None:
+            yield 1 + _first_index(piece) if len(piece) >= rules.crowded_rows else 0, piece
+        else:
+            yield 0 if shift is None else 1 + (_first_index(piece) >> shift), piece
+
+
+def _first_index(piece: pa.RecordBatch) -> int:
+    return int(piece["point_index"][0].as_py())
+
+
+def _range_bits(chunk_bytes: int, batch_rows: int, group_bytes: int) -> int | None:
+    """Ranges of two to this power of points give a group of at most so many bytes, if all batches are like this one.
+
+    None where a block comes to so little that one group holds it, whatever the input.
+    """
+    if chunk_bytes * FEW_BATCHES < group_bytes:
+        return None
+    return max(1, batch_rows * group_bytes // chunk_bytes).bit_length() - 1
 
 
 def pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:

@@ -5,15 +5,11 @@ from rasteret_beam.transforms.bigquery_source import BigQueryQuery, BigQueryTabl
 from rasteret_beam.transforms.build_collection import BuildCollection
 from rasteret_beam.transforms.chips import ChipOutputs, ReadChips
 from rasteret_beam.transforms.dead_letters import SampleDeadLetters
+from rasteret_beam.transforms.outputs import SamplingOutputs
 from rasteret_beam.transforms.point_batches import PointBatches
 from rasteret_beam.transforms.read_points import ReadPoints
 from rasteret_beam.transforms.read_polygons import ReadPolygons
-from rasteret_beam.transforms.sample import (
-    KeyByRecordAndTile,
-    SamplePoints,
-    SampleTiles,
-    SamplingOutputs,
-)
+from rasteret_beam.transforms.sample import KeyByRecordAndTile, SamplePoints, SampleTiles
 from rasteret_beam.transforms.updates import CollectionUpdates
 from rasteret_beam.transforms.windows import GroupByTile
 from rasteret_beam.transforms.write_bigquery import WriteSamplesToBigQuery

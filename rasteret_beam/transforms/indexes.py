@@ -1,8 +1,8 @@
 """Which index of a collection the DoFns of a job need, and how those of one process share it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import apache_beam as beam
@@ -12,7 +12,9 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.versions import CollectionVersion, IndexVersions, first_version
 from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES, CacheBudget
 from rasteret_beam.transforms.shared import acquire, release
-from rasteret_beam.transforms.updates import check_updates
+from rasteret_beam.transforms.updates import VersionOf, by_version
+
+Updates: TypeAlias = "beam.PCollection[str] | VersionOf | None"
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,14 @@ class IndexSettings:
     def release(self) -> None:
         release(self.token)
 
-    def side_inputs(self, rows: beam.PCollection, updates: beam.PCollection[str] | None) -> dict[str, Any]:
-        """What a DoFn is told of the collection's version in the window of each element."""
-        if self.first is None:
-            return {}
-        check_updates(rows, updates)
-        return {"version": beam.pvalue.AsSingleton(updates, default_value=self.first.text)}
+    def by_version(
+        self,
+        rows: beam.PCollection,
+        updates: Updates,
+        step: Callable[[beam.PCollection, VersionOf | None], Any],
+    ) -> Any:
+        """Apply a step to rows; where the collection grows, as :func:`.updates.by_version`."""
+        return step(rows, None) if self.first is None else by_version(rows, updates, self.first, step)
 
 
 def index_settings(
@@ -57,7 +61,7 @@ def index_settings(
     match: str,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     prefix_reads: bool = False,
-    updates: beam.PCollection[str] | None = None,
+    updates: Updates = None,
 ) -> IndexSettings:
     """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
     first = first_version(collection) if updates is not None else None

@@ -6,7 +6,8 @@ Wiring only: routing is :func:`rasteret_beam.kernels.chunking.route`, sampling
 
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -28,34 +29,16 @@ from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES
 from rasteret_beam.readers.portions import SampleJob
 from rasteret_beam.readers.sampler import Sampled, SampleStream, TileSampler
 from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.indexes import IndexSettings, index_settings
+from rasteret_beam.transforms.indexes import IndexSettings, Updates, index_settings
+from rasteret_beam.transforms.outputs import KeyedOutputs, SamplingOutputs
 from rasteret_beam.transforms.shared import acquire, release
-from rasteret_beam.transforms.updates import check_layout_grows, check_version, parsed, with_version
-from rasteret_beam.transforms.windows import GroupByTile, by_stamp, in_windows
+from rasteret_beam.transforms.updates import VersionOf, check_layout_grows, check_version, parsed, told, with_version
+from rasteret_beam.transforms.windows import GroupByTile, by_stamp, chunk_rules, in_windows
 
 UNSAMPLED = "unsampled"
 SAMPLES = "samples"
 DEAD_LETTERS = "dead_letters"
 CHUNKS = "chunks"
-
-
-class KeyedOutputs(NamedTuple):
-    """What :class:`KeyByRecordAndTile` gives when asked for unsampled points too."""
-
-    chunks: beam.PCollection[tuple[TileKey, pa.RecordBatch]]
-    unsampled: beam.PCollection[pa.RecordBatch]
-
-
-class SamplingOutputs(NamedTuple):
-    """What :class:`SamplePoints` gives when asked for more than samples.
-
-    ``dead_letters`` are tiles that could not be read, with their points, in ``schema.DEAD_LETTER_SCHEMA``; they are
-    there with ``on_error="dead_letter"``.
-    """
-
-    samples: beam.PCollection[pa.RecordBatch]
-    unsampled: beam.PCollection[pa.RecordBatch] | None = None
-    dead_letters: beam.PCollection[pa.RecordBatch] | None = None
 
 
 class _RouteFn(beam.DoFn):
@@ -228,8 +211,8 @@ class KeyByRecordAndTile(beam.PTransform):
         Every record that contains a point, or for each band the newest.
     geometry_crs : optional
         CRS of the points, where their batches do not carry it (those of ReadPoints do).
-    rules : ChunkRules
-        How chunks are cut.
+    rules : ChunkRules, optional
+        How chunks are cut; by default as suits the runner.
     max_distance_pixels : int
         That of :class:`SampleTiles`; with 0, where in its pixel a point lies is not sent along.
     with_unsampled : bool
@@ -248,19 +231,21 @@ class KeyByRecordAndTile(beam.PTransform):
     _: KW_ONLY
     match: str = "all"
     geometry_crs: Any = None
-    rules: ChunkRules = field(default_factory=ChunkRules)
+    rules: ChunkRules | None = None
     max_distance_pixels: int = 0
     with_unsampled: bool = False
-    updates: beam.PCollection[str] | None = field(default=None, repr=False)
+    updates: Updates = field(default=None, repr=False)
     settings: IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, points: beam.PCollection) -> Any:
         settings = self.settings or index_settings(self.collection, self.bands, self.match, updates=self.updates)
+        return settings.by_version(points, self.updates, partial(self._routed, settings))
+
+    def _routed(self, settings: IndexSettings, points: beam.PCollection, version: VersionOf | None) -> Any:
         crs = crs_text(self.geometry_crs) if self.geometry_crs is not None else None
-        routing = _RouteFn(settings, crs, self.rules, self.max_distance_pixels > 0)
-        routed = points | "Route" >> beam.ParDo(routing, **settings.side_inputs(points, self.updates)).with_outputs(
-            UNSAMPLED, main=CHUNKS
-        )
+        routing = _RouteFn(settings, crs, self.rules or chunk_rules(points), self.max_distance_pixels > 0)
+        applied = beam.ParDo(routing, **told(version))
+        routed = points | "Route" >> applied.with_outputs(UNSAMPLED, main=CHUNKS)
         chunks = routed[CHUNKS]
         chunks.element_type = typehints.Tuple[TileKey, pa.RecordBatch]
         routed[UNSAMPLED].element_type = pa.RecordBatch
@@ -304,7 +289,7 @@ class SampleTiles(beam.PTransform):
     on_error: str = "raise"
     cache_bytes: int = DEFAULT_CACHE_BYTES
     prefix_reads: bool = False
-    updates: beam.PCollection[str] | None = field(default=None, repr=False)
+    updates: Updates = field(default=None, repr=False)
     settings: IndexSettings | None = field(default=None, repr=False)
 
     def expand(self, groups: beam.PCollection) -> Any:
@@ -317,12 +302,12 @@ class SampleTiles(beam.PTransform):
         if self.layout != "long":
             check_one_row_each(self.collection.index(settings.bands, self.match).routing)
         warn_of_rounding(self.collection, settings.bands)
+        sampling = _SampleSettings(settings, around, self.layout, self.on_error)
+        return settings.by_version(groups, self.updates, partial(self._sampled, sampling))
+
+    def _sampled(self, settings: _SampleSettings, groups: beam.PCollection, version: VersionOf | None) -> Any:
         sampling = _SampleInWindowsFn if in_windows(groups) else _SampleFn
-        outputs = sampled_by(
-            sampling(_SampleSettings(settings, around, self.layout, self.on_error)),
-            groups,
-            **settings.side_inputs(groups, self.updates),
-        )
+        outputs = sampled_by(sampling(settings), groups, **told(version))
         return outputs.samples if self.on_error == "raise" else outputs
 
 
@@ -352,7 +337,7 @@ class SamplePoints(beam.PTransform):
     _: KW_ONLY
     match: str = "all"
     geometry_crs: Any = None
-    rules: ChunkRules = field(default_factory=ChunkRules)
+    rules: ChunkRules | None = None
     max_distance_pixels: int = 0
     return_neighbourhood: str = "off"
     fallback: str = "closest"
@@ -367,6 +352,9 @@ class SamplePoints(beam.PTransform):
         settings = index_settings(
             self.collection, self.bands, self.match, self.cache_bytes, self.prefix_reads, self.updates
         )
+        return settings.by_version(points, self.updates, partial(self._sampled, settings))
+
+    def _sampled(self, settings: IndexSettings, points: beam.PCollection, version: VersionOf | None) -> Any:
         routed = points | KeyByRecordAndTile(
             self.collection,
             self.bands,
@@ -375,7 +363,7 @@ class SamplePoints(beam.PTransform):
             rules=self.rules,
             max_distance_pixels=self.max_distance_pixels,
             with_unsampled=True,
-            updates=self.updates,
+            updates=version,
             settings=settings,
         )
         sampling = SampleTiles(
@@ -387,7 +375,7 @@ class SamplePoints(beam.PTransform):
             fallback=self.fallback,
             layout=self.layout,
             on_error=self.on_error,
-            updates=self.updates,
+            updates=version,
             settings=settings,
         )
         outputs = routed.chunks | GroupByTile() | sampling

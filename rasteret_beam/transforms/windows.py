@@ -12,15 +12,31 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
 
 from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.chunking import ChunkRules
 from rasteret_beam.model import TileKey
 from rasteret_beam.schema import TIME_KEY, VERSION_KEY
 
 Chunk = tuple[TileKey, pa.RecordBatch]
 
+GROUP_BYTES = 8 << 20
+"""Of a group that an engine holds in memory, before it is packed."""
+
 
 def in_windows(rows: beam.PCollection) -> bool:
     """Whether a collection is unbounded, or in windows other than the global one."""
     return not rows.is_bounded or not isinstance(rows.windowing.windowfn, GlobalWindows)
+
+
+def chunk_rules(points: beam.PCollection) -> ChunkRules:
+    """How chunks are cut for the runner of a pipeline.
+
+    Engines that are reached by Beam's job API (Flink, Spark) hold each group of a batch job in memory, several times
+    over, and hand it to a worker in one message.
+    """
+    from apache_beam.runners.portability.portable_runner import PortableRunner  # it loads much of gRPC
+
+    held = isinstance(points.pipeline.runner, PortableRunner) and not in_windows(points)
+    return ChunkRules(group_bytes=GROUP_BYTES if held else None)
 
 
 def check_windows(rows: beam.PCollection, step: str) -> None:

@@ -18,6 +18,7 @@ from apache_beam.transforms.window import GlobalWindows, IntervalWindow
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
+from rasteret_beam.kernels.chunking import pieces
 from rasteret_beam.transforms.commit import move_files
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import delete_files
@@ -25,6 +26,10 @@ from rasteret_beam.transforms.windows import check_windows
 from rasteret_beam.transforms.write_parquet import ROW_GROUP_BYTES, ROW_GROUP_ROWS, _ParquetFile
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+PIECE_BYTES = 1 << 20
+"""Of rows that are brought together, as :class:`rasteret_beam.kernels.chunking.ChunkRules` has it for points."""
 
 
 @dataclass(eq=False)
@@ -117,7 +122,8 @@ class _ShardFn(beam.DoFn):
         if len(batch):
             # Of what the batch holds, so that it goes the same way when it is tried again.
             first = batch.slice(0, 1).to_pylist() if self.shards > 1 else ""
-            yield crc32(repr(first).encode()) % self.shards, batch
+            shard = crc32(repr(first).encode()) % self.shards
+            yield from ((shard, piece) for piece in pieces(batch, PIECE_BYTES))
 
 
 class _WritePaneFn(beam.DoFn):
