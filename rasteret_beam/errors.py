@@ -7,6 +7,9 @@ import re
 
 PASSWORD = re.compile(r"(\w://)[^/\s@'\"]*@")
 QUERY = re.compile(r"(\w://[^\s?'\"]+\?)[^\s'\"]+")
+INLINE = re.compile(r"<(VRTDataset|GDAL_WM\w+|WCS_GDAL|MRF_META)\b.*?(</\1\s*>|/>\s*$|$)", re.DOTALL)
+"""A description of a raster in place of its name, which may hold passwords."""
+
 OPENER = re.compile(r"/vsiriopener_\w+/\d+/")
 """What stands before the URL of a remote file in GDAL's texts."""
 
@@ -92,7 +95,7 @@ def without_secrets(text: str, href: str = "") -> str:
     """
     query = href.partition("?")[2] if "://" in href else ""
     text = OPENER.sub("", text.replace(f"?{query}", "?...") if query else text)
-    return QUERY.sub(r"\1...", PASSWORD.sub(r"\1", text))
+    return QUERY.sub(r"\1...", PASSWORD.sub(r"\1", INLINE.sub(r"<\1 ...>", text)))
 
 
 def listed(names: object, limit: int = 20) -> str:

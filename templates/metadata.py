@@ -94,6 +94,7 @@ BY_FLAG = {
     "cache_mb": Form("NUMBER", whole(r"([4-9]|[1-9]\d+)"), "512"),
     "fill": Form("NUMBER", whole(rf"({NUMBER}|nan|[-+]?inf)"), "0"),
     "geotiff": Form("GCS_WRITE_FOLDER", whole(OBJECT), "gs://my-bucket/tiffs"),
+    "drivers": Form("TEXT", listed(r"[-\w/]+"), "netCDF,HDF5"),
     "build_collection.output": FOLDER_FORM,
 }
 """Forms of single flags, by name or by command and name."""

@@ -267,7 +267,9 @@ def test_hidden_objects_are_no_part_of_a_collection(place: Place, local: Collect
         place.upload(tmp_path / "c.parquet", f"{folder}/{name}")
     for path in (folder, f"{folder}/*.parquet"):
         assert len(rasteret_beam.load(f"{place.uri}/{path}")) == len(local)
-    table = rasteret_beam.build_from_table(f"{place.uri}/{folder}/**", band_codes=["B1"])
+    table = rasteret_beam.build_from_table(
+        f"{place.uri}/{folder}/**", band_codes=["B1"], access=Access(allow_local=True)
+    )
     assert len(table) == len(local)
 
 
@@ -358,7 +360,7 @@ def test_flags_say_how_points_and_the_collection_are_read(place: Place, local: C
     local.export(tmp_path / "c.parquet")
     pq.write_table(points(), tmp_path / "p.parquet")
     collection = place.upload(tmp_path / "c.parquet", "public.parquet")
-    words = [*POINTS, f"--collection={collection}", "--bands=B2", f"--output={tmp_path}/s"]
+    words = [*POINTS, f"--collection={collection}", "--bands=B2", f"--output={tmp_path}/s", "--allow_local"]
     place.front.log()
     public = ["--anonymous", "--points_anonymous", f"--points={place.uri}/points"]
     done = execute(sample_points.main, *words, *public)

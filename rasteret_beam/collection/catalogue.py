@@ -8,8 +8,8 @@ one that environment variable ``RASTERET_BEAM_CATALOGUE`` names, a path or a URL
     {"team/plots": {"data": "s3://bucket/plots", "region": "eu-west-1", "anonymous": true}}
 
 ``data`` is needed (a relative path starts at the file's folder); ``name``, ``description``,
-``region``, ``anonymous``, ``endpoint`` and ``requester_pays`` (``true``, or the project of Google's that is billed)
-are not, and other keys are for the reader.
+``region``, ``anonymous``, ``endpoint``, ``requester_pays`` (``true``, or the project of Google's that is billed),
+``vrt``, ``drivers`` and ``allow_local`` are not, and other keys are for the reader.
 """
 
 import json
@@ -38,6 +38,9 @@ KEYS: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
     ("endpoint", str, "a text"),
     ("anonymous", bool, "true or false"),
     ("requester_pays", (bool, str), "true, false or a project's name"),
+    ("vrt", bool, "true or false"),
+    ("drivers", list, "a list of names of GDAL's drivers"),
+    ("allow_local", bool, "true or false"),
 )
 """Keys of an entry that are used; others are for the reader."""
 
@@ -221,6 +224,9 @@ def _entry(id: str, fields: Any, source: str, folder: str) -> Entry:
             fields.get("region"),
             fields.get("endpoint"),
             fields.get("requester_pays") or False,
+            fields.get("vrt") or False,
+            fields.get("drivers") or (),
+            fields.get("allow_local") or False,
         )
     except InputError as error:
         raise InputError(f"entry {id!r} of catalogue {source}: {error}") from error

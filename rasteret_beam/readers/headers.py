@@ -35,6 +35,7 @@ from rasteret_beam.readers.tiff_header import (
     header_digest,
     read_layout,
 )
+from rasteret_beam.readers.trust import why_refused
 from rasteret_beam.readers.world_files import DRIVERS
 
 STRIP_PIXELS = 1 << 18
@@ -282,6 +283,8 @@ def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Ac
     try:
         return read_headers(href, band_indexes, access)
     except Exception as error:  # of one file, whatever it is: the others are read
+        if why := why_refused(href, access):
+            return why
         try:
             if is_local_file(href) and not exists(local_path(href)):
                 return "no such file"
