@@ -7,7 +7,7 @@ import re
 
 PASSWORD = re.compile(r"(\w://)[^/\s@'\"]*@")
 QUERY = re.compile(r"(\w://[^\s?'\"]+\?)[^\s'\"]+")
-INLINE = re.compile(r"<(VRTDataset|GDAL_WM\w+|WCS_GDAL|MRF_META)\b.*?(</\1\s*>|/>\s*$|$)", re.DOTALL)
+INLINE = re.compile(r"<(VRTDataset|GDAL_WM\w+|WCS_GDAL|MRF_META)\b(?! \.\.\.>).*?(</\1\s*>|/>\s*$|$)", re.DOTALL)
 """A description of a raster in place of its name, which may hold passwords."""
 
 OPENER = re.compile(r"/vsiriopener_\w+/\d+/")
@@ -81,6 +81,14 @@ class OutputError(RasteretBeamError, OSError):
 
 class OutOfMemoryError(RasteretBeamError, MemoryError):
     """What is read or written does not fit into memory; names the file."""
+
+
+def how_to_install(extra: str) -> str:
+    """The way out where an extra is missing: from a checkout or a wheel, since the package index has no release yet."""
+    return (
+        f"in a checkout of rasteret_beam, pip install '.[{extra}]'; of a wheel, "
+        f"pip install 'rasteret_beam-VERSION-py3-none-any.whl[{extra}]'"
+    )
 
 
 def one_line(error: BaseException) -> str:

@@ -20,7 +20,14 @@ PARSERS: dict[str, Callable[[], _flags.Parser]] = {
     "read_chips": read_chips.parser,
 }
 GROUP = "Workers"
-SPELT = {"crs": "CRS", "geotiff": "GeoTIFFs", "cogs": "COGs", "bbox": "Bounding box", "mb": "MB"}
+SPELT = {
+    "crs": "CRS",
+    "vrt": "Virtual rasters",
+    "geotiff": "GeoTIFFs",
+    "cogs": "COGs",
+    "bbox": "Bounding box",
+    "mb": "MB",
+}
 
 
 @dataclass(frozen=True)

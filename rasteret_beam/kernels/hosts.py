@@ -36,7 +36,7 @@ NAT64 = IPv6Network("64:ff9b::/96")
 DOTS = re.compile("[\u3002\uff0e\uff61]")
 """What counts as a dot in a host (RFC 3490, section 3.1)."""
 
-HOST = re.compile(r"[a-z0-9._~-]*|\[[0-9a-f:.]+(%[a-z0-9._~-]+)?\]")
+HOST = re.compile(r"[\w.~-]*|\[[0-9a-f:.]+(%[a-z0-9._~-]+)?\]")
 
 
 def host_of(url: str) -> str | None:

@@ -39,6 +39,8 @@ KEPT_BLOCKS = 4
 SIDE = re.compile(r"\.(msk|ovr)$", re.IGNORECASE)
 """Masks and overviews beside a raster, which GDAL opens by any driver."""
 
+HTML = re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+
 UNSURE = re.compile(rb"\s*(?:\{|\xef\xbb\xbf|<(?!PAMDataset))")
 """How JSON and XML begin that are no metadata of GDAL's."""
 
@@ -134,7 +136,7 @@ class GdalFiles:
 
     def open(self, path: str) -> "GdalFile":
         opened = GdalFile(self, self.state(path))
-        if path != self.name:
+        if path != self.name and (self.sources is not None or SIDE.search(path)):
             self._check_beside(path, opened)
         return opened
 
@@ -142,6 +144,8 @@ class GdalFiles:
         """Refuse what GDAL would open by any driver, and what a virtual raster leads to that it may not."""
         head = file.read(HEAD_BYTES)
         why = None
+        if HTML.match(head):
+            raise FileNotFoundError(path)  # what some servers send in place of 404
         if SIDE.search(path):
             why = None if head[:4] in TIFF else "it is no TIFF, so it is not read as a mask or overviews"
         elif self.sources is not None:
@@ -302,17 +306,23 @@ class Opener(MultiByteRangeResourceContainer):
         """Serve some files no longer."""
         self._files.pop(folder, None)
 
-    def _state(self, path: str) -> tuple[GdalFiles, FileState]:
+    def _files_of(self, path: str) -> tuple[GdalFiles, str]:
         folder, _, name = path.partition("/")
         if folder not in self._files:
             raise FileNotFoundError(path)
-        return self._files[folder], self._files[folder].state(name)
+        return self._files[folder], name
 
     def open(self, path: str, mode: str = "rb", **_: object) -> "GdalFile | io.BytesIO":  # type: ignore[override]
-        return io.BytesIO(self.EMPTY) if path == self.ANCHOR else GdalFile(*self._state(path))
+        if path == self.ANCHOR:
+            return io.BytesIO(self.EMPTY)
+        files, name = self._files_of(path)
+        return files.open(name)
 
     def size(self, path: str) -> int:
-        return len(self.EMPTY) if path == self.ANCHOR else self._state(path)[1].size or 0
+        if path == self.ANCHOR:
+            return len(self.EMPTY)
+        files, name = self._files_of(path)
+        return files.state(name).size or 0
 
     def isfile(self, path: str) -> bool:
         try:

@@ -286,7 +286,7 @@ def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Ac
         if why := why_refused(href, access):
             return why
         try:
-            if is_local_file(href) and not exists(local_path(href)):
+            if is_local_file(href) and not href.lstrip().startswith("<") and not exists(local_path(href)):
                 return "no such file"
         except PermissionDeniedError as denied:
             return one_line(denied)

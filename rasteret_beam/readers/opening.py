@@ -12,6 +12,7 @@ from rasteret_beam.readers.formats import (
     HEAD_BYTES,
     SHOWN,
     TIFF,
+    VRT,
     allows_vrt,
     driver_of_bytes,
     driver_of_name,
@@ -135,6 +136,8 @@ def _named(error: RasterioIOError, file: FileState, files: GdalFiles | None) -> 
     if driver is None:
         driver = driver_of_name(file.href)
     why = why_not_driver(driver, file.access) if driver else None
+    if driver == VRT and not why:
+        why = "what a virtual raster in an archive leads to cannot be looked at; unpack it"
     if why:
         return RangeError(why)
     hint = "" if driver else f" (opened as {SHOWN}; others by name, with access=Access(drivers=['NAME']))"
