@@ -16,6 +16,7 @@ import rasterio.shutil
 from rasterio.transform import from_origin
 
 import rasteret_beam
+from pipelines import build_collection, sample_points
 from rasteret_beam import Access, build_from_cogs, build_from_table
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.errors import BuildError, CollectionError, InputError, TileReadError, without_secrets
@@ -24,6 +25,7 @@ from rasteret_beam.model import AS_GIVEN
 from rasteret_beam.readers.datasets import Raster, RasterPool
 from rasteret_beam.readers.ranges import FileState, RangeError, RangeReader
 from rasteret_beam.readers.trust import named_in, why_refused
+from tests.commands import execute
 from tests.server import RasterServer
 
 SIZE = 64
@@ -131,8 +133,8 @@ class TestDrivers:
         path = tmp_path / f"s{ending}"
         rasterio.shutil.copy(write(tmp_path / "s.tif"), path, driver=driver)
         why = reason(path)
-        assert "GeoTIFF, JPEG 2000, PNG and JPEG" in why and "access=Access(drivers=['" in why
-        assert f"drivers=['{driver}']" in why or driver in ("AAIGrid", "ENVI")
+        assert "GeoTIFF, JPEG 2000, PNG and JPEG" in why and "access=Access(drivers='" in why
+        assert f"drivers='{driver}'" in why or driver in ("AAIGrid", "ENVI")
         for name in (driver, driver.lower()):
             assert value(built(path, Access(drivers=[name]))) == PIXEL
 
@@ -145,7 +147,7 @@ class TestDrivers:
     def test_other_drivers_by_prefix(self, href: str, server: RasterServer) -> None:
         href = href.format(server.url)
         driver = href.partition(":")[0]
-        assert f"GDAL's driver {driver} would read it" in reason(href) and f"drivers=['{driver}']" in reason(href)
+        assert f"GDAL's driver {driver} would read it" in reason(href) and f"drivers='{driver}'" in reason(href)
         assert server.log == []
 
     def test_descriptions_in_place_of_a_name(self, secret: Path, server: RasterServer) -> None:
@@ -226,7 +228,7 @@ class TestFileSystems:
         source = write(tmp_path / "s.tif")
         name = path.split("/")[1]
         for href in (path.format(source), f"/vsizip/{path.format(source)}"):
-            assert f"/{name}/ is not among those" in reason(href) and f"drivers=['/{name}/']" in reason(href)
+            assert f"/{name}/ is not among those" in reason(href) and f"drivers='/{name}/'" in reason(href)
         if name == "vsisubfile":
             assert value(built(path.format(source), Access(drivers=["/vsisubfile/"]))) == PIXEL
 
@@ -290,11 +292,11 @@ class TestVirtualRasters:
         (tmp_path / "map.tif").write_text(wms(server.url))
         (tmp_path / "junk.tif").write_text("{}")
         for source, why in (
-            (f"{tmp_path}/s.nc", "drivers=['netCDF']|drivers=['HDF5']"),
-            ("map.tif", "drivers=['WMS']"),
+            (f"{tmp_path}/s.nc", "drivers='netCDF'|drivers='HDF5'"),
+            ("map.tif", "drivers='WMS'"),
             ("junk.tif", "first bytes"),
-            (f"WMS:{server.url}/x", "drivers=['WMS']"),
-            (wms(server.url).replace("<", "&lt;"), "drivers=['WMS']"),
+            (f"WMS:{server.url}/x", "drivers='WMS'"),
+            (wms(server.url).replace("<", "&lt;"), "drivers='WMS'"),
             (f"/vsisubfile/0_9,{tmp_path}/s.tif", "/vsisubfile/ is not among"),
         ):
             (tmp_path / "s.vrt").write_text(vrt_of(source, int("/" not in source)))
@@ -480,6 +482,25 @@ class TestRecordTablesFromElsewhere:
         (tmp_path / "s.tif").unlink()
         with pytest.raises(BuildError, match=r"s.tif: it is a file of this machine"):
             build_from_table(table, href_column="path")
+
+
+def test_the_commands_have_flags(tmp_path: Path) -> None:
+    write(tmp_path / "s.tif")
+    (tmp_path / "s.vrt").write_text(vrt_of("s.tif", 1))
+    rasterio.shutil.copy(tmp_path / "s.tif", tmp_path / "s.nc", driver="netCDF")
+    pq.write_table(pa.table(POINT), tmp_path / "p.parquet")
+    for name, flag in (("s.vrt", "--vrt"), ("s.nc", "--drivers=netCDF")):
+        words = [f"--cogs={tmp_path / name}", f"--output={tmp_path / name}-c"]
+        done = execute(build_collection.main, *words)
+        assert done.code == 1 and flag.replace("=", " ") in done.err and "Access" not in done.err
+        assert execute(build_collection.main, *words, flag).code == 0
+        words = ["--x_column=x", "--y_column=y", "--geometry_crs=32631", "--bands=B1", f"--points={tmp_path}/p.parquet"]
+        words += [f"--collection={tmp_path / name}-c", f"--output={tmp_path / name}-out"]
+        done = execute(sample_points.main, *words)
+        assert done.code == 1 and flag.replace("=", " ") in done.err and "Access" not in done.err
+        assert execute(sample_points.main, *words, flag).code == 0
+        (written,) = tmp_path.glob(f"{name}-out-*")
+        assert pq.read_table(written)["value"].to_pylist() == [PIXEL]
 
 
 def test_descriptions_are_not_shown() -> None:

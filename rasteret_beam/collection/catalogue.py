@@ -15,6 +15,7 @@ one that environment variable ``RASTERET_BEAM_CATALOGUE`` names, a path or a URL
 import json
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -85,6 +86,9 @@ def register(
     region: str | None = None,
     endpoint: str | None = None,
     requester_pays: bool | str = False,
+    vrt: bool = False,
+    drivers: Sequence[str] = (),
+    allow_local: bool = False,
 ) -> None:
     """Give a collection an id that :func:`rasteret_beam.load` takes, in this process.
 
@@ -95,8 +99,8 @@ def register(
     path : str
         The collection: a Parquet file or a folder of such, local or in a bucket.
     name, description : str, optional
-    anonymous, region, endpoint, requester_pays
-        How the bucket is read; see :class:`rasteret_beam.Access`.
+    anonymous, region, endpoint, requester_pays, vrt, drivers, allow_local
+        How the bucket and its rasters are read; see :class:`rasteret_beam.Access`.
 
     The bucket of the collection, and those of its rasters, are read so.
 
@@ -116,6 +120,9 @@ def register(
         "region": region,
         "endpoint": endpoint,
         "requester_pays": requester_pays,
+        "vrt": vrt,
+        "drivers": list(drivers),
+        "allow_local": allow_local,
     }
     _registered[id] = _entry(id, fields, "of this process", os.getcwd())
 

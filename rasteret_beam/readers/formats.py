@@ -142,7 +142,7 @@ def why_not_driver(driver: str, access: Access) -> str | None:
     family = FAMILIES.get(driver, (driver,))
     if any(is_driver(each, (*USUAL, *access.drivers)) for each in family) or (driver == VRT and allows_vrt(access)):
         return None
-    option = "vrt=True" if driver == VRT else f"drivers=['{driver}']"
+    option = "vrt=True" if driver == VRT else f"drivers='{driver}'"
     return (
         f"GDAL's driver {driver} would read it, and rasters are read as {SHOWN} alone; if you trust it, and what it "
         f"may lead to, allow it with access=Access({option})"

@@ -140,7 +140,7 @@ def _named(error: RasterioIOError, file: FileState, files: GdalFiles | None) -> 
         why = "what a virtual raster in an archive leads to cannot be looked at; unpack it"
     if why:
         return RangeError(why)
-    hint = "" if driver else f" (opened as {SHOWN}; others by name, with access=Access(drivers=['NAME']))"
+    hint = "" if driver else f" (opened as {SHOWN}; others by name, with access=Access(drivers='NAME'))"
     return RasterioIOError(f"{one_line(error)}{hint}")
 
 

@@ -148,7 +148,7 @@ def _why_not_chain(path: str, access: Access) -> str | None:
         return _why_opaque(access)
     return (
         f"GDAL's file system /vsi{name}/ is not among those that are used (/vsizip/, /vsitar/, /vsigzip/, /vsicurl/, "
-        f"and those of buckets); if you trust it, allow it with access=Access(drivers=['/vsi{name}/'])"
+        f"and those of buckets); if you trust it, allow it with access=Access(drivers='/vsi{name}/')"
     )
 
 
