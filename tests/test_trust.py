@@ -26,7 +26,7 @@ from rasteret_beam.readers.datasets import Raster, RasterPool
 from rasteret_beam.readers.ranges import FileState, RangeError, RangeReader
 from rasteret_beam.readers.trust import named_in, why_refused
 from tests.commands import execute
-from tests.server import RasterServer
+from tests.server import Fault, RasterServer, Request
 
 SIZE = 64
 GRID = {"width": SIZE, "height": SIZE, "crs": "EPSG:32631", "transform": from_origin(500_000, 4_500_000, 10, 10)}
@@ -340,6 +340,26 @@ class TestVirtualRasters:
         (server.folder / "s.vrt").write_text(vrt_of(str(local)))
         assert value(built(f"{server.url}/s.vrt", Access(vrt=True, allow_local=True))) == PIXEL
 
+    def test_is_read_as_it_was_looked_at(self, tmp_path: Path, server: RasterServer) -> None:
+        """A server may send another description to the second request."""
+        write(server.folder / "source.tif")
+        good, evil = vrt_of("source.tif", 1), vrt_of(str(write(tmp_path / "local.tif", 1)))
+        path, asked = server.folder / "s.vrt", []
+        path.write_text(good.ljust(2000))
+
+        def turn(request: Request) -> Fault | None:
+            if request.name == "s.vrt" and request.method == "GET":
+                asked.append(request)
+                path.write_text((good if len(asked) == 1 else evil).ljust(2000))
+            return Fault(etag='"same"')
+
+        server.plan = turn
+        raster = Raster(FileState(f"{server.url}/s.vrt", access=VRT), Tally())
+        assert set(raster.read(lambda dataset: np.unique(dataset.read(1)), Tally()).tolist()) == {PIXEL}
+        raster.close()
+        with pytest.raises(RangeError, match="it is a file of this machine"):
+            Raster(FileState(f"{server.url}/s.vrt", access=VRT), Tally())
+
     def test_more_than_its_xml(self, tmp_path: Path) -> None:
         (tmp_path / "s.vrt").write_text("<VRTDataset><broken>")
         assert "is no XML" in reason(tmp_path / "s.vrt", VRT)
@@ -421,6 +441,12 @@ class TestCollectionsFromElsewhere:
             value(rasteret_beam.load(f"{server.url}/d.parquet"))
         assert value(rasteret_beam.load(f"{server.url}/d.parquet", allow_local=True)) == PIXEL
         assert value(rasteret_beam.load(f"{server.url}/d.parquet", access=Access(allow_local=True))) == PIXEL
+
+    def test_one_on_a_loopback_host_leads_to_no_other_kind(self, tmp_path: Path, server: RasterServer) -> None:
+        local = built(write(tmp_path / "s.tif"))
+        there = replace(naming(local, "http://169.254.169.254/x.tif"), path=f"{server.url}/c.parquet")
+        with pytest.raises(TileReadError, match="it leads to the metadata service of a machine"):
+            value(there)
 
     def test_gdals_own_requests(self, tmp_path: Path) -> None:
         """They follow redirects unseen; the URL alone is read with care."""

@@ -168,6 +168,10 @@ class GdalFiles:
         inside = self._ahead_at <= start and stop <= self._ahead_at + len(self._ahead)
         return inside and file.href == self.file.href
 
+    def keep(self, data: bytes) -> None:
+        """Have GDAL read the whole raster, which was looked at, as it was then."""
+        self._ahead, self._ahead_at = memoryview(data), 0
+
     def forget(self) -> None:
         """Let go of what was fetched."""
         self._ahead = memoryview(b"")

@@ -93,6 +93,7 @@ def _check_virtual(file: FileState, files: GdalFiles | None) -> bool:
     _refuse(why_not_virtual(data, place, access))
     if files is not None:
         files.sources = set(sources(data, place))
+        files.keep(data)
     return True
 
 

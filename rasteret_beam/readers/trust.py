@@ -61,7 +61,7 @@ def is_trusted(access: Access) -> bool:
 
 def is_confined(href: str, access: Access) -> bool:
     """Whether answers of a web server, too, must not lead to hosts that are near: redirects, and names of addresses."""
-    return access.origin is not None and split_url(href)[0] in WEB and _near_origin(access) is None
+    return access.origin is not None and split_url(href)[0] in WEB
 
 
 def why_not_host(host: str | None, access: Access) -> str | None:
