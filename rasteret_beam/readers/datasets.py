@@ -97,7 +97,7 @@ class Raster:
     Parameters
     ----------
     file : FileState
-        Anything GDAL opens: a path or a URL.
+        A path, a URL or another name that GDAL knows, as far as :mod:`.trust` lets it be opened.
     alone : bool
         For the pixels of its bands only: do not ask a server for what else may lie beside a TIFF.
 

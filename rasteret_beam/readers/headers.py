@@ -90,7 +90,7 @@ def read_headers(href: str, band_indexes: Sequence[int] | None = None, access: A
     Parameters
     ----------
     href : str
-        Anything GDAL opens: a path or a URL.
+        A path, a URL or another name that GDAL knows, as far as :mod:`.trust` lets it be opened.
     band_indexes : sequence of int, optional
         0-based.
     access : Access
