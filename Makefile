@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow test-prism test-flink lint lock templates clean
+.PHONY: demo test slow test-prism test-flink lint lock templates dist clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m pipelines.demo --folder demo
@@ -34,6 +34,12 @@ lock: $(VENV)/dev
 # The metadata of the templates, anew from the flags of the commands.
 templates: $(VENV)/dev
 	$(BIN)/python -m templates.metadata
+
+# The sdist, and the wheel that is built from it.
+dist: $(VENV)/dev
+	rm -rf dist
+	$(BIN)/python setup.py --quiet sdist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
 
 $(VENV)/demo: setup.py
 	$(PYTHON) -m venv $(VENV)

@@ -27,6 +27,9 @@ TEST = [
     *AWS,
 ]
 
+BUILD = ["setuptools>=77", "wheel>=0.43"]
+"""What makes the sdist and the wheel; as in pyproject.toml."""
+
 setup(
     name="rasteret-beam",
     version=VERSION,
@@ -34,6 +37,7 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["rasteret_beam", "rasteret_beam.*", "pipelines", "pipelines.*"]),
     package_data={"rasteret_beam": ["py.typed", "collection/catalogue.json"]},
@@ -55,10 +59,9 @@ setup(
         "demo": DEMO,
         "test": TEST,
         "bench": ['rasteret>=0.4.1; python_version >= "3.12"'],
-        "dev": [*TEST, "ruff>=0.8", "mypy>=1.13"],
+        "dev": [*TEST, *BUILD, "ruff>=0.8", "mypy>=1.13"],
     },
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",

@@ -46,6 +46,7 @@ class Spelling:
 
     def spell(self, text: str) -> str:
         """A text of the library's in which arguments are named as flags."""
+        text = re.sub(r"access=Access\(([^()]*)\)", r"\1", text)
         for phrase, instead in self.phrases.items():
             text = text.replace(phrase, instead)
         parts = LISTS.split(text)  # those that match stand at odd places

@@ -275,12 +275,28 @@ def access_flags(parser: argparse.ArgumentParser, what: str, prefix: str = "") -
     )
 
 
+def raster_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say which rasters are opened."""
+    switch(parser, "--vrt", "open virtual rasters (VRT) too, and what they name")
+    parser.add_argument(
+        "--drivers",
+        type=names,
+        metavar="NAME,...",
+        help="GDAL's drivers that open rasters, beside those of GeoTIFF, JPEG 2000, PNG and JPEG: netCDF,HDF5",
+    )
+    switch(
+        parser,
+        "--allow_local",
+        "let a collection, a record table or a VRT in a bucket or on the web name files of the worker's machine",
+    )
+
+
 def access(flags: argparse.Namespace, prefix: str = "") -> Access | None:
-    """How buckets are read, if the flags say so."""
-    anonymous, payer_of = getattr(flags, f"{prefix}anonymous"), getattr(flags, f"{prefix}requester_pays")
-    if not (anonymous or payer_of):
-        return None
-    return Access(anonymous=anonymous, requester_pays=payer_of)
+    """How buckets, and rasters, are read, if the flags say so."""
+    given = {name: getattr(flags, f"{prefix}{name}") for name in ("anonymous", "requester_pays")}
+    if not prefix and hasattr(flags, "drivers"):
+        given |= {"vrt": flags.vrt, "drivers": tuple(flags.drivers or ()), "allow_local": flags.allow_local}
+    return Access(**given) if any(given.values()) else None
 
 
 def subset_flags(parser: argparse.ArgumentParser) -> None:

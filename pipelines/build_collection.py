@@ -8,7 +8,7 @@ from datetime import datetime as Datetime
 
 import apache_beam as beam
 
-from pipelines._flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options
+from pipelines._flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options, raster_flags
 from pipelines._run import FAILED, command, run
 from rasteret_beam import metrics
 from rasteret_beam.collection.build import DESCRIPTIONS, sources_from_cogs
@@ -22,6 +22,7 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.model import AS_GIVEN
 from rasteret_beam.readers.apart import Read, Written, check_apart
 from rasteret_beam.readers.finding import find_rasters, split_lists
+from rasteret_beam.readers.trust import named_in
 from rasteret_beam.transforms import BuildCollection
 from rasteret_beam.transforms.files import check_writable
 
@@ -77,6 +78,7 @@ def parser() -> Parser:
     add("--on_error", choices=("raise", "skip"), default="raise", help="about unreadable files, once all were tried")
     add("--shards", type=int, default=1, help="files for each year and month (default: 1)")
     access_flags(flags, "the rasters and the table")
+    raster_flags(flags)
     add("--output", required=True, metavar="FOLDER", help="the collection; one that is there is replaced whole")
     return flags
 
@@ -154,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data_source=flags.data_source,
         on_error=flags.on_error,
         shards=flags.shards,
-        access=access(flags) or AS_GIVEN,
+        access=named_in(flags.table or "", access(flags) or AS_GIVEN),
     )
     _check_apart(flags)
     records = sources(flags)

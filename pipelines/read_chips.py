@@ -18,6 +18,7 @@ from pipelines._flags import (
     names,
     pipeline_options,
     prefix,
+    raster_flags,
     source,
     subset_flags,
     switch,
@@ -89,6 +90,7 @@ def parser() -> Parser:
     access_flags(flags, "the files of --polygons", "polygons_")
     csv_flags(flags, "--polygons")
     access_flags(flags, "the collection and its rasters")
+    raster_flags(flags)
     add(
         "--match",
         choices=MATCHES,

@@ -15,6 +15,7 @@ from pipelines._flags import (
     names,
     pipeline_options,
     prefix,
+    raster_flags,
     source,
     subset_flags,
     switch,
@@ -73,6 +74,7 @@ def parser() -> Parser:
     flags.add_argument("--bands", type=names, metavar="A,B", help="bands to sample; needed, but for --retry")
     subset_flags(flags)
     access_flags(flags, "the collection and its rasters")
+    raster_flags(flags)
     _sampling_flags(flags)
     _output_flags(flags)
     switch(

@@ -7,6 +7,9 @@ import re
 
 PASSWORD = re.compile(r"(\w://)[^/\s@'\"]*@")
 QUERY = re.compile(r"(\w://[^\s?'\"]+\?)[^\s'\"]+")
+INLINE = re.compile(r"<(VRTDataset|GDAL_WM\w+|WCS_GDAL|MRF_META)\b(?! \.\.\.>).*?(</\1\s*>|/>\s*$|$)", re.DOTALL)
+"""A description of a raster in place of its name, which may hold passwords."""
+
 OPENER = re.compile(r"/vsiriopener_\w+/\d+/")
 """What stands before the URL of a remote file in GDAL's texts."""
 
@@ -80,6 +83,14 @@ class OutOfMemoryError(RasteretBeamError, MemoryError):
     """What is read or written does not fit into memory; names the file."""
 
 
+def how_to_install(extra: str) -> str:
+    """The way out where an extra is missing: from a checkout or a wheel, since the package index has no release yet."""
+    return (
+        f"in a checkout of rasteret_beam, pip install '.[{extra}]'; of a wheel, "
+        f"pip install 'rasteret_beam-VERSION-py3-none-any.whl[{extra}]'"
+    )
+
+
 def one_line(error: BaseException) -> str:
     """An error's text on one line, or its kind where it has none; without the secrets of URLs in it."""
     return without_secrets(" ".join(str(error).split())) or type(error).__name__
@@ -92,7 +103,7 @@ def without_secrets(text: str, href: str = "") -> str:
     """
     query = href.partition("?")[2] if "://" in href else ""
     text = OPENER.sub("", text.replace(f"?{query}", "?...") if query else text)
-    return QUERY.sub(r"\1...", PASSWORD.sub(r"\1", text))
+    return QUERY.sub(r"\1...", PASSWORD.sub(r"\1", INLINE.sub(r"<\1 ...>", text)))
 
 
 def listed(names: object, limit: int = 20) -> str:

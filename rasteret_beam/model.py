@@ -1,7 +1,7 @@
 """The value types that the layers hand to each other."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from rasteret_beam.errors import InputError, without_secrets
@@ -153,7 +153,7 @@ class BandHeader:
 
 @dataclass(frozen=True)
 class Access:
-    """How a bucket is read where its URI and the environment do not say; holds no credentials.
+    """How a bucket and rasters are read where URI and environment do not say; holds no credentials.
 
     Attributes
     ----------
@@ -167,6 +167,15 @@ class Access:
     requester_pays : bool or str
         The reader pays for requests: True for an S3 bucket; for one of Google's the project that is billed, or True for
         the one that ``GOOGLE_CLOUD_PROJECT`` names.
+    vrt : bool
+        Virtual rasters (VRT) are opened too, and what they name.
+    drivers : sequence of str
+        GDAL's drivers that open rasters, beside those of GeoTIFF, JPEG 2000, PNG and JPEG: ``["netCDF", "HDF5"]``. A
+        file system of GDAL's that is not among the usual ones is allowed here too: ``["/vsisubfile/"]``.
+    allow_local : bool
+        A collection, a record table or a VRT that lies elsewhere may name files of this machine, and loopback hosts.
+    origin : str or None
+        Where the hrefs stand, if that is not on this machine; set by those who read them. None: the user's own words.
 
     Raises
     ------
@@ -178,16 +187,29 @@ class Access:
     region: str | None = None
     endpoint: str | None = None
     requester_pays: bool | str = False
+    vrt: bool = False
+    drivers: Sequence[str] = ()
+    allow_local: bool = False
+    origin: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.drivers, str):
+            object.__setattr__(self, "drivers", (self.drivers,))
+        elif isinstance(self.drivers, list):
+            object.__setattr__(self, "drivers", tuple(self.drivers))
         for name, kinds, wanted in (
             ("anonymous", bool, "True or False"),
             ("region", str | None, "a text"),
             ("endpoint", str | None, "a text"),
             ("requester_pays", bool | str, "True, False or a project's name"),
+            ("vrt", bool, "True or False"),
+            ("drivers", tuple, "a list of names of GDAL's drivers"),
+            ("allow_local", bool, "True or False"),
         ):
             if not isinstance(getattr(self, name), kinds):  # type: ignore[arg-type]
                 raise InputError(f"{name} is {getattr(self, name)!r}; it has to be {wanted}")
+        if any(not isinstance(name, str) or not name.strip() for name in self.drivers):
+            raise InputError(f"drivers is {list(self.drivers)!r}; it has to be a list of names of GDAL's drivers")
         url = self.endpoint
         if url is not None and (not url.startswith(("http://", "https://")) or "@" in url or "?" in url):
             raise InputError(
@@ -199,6 +221,11 @@ class Access:
                 f"anonymous is True and requester_pays is {self.requester_pays!r}, but a request without credentials "
                 "cannot be billed to anybody; give one of the two"
             )
+
+    @property
+    def of_bucket(self) -> tuple[bool, str | None, str | None, bool | str]:
+        """What is said of the bucket alone."""
+        return self.anonymous, self.region, self.endpoint, self.requester_pays
 
 
 AS_GIVEN = Access()

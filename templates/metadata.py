@@ -20,7 +20,14 @@ PARSERS: dict[str, Callable[[], _flags.Parser]] = {
     "read_chips": read_chips.parser,
 }
 GROUP = "Workers"
-SPELT = {"crs": "CRS", "geotiff": "GeoTIFFs", "cogs": "COGs", "bbox": "Bounding box", "mb": "MB"}
+SPELT = {
+    "crs": "CRS",
+    "vrt": "Virtual rasters",
+    "geotiff": "GeoTIFFs",
+    "cogs": "COGs",
+    "bbox": "Bounding box",
+    "mb": "MB",
+}
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ BY_FLAG = {
     "cache_mb": Form("NUMBER", whole(r"([4-9]|[1-9]\d+)"), "512"),
     "fill": Form("NUMBER", whole(rf"({NUMBER}|nan|[-+]?inf)"), "0"),
     "geotiff": Form("GCS_WRITE_FOLDER", whole(OBJECT), "gs://my-bucket/tiffs"),
+    "drivers": Form("TEXT", listed(r"[-\w/]+"), "netCDF,HDF5"),
     "build_collection.output": FOLDER_FORM,
 }
 """Forms of single flags, by name or by command and name."""

@@ -95,7 +95,7 @@ def test_rasters_and_collections(
     access = Access(endpoint=endpoint, anonymous=anonymous)
     assert find_rasters([f"az://box/{folder}/*.tif"], access) == sorted(hrefs)
     expected = build_from_cogs(paths).sample_points(points(), ["B1", "B2"], **XY)
-    loaded = rasteret_beam.load(f"az://box/{folder}/collection", access=access)
+    loaded = rasteret_beam.load(f"az://box/{folder}/collection", access=access, allow_local=True)
     for collection in (build_from_cogs(hrefs, access=access), loaded):
         assert same(collection.sample_points(points(), ["B1", "B2"], **XY), expected)
     seen = front.log()

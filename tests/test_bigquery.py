@@ -528,7 +528,7 @@ def test_without_the_gcp_extra_the_error_names_it() -> None:
         "    except rasteret_beam.errors.MissingInputError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.count("pip install 'rasteret-beam[gcp]'") == 3, done.stderr
+    assert done.stdout.count("in a checkout of rasteret_beam, pip install '.[gcp]'; of a wheel, ") == 3, done.stderr
 
 
 def test_importing_the_package_does_not_import_google() -> None:

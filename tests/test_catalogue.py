@@ -95,6 +95,12 @@ def test_a_user_s_own_file(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(catalogue, "USER_FILE", str(file))
     assert load("my/relative").name == "n"
     assert catalogue.entries()["my/bucket"].access == Access(True, None, "http://localhost:1")
+    described = {"data": "s3://b/c", "vrt": True, "drivers": ["netCDF"], "allow_local": True}
+    file.write_text(json.dumps({"my/relative": {"data": "here", "name": "n"}, "my/bucket": described}))
+    opened = Access(vrt=True, drivers=("netCDF",), allow_local=True)
+    assert catalogue.entries()["my/bucket"].access == opened
+    register("my/own", "s3://b/c", vrt=True, drivers=["netCDF"], allow_local=True)
+    assert catalogue.entries()["my/own"].access == opened
     assert "aef/v1-annual" in catalogue.entries()
 
 

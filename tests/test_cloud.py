@@ -37,7 +37,14 @@ from rasteret_beam import (
     metrics,
 )
 from rasteret_beam.collection.versions import CollectionVersion, IndexVersions, look
-from rasteret_beam.errors import CollectionError, InputError, MissingInputError, OutputError, RasteretBeamError
+from rasteret_beam.errors import (
+    CollectionError,
+    InputError,
+    MissingInputError,
+    OutputError,
+    RasteretBeamError,
+    TileReadError,
+)
 from rasteret_beam.kernels.globs import glob_regex
 from rasteret_beam.readers import objects, ranges, stores
 from rasteret_beam.readers.finding import find_rasters
@@ -267,7 +274,9 @@ def test_hidden_objects_are_no_part_of_a_collection(place: Place, local: Collect
         place.upload(tmp_path / "c.parquet", f"{folder}/{name}")
     for path in (folder, f"{folder}/*.parquet"):
         assert len(rasteret_beam.load(f"{place.uri}/{path}")) == len(local)
-    table = rasteret_beam.build_from_table(f"{place.uri}/{folder}/**", band_codes=["B1"])
+    table = rasteret_beam.build_from_table(
+        f"{place.uri}/{folder}/**", band_codes=["B1"], access=Access(allow_local=True)
+    )
     assert len(table) == len(local)
 
 
@@ -358,7 +367,7 @@ def test_flags_say_how_points_and_the_collection_are_read(place: Place, local: C
     local.export(tmp_path / "c.parquet")
     pq.write_table(points(), tmp_path / "p.parquet")
     collection = place.upload(tmp_path / "c.parquet", "public.parquet")
-    words = [*POINTS, f"--collection={collection}", "--bands=B2", f"--output={tmp_path}/s"]
+    words = [*POINTS, f"--collection={collection}", "--bands=B2", f"--output={tmp_path}/s", "--allow_local"]
     place.front.log()
     public = ["--anonymous", "--points_anonymous", f"--points={place.uri}/points"]
     done = execute(sample_points.main, *words, *public)
@@ -373,6 +382,31 @@ def test_flags_say_how_points_and_the_collection_are_read(place: Place, local: C
         assert {request["headers"]["x-amz-request-payer"] for request in place.front.log()} == {"requester"}
     else:
         assert done.code == 1 and "needs the project that is billed: --requester_pays PROJECT (" in done.err
+
+
+def test_a_collection_in_a_bucket_names_no_file_of_this_machine(
+    place: Place, local: Collection, tmp_path: Path
+) -> None:
+    local.export(tmp_path / "c.parquet")
+    uri = place.upload(tmp_path / "c.parquet", "stranger.parquet")
+    loaded = rasteret_beam.load(uri)
+    with pytest.raises(TileReadError, match=rf"\.tif.*it is a file of this machine, named by {uri}, from elsewhere"):
+        loaded.sample_points(points(), ["B1"], **XY)
+    with pytest.raises(CollectionError, match="allow_local=True"):
+        loaded.export(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+    allowed = rasteret_beam.load(uri, allow_local=True)
+    assert same(allowed.sample_points(points(), ["B1"], **XY), local.sample_points(points(), ["B1"], **XY))
+    done = execute(
+        sample_points.main,
+        *POINTS,
+        f"--collection={uri}",
+        "--bands=B2",
+        f"--output={tmp_path}/s",
+        f"--points={place.uri}/points",
+    )
+    assert done.code == 1 and done.err.count("\n") == 1 and done.err.endswith("allow it with --allow_local\n")
+    assert not list(tmp_path.glob("s-*"))
 
 
 def test_keys_of_a_profile(place: Place, collection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

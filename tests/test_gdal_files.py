@@ -227,7 +227,7 @@ def test_sources_of_a_virtual_raster(served: RasterServer) -> None:
         '<GeoTransform>500000, 10, 0, 4500000, 0, -10</GeoTransform><VRTRasterBand dataType="Byte" band="1">'
         f"<SimpleSource>{source}<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
     )
-    raster = Raster(FileState(f"{served.url}/virtual.vrt"), Tally())
+    raster = Raster(FileState(f"{served.url}/virtual.vrt", access=Access(vrt=True)), Tally())
     with rasterio.open(served.folder / "photo.tif") as local:
         np.testing.assert_array_equal(raster.read(whole, Tally()), local.read(1))
     raster.close()
@@ -279,6 +279,7 @@ import time
 from rasteret_beam.metrics import Tally
 from rasteret_beam.readers.datasets import Raster
 from rasteret_beam.readers.gdal_files import GdalFile
+from rasteret_beam.model import Access
 from rasteret_beam.readers.ranges import FileState
 
 opened, closing = threading.Event(), threading.Event()
@@ -290,7 +291,7 @@ def close(self, *_):
 
 GdalFile.__exit__ = close
 local = Raster(FileState({str(served.folder / "strips.tif")!r}), Tally())
-remote = Raster(FileState({f"{served.url}/closing.vrt"!r}), Tally())
+remote = Raster(FileState({f"{served.url}/closing.vrt"!r}, access=Access(vrt=True)), Tally())
 print(remote.read(lambda dataset: dataset.read(1).sum(), Tally()))
 opened.set()
 thread = threading.Thread(target=remote.close)

@@ -19,7 +19,13 @@ from rasteret_beam.collection.dates import Moment, to_datetime
 from rasteret_beam.collection.hrefs import absolute
 from rasteret_beam.collection.layout import band_names, check_storable, first_grid, with_headers
 from rasteret_beam.collection.options import paths_of
-from rasteret_beam.collection.record_tables import check_unique, record_table, sources_from_table
+from rasteret_beam.collection.record_tables import (
+    check_named,
+    check_unique,
+    path_or_here,
+    record_table,
+    sources_from_table,
+)
 from rasteret_beam.collection.records import (
     NOTHING_STATED,
     RecordHeaders,
@@ -34,6 +40,7 @@ from rasteret_beam.kernels.footprints import Footprint, footprint
 from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
 from rasteret_beam.readers.finding import expand_rasters
 from rasteret_beam.readers.headers import read_all_headers
+from rasteret_beam.readers.trust import named_in
 from rasteret_beam.schema import ASSET_TYPE
 
 log = logging.getLogger(__name__)
@@ -350,7 +357,9 @@ def build_from_table(
     check_on_error(on_error)
     wanted = list(band_codes) if band_codes is not None else None
     table = record_table(table_or_path, href_column, band_index_map, column_map, access, wanted)
+    access = named_in(path_or_here(table_or_path), access)
     if not enrich_cog:
+        check_named(table, access)
         return Collection.from_table(table, name=name, data_source=data_source, access=access)
     bands = band_names(table.select(["assets"]).schema)
     sources = sources_from_table(table, bands)

@@ -8,13 +8,14 @@ one that environment variable ``RASTERET_BEAM_CATALOGUE`` names, a path or a URL
     {"team/plots": {"data": "s3://bucket/plots", "region": "eu-west-1", "anonymous": true}}
 
 ``data`` is needed (a relative path starts at the file's folder); ``name``, ``description``,
-``region``, ``anonymous``, ``endpoint`` and ``requester_pays`` (``true``, or the project of Google's that is billed)
-are not, and other keys are for the reader.
+``region``, ``anonymous``, ``endpoint``, ``requester_pays`` (``true``, or the project of Google's that is billed),
+``vrt``, ``drivers`` and ``allow_local`` are not, and other keys are for the reader.
 """
 
 import json
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -38,6 +39,9 @@ KEYS: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
     ("endpoint", str, "a text"),
     ("anonymous", bool, "true or false"),
     ("requester_pays", (bool, str), "true, false or a project's name"),
+    ("vrt", bool, "true or false"),
+    ("drivers", list, "a list of names of GDAL's drivers"),
+    ("allow_local", bool, "true or false"),
 )
 """Keys of an entry that are used; others are for the reader."""
 
@@ -82,6 +86,9 @@ def register(
     region: str | None = None,
     endpoint: str | None = None,
     requester_pays: bool | str = False,
+    vrt: bool = False,
+    drivers: Sequence[str] = (),
+    allow_local: bool = False,
 ) -> None:
     """Give a collection an id that :func:`rasteret_beam.load` takes, in this process.
 
@@ -92,8 +99,8 @@ def register(
     path : str
         The collection: a Parquet file or a folder of such, local or in a bucket.
     name, description : str, optional
-    anonymous, region, endpoint, requester_pays
-        How the bucket is read; see :class:`rasteret_beam.Access`.
+    anonymous, region, endpoint, requester_pays, vrt, drivers, allow_local
+        How the bucket and its rasters are read; see :class:`rasteret_beam.Access`.
 
     The bucket of the collection, and those of its rasters, are read so.
 
@@ -113,6 +120,9 @@ def register(
         "region": region,
         "endpoint": endpoint,
         "requester_pays": requester_pays,
+        "vrt": vrt,
+        "drivers": list(drivers),
+        "allow_local": allow_local,
     }
     _registered[id] = _entry(id, fields, "of this process", os.getcwd())
 
@@ -221,6 +231,9 @@ def _entry(id: str, fields: Any, source: str, folder: str) -> Entry:
             fields.get("region"),
             fields.get("endpoint"),
             fields.get("requester_pays") or False,
+            fields.get("vrt") or False,
+            fields.get("drivers") or (),
+            fields.get("allow_local") or False,
         )
     except InputError as error:
         raise InputError(f"entry {id!r} of catalogue {source}: {error}") from error

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from rasteret_beam.collection import chips as arrays
+from rasteret_beam.collection import named_files
 from rasteret_beam.collection import plan as planning
 from rasteret_beam.collection import sample as sampling
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
@@ -26,17 +27,15 @@ from rasteret_beam.collection.storage import IN_EACH_FILE, check_parts, open_dat
 from rasteret_beam.collection.subset import check_expression, criteria_of
 from rasteret_beam.collection.units import files_of
 from rasteret_beam.collection.writing import write_collection
-from rasteret_beam.errors import CollectionError, InputError, MissingInputError, listed, without_secrets
+from rasteret_beam.errors import CollectionError, InputError, listed, without_secrets
 from rasteret_beam.kernels.crs import crs_label
 from rasteret_beam.kernels.routing import check_match
 from rasteret_beam.model import AS_GIVEN, Access
-from rasteret_beam.readers.local_files import exists
-from rasteret_beam.readers.stores import absolute, is_local_file, local_path
+from rasteret_beam.readers.stores import absolute
+from rasteret_beam.readers.trust import named_in
 from rasteret_beam.schema import CHECKSUMS, METADATA_SUFFIX
 
 log = logging.getLogger(__name__)
-
-CHECKED_FILES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,12 +251,15 @@ class Collection:
             The place cannot be written.
         InputError
             There is no record to write.
+        CollectionError
+            It lies elsewhere, and names a file that it may not: one that is written here might.
         """
         place = path_of(path, "path", "where the collection is to be written")
         table = self.to_table()
         if not len(table):
             raise InputError(f"collection {self.name!r} has no records to export")
         table = with_checksums(table, self.path or f"collection {self.name!r}")
+        named_files.check_hrefs(table["assets"], self.raster_access, self.path or self.name)
         metadata = schema_metadata(table, self.name, self.data_source)
         write_collection(table.replace_schema_metadata(metadata), place, access)
 
@@ -320,32 +322,27 @@ class Collection:
         """
         wanted = self.check_usable(bands, match)
         return CollectionIndex(
-            files_of(self.dataset, self.filter), self.schema, wanted, match, self.access, cache_bytes
+            files_of(self.dataset, self.filter), self.schema, wanted, match, self.raster_access, cache_bytes
         )
 
-    def check_files(self) -> None:
-        """Refuse a collection whose local files are gone; looks at up to :data:`CHECKED_FILES` of them.
+    @property
+    def raster_access(self) -> Access:
+        """How its rasters are read: on whose word, if the collection lies elsewhere."""
+        return self.access if self.path is None else named_in(self.path, self.access)
 
-        Raises
-        ------
-        MissingInputError
-            Names the first that is missing, and how many are.
-        """
-        hrefs = _some_hrefs(self.to_table(["assets"])["assets"])
-        local = [href for href in hrefs if is_local_file(href)]
-        gone = [href for href in local if not exists(local_path(href))]
-        if gone:
-            raise MissingInputError(
-                f"{len(gone)} of {len(local)} files of the collection are gone, such as {gone[0]}; "
-                "build the collection again, or put the files back"
-            )
-
+    check_files = named_files.check_files
     sample_points = sampling.sample_points
     plan = planning.plan
     get_numpy = arrays.get_numpy
 
 
-def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: Access | None = None) -> Collection:
+def load(
+    path_or_dataset_id: str | os.PathLike[str],
+    name: str = "",
+    *,
+    access: Access | None = None,
+    allow_local: bool = False,
+) -> Collection:
     """Load a collection from Parquet, or a dataset of the catalogue by its id.
 
     Parameters
@@ -360,6 +357,8 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: 
         How its bucket and those of its rasters are read: without credentials, paid by the
         reader, at another endpoint. By default as the catalogue says, else as the URI and the
         environment do.
+    allow_local : bool
+        As that of ``access``: a collection in a bucket or on the web may name files of this machine.
 
     Raises
     ------
@@ -378,6 +377,7 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: 
         entry = find_entry(place)
         place, known, name = entry.data, entry.access, name or entry.name
     access = known if access is None else access
+    access = replace(access, allow_local=True) if allow_local else access
     place = absolute(place)
     dataset = open_dataset(place, access)
     if len(dataset.files) > 1 and not set(IN_EACH_FILE) <= set(dataset.schema.names):
@@ -388,10 +388,3 @@ def load(path_or_dataset_id: str | os.PathLike[str], name: str = "", *, access: 
     found = metadata.get(b"name", b"").decode(errors="replace")
     data_source = metadata.get(b"data_source", b"").decode(errors="replace")
     return Collection(name or found or stem, place, data_source, access=access)
-
-
-def _some_hrefs(assets: pa.ChunkedArray) -> list[str]:
-    step = max(1, len(assets) * max(1, assets.type.num_fields) // CHECKED_FILES)
-    rows = assets.take(pa.array(range(0, len(assets), step), type=pa.int64()))
-    found = (asset["href"] for row in rows.to_pylist() if row for asset in row.values() if asset and asset["href"])
-    return list(dict.fromkeys(found))

@@ -21,7 +21,7 @@ def resolved(href: str, folder: str) -> str:
 
     On the web, a path from the root begins at the server (RFC 3986, section 5.2.2).
     """
-    if is_url(href) or href.startswith("/vsi"):
+    if is_url(href) or href.startswith("/vsi") or is_inline(href, folder):
         return href
     if href[:6].lower() == "file:/" or href.startswith("~"):
         return os.path.abspath(local_path(href))
@@ -35,6 +35,11 @@ def resolved(href: str, folder: str) -> str:
         return href
     _, root, path = split_url(folder)
     return f"{root}/{posixpath.normpath(posixpath.join(path, href))}"
+
+
+def is_inline(href: str, folder: str) -> bool:
+    """Whether an href is the description of a raster (GDAL's XML) in place of a name, and no file has that name."""
+    return href.lstrip().startswith("<") and not os.path.exists(os.path.join(folder, href))
 
 
 def folder_of(path: str) -> str:

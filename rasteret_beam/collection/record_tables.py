@@ -23,10 +23,11 @@ from rasteret_beam.collection.layout import SPAN
 from rasteret_beam.collection.record_geometries import as_wkb
 from rasteret_beam.collection.records import RecordSource, Stated
 from rasteret_beam.collection.storage import is_remote, read_record_table
-from rasteret_beam.errors import InputError, listed
+from rasteret_beam.errors import InputError, listed, without_secrets
 from rasteret_beam.kernels.points import kept_column, kept_type
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.stores import local_path
+from rasteret_beam.readers.trust import why_refused
 
 RECORD_INPUTS = (
     "the path of Parquet, an Arrow table or dataset, anything with an Arrow C stream (Polars, DuckDB), or a pandas or "
@@ -78,6 +79,25 @@ def record_table(
         for row, item, record_id in zip(assets, items, ids, strict=True)
     ]
     return _set(table, "assets", asset_column(placed, chosen))
+
+
+def path_or_here(table_or_path: Any) -> str:
+    """Where a record table lies: its path or URL, or nothing of one in memory."""
+    return os.fspath(table_or_path) if isinstance(table_or_path, str | os.PathLike) else ""
+
+
+def check_named(table: pa.Table, access: Access) -> None:
+    """Refuse a record table, of :func:`record_table`, that names a file which it may not.
+
+    Raises
+    ------
+    InputError
+        Names the first record and file.
+    """
+    for record_id, assets in zip(table["id"].to_pylist(), table["assets"].to_pylist(), strict=True):
+        for asset in filter(None, (assets or {}).values()):
+            if why := why_refused(asset["href"], access):
+                raise InputError(f"record {record_id!r} names {without_secrets(asset['href'])}: {why}")
 
 
 def _mapped(table: pa.Table, column_map: Mapping[str, str], href_column: str | None) -> pa.Table:

@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from rasteret_beam.errors import InputError, MissingInputError
+from rasteret_beam.errors import InputError, MissingInputError, how_to_install
 from rasteret_beam.model import Access
 
 S3, GS = "s3", "gs"
 AZURE = ("az", "abfs", "abfss")
 
 MISSING_GCS = (
-    "listing and writing on gs:// needs google-cloud-storage, which is not installed: pip install 'rasteret-beam[gcp]'"
+    f"listing and writing on gs:// needs google-cloud-storage, which is not installed: {how_to_install('gcp')}"
 )
 PROFILE_SECONDS = timedelta(minutes=30)
 """After which the file of AWS profiles is read again."""

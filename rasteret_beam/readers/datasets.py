@@ -16,13 +16,15 @@ from rasterio.io import DatasetReader
 from rasteret_beam import metrics
 from rasteret_beam.errors import without_secrets
 from rasteret_beam.metrics import Tally
-from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.budget import CacheBudget
 from rasteret_beam.readers.file_state import LocalFileError, Version, check_file
 from rasteret_beam.readers.gdal_files import BLOCK_BYTES, KEPT_BLOCKS, OPENER, GdalFiles
+from rasteret_beam.readers.opening import open_dataset
 from rasteret_beam.readers.ranges import FileState, RangeError
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import BUCKETS, has_ranges, is_url, local_path, split_url
+from rasteret_beam.readers.trust import why_refused
 from rasteret_beam.readers.world_files import MAX_BYTES, Affine6, read_world_file
 
 Result = TypeVar("Result")
@@ -37,6 +39,11 @@ GDAL_OPTIONS = {
     "GDAL_HTTP_LOW_SPEED_TIME": 60,
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
     "VSI_CACHE": "FALSE",
+    # What lies beside a file is asked for by its name: a listing would have GDAL take masks of any spelling.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+    # Python in a virtual raster runs, and a raw band takes the bytes of any file for pixels.
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO",
     # Else a file that could not be opened stays so for the process, however well its server is again.
     "CPL_VSIL_CURL_NON_CACHED": ":".join(f"/vsi{name}/" for name in ("curl", "s3", "gs", "az", "adls", "oss")),
 }
@@ -79,13 +86,18 @@ def enter_gdal() -> None:
         OPENER.install()
 
 
+OpenName = tuple[str, bool, Version | None, Access, str | None]
+"""An href, whether it is opened alone, the state of a local file: one that is written anew is opened anew; and whose
+word it is opened on."""
+
+
 class Raster:
     """An open raster file; one thread may use it at a time.
 
     Parameters
     ----------
     file : FileState
-        Anything GDAL opens: a path or a URL.
+        A path, a URL or another name that GDAL knows, as far as :mod:`.trust` lets it be opened.
     alone : bool
         For the pixels of its bands only: do not ask a server for what else may lie beside a TIFF.
 
@@ -94,11 +106,12 @@ class Raster:
     RasterioError
         GDAL cannot open it.
     RangeError, Stopped
-        Its server does not give what GDAL asks for, a local file is not a regular one or was changed since it was
-        indexed, or the job has ended before.
+        It may not be opened (see :mod:`.trust`), its server does not give what GDAL asks for, a local file is not a
+        regular one or was changed since it was indexed, or the job has ended before.
     """
 
     def __init__(self, file: FileState, tally: Tally, job: Stop | None = None, alone: bool = False):
+        self._file = file
         self.href = file.href
         self.alone = alone
         self.version = _checked(file)
@@ -121,7 +134,7 @@ class Raster:
         name = self.href
         if self._files is not None:
             self._folder, name = OPENER.add(self._files)
-        self._dataset = rasterio.open(name)
+        self._dataset = open_dataset(name, self._file, self._files)
         self._is_virtual = self._dataset.driver == "VRT"
 
     def read(self, work: Callable[[DatasetReader], Result], tally: Tally, job: Stop | None = None) -> Result:
@@ -157,6 +170,11 @@ class Raster:
     def has_bytes(self) -> bool:
         """Whether its stored bytes can be had without GDAL."""
         return self._files is not None or self.is_local
+
+    @property
+    def name(self) -> OpenName:
+        """What tells open rasters apart."""
+        return self.href, self.alone, self.version, self._file.access, self._file.access.origin
 
     @property
     def is_local(self) -> bool:
@@ -213,6 +231,8 @@ class Raster:
 
 
 def _checked(file: FileState) -> Version | None:
+    if why := why_refused(file.href, file.access):
+        raise RangeError(why)
     try:
         return check_file(file.href, file.size, file.digest)
     except LocalFileError as error:
@@ -221,16 +241,13 @@ def _checked(file: FileState) -> Version | None:
 
 def _check_settings(file: FileState) -> None:
     """GDAL by itself takes from its environment how a bucket is read."""
-    if is_url(file.href) and split_url(file.href)[0] in BUCKETS and file.access != AS_GIVEN:
+    if is_url(file.href) and split_url(file.href)[0] in BUCKETS and file.access.of_bucket != AS_GIVEN.of_bucket:
         raise RangeError(
             "only GDAL can ask for an object of such a name (a part of it is empty, '.' or '..', or it has a '?'), "
             "and GDAL takes how a bucket is read (anonymous, endpoint, requester pays) from its own variables of the "
             "environment: rename it, or set those in place of access="
         )
 
-
-OpenName = tuple[str, bool, Version | None]
-"""An href, whether it is opened alone, and the state of a local file: one that is written anew is opened anew."""
 
 Idle = OrderedDict[OpenName, list[Raster]]
 
@@ -261,7 +278,7 @@ class RasterPool:
         ``with_sidecars`` has what lies beside a remote TIFF, such as its mask, though the pool is one of rasters alone.
         """
         alone = self.alone and not with_sidecars and has_ranges(file.href)
-        raster = self._take((file.href, alone, _checked(file)))
+        raster = self._take((file.href, alone, _checked(file), file.access, file.access.origin))
         if raster is None:
             raster = Raster(file, tally, job, alone)
         else:
@@ -290,7 +307,7 @@ class RasterPool:
     def _give_back(self, raster: Raster) -> None:
         evicted = []
         with self._lock:
-            name = raster.href, raster.alone, raster.version
+            name = raster.name
             self._idle.setdefault(name, []).append(raster)
             self._idle.move_to_end(name)
             self._count += 1

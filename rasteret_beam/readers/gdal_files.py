@@ -9,6 +9,7 @@ looks through its list of them without a lock, in all threads. Openers of single
 """
 
 import io
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,17 +25,24 @@ from rasterio.io import DatasetReader
 
 from rasteret_beam.kernels.coalescing import coalesce
 from rasteret_beam.metrics import Tally
+from rasteret_beam.readers.formats import HEAD_BYTES, TIFF, driver_of_bytes
 from rasteret_beam.readers.ranges import FileState, RangeError, RangeReader
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import WEB, has_ranges, split_url
+from rasteret_beam.readers.virtual import MAX_BYTES, is_virtual, sources, why_not_content
 
 BLOCK_BYTES = 32 << 10
 """Asked for at once where GDAL reads a few bytes of a header."""
 
 KEPT_BLOCKS = 4
 
-TIFF = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
-"""First bytes of a TIFF and a BigTIFF, of either byte order (TIFF 6.0, section 2)."""
+SIDE = re.compile(r"\.(msk|ovr)$", re.IGNORECASE)
+"""Masks and overviews beside a raster, which GDAL opens by any driver."""
+
+HTML = re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+
+UNSURE = re.compile(rb"\s*(?:\{|\xef\xbb\xbf|<(?!PAMDataset))")
+"""How JSON and XML begin that are no metadata of GDAL's."""
 
 
 class GdalFiles:
@@ -54,6 +62,8 @@ class GdalFiles:
     ----------
     name : str
         Its URL for GDAL and rasterio, which log it: without user, password and query.
+    sources : set of str or None
+        Files that a virtual raster leads to; None of other rasters.
     """
 
     def __init__(self, file: FileState, alone: bool = False):
@@ -65,7 +75,8 @@ class GdalFiles:
         scheme, self._root, path = split_url(file.href)
         self._shown_root = f"{scheme}://{self._root.rpartition('@')[2].rpartition('://')[2]}"
         self.name = f"{self._shown_root}/{path.partition('?')[0] if scheme in WEB else path}"
-        self._first_bytes = b""
+        self.sources: set[str] | None = None
+        self.first_bytes = b""
         self._ahead = memoryview(b"")
         self._ahead_at = 0
         self._states: dict[str, FileState | None] = {} if file.size is None else {self.name: file}
@@ -119,12 +130,34 @@ class GdalFiles:
 
     def _may_lie_beside(self, path: str) -> bool:
         """No file lies beside a signed URL."""
-        if self.alone and self._first_bytes in TIFF:
+        if self.alone and self.first_bytes[:4] in TIFF:
             return False
         return path.startswith(f"{self._shown_root}/") and "?" not in self.file.href
 
     def open(self, path: str) -> "GdalFile":
-        return GdalFile(self, self.state(path))
+        opened = GdalFile(self, self.state(path))
+        if path != self.name and (self.sources is not None or SIDE.search(path)):
+            self._check_beside(path, opened)
+        return opened
+
+    def _check_beside(self, path: str, file: "GdalFile") -> None:
+        """Refuse what GDAL would open by any driver, and what a virtual raster leads to that it may not."""
+        head = file.read(HEAD_BYTES)
+        why = None
+        if HTML.match(head):
+            raise FileNotFoundError(path)  # what some servers send in place of 404
+        if SIDE.search(path):
+            why = None if head[:4] in TIFF else "it is no TIFF, so it is not read as a mask or overviews"
+        elif self.sources is not None:
+            whole = head + file.read(MAX_BYTES) if is_virtual(head) else b""
+            if path in self.sources or driver_of_bytes(head) is not None or UNSURE.match(head):
+                why = why_not_content(head, whole, path, self.file.access)
+            if whole and not why:
+                self.sources |= set(sources(whole, path))
+        file.seek(0)
+        if why:
+            self.fail(RangeError(f"{path}, which lies beside it: {why}"))
+            raise FileNotFoundError(path)
 
     def fetch(self, start: int, stop: int, tally: Tally, job: Stop) -> None:
         """Ask for bytes of the raster before GDAL does; raises as :meth:`serving`."""
@@ -134,6 +167,10 @@ class GdalFiles:
         """Whether bytes are among those fetched."""
         inside = self._ahead_at <= start and stop <= self._ahead_at + len(self._ahead)
         return inside and file.href == self.file.href
+
+    def keep(self, data: bytes) -> None:
+        """Have GDAL read the whole raster, which was looked at, as it was then."""
+        self._ahead, self._ahead_at = memoryview(data), 0
 
     def forget(self) -> None:
         """Let go of what was fetched."""
@@ -154,7 +191,7 @@ class GdalFiles:
                 self.failure = error
             else:
                 if start == 0 and file.href == self.file.href:
-                    self._first_bytes = data[:4]
+                    self.first_bytes = data[:HEAD_BYTES]
                 return data
         return b""
 
@@ -273,17 +310,23 @@ class Opener(MultiByteRangeResourceContainer):
         """Serve some files no longer."""
         self._files.pop(folder, None)
 
-    def _state(self, path: str) -> tuple[GdalFiles, FileState]:
+    def _files_of(self, path: str) -> tuple[GdalFiles, str]:
         folder, _, name = path.partition("/")
         if folder not in self._files:
             raise FileNotFoundError(path)
-        return self._files[folder], self._files[folder].state(name)
+        return self._files[folder], name
 
     def open(self, path: str, mode: str = "rb", **_: object) -> "GdalFile | io.BytesIO":  # type: ignore[override]
-        return io.BytesIO(self.EMPTY) if path == self.ANCHOR else GdalFile(*self._state(path))
+        if path == self.ANCHOR:
+            return io.BytesIO(self.EMPTY)
+        files, name = self._files_of(path)
+        return files.open(name)
 
     def size(self, path: str) -> int:
-        return len(self.EMPTY) if path == self.ANCHOR else self._state(path)[1].size or 0
+        if path == self.ANCHOR:
+            return len(self.EMPTY)
+        files, name = self._files_of(path)
+        return files.state(name).size or 0
 
     def isfile(self, path: str) -> bool:
         try:

@@ -35,6 +35,7 @@ from rasteret_beam.readers.tiff_header import (
     header_digest,
     read_layout,
 )
+from rasteret_beam.readers.trust import why_refused
 from rasteret_beam.readers.world_files import DRIVERS
 
 STRIP_PIXELS = 1 << 18
@@ -89,7 +90,7 @@ def read_headers(href: str, band_indexes: Sequence[int] | None = None, access: A
     Parameters
     ----------
     href : str
-        Anything GDAL opens: a path or a URL.
+        A path, a URL or another name that GDAL knows, as far as :mod:`.trust` lets it be opened.
     band_indexes : sequence of int, optional
         0-based.
     access : Access
@@ -282,8 +283,10 @@ def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Ac
     try:
         return read_headers(href, band_indexes, access)
     except Exception as error:  # of one file, whatever it is: the others are read
+        if why := why_refused(href, access):
+            return why
         try:
-            if is_local_file(href) and not exists(local_path(href)):
+            if is_local_file(href) and not href.lstrip().startswith("<") and not exists(local_path(href)):
                 return "no such file"
         except PermissionDeniedError as denied:
             return one_line(denied)

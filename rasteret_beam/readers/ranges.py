@@ -21,10 +21,12 @@ from rasteret_beam import metrics
 from rasteret_beam.errors import one_line, without_secrets
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, Asset
+from rasteret_beam.readers import confined
 from rasteret_beam.readers.answers import MISSING, may_pass, said, size_of_short_file, status_of
 from rasteret_beam.readers.file_state import STALE, LocalFileError, check_unchanged, opened
 from rasteret_beam.readers.stopping import Stop
 from rasteret_beam.readers.stores import is_addressable, is_url, local_path, open_store
+from rasteret_beam.readers.trust import is_confined, why_refused
 from rasteret_beam.readers.web import WebError, get_range, size_of
 
 log = logging.getLogger(__name__)
@@ -132,6 +134,7 @@ class RangeReader:
         Stopped
             The job has ended before the range was read.
         """
+        _check_trusted(file)
         tally.add(metrics.RANGE_REQUESTS)
         if is_url(file.href):
             data: bytes | memoryview = self._read_remote(file, start, stop, tally, job or Stop())
@@ -148,6 +151,7 @@ class RangeReader:
         RangeError
             It is missing, or not the one that was indexed.
         """
+        _check_trusted(file)
         if not is_url(file.href):
             _read_local(file, 0, 0)
 
@@ -159,6 +163,7 @@ class RangeReader:
         RangeError, Stopped
             As of :meth:`read`.
         """
+        _check_trusted(file)
         return self._again(partial(self._ask_state, file), file, "its size", Tally(), job or Stop())
 
     def _read_remote(self, file: FileState, start: int, stop: int, tally: Tally, job: Stop) -> memoryview:
@@ -179,6 +184,9 @@ class RangeReader:
         raise RangeError(f"{what} could not be read in {tries} tries, at last: {why}", attempts=tries)
 
     def _ask_state(self, file: FileState) -> FileState:
+        if is_confined(file.href, file.access):
+            _, size, etag = self._ask_confined(replace(file, etag=None), 0, 4)
+            return replace(file, size=size, etag=etag)
         if not is_addressable(file.href):
             return replace(file, size=self._of_web(size_of, file), etag=None)
         store, path = open_store(file.href, file.access, timedelta(seconds=self.patience.timeout), retry=False)
@@ -191,7 +199,7 @@ class RangeReader:
         return replace(file, size=found["size"], etag=found["e_tag"])
 
     def _ask(self, file: FileState, start: int, stop: int) -> memoryview:
-        if not is_addressable(file.href):
+        if is_confined(file.href, file.access) or not is_addressable(file.href):
             return self._ask_web(file, start, stop)
         store, path = open_store(file.href, file.access, timedelta(seconds=self.patience.timeout), retry=False)
         options: dict[str, Any] = {"range": (start, stop)}
@@ -219,20 +227,41 @@ class RangeReader:
         return data
 
     def _ask_web(self, file: FileState, start: int, stop: int) -> memoryview:
-        """From a URL that obstore cannot ask for."""
-        data, size = self._of_web(get_range, file, start, stop)
+        """From a URL that obstore cannot ask for, or must not."""
+        etag = None
+        if is_confined(file.href, file.access):
+            data, size, etag = self._ask_confined(file, start, stop)
+        else:
+            data, size = self._of_web(get_range, file, start, stop)
+        _check_etag(file, etag)
         _check_size(file, size, stop)
         if len(data) != stop - start:
             raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
         return memoryview(data)
 
+    def _ask_confined(self, file: FileState, start: int, stop: int) -> tuple[bytes, int, str | None]:
+        """From a web server that a stranger names."""
+        etag = file.etag if _is_strong(file.etag) else None
+        ask = partial(confined.get_range, access=file.access, etag=etag)
+        return self._of_web(ask, file, start, stop)
+
     def _of_web(self, ask: Callable[..., Answer], file: FileState, *span: int) -> Answer:
         try:
             return ask(file.href, *span, timeout=self.patience.timeout)
         except WebError as error:
+            if error.status == 412:
+                raise RangeError(f"{STALE} (its ETag is no longer {file.etag})") from None
+            if error.status == 416 and span:
+                text = f"the file ends before byte {span[0]}, where the collection has a tile: {STALE}"
+                raise RangeError(text, of_file=False, status=416) from None
             if error.passing:
                 raise _AskAgain(str(error)) from None
             raise RangeError(str(error), status=error.status) from None
+
+
+def _check_trusted(file: FileState) -> None:
+    if why := why_refused(file.href, file.access):
+        raise RangeError(why)
 
 
 def _status(error: BaseException) -> int | None:

@@ -1,4 +1,4 @@
-"""Tiles through rasterio: everything that GDAL reads."""
+"""Tiles through rasterio: every file that is opened."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 

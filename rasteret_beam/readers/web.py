@@ -75,5 +75,10 @@ def _request(url: str) -> Request:
     user, at, host = parts.netloc.rpartition("@")
     request = Request(urlunsplit(parts._replace(netloc=host, fragment="")))
     if at:
-        request.add_header("Authorization", "Basic " + base64.b64encode(unquote(user).encode()).decode())
+        request.add_header("Authorization", basic(unquote(user)))
     return request
+
+
+def basic(user: str) -> str:
+    """The header of ``user:password`` (RFC 7617)."""
+    return "Basic " + base64.b64encode(user.encode()).decode()

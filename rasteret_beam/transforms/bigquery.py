@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rasteret_beam.errors import InputError, MissingInputError, OutputError, RasteretBeamError, listed, one_line
+from rasteret_beam.errors import (
+    InputError,
+    MissingInputError,
+    OutputError,
+    RasteretBeamError,
+    how_to_install,
+    listed,
+    one_line,
+)
 from rasteret_beam.kernels.bigquery_schema import Field, differences
 
 CREATE_DISPOSITIONS = ("CREATE_IF_NEEDED", "CREATE_NEVER")
@@ -29,7 +37,7 @@ QUOTA = frozenset({"quotaExceeded", "rateLimitExceeded", "responseTooLarge", "re
 WAYS_OUT = {"location": "give a temp_location in a bucket at the dataset's location"}
 MISSING_EXTRA = (
     "BigQuery needs google-cloud-bigquery and google-cloud-bigquery-storage, which are not installed: "
-    "pip install 'rasteret-beam[gcp]'"
+    + how_to_install("gcp")
 )
 NAME = re.compile(r"(?:(?P<project>[^`$]+)[:.])?(?P<dataset>\w+)\.(?P<table>[^.:`$]+)")
 

@@ -20,6 +20,7 @@ from rasteret_beam.errors import (
     MissingInputError,
     OutputError,
     RasteretBeamError,
+    how_to_install,
     listed,
     one_line,
     without_secrets,
@@ -166,7 +167,7 @@ def check_output(path: str, what: str) -> None:
     if extra is not None and not _is_installed(extra[0]):
         raise OutputError(
             f"{what} {path} cannot be written: that needs {extra[1]}, which is not installed: "
-            f"pip install 'rasteret-beam[{extra[2]}]'"
+            f"{how_to_install(extra[2])}"
         )
     if scheme in AZURE:
         raise OutputError(f"{what} {path} cannot be written: Beam writes to Azure as azfs://ACCOUNT/CONTAINER/PATH")
