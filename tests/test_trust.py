@@ -4,6 +4,7 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,9 @@ from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN
 from rasteret_beam.readers.datasets import Raster, RasterPool
 from rasteret_beam.readers.ranges import FileState, RangeError, RangeReader
+from rasteret_beam.readers.tiles import TileSource
 from rasteret_beam.readers.trust import named_in, why_refused
+from tests import tiles
 from tests.commands import execute
 from tests.server import Fault, RasterServer, Request
 
@@ -469,6 +472,16 @@ class TestCollectionsFromElsewhere:
             assert "allow_local" in str(why_refused(href, Access(drivers=["netCDF"], origin=ELSEWHERE)))
         for href in ("NETCDF:http://127.0.0.1/x.nc:v", 'NETCDF:"http://169.254.169.254/x.nc":v'):
             assert "does not lie there" in str(why_refused(href, Access(drivers=["netCDF"], origin=ELSEWHERE)))
+
+    def test_tiles_of_others_are_not_theirs(self, tmp_path: Path) -> None:
+        """A cache of decoded tiles serves several collections."""
+        want = tiles.wants_of(write(tmp_path / "s.tif", tiled=True, blockxsize=16, blockysize=16))[0]
+        strange = replace(want, asset=replace(want.asset, access=Access(origin=ELSEWHERE)))
+        with closing(TileSource()) as source:
+            for each, expected in ((want, np.ndarray), (strange, TileReadError), (want, np.ndarray)):
+                found: list[object] = []
+                source.each([each], lambda _, tile, found=found: found.append(tile), Tally())
+                assert [type(tile) for tile in found] == [expected]
 
     def test_every_reader_asks_first(self, secret: Path) -> None:
         file = FileState(str(secret), size=len(SECRET), access=Access(origin=ELSEWHERE))
