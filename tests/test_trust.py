@@ -1,9 +1,11 @@
 """What an href, or a file, may make this machine read."""
 
 import io
+import re
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +26,9 @@ from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN
 from rasteret_beam.readers.datasets import Raster, RasterPool
 from rasteret_beam.readers.ranges import FileState, RangeError, RangeReader
+from rasteret_beam.readers.tiles import TileSource
 from rasteret_beam.readers.trust import named_in, why_refused
+from tests import tiles
 from tests.commands import execute
 from tests.server import Fault, RasterServer, Request
 
@@ -287,6 +291,49 @@ class TestVirtualRasters:
             assert "a raw band, which takes the bytes of any file" in reason(tmp_path / name, VRT)
         assert "a raw band" in reason(raw_vrt(secret), VRT)
 
+    def test_raw_bands_are_found_however_they_are_written(self, secret: Path, tmp_path: Path) -> None:
+        """GDAL takes elements for attributes, and names in any case."""
+        raw = raw_vrt(secret)
+        band = raw[raw.index("<VRTRasterBand") : raw.index("</VRTDataset>")]
+        plain = '<VRTRasterBand dataType="Byte" band="2" subClass="VRTSourcedRasterBand"/>'
+        for content in (
+            raw.replace("</VRTDataset>", plain + "</VRTDataset>"),
+            raw.replace(' subClass="VRTRawRasterBand">', "><subClass>VRTRawRasterBand</subClass>"),
+            raw.replace("subClass", "SUBCLASS").replace("VRTRawRasterBand", "vrtrawrasterband"),
+            raw.replace(band, f"<MaskBand>{band}</MaskBand>{plain}"),
+            raw.replace("<SourceFilename>", '<SourceFilename SourceFilename="/x">'),
+        ):
+            (tmp_path / "s.vrt").write_text(content)
+            found = reason(tmp_path / "s.vrt", VRT)
+            assert "a raw band" in found or "stands where it does not belong" in found
+
+    def test_names_are_found_however_they_are_written(self, tmp_path: Path, server: RasterServer) -> None:
+        local = write(tmp_path / "local.tif")
+        write(server.folder / "a.tif")
+        good = vrt_of("a.tif", 1)
+        for content, why in (
+            (good.replace("<SimpleSource>", f'<SimpleSource SourceFilename="{local}">'), "where it does not belong"),
+            (good.replace("a.tif", "a.tif<relativeToVRT>0</relativeToVRT>"), "where it does not belong"),
+            (good.replace("a.tif", f"{local}<b/>"), "where it does not belong"),
+            (good.replace('relativeToVRT="1"', 'relativeToVRT="yes"'), "a file of this machine"),
+            (good.replace('relativeToVRT="1"', 'RelativeToVRT="1" relativetovrt="0"'), "where it does not belong"),
+            (good.replace("SourceFilename", "sourceFILENAME").replace("a.tif", str(local)), "a file of this machine"),
+            (good.replace("a.tif", f"<!-- -->{local}"), "a file of this machine|markup"),
+            (good.replace("a.tif", f"{local}<!-- -->x"), "a file of this machine|markup"),
+            (good.replace("a.tif", f"<![CDATA[{local}]]>"), "a file of this machine|markup"),
+            (good.replace("a.tif", "&#47;etc&#x2f;x"), "a file of this machine"),
+            (f'<!DOCTYPE x [<!ENTITY e "{local}">]>' + good.replace("a.tif", "&e;"), "a file of this machine|markup"),
+            (f"{good}{vrt_of(str(local))}", "no XML"),
+        ):
+            (server.folder / "s.vrt").write_text(content)
+            assert re.search(why, reason(f"{server.url}/s.vrt", VRT)), content
+
+    def test_masks_beside_what_it_names(self, secret: Path, tmp_path: Path) -> None:
+        write(tmp_path / "s.tif")
+        (tmp_path / "s.tif.msk").write_text(raw_vrt(secret))
+        (tmp_path / "s.vrt").write_text(vrt_of("s.tif", 1).replace("<SourceBand>1", "<SourceBand>mask,1"))
+        assert "s.tif.msk is no TIFF" in reason(tmp_path / "s.vrt", VRT)
+
     def test_what_a_local_one_names_is_opened_by_the_same_drivers(self, tmp_path: Path, server: RasterServer) -> None:
         rasterio.shutil.copy(write(tmp_path / "s.tif"), tmp_path / "s.nc", driver="netCDF")
         (tmp_path / "map.tif").write_text(wms(server.url))
@@ -469,6 +516,16 @@ class TestCollectionsFromElsewhere:
             assert "allow_local" in str(why_refused(href, Access(drivers=["netCDF"], origin=ELSEWHERE)))
         for href in ("NETCDF:http://127.0.0.1/x.nc:v", 'NETCDF:"http://169.254.169.254/x.nc":v'):
             assert "does not lie there" in str(why_refused(href, Access(drivers=["netCDF"], origin=ELSEWHERE)))
+
+    def test_tiles_of_others_are_not_theirs(self, tmp_path: Path) -> None:
+        """A cache of decoded tiles serves several collections."""
+        want = tiles.wants_of(write(tmp_path / "s.tif", tiled=True, blockxsize=16, blockysize=16))[0]
+        strange = replace(want, asset=replace(want.asset, access=Access(origin=ELSEWHERE)))
+        with closing(TileSource()) as source:
+            for each, expected in ((want, np.ndarray), (strange, TileReadError), (want, np.ndarray)):
+                found: list[object] = []
+                source.each([each], lambda _, tile, found=found: found.append(tile), Tally())
+                assert [type(tile) for tile in found] == [expected]
 
     def test_every_reader_asks_first(self, secret: Path) -> None:
         file = FileState(str(secret), size=len(SECRET), access=Access(origin=ELSEWHERE))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rasteret_beam.errors import TileReadError, one_line, without_secrets
 from rasteret_beam.kernels.coalescing import REMOTE, CoalesceRules, coalesce
 from rasteret_beam.metrics import Tally
-from rasteret_beam.model import Asset, Grid
+from rasteret_beam.model import Access, Asset, Grid
 from rasteret_beam.readers.stopping import Stop
 
 Tile = NDArray[np.generic]
@@ -71,15 +71,17 @@ class TileWant:
         return error
 
 
-TileName = tuple[str, str | None, int, int, int, bool]
-"""File, the state that it was indexed in, band index, tile row, tile column, and whether it is the tile's mask."""
+TileName = tuple[str, str | None, int, int, int, bool, Access, str | None]
+"""File, the state that it was indexed in, band index, tile row, tile column, whether it is the tile's mask, and on
+whose word it is read: what a stranger's collection has of a file's tiles is not what another one gets.
+"""
 
 
 def tile_name(asset: Asset, tile_row: int, tile_col: int, mask: bool = False) -> TileName:
     """What a decoded tile is kept under; a file that was changed and indexed again has other names."""
     stored = asset.stored
     state = (stored.header_digest or stored.etag) if stored is not None else None
-    return asset.href, state, asset.band_index, tile_row, tile_col, mask
+    return asset.href, state, asset.band_index, tile_row, tile_col, mask, asset.access, asset.access.origin
 
 
 def is_absent(want: TileWant) -> bool:

@@ -58,6 +58,9 @@ HEAD_BYTES = 1024
 TIFF = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
 """First bytes of a TIFF and a BigTIFF, of either byte order (TIFF 6.0, section 2)."""
 
+SIDES = (".msk", ".MSK", ".ovr", ".OVR")
+"""Masks and overviews beside a raster, which GDAL opens by any driver."""
+
 MAGIC = (
     *((magic, "GTiff") for magic in TIFF),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -76,6 +79,12 @@ MAGIC = (
     (b"%PDF", "PDF"),
     (b"SQLite format 3\0", "GPKG"),
 )
+
+
+def is_tiff(path: str) -> bool:
+    """Whether a local file begins as a TIFF."""
+    with open(path, "rb") as file:
+        return file.read(4) in TIFF
 
 
 def driver_of_bytes(head: bytes) -> str | None:

@@ -11,13 +11,14 @@ from rasteret_beam.errors import one_line
 from rasteret_beam.readers.formats import (
     HEAD_BYTES,
     SHOWN,
-    TIFF,
+    SIDES,
     VRT,
     allows_vrt,
     driver_of_bytes,
     driver_of_name,
     driver_of_text,
     drivers_for,
+    is_tiff,
     why_not_driver,
 )
 from rasteret_beam.readers.gdal_files import GdalFiles
@@ -28,9 +29,6 @@ from rasteret_beam.readers.virtual import MAX_BYTES, is_virtual, sources, why_no
 UNKNOWN = re.compile("not recognized as")
 MISSING = re.compile(r"no such file|does not exist|not exist in|HTTP response code: 4\d\d", re.IGNORECASE)
 """What GDAL's errors say of a file that is not there."""
-
-SIDES = (".msk", ".MSK", ".ovr", ".OVR")
-"""Masks and overviews beside a raster, which GDAL opens by any driver."""
 
 
 def open_dataset(name: str, file: FileState, files: GdalFiles | None) -> DatasetReader:
@@ -107,9 +105,10 @@ def _check_sides(file: FileState) -> None:
     if is_local_file(file.href):
         path = local_path(file.href)
         for side in (path + ending for ending in SIDES):
-            if os.path.isfile(side):
-                with open(side, "rb") as opened:
-                    check_side(side, opened.read(4))
+            if os.path.isfile(side) and not is_tiff(side):
+                raise RangeError(
+                    f"what lies beside it as {side} is no TIFF, so it is not read as its mask or overviews"
+                )
     elif file.href.startswith("/vsi"):
         for side in (file.href + ending for ending in SIDES):
             try:
@@ -117,18 +116,6 @@ def _check_sides(file: FileState) -> None:
             except RasterioError as error:
                 if not MISSING.search(str(error)):
                     raise RangeError(f"what lies beside it as {side} is no TIFF: {one_line(error)}") from error
-
-
-def check_side(name: str, head: bytes) -> None:
-    """Refuse a mask, or overviews, by the first bytes.
-
-    Raises
-    ------
-    RangeError
-        They are not those of a TIFF.
-    """
-    if head not in TIFF:
-        raise RangeError(f"what lies beside it as {name} is no TIFF, so it is not read as its mask or overviews")
 
 
 def _named(error: RasterioIOError, file: FileState, files: GdalFiles | None) -> Exception:

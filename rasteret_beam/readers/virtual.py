@@ -5,17 +5,23 @@ Format: GDAL's VRT, as its documentation has it. Only what names files is read h
 
 import os
 import posixpath
+import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
 from rasteret_beam.errors import without_secrets
 from rasteret_beam.model import Access
-from rasteret_beam.readers.formats import HEAD_BYTES, VRT, driver_of_bytes, why_not_driver
+from rasteret_beam.readers.formats import HEAD_BYTES, SIDES, VRT, driver_of_bytes, is_tiff, why_not_driver
 from rasteret_beam.readers.stores import is_local_file, is_subdataset, is_url, local_path
 from rasteret_beam.readers.trust import is_trusted, named_in, why_gdal_refused, why_refused
 
 FILES = ("sourcefilename", "sourcedataset")
 """Elements whose text names a file."""
+
+ATTRIBUTES = ("subclass", "relativetovrt")
+
+MARKUP = re.compile(rb"<!|<\?(?!xml\s)|encoding\s*=\s*[\"'](?!(?i:utf-8)[\"'])")
+"""Comments, CDATA, declarations of entities, and other encodings than UTF-8."""
 
 PLAIN = ("", "vrtsourcedrasterband", "vrtderivedrasterband")
 RAW = "vrtrawrasterband"
@@ -47,7 +53,7 @@ def why_not_virtual(data: bytes, place: str, access: Access, depth: int = 0) -> 
     except ElementTree.ParseError as error:
         return f"its description of a virtual raster is no XML: {error}"
     inside = named_in(place, access)
-    if why := _why_not_kind(root, inside):
+    if why := _why_irregular(data, root, inside) or _why_not_kind(root, inside):
         return why
     for name, is_beside in _named(root, place):
         why = why_refused(name, inside) if is_beside else why_gdal_refused(name, inside)
@@ -57,19 +63,37 @@ def why_not_virtual(data: bytes, place: str, access: Access, depth: int = 0) -> 
     return None
 
 
+def _why_irregular(data: bytes, root: ElementTree.Element, access: Access) -> str | None:
+    """Why GDAL may read something else in a description: it takes elements for attributes, and knows little of XML."""
+    for element in root.iter():
+        tag, attributes = _local(element.tag), [_local(name) for name in element.attrib]
+        odd = [name for name in attributes if name in FILES] + [tag] * (tag in ATTRIBUTES)
+        odd += [tag] * (tag in FILES and len(element) > 0)
+        odd += [name for name in attributes if attributes.count(name) > 1]
+        if odd:
+            return f"its description of a virtual raster is irregular: {odd[0]} stands where it does not belong"
+    if not is_trusted(access) and MARKUP.search(data):
+        return "its description of a virtual raster has comments or other markup, and lies elsewhere"
+    return None
+
+
 def _why_not_kind(root: ElementTree.Element, access: Access) -> str | None:
-    kinds = {_local(each.tag): _kind(each) for each in root.iter() if _kind(each)}
-    if RAW in kinds.values():
+    kinds = [_kind(element) for element in root.iter()]
+    if RAW in kinds:
         return "it is a virtual raster with a raw band, which takes the bytes of any file for pixels"
-    odd = [kind for kind in kinds.values() if kind not in PLAIN]
+    odd = [kind for kind in kinds if kind not in PLAIN]
     if odd and not is_trusted(access):
         return f"it is a virtual raster of kind {odd[0]}, and lies elsewhere; what it leads to cannot be told"
     return None
 
 
 def _kind(element: ElementTree.Element) -> str:
-    found = {name.lower(): value for name, value in element.attrib.items()}.get("subclass", "").strip().lower()
-    return found if _local(element.tag) in ("vrtdataset", "vrtrasterband") else ""
+    return _attribute(element, "subclass").lower()
+
+
+def _attribute(element: ElementTree.Element, name: str) -> str:
+    """An attribute, whatever the case of its name is."""
+    return next((value.strip() for each, value in element.attrib.items() if _local(each) == name), "")
 
 
 def _local(tag: str) -> str:
@@ -85,11 +109,12 @@ def _named(root: ElementTree.Element, place: str) -> Iterator[tuple[str, bool]]:
     """The files that a description names, and whether relative to itself."""
     for element in root.iter():
         if _local(element.tag) in FILES and (text := (element.text or "").strip()):
-            flag = {name.lower(): value for name, value in element.attrib.items()}.get("relativetovrt", "0")
-            is_beside = flag.strip() not in ("0", "") and not (
-                text.startswith("/") or is_url(text) or is_subdataset(text) or "<" in text
-            )
-            yield (_beside(place, text) if is_beside else text), is_beside
+            absolute = text.startswith("/") or is_url(text) or is_subdataset(text) or "<" in text
+            flag = _attribute(element, "relativetovrt")
+            if flag not in ("", "0") and not absolute:
+                yield _beside(place, text), True
+            if flag != "1" or absolute:  # what GDAL makes of other flags is not for us to guess
+                yield text, False
 
 
 def _beside(place: str, name: str) -> str:
@@ -103,6 +128,9 @@ def _why_not_source(name: str, access: Access, depth: int) -> str | None:
         return why_not_virtual(name.encode(), "", access, depth + 1)
     if not is_local_file(name) or not os.path.isfile(path := local_path(name)):
         return None
+    for side in (path + ending for ending in SIDES):
+        if os.path.isfile(side) and not is_tiff(side):
+            return f"what lies beside it as {side} is no TIFF"
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
         whole = head + file.read(MAX_BYTES) if is_virtual(head) else b""
