@@ -5,7 +5,6 @@ handed over, and a terminal should not have to stay open for ten hours.
 """
 
 import gc
-import logging
 import os
 import re
 import signal
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
+    DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
@@ -28,6 +28,7 @@ from apache_beam.runners.runner import PipelineState
 from grpc import RpcError
 
 from pipelines._arguments import spelt
+from pipelines._log import NOISY, is_verbose, quiet, quiet_workers, show_traceback
 from pipelines._progress import SAMPLING, Shown, progress
 from pipelines._servers import check_server, end_children, lost_server
 from pipelines._under_way import UnderWay, clear_earlier, job_id
@@ -39,16 +40,14 @@ from rasteret_beam.transforms.commit import Output, uninterrupted
 
 USAGE, FAILED, INCOMPLETE, INTERRUPTED = 2, 1, 3, 130
 
-NOISY = ("apache_beam.utils.retry",)
-"""Beam's loggers that write a traceback for each try that fails."""
-
 # The error of a worker arrives as the text of its traceback.
 OURS = re.compile(r"^rasteret_beam\.errors\.\w+Error: (.*?)(?= \[while running '|\n\n|\n\w+Error: |\Z)", re.M | re.S)
 STEP = re.compile(r" \[while running '([^']*)'\]")
-
+JAVA_FRAME = re.compile(r"\s*(at [\w.$/]+\(|\.\.\. \d+ more)")
 
 HINTS = {
     "No space left on device": "free space on its disk, or write to another",
+    "java.lang.OutOfMemoryError": "give TaskManagers more memory, see docs/flink.md",
     "MemoryError": "memory ran out; give the machine more, or lower --cache_mb",
 }
 """Ways out of errors that come from elsewhere."""
@@ -60,16 +59,29 @@ def command(main: Callable[[], int]) -> NoReturn:
     gc.enable()
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    with quiet(*NOISY):
+        code = _exit_code(main)
+    sys.exit(code)
+
+
+def _exit_code(main: Callable[[], int]) -> int:
     try:
-        with _quiet(*NOISY):
-            code = main()
-    except RasteretBeamError as error:
-        print(f"error: {spelt(error)}", file=sys.stderr)
-        code = FAILED
+        return main()
     except KeyboardInterrupt:
         print("interrupted before the job began", file=sys.stderr)
-        code = INTERRUPTED
-    sys.exit(code)
+        return INTERRUPTED
+    except RasteretBeamError as error:
+        show_traceback()
+        print(f"error: {spelt(error)}", file=sys.stderr)
+    except Exception as error:
+        show_traceback()
+        print(f"error: {type(error).__name__}: {root_message(error)}{_more()}", file=sys.stderr)
+    return FAILED
+
+
+def _more() -> str:
+    """Where to find more of an error that is not ours."""
+    return "" if is_verbose() else "; --verbose shows where it comes from"
 
 
 def run(
@@ -103,7 +115,8 @@ def run(
         clear_earlier(outputs)
         with (
             progress(shown),
-            _quiet("apache_beam"),
+            quiet("apache_beam"),
+            quiet_workers(in_processes=options.view_as(DirectOptions).direct_running_mode == "multi_processing"),
             under_way.owned(is_waited_for(options)),
             _leaving_on_signals(under_way),
         ):
@@ -117,6 +130,7 @@ def run(
             under_way.result = pipeline.run()
             state = under_way.result.wait_until_finish()
     except Exception as error:
+        show_traceback()
         under_way.fail(spelt(root_message(error)))
         return FAILED
     if state != PipelineState.DONE:
@@ -144,7 +158,7 @@ def _leaving_on_signals(under_way: UnderWay) -> Iterator[None]:
                         message = under_way.interrupt()
                         end_children()
                         start = b"\r\033[K" if sys.stderr.isatty() else b""
-                        os.write(2, start + f"interrupted: {message}\n".encode())
+                        os.write(sys.stderr.fileno(), start + f"interrupted: {message}\n".encode())
                 finally:  # also where nobody reads that any more: `2>&1 | tee log` ends by Ctrl-C too
                     os._exit(INTERRUPTED)
 
@@ -165,43 +179,6 @@ def _leaving_on_signals(under_way: UnderWay) -> Iterator[None]:
         os.close(reading)
 
 
-class _quiet:
-    """Keep other logs of what fails off the terminal: they repeat the one line we print."""
-
-    def __init__(self, *names: str):
-        self.names = names
-
-    def __enter__(self) -> None:
-        root = logging.getLogger()
-        self.outermost = _is_not_repeated not in root.filters
-        root.addFilter(_is_not_repeated)
-        self.hook, threading.excepthook = threading.excepthook, _quiet_hook
-        self.before = {name: logging.getLogger(name).level for name in self.names}
-        for name in self.names:
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-
-    def __exit__(self, *_: object) -> None:
-        threading.excepthook = self.hook
-        if self.outermost:
-            logging.getLogger().removeFilter(_is_not_repeated)
-        for name, level in self.before.items():
-            logging.getLogger(name).setLevel(level)
-
-
-ON_ROOT = ("s3io", "portable_runner")
-"""Modules of Beam's that write tracebacks to the root log."""
-
-
-def _is_not_repeated(record: logging.LogRecord) -> bool:
-    return record.module not in ON_ROOT
-
-
-def _quiet_hook(failed: threading.ExceptHookArgs) -> None:
-    """A lost server ends Beam's threads that listen to it; the main thread tells of it."""
-    if not isinstance(failed.exc_value, RpcError):
-        threading.__excepthook__(failed)
-
-
 def root_message(error: BaseException) -> str:
     """The message of our error at the root of a failed run, or the last line of any other."""
     text = str(error)
@@ -212,8 +189,8 @@ def root_message(error: BaseException) -> str:
     found = OURS.findall(text)
     if found:
         return str(found[-1]).strip()
-    lines = [line for line in text.splitlines() if line.strip()]
-    message = STEP.sub(r" (in step \1)", lines[-1]) if lines else type(error).__name__
+    lines = [line for line in text.splitlines() if line.strip() and not JAVA_FRAME.match(line)]
+    message = STEP.sub(r" (in step \1)", lines[-1].removeprefix("Caused by: ")) if lines else type(error).__name__
     return message + next((f"; {hint}" for mark, hint in HINTS.items() if mark in message), "")
 
 
