@@ -33,7 +33,7 @@ from pipelines._progress import SAMPLING, Shown, progress
 from pipelines._servers import check_server, end_children, lost_server
 from pipelines._under_way import UnderWay, clear_earlier, job_id
 from rasteret_beam import metrics
-from rasteret_beam.errors import RasteretBeamError
+from rasteret_beam.errors import RasteretBeamError, listed
 from rasteret_beam.metrics import NAMESPACE
 from rasteret_beam.schema import UNSAMPLED_REASONS
 from rasteret_beam.transforms.commit import Output, uninterrupted
@@ -90,6 +90,7 @@ def run(
     outputs: Sequence[Output],
     shown: Shown = SAMPLING,
     kept: Iterable[str] = (),
+    loaded: Callable[[], str | None] = lambda: None,
 ) -> tuple[dict[str, int], float] | int:
     """Build a pipeline and run it: to its end, or, on Dataflow, until the job is handed over.
 
@@ -103,13 +104,16 @@ def run(
         What a local run shows while it is under way.
     kept : iterable of str
         Folders to delete when the run is interrupted, and to name when it fails.
+    loaded : function
+        Gives the table that this run has brought rows into; None where it has not.
 
     Returns
     -------
     (counts, seconds), or the exit code of a run that did not succeed or was not waited for
     """
     start = time.monotonic()
-    under_way = UnderWay(outputs, list(kept), str(options.view_as(StandardOptions).runner), _lives_here(options))
+    runner = str(options.view_as(StandardOptions).runner)
+    under_way = UnderWay(outputs, list(kept), runner, _lives_here(options), loaded=loaded)
     try:
         check_server(options)
         clear_earlier(outputs)
@@ -136,7 +140,18 @@ def run(
     if state != PipelineState.DONE:
         under_way.fail(f"the job ended in state {state}; see the runner's log")
         return FAILED
-    return counted(under_way.result), time.monotonic() - start
+    try:
+        return counted(under_way.result), time.monotonic() - start
+    except Exception as error:
+        show_traceback()
+        why = spelt(root_message(error))
+        return not_complete(f"what the job has counted cannot be read: {why}", [output.path for output in outputs])
+
+
+def not_complete(why: str, places: Iterable[str]) -> int:
+    """Tell of a job that has put its output in place, and that may lack rows; gives the exit code."""
+    print(f"error: the output is not complete: {why}; it is in place all the same: {listed(places)}", file=sys.stderr)
+    return FAILED
 
 
 @contextmanager

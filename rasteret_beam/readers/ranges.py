@@ -22,9 +22,10 @@ from rasteret_beam.errors import one_line, without_secrets
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, Asset
 from rasteret_beam.readers.answers import MISSING, may_pass, said, size_of_short_file, status_of
+from rasteret_beam.readers.contact import Contact
 from rasteret_beam.readers.file_state import STALE, LocalFileError, check_unchanged, opened
 from rasteret_beam.readers.stopping import Stop
-from rasteret_beam.readers.stores import is_addressable, is_url, local_path, open_store
+from rasteret_beam.readers.stores import is_addressable, is_url, local_path, open_store, split_url
 from rasteret_beam.readers.web import WebError, get_range, size_of
 
 log = logging.getLogger(__name__)
@@ -164,24 +165,33 @@ class RangeReader:
     def _read_remote(self, file: FileState, start: int, stop: int, tally: Tally, job: Stop) -> memoryview:
         return self._again(partial(self._ask, file, start, stop), file, f"bytes {start} to {stop}", tally, job)
 
-    def _again(self, ask: Callable[[], Answer], file: FileState, what: str, tally: Tally, job: Stop) -> Answer:
-        """What a server answers, asked again while it fails."""
-        for attempt in range(1, self.patience.tries + 1):
-            try:
-                return ask()
-            except _AskAgain as failed:
-                why = str(failed)
-            if attempt < self.patience.tries:
+    def _again(self, ask: Callable[[float], Answer], file: FileState, what: str, tally: Tally, job: Stop) -> Answer:
+        """What a server answers, asked again while it fails; for the first time, no longer than is waited for that."""
+        contact = Contact(split_url(file.href)[1])
+        attempt, why = 0, ""
+        while attempt < self.patience.tries and not (attempt and contact.is_over()):
+            if attempt:
                 tally.add(metrics.READ_RETRIES)
                 log.info("%s, %s, try %d: %s", without_secrets(file.href), what, attempt, why)
                 job.wait(self.patience.first_pause * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
-        tries = self.patience.tries
-        raise RangeError(f"{what} could not be read in {tries} tries, at last: {why}", attempts=tries)
+            attempt += 1
+            try:
+                answer = ask(contact.timeout(self.patience.timeout))
+            except _AskAgain as failed:
+                why = str(failed)
+            except RangeError as error:
+                if error.status is not None:
+                    contact.is_answered()
+                raise
+            else:
+                contact.is_answered()
+                return answer
+        raise RangeError(f"{what} could not be read in {attempt} tries, at last: {why}", attempts=attempt)
 
-    def _ask_state(self, file: FileState) -> FileState:
+    def _ask_state(self, file: FileState, timeout: float) -> FileState:
         if not is_addressable(file.href):
-            return replace(file, size=self._of_web(size_of, file), etag=None)
-        store, path = open_store(file.href, file.access, timedelta(seconds=self.patience.timeout), retry=False)
+            return replace(file, size=_of_web(size_of, file, timeout), etag=None)
+        store, path = open_store(file.href, file.access, timedelta(seconds=timeout), retry=False)
         try:
             found = head(store, path)
         except (FileNotFoundError, BaseError) as error:
@@ -190,10 +200,10 @@ class RangeReader:
             raise RangeError(said(error), status=_status(error)) from error
         return replace(file, size=found["size"], etag=found["e_tag"])
 
-    def _ask(self, file: FileState, start: int, stop: int) -> memoryview:
+    def _ask(self, file: FileState, start: int, stop: int, timeout: float) -> memoryview:
         if not is_addressable(file.href):
-            return self._ask_web(file, start, stop)
-        store, path = open_store(file.href, file.access, timedelta(seconds=self.patience.timeout), retry=False)
+            return _ask_web(file, start, stop, timeout)
+        store, path = open_store(file.href, file.access, timedelta(seconds=timeout), retry=False)
         options: dict[str, Any] = {"range": (start, stop)}
         if _is_strong(file.etag):
             options["if_match"] = file.etag
@@ -218,21 +228,23 @@ class RangeReader:
             raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
         return data
 
-    def _ask_web(self, file: FileState, start: int, stop: int) -> memoryview:
-        """From a URL that obstore cannot ask for."""
-        data, size = self._of_web(get_range, file, start, stop)
-        _check_size(file, size, stop)
-        if len(data) != stop - start:
-            raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
-        return memoryview(data)
 
-    def _of_web(self, ask: Callable[..., Answer], file: FileState, *span: int) -> Answer:
-        try:
-            return ask(file.href, *span, timeout=self.patience.timeout)
-        except WebError as error:
-            if error.passing:
-                raise _AskAgain(str(error)) from None
-            raise RangeError(str(error), status=error.status) from None
+def _ask_web(file: FileState, start: int, stop: int, timeout: float) -> memoryview:
+    """From a URL that obstore cannot ask for."""
+    data, size = _of_web(get_range, file, timeout, start, stop)
+    _check_size(file, size, stop)
+    if len(data) != stop - start:
+        raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
+    return memoryview(data)
+
+
+def _of_web(ask: Callable[..., Answer], file: FileState, timeout: float, *span: int) -> Answer:
+    try:
+        return ask(file.href, *span, timeout=timeout)
+    except WebError as error:
+        if error.passing:
+            raise _AskAgain(str(error)) from None
+        raise RangeError(str(error), status=error.status) from None
 
 
 def _status(error: BaseException) -> int | None:
