@@ -30,7 +30,7 @@ from grpc import RpcError
 from pipelines._arguments import spelt
 from pipelines._log import NOISY, is_verbose, quiet, quiet_workers, show_traceback
 from pipelines._progress import SAMPLING, Shown, progress
-from pipelines._servers import check_server, end_children, lost_server
+from pipelines._servers import check_buckets, check_server, end_children, lost_server
 from pipelines._under_way import UnderWay, clear_earlier, job_id
 from rasteret_beam import metrics
 from rasteret_beam.errors import RasteretBeamError, listed
@@ -116,6 +116,7 @@ def run(
     under_way = UnderWay(outputs, list(kept), runner, _lives_here(options), loaded=loaded)
     try:
         check_server(options)
+        check_buckets(options)
         clear_earlier(outputs)
         with (
             progress(shown),

@@ -5,14 +5,27 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 
 import grpc
-from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, PortableOptions, StandardOptions
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+    TestOptions,
+)
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.job_server import SubprocessJobServer
 
-from rasteret_beam.errors import InputError, one_line
+from rasteret_beam.errors import InputError, NoAnswerError, one_line
+from rasteret_beam.readers.contact import within
+from rasteret_beam.readers.stores import service_name
+from rasteret_beam.transforms.services import look_for_credentials
 
 CONNECT_SECONDS = 20.0
 """For which a server is waited for before the job begins."""
@@ -37,6 +50,35 @@ def check_server(options: PipelineOptions) -> None:
         master = options.view_as(FlinkRunnerOptions).flink_master
         if not master.startswith("["):
             _check_flink(master)
+
+
+def check_buckets(options: PipelineOptions) -> None:
+    """Refuse buckets that a job for Dataflow is staged in and that do not answer, which Beam asks for minutes.
+
+    Raises
+    ------
+    InputError
+        Names the flag.
+    OutputError
+        There are no credentials.
+    """
+    cloud = options.view_as(GoogleCloudOptions)
+    is_submitted = not options.view_as(TestOptions).dry_run
+    if not (is_submitted and str(options.view_as(StandardOptions).runner).lower().endswith("dataflowrunner")):
+        return
+    for flag in ("temp_location", "staging_location"):
+        place = getattr(cloud, flag)
+        if isinstance(place, str) and place.startswith("gs://"):
+            try:
+                within(service_name(place), partial(_ask_for, place))
+            except NoAnswerError as error:
+                raise InputError(f"--{flag} is {place}, but {error}") from None
+
+
+def _ask_for(place: str) -> None:
+    look_for_credentials()
+    with suppress(BeamIOError):  # which Beam tells of when the job is staged
+        FileSystems.exists(place)
 
 
 def described_options(endpoint: str) -> Sequence[beam_job_api_pb2.PipelineOptionDescriptor]:

@@ -26,7 +26,7 @@ def ask_bigquery(about: str, ask: Callable[[], Answer]) -> Answer:
 def look_for_credentials() -> None:
     """Find out whether there are credentials for Google's services, for which Beam looks half a minute in silence.
 
-    An emulator has no accounts: Beam need not look.
+    An emulator has no accounts: where there are none, Beam need not look again.
 
     Raises
     ------
@@ -37,16 +37,15 @@ def look_for_credentials() -> None:
 
     if _Credentials._credentials_init:
         return
-    if is_anonymous(GS, AS_GIVEN):
-        _Credentials._credentials_init = True
-        return
     import google.auth
     from google.auth.exceptions import DefaultCredentialsError
 
     try:
         google.auth.default()
     except DefaultCredentialsError as error:
-        raise OutputError(
-            f"no usable Google credentials: {one_line(error)}; run 'gcloud auth application-default login', or set "
-            "GOOGLE_APPLICATION_CREDENTIALS to a key file"
-        ) from error
+        if not is_anonymous(GS, AS_GIVEN):
+            raise OutputError(
+                f"no usable Google credentials: {one_line(error)}; run 'gcloud auth application-default login', or "
+                "set GOOGLE_APPLICATION_CREDENTIALS to a key file"
+            ) from error
+        _Credentials._credentials_init = True
