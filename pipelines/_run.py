@@ -132,6 +132,7 @@ def run(
             if not is_waited_for(options):
                 print(_handed_over(pipeline, options))
                 return 0
+            under_way.has_begun = True
             under_way.result = pipeline.run()
             state = under_way.result.wait_until_finish()
     except Exception as error:

@@ -34,6 +34,8 @@ class UnderWay:
         Beam's result of the job, once it runs.
     loaded : function
         Gives the table that the job has brought rows into; None where it has not.
+    has_begun : bool
+        The job was given to its runner.
     """
 
     outputs: Sequence[Output]
@@ -43,6 +45,7 @@ class UnderWay:
     folders: list[str] = field(default_factory=list)
     result: Any = None
     loaded: Callable[[], str | None] = lambda: None
+    has_begun: bool = False
 
     @contextmanager
     def owned(self, runs: bool) -> Iterator[None]:
@@ -56,7 +59,7 @@ class UnderWay:
         """Clear away what a failed job has under way, and print its error and what is left."""
         is_over = self.result is None or self._is_over()  # without a result, no runner has taken the job
         in_place = self._clear() if is_over else self._decided()
-        if self.result is not None:
+        if self.has_begun:
             in_place += self._tables()
         print(f"error: {message}", file=sys.stderr)
         if in_place:
