@@ -10,9 +10,12 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
+from pipelines import _log
 from pipelines._arguments import Spelling, use
+from pipelines._runner_options import FLINK, RunnerOption, RunnerOptions, beams_spelling, truth
+from pipelines._servers import described_options
 from rasteret_beam.collection.date_ranges import date_bounds
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import Access
@@ -30,19 +33,6 @@ LAUNCHER = "FLEX_TEMPLATE_PYTHON_PY_FILE"
 
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 """Plain DirectRunner is another runner on another machine; this one is the same everywhere."""
-
-# Options that Beam's Flink job server adds when a job is submitted to it; Python does not know them.
-FLINK_OPTIONS = (
-    "allow_non_restored_state auto_balance_write_files_sharding_enabled auto_watermark_interval "
-    "checkpoint_timeout_millis checkpointing_interval checkpointing_mode execution_mode_for_batch "
-    "execution_retry_delay externalized_checkpoints_enabled fail_on_checkpointing_errors faster_copy "
-    "file_inputs_split_size finish_bundle_before_checkpointing flink_conf_dir force_slot_sharing_group "
-    "latency_tracking_interval max_bundle_size max_bundle_time_mills max_parallelism "
-    "min_pause_between_checkpoints number_of_execution_retries object_reuse operator_chaining parallelism "
-    "re_iterable_group_by_key_result retain_externalized_checkpoints_on_cancellation savepoint_path "
-    "shutdown_sources_after_idle_ms state_backend state_backend_storage_path "
-    "tolerable_checkpoint_failure_number unaligned_checkpoint_enabled "
-).split()
 
 THREADED = (
     "--direct_running_mode=multi_threading is refused: Beam's local runner loses data in that mode. Leave it out "
@@ -64,26 +54,65 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.arguments = arguments or {}
+        switch(self, "--verbose", "show the log of Beam and of the runner too, and the traceback of an error")
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
         """Our flags, and Beam's as given.
 
         An unknown flag, and the threaded mode of the local runner, end the command with a
         line that says so, and exit code 2.
+
+        Raises
+        ------
+        InputError
+            A flag that may be one of the runner's is not known here, and its job server does not answer.
         """
         words = list(sys.argv[1:] if argv is None else argv)
         beam = _beam_parser()
+        self._add_runner_options(words, beam)
         if LAUNCHER in os.environ:
             words = self._without_unknown_flags(words, beam)
         self._refuse_unknown_flags(words, beam)
         ours, rest = self.parse_known_args(words)
+        if ours.verbose:
+            _log.be_verbose()
         use(Spelling.of(self, self.arguments))
+        rest = beams_spelling(rest, beam)
         known, stray = beam.parse_known_args(rest)
         if stray:
             self.error(f"{stray[0]!r} belongs to no flag; lists are written with commas and without blanks")
         if known.direct_running_mode == "multi_threading":
             self.error(THREADED)
         return ours, rest
+
+    def _add_runner_options(self, words: Sequence[str], beam: argparse.ArgumentParser) -> None:
+        """Have Beam's parser, and Beam, know the options of a portable runner that are given.
+
+        The job server is asked for them, where there is one and a flag is not known without.
+        """
+        known = {*self._option_string_actions, *beam._option_string_actions}
+        strange = [word.split("=", 1)[0] for word in words if word.startswith("--")]
+        strange = [flag for flag in strange if flag not in known]
+        options = {f"--{each.name}": each for each in (self._runner_options(words, strange) if strange else FLINK)}
+        RunnerOptions.given = [option for flag, option in options.items() if flag in strange]
+        for flag, option in options.items():
+            if flag not in known:
+                option.add_to(beam)
+        for flag in sorted({flag for flag in strange if flag in words and flag in options and options[flag].is_on}):
+            log.warning("%s is on by default; to turn it off give %s=false", flag, flag)
+
+    def _runner_options(self, words: Sequence[str], strange: Sequence[str]) -> Sequence[RunnerOption]:
+        """The options of the runner's job server, or, where none can be asked, of Flink."""
+        finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        finder.add_argument("--job_endpoint", nargs="?")
+        endpoint = finder.parse_known_args(words)[0].job_endpoint
+        try:
+            described = described_options(endpoint) if endpoint and endpoint != "embed" else []
+        except InputError:
+            if not {flag.removeprefix("--") for flag in strange} <= {option.name for option in FLINK}:
+                raise
+            described = []  # the job is not given to it: a plan or a dry run needs no server
+        return [RunnerOption.of(each) for each in described] or FLINK
 
     def _refuse_unknown_flags(self, words: Sequence[str], beam: argparse.ArgumentParser) -> None:
         known = [*self._option_string_actions, *beam._option_string_actions]
@@ -112,7 +141,7 @@ class _BeamParser(argparse.ArgumentParser):
 
 
 def _beam_parser() -> _BeamParser:
-    """A parser of all options that Beam knows, and of those its Flink job server adds."""
+    """A parser of all options that Beam's Python knows."""
     parser = _BeamParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     waiting = [PipelineOptions]
     while waiting:
@@ -124,9 +153,6 @@ def _beam_parser() -> _BeamParser:
                 adder(parser)
     for action in parser._actions:
         action.required = False
-    for name in FLINK_OPTIONS:
-        if f"--{name}" not in parser._option_string_actions:
-            parser.add_argument(f"--{name}")
     return parser
 
 
@@ -139,6 +165,9 @@ def pipeline_options(rest: Sequence[str]) -> PipelineOptions:
     runner = [] if "--runner" in flags else [f"--runner={LOCAL_RUNNER}"]
     session = [] if "--save_main_session" in flags else ["--no_save_main_session"]
     options = PipelineOptions([*rest, *runner, *session])
+    tests = options.view_as(TestOptions)
+    if str(tests.dry_run).lower() in ("false", "no", "0"):  # which Beam takes for true, as any text
+        tests.dry_run = False
     FileSystems.set_options(options)  # which a pipeline does too, but outputs are looked at before
     return options
 
@@ -242,13 +271,6 @@ def csv_settings(flags: argparse.Namespace) -> dict[str, Any]:
     """The settings of CSV that the flags give, by argument."""
     given = {name: getattr(flags, name) for name in CSV_SETTINGS}
     return {name: value for name, value in given.items() if value is not None}
-
-
-def truth(text: str) -> bool:
-    """``true`` or ``false``, as templates write them."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"
 
 
 def payer(text: str) -> bool | str:

@@ -5,7 +5,6 @@ handed over, and a terminal should not have to stay open for ten hours.
 """
 
 import gc
-import logging
 import os
 import re
 import signal
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
+    DirectOptions,
     GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
@@ -28,27 +28,26 @@ from apache_beam.runners.runner import PipelineState
 from grpc import RpcError
 
 from pipelines._arguments import spelt
+from pipelines._log import NOISY, is_verbose, quiet, quiet_workers, show_traceback
 from pipelines._progress import SAMPLING, Shown, progress
-from pipelines._servers import check_server, end_children, lost_server
+from pipelines._servers import check_buckets, check_server, end_children, lost_server
 from pipelines._under_way import UnderWay, clear_earlier, job_id
 from rasteret_beam import metrics
-from rasteret_beam.errors import RasteretBeamError
+from rasteret_beam.errors import RasteretBeamError, listed
 from rasteret_beam.metrics import NAMESPACE
 from rasteret_beam.schema import UNSAMPLED_REASONS
 from rasteret_beam.transforms.commit import Output, uninterrupted
 
 USAGE, FAILED, INCOMPLETE, INTERRUPTED = 2, 1, 3, 130
 
-NOISY = ("apache_beam.utils.retry",)
-"""Beam's loggers that write a traceback for each try that fails."""
-
 # The error of a worker arrives as the text of its traceback.
 OURS = re.compile(r"^rasteret_beam\.errors\.\w+Error: (.*?)(?= \[while running '|\n\n|\n\w+Error: |\Z)", re.M | re.S)
 STEP = re.compile(r" \[while running '([^']*)'\]")
-
+JAVA_FRAME = re.compile(r"\s*(at [\w.$/]+\(|\.\.\. \d+ more)")
 
 HINTS = {
     "No space left on device": "free space on its disk, or write to another",
+    "java.lang.OutOfMemoryError": "give TaskManagers more memory, see docs/flink.md",
     "MemoryError": "memory ran out; give the machine more, or lower --cache_mb",
 }
 """Ways out of errors that come from elsewhere."""
@@ -60,16 +59,29 @@ def command(main: Callable[[], int]) -> NoReturn:
     gc.enable()
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    with quiet(*NOISY):
+        code = _exit_code(main)
+    sys.exit(code)
+
+
+def _exit_code(main: Callable[[], int]) -> int:
     try:
-        with _quiet(*NOISY):
-            code = main()
-    except RasteretBeamError as error:
-        print(f"error: {spelt(error)}", file=sys.stderr)
-        code = FAILED
+        return main()
     except KeyboardInterrupt:
         print("interrupted before the job began", file=sys.stderr)
-        code = INTERRUPTED
-    sys.exit(code)
+        return INTERRUPTED
+    except RasteretBeamError as error:
+        show_traceback()
+        print(f"error: {spelt(error)}", file=sys.stderr)
+    except Exception as error:
+        show_traceback()
+        print(f"error: {type(error).__name__}: {root_message(error)}{_more()}", file=sys.stderr)
+    return FAILED
+
+
+def _more() -> str:
+    """Where to find more of an error that is not ours."""
+    return "" if is_verbose() else "; --verbose shows where it comes from"
 
 
 def run(
@@ -78,6 +90,7 @@ def run(
     outputs: Sequence[Output],
     shown: Shown = SAMPLING,
     kept: Iterable[str] = (),
+    loaded: Callable[[], str | None] = lambda: None,
 ) -> tuple[dict[str, int], float] | int:
     """Build a pipeline and run it: to its end, or, on Dataflow, until the job is handed over.
 
@@ -91,19 +104,24 @@ def run(
         What a local run shows while it is under way.
     kept : iterable of str
         Folders to delete when the run is interrupted, and to name when it fails.
+    loaded : function
+        Gives the table that this run has brought rows into; None where it has not.
 
     Returns
     -------
     (counts, seconds), or the exit code of a run that did not succeed or was not waited for
     """
     start = time.monotonic()
-    under_way = UnderWay(outputs, list(kept), str(options.view_as(StandardOptions).runner), _lives_here(options))
+    runner = str(options.view_as(StandardOptions).runner)
+    under_way = UnderWay(outputs, list(kept), runner, _lives_here(options), loaded=loaded)
     try:
         check_server(options)
+        check_buckets(options)
         clear_earlier(outputs)
         with (
             progress(shown),
-            _quiet("apache_beam"),
+            quiet("apache_beam"),
+            quiet_workers(in_processes=options.view_as(DirectOptions).direct_running_mode == "multi_processing"),
             under_way.owned(is_waited_for(options)),
             _leaving_on_signals(under_way),
         ):
@@ -114,15 +132,28 @@ def run(
             if not is_waited_for(options):
                 print(_handed_over(pipeline, options))
                 return 0
+            under_way.has_begun = True
             under_way.result = pipeline.run()
             state = under_way.result.wait_until_finish()
     except Exception as error:
+        show_traceback()
         under_way.fail(spelt(root_message(error)))
         return FAILED
     if state != PipelineState.DONE:
         under_way.fail(f"the job ended in state {state}; see the runner's log")
         return FAILED
-    return counted(under_way.result), time.monotonic() - start
+    try:
+        return counted(under_way.result), time.monotonic() - start
+    except Exception as error:
+        show_traceback()
+        why = spelt(root_message(error))
+        return not_complete(f"what the job has counted cannot be read: {why}", [output.path for output in outputs])
+
+
+def not_complete(why: str, places: Iterable[str]) -> int:
+    """Tell of a job that has put its output in place, and that may lack rows; gives the exit code."""
+    print(f"error: the output is not complete: {why}; it is in place all the same: {listed(places)}", file=sys.stderr)
+    return FAILED
 
 
 @contextmanager
@@ -144,7 +175,7 @@ def _leaving_on_signals(under_way: UnderWay) -> Iterator[None]:
                         message = under_way.interrupt()
                         end_children()
                         start = b"\r\033[K" if sys.stderr.isatty() else b""
-                        os.write(2, start + f"interrupted: {message}\n".encode())
+                        os.write(sys.stderr.fileno(), start + f"interrupted: {message}\n".encode())
                 finally:  # also where nobody reads that any more: `2>&1 | tee log` ends by Ctrl-C too
                     os._exit(INTERRUPTED)
 
@@ -165,43 +196,6 @@ def _leaving_on_signals(under_way: UnderWay) -> Iterator[None]:
         os.close(reading)
 
 
-class _quiet:
-    """Keep other logs of what fails off the terminal: they repeat the one line we print."""
-
-    def __init__(self, *names: str):
-        self.names = names
-
-    def __enter__(self) -> None:
-        root = logging.getLogger()
-        self.outermost = _is_not_repeated not in root.filters
-        root.addFilter(_is_not_repeated)
-        self.hook, threading.excepthook = threading.excepthook, _quiet_hook
-        self.before = {name: logging.getLogger(name).level for name in self.names}
-        for name in self.names:
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-
-    def __exit__(self, *_: object) -> None:
-        threading.excepthook = self.hook
-        if self.outermost:
-            logging.getLogger().removeFilter(_is_not_repeated)
-        for name, level in self.before.items():
-            logging.getLogger(name).setLevel(level)
-
-
-ON_ROOT = ("s3io", "portable_runner")
-"""Modules of Beam's that write tracebacks to the root log."""
-
-
-def _is_not_repeated(record: logging.LogRecord) -> bool:
-    return record.module not in ON_ROOT
-
-
-def _quiet_hook(failed: threading.ExceptHookArgs) -> None:
-    """A lost server ends Beam's threads that listen to it; the main thread tells of it."""
-    if not isinstance(failed.exc_value, RpcError):
-        threading.__excepthook__(failed)
-
-
 def root_message(error: BaseException) -> str:
     """The message of our error at the root of a failed run, or the last line of any other."""
     text = str(error)
@@ -212,8 +206,8 @@ def root_message(error: BaseException) -> str:
     found = OURS.findall(text)
     if found:
         return str(found[-1]).strip()
-    lines = [line for line in text.splitlines() if line.strip()]
-    message = STEP.sub(r" (in step \1)", lines[-1]) if lines else type(error).__name__
+    lines = [line for line in text.splitlines() if line.strip() and not JAVA_FRAME.match(line)]
+    message = STEP.sub(r" (in step \1)", lines[-1].removeprefix("Caused by: ")) if lines else type(error).__name__
     return message + next((f"; {hint}" for mark, hint in HINTS.items() if mark in message), "")
 
 

@@ -8,6 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
+from pipelines._elsewhere import check_collection, check_packages, check_paths, collection_place
 from pipelines._flags import access, csv_settings
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index import CollectionIndex
@@ -33,6 +34,9 @@ from rasteret_beam.transforms.files import check_writable
 
 STEPS = {"samples": "WriteSamples", "unsampled": "WriteUnsampled", "dead_letters": "WriteDeadLetters"}
 FLAGS = {"samples": "output", "unsampled": "unsampled", "dead_letters": "dead_letter"}
+
+READ_OR_WRITTEN = "points retry output unsampled dead_letter".split()
+"""Flags with paths that workers have to see."""
 
 NOT_WITH_RETRY = (
     "x_column y_column geometry_column geometry_crs columns points_project points_snapshot points_index "
@@ -138,6 +142,9 @@ class Job(Inputs):
     """
 
     def __init__(self, flags: argparse.Namespace, options: PipelineOptions):
+        check_packages(options)
+        given = {f"--{name}": getattr(flags, name) for name in READ_OR_WRITTEN}
+        check_paths(options, given | {"--collection": collection_place(flags.collection)})
         super().__init__(flags, options)
         self.beam_options = options
         self.around = Neighbourhood(flags.max_distance_pixels, flags.return_neighbourhood, flags.fallback)
@@ -149,6 +156,7 @@ class Job(Inputs):
         }
         check_layout(flags.layout, self.around, self.options["on_error"])
         kept = self._retry(flags) if flags.retry else self._sample(flags)
+        check_collection(options, self.collection, self.bands)
         self.collection.check_files()
         schema = samples_schema(kept, self.around.returned, flags.layout, self.bands)
         self.sinks: dict[str, Sink] = {"samples": _writing(flags, schema)}
@@ -193,6 +201,19 @@ class Job(Inputs):
     def is_loaded(self) -> bool:
         """Whether a run of the same id has brought its rows into BigQuery."""
         return self.bigquery is not None and self.bigquery.is_loaded(self.beam_options)
+
+    def loaded(self) -> str | None:
+        """The BigQuery table, if this run has brought its rows in by a load job."""
+        by_load = self.bigquery is not None and self.bigquery.method == "FILE_LOADS"
+        if self.bigquery is None or not (by_load and self.bigquery.has_loaded(self.beam_options)):
+            return None
+        return str(self.bigquery.name)
+
+    @property
+    def places(self) -> list[str]:
+        """All outputs."""
+        tables = [str(self.bigquery.name)] if self.bigquery is not None else []
+        return [*tables, *(sink.prefix for sink in self.parquet.values())]
 
     def _sample(self, flags: argparse.Namespace) -> list[pa.Field]:
         """Sample a point table; gives the columns that pass through."""

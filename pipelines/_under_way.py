@@ -1,14 +1,14 @@
 """What a job has under way: clearing it away when the job fails or is interrupted, and saying what became of it."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from apache_beam.runners.runner import PipelineState
 
-from rasteret_beam.errors import listed, one_line
+from rasteret_beam.errors import RasteretBeamError, listed, one_line
 from rasteret_beam.transforms.commit import Output, abandon, end_decided, is_in_place
 from rasteret_beam.transforms.files import delete_folder, matching
 from rasteret_beam.transforms.owners import owner, remove_abandoned
@@ -32,6 +32,10 @@ class UnderWay:
         Further temporary folders.
     result : optional
         Beam's result of the job, once it runs.
+    loaded : function
+        Gives the table that the job has brought rows into; None where it has not.
+    has_begun : bool
+        The job was given to its runner.
     """
 
     outputs: Sequence[Output]
@@ -40,6 +44,8 @@ class UnderWay:
     is_local: bool
     folders: list[str] = field(default_factory=list)
     result: Any = None
+    loaded: Callable[[], str | None] = lambda: None
+    has_begun: bool = False
 
     @contextmanager
     def owned(self, runs: bool) -> Iterator[None]:
@@ -53,6 +59,8 @@ class UnderWay:
         """Clear away what a failed job has under way, and print its error and what is left."""
         is_over = self.result is None or self._is_over()  # without a result, no runner has taken the job
         in_place = self._clear() if is_over else self._decided()
+        if self.has_begun:
+            in_place += self._tables()
         print(f"error: {message}", file=sys.stderr)
         if in_place:
             print(f"in place all the same: {listed(in_place)}", file=sys.stderr)
@@ -110,6 +118,14 @@ class UnderWay:
             return [output.path for output in self.outputs if is_in_place(output)]
         except Exception:  # told as an output that may yet come
             return []
+
+    def _tables(self) -> list[str]:
+        try:
+            table = self.loaded()
+        except RasteretBeamError as error:
+            print(f"whether rows were loaded cannot be found out: {one_line(error)}", file=sys.stderr)
+            return []
+        return [table] if table is not None else []
 
     @staticmethod
     def _clear_folders(folders: Sequence[str]) -> None:

@@ -8,8 +8,9 @@ from datetime import datetime as Datetime
 
 import apache_beam as beam
 
+from pipelines._elsewhere import check_hrefs, check_packages, check_paths
 from pipelines._flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options, raster_flags
-from pipelines._run import FAILED, command, run
+from pipelines._run import command, not_complete, run
 from rasteret_beam import metrics
 from rasteret_beam.collection.build import DESCRIPTIONS, sources_from_cogs
 from rasteret_beam.collection.collection import load
@@ -31,7 +32,8 @@ examples:
   python -m pipelines.build_collection --cogs 'scenes/*.tif' --datetime_regex '_(\\d{8})' --output collection/
   python -m pipelines.build_collection --table items.parquet --href_column path --bands A00:0,A01:1 --output collection/
 
-Exit code 0 means that the collection is complete (with --on_error skip: but for the files it names).
+Exit code 0 means that the collection is complete (with --on_error skip: but for the files it names); 1 that the job
+failed, and that the collection is as it was before unless the error names it as in place; 2 that a flag was wrong.
 """
 
 
@@ -101,6 +103,11 @@ def sources(flags: argparse.Namespace) -> list[RecordSource]:
     return sources_from_table(table, bands or band_names(table.select(["assets"]).schema))
 
 
+def hrefs_of(record: RecordSource) -> list[str]:
+    """The files of a record."""
+    return [record.href] if record.href is not None else [href for href, _ in record.assets.values()]
+
+
 def _check_apart(flags: argparse.Namespace) -> None:
     cogs = split_lists(flags.cogs, access(flags) or AS_GIVEN) if flags.cogs is not None else []
     inputs = [Read("--cogs", cogs), Read("--table", [flags.table] if flags.table is not None else [])]
@@ -159,7 +166,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         access=named_in(flags.table or "", access(flags) or AS_GIVEN),
     )
     _check_apart(flags)
+    check_packages(options)
+    check_paths(options, {"--cogs": split_lists(flags.cogs or [], access(flags) or AS_GIVEN), "--output": flags.output})
     records = sources(flags)
+    check_hrefs(options, "the records", (href for record in records for href in hrefs_of(record)))
     check_replaceable(building.output)
     check_writable(building.output)
 
@@ -174,8 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(built)} of {len(records)} records in {building.output}, bands {', '.join(built.bands)}")
     wrong = accounting_error(counts, len(records), len(built))
     if wrong is not None:
-        print(f"error: the output is not complete: {wrong}", file=sys.stderr)
-        return FAILED
+        return not_complete(wrong, [building.output])
     if len(built) < len(records):
         print(f"warning: {len(records) - len(built)} records were left out, see above", file=sys.stderr)
     return 0

@@ -9,6 +9,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines._arguments import spelt
+from pipelines._elsewhere import check_collection, check_packages, check_paths, collection_place
 from pipelines._flags import (
     Parser,
     access,
@@ -23,7 +24,7 @@ from pipelines._flags import (
     subset_flags,
     switch,
 )
-from pipelines._run import FAILED, command, figures, run
+from pipelines._run import command, figures, not_complete, run
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.errors import InputError, listed
@@ -42,7 +43,8 @@ example:
   python -m pipelines.read_chips --polygons fields.parquet --collection collection/ --bands B02,B03 \\
       --match latest --output out/chips --geotiff out/tiffs
 
-Exit code 0 means that the output is complete; 1 that the job failed and wrote nothing; 2 that a flag was wrong.
+Exit code 0 means that the output is complete; 1 that the job failed, and that every output is as it was before but for
+those that the error names; 2 that a flag was wrong.
 """
 
 SHOWN = (
@@ -58,6 +60,7 @@ WRITTEN: Sequence[tuple[str, Literal["files", "chips"]]] = (
     ("geotiff", "chips"),
 )
 
+OUTPUTS = [name for name, _ in WRITTEN]
 
 ARGUMENTS = {
     "source": "polygons",
@@ -133,7 +136,10 @@ class Job:
         Something is missing, unknown or unusable.
     """
 
-    def __init__(self, flags: argparse.Namespace):
+    def __init__(self, flags: argparse.Namespace, options: PipelineOptions):
+        check_packages(options)
+        given = {f"--{name}": getattr(flags, name) for name in ("polygons", *OUTPUTS)}
+        check_paths(options, given | {"--collection": collection_place(flags.collection)})
         self.collection = _collection(flags)
         self.reading = ReadPolygons(
             flags.polygons,
@@ -159,6 +165,7 @@ class Job:
         self.first = self.reading.first_batch()
         if self.first is None:
             raise InputError(f"{listed(flags.polygons)} holds no polygons: there is no row in it")
+        check_collection(options, self.collection, self.chips.bands)
         self.collection.check_files()
         kept = kept_polygon_fields(polygons.schema)
         self.writing = WriteChipsToParquet(flags.output, schema=chips_schema(kept))
@@ -255,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
     flags, rest = parser().parse(argv)
     options: PipelineOptions = pipeline_options(rest)
-    job = Job(flags)
+    job = Job(flags, options)
     outcome = run(job.build, options, job.outputs, SHOWN)
     if isinstance(outcome, int):
         return outcome
@@ -266,8 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"warning: {spelt(job.why_nothing_matched())}", file=sys.stderr)
     wrong = accounting_error(counts, job.unmatched is not None, job.geotiffs is not None)
     if wrong is not None:
-        print(f"error: the output is not complete: {wrong}", file=sys.stderr)
-        return FAILED
+        return not_complete(wrong, [output.path for output in job.outputs])
     return 0
 
 

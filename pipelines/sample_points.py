@@ -21,7 +21,7 @@ from pipelines._flags import (
     switch,
 )
 from pipelines._plan import plan_text
-from pipelines._run import FAILED, INCOMPLETE, accounting_error, command, run, summary
+from pipelines._run import INCOMPLETE, accounting_error, command, not_complete, run, summary
 from pipelines._sample_job import Inputs, Job
 from rasteret_beam.collection.plan import plan_batches
 from rasteret_beam.errors import RasteretBeamError
@@ -38,8 +38,9 @@ example:
   python -m pipelines.sample_points --points plots.parquet --x_column lon --y_column lat --geometry_crs 4326 \\
       --collection collection/ --bands B02,B03 --match latest --output out/samples
 
-Exit code 0 means that the output is complete; 1 that the job failed and wrote nothing; 2 that a flag was wrong; 3 that
-the output is complete but for the tiles in --dead_letter, which --retry tries again.
+Exit code 0 means that the output is complete; 1 that the job failed, and that every output is as it was before but for
+those that the error names; 2 that a flag was wrong; 3 that the output is complete but for the tiles in --dead_letter,
+which --retry tries again.
 """
 
 
@@ -255,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if job.is_loaded():
         print(f"run {flags.bq_run_id} has its rows in {job.place} already; nothing was read or written")
         return 0
-    outcome = run(job.build, options, [sink.target for sink in job.parquet.values()], kept=job.kept)
+    outcome = run(job.build, options, [sink.target for sink in job.parquet.values()], kept=job.kept, loaded=job.loaded)
     if isinstance(outcome, int):
         return outcome
     counts, seconds = outcome
@@ -265,8 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _warn(job)
     wrong = accounting_error(counts, with_unsampled="unsampled" in job.sinks, written=job.counts_rows)
     if wrong is not None:
-        print(f"error: the output is not complete: {wrong}", file=sys.stderr)
-        return FAILED
+        return not_complete(wrong, job.places)
     if counts.get(DEAD_LETTERS):
         print(
             f"warning: {counts[DEAD_LETTERS]} tile(s) could not be read; try them again with "

@@ -79,6 +79,10 @@ class OutputError(RasteretBeamError, OSError):
     """An output place that cannot be written."""
 
 
+class NoAnswerError(RasteretBeamError, TimeoutError):
+    """A service that does not answer the first time that it is asked."""
+
+
 class OutOfMemoryError(RasteretBeamError, MemoryError):
     """What is read or written does not fit into memory; names the file."""
 

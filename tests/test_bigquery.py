@@ -23,6 +23,7 @@ from rasteret_beam.errors import InputError, OutputError
 from rasteret_beam.kernels.bigquery_rows import json_rows
 from rasteret_beam.kernels.bigquery_schema import bigquery_fields, differences, loadable
 from rasteret_beam.schema import kept_fields, samples_schema
+from rasteret_beam.transforms import commit as committing
 from rasteret_beam.transforms.write_bigquery import _LoadFn, _uris
 from tests.commands import ROOT, as_flags, execute
 from tests.emulators import BUCKET, PROJECT, Answer, Cloud, Proxy, Request
@@ -587,3 +588,20 @@ def test_the_command_names_what_it_keeps(asked: dict[str, Any], proxy: Proxy) ->
     kept = files_in(done.err.split("are kept in ")[1].split("/:")[0])
     assert len(kept) == 1
     FileSystems.delete(kept)
+
+
+@pytest.mark.usefixtures("same_signal_handlers")
+def test_a_failed_command_names_the_table_that_has_its_rows(
+    asked: dict[str, Any], client: bigquery.Client, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files that go with it are put in place once the rows are loaded."""
+
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(committing, "commit", full)
+    done = execute(sample_points.main, *as_flags(**asked, unsampled=f"{tmp_path}/left"))
+    assert done.code == 1
+    assert done.err == f"error: the disk is full\nin place all the same: {dataset.replace(':', '.')}.t\n"
+    assert count_of(client, f"{dataset}.t") > 50
+    assert not list(tmp_path.glob("*left*"))

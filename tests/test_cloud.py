@@ -482,7 +482,9 @@ def test_building_from_what_cannot_be_read(place: Place, tmp_path: Path) -> None
 
 def test_a_service_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "LISTING_SECONDS", 0.5)
-    with pytest.raises(MissingInputError, match="gs://bucket cannot be listed: no answer in time, at last") as raised:
+    with pytest.raises(
+        MissingInputError, match=r"gs://bucket at http://127.0.0.1:9 cannot be listed: no answer in time, at last"
+    ) as raised:
         objects.list_folder("gs://bucket/c", Access(anonymous=True, endpoint="http://127.0.0.1:9"))
     assert "Connection refused" in str(raised.value) and "HTTPConnectionPool" not in str(raised.value)
 

@@ -26,7 +26,7 @@ from affine import Affine
 from pyproj import Transformer
 
 import rasteret_beam as rasteret
-from pipelines import _run, _sample_job, build_collection, sample_points
+from pipelines import _log, _sample_job, build_collection, sample_points
 from pipelines._flags import access
 from rasteret_beam import Access
 from rasteret_beam.readers import ranges
@@ -557,8 +557,8 @@ def test_logs_stay_quiet_while_a_failed_run_is_cleaned_up() -> None:
     """After the block of the run, that of the whole command still holds."""
     root = logging.getLogger()
     before = list(root.filters)
-    with _run._quiet("apache_beam.utils.retry"):
-        with _run._quiet("apache_beam"):
+    with _log.quiet("apache_beam.utils.retry"):
+        with _log.quiet("apache_beam"):
             assert logging.getLogger("apache_beam").level > logging.CRITICAL
         assert len(root.filters) == len(before) + 1
         warning = root.makeRecord("rasterio._env", logging.WARNING, "", 0, "CPLE_AppDefined in a bad tag", (), None)

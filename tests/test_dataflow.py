@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
@@ -52,20 +53,20 @@ LAMBDA = re.compile(r"<lambda at (?!core\.py:\d+>)")  # those of Beam's own core
 
 @dataclass(frozen=True)
 class Data:
-    """Inputs of the three commands, in a folder of this machine."""
+    """Inputs of the three commands, in a folder of a bucket."""
 
-    folder: Path
+    folder: str
 
     def flags(self, command: str, output: str) -> list[str]:
         """A command's flags, with every output that it has."""
-        crs, collection = {"geometry_crs": 32631}, {"collection": self.folder / "scenes", "bands": "B10,B20"}
+        crs, collection = {"geometry_crs": 32631}, {"collection": f"{self.folder}/scenes", "bands": "B10,B20"}
         if command == "sample_points":
-            points = {"points": self.folder / "points.parquet", "x_column": "x", "y_column": "y"}
+            points = {"points": f"{self.folder}/points.parquet", "x_column": "x", "y_column": "y"}
             return as_flags(**points, **crs, **collection, output=f"{output}/s", unsampled=f"{output}/u")
         if command == "read_chips":
             outputs = {"output": f"{output}/c", "unmatched": f"{output}/m", "geotiff": f"{output}/tiffs"}
-            return as_flags(polygons=self.folder / "polygons.parquet", **crs, **collection, **outputs)
-        return as_flags(cogs=self.folder / "cogs", bands="B10", output=f"{output}/collection")
+            return as_flags(polygons=f"{self.folder}/polygons.parquet", **crs, **collection, **outputs)
+        return as_flags(cogs=f"{self.folder}/cogs/", bands="B10", output=f"{output}/collection")
 
 
 @dataclass(frozen=True)
@@ -102,16 +103,22 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gcs]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    folder = tmp_path_factory.mktemp("dataflow")
+def data(gcs: Gcs, tmp_path_factory: pytest.TempPathFactory) -> Data:
+    folder, place = tmp_path_factory.mktemp("dataflow"), f"{gcs.uri}/in"
     (folder / "cogs").mkdir()
-    build_from_table(scene_table(folder / "cogs"), name="scenes").export(folder / "scenes")
+    rows = scene_table(folder / "cogs").to_pylist()
     rng = np.random.default_rng(3)
     x, y = rng.uniform(500_000, 505_000, 200), rng.uniform(5_397_000, 5_400_000, 200)
     pq.write_table(pa.table({"x": x, "y": y}), folder / "points.parquet")
     boxes = shapely.to_wkb(shapely.box(x[:9], y[:9], x[:9] + 200, y[:9] + 100))
     pq.write_table(pa.table({"geometry": pa.array(boxes, pa.binary())}), folder / "polygons.parquet")
-    return Data(folder)
+    for path in [*folder.glob("*.parquet"), *folder.glob("cogs/*.tif")]:
+        with FileSystems.create(f"{place}/{path.relative_to(folder)}") as file:
+            file.write(path.read_bytes())
+    for asset in (asset for row in rows for asset in row["assets"].values() if asset):
+        asset["href"] = asset["href"].replace(str(folder), place)
+    build_from_table(pa.Table.from_pylist(rows), name="scenes").export(f"{place}/scenes")
+    return Data(place)
 
 
 def on_dataflow(gcs: Gcs, **other: object) -> list[str]:
@@ -137,23 +144,29 @@ def staged_twice(request: pytest.FixtureRequest, data: Data, gcs: Gcs) -> tuple[
 
 @pytest.mark.parametrize("command", list(MAINS))
 class TestDryRun:
-    def dry(self, command: str, data: Data, gcs: Gcs, output: Path, *flags: str) -> Outcome:
-        return execute(MAINS[command], *data.flags(command, str(output)), *flags, "--dry_run=True")
+    def dry(self, command: str, data: Data, output: str, *flags: str) -> Outcome:
+        return execute(MAINS[command], *data.flags(command, output), *flags, "--dry_run=True")
 
-    def test_checks_the_job_and_leaves_nothing(self, command: str, data: Data, gcs: Gcs, tmp_path: Path) -> None:
+    def test_checks_the_job_and_leaves_nothing(self, command: str, data: Data, gcs: Gcs) -> None:
         before = gcs.objects(f"{gcs.uri}/")
-        outcome = self.dry(command, data, gcs, tmp_path, *on_dataflow(gcs, sdk_container_image=IMAGE))
+        outcome = self.dry(command, data, f"{gcs.uri}/dry", *on_dataflow(gcs, sdk_container_image=IMAGE))
         assert (outcome.code, outcome.out) == (0, "dry run: the job can be built; nothing was submitted\n")
-        assert list(tmp_path.iterdir()) == []
+        assert outcome.err == ""
         assert gcs.objects(f"{gcs.uri}/") == before
 
-    def test_finds_what_dataflow_needs(self, command: str, data: Data, gcs: Gcs, tmp_path: Path) -> None:
-        outcome = self.dry(command, data, gcs, tmp_path, "--runner=DataflowRunner", "--region=europe-west4")
+    def test_warns_of_workers_without_this_package(self, command: str, data: Data, gcs: Gcs) -> None:
+        outcome = self.dry(command, data, f"{gcs.uri}/dry", *on_dataflow(gcs))
+        assert outcome.code == 0
+        assert outcome.err.startswith("warning: Dataflow's workers lack this package, and the job brings none: give ")
+        assert outcome.err.count("\n") == 1
+
+    def test_finds_what_dataflow_needs(self, command: str, data: Data, gcs: Gcs) -> None:
+        outcome = self.dry(command, data, f"{gcs.uri}/dry", "--runner=DataflowRunner", "--region=europe-west4")
         assert outcome.code == 1
         assert "project" in outcome.err
 
-    def test_in_this_process_runs_nothing(self, command: str, data: Data, gcs: Gcs, tmp_path: Path) -> None:
-        assert self.dry(command, data, gcs, tmp_path).code == 0
+    def test_in_this_process_runs_nothing(self, command: str, data: Data, tmp_path: Path) -> None:
+        assert self.dry(command, data, str(tmp_path)).code == 0
         assert list(tmp_path.iterdir()) == []
 
 
@@ -313,11 +326,9 @@ class _Submitted:
 
 
 @pytest.mark.parametrize("command", list(MAINS))
-def test_a_submitted_job_is_not_waited_for(
-    command: str, data: Data, gcs: Gcs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_submitted_job_is_not_waited_for(command: str, data: Data, gcs: Gcs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DataflowRunner, "run_pipeline", lambda *_: _Submitted())
-    outcome = execute(MAINS[command], *data.flags(command, str(tmp_path)), *on_dataflow(gcs))
+    outcome = execute(MAINS[command], *data.flags(command, f"{gcs.uri}/submitted"), *on_dataflow(gcs))
     assert outcome.code == 0, outcome.err
     assert outcome.out == (
         "submitted as job 2026-01-01_00_00_00-123 to project demo-project, region europe-west4; "
@@ -325,14 +336,13 @@ def test_a_submitted_job_is_not_waited_for(
     )
 
 
-def test_a_job_that_dataflow_refuses_is_an_error(
-    data: Data, gcs: Gcs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_that_dataflow_refuses_is_an_error(data: Data, gcs: Gcs, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise RuntimeError("403 the Dataflow API is not enabled")
 
     monkeypatch.setattr(DataflowRunner, "run_pipeline", refuse)
-    outcome = execute(sample_points.main, *data.flags("sample_points", str(tmp_path)), *on_dataflow(gcs))
+    flags = on_dataflow(gcs, sdk_container_image=IMAGE)
+    outcome = execute(sample_points.main, *data.flags("sample_points", f"{gcs.uri}/refused"), *flags)
     assert (outcome.code, outcome.err) == (1, "error: 403 the Dataflow API is not enabled\n")
 
 

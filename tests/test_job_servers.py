@@ -7,6 +7,10 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
-from pipelines import _run
+from pipelines import _log, _run, _servers
 from pipelines._servers import check_server
 from pipelines._under_way import UnderWay
 from rasteret_beam.errors import InputError, OutputError
@@ -93,14 +97,44 @@ def test_an_interrupted_job_says_which_outputs_are_in_place(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_left.manifest.json", "left-00000-of-00001.parquet"]
 
 
-@pytest.mark.parametrize("flag", ["--job_endpoint", "--flink_master"])
+@contextmanager
+def job_server() -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+@contextmanager
+def flink() -> Iterator[str]:
+    """Answers each request, if only by an error."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+SERVERS = {"--job_endpoint": (job_server, "a job server"), "--flink_master": (flink, "Flink's REST interface")}
+
+
+@pytest.mark.parametrize("flag", SERVERS)
 def test_a_server_that_is_away(flag: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with SERVERS[flag][0]() as address:
         options = PipelineOptions(["--runner=FlinkRunner", f"{flag}={address}"])
         check_server(options)
     with pytest.raises(InputError, match=f"{flag} is {address}, where no server answers: .*refused; start it, or"):
         check_server(options)
+
+
+@pytest.mark.parametrize("flag", SERVERS)
+def test_a_server_that_never_answers(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_servers, "CONNECT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        options = PipelineOptions(["--runner=FlinkRunner", f"{flag}={address}"])
+        with pytest.raises(InputError, match=f"{flag} is {address}, .* not answered as {SERVERS[flag][1]} in 0 s"):
+            check_server(options)
 
 
 def test_a_lost_server_is_one_line() -> None:
@@ -115,7 +149,7 @@ def test_what_a_job_server_logs_is_not_repeated(
     def listens() -> None:
         raise Lost
 
-    with _run._quiet("apache_beam"):
+    with _log.quiet("apache_beam"):
         record = logging.makeLogRecord({"module": "portable_runner", "levelno": logging.ERROR, "msg": "a traceback"})
         assert not logging.getLogger().filter(record)
         thread = threading.Thread(target=listens)

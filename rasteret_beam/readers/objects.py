@@ -6,9 +6,11 @@ google-cloud-storage.
 
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import obstore
@@ -24,16 +26,20 @@ from rasteret_beam.errors import (
 )
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers import contact
 from rasteret_beam.readers.access import GS, S3, billed_project, gcs_client
 from rasteret_beam.readers.answers import MISSING, said, status_of
 from rasteret_beam.readers.ranges import FileState, RangeError, RangeReader
-from rasteret_beam.readers.stores import BUCKETS, SCHEMES, WEB, is_url, open_store, split_url
+from rasteret_beam.readers.stores import BUCKETS, SCHEMES, WEB, is_url, open_store, service_name, split_url
 
 BUFFER_BYTES = 4 << 20
 """Read at a time where a file is read from its beginning to its end."""
 
 LISTING_SECONDS = 8
 """For which a listing on gs:// is tried again, as long as a read is."""
+
+AWAY = re.compile("no answer|was refused|host's name|Could not connect|Connect timeout|Read timeout")
+"""What errors of clients have where nobody answers."""
 
 GRANT_READING = {
     GS: "grant roles/storage.objectViewer on the bucket",
@@ -105,8 +111,8 @@ def is_object(url: str, access: Access = AS_GIVEN) -> bool:
     if not path or path.endswith("/"):
         return False
     if scheme == GS:
-        with _listing(root):
-            return bool(_gcs_bucket(root, access).blob(path).exists(retry=_gcs_retry()))
+        with _listing(root, access):
+            return bool(_gcs_bucket(root, access).blob(path).exists(retry=_gcs_retry(), timeout=contact.FIRST_SECONDS))
     try:
         return object_size(url, access) >= 0
     except FileNotFoundError:
@@ -132,7 +138,7 @@ def list_folder(url: str, access: Access = AS_GIVEN, start: str = "", deep: bool
     """
     scheme, root, path = split_url(url.rstrip("/") + "/")
     start = start or f"{root}/{path}"
-    with _listing(root):
+    with _listing(root, access):
         listed = _gcs_objects if scheme == GS else _store_objects
         found = sorted(listed(root, path, start.removeprefix(f"{root}/"), access, deep))
     return [Found(f"{root}/{name}", size, etag) for name, size, etag in found if not name.endswith("/")]
@@ -151,12 +157,13 @@ def _gcs_retry() -> Any:
 def _gcs_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int, str]]:
     fields, delimiter = "items(name,size,etag),nextPageToken", None if deep else "/"
     bucket = _gcs_bucket(root, access)
-    for blob in bucket.list_blobs(prefix=start, delimiter=delimiter, fields=fields, retry=_gcs_retry()):
+    settings = {"fields": fields, "retry": _gcs_retry(), "timeout": contact.FIRST_SECONDS}
+    for blob in bucket.list_blobs(prefix=start, delimiter=delimiter, **settings):
         yield blob.name, int(blob.size or 0), blob.etag or ""
 
 
 def _store_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int, str]]:
-    store, _ = open_store(root, access)
+    store, _ = open_store(root, access, timedelta(seconds=contact.FIRST_SECONDS))
     prefix = folder.rstrip("/") or None  # obstore takes whole folders only
     if deep:
         metas = [meta for chunk in obstore.list(store, prefix=prefix, chunk_size=1000) for meta in chunk]
@@ -168,14 +175,14 @@ def _store_objects(root: str, folder: str, start: str, access: Access, deep: boo
 
 
 @contextmanager
-def _listing(what: str) -> Iterator[None]:
+def _listing(root: str, access: Access) -> Iterator[None]:
     """Turn a client's error into one that says what to grant or mend."""
     try:
         yield
     except RasteretBeamError:
         raise
     except Exception as error:
-        raise MissingInputError(f"{without_secrets(what)} cannot be listed: {explained(error, what)}") from error
+        raise MissingInputError(f"{service_name(root, access)} cannot be listed: {explained(error, root)}") from error
 
 
 def explained(error: Exception, url: str, writing: bool = False) -> str:
@@ -191,10 +198,10 @@ def explained(error: Exception, url: str, writing: bool = False) -> str:
     if code in (401, 403):
         return f"{text}; {grants.get(scheme, 'grant it')} to the account that runs this, or name credentials that may"
     if type(error).__name__ == "RetryError":  # of google-cloud-storage
-        return f"no answer in time, at last: {_last_try(error)}"
+        return f"no answer in time, at last: {_last_try(error)}; {contact.WAY_OUT}"
     if type(error).__name__ == "DefaultCredentialsError":
         return f"{text}; or read a public bucket with anonymous=True"
-    return text
+    return f"{text}; {contact.WAY_OUT}" if code is None and AWAY.search(text) else text
 
 
 def _last_try(error: Exception) -> str:

@@ -23,9 +23,10 @@ from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN, Access, Asset
 from rasteret_beam.readers import confined
 from rasteret_beam.readers.answers import MISSING, may_pass, said, size_of_short_file, status_of
+from rasteret_beam.readers.contact import Contact
 from rasteret_beam.readers.file_state import STALE, LocalFileError, check_unchanged, opened
 from rasteret_beam.readers.stopping import Stop
-from rasteret_beam.readers.stores import is_addressable, is_url, local_path, open_store
+from rasteret_beam.readers.stores import is_addressable, is_url, local_path, open_store, split_url
 from rasteret_beam.readers.trust import is_confined, why_refused
 from rasteret_beam.readers.web import WebError, get_range, size_of
 
@@ -169,27 +170,36 @@ class RangeReader:
     def _read_remote(self, file: FileState, start: int, stop: int, tally: Tally, job: Stop) -> memoryview:
         return self._again(partial(self._ask, file, start, stop), file, f"bytes {start} to {stop}", tally, job)
 
-    def _again(self, ask: Callable[[], Answer], file: FileState, what: str, tally: Tally, job: Stop) -> Answer:
-        """What a server answers, asked again while it fails."""
-        for attempt in range(1, self.patience.tries + 1):
-            try:
-                return ask()
-            except _AskAgain as failed:
-                why = str(failed)
-            if attempt < self.patience.tries:
+    def _again(self, ask: Callable[[float], Answer], file: FileState, what: str, tally: Tally, job: Stop) -> Answer:
+        """What a server answers, asked again while it fails; for the first time, no longer than is waited for that."""
+        contact = Contact(split_url(file.href)[1])
+        attempt, why = 0, ""
+        while attempt < self.patience.tries and not (attempt and contact.is_over()):
+            if attempt:
                 tally.add(metrics.READ_RETRIES)
                 log.info("%s, %s, try %d: %s", without_secrets(file.href), what, attempt, why)
                 job.wait(self.patience.first_pause * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
-        tries = self.patience.tries
-        raise RangeError(f"{what} could not be read in {tries} tries, at last: {why}", attempts=tries)
+            attempt += 1
+            try:
+                answer = ask(contact.timeout(self.patience.timeout))
+            except _AskAgain as failed:
+                why = str(failed)
+            except RangeError as error:
+                if error.status is not None:
+                    contact.is_answered()
+                raise
+            else:
+                contact.is_answered()
+                return answer
+        raise RangeError(f"{what} could not be read in {attempt} tries, at last: {why}", attempts=attempt)
 
-    def _ask_state(self, file: FileState) -> FileState:
+    def _ask_state(self, file: FileState, timeout: float) -> FileState:
         if is_confined(file.href, file.access):
-            _, size, etag = self._ask_confined(replace(file, etag=None), 0, 4)
+            _, size, etag = _ask_confined(replace(file, etag=None), 0, 4, timeout)
             return replace(file, size=size, etag=etag)
         if not is_addressable(file.href):
-            return replace(file, size=self._of_web(size_of, file), etag=None)
-        store, path = open_store(file.href, file.access, timedelta(seconds=self.patience.timeout), retry=False)
+            return replace(file, size=_of_web(size_of, file, timeout), etag=None)
+        store, path = open_store(file.href, file.access, timedelta(seconds=timeout), retry=False)
         try:
             found = head(store, path)
         except (FileNotFoundError, BaseError) as error:
@@ -198,10 +208,10 @@ class RangeReader:
             raise RangeError(said(error), status=_status(error)) from error
         return replace(file, size=found["size"], etag=found["e_tag"])
 
-    def _ask(self, file: FileState, start: int, stop: int) -> memoryview:
+    def _ask(self, file: FileState, start: int, stop: int, timeout: float) -> memoryview:
         if is_confined(file.href, file.access) or not is_addressable(file.href):
-            return self._ask_web(file, start, stop)
-        store, path = open_store(file.href, file.access, timedelta(seconds=self.patience.timeout), retry=False)
+            return _ask_web(file, start, stop, timeout)
+        store, path = open_store(file.href, file.access, timedelta(seconds=timeout), retry=False)
         options: dict[str, Any] = {"range": (start, stop)}
         if _is_strong(file.etag):
             options["if_match"] = file.etag
@@ -226,37 +236,40 @@ class RangeReader:
             raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
         return data
 
-    def _ask_web(self, file: FileState, start: int, stop: int) -> memoryview:
-        """From a URL that obstore cannot ask for, or must not."""
-        etag = None
-        if is_confined(file.href, file.access):
-            data, size, etag = self._ask_confined(file, start, stop)
-        else:
-            data, size = self._of_web(get_range, file, start, stop)
-        _check_etag(file, etag)
-        _check_size(file, size, stop)
-        if len(data) != stop - start:
-            raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
-        return memoryview(data)
 
-    def _ask_confined(self, file: FileState, start: int, stop: int) -> tuple[bytes, int, str | None]:
-        """From a web server that a stranger names."""
-        etag = file.etag if _is_strong(file.etag) else None
-        ask = partial(confined.get_range, access=file.access, etag=etag)
-        return self._of_web(ask, file, start, stop)
+def _ask_web(file: FileState, start: int, stop: int, timeout: float) -> memoryview:
+    """From a URL that obstore cannot ask for, or must not."""
+    etag = None
+    if is_confined(file.href, file.access):
+        data, size, etag = _ask_confined(file, start, stop, timeout)
+    else:
+        data, size = _of_web(get_range, file, timeout, start, stop)
+    _check_etag(file, etag)
+    _check_size(file, size, stop)
+    if len(data) != stop - start:
+        raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
+    return memoryview(data)
 
-    def _of_web(self, ask: Callable[..., Answer], file: FileState, *span: int) -> Answer:
-        try:
-            return ask(file.href, *span, timeout=self.patience.timeout)
-        except WebError as error:
-            if error.status == 412:
-                raise RangeError(f"{STALE} (its ETag is no longer {file.etag})") from None
-            if error.status == 416 and span:
-                text = f"the file ends before byte {span[0]}, where the collection has a tile: {STALE}"
-                raise RangeError(text, of_file=False, status=416) from None
-            if error.passing:
-                raise _AskAgain(str(error)) from None
-            raise RangeError(str(error), status=error.status) from None
+
+def _ask_confined(file: FileState, start: int, stop: int, timeout: float) -> tuple[bytes, int, str | None]:
+    """From a web server that a stranger names."""
+    etag = file.etag if _is_strong(file.etag) else None
+    ask = partial(confined.get_range, access=file.access, etag=etag)
+    return _of_web(ask, file, timeout, start, stop)
+
+
+def _of_web(ask: Callable[..., Answer], file: FileState, timeout: float, *span: int) -> Answer:
+    try:
+        return ask(file.href, *span, timeout=timeout)
+    except WebError as error:
+        if error.status == 412:
+            raise RangeError(f"{STALE} (its ETag is no longer {file.etag})") from None
+        if error.status == 416 and span:
+            text = f"the file ends before byte {span[0]}, where the collection has a tile: {STALE}"
+            raise RangeError(text, of_file=False, status=416) from None
+        if error.passing:
+            raise _AskAgain(str(error)) from None
+        raise RangeError(str(error), status=error.status) from None
 
 
 def _check_trusted(file: FileState) -> None:

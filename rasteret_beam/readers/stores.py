@@ -9,7 +9,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from obstore.store import HTTPStore, from_url
 
-from rasteret_beam.errors import InputError
+from rasteret_beam.errors import InputError, without_secrets
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.access import AZURE, GS, S3, aws_credentials, endpoint_of, obstore_settings
 
@@ -20,6 +20,9 @@ SCHEMES = (*WEB, *BUCKETS)
 
 TIMEOUT = timedelta(seconds=60)
 CONNECT_TIMEOUT = timedelta(seconds=30)
+RETRY_TIMEOUT = timedelta(seconds=8)
+"""After which obstore begins no further try."""
+
 SLOW_ANSWERS = 10
 """An answer that keeps coming may take so many times the timeout: a slow line is no failure."""
 
@@ -107,6 +110,13 @@ def split_url(href: str) -> tuple[str, str, str]:
     return scheme, f"{scheme}://{host}", path
 
 
+def service_name(url: str, access: Access = AS_GIVEN) -> str:
+    """A bucket or host, and where it is asked for if that is not the platform's own place; for an error."""
+    scheme, root, _ = split_url(url)
+    endpoint = endpoint_of(scheme, access)
+    return without_secrets(f"{root} at {endpoint}" if endpoint else root)
+
+
 def open_store(
     href: str, access: Access = AS_GIVEN, timeout: timedelta = TIMEOUT, retry: bool = True
 ) -> tuple[Any, str]:
@@ -140,7 +150,7 @@ def _open(root: str, scheme: str, access: Access, timeout: timedelta, retry: boo
         "connect_timeout": min(timeout, CONNECT_TIMEOUT),
         "allow_http": True,
     }
-    retries = {"max_retries": 5, "retry_timeout": SLOW_ANSWERS * timeout} if retry else NO_RETRIES
+    retries = {"max_retries": 5, "retry_timeout": RETRY_TIMEOUT} if retry else NO_RETRIES
     if scheme in WEB:
         return HTTPStore.from_url(root, client_options=client, retry_config=retries)  # type: ignore[arg-type]
     config, headers = obstore_settings(scheme, access)

@@ -22,13 +22,14 @@ from rasteret_beam.errors import (
     one_line,
 )
 from rasteret_beam.kernels.bigquery_schema import Field, differences
+from rasteret_beam.transforms.services import ask_bigquery
 
 CREATE_DISPOSITIONS = ("CREATE_IF_NEEDED", "CREATE_NEVER")
 WRITE_DISPOSITIONS = ("WRITE_APPEND", "WRITE_TRUNCATE", "WRITE_EMPTY")
 MOST_URIS = 10_000
 """Of one load job; more files than these are named by a wildcard."""
 
-CHECK_SECONDS, LOAD_SECONDS = 60, 600
+CHECK_SECONDS, LOAD_SECONDS = 15, 600
 """How long a request is tried again, before a job begins and when rows are there."""
 
 TRANSIENT = frozenset({"backendError", "internalError", "jobBackendError", "jobInternalError", "rateLimitExceeded"})
@@ -185,11 +186,16 @@ def check_destination(to: Destination, bucket: str | None = None) -> None:
 
     Raises
     ------
+    NoAnswerError
     OutputError
         No such dataset or bucket, no permission, or bucket and dataset at different locations.
     InputError
         The table does not suit the dispositions, or has another schema.
     """
+    ask_bigquery(f"table {to.name}", lambda: _check_destination(to, bucket))
+
+
+def _check_destination(to: Destination, bucket: str | None) -> None:
     client = _make_client(to)
     retry = briefly()
     editing = f"roles/bigquery.dataEditor on {to.name.in_dataset}"
@@ -278,7 +284,16 @@ def _apart(bucket: str, dataset: str) -> bool:
 
 
 def is_loaded(to: Destination, job_name: str) -> bool:
-    """Whether a load job of this name has brought its rows in."""
+    """Whether a load job of this name has brought its rows in.
+
+    Raises
+    ------
+    NoAnswerError, OutputError
+    """
+    return ask_bigquery(f"table {to.name}", lambda: _is_loaded(to, job_name))
+
+
+def _is_loaded(to: Destination, job_name: str) -> bool:
     client = _make_client(to)
     with explained(f"jobs of project {to.job_project} cannot be read", f"roles/bigquery.user on {to.job_project}"):
         location = client.get_dataset(to.name.in_dataset, retry=briefly()).location

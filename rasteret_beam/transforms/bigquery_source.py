@@ -21,6 +21,7 @@ from rasteret_beam.kernels.bigquery_schema import Field
 from rasteret_beam.kernels.chunking import pieces
 from rasteret_beam.transforms import bigquery as service
 from rasteret_beam.transforms.bigquery import MISSING_EXTRA, TableName, briefly, explained, make_client, run_once
+from rasteret_beam.transforms.services import ask_bigquery
 
 MOST_STREAMS = 1000
 """Asked for when a job reads; the service gives fewer where a table is small."""
@@ -144,7 +145,7 @@ class Extract:
         """
         check_readable(self.fields, needed, self.what)
         if self.table is not None:
-            open_streams(self, needed, most=1)
+            ask_bigquery(self.what, lambda: open_streams(self, needed, most=1))
 
 
 class Stream(NamedTuple):
@@ -162,7 +163,9 @@ def look_at(source: BigQuerySource) -> Extract:
     InputError, MissingInputError
         There is no such table, it is closed to this account, or cannot be read; the query is wrong.
     """
-    return _look_at_table(source) if isinstance(source, BigQueryTable) else _look_at_query(source)
+    if isinstance(source, BigQueryTable):
+        return ask_bigquery(f"table {source.table}", lambda: _look_at_table(source))
+    return ask_bigquery("the query", lambda: _look_at_query(source))
 
 
 def _look_at_table(source: BigQueryTable) -> Extract:

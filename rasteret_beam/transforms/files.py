@@ -18,6 +18,7 @@ from rasteret_beam.collection.storage import is_remote
 from rasteret_beam.errors import (
     InputError,
     MissingInputError,
+    NoAnswerError,
     OutputError,
     RasteretBeamError,
     how_to_install,
@@ -28,6 +29,7 @@ from rasteret_beam.errors import (
 from rasteret_beam.kernels.globs import Selection, as_folder, is_glob
 from rasteret_beam.model import AS_GIVEN, Access
 from rasteret_beam.readers.access import AZURE, GS, S3
+from rasteret_beam.readers.contact import within
 from rasteret_beam.readers.finding import CSV_ENDINGS, PARQUET_ENDINGS, FoundFile, Paths, find
 from rasteret_beam.readers.finding import find_rasters as find_rasters  # where callers look for it
 from rasteret_beam.readers.local_files import Kind, denied, why_not_written
@@ -39,6 +41,8 @@ from rasteret_beam.readers.objects import (
     open_object,
     open_to_the_end,
 )
+from rasteret_beam.readers.stores import service_name
+from rasteret_beam.transforms.services import look_for_credentials
 
 GEOJSON_ENDINGS = (".geojson", ".geojsonl", ".geojsons")
 
@@ -201,9 +205,12 @@ def check_writable(prefix: str) -> None:
     probe = f"{prefix}.probe-{uuid.uuid4().hex[:8]}"
     missing = [] if is_remote(prefix) else _missing_folders(probe)
     try:
-        with FileSystems.create(probe, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            file.write(b"probe")
-        delete_files([probe])
+        if is_remote(prefix):
+            within(service_name(prefix), lambda: _write_and_delete(probe))
+        else:
+            _write_and_delete(probe)
+    except NoAnswerError as error:
+        raise OutputError(f"output {prefix} cannot be written: {error}") from None
     except Exception as error:  # each of Beam's filesystems has errors of its own
         local = isinstance(error, OSError) and not is_remote(prefix)
         why = why_not_written(error) if local else explained(error, prefix, writing=True)  # type: ignore[arg-type]
@@ -212,6 +219,14 @@ def check_writable(prefix: str) -> None:
         for folder in missing:
             with suppress(OSError):  # another job may have put something there
                 os.rmdir(folder)
+
+
+def _write_and_delete(probe: str) -> None:
+    if probe.startswith("gs://"):
+        look_for_credentials()
+    with FileSystems.create(probe, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        file.write(b"probe")
+    delete_files([probe])
 
 
 def _missing_folders(path: str) -> list[str]:

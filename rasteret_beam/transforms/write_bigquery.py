@@ -211,7 +211,11 @@ class WriteSamplesToBigQuery(beam.PTransform):
 
     def is_loaded(self, options: PipelineOptions) -> bool:
         """Whether a run of the same ``run_id`` has brought its rows in."""
-        return self.run_id is not None and is_loaded(self.destination(options), self.job_name)
+        return self.run_id is not None and self.has_loaded(options)
+
+    def has_loaded(self, options: PipelineOptions) -> bool:
+        """Whether this run, or one of the same ``run_id``, has brought its rows in by a load job."""
+        return is_loaded(self.destination(options), self.job_name)
 
     def expand(self, samples: beam.PCollection) -> beam.PCollection[str]:
         options = samples.pipeline.options
