@@ -16,12 +16,13 @@ from pipelines import sample_points
 from pipelines._servers import check_buckets
 from rasteret_beam import Access, load
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, NoAnswerError, OutputError
+from rasteret_beam.kernels.bigquery_names import TableName
 from rasteret_beam.metrics import Tally
 from rasteret_beam.readers import contact, objects, stores
 from rasteret_beam.readers.contact import Contact, within
 from rasteret_beam.readers.ranges import FileState, Patience, RangeError, RangeReader
 from rasteret_beam.transforms import BigQueryTable, ReadPoints, services
-from rasteret_beam.transforms.bigquery import Destination, TableName, check_destination, is_loaded
+from rasteret_beam.transforms.bigquery import Destination, check_destination, is_loaded
 from rasteret_beam.transforms.files import check_writable
 from tests.commands import execute
 from tests.server import RasterServer

@@ -5,7 +5,6 @@ google-cloud-bigquery is imported where it is used: only the ``gcp`` extra bring
 
 import itertools
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from rasteret_beam.errors import (
     listed,
     one_line,
 )
+from rasteret_beam.kernels.bigquery_names import TableName
 from rasteret_beam.kernels.bigquery_schema import Field, differences
 from rasteret_beam.transforms.services import ask_bigquery
 
@@ -40,39 +40,6 @@ MISSING_EXTRA = (
     "BigQuery needs google-cloud-bigquery and google-cloud-bigquery-storage, which are not installed: "
     + how_to_install("gcp")
 )
-NAME = re.compile(r"(?:(?P<project>[^`$]+)[:.])?(?P<dataset>\w+)\.(?P<table>[^.:`$]+)")
-
-
-@dataclass(frozen=True)
-class TableName:
-    """Project, dataset and table; written ``project:dataset.table`` or ``project.dataset.table``."""
-
-    project: str
-    dataset: str
-    table: str
-
-    @classmethod
-    def parse(cls, text: str, project: str | None = None) -> "TableName":
-        """The table of a text; ``project`` is taken where the text names none.
-
-        Raises
-        ------
-        InputError
-        """
-        found = NAME.fullmatch(text.strip())
-        if found is None:
-            raise InputError(f"BigQuery table is {text!r}; write it as PROJECT:DATASET.TABLE")
-        owner = found["project"] or project
-        if not owner:
-            raise InputError(f"BigQuery table {text!r} names no project; write it as PROJECT:DATASET.TABLE")
-        return cls(owner, found["dataset"], found["table"])
-
-    @property
-    def in_dataset(self) -> str:
-        return f"{self.project}.{self.dataset}"
-
-    def __str__(self) -> str:
-        return f"{self.project}.{self.dataset}.{self.table}"
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from rasteret_beam.errors import InputError, MissingInputError, one_line
 from rasteret_beam.kernels.bigquery_arrow import arrow_schema, check_readable, in_schema
+from rasteret_beam.kernels.bigquery_names import TableName
 from rasteret_beam.kernels.bigquery_schema import Field
 from rasteret_beam.kernels.chunking import pieces
 from rasteret_beam.transforms import bigquery as service
-from rasteret_beam.transforms.bigquery import MISSING_EXTRA, TableName, briefly, explained, make_client, run_once
+from rasteret_beam.transforms.bigquery import MISSING_EXTRA, briefly, explained, make_client, run_once
 from rasteret_beam.transforms.services import ask_bigquery
 
 MOST_STREAMS = 1000

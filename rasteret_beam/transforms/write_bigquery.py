@@ -14,6 +14,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.errors import InputError, OutputError, RasteretBeamError, listed, one_line
+from rasteret_beam.kernels.bigquery_names import TableName
 from rasteret_beam.kernels.bigquery_rows import json_rows, python_rows
 from rasteret_beam.kernels.bigquery_schema import (
     CLUSTER_TYPES,
@@ -32,7 +33,6 @@ from rasteret_beam.transforms.bigquery import (
     MOST_URIS,
     WRITE_DISPOSITIONS,
     Destination,
-    TableName,
     check_choice,
     check_destination,
     is_loaded,
