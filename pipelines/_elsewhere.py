@@ -4,7 +4,8 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from apache_beam.options.pipeline_options import (
 
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.collection import Collection
-from rasteret_beam.errors import InputError, listed, without_secrets
+from rasteret_beam.errors import InputError, RasteretBeamError, listed, without_secrets
 from rasteret_beam.readers.stores import as_place, is_subdataset, is_url
 
 LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[?::1\]?|0\.0\.0\.0|\[?::\]?)", re.I)
@@ -85,12 +86,18 @@ def _is_here(address: str) -> bool:
     return bool(LOOPBACK.fullmatch(host)) or host in (socket.gethostname().lower(), socket.getfqdn().lower())
 
 
-def check_paths(options: PipelineOptions, given: Mapping[str, Sequence[str] | str | None]) -> None:
+def check_paths(
+    options: PipelineOptions,
+    given: Mapping[str, Sequence[str] | str | None],
+    load: Callable[[], Collection] | None = None,
+) -> None:
     """Refuse flags with paths of this machine where workers do not see them; warn where they may.
 
     Parameters
     ----------
     given : {flag: path, paths or None}
+    load : function, optional
+        Gives the collection, whose rasters are counted too where it is one of these paths.
 
     Raises
     ------
@@ -102,8 +109,14 @@ def check_paths(options: PipelineOptions, given: Mapping[str, Sequence[str] | st
         return
     paths = [(flag, [each] if isinstance(each, str) else each or []) for flag, each in given.items()]
     local = [f"{flag} {path}" for flag, each in paths for path in each if is_on_this_machine(path)]
-    if local:
-        _object(workers, f"{listed(local)} {'is' if len(local) == 1 else 'are'} on this machine")
+    if not local:
+        return
+    what = f"{listed(local)} {'is' if len(local) == 1 else 'are'} on this machine"
+    if load is not None and not workers.may_share and any(each.startswith("--collection ") for each in local):
+        with suppress(RasteretBeamError):  # it is refused as it is
+            some = _rasters_here("the collection", _hrefs(load()))
+            what += f" (and {some})" if some else ""
+    _object(workers, what)
 
 
 def collection_place(text: str) -> str:
@@ -131,11 +144,15 @@ def check_collection(options: PipelineOptions, collection: Collection, bands: Se
     InputError
         Counts the hrefs and names one.
     """
-    if workers_elsewhere(options) is None:
-        return
+    if workers_elsewhere(options) is not None:
+        check_hrefs(options, "the collection", _hrefs(collection, bands))
+
+
+def _hrefs(collection: Collection, bands: Sequence[str] | None = None) -> pa.ChunkedArray:
     assets = collection.to_table(["assets"])["assets"].combine_chunks()
-    columns = [pc.struct_field(assets, [band, "href"]).cast(pa.string()) for band in bands]
-    check_hrefs(options, "the collection", pa.chunked_array(columns, pa.string()))
+    names = collection.bands if bands is None else bands
+    columns = [pc.struct_field(assets, [band, "href"]).cast(pa.string()) for band in names]
+    return pa.chunked_array(columns, pa.string())
 
 
 def check_hrefs(options: PipelineOptions, what: str, hrefs: pa.ChunkedArray | Iterable[str]) -> None:
@@ -150,12 +167,17 @@ def check_hrefs(options: PipelineOptions, what: str, hrefs: pa.ChunkedArray | It
     if workers is None:
         return
     texts = hrefs if isinstance(hrefs, pa.ChunkedArray) else pa.chunked_array([pa.array(list(hrefs), pa.string())])
-    files = pc.unique(texts.drop_null())
+    some = _rasters_here(what, texts)
+    if some:
+        _object(workers, f"{some}, {'is' if some.startswith('1 of') else 'are'} on this machine")
+
+
+def _rasters_here(what: str, hrefs: pa.ChunkedArray) -> str:
+    """How many rasters are on this machine, and one of them; empty where none is."""
+    files = pc.unique(hrefs.drop_null())
     near = files.filter(pc.invert(pc.match_substring_regex(files, REMOTE))) if len(files) else files
     local = [href for href in near.to_pylist() if is_on_this_machine(href)]
-    if local:
-        some = f"{len(local)} of {len(files)} rasters of {what}, such as {local[0]},"
-        _object(workers, f"{some} {'is' if len(local) == 1 else 'are'} on this machine")
+    return f"{len(local)} of {len(files)} rasters of {what}, such as {local[0]}" if local else ""
 
 
 def _object(workers: Workers, what: str) -> None:

@@ -144,7 +144,8 @@ class Job(Inputs):
     def __init__(self, flags: argparse.Namespace, options: PipelineOptions):
         check_packages(options)
         given = {f"--{name}": getattr(flags, name) for name in READ_OR_WRITTEN}
-        check_paths(options, given | {"--collection": collection_place(flags.collection)})
+        given |= {"--collection": collection_place(flags.collection)}
+        check_paths(options, given, lambda: _collection(flags))
         super().__init__(flags, options)
         self.beam_options = options
         self.around = Neighbourhood(flags.max_distance_pixels, flags.return_neighbourhood, flags.fallback)

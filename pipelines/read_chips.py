@@ -139,7 +139,8 @@ class Job:
     def __init__(self, flags: argparse.Namespace, options: PipelineOptions):
         check_packages(options)
         given = {f"--{name}": getattr(flags, name) for name in ("polygons", *OUTPUTS)}
-        check_paths(options, given | {"--collection": collection_place(flags.collection)})
+        given |= {"--collection": collection_place(flags.collection)}
+        check_paths(options, given, lambda: _collection(flags))
         self.collection = _collection(flags)
         self.reading = ReadPolygons(
             flags.polygons,

@@ -31,6 +31,7 @@ from pipelines._run import is_waited_for
 from rasteret_beam import build_from_table
 from tests.commands import ROOT, Outcome, as_flags, execute
 from tests.conftest import scene_table
+from tests.front import Front
 from tests.gcs_emulator import Gcs, gcs_emulator
 
 pytestmark = [pytest.mark.usefixtures("same_signal_handlers"), pytest.mark.slow]
@@ -98,7 +99,13 @@ class Staged:
 
 @pytest.fixture(scope="module")
 def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gcs]:
-    with gcs_emulator(tmp_path_factory.mktemp("gcs")) as running:
+    """An emulator, behind what answers the requests for byte ranges that it does not know."""
+    with (
+        gcs_emulator(tmp_path_factory.mktemp("gcs")) as running,
+        Front(f"http://127.0.0.1:{running.port}", gcs=True) as front,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("STORAGE_EMULATOR_HOST", front.url)
         yield running
 
 

@@ -192,7 +192,9 @@ def test_commands_refuse_paths_of_this_machine(folder: Path, name: str, dry: lis
     assert outcome.code == 1
     flag = {"registered": "collection", "built": "output"}.get(name, name)
     assert outcome.err.startswith(f"error: --{flag} {folder}") and outcome.err.count("\n") == 1
-    assert "is on this machine, which Dataflow's workers do not see; put it in a bucket" in outcome.err
+    counted = " (and 11 of 11 rasters of the collection, such as /" if flag == "collection" else ", which Dataflow's"
+    assert f" is on this machine{counted}" in outcome.err
+    assert ", which Dataflow's workers do not see; put it in a bucket" in outcome.err
 
 
 def test_a_record_table_names_rasters_of_this_machine(folder: Path, scenes: Collection) -> None:
