@@ -443,6 +443,15 @@ class TestCollectionsFromElsewhere:
         with pytest.raises(CollectionError, match=rf"{ELSEWHERE} names .*allow_local"):
             collection.export(tmp_path / "mine")
 
+    def test_whatever_the_type_of_their_texts_is(self, tmp_path: Path) -> None:
+        collection = from_elsewhere(built(write(tmp_path / "s.tif")), str(tmp_path / "s.tif"))
+        table = collection.to_table()
+        kind = pa.struct([("B1", pa.struct([("href", pa.large_string()), ("band_index", pa.int32())]))])
+        at = table.column_names.index("assets")
+        large = replace(collection, table=table.set_column(at, "assets", table["assets"].cast(kind)))
+        with pytest.raises(CollectionError, match=rf"{ELSEWHERE} names .*allow_local"):
+            large.check_files()
+
     def test_nor_by_an_index_of_their_own(self, secret: Path, tmp_path: Path) -> None:
         """Tiles are read by the collection's offsets: any file's bytes could be pixels."""
         local = naming(built(write(tmp_path / "s.tif", tiled=True, blockxsize=16, blockysize=16)), str(secret))

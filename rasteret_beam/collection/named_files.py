@@ -51,8 +51,8 @@ def check_hrefs(assets: pa.ChunkedArray, access: Access, what: str) -> None:
     if access.origin is None:
         return
     for band in assets.type:
-        column = pa.chunked_array([pc.struct_field(chunk, [band.name, "href"]) for chunk in assets.chunks], pa.string())
-        named = pc.unique(column.drop_null())
+        hrefs = [pc.struct_field(chunk, [band.name, "href"]).cast(pa.string()) for chunk in assets.chunks]
+        named = pc.unique(pa.chunked_array(hrefs, pa.string()).drop_null())
         for href in named.filter(pc.invert(pc.match_substring_regex(named, OF_BUCKETS))).to_pylist():
             if why := why_refused(href, access):
                 raise CollectionError(f"{without_secrets(what)} names {without_secrets(href)}: {why}")
