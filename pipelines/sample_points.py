@@ -19,6 +19,7 @@ from pipelines._flags import (
     subset_flags,
     switch,
 )
+from pipelines._memory import is_local
 from pipelines._plan import plan_text
 from pipelines._run import FAILED, INCOMPLETE, accounting_error, command, run, summary
 from pipelines._sample_job import Inputs, Job
@@ -79,7 +80,8 @@ def parser() -> Parser:
         flags,
         "--plan",
         "read no pixel and write nothing: print the records, tiles, bytes, requests and rows that a run would "
-        "come to, and the most crowded tiles; runs in this process (windows of --max_distance_pixels are not counted)",
+        "come to, the most crowded tiles, and an estimate of the memory and temporary disk of a local run; runs in "
+        "this process (windows of --max_distance_pixels are not counted)",
     )
     return flags
 
@@ -228,6 +230,7 @@ def show_plan(inputs: Inputs) -> int:
     assert inputs.reading is not None
     plan = plan_batches(inputs.index(), inputs.reading.batches(), inputs.columns.crs)
     print(plan_text(plan))
+    print(inputs.look_at_memory().text())
     if not len(plan):
         _warn(inputs)
     return 0
@@ -253,6 +256,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if job.is_loaded():
         print(f"run {flags.bq_run_id} has its rows in {job.place} already; nothing was read or written")
         return 0
+    if not flags.retry and is_local(options):
+        job.look_at_memory().warn()
     outcome = run(job.build, options, [sink.target for sink in job.parquet.values()], kept=job.kept)
     if isinstance(outcome, int):
         return outcome

@@ -201,9 +201,13 @@ def without_same(points: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def split_kept(chunk: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
-    """A chunk as its points, with the chunk's metadata, and its kept columns (None where it has none)."""
-    first_kept = chunk.schema.get_field_index(POINT_FIELDS[0].name) + len(POINT_FIELDS)
-    if first_kept == chunk.num_columns:
+    """A chunk as its points, with the chunk's metadata, and its kept columns.
+
+    These are None where there are none, and for chunks of something other than points, which stay whole.
+    """
+    index = chunk.schema.get_field_index(POINT_FIELDS[0].name)
+    first_kept = index + len(POINT_FIELDS)
+    if index < 0 or first_kept == chunk.num_columns:
         return chunk, None
     points = chunk.select(range(first_kept))
     kept = chunk.select(range(first_kept, chunk.num_columns))

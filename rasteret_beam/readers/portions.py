@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ ROWS_BYTES = 16 << 20
 
 NO_FALLBACK = Neighbourhood()
 
-Kept = pa.RecordBatch | Spilled
+Kept: TypeAlias = pa.RecordBatch | Spilled
 """Kept columns of a chunk, or where they lie."""
 
 AssetLookup = Callable[[str, Sequence[str]], Sequence[Asset]]

@@ -7,9 +7,15 @@ from uuid import uuid4
 import pyarrow as pa
 
 from rasteret_beam.errors import InputError, one_line
-from rasteret_beam.kernels.chunking import split_kept
+from rasteret_beam.kernels.chunking import split_kept, with_kept
 from rasteret_beam.kernels.ipc import from_ipc, to_ipc
 from rasteret_beam.schema import SPILLED_KEY
+
+IN_MEMORY_BYTES = 64 << 20
+"""What goes through the shuffle before chunks are spilled, so that small jobs write no temporary file."""
+
+LEAST_CHUNK_BYTES = 1024
+"""A chunk counts as so many bytes at least, which its schema takes."""
 
 
 class Spilled(NamedTuple):
@@ -59,6 +65,14 @@ class Spilled(NamedTuple):
         if len(found) != size:
             raise InputError(_lost(self.path, f"it ends at byte {offset + len(found)}, not {offset + size}"))
         return found
+
+
+def unspilled(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The chunk that a batch stands for, or the batch where it is one."""
+    found = Spilled.of(batch)
+    if found is None:
+        return batch
+    return with_kept(found.points(), found.kept()) if found.kept_bytes else found.points()
 
 
 def _lost(path: str, why: str) -> str:

@@ -10,15 +10,13 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam import typehints
 
 from rasteret_beam.errors import one_line
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.spill import SpillFile
+from rasteret_beam.readers.spill import IN_MEMORY_BYTES, LEAST_CHUNK_BYTES, SpillFile
 
 log = logging.getLogger(__name__)
-
-IN_MEMORY_BYTES = 64 << 20
-"""What goes through the shuffle before chunks are spilled, so that small jobs write no temporary file."""
 
 
 def spill_folder(pipeline: beam.Pipeline) -> str | None:
@@ -29,21 +27,23 @@ def spill_folder(pipeline: beam.Pipeline) -> str | None:
     return pipeline.local_tempdir if type(pipeline.runner).__name__ == "FnApiRunner" else None
 
 
+def spilled(chunks: beam.PCollection) -> beam.PCollection[tuple[TileKey, pa.RecordBatch]]:
+    """The chunks of a table as they should go through a shuffle; :func:`.unspilled` gives them back."""
+    folder = spill_folder(chunks.pipeline)
+    if folder is None:
+        return chunks
+    spilling = beam.ParDo(SpillFn(folder))
+    return chunks | "Spill" >> spilling.with_output_types(typehints.Tuple[TileKey, pa.RecordBatch])
+
+
 class SpillFn(beam.DoFn):
-    """Chunks beyond the first :data:`IN_MEMORY_BYTES` to a file; batches that say where they lie go on.
+    """Chunks beyond the first :data:`.IN_MEMORY_BYTES` to a file; batches that say where they lie go on.
 
     Where the disk takes no more, chunks go on in memory as they are.
-
-    Parameters
-    ----------
-    folder : str
-    in_memory : int
-        Bytes.
     """
 
-    def __init__(self, folder: str, in_memory: int = IN_MEMORY_BYTES):
+    def __init__(self, folder: str):
         self.folder = folder
-        self.in_memory = in_memory
 
     def setup(self) -> None:
         self._file: SpillFile | None = SpillFile(self.folder)
@@ -56,8 +56,8 @@ class SpillFn(beam.DoFn):
 
     def process(self, element: tuple[TileKey, pa.RecordBatch]) -> Iterator[Any]:
         key, chunk = element
-        if self._file is None or self._held < self.in_memory:
-            self._held += chunk.nbytes
+        if self._file is None or self._held < IN_MEMORY_BYTES:
+            self._held += max(LEAST_CHUNK_BYTES, chunk.nbytes)
             yield element
             return
         # Routing gives the chunk of one grid to each of its records in turn; it is written once.

@@ -14,10 +14,9 @@ from apache_beam.utils.timestamp import Timestamp
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import TileKey
 from rasteret_beam.schema import TIME_KEY, VERSION_KEY
-from rasteret_beam.transforms.spill import SpillFn, spill_folder
+from rasteret_beam.transforms.spill import spilled
 
 Chunk = tuple[TileKey, pa.RecordBatch]
-CHUNKS = typehints.Tuple[TileKey, pa.RecordBatch]
 
 
 def in_windows(rows: beam.PCollection) -> bool:
@@ -83,9 +82,10 @@ class GroupByTile(beam.PTransform):
     def expand(self, chunks: beam.PCollection) -> beam.PCollection[tuple[TileKey, Iterable[pa.RecordBatch]]]:
         check_windows(chunks, "GroupByTile")
         if in_windows(chunks):
-            chunks = chunks | "StampTime" >> beam.ParDo(StampTimeFn()).with_output_types(CHUNKS)
-        elif self.spill and (folder := spill_folder(chunks.pipeline)) is not None:
-            chunks = chunks | "Spill" >> beam.ParDo(SpillFn(folder)).with_output_types(CHUNKS)
+            stamped = beam.ParDo(StampTimeFn()).with_output_types(typehints.Tuple[TileKey, pa.RecordBatch])
+            chunks = chunks | "StampTime" >> stamped
+        elif self.spill:
+            chunks = spilled(chunks)
         return chunks | beam.GroupByKey()
 
 
