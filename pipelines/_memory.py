@@ -38,12 +38,12 @@ class MemoryCheck:
         """Take the first batch of points into account."""
         self.estimate = estimate(self.table, batch, Routing.of(index, batch, crs), self.cache)
 
-    def text(self) -> str:
-        """The estimate as lines for the terminal."""
+    def lines(self) -> list[str]:
+        """The estimate for the terminal."""
         lines = [f"{'memory of a local run, about':<36}{human_bytes(self.estimate.memory):>16}"]
         if self.estimate.disk:
             lines.append(f"{'temporary disk of it, at most':<36}{human_bytes(self.estimate.disk):>16}")
-        return "\n".join(lines)
+        return lines
 
     def warn(self) -> None:
         """Print what the machine lacks, once, with the way out."""

@@ -225,12 +225,14 @@ def _check_needed(known: Parser, flags: argparse.Namespace) -> None:
         known.error("one of the arguments --output --bigquery is required")
 
 
-def show_plan(inputs: Inputs) -> int:
+def show_plan(inputs: Inputs, options: PipelineOptions) -> int:
     """Print what a run would read and give; gives the exit code."""
     assert inputs.reading is not None
     plan = plan_batches(inputs.index(), inputs.reading.batches(), inputs.columns.crs)
-    print(plan_text(plan))
-    print(inputs.look_at_memory().text())
+    memory = inputs.look_at_memory()
+    print(plan_text(plan, memory.lines()))
+    if is_local(options):
+        memory.warn()
     if not len(plan):
         _warn(inputs)
     return 0
@@ -251,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options: PipelineOptions = pipeline_options(rest)
     _check_needed(known, flags)
     if flags.plan:
-        return show_plan(Inputs(flags, options))
+        return show_plan(Inputs(flags, options), options)
     job = Job(flags, options)
     if job.is_loaded():
         print(f"run {flags.bq_run_id} has its rows in {job.place} already; nothing was read or written")

@@ -104,7 +104,7 @@ class Estimate:
     memory : int
         Peak of the process.
     reading : int
-        What reading the points takes of that, where it decides.
+        What reading the points takes of that, where it is most of it.
     disk : int
         Of the folder for temporary files.
     """
@@ -147,6 +147,6 @@ def estimate(table: TableSize, batch: pa.RecordBatch | None, routing: Routing, c
     of_batch = min(points * row_bytes, max(BATCH_BYTES, row_bytes))
     reading = table.read_bytes + BATCHES * of_batch + (COPIES - 1) * held
     sampling = COPIES * (held + group)
-    memory = BASE_BYTES + cache.share + max(reading, sampling)
+    memory = int(BASE_BYTES + cache.share + max(reading, sampling))
     disk = points * routing.different * chunk_bytes if spills else 0
-    return Estimate(int(memory), table.read_bytes if reading > sampling else 0, int(disk))
+    return Estimate(memory, table.read_bytes if 2 * table.read_bytes > memory else 0, int(disk))
