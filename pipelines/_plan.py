@@ -1,5 +1,6 @@
 """The plan of a sampling job, printed: what it would read and give."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +14,11 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 SHOWN_BANDS = 6
 
 
-def plan_text(plan: pa.Table) -> str:
-    """A plan as lines for the terminal: its sums, in the order of a run's summary, and the most crowded tiles."""
+def plan_text(plan: pa.Table, further: Sequence[str] = ()) -> str:
+    """A plan as lines for the terminal: its sums, in the order of a run's summary, and the most crowded tiles.
+
+    ``further`` lines come after the sums.
+    """
     totals = plan_totals(plan)
     labels = {
         "points read": metrics.POINTS_IN,
@@ -34,7 +38,8 @@ def plan_text(plan: pa.Table) -> str:
     lines = [
         f"{label:<36}{totals[name]:>16,}" for label, name in labels.items() if totals[name] or name not in optional
     ]
-    return "\n".join([*lines, f"{'':<36}{human_bytes(totals[metrics.TILE_BYTES_READ]):>16}", *_crowded(plan)])
+    in_words = f"{'':<36}{human_bytes(totals[metrics.TILE_BYTES_READ]):>16}"
+    return "\n".join([*lines, in_words, *further, *_crowded(plan)])
 
 
 def _crowded(plan: pa.Table) -> list[str]:

@@ -10,6 +10,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 
 from pipelines._elsewhere import check_collection, check_packages, check_paths, collection_place
 from pipelines._flags import access, csv_settings
+from pipelines._memory import MemoryCheck, is_local
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
@@ -115,13 +116,24 @@ class Inputs:
             **csv_settings(flags),
         )
         self.columns = self.reading.point_columns()
+        self.memory = MemoryCheck(self.reading.size(), CacheBudget(flags.cache_mb << 20))
+        if is_local(options):
+            self.memory.warn()
         # A query runs when the job reads, by the account of its workers, whose result no other account may read.
-        if not flags.points_query and next(self.reading.batches(), None) is None:
+        self.first = next(self.reading.batches(), None) if not flags.points_query else None
+        if self.first is None and not flags.points_query:
             raise InputError(f"{listed(flags.points or [flags.points_table])} holds no points: there is no row in it")
 
     def index(self) -> CollectionIndex:
         """What routing and reading need to know of the collection."""
         return self.collection.index(self.bands, self.match)
+
+    def look_at_memory(self) -> MemoryCheck:
+        """What a local run should need, now that the first points can be routed; they are let go of."""
+        first, self.first = self.first, None
+        if first is not None:
+            self.memory.route(self.index().routing, first, self.columns.crs)
+        return self.memory
 
     def why_nothing_sampled(self) -> str:
         """Why all points are unsampled, as far as the first batch of them tells."""

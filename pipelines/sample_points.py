@@ -20,6 +20,7 @@ from pipelines._flags import (
     subset_flags,
     switch,
 )
+from pipelines._memory import is_local
 from pipelines._plan import plan_text
 from pipelines._run import INCOMPLETE, accounting_error, command, not_complete, run, summary
 from pipelines._sample_job import Inputs, Job
@@ -82,7 +83,8 @@ def parser() -> Parser:
         flags,
         "--plan",
         "read no pixel and write nothing: print the records, tiles, bytes, requests and rows that a run would "
-        "come to, and the most crowded tiles; runs in this process (windows of --max_distance_pixels are not counted)",
+        "come to, the most crowded tiles, and an estimate of the memory and temporary disk of a local run; runs in "
+        "this process (windows of --max_distance_pixels are not counted)",
     )
     return flags
 
@@ -226,11 +228,14 @@ def _check_needed(known: Parser, flags: argparse.Namespace) -> None:
         known.error("one of the arguments --output --bigquery is required")
 
 
-def show_plan(inputs: Inputs) -> int:
+def show_plan(inputs: Inputs, options: PipelineOptions) -> int:
     """Print what a run would read and give; gives the exit code."""
     assert inputs.reading is not None
     plan = plan_batches(inputs.index(), inputs.reading.batches(), inputs.columns.crs)
-    print(plan_text(plan))
+    memory = inputs.look_at_memory()
+    print(plan_text(plan, memory.lines()))
+    if is_local(options):
+        memory.warn()
     if not len(plan):
         _warn(inputs)
     return 0
@@ -251,11 +256,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options: PipelineOptions = pipeline_options(rest)
     _check_needed(known, flags)
     if flags.plan:
-        return show_plan(Inputs(flags, options))
+        return show_plan(Inputs(flags, options), options)
     job = Job(flags, options)
     if job.is_loaded():
         print(f"run {flags.bq_run_id} has its rows in {job.place} already; nothing was read or written")
         return 0
+    if not flags.retry and is_local(options):
+        job.look_at_memory().warn()
     outcome = run(job.build, options, [sink.target for sink in job.parquet.values()], kept=job.kept, loaded=job.loaded)
     if isinstance(outcome, int):
         return outcome

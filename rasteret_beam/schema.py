@@ -31,6 +31,9 @@ TIME_KEY = b"rasteret_beam.time"
 VERSION_KEY = b"rasteret_beam.version"
 """Schema metadata key of a chunk: digest of the collection's version that it was routed by, where there are several."""
 
+SPILLED_KEY = b"rasteret_beam.spilled"
+"""Schema metadata key of a batch that stands for a chunk on disk: where it lies."""
+
 PIXEL = ("__pixel_row", "__pixel_col")
 POSITION = ("__pixel_row_part", "__pixel_col_part")
 """First columns of a chunk: the pixel on the grid, and (for nodata fallback) where in it the point lies."""

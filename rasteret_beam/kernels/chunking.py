@@ -18,6 +18,7 @@ from rasteret_beam.schema import (
     PIXEL,
     POINT_CRS_KEY,
     POINT_EPSG_KEY,
+    POINT_FIELDS,
     POSITION,
     SAME_AS_KEY,
     check_point_batch,
@@ -205,6 +206,26 @@ def without_same(points: pa.RecordBatch) -> pa.RecordBatch:
     left_out = {name for _, name, _ in same}
     others = points.select([number for number, name in enumerate(points.schema.names) if name not in left_out])
     return others.replace_schema_metadata(metadata)
+
+
+def split_kept(chunk: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
+    """A chunk as its points, with the chunk's metadata, and its kept columns.
+
+    These are None where there are none, and for chunks of something other than points, which stay whole.
+    """
+    index = chunk.schema.get_field_index(POINT_FIELDS[0].name)
+    first_kept = index + len(POINT_FIELDS)
+    if index < 0 or first_kept == chunk.num_columns:
+        return chunk, None
+    points = chunk.select(range(first_kept))
+    kept = chunk.select(range(first_kept, chunk.num_columns))
+    return points, kept.replace_schema_metadata(None)
+
+
+def with_kept(points: pa.RecordBatch, kept: pa.RecordBatch) -> pa.RecordBatch:
+    """The chunk of :func:`split_kept`."""
+    schema = pa.schema([*points.schema, *kept.schema], metadata=points.schema.metadata)
+    return pa.RecordBatch.from_arrays([*points.columns, *kept.columns], schema=schema)
 
 
 def compacted(chunk: pa.RecordBatch) -> pa.RecordBatch:

@@ -38,6 +38,9 @@ PORTIONS_AHEAD = 32
 VALUES_AHEAD = 1 << 19
 """Points times bands under way at the same time."""
 
+VALUE_BYTES = 256
+"""Kept columns in memory that count as much as a value does: 128 MB of them may be under way."""
+
 WINDOW_ROWS = 8192
 """Points whose windows are searched at a time."""
 
@@ -245,7 +248,8 @@ class SampleStream:
         yield from self._push(context, portion_again(self.job, record_id, band, chunk))
 
     def _push(self, context: Any, portion: Portion) -> Iterator[Sampled]:
-        cost = len(portion.chunk) * len(portion.assets) * self.job.around.cells
+        values = len(portion.chunk) * len(portion.assets) * self.job.around.cells
+        cost = max(values, portion.held_bytes // VALUE_BYTES)
         yield from self._batches(self._ahead.push(partial(self._sample, context, portion), cost))
 
     def drain(self) -> Iterator[Sampled]:

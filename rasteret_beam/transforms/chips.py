@@ -25,8 +25,11 @@ from rasteret_beam.kernels.crs import crs_text
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.chips import ChipReader, fill_value
+from rasteret_beam.readers.spill import unspilled
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.shared import acquire, release
+from rasteret_beam.transforms.spill import spilled
+from rasteret_beam.transforms.windows import in_windows
 
 UNMATCHED = "unmatched"
 CHUNKS = "chunks"
@@ -117,7 +120,7 @@ class _ReadFn(beam.DoFn):
             self.facts,
             self.settings.collection.name,
             key,
-            chunks,
+            map(unspilled, chunks),
             tally,
             all_touched=self.all_touched,
             fill=self.fill,
@@ -203,8 +206,9 @@ class ReadChips(beam.PTransform):
         routed[CHUNKS].element_type = typehints.Tuple[TileKey, pa.RecordBatch]
         routed[UNMATCHED].element_type = pa.RecordBatch
         reading = _ReadFn(settings, self.all_touched, self.fill)
+        chunks = routed[CHUNKS] if in_windows(polygons) else spilled(routed[CHUNKS])
         chips = (
-            routed[CHUNKS]
+            chunks
             | "GroupByTile" >> beam.GroupByKey()
             | "Read" >> beam.ParDo(reading).with_output_types(pa.RecordBatch)
         )

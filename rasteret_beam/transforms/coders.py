@@ -6,16 +6,12 @@ Without them Beam pickles a RecordBatch, and a pickled slice drags its parent's 
 import pyarrow as pa
 from apache_beam import coders
 
+from rasteret_beam.kernels.ipc import from_ipc, to_ipc
 from rasteret_beam.model import TileKey
-
-PLAIN = pa.ipc.IpcWriteOptions()
-PACKED = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
-PACKED_BYTES = 1 << 16
-"""From this size on packing pays: a million points take a third less memory in a local shuffle, for 0.4 s."""
 
 
 class RecordBatchCoder(coders.Coder):
-    """A RecordBatch as an Arrow IPC stream, schema and schema metadata included; a large one packed by zstd."""
+    """A RecordBatch as :func:`rasteret_beam.kernels.ipc.to_ipc` writes it."""
 
     def __init__(self) -> None:
         self._last: tuple[pa.RecordBatch | None, bytes] = (None, b"")
@@ -24,23 +20,16 @@ class RecordBatchCoder(coders.Coder):
         # Routing gives the chunk of one grid to each of its records in turn; it is packed once.
         last, encoded = self._last
         if value is not last:
-            encoded = self._encode(value)
+            encoded = to_ipc(value).to_pybytes()
             self._last = (value, encoded)
         return encoded
-
-    def _encode(self, value: pa.RecordBatch) -> bytes:
-        sink = pa.BufferOutputStream()
-        options = PACKED if value.nbytes >= PACKED_BYTES else PLAIN
-        with pa.ipc.new_stream(sink, value.schema, options=options) as writer:
-            writer.write_batch(value)
-        return sink.getvalue().to_pybytes()
 
     def estimate_size(self, value: pa.RecordBatch) -> int:
         # Beam asks for the size of some elements that are never encoded; packing those cost as much as all the others.
         return value.nbytes
 
     def decode(self, encoded: bytes) -> pa.RecordBatch:
-        return pa.ipc.open_stream(encoded).read_next_batch()
+        return from_ipc(encoded)
 
     def is_deterministic(self) -> bool:
         return False

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.inputs import BATCH_ROWS, point_stream
+from rasteret_beam.collection.memory import TableSize
 from rasteret_beam.errors import InputError, without_secrets
 from rasteret_beam.kernels.geometry import FirstValue
 from rasteret_beam.kernels.points import PointColumns, choose_columns, coordinate_names, is_number, point_batch
@@ -19,6 +20,7 @@ from rasteret_beam.transforms.files import is_parquet
 from rasteret_beam.transforms.geojson_files import is_geojson, read_geojson
 from rasteret_beam.transforms.read_bigquery import batches_of_extract, read_extract
 from rasteret_beam.transforms.read_tables import (
+    BATCH_BYTES,
     Files,
     batches_of_files,
     check_alike,
@@ -32,6 +34,7 @@ from rasteret_beam.transforms.read_tables import (
     typed_partitions,
     with_types,
 )
+from rasteret_beam.transforms.table_sizes import size_of_batches, size_of_files
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,13 @@ class ReadPoints(beam.PTransform):
     def point_columns(self) -> PointColumns:
         """The columns that are read, and the schema of the batches; looks at the first file only."""
         return self._read()[0]
+
+    def size(self) -> TableSize:
+        """How large the table is, as far as that is known before it is read; of BigQuery nothing is."""
+        chosen, found = self._read()
+        if isinstance(found, list):
+            return size_of_batches(found)
+        return size_of_files(found, chosen.needed) if isinstance(found, Files) else TableSize(None, 0, BATCH_BYTES)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All batches, read here and now, one at a time."""

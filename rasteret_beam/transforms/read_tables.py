@@ -325,6 +325,8 @@ def _read_row_group(split: _Split, rows: RowMaker, access: Access) -> Iterator[p
         try:
             with in_memory(f"row group {split.row_group} of {split.path}", SMALLER):
                 yield from file.iter_batches(batch_size=most, row_groups=[split.row_group], columns=needed)
+                # glibc keeps what was freed, of a wide table some hundred MB, beside what the next steps need.
+                pa.default_memory_pool().release_unused()
         except RasteretBeamError:
             raise
         except (OSError, pa.ArrowInvalid) as error:

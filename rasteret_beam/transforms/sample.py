@@ -378,7 +378,7 @@ class SamplePoints(beam.PTransform):
             updates=version,
             settings=settings,
         )
-        outputs = routed.chunks | GroupByTile() | sampling
+        outputs = routed.chunks | GroupByTile(spill=True) | sampling
         if not isinstance(outputs, SamplingOutputs):
             return SamplingOutputs(outputs, routed.unsampled) if self.with_unsampled else outputs
         return outputs._replace(unsampled=routed.unsampled if self.with_unsampled else None)

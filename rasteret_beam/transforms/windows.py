@@ -15,6 +15,7 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.chunking import ChunkRules
 from rasteret_beam.model import TileKey
 from rasteret_beam.schema import TIME_KEY, VERSION_KEY
+from rasteret_beam.transforms.spill import spilled
 
 Chunk = tuple[TileKey, pa.RecordBatch]
 
@@ -77,6 +78,12 @@ class GroupByTile(beam.PTransform):
     dropped by Beam: it is the difference between the metrics ``values_routed`` and
     ``values_sampled`` (plus ``values_dead_lettered``).
 
+    Parameters
+    ----------
+    spill : bool
+        Let chunks of a table wait on disk where the runner would hold them all in memory: see
+        :mod:`rasteret_beam.transforms.spill`. Groups then hold batches that say where, which SampleTiles reads.
+
     Raises
     ------
     InputError
@@ -84,11 +91,17 @@ class GroupByTile(beam.PTransform):
         its panes accumulate, so that rows would come again and again.
     """
 
+    def __init__(self, spill: bool = False):
+        super().__init__()
+        self.spill = spill
+
     def expand(self, chunks: beam.PCollection) -> beam.PCollection[tuple[TileKey, Iterable[pa.RecordBatch]]]:
         check_windows(chunks, "GroupByTile")
         if in_windows(chunks):
             stamped = beam.ParDo(StampTimeFn()).with_output_types(typehints.Tuple[TileKey, pa.RecordBatch])
             chunks = chunks | "StampTime" >> stamped
+        elif self.spill:
+            chunks = spilled(chunks)
         return chunks | beam.GroupByKey()
 
 

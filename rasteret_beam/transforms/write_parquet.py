@@ -211,6 +211,8 @@ class _ParquetFile:
         with self._writing():
             table = pa.Table.from_batches(batches)
             self._writer.write_table(table, row_group_size=len(table))
+        del table
+        pa.default_memory_pool().release_unused()  # glibc keeps what was freed
 
     def close(self) -> None:
         with self._writing():
