@@ -18,8 +18,8 @@ class TileKey(NamedTuple):
     tile_row, tile_col : int
         The block's first tile; a block is a rectangle of neighbouring tiles (or one tile).
     part : int
-        0, or a number for each large chunk or range of points, so that a crowded tile is
-        sampled by many workers.
+        0, or of a crowded block the number of a range of points, so that it is sampled by
+        many workers.
     """
 
     record_id: str

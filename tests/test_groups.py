@@ -76,7 +76,7 @@ def group_bytes(raster: Collection, points: pa.Table, rules: ChunkRules) -> Coun
 @given(share=st.floats(0.05, 1.0), columns=st.integers(0, 12), limit=st.sampled_from([30_000, 70_000, 200_000]))
 def test_groups_are_bounded_and_parts_are_few(raster: Collection, share: float, columns: int, limit: int) -> None:
     points, least = crowd(20 * BATCH, share, columns), ChunkRules(max_bytes=10_000)
-    whole = group_bytes(raster, points, ChunkRules(block=(1, 1), max_bytes=10_000, crowded_rows=1 << 40))
+    whole = group_bytes(raster, points, ChunkRules(block=(1, 1), max_bytes=10_000))
     found = group_bytes(raster, points, ChunkRules(block=(1, 1), max_bytes=10_000, group_bytes=limit))
     assert sum(found.values()) == pytest.approx(sum(whole.values()), rel=0.02)  # pieces end in other bits of a byte
     for block, size in whole.items():
@@ -85,8 +85,7 @@ def test_groups_are_bounded_and_parts_are_few(raster: Collection, share: float, 
         assert len(parts) <= 4 * size / limit + 2
 
 
-def test_the_text_of_a_crowd_no_longer_makes_one_group_of_all(raster: Collection) -> None:
-    """Its pieces are under ``crowded_rows``, so that all of them were one group, however many there were."""
+def test_the_text_of_a_crowd_counts(raster: Collection) -> None:
     points = crowd(20 * BATCH, columns=4)
     assert len(group_bytes(raster, points, ChunkRules())) == 1
     found = group_bytes(raster, points, ChunkRules(group_bytes=1 << 18))
@@ -116,7 +115,7 @@ def test_engines_that_hold_groups_in_memory(runner: beam.runners.PipelineRunner,
     pipeline = beam.Pipeline(options=PipelineOptions(LOCAL))
     pipeline.runner = runner
     points = pipeline | beam.Create([]).with_output_types(Any)
-    assert chunk_rules(points) == ChunkRules(group_bytes=windows.GROUP_BYTES if bounded else None)
+    assert chunk_rules(points) == (ChunkRules(group_bytes=windows.GROUP_BYTES) if bounded else ChunkRules())
     assert chunk_rules(points | beam.WindowInto(FixedWindows(10))) == ChunkRules()
 
 

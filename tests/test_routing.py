@@ -275,7 +275,7 @@ def some_rules() -> st.SearchStrategy[ChunkRules]:
         ChunkRules,
         block=st.tuples(st.integers(1, 3), st.integers(1, 3)),
         max_bytes=st.integers(64, 600),
-        crowded_rows=st.integers(1, 12),
+        group_bytes=st.integers(64, 2000),
     )
 
 
@@ -326,8 +326,6 @@ def test_chunks_keep_their_rules_and_lose_nothing(scene: Scene, rules: ChunkRule
     chunks = list(route(index, batch, None, rules).chunks)
     for key, chunk in chunks:
         check_chunk(index, batch, rules, key, chunk)
-    crowded = [key for key, chunk in chunks if len(chunk) >= rules.crowded_rows]
-    assert len(set(crowded)) == len(crowded)
     routed = Routed(iter(chunks), 0, batch, {})
     assert samples_of(index, scene.records, routed) == samples(scene.records, scene.crs, scene.points, match)
 
@@ -346,7 +344,6 @@ def check_chunk(
 ) -> None:
     assert chunk.schema.names == [*PIXEL, *batch.schema.names]
     assert chunk.nbytes <= rules.max_bytes or len(chunk) == 1
-    assert (key.part > 0) == (len(chunk) >= rules.crowded_rows)
     grid, _ = index.grid_of(key)
     row, col = (chunk[name].to_numpy() for name in PIXEL)
     tile_row, tile_col = row // grid.tile_height, col // grid.tile_width
@@ -521,16 +518,16 @@ def parts(count: int, **rules: int) -> list[tuple[int, int]]:
     return [(key.part, len(chunk)) for key, chunk in routed.chunks]
 
 
-def test_crowded_chunks_are_parts_of_their_own() -> None:
-    assert parts(25, crowded_rows=25) == [(1 + FIRST_INDEX, 25)]
-    assert parts(25, crowded_rows=26) == [(0, 25)]
+def test_a_crowd_is_one_group_up_to_its_bound() -> None:
+    assert parts(25) == [(0, 25)]
+    assert {part for part, _ in parts(64, max_bytes=200)} == {0}
 
 
-def test_pieces_of_a_large_chunk_are_parts_if_they_are_crowded() -> None:
+def test_a_larger_crowd_has_a_part_for_each_range_of_points() -> None:
     row_bytes = 4 + 4 + 8 + 8 + 8 + 4
-    pieces = parts(64, max_bytes=16 * row_bytes, crowded_rows=16)
-    assert pieces == [(1 + FIRST_INDEX + start, 16) for start in (0, 16, 32, 48)]
-    assert set(parts(64, max_bytes=16 * row_bytes, crowded_rows=17)) == {(0, 16)}
+    pieces = parts(64, max_bytes=16 * row_bytes, group_bytes=16 * row_bytes)
+    assert pieces == [((FIRST_INDEX + start) // 16, 16) for start in (0, 16, 32, 48)]
+    assert len({part for part, _ in parts(64, max_bytes=16 * row_bytes, group_bytes=32 * row_bytes)}) <= 3
 
 
 def test_blocks_of_tiles() -> None:

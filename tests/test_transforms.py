@@ -146,7 +146,6 @@ def test_pipeline_with_several_processes(scenes: Collection, parquet: Path, eage
     [
         ChunkRules(block=(1, 1)),
         ChunkRules(block=(9, 9)),
-        ChunkRules(max_bytes=600, crowded_rows=5),
         ChunkRules(max_bytes=600, group_bytes=3000),
     ],
 )

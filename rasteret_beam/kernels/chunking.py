@@ -50,18 +50,14 @@ class ChunkRules:
         tiles lie row by row, so a wide block is read by few requests.
     max_bytes : int
         Size of the largest chunk (more for tables of over a thousand columns); a shuffle's sort buffers hold several.
-    crowded_rows : int
-        A chunk of so many points pays for reading its tiles anew, so it is a part of its own.
-    group_bytes : int, optional
-        For an engine that holds the group of a key in memory: about how large the largest may become. A block that
-        comes to more has a part for each range of ``point_index`` that comes to so many bytes, and its tiles are read
-        for each; ``crowded_rows`` does not count then. Without it groups may have any size.
+    group_bytes : int
+        About how large the group of a key may become. A block that comes to more has a part for each range of
+        ``point_index`` that comes to so many bytes, which other workers sample, and its tiles are read for each.
     """
 
     block: tuple[int, int] = (4, 16)
     max_bytes: int = 1 << 20
-    crowded_rows: int = 16_384
-    group_bytes: int | None = None
+    group_bytes: int = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,17 +240,13 @@ def _compacted(column: pa.Array) -> pa.Array:
 
 
 def _parts(chunk: pa.RecordBatch, batch_rows: int, rules: ChunkRules) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The chunk in pieces of at most ``max_bytes``, each with its part; crowded pieces are parts of their own."""
-    shift = None if rules.group_bytes is None else _range_bits(chunk.nbytes, batch_rows, rules.group_bytes)
+    """The chunk in pieces of at most ``max_bytes``, each with its part.
+
+    The first range is part 0, as is a chunk of little: the last batch of an input may be small.
+    """
+    shift = _range_bits(chunk.nbytes, batch_rows, rules.group_bytes)
     for piece in pieces(chunk, rules.max_bytes):
-        if rules.group_bytes is None:
-            yield 1 + _first_index(piece) if len(piece) >= rules.crowded_rows else 0, piece
-        else:
-            yield 0 if shift is None else 1 + (_first_index(piece) >> shift), piece
-
-
-def _first_index(piece: pa.RecordBatch) -> int:
-    return int(piece["point_index"][0].as_py())
+        yield 0 if shift is None else piece["point_index"][0].as_py() >> shift, piece
 
 
 def _range_bits(chunk_bytes: int, batch_rows: int, group_bytes: int) -> int | None:

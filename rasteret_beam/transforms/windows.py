@@ -37,7 +37,7 @@ def chunk_rules(points: beam.PCollection) -> ChunkRules:
     from apache_beam.runners.portability.portable_runner import PortableRunner  # it loads much of gRPC
 
     held = isinstance(points.pipeline.runner, PortableRunner) and not in_windows(points)
-    return ChunkRules(group_bytes=GROUP_BYTES if held else None)
+    return ChunkRules(group_bytes=GROUP_BYTES) if held else ChunkRules()
 
 
 def check_windows(rows: beam.PCollection, step: str) -> None:
