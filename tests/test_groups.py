@@ -9,7 +9,9 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import rasterio
 from affine import Affine
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners import DirectRunner
@@ -23,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rasteret_beam
-from rasteret_beam import Collection, GroupByTile, KeyByRecordAndTile, ReadPoints, SampleTiles
+from rasteret_beam import Collection, GroupByTile, KeyByRecordAndTile, ReadPoints, SamplePoints, SampleTiles
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.points import choose_columns, point_batch
 from rasteret_beam.metrics import Tally
@@ -34,7 +36,7 @@ from rasteret_beam.readers.sampler import TileSampler
 from rasteret_beam.transforms import windows
 from rasteret_beam.transforms.windows import chunk_rules
 from tests.conftest import write_scene
-from tests.test_transforms import EMBEDDED, KEPT, LOCAL, XY
+from tests.test_transforms import EMBEDDED, KEPT, LOCAL, XY, run
 
 LEFT, TOP, WIDTH = 500_000.0, 5_400_000.0, 640.0
 """The first tile of a raster of 300 x 300 pixels of 10 m, in tiles of 64."""
@@ -98,6 +100,32 @@ def test_a_block_of_few_points_stays_one_group(raster: Collection) -> None:
     whole = group_bytes(raster, points, ChunkRules(block=(1, 1)))
     assert group_bytes(raster, points, ChunkRules(block=(1, 1), group_bytes=8 << 20)) == whole
     assert {key.part for key in whole} == {0} and len(whole) == 16
+
+
+def test_tiles_of_many_dense_batches_are_decoded_once(tmp_path: Path) -> None:
+    """Two batches of 40,000 points touch each of 16 tiles of 128 kB; the cache holds eight of them."""
+    profile = {"driver": "GTiff", "width": 1024, "height": 1024, "count": 1, "dtype": "uint16", "crs": "EPSG:32631"}
+    transform = Affine(10, 0, LEFT, 0, -10, TOP)
+    with rasterio.open(
+        tmp_path / "a.tif", "w", **profile, transform=transform, tiled=True, blockxsize=256, blockysize=256
+    ) as dataset:
+        dataset.write(np.arange(1024 * 1024, dtype=np.uint32).astype(np.uint16).reshape(1024, 1024), 1)
+    collection = rasteret_beam.build_from_cogs([tmp_path / "a.tif"])
+    rng = np.random.default_rng(2)
+    points = pa.table({"x": LEFT + 10_240 * rng.random(80_000), "y": TOP - 10_240 * rng.random(80_000)})
+    pq.write_table(points, tmp_path / "points.parquet", row_group_size=40_000)
+
+    def decoded(rules: ChunkRules | None = None) -> int:
+        def sample(pipeline: beam.Pipeline) -> None:
+            read = pipeline | ReadPoints(str(tmp_path / "points.parquet"), **XY)
+            read | SamplePoints(collection, ["B1"], cache_bytes=4 << 20, rules=rules)
+
+        counts = run(sample)
+        assert counts["values_sampled"] == 80_000
+        return counts["tiles_decoded"]
+
+    assert decoded() == 16
+    assert decoded(ChunkRules(group_bytes=1 << 20)) > 16
 
 
 @pytest.mark.parametrize(

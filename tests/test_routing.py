@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from rasterio.transform import rowcol
 
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.chunking import ChunkRules, Routed, route
+from rasteret_beam.kernels.chunking import ChunkRules, Routed, block_shapes, route
 from rasteret_beam.kernels.crs import crs_text, epsg_code, full_turn, same_crs, transform
 from rasteret_beam.kernels.footprints import footprint
 from rasteret_beam.kernels.grids import GridTable, inside, pixel_positions
@@ -537,6 +537,18 @@ def test_blocks_of_tiles() -> None:
     routed = route(index, batch_of(points, "EPSG:32631"), None, ChunkRules(block=(2, 2)))
     found = {(key.tile_row, key.tile_col): chunk["point_index"].to_pylist() for key, chunk in routed.chunks}
     assert found == {(0, 0): [1000, 1001], (2, 0): [1002], (0, 2): [1003]}
+
+
+@pytest.mark.parametrize(
+    ("tile", "bands", "shape"),
+    [(256, 1, (4, 16)), (512, 2, (2, 16)), (1024, 4, (1, 4)), (1024, 64, (1, 1)), (8192, 1, (1, 1))],
+)
+def test_the_tiles_of_a_block_fit_into_a_cache(tile: int, bands: int, shape: tuple[int, int]) -> None:
+    grid = grid_at("EPSG:32631", UTM, 20_000, 20_000, tile)
+    index = index_of([one_band(grid)])
+    index = replace(index, layers=replace(index.layers, bandsets=[tuple(map(str, range(bands)))]))
+    rows, cols = block_shapes(index, ChunkRules())
+    assert (rows.tolist(), cols.tolist()) == ([shape[0]], [shape[1]])
 
 
 def test_chunks_with_text_of_uneven_length_keep_to_the_limit() -> None:

@@ -48,6 +48,9 @@ class ChunkRules:
     block : (int, int)
         Rows and columns, in tiles, of the block of neighbouring tiles whose points go together. A file's
         tiles lie row by row, so a wide block is read by few requests.
+    block_values : int
+        Pixels times bands that a block holds, at most, or it is one tile: the tiles of a group are to fit into a cache
+        while its points are sampled portion by portion.
     max_bytes : int
         Size of the largest chunk (more for tables of over a thousand columns); a shuffle's sort buffers hold several.
     group_bytes : int
@@ -56,6 +59,7 @@ class ChunkRules:
     """
 
     block: tuple[int, int] = (4, 16)
+    block_values: int = 1 << 24
     max_bytes: int = 1 << 20
     group_bytes: int = 256 << 20
 
@@ -168,8 +172,9 @@ def _cut(
     if not len(hits.point):
         return
     row, col = hits.row.astype(np.int64), hits.col.astype(np.int64)
-    block_row = row // (index.grids.tile_height[hits.grid] * rules.block[0])
-    block_col = col // (index.grids.tile_width[hits.grid] * rules.block[1])
+    rows, cols = block_shapes(index, rules)
+    block_row = row // (index.grids.tile_height * rows)[hits.grid]
+    block_col = col // (index.grids.tile_width * cols)[hits.grid]
     order = np.lexsort((block_col, block_row, hits.grid))
     grid, block_row, block_col = hits.grid[order], block_row[order], block_col[order]
     changes = (np.diff(grid) != 0) | (np.diff(block_row) != 0) | (np.diff(block_col) != 0)
@@ -183,8 +188,17 @@ def _cut(
     columns.update(zip(taken.schema.names, taken.columns, strict=True))
     ordered = pa.RecordBatch.from_pydict(columns, metadata=taken.schema.metadata)
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        tile_row, tile_col = int(block_row[start]) * rules.block[0], int(block_col[start]) * rules.block[1]
-        yield int(grid[start]), tile_row, tile_col, compacted(ordered.slice(start, stop - start))
+        number = grid[start]
+        tile_row, tile_col = int(block_row[start] * rows[number]), int(block_col[start] * cols[number])
+        yield int(number), tile_row, tile_col, compacted(ordered.slice(start, stop - start))
+
+
+def block_shapes(index: RoutingIndex, rules: ChunkRules) -> tuple[Ints, Ints]:
+    """Rows and columns, in tiles, of the blocks of each grid: as wide as may be, then as high."""
+    bands = max(map(len, index.layers.bandsets), default=1)
+    tiles = rules.block_values // (index.grids.tile_height.astype(np.int64) * index.grids.tile_width * bands)
+    cols = np.clip(tiles, 1, rules.block[1])
+    return np.clip(tiles // cols, 1, rules.block[0]), cols
 
 
 def without_same(points: pa.RecordBatch) -> pa.RecordBatch:
