@@ -116,7 +116,8 @@ class Inputs:
             **csv_settings(flags),
         )
         self.columns = self.reading.point_columns()
-        self.memory = MemoryCheck(self.reading.size(), CacheBudget(flags.cache_mb << 20))
+        if is_local(options) or flags.plan:
+            self.memory = MemoryCheck(self.reading.size(), CacheBudget(flags.cache_mb << 20))
         if is_local(options):
             self.memory.warn()
         # A query runs when the job reads, by the account of its workers, whose result no other account may read.
@@ -129,7 +130,10 @@ class Inputs:
         return self.collection.index(self.bands, self.match)
 
     def look_at_memory(self) -> MemoryCheck:
-        """What a local run should need, now that the first points can be routed; they are let go of."""
+        """What a local run should need, now that the first points can be routed; they are let go of.
+
+        Only for a local run or a plan.
+        """
         first, self.first = self.first, None
         if first is not None:
             self.memory.route(self.index().routing, first, self.columns.crs)

@@ -219,7 +219,6 @@ def test_a_chunk_comes_back_from_disk_as_it_was(tmp_path: Path, kept: dict[str, 
     columns = {"__pixel_row": [1, 2], "point_index": [5, 6], "point_x": [0.5, 1.5], "point_y": [1.0, 2.0], **kept}
     chunk = pa.record_batch(columns).replace_schema_metadata({"rasteret_beam.point_epsg": "4326"})
     file = SpillFile(str(tmp_path / "a folder é"))
-    os.mkdir(tmp_path / "a folder é")
     references = [file.write(part) for part in (chunk, chunk.slice(1, 1))]
     file.close()
     for reference, expected in zip(references, (chunk, chunk.slice(1, 1)), strict=True):

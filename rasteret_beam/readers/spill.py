@@ -107,6 +107,7 @@ class SpillFile:
         points, kept = split_kept(chunk)
         parts = [to_ipc(points), to_ipc(kept)] if kept is not None else [to_ipc(points)]
         if self._file is None:
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)  # gone where a pipeline runs a second time
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         start = self._end
         for part in parts:

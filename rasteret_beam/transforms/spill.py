@@ -5,6 +5,8 @@ once for each record on it. Other runners have a shuffle that keeps to bounds.
 """
 
 import logging
+import shutil
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +34,8 @@ def spilled(chunks: beam.PCollection) -> beam.PCollection[tuple[TileKey, pa.Reco
     folder = spill_folder(chunks.pipeline)
     if folder is None:
         return chunks
+    # In notebooks Beam leaves the folder there.
+    weakref.finalize(chunks.pipeline, shutil.rmtree, folder, ignore_errors=True)
     spilling = beam.ParDo(SpillFn(folder))
     return chunks | "Spill" >> spilling.with_output_types(typehints.Tuple[TileKey, pa.RecordBatch])
 
