@@ -29,6 +29,7 @@ from grpc import RpcError
 
 from pipelines._arguments import spelt
 from pipelines._log import NOISY, is_verbose, quiet, quiet_workers, show_traceback
+from pipelines._memory import is_local
 from pipelines._progress import SAMPLING, Shown, progress
 from pipelines._servers import check_buckets, check_server, end_children, lost_server
 from pipelines._under_way import UnderWay, clear_earlier, job_id
@@ -278,18 +279,14 @@ def accounting_error(counts: dict[str, int], with_unsampled: bool = False, writt
 def is_waited_for(options: PipelineOptions) -> bool:
     """Whether the command ends with the job rather than before it, and can say what it did."""
     chosen = options.view_as(StandardOptions)
-    leaves = chosen.no_wait_until_finish and not _is_local(options)
+    leaves = chosen.no_wait_until_finish and not is_local(options)
     return not (_is_dataflow(options) or leaves or options.view_as(TestOptions).dry_run)
-
-
-def _is_local(options: PipelineOptions) -> bool:
-    return str(options.view_as(StandardOptions).runner).endswith("FnApiRunner")
 
 
 def _lives_here(options: PipelineOptions) -> bool:
     """Whether the job ends with this process, where its workers or the whole of it are."""
     portable = options.view_as(PortableOptions)
-    return _is_local(options) or portable.job_endpoint == "embed" or portable.environment_type == "LOOPBACK"
+    return is_local(options) or portable.job_endpoint == "embed" or portable.environment_type == "LOOPBACK"
 
 
 def _is_dataflow(options: PipelineOptions) -> bool:
