@@ -40,6 +40,12 @@ THREADED = (
 )
 
 
+OF_BEAM = """\
+Beam's own options (--runner, --temp_location, ...) are taken too and handed on. Without --runner the job runs in this
+process. With --runner=DataflowRunner the command ends with exit code 0 once the job is submitted, and --dry_run=True
+checks the whole job and submits nothing."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose flags cannot be abbreviated, and that knows Beam's."""
 
@@ -47,9 +53,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=f"python -m pipelines.{module}",
             description=description,
-            epilog=epilog + "\nBeam's own options (--runner, --temp_location, ...) are taken too and handed on. "
-            "Without --runner the job runs in this process. With --runner=DataflowRunner the command ends with\n"
-            "exit code 0 once the job is submitted, and --dry_run=True checks the whole job and submits nothing.",
+            epilog=f"{epilog}\n{OF_BEAM}",
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
