@@ -689,7 +689,8 @@ def elsewhere(collection: rasteret.Collection, href: str) -> rasteret.Collection
     """The collection with another file in all of its assets."""
     table = collection.to_table()
     place = table.column_names.index("assets")
-    assets = [{band: asset | {"href": href} for band, asset in row.items()} for row in table["assets"].to_pylist()]
+    rows = table["assets"].to_pylist()
+    assets = [{band: asset and asset | {"href": href} for band, asset in row.items()} for row in rows]
     moved = table.set_column(place, "assets", pa.array(assets, type=table["assets"].type))
     return rasteret.Collection.from_table(moved)
 

@@ -253,7 +253,8 @@ def test_points_that_come_after_the_collection_grew_have_the_version_of_their_wi
     )
 
     def build(pipeline: beam.Pipeline) -> None:
-        updates = pipeline | CollectionUpdates(collection, every=2, until=Timestamp(begin + 20))
+        until = Timestamp(begin + 20)
+        updates = pipeline | CollectionUpdates(collection, every=2, until=until, allowed_lateness=600)
         updates | beam.ParDo(_Note())
         data = [(Timestamp(when), batch) for when, batch in zip(times, given, strict=True)]
         came = pipeline | PeriodicImpulse(begin, begin + 2 * len(data), fire_interval=2, data=data)

@@ -31,8 +31,10 @@ from rasteret_beam.transforms.read_bigquery import _first_rows, _ReadStreamFn
 from rasteret_beam.transforms.read_points import _PointRows
 from tests.commands import ROOT, as_flags, execute
 from tests.emulators import PROJECT, Cloud, Proxy, Request
+from tests.front import Front
 from tests.storage_read import StorageRead, storage_read
 from tests.test_bigquery import DENIED, refusing
+from tests.test_command_line import elsewhere
 from tests.test_transforms import EMBEDDED, LOCAL, ORDER, read, run
 
 XY = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}
@@ -728,13 +730,23 @@ def test_the_command_says_why_nothing_is_sampled(
 @pytest.mark.slow
 @pytest.mark.usefixtures("same_signal_handlers")
 def test_a_dry_run_for_dataflow_runs_no_query(
-    asked: dict[str, Any], loaded: str, service: Cloud, proxy: Proxy, reading: StorageRead
+    asked: dict[str, Any],
+    loaded: str,
+    service: Cloud,
+    proxy: Proxy,
+    reading: StorageRead,
+    scenes: Collection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = {"runner": "DataflowRunner", "region": "r", "project": PROJECT, "dry_run": True}
     folders = {"temp_location": "gs://bucket/temp", "staging_location": "gs://bucket/staging"}
     query = {"points_table": None, "points_query": f"SELECT x, y FROM `{loaded}`"}
-    proxy.seen.clear()
-    flags = as_flags(**asked | query | options | folders, output="gs://bucket/out/s", sdk_container_image="a/b:1")
-    done = execute(sample_points.main, *flags)
+    places = {"collection": "gs://bucket/collection", "output": "gs://bucket/out/s"}
+    with Front(service.storage, gcs=True) as front:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", front.url)
+        elsewhere(scenes, "gs://bucket/scene.tif").export(places["collection"])
+        proxy.seen.clear()
+        flags = as_flags(**asked | query | options | folders | places, sdk_container_image="a/b:1")
+        done = execute(sample_points.main, *flags)
     assert done.code == 0 and "dry run: the job can be built" in done.out, done.err
     assert query_jobs(proxy) == [] and reading.sessions == []
