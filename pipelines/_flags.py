@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ from pipelines import _log
 from pipelines._arguments import Spelling, use
 from pipelines._runner_options import FLINK, RunnerOption, RunnerOptions, beams_spelling, truth
 from pipelines._servers import described_options
+from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.date_ranges import date_bounds
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import Access
@@ -319,10 +321,23 @@ def raster_flags(parser: argparse.ArgumentParser) -> None:
 
 def access(flags: argparse.Namespace, prefix: str = "") -> Access | None:
     """How buckets, and rasters, are read, if the flags say so."""
-    given = {name: getattr(flags, f"{prefix}{name}") for name in ("anonymous", "requester_pays")}
+    given = _given(flags, prefix)
+    return Access(**given) if given else None
+
+
+def access_of_collection(flags: argparse.Namespace) -> Access | None:
+    """As :func:`access`; for a dataset of the catalogue, what the flags leave open is as that says."""
+    given = _given(flags, "")
+    if not given or looks_like_path(flags.collection):
+        return Access(**given) if given else None
+    return replace(find_entry(flags.collection).access, **given)
+
+
+def _given(flags: argparse.Namespace, prefix: str) -> dict[str, Any]:
+    found = {name: getattr(flags, f"{prefix}{name}") for name in ("anonymous", "requester_pays")}
     if not prefix and hasattr(flags, "drivers"):
-        given |= {"vrt": flags.vrt, "drivers": tuple(flags.drivers or ()), "allow_local": flags.allow_local}
-    return Access(**given) if any(given.values()) else None
+        found |= {"vrt": flags.vrt, "drivers": tuple(flags.drivers or ()), "allow_local": flags.allow_local}
+    return {name: value for name, value in found.items() if value}
 
 
 def subset_flags(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from pipelines._elsewhere import check_collection, check_packages, check_paths, collection_place
-from pipelines._flags import access, csv_settings
+from pipelines._flags import access, access_of_collection, csv_settings
 from pipelines._memory import MemoryCheck, is_local
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index import CollectionIndex
@@ -270,5 +270,5 @@ def _check_sinks(sinks: dict[str, WriteSamplesToParquet]) -> None:
 
 
 def _collection(flags: Any) -> Collection:
-    collection = load(flags.collection, access=access(flags))
+    collection = load(flags.collection, access=access_of_collection(flags))
     return collection.narrowed(bbox=flags.bbox, date_range=flags.date_range)

@@ -14,6 +14,7 @@ from pipelines._flags import (
     Parser,
     access,
     access_flags,
+    access_of_collection,
     csv_flags,
     csv_settings,
     names,
@@ -217,7 +218,7 @@ class Job:
 
 
 def _collection(flags: argparse.Namespace) -> Collection:
-    collection = load(flags.collection, access=access(flags))
+    collection = load(flags.collection, access=access_of_collection(flags))
     return collection.narrowed(bbox=flags.bbox, date_range=flags.date_range)
 
 

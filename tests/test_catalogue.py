@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import shapely
 
 import rasteret_beam
+from pipelines import sample_points
+from pipelines._flags import access_of_collection
 from rasteret_beam import Access, Collection, load, register
 from rasteret_beam.collection import catalogue
 from rasteret_beam.errors import InputError, MissingInputError
@@ -60,6 +63,17 @@ def test_its_bucket_is_read_without_credentials(monkeypatch: pytest.MonkeyPatch)
         load("aef/v1-annual")
     entry = catalogue.entries()["aef/v1-annual"]
     assert opened == [(entry.data, entry.access)]
+
+
+def test_flags_leave_the_rest_of_an_entry(folder: Path) -> None:
+    known = Access(anonymous=True, region="eu-west-1", drivers=["netCDF"])
+    register("public/scenes", folder, anonymous=True, region="eu-west-1", drivers=["netCDF"])
+    flags = sample_points.parser().parse_known_args(["--collection=public/scenes", "--points=p", "--vrt"])[0]
+    assert access_of_collection(flags) == replace(known, vrt=True)
+    flags = sample_points.parser().parse_known_args(["--collection=public/scenes", "--points=p"])[0]
+    assert access_of_collection(flags) is None
+    flags = sample_points.parser().parse_known_args([f"--collection={folder}", "--points=p", "--vrt"])[0]
+    assert access_of_collection(flags) == Access(vrt=True)
 
 
 def test_a_registered_id_loads(aef: Collection, folder: Path) -> None:

@@ -15,6 +15,7 @@ import rasteret_beam
 from rasteret_beam import BuildCollection
 from rasteret_beam.collection.build import sources_from_table
 from rasteret_beam.collection.record_tables import record_table
+from rasteret_beam.collection.versions import look
 from rasteret_beam.errors import CollectionError, MissingInputError, OutputError
 from rasteret_beam.kernels.manifests import Manifest
 from rasteret_beam.transforms import build_collection as building
@@ -265,6 +266,8 @@ def test_a_collection_after_each_file_operation_of_its_build(tmp_path: Path, bui
             for place in [] if is_first else [folder / "old" / "year=2023", folder / "old" / "*" / "*" / "*.parquet"]:
                 with pytest.raises(CollectionError, match=r"holds files of two builds: one of the collection .*/old "):
                     rasteret_beam.load(place)
+            with pytest.raises(CollectionError, match="build the collection again before a stream looks at it"):
+                look(str(folder / "old"))
             with pytest.raises(OutputError, match="is not replaced: a build of it was killed"):
                 rasteret_beam.load(folder / "old").export(folder / "old")
     assert steps >= 6

@@ -169,6 +169,16 @@ def test_time_of_a_first_contact(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Contact("s3://other").timeout(60) == 20
 
 
+def test_an_answer_counts_for_the_requests_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(contact, "monotonic", lambda: now[0])
+    one, other, elsewhere = Contact("s3://a"), Contact("s3://a"), Contact("s3://b")
+    one.is_answered()
+    now[0] += LIMIT + 1
+    assert (other.is_over(), elsewhere.is_over()) == (False, True)
+    assert (other.timeout(60), elsewhere.timeout(60)) == (60, 1)
+
+
 def test_a_server_that_has_answered_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the usual patience holds, however long it takes; an answer that refuses is one too."""
     (tmp_path / "a").write_bytes(b"0123456789")

@@ -128,12 +128,12 @@ def _open(path: str, access: Access) -> ds.Dataset:
         return _dataset(sorted(file.path[start:] for file in found), filesystem, (found[0].root or "")[start:])
     if not is_remote(path):
         kind_of(path)
-    decided = undone_beside(path, access) if not is_web(path) else None
-    if decided is not None:
-        return _as_decided(decided, filesystem, place.rstrip("/"))
-    if not is_web(path):
-        _check_done(path, access)
     info = filesystem.get_file_info(place)
+    if not is_web(path):
+        decided = undone_beside(path, access)
+        if decided is not None:
+            return _as_decided(decided, filesystem, place.rstrip("/"))
+        _check_done(path, access)
     if info.type == pafs.FileType.NotFound:
         raise MissingInputError(f"there is no file or folder {without_secrets(path)}{_hint(path)}")
     if info.type == pafs.FileType.Directory:

@@ -26,6 +26,7 @@ from rasteret_beam.errors import CollectionError, InputError, MissingInputError,
 from rasteret_beam.kernels.globs import in_folder
 from rasteret_beam.kernels.routing import RoutingIndex
 from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.decided import undone_beside
 from rasteret_beam.readers.local_files import Walk
 from rasteret_beam.readers.objects import Found, find_objects, is_web, list_folder, object_size
 
@@ -89,8 +90,15 @@ def look(path: str, access: Access = AS_GIVEN) -> CollectionVersion:
     ------
     MissingInputError
         There is none.
+    CollectionError
+        A build of the collection was killed while its files were put in place.
     """
     found = _remote_files(path, access) if is_remote(path) else _local_files(path)
+    if not (is_remote(path) and is_web(path)) and undone_beside(path, access) is not None:
+        raise CollectionError(
+            f"{without_secrets(path)} holds files of two builds: one was killed while its files were put in place; "
+            "build the collection again before a stream looks at it"
+        )
     if not found:
         raise MissingInputError(f"{without_secrets(path)} holds no Parquet file")
     return CollectionVersion(tuple(sorted((each.url, each.size, each.etag) for each in found)))

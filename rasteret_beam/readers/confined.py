@@ -120,6 +120,8 @@ def _ask(url: str, asking: _Asking) -> Answer:
     for is_kept in (True, False) if key in kept else (False,):
         connection = kept.pop(key) if is_kept else _connect(parts.scheme, host, asking)
         try:
+            if is_kept and connection.sock is not None:
+                connection.sock.settimeout(asking.timeout)
             connection.request("GET", target, headers=asking.headers_for(user))
             answer = connection.getresponse()
             body = _body(answer, asking.most)

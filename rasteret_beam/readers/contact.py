@@ -74,17 +74,16 @@ class Contact:
 
     def __init__(self, root: str):
         self.root = root
-        self.until = None if root in _answered else monotonic() + FIRST_SECONDS
+        self.until = monotonic() + FIRST_SECONDS
 
     def timeout(self, usual: float) -> float:
         """Seconds that the next request may take, whole ones, of which each makes a client for itself."""
-        return usual if self.until is None else min(usual, max(1, ceil(self.until - monotonic())))
+        return usual if self.root in _answered else min(usual, max(1, ceil(self.until - monotonic())))
 
     def is_over(self) -> bool:
-        """Whether there is no time for another request."""
-        return self.until is not None and monotonic() >= self.until
+        """Whether there is no time for another request, as none of this process has been answered."""
+        return self.root not in _answered and monotonic() >= self.until
 
     def is_answered(self) -> None:
-        """The service has answered, now and for later requests."""
-        self.until = None
+        """The service has answered, now and for all requests."""
         _answered.add(self.root)

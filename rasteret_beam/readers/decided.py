@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rasteret_beam.errors import MissingInputError
 from rasteret_beam.kernels.manifests import MANIFEST, Manifest
 from rasteret_beam.model import Access
-from rasteret_beam.readers.objects import is_object, is_remote_object, is_web, list_folder, read_object
+from rasteret_beam.readers.objects import is_denied, is_object, is_remote_object, is_web, list_folder, read_object
 
 if TYPE_CHECKING:
     from rasteret_beam.readers.finding import FoundFile
@@ -35,7 +35,12 @@ def as_decided(found: "Sequence[FoundFile]", access: Access) -> "list[FoundFile]
 def undone_beside(folder: str, access: Access) -> Manifest | None:
     """The manifest of an output that is a folder, if it has decided on files which may not have moved yet.
 
-    None too where nobody but the folder's own files may be looked at.
+    None too where nothing beside the folder may be looked at.
+
+    Raises
+    ------
+    MissingInputError
+        A server does not answer.
     """
     above, slash, name = folder.rstrip("/").rpartition("/")
     if not name or above.endswith("/"):  # the root, or a whole bucket
@@ -45,8 +50,12 @@ def undone_beside(folder: str, access: Access) -> Manifest | None:
         if not _exists(path, access):
             return None
         data = read_object(path, access) if is_remote_object(path) else _bytes(path)
-    except (MissingInputError, PermissionError):
+    except PermissionError:
         return None
+    except MissingInputError as error:
+        if is_denied(error):
+            return None
+        raise
     manifest = Manifest.from_json(data, path)
     return None if manifest.done else manifest
 

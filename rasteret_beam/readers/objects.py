@@ -211,6 +211,15 @@ def _last_try(error: Exception) -> str:
     return one_line(inner).rpartition("): ")[2]
 
 
+def is_denied(error: BaseException | None) -> bool:
+    """Whether an error comes of an answer that something may not be looked at."""
+    while error is not None:
+        if isinstance(error, Exception) and _status(error) in (401, 403):
+            return True
+        error = error.__cause__
+    return False
+
+
 def _status(error: Exception) -> int | None:
     """The HTTP status of an error of any of the clients."""
     answer = getattr(error, "response", None)
