@@ -315,7 +315,7 @@ def raster_flags(parser: argparse.ArgumentParser) -> None:
     switch(
         parser,
         "--allow_local",
-        "let a collection, a record table or a VRT in a bucket or on the web name files of the worker's machine",
+        "let a collection, a record table or a VRT in a bucket or on the web name local files and loopback hosts",
     )
 
 
