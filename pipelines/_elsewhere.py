@@ -23,9 +23,8 @@ from apache_beam.options.pipeline_options import (
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.errors import InputError, RasteretBeamError, listed, without_secrets
+from rasteret_beam.kernels.hosts import LOOPBACK, host_of, nearness
 from rasteret_beam.readers.stores import as_place, is_subdataset, is_url
-
-LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[?::1\]?|0\.0\.0\.0|\[?::\]?)", re.I)
 
 SERVED = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(_streaming)?/")
 """GDAL's filesystems that are not of this machine."""
@@ -33,7 +32,8 @@ SERVED = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(_streaming
 URL_INSIDE = re.compile(r"\w+:(\d+:)*\"?[A-Za-z][A-Za-z0-9+.-]+://")
 """How the name of a dataset begins that is inside of a file on another machine."""
 
-REMOTE = r"^([A-Za-z][A-Za-z0-9+.-]+://|/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(_streaming)?/)"
+REMOTE = rf"^([A-Za-z][A-Za-z0-9+.-]+://|{SERVED.pattern})"
+"""What :func:`is_on_this_machine` need not look at."""
 
 BUCKET = "put it in a bucket, such as gs://my-bucket/..."
 SHARED = "that works only where each worker has it under the same path, as on a shared filesystem"
@@ -82,8 +82,8 @@ def _addresses(options: PipelineOptions, runner: str) -> list[str]:
 
 
 def _is_here(address: str) -> bool:
-    host = address.rpartition("://")[2].partition("/")[0].rpartition(":")[0].lower()
-    return bool(LOOPBACK.fullmatch(host)) or host in (socket.gethostname().lower(), socket.getfqdn().lower())
+    host = host_of(f"http://{address.rpartition('://')[2]}")
+    return nearness(host) == LOOPBACK or host in (socket.gethostname().lower(), socket.getfqdn().lower())
 
 
 def check_paths(

@@ -25,13 +25,7 @@ from rasteret_beam.transforms.files import find_files
 from rasteret_beam.transforms.owners import owner, remove_abandoned
 from rasteret_beam.transforms.write_parquet import shards
 from tests.conftest import scene_table
-
-EARLY, LATE = 1_700_000_000.0, 1_800_000_000.0
-
-
-class Killed(BaseException):
-    """The process ends here: no handler of the code under test sees it."""
-
+from tests.kills import EARLY, LATE, Killed, cut_off, rows
 
 OPERATIONS = [(os, "replace"), (os, "remove"), (committing, "delete_folder")]
 
@@ -84,10 +78,6 @@ def seen(prefix: Path, place: str = "") -> list[tuple[str, int]]:
     return sorted((row["run"], row["number"]) for row in rows)
 
 
-def rows(run: str, files: int) -> list[tuple[str, int]]:
-    return [(run, number) for number in range(files)]
-
-
 @pytest.mark.parametrize(("old", "new"), [(2, 2), (3, 1), (1, 3), (0, 2)])
 @pytest.mark.parametrize("what", ["rerun", "same run", "abandon"])
 def test_a_kill_after_each_file_operation(tmp_path: Path, kill_after, old: int, new: int, what: str) -> None:
@@ -97,15 +87,9 @@ def test_a_kill_after_each_file_operation(tmp_path: Path, kill_after, old: int, 
         prefix = tmp_path / str(killed_after) / "out"
         if old:
             commit([staged(prefix, "old", old, EARLY)])
-        happened = kill_after(killed_after)
-        try:
-            commit([staged(prefix, "new", new)])
-        except Killed:
-            pass
-        else:
+        happened = cut_off(kill_after, killed_after, [staged(prefix, "new", new)])
+        if happened is None:
             break
-        finally:
-            kill_after(10_000)
         steps += 1
         decided = is_in_place(Output(str(prefix), "new"))
         assert decided == any(path.endswith("_out.manifest.json") for path in happened)
@@ -243,15 +227,8 @@ def test_a_collection_after_each_file_operation_of_its_build(tmp_path: Path, bui
             shutil.rmtree(folder / "old")
             os.remove(folder / "_old.manifest.json")
         staged = at(folder, there, template)
-        kill_after(killed_after)
-        try:
-            commit([staged])
-        except Killed:
-            pass
-        else:
+        if cut_off(kill_after, killed_after, [staged]) is None:
             break
-        finally:
-            kill_after(10_000)
         steps += 1
         if not is_in_place(staged.output) and is_first:
             with pytest.raises(MissingInputError, match="there is no file or folder"):
@@ -266,7 +243,7 @@ def test_a_collection_after_each_file_operation_of_its_build(tmp_path: Path, bui
             for place in [] if is_first else [folder / "old" / "year=2023", folder / "old" / "*" / "*" / "*.parquet"]:
                 with pytest.raises(CollectionError, match=r"holds files of two builds: one of the collection .*/old "):
                     rasteret_beam.load(place)
-            with pytest.raises(CollectionError, match="build the collection again before a stream looks at it"):
+            with pytest.raises(CollectionError, match="Build it again before a stream looks at it"):
                 look(str(folder / "old"))
             with pytest.raises(OutputError, match="is not replaced: a build of it was killed"):
                 rasteret_beam.load(folder / "old").export(folder / "old")

@@ -23,15 +23,11 @@ from rasteret_beam.transforms.commit import Output, Staged, abandon, commit, is_
 from rasteret_beam.transforms.files import find_files, open_file
 from rasteret_beam.transforms.write_parquet import shards
 from tests.buckets import SERVICES, Place
+from tests.kills import EARLY, LATE, NEVER, Killed, cut_off, rows
 
 pytestmark = pytest.mark.slow
 
-EARLY, LATE = 1_700_000_000.0, 1_800_000_000.0
 READING = ("GET", "HEAD")
-
-
-class Killed(BaseException):
-    """The process ends here: no handler of the code under test sees it."""
 
 
 @pytest.fixture(scope="module", params=["gs", "s3"])
@@ -73,7 +69,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[str]]:
         most[0] = number
         return happened
 
-    arm(10_000)
+    arm(NEVER)
     return arm
 
 
@@ -102,10 +98,6 @@ def seen(place: str) -> list[tuple[str, int]]:
     return sorted((row["run"], row["number"]) for row in rows)
 
 
-def rows(run: str, files: int) -> list[tuple[str, int]]:
-    return [(run, number) for number in range(files)]
-
-
 @pytest.mark.parametrize("what", ["rerun", "abandon"])
 def test_a_kill_before_each_request(place: Place, kill_after, what: str) -> None:
     """A reader sees the old output whole or the new one whole; what comes next leaves no trace of the killed run."""
@@ -116,15 +108,8 @@ def test_a_kill_before_each_request(place: Place, kill_after, what: str) -> None
         prefix = f"{folder}out"
         commit([staged(prefix, "old", old, EARLY)])
         fresh = staged(prefix, "new", new)
-        kill_after(killed_after)
-        try:
-            commit([fresh])
-        except Killed:
-            pass
-        else:
+        if cut_off(kill_after, killed_after, [fresh]) is None:
             break
-        finally:
-            kill_after(10_000)
         steps += 1
         decided = is_in_place(fresh.output)
         expected = rows("new", new) if decided else rows("old", old)

@@ -52,7 +52,7 @@ def expected_reason(case: rasters.RasterCase) -> str | None:
 
 
 @pytest.mark.parametrize("case", rasters.CASES, ids=lambda case: case.name)
-def test_each_file_is_read_by_the_engine_that_can_vouch_for_it(case: rasters.RasterCase, tmp_path: Path) -> None:
+def test_each_file_is_read_by_its_engine(case: rasters.RasterCase, tmp_path: Path) -> None:
     wants = tiles.wants_of(case.write(tmp_path))
     reason = expected_reason(case)
     assert {why_not_indexed(want.asset, want.grid) for want in wants} == {reason}

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from rasteret_beam.kernels.chunking import ChunkRules, route
 from rasteret_beam.kernels.routing import RoutingIndex
-from rasteret_beam.readers.budget import CacheBudget
+from rasteret_beam.readers.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS, CacheBudget
 from rasteret_beam.readers.spill import IN_MEMORY_BYTES, LEAST_CHUNK_BYTES
 from rasteret_beam.schema import POINT_FIELDS
 
@@ -27,9 +27,6 @@ PIXEL_BYTES = 8
 
 ROW_BYTES = 80
 """Columns of a sample beside the kept ones."""
-
-ROW_GROUP_ROWS, ROW_GROUP_BYTES = 1 << 19, 64 << 20
-"""Of the output; one is put together, one written and one encoded at the same time."""
 
 
 @dataclass(frozen=True)

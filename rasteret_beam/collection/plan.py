@@ -126,15 +126,7 @@ def plan_batches(index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs:
     views = [routing] if routing.match == "all" else [_won(routing, n) for n in range(len(routing.layers.bandsets))]
     touched = [TileCounts() for _ in views]
     first_tile = first_tiles(routing)
-    counts = dict.fromkeys(
-        (
-            metrics.POINTS_IN,
-            metrics.POINTS_SAMPLED,
-            metrics.POINTS_UNSAMPLED,
-            *map(metrics.unsampled, UNSAMPLED_REASONS),
-        ),
-        0,
-    )
+    counts = dict.fromkeys(COUNTED, 0)
     for batch in batches:
         x, y, reason = coordinates(batch, crs)
         hits = locate(routing, crs, x, y)

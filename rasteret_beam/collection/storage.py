@@ -129,11 +129,12 @@ def _open(path: str, access: Access) -> ds.Dataset:
     if not is_remote(path):
         kind_of(path)
     info = filesystem.get_file_info(place)
-    if not is_web(path):
+    if info.type != pafs.FileType.File:
         decided = undone_beside(path, access)
         if decided is not None:
             return _as_decided(decided, filesystem, place.rstrip("/"))
-        _check_done(path, access)
+        if "=" in os.path.basename(path.rstrip("/")):
+            _check_done(path, access)
     if info.type == pafs.FileType.NotFound:
         raise MissingInputError(f"there is no file or folder {without_secrets(path)}{_hint(path)}")
     if info.type == pafs.FileType.Directory:
@@ -142,13 +143,18 @@ def _open(path: str, access: Access) -> ds.Dataset:
 
 
 def _check_done(part: str, access: Access) -> None:
-    """Refuse to read a part of a collection whose build was killed while it put its files in place."""
+    """Refuse to read a part of a collection, or a glob, where a build was killed while it put its files in place."""
     folder = OF_PARTITIONS.sub("", part.rstrip("/"))
-    if folder != part and undone_beside(folder, access) is not None:
-        raise CollectionError(
-            f"{without_secrets(part)} holds files of two builds: one of the collection {without_secrets(folder)} was "
-            "killed while its files were put in place. Load the whole folder, or build the collection again first"
-        )
+    if undone_beside(folder, access) is not None:
+        raise CollectionError(f"{two_builds(part, folder)}. Load the whole folder, or build the collection again first")
+
+
+def two_builds(place: str, collection: str) -> str:
+    """What is wrong with files of a collection whose build was killed while it put them in place."""
+    return (
+        f"{without_secrets(place)} holds files of two builds: one of the collection {without_secrets(collection)} was "
+        "killed while its files were put in place"
+    )
 
 
 def _as_decided(manifest: Manifest, filesystem: pafs.FileSystem, folder: str) -> ds.Dataset:

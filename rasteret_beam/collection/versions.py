@@ -21,7 +21,7 @@ import pyarrow.fs as pafs
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index import CollectionIndex
 from rasteret_beam.collection.remote import on_remote
-from rasteret_beam.collection.storage import is_part, is_remote
+from rasteret_beam.collection.storage import is_part, is_remote, two_builds
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, without_secrets
 from rasteret_beam.kernels.globs import in_folder
 from rasteret_beam.kernels.routing import RoutingIndex
@@ -94,11 +94,8 @@ def look(path: str, access: Access = AS_GIVEN) -> CollectionVersion:
         A build of the collection was killed while its files were put in place.
     """
     found = _remote_files(path, access) if is_remote(path) else _local_files(path)
-    if not (is_remote(path) and is_web(path)) and undone_beside(path, access) is not None:
-        raise CollectionError(
-            f"{without_secrets(path)} holds files of two builds: one was killed while its files were put in place; "
-            "build the collection again before a stream looks at it"
-        )
+    if undone_beside(path, access) is not None:
+        raise CollectionError(f"{two_builds(path, path)}. Build it again before a stream looks at it")
     if not found:
         raise MissingInputError(f"{without_secrets(path)} holds no Parquet file")
     return CollectionVersion(tuple(sorted((each.url, each.size, each.etag) for each in found)))

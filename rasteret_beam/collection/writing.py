@@ -29,7 +29,6 @@ from rasteret_beam.readers.objects import (
     delete_objects,
     find_objects,
     is_remote_object,
-    is_web,
     put_object,
 )
 from rasteret_beam.readers.stores import absolute
@@ -84,7 +83,7 @@ def write_collection(table: pa.Table, path: str, access: Access = AS_GIVEN) -> N
     OutputError
         The place cannot be written, or holds something that is not a collection.
     """
-    if not (is_remote(path) and is_web(path)) and undone_beside(absolute(path), access) is not None:
+    if undone_beside(absolute(path), access) is not None:
         raise OutputError(
             f"{path} is not replaced: a build of it was killed while its files were put in place; build it again with "
             "BuildCollection first, which puts them in order, or give another place"

@@ -68,7 +68,7 @@ def box_boundary(box: Floats, count: int = EDGE_POINTS) -> tuple[Floats, Floats]
 
 
 def region_of_box(crs: str, box: Floats) -> Region | None:
-    """The region of a box given in ``crs``; None where none can be vouched for (then search everywhere).
+    """The region of a box given in ``crs``; None where none is sure to hold it (then search everywhere).
 
     So it is on other celestial bodies and in engineering CRSs, which have no longitude and latitude of the Earth.
     """

@@ -1,4 +1,4 @@
-"""What the caches of one process may hold, from one number."""
+"""What a process may hold: its caches, from one number, and rows that wait to be written."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,9 @@ DEFAULT_CACHE_BYTES = 256 << 20
 """Safe beside everything else on a worker of 4 GB, also with a process for each of 4 cores."""
 
 LEAST_CACHE_BYTES = 4 << 20
+
+ROW_GROUP_ROWS, ROW_GROUP_BYTES = 1 << 19, 64 << 20
+"""Of a Parquet file of rows: a row group is written when it has as many, and held in memory until then."""
 
 
 @dataclass(frozen=True)

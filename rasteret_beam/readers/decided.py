@@ -35,7 +35,7 @@ def as_decided(found: "Sequence[FoundFile]", access: Access) -> "list[FoundFile]
 def undone_beside(folder: str, access: Access) -> Manifest | None:
     """The manifest of an output that is a folder, if it has decided on files which may not have moved yet.
 
-    None too where nothing beside the folder may be looked at.
+    None too where nothing beside the folder may be looked at, and on the web, which has no folders.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def undone_beside(folder: str, access: Access) -> Manifest | None:
         A server does not answer.
     """
     above, slash, name = folder.rstrip("/").rpartition("/")
-    if not name or above.endswith("/"):  # the root, or a whole bucket
+    if not name or above.endswith("/") or is_web(folder):  # the root, or a whole bucket
         return None
     path = f"{above}{slash}_{name}{MANIFEST}"
     try:

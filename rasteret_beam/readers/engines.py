@@ -1,4 +1,4 @@
-"""Both engines behind one: each band is read by the indexed engine where that can vouch for it, else by rasterio.
+"""Both engines behind one: the index reads the bands that it knows enough of, and rasterio the others.
 
 Masks are always read by rasterio.
 """
@@ -52,15 +52,15 @@ class Engines:
     def plan(self, wants: Sequence[TileWant]) -> list[TileRead]:
         """The reads that give the wanted tiles."""
         reads = []
-        vouched: dict[int, bool] = {}
+        indexed: dict[int, bool] = {}
         chosen: dict[bool, list[TileWant]] = {True: [], False: []}
         for want in wants:
             if want.mask:
                 chosen[False].append(want)
                 continue
-            known = vouched.get(id(want.asset))
+            known = indexed.get(id(want.asset))
             if known is None:
-                known = vouched[id(want.asset)] = why_not_indexed(want.asset, want.grid) is None
+                known = indexed[id(want.asset)] = why_not_indexed(want.asset, want.grid) is None
             chosen[known].append(want)
         for known, engine in ((True, self.indexed), (False, self.rasterio)):
             reads += [TileRead(engine, together) for together in engine.plan(chosen[known])] if chosen[known] else []

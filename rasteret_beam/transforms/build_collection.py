@@ -15,7 +15,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from rasteret_beam import metrics
-from rasteret_beam.collection.build import Failures, collection_table, read_records
+from rasteret_beam.collection.build import Failures, check_on_error, collection_table, read_records
 from rasteret_beam.collection.checksums import with_checksums
 from rasteret_beam.collection.layout import schema_metadata
 from rasteret_beam.collection.records import RecordHeaders, RecordSource
@@ -114,8 +114,7 @@ class BuildCollection(beam.PTransform):
         self.output = absolute(self.output).rstrip("/")
         check_output(self.output, "collection")
         self.target = Output(self.output)
-        if self.on_error not in ("raise", "skip"):
-            raise InputError(f'on_error is {self.on_error!r}; it can be "raise" or "skip"')
+        check_on_error(self.on_error)
 
     def expand(self, sources: beam.PCollection) -> beam.PCollection[str]:
         read = (

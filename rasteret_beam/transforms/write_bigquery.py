@@ -27,6 +27,7 @@ from rasteret_beam.kernels.bigquery_schema import (
     loadable_schema,
 )
 from rasteret_beam.metrics import ROWS_WRITTEN
+from rasteret_beam.readers.budget import ROW_GROUP_ROWS
 from rasteret_beam.schema import samples_schema
 from rasteret_beam.transforms.bigquery import (
     CREATE_DISPOSITIONS,
@@ -42,7 +43,7 @@ from rasteret_beam.transforms.bigquery import (
 from rasteret_beam.transforms.commit import move_files
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import check_writable, delete_folder
-from rasteret_beam.transforms.write_parquet import ROW_GROUP_ROWS, WriteFiles, write_empty
+from rasteret_beam.transforms.write_parquet import WriteFiles, write_empty
 
 METHODS = ("FILE_LOADS", "STREAMING_INSERTS", "STORAGE_WRITE_API")
 UNITS = ("HOUR", "DAY", "MONTH", "YEAR")

@@ -19,6 +19,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.errors import InputError
+from rasteret_beam.readers.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from rasteret_beam.readers.local_files import writing
 from rasteret_beam.readers.stores import absolute
 from rasteret_beam.schema import chips_schema, samples_schema
@@ -26,9 +27,6 @@ from rasteret_beam.transforms.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import check_output, matching
 from rasteret_beam.transforms.windows import in_windows
-
-ROW_GROUP_ROWS = 1 << 19
-ROW_GROUP_BYTES = 64 << 20
 
 
 @dataclass(eq=False)

@@ -19,11 +19,12 @@ from apache_beam.transforms.window import GlobalWindows, IntervalWindow
 import rasteret_beam.transforms.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.kernels.chunking import pieces
+from rasteret_beam.readers.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from rasteret_beam.transforms.commit import move_files
 from rasteret_beam.transforms.counting import count
 from rasteret_beam.transforms.files import delete_files
 from rasteret_beam.transforms.windows import check_windows
-from rasteret_beam.transforms.write_parquet import ROW_GROUP_BYTES, ROW_GROUP_ROWS, _ParquetFile
+from rasteret_beam.transforms.write_parquet import _ParquetFile
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
