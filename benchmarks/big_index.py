@@ -24,15 +24,15 @@ import pyproj
 import shapely
 
 from rasteret_beam import load
-from rasteret_beam.collection.checksums import with_checksums
-from rasteret_beam.collection.index import CollectionIndex
-from rasteret_beam.collection.inputs import point_stream
-from rasteret_beam.collection.layout import schema_metadata
-from rasteret_beam.collection.plan import TileCounts, first_tiles, tile_numbers
-from rasteret_beam.collection.writing import row_group_rows, writer_options
-from rasteret_beam.kernels.chunking import ChunkRules, route
-from rasteret_beam.kernels.points import choose_columns, coordinates, point_batch
-from rasteret_beam.kernels.routing import locate
+from rasteret_beam.collection.eager.inputs import point_stream
+from rasteret_beam.collection.eager.plan import TileCounts, first_tiles, tile_numbers
+from rasteret_beam.collection.index.collection_index import CollectionIndex
+from rasteret_beam.collection.parquet.checksums import with_checksums
+from rasteret_beam.collection.parquet.layout import schema_metadata
+from rasteret_beam.collection.parquet.writing import row_group_rows, writer_options
+from rasteret_beam.kernels.routing.chunks import ChunkRules, route
+from rasteret_beam.kernels.routing.index import locate
+from rasteret_beam.kernels.tables.point_columns import choose_columns, coordinates, point_batch
 from rasteret_beam.schema import ASSET_TYPE, BAND_EXTRA_TYPE, BAND_METADATA_TYPE, BBOX_TYPE, GRID_TYPE
 
 YEARS = range(2018, 2024)

@@ -24,7 +24,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from rasteret_beam import WriteSamplesToBigQuery, WriteSamplesToParquet
 from rasteret_beam.schema import samples_schema
-from rasteret_beam.transforms import write_bigquery
+from rasteret_beam.transforms.sinks import bigquery as write_bigquery
 from tests.emulators import BUCKET, PROJECT, cloud, credentials_file
 
 RUNNER = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"

@@ -22,7 +22,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from rasteret_beam import Collection, build_from_cogs
-from rasteret_beam.readers.sampler import PORTIONS_AHEAD
+from rasteret_beam.readers.jobs.sampler import PORTIONS_AHEAD
 from tests.server import ServerProcess
 
 SIZE, FILES = 2048, 6

@@ -34,9 +34,9 @@ from benchmarks import skew
 from benchmarks.data import S2
 from benchmarks.sample_points import OURS, ROOT, Folders, Pythons, prepare
 from rasteret_beam import PointBatches, ReadPoints, SamplePoints, WriteSamplesToParquet
-from rasteret_beam.kernels.chunking import ChunkRules, route
+from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.model import TileKey
-from rasteret_beam.transforms.coders import RecordBatchCoder
+from rasteret_beam.transforms.runtime.coders import RecordBatchCoder
 from tests.portable import prism, worker_pool
 
 STREAM_POINTS = 20_000

@@ -188,7 +188,7 @@ def table_row(n: int, tool: str, runs: Sequence[Run | None], ours: float | None)
 def touched(folders: Folders, imagery: Imagery, n: int) -> str:
     """How many tiles hold a point, and their bytes: what has to be read once."""
     import rasteret_beam
-    from rasteret_beam.collection.plan import plan_totals
+    from rasteret_beam.collection.eager.plan import plan_totals
     from rasteret_beam.metrics import TILE_BYTES_READ, TILES_DECODED
 
     points = pq.read_table(folders.points(n), columns=["lon", "lat"])

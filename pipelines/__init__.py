@@ -17,4 +17,4 @@ if sys.argv[:1] == ["-m"]:
 
 logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
 
-import rasteret_beam.transforms.beam_import  # noqa: E402, F401  (before anything else imports Beam)
+import rasteret_beam.transforms.runtime.beam_import  # noqa: E402, F401  (before anything else imports Beam)

@@ -8,24 +8,24 @@ from datetime import datetime as Datetime
 
 import apache_beam as beam
 
-from pipelines._elsewhere import check_hrefs, check_packages, check_paths
-from pipelines._flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options, raster_flags
-from pipelines._run import command, not_complete, run
+from pipelines.cli.flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options, raster_flags
+from pipelines.cli.remote_workers import check_hrefs, check_packages, check_paths
+from pipelines.cli.runner import command, not_complete, run
 from rasteret_beam import metrics
 from rasteret_beam.collection.build import DESCRIPTIONS, sources_from_cogs
 from rasteret_beam.collection.collection import load
-from rasteret_beam.collection.dates import datetime_in
-from rasteret_beam.collection.layout import band_names
-from rasteret_beam.collection.record_tables import record_table, sources_from_table
-from rasteret_beam.collection.records import RecordSource
-from rasteret_beam.collection.writing import check_replaceable
+from rasteret_beam.collection.filters.dates import datetime_in
+from rasteret_beam.collection.parquet.layout import band_names
+from rasteret_beam.collection.parquet.writing import check_replaceable
+from rasteret_beam.collection.records.record_tables import record_table, sources_from_table
+from rasteret_beam.collection.records.records import RecordSource
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import AS_GIVEN
-from rasteret_beam.readers.apart import Read, Written, check_apart
-from rasteret_beam.readers.finding import find_rasters, split_lists
-from rasteret_beam.readers.trust import named_in
+from rasteret_beam.readers.storage.href_policy import named_in
+from rasteret_beam.readers.storage.listing import find_rasters, split_lists
+from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
 from rasteret_beam.transforms import BuildCollection
-from rasteret_beam.transforms.files import check_writable
+from rasteret_beam.transforms.runtime.files import check_writable
 
 EPILOG = """
 examples:

@@ -16,8 +16,8 @@ import shapely
 from rasterio.transform import Affine
 
 from pipelines import build_collection, sample_points
-from pipelines._run import command
-from rasteret_beam.kernels.crs import transform
+from pipelines.cli.runner import command
+from rasteret_beam.kernels.geo.crs import transform
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

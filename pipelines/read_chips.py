@@ -8,9 +8,8 @@ from typing import Literal
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._arguments import spelt
-from pipelines._elsewhere import check_collection, check_packages, check_paths, collection_place
-from pipelines._flags import (
+from pipelines.cli.arguments import spelt
+from pipelines.cli.flags import (
     Parser,
     access,
     access_flags,
@@ -25,19 +24,20 @@ from pipelines._flags import (
     subset_flags,
     switch,
 )
-from pipelines._run import command, figures, not_complete, run
+from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
+from pipelines.cli.runner import command, figures, not_complete, run
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.errors import InputError, listed
-from rasteret_beam.kernels.chip_routing import MAX_CHIP_PIXELS, ON_INVALID, route_polygons
-from rasteret_beam.kernels.explain import why_no_polygon_hit
-from rasteret_beam.kernels.routing import MATCHES
+from rasteret_beam.kernels.routing.chip_chunks import MAX_CHIP_PIXELS, ON_INVALID, route_polygons
+from rasteret_beam.kernels.routing.index import MATCHES
+from rasteret_beam.kernels.routing.no_hit import why_no_polygon_hit
 from rasteret_beam.model import AS_GIVEN
-from rasteret_beam.readers.apart import Read, Written, check_apart
+from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
 from rasteret_beam.schema import UNMATCHED_REASONS, chips_schema, kept_polygon_fields, unmatched_schema
 from rasteret_beam.transforms import ReadChips, ReadPolygons, WriteChipsToGeoTiff, WriteChipsToParquet
-from rasteret_beam.transforms.commit import Output, PutInPlace
-from rasteret_beam.transforms.files import check_writable
+from rasteret_beam.transforms.runtime.files import check_writable
+from rasteret_beam.transforms.sinks.commit import Output, PutInPlace
 
 EPILOG = """
 example:

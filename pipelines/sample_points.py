@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines._arguments import spelt
-from pipelines._flags import (
+from pipelines.cli.arguments import spelt
+from pipelines.cli.flags import (
     Parser,
     access_flags,
     csv_flags,
@@ -20,19 +20,19 @@ from pipelines._flags import (
     subset_flags,
     switch,
 )
-from pipelines._memory import is_local
-from pipelines._plan import plan_text
-from pipelines._run import INCOMPLETE, accounting_error, command, not_complete, run, summary
-from pipelines._sample_job import Inputs, Job
-from rasteret_beam.collection.plan import plan_batches
+from pipelines.cli.memory_report import is_local
+from pipelines.cli.plan_report import plan_text
+from pipelines.cli.runner import INCOMPLETE, accounting_error, command, not_complete, run, summary
+from pipelines.cli.sample_job import Inputs, Job
+from rasteret_beam.collection.eager.plan import plan_batches
 from rasteret_beam.errors import RasteretBeamError
-from rasteret_beam.kernels.neighbourhood import FALLBACKS, RETURNS
-from rasteret_beam.kernels.routing import MATCHES
+from rasteret_beam.kernels.routing.index import MATCHES
+from rasteret_beam.kernels.sampling.neighbourhood import FALLBACKS, RETURNS
 from rasteret_beam.metrics import DEAD_LETTERS, POINTS_SAMPLED, POINTS_UNSAMPLED
-from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES
+from rasteret_beam.readers.tiles.budget import DEFAULT_CACHE_BYTES
 from rasteret_beam.schema import LAYOUTS
-from rasteret_beam.transforms.bigquery import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS
-from rasteret_beam.transforms.write_bigquery import METHODS
+from rasteret_beam.transforms.runtime.bigquery_client import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS
+from rasteret_beam.transforms.sinks.bigquery import METHODS
 
 EPILOG = """
 example:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rasteret_beam.collection.build import build_from_cogs, build_from_table
 from rasteret_beam.collection.catalogue import register
 from rasteret_beam.collection.collection import Collection, load
-from rasteret_beam.collection.plan import plan
-from rasteret_beam.kernels.chip_rows import decode_chip, decode_chips, join_windows
+from rasteret_beam.collection.eager.plan import plan
+from rasteret_beam.kernels.sampling.chip_rows import decode_chip, decode_chips, join_windows
 from rasteret_beam.model import Access, TileKey
 
 if TYPE_CHECKING:

@@ -246,7 +246,8 @@ class Asset:
     stored : StoredBand or None
         How its tiles are stored, where the collection says it.
     mask : str or None
-        Flags of the band's mask, see :mod:`rasteret_beam.kernels.validity`; None where the collection does not say.
+        Flags of the band's mask, see :mod:`rasteret_beam.kernels.sampling.validity`; None where the
+        collection does not say.
     access : Access
         How the file's bucket is read.
     """

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import _flags, build_collection, read_chips, sample_points
+from pipelines import build_collection, read_chips, sample_points
+from pipelines.cli import flags as _flags
 
 FOLDER = Path(__file__).parent
 PARSERS: dict[str, Callable[[], _flags.Parser]] = {

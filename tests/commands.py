@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines._run import command
+from pipelines.cli.runner import command
 
 ROOT = Path(__file__).parent.parent
 

@@ -104,7 +104,7 @@ def service(emulated: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     from apache_beam.internal.gcp import auth
     from apache_beam.io.gcp.internal.clients.bigquery.bigquery_v2_client import BigqueryV2
 
-    from rasteret_beam.transforms import bigquery as client_of_bigquery
+    from rasteret_beam.transforms.runtime import bigquery_client as client_of_bigquery
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BIGQUERY_EMULATOR_HOST", emulated.proxy.address)

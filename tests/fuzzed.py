@@ -24,7 +24,7 @@ from affine import Affine, TransformNotInvertibleError
 
 from rasteret_beam import Collection, build_from_cogs
 from rasteret_beam.errors import RasteretBeamError
-from rasteret_beam.kernels.grids import Floats
+from rasteret_beam.kernels.geo.grids import Floats
 from tests import rasters
 
 MEMORY = 3 << 30

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from rasteret_beam.transforms.commit import Staged, commit
+from rasteret_beam.transforms.sinks.commit import Staged, commit
 
 EARLY, LATE = 1_700_000_000.0, 1_800_000_000.0
 """When runs began, in seconds since 1970."""

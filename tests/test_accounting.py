@@ -17,7 +17,9 @@ import rasteret_beam as rasteret
 from pipelines import build_collection, read_chips, sample_points
 from rasteret_beam.model import TileKey
 from rasteret_beam.transforms import build_collection as building
-from rasteret_beam.transforms import chips, sample, write_geotiff
+from rasteret_beam.transforms.chips import read_chips as chips
+from rasteret_beam.transforms.sampling import sample
+from rasteret_beam.transforms.sinks import geotiff as write_geotiff
 from tests import rasters
 from tests.commands import Outcome, as_flags, execute
 

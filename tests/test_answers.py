@@ -3,7 +3,7 @@
 import pytest
 from obstore.exceptions import GenericError
 
-from rasteret_beam.readers.answers import may_pass, said
+from rasteret_beam.readers.storage.storage_errors import may_pass, said
 
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 ASKED = "Generic S3 error: Error performing GET https://host/bucket/key in 3.1ms - "

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rasteret_beam.errors import InputError
-from rasteret_beam.readers.apart import Read, Written, check_apart
+from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from obstore.store import from_url
 
 import rasteret_beam
 from rasteret_beam import Access, build_from_cogs
-from rasteret_beam.readers.finding import find_rasters
+from rasteret_beam.readers.storage.listing import find_rasters
 from tests.emulators import FOLDER, free_port, serving
 from tests.front import Front
 from tests.test_cloud import CASES, points, same

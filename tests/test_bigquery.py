@@ -20,11 +20,11 @@ from google.cloud import bigquery
 from pipelines import sample_points
 from rasteret_beam import Collection, ReadPoints, SamplePoints, WriteSamplesToBigQuery, metrics
 from rasteret_beam.errors import InputError, OutputError
-from rasteret_beam.kernels.bigquery_rows import json_rows
-from rasteret_beam.kernels.bigquery_schema import bigquery_fields, differences, loadable
+from rasteret_beam.kernels.bigquery.rows import json_rows
+from rasteret_beam.kernels.bigquery.schema import bigquery_fields, differences, loadable
 from rasteret_beam.schema import kept_fields, samples_schema
-from rasteret_beam.transforms import commit as committing
-from rasteret_beam.transforms.write_bigquery import _LoadFn, _uris
+from rasteret_beam.transforms.sinks import commit as committing
+from rasteret_beam.transforms.sinks.bigquery import _LoadFn, _uris
 from tests.commands import ROOT, as_flags, execute
 from tests.emulators import BUCKET, PROJECT, Answer, Cloud, Proxy, Request
 from tests.test_transforms import LOCAL, ORDER, XY, run

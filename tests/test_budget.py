@@ -12,10 +12,10 @@ from pipelines import sample_points
 from rasteret_beam import Collection, ReadPoints, SamplePoints
 from rasteret_beam.errors import InputError
 from rasteret_beam.metrics import TILE_CACHE_HITS, Tally
-from rasteret_beam.readers import datasets
-from rasteret_beam.readers.budget import DEFAULT_CACHE_BYTES, LEAST_CACHE_BYTES, CacheBudget
-from rasteret_beam.readers.engine import TileWant
-from rasteret_beam.readers.sampler import TileSampler
+from rasteret_beam.readers.gdal import rasters as datasets
+from rasteret_beam.readers.jobs.sampler import TileSampler
+from rasteret_beam.readers.tiles.budget import DEFAULT_CACHE_BYTES, LEAST_CACHE_BYTES, CacheBudget
+from rasteret_beam.readers.tiles.protocol import TileWant
 from tests import rasters, tiles
 from tests.commands import execute
 

@@ -14,7 +14,7 @@ import shapely
 
 import rasteret_beam
 from pipelines import sample_points
-from pipelines._flags import access_of_collection
+from pipelines.cli.flags import access_of_collection
 from rasteret_beam import Access, Collection, load, register
 from rasteret_beam.collection import catalogue
 from rasteret_beam.errors import InputError, MissingInputError

@@ -17,8 +17,8 @@ from affine import Affine
 import rasteret_beam
 from rasteret_beam import Collection, build_from_cogs
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.readers import file_state
-from rasteret_beam.readers.indexed_engine import IndexedEngine
+from rasteret_beam.readers.storage import file_state
+from rasteret_beam.readers.tiles.indexed import IndexedEngine
 from tests import rasters, tiles
 
 XY = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rasteret_beam.kernels.checksums import row_checksums
+from rasteret_beam.kernels.storage.checksums import row_checksums
 
 LISTS = [[1, 2, 3], [3, 2, 1], [], None, [1, 2, 3, 0], [0, 1, 2, 3], [1, 2], [7]]
 

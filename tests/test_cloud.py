@@ -36,7 +36,7 @@ from rasteret_beam import (
     build_from_cogs,
     metrics,
 )
-from rasteret_beam.collection.versions import CollectionVersion, IndexVersions, look
+from rasteret_beam.collection.parquet.versions import CollectionVersion, IndexVersions, look
 from rasteret_beam.errors import (
     CollectionError,
     InputError,
@@ -45,11 +45,12 @@ from rasteret_beam.errors import (
     RasteretBeamError,
     TileReadError,
 )
-from rasteret_beam.kernels.globs import glob_regex
-from rasteret_beam.readers import objects, ranges, stores
-from rasteret_beam.readers.finding import find_rasters
-from rasteret_beam.readers.ranges import Patience
-from rasteret_beam.transforms.files import find_files
+from rasteret_beam.kernels.storage.globs import glob_regex
+from rasteret_beam.readers.storage import byte_ranges as ranges
+from rasteret_beam.readers.storage import objects, stores
+from rasteret_beam.readers.storage.byte_ranges import Patience
+from rasteret_beam.readers.storage.listing import find_rasters
+from rasteret_beam.transforms.runtime.files import find_files
 from tests.buckets import KEYS, SERVICES, Place
 from tests.commands import as_flags, execute
 from tests.emulators import credentials_file

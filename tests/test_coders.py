@@ -14,7 +14,7 @@ from apache_beam.transforms.window import FixedWindows
 
 import rasteret_beam
 from rasteret_beam import Collection, CollectionUpdates, ReadPoints, SamplePoints, WriteSamplesToParquet
-from rasteret_beam.transforms.coders import RecordBatchCoder
+from rasteret_beam.transforms.runtime.coders import RecordBatchCoder
 from tests.test_transforms import LOCAL, XY
 
 PICKLES = (FastPrimitivesCoder, PickleCoder, coders.CloudpickleCoder, coders.DillCoder)

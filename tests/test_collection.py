@@ -18,7 +18,7 @@ from rasterio.warp import transform_bounds
 
 import rasteret_beam
 from rasteret_beam import Collection, build_from_cogs, build_from_table, load
-from rasteret_beam.collection import writing
+from rasteret_beam.collection.parquet import writing
 from rasteret_beam.errors import BuildError, CollectionError, InputError, MissingInputError, OutputError
 from rasteret_beam.schema import BAND_METADATA_TYPE, BBOX_TYPE
 from tests import rasters

@@ -26,10 +26,12 @@ from affine import Affine
 from pyproj import Transformer
 
 import rasteret_beam as rasteret
-from pipelines import _log, _sample_job, build_collection, sample_points
-from pipelines._flags import access
+from pipelines import build_collection, sample_points
+from pipelines.cli import logs as _log
+from pipelines.cli import sample_job as _sample_job
+from pipelines.cli.flags import access
 from rasteret_beam import Access
-from rasteret_beam.readers import ranges
+from rasteret_beam.readers.storage import byte_ranges as ranges
 from tests import rasters
 from tests.commands import ROOT, Outcome, as_flags, execute, in_process_of_its_own
 

@@ -14,16 +14,16 @@ from apache_beam.io.filesystems import FileSystems
 import rasteret_beam
 from rasteret_beam import BuildCollection
 from rasteret_beam.collection.build import sources_from_table
-from rasteret_beam.collection.record_tables import record_table
-from rasteret_beam.collection.versions import look
+from rasteret_beam.collection.parquet.versions import look
+from rasteret_beam.collection.records.record_tables import record_table
 from rasteret_beam.errors import CollectionError, MissingInputError, OutputError
-from rasteret_beam.kernels.manifests import Manifest
+from rasteret_beam.kernels.storage.manifests import Manifest
 from rasteret_beam.transforms import build_collection as building
-from rasteret_beam.transforms import commit as committing
-from rasteret_beam.transforms.commit import Output, Staged, abandon, commit, is_in_place
-from rasteret_beam.transforms.files import find_files
-from rasteret_beam.transforms.owners import owner, remove_abandoned
-from rasteret_beam.transforms.write_parquet import shards
+from rasteret_beam.transforms.runtime.files import find_files
+from rasteret_beam.transforms.sinks import commit as committing
+from rasteret_beam.transforms.sinks.commit import Output, Staged, abandon, commit, is_in_place
+from rasteret_beam.transforms.sinks.owners import owner, remove_abandoned
+from rasteret_beam.transforms.sinks.parquet import shards
 from tests.conftest import scene_table
 from tests.kills import EARLY, LATE, Killed, cut_off, rows
 

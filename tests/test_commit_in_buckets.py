@@ -18,10 +18,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 import rasteret_beam
 from rasteret_beam import Collection
 from rasteret_beam.errors import MissingInputError
-from rasteret_beam.kernels.manifests import Manifest
-from rasteret_beam.transforms.commit import Output, Staged, abandon, commit, is_in_place
-from rasteret_beam.transforms.files import find_files, open_file
-from rasteret_beam.transforms.write_parquet import shards
+from rasteret_beam.kernels.storage.manifests import Manifest
+from rasteret_beam.transforms.runtime.files import find_files, open_file
+from rasteret_beam.transforms.sinks.commit import Output, Staged, abandon, commit, is_in_place
+from rasteret_beam.transforms.sinks.parquet import shards
 from tests.buckets import SERVICES, Place
 from tests.kills import EARLY, LATE, NEVER, Killed, cut_off, rows
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from rasteret_beam import Access
-from rasteret_beam.kernels import hosts
+from rasteret_beam.kernels.storage import hosts
 from rasteret_beam.metrics import Tally
-from rasteret_beam.readers import ranges, trust
-from rasteret_beam.readers.file_state import STALE
-from rasteret_beam.readers.ranges import FileState, Patience, RangeError, RangeReader
+from rasteret_beam.readers.storage import byte_ranges as ranges
+from rasteret_beam.readers.storage import href_policy as trust
+from rasteret_beam.readers.storage.byte_ranges import FileState, Patience, RangeError, RangeReader
+from rasteret_beam.readers.storage.file_state import STALE
 from tests.server import Fault, RasterServer, always, first
 
 DATA = bytes(range(256)) * 40

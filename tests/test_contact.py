@@ -13,17 +13,19 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import sample_points
-from pipelines._servers import check_buckets
+from pipelines.cli.job_servers import check_buckets
 from rasteret_beam import Access, load
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, NoAnswerError, OutputError
-from rasteret_beam.kernels.bigquery_names import TableName
+from rasteret_beam.kernels.bigquery.names import TableName
 from rasteret_beam.metrics import Tally
-from rasteret_beam.readers import contact, objects, stores
-from rasteret_beam.readers.contact import Contact, within
-from rasteret_beam.readers.ranges import FileState, Patience, RangeError, RangeReader
-from rasteret_beam.transforms import BigQueryTable, ReadPoints, services
-from rasteret_beam.transforms.bigquery import Destination, check_destination, is_loaded
-from rasteret_beam.transforms.files import check_writable
+from rasteret_beam.readers.storage import first_contact as contact
+from rasteret_beam.readers.storage import objects, stores
+from rasteret_beam.readers.storage.byte_ranges import FileState, Patience, RangeError, RangeReader
+from rasteret_beam.readers.storage.first_contact import Contact, within
+from rasteret_beam.transforms import BigQueryTable, ReadPoints
+from rasteret_beam.transforms.runtime import google_services as services
+from rasteret_beam.transforms.runtime.bigquery_client import Destination, check_destination, is_loaded
+from rasteret_beam.transforms.runtime.files import check_writable
 from tests.commands import execute
 from tests.server import RasterServer
 
@@ -189,7 +191,7 @@ def test_a_server_that_has_answered_is_waited_for(tmp_path: Path, monkeypatch: p
         assert bytes(reader.read(FileState(f"{server.url}/a"), 0, 4, Tally())) == b"0123"
         root = server.url
     monkeypatch.setattr(contact, "FIRST_SECONDS", 0.0)
-    monkeypatch.setattr("rasteret_beam.readers.ranges.log.info", lambda *words: tried.append(words))
+    monkeypatch.setattr("rasteret_beam.readers.storage.byte_ranges.log.info", lambda *words: tried.append(words))
     with pytest.raises(RangeError, match="in 3 tries, at last: the connection was refused"):
         reader.read(FileState(f"{root}/a"), 0, 4, Tally())
     assert len(tried) == 2

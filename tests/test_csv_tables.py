@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from rasteret_beam import ReadPoints, ReadPolygons
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.csv_quotes import QuoteScan
-from rasteret_beam.kernels.text_columns import MisfitError, NumberForms, named_types, parsed_text
-from rasteret_beam.transforms import read_csv
+from rasteret_beam.kernels.tables.csv_quotes import QuoteScan
+from rasteret_beam.kernels.tables.text_columns import MisfitError, NumberForms, named_types, parsed_text
+from rasteret_beam.transforms.sources import csv_files as read_csv
 
 Write = Callable[..., str]
 

@@ -26,8 +26,8 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 from apache_beam.runners.pipeline_context import PipelineContext
 
 from pipelines import build_collection, read_chips, sample_points
-from pipelines._flags import LAUNCHER
-from pipelines._run import is_waited_for
+from pipelines.cli.flags import LAUNCHER
+from pipelines.cli.runner import is_waited_for
 from rasteret_beam import build_from_table
 from tests.commands import ROOT, Outcome, as_flags, execute
 from tests.conftest import scene_table
@@ -254,7 +254,7 @@ def test_setup_file_stages_the_whole_package(
     with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
         names = {name.split("/", 1)[-1] for name in packed.getnames()}
     wanted = {str(path.relative_to(project)) for path in source_files(project)}
-    assert {"rasteret_beam/py.typed", "rasteret_beam/collection/catalogue.json", "pipelines/_run.py"} <= wanted
+    assert {"rasteret_beam/py.typed", "rasteret_beam/collection/catalogue.json", "pipelines/cli/runner.py"} <= wanted
     assert wanted <= names
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rasteret_beam import Collection
-from rasteret_beam.collection.date_ranges import date_bounds
+from rasteret_beam.collection.filters.date_ranges import date_bounds
 from rasteret_beam.errors import InputError
 
 FIRST, LAST = datetime(2023, 1, 1), datetime(2023, 6, 30, 23, 59, 59, 999_999)

@@ -19,7 +19,7 @@ from rasteret_beam import (
     metrics,
 )
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.dead_letters import points_of
+from rasteret_beam.kernels.sampling.dead_letters import points_of
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA
 from tests.commands import execute
 from tests.rasters import RasterCase

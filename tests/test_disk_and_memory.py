@@ -19,7 +19,7 @@ import rasteret_beam
 from pipelines import build_collection, read_chips, sample_points
 from rasteret_beam import ReadPoints, build_from_cogs
 from rasteret_beam.errors import OutOfMemoryError, OutputError
-from rasteret_beam.readers.local_files import in_memory, writing
+from rasteret_beam.readers.storage.local_files import in_memory, writing
 from tests.commands import execute
 
 ROWS = 2000
@@ -189,7 +189,7 @@ def test_memory_that_runs_out(folder: Path, tmp_path: Path, monkeypatch: pytest.
     assert outcome.err.startswith(f"error: memory ran out while output {tmp_path}/_s.temporary-")
     assert outcome.err.endswith("give the machine more memory, run fewer worker processes on it, or lower --cache_mb\n")
     with monkeypatch.context() as patch:
-        patch.setattr("rasteret_beam.readers.indexed_engine.decode_tile", no_memory)
+        patch.setattr("rasteret_beam.readers.tiles.indexed.decode_tile", no_memory)
         outcome = sample(folder, tmp_path)
     assert outcome.err.startswith(f"error: what is read of {folder}/s.tif does not fit into memory; give the machine")
     assert "cache_bytes" not in outcome.err

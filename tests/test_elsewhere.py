@@ -8,8 +8,8 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import build_collection, read_chips, sample_points
-from pipelines._elsewhere import check_hrefs, check_packages, check_paths, is_on_this_machine, workers_elsewhere
-from pipelines._flags import LOCAL_RUNNER
+from pipelines.cli.flags import LOCAL_RUNNER
+from pipelines.cli.remote_workers import check_hrefs, check_packages, check_paths, is_on_this_machine, workers_elsewhere
 from rasteret_beam import Collection, register
 from rasteret_beam.collection import catalogue
 from rasteret_beam.errors import InputError

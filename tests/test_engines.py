@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.kernels.coalescing import CoalesceRules, coalesce
+from rasteret_beam.kernels.storage.coalescing import CoalesceRules, coalesce
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Asset
-from rasteret_beam.readers.engine import TileWant
-from rasteret_beam.readers.engines import Engines
-from rasteret_beam.readers.indexed_engine import IndexedEngine, why_not_indexed
-from rasteret_beam.readers.rasterio_engine import RasterioEngine
+from rasteret_beam.readers.tiles.dispatch import Engines
+from rasteret_beam.readers.tiles.gdal import RasterioEngine
+from rasteret_beam.readers.tiles.indexed import IndexedEngine, why_not_indexed
+from rasteret_beam.readers.tiles.protocol import TileWant
 from tests import rasters, tiles
 
 STRIPED = "the collection has no tile offsets for it: it is striped, or no TIFF"

@@ -12,7 +12,8 @@ import rasterio
 import tifffile
 from rasterio.transform import Affine
 
-from pipelines import _run, sample_points
+from pipelines import sample_points
+from pipelines.cli import runner as _run
 from rasteret_beam import build_from_cogs
 from tests.commands import ROOT, execute
 

@@ -6,11 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import _run, build_collection, read_chips, sample_points
-from pipelines._under_way import UnderWay
+from pipelines import build_collection, read_chips, sample_points
+from pipelines.cli import runner as _run
+from pipelines.cli.cleanup import UnderWay
 from rasteret_beam import Collection
 from rasteret_beam.errors import OutputError
-from rasteret_beam.transforms import commit as committing
+from rasteret_beam.transforms.sinks import commit as committing
 from tests.commands import execute
 
 pytestmark = pytest.mark.usefixtures("same_signal_handlers")

@@ -16,11 +16,11 @@ from rasterio.transform import Affine
 
 from rasteret_beam import Collection, build_from_cogs, metrics
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.neighbourhood import Window, distances
+from rasteret_beam.kernels.sampling.neighbourhood import Window, distances
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import Grid
-from rasteret_beam.readers.datasets import RasterPool
-from rasteret_beam.readers.rasterio_engine import RasterioEngine
+from rasteret_beam.readers.gdal.rasters import RasterPool
+from rasteret_beam.readers.tiles.gdal import RasterioEngine
 from tests import tiles
 from tests.test_transforms import XY, sample_to
 

@@ -32,14 +32,14 @@ from rasteret_beam import (
     build_from_table,
 )
 from rasteret_beam.collection.build import sources_from_cogs
-from rasteret_beam.collection.storage import open_dataset
+from rasteret_beam.collection.parquet.files import open_dataset
 from rasteret_beam.errors import BuildError, InputError, MissingInputError, PermissionDeniedError
-from rasteret_beam.kernels.globs import Selection, glob_regex, in_folder, in_matched, matched
-from rasteret_beam.readers import local_files
-from rasteret_beam.readers.finding import LocalLister, expand_rasters, files_at, find_rasters, split_lists
-from rasteret_beam.readers.objects import Found
+from rasteret_beam.kernels.storage.globs import Selection, glob_regex, in_folder, in_matched, matched
+from rasteret_beam.readers.storage import local_files
+from rasteret_beam.readers.storage.listing import LocalLister, expand_rasters, files_at, find_rasters, split_lists
+from rasteret_beam.readers.storage.objects import Found
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA
-from rasteret_beam.transforms.files import find_files
+from rasteret_beam.transforms.runtime.files import find_files
 from tests.commands import execute
 
 HIDDEN = (
@@ -495,7 +495,7 @@ def test_the_disk_and_a_bucket_are_asked_for_no_more_than_is_needed(monkeypatch:
         names = ["s3://b/x/a.tif", "s3://b/x/20/b.tif", "s3://b/x/[1].tif", "s3://b/x/_t/c.tif"]
         return [Found(name, 1) for name in names if name.startswith(start) and (deep or name.count("/") == 4)]
 
-    monkeypatch.setattr("rasteret_beam.readers.finding.list_folder", listing)
+    monkeypatch.setattr("rasteret_beam.readers.storage.listing.list_folder", listing)
     assert find_rasters("s3://b/x/*.tif") == ["s3://b/x/[1].tif", "s3://b/x/a.tif"]
     assert asked == [("s3://b/x", "s3://b/x/", False)]
     asked.clear()

@@ -11,7 +11,7 @@ import rasterio
 from affine import Affine
 
 from pipelines import build_collection, read_chips, sample_points
-from pipelines._arguments import Spelling
+from pipelines.cli.arguments import Spelling
 from rasteret_beam import build_from_cogs
 from tests.commands import Outcome, execute
 

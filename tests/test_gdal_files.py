@@ -17,11 +17,11 @@ from rasterio.transform import from_origin
 from rasteret_beam import Access, build_from_cogs, metrics
 from rasteret_beam.errors import BuildError, TileReadError
 from rasteret_beam.metrics import Tally
-from rasteret_beam.readers import ranges
-from rasteret_beam.readers.datasets import Raster, RasterPool
-from rasteret_beam.readers.ranges import FileState, Patience, RangeError, RangeReader
-from rasteret_beam.readers.rasterio_engine import RasterioEngine
-from rasteret_beam.readers.stopping import Stop, Stopped
+from rasteret_beam.readers.gdal.rasters import Raster, RasterPool
+from rasteret_beam.readers.jobs.cancellation import Stop, Stopped
+from rasteret_beam.readers.storage import byte_ranges as ranges
+from rasteret_beam.readers.storage.byte_ranges import FileState, Patience, RangeError, RangeReader
+from rasteret_beam.readers.tiles.gdal import RasterioEngine
 from tests import tiles
 from tests.rasters import RasterCase
 from tests.server import Fault, RasterServer, Request, ServerProcess, always
@@ -277,10 +277,10 @@ def test_rasters_are_closed_one_at_a_time(served: RasterServer) -> None:
 import threading
 import time
 from rasteret_beam.metrics import Tally
-from rasteret_beam.readers.datasets import Raster
-from rasteret_beam.readers.gdal_files import GdalFile
+from rasteret_beam.readers.gdal.rasters import Raster
+from rasteret_beam.readers.gdal.vsi_opener import GdalFile
 from rasteret_beam.model import Access
-from rasteret_beam.readers.ranges import FileState
+from rasteret_beam.readers.storage.byte_ranges import FileState
 
 opened, closing = threading.Event(), threading.Event()
 
@@ -325,8 +325,8 @@ def test_threads_open_and_close_remote_files(served: RasterServer) -> None:
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from rasteret_beam.metrics import Tally
-from rasteret_beam.readers.datasets import Raster
-from rasteret_beam.readers.ranges import FileState, RangeReader
+from rasteret_beam.readers.gdal.rasters import Raster
+from rasteret_beam.readers.storage.byte_ranges import FileState, RangeReader
 
 data = Path({str(served.folder / "photo.tif")!r}).read_bytes()
 RangeReader.read = lambda self, file, start, stop, tally, job: data[start:stop]
@@ -437,8 +437,8 @@ def test_what_is_open_when_a_program_ends(served: RasterServer) -> None:
     words = f"""
 import threading
 from rasteret_beam.metrics import Tally
-from rasteret_beam.readers.datasets import RasterPool
-from rasteret_beam.readers.ranges import FileState
+from rasteret_beam.readers.gdal.rasters import RasterPool
+from rasteret_beam.readers.storage.byte_ranges import FileState
 
 pool = RasterPool()
 

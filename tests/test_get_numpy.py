@@ -20,9 +20,9 @@ from shapely.geometry import mapping
 
 from rasteret_beam import Collection, build_from_cogs, build_from_table
 from rasteret_beam.errors import InputError, RasteretBeamError, TileReadError
-from rasteret_beam.kernels.chips import reprojected
-from rasteret_beam.readers.engine import TileWant
-from rasteret_beam.readers.indexed_engine import IndexedEngine
+from rasteret_beam.kernels.routing.chip_windows import reprojected
+from rasteret_beam.readers.tiles.indexed import IndexedEngine
+from rasteret_beam.readers.tiles.protocol import TileWant
 from tests.polygons import Rasters, crs_of, on_raster, oracle, oracle_mask, polygons, star
 
 GRIDS = (

@@ -26,15 +26,16 @@ from hypothesis import strategies as st
 
 import rasteret_beam
 from rasteret_beam import Collection, GroupByTile, KeyByRecordAndTile, ReadPoints, SamplePoints, SampleTiles
-from rasteret_beam.kernels.chunking import ChunkRules, route
-from rasteret_beam.kernels.points import choose_columns, point_batch
+from rasteret_beam.kernels.routing.chunks import ChunkRules, route
+from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers import portions, sampler
-from rasteret_beam.readers.portions import SampleJob
-from rasteret_beam.readers.sampler import TileSampler
-from rasteret_beam.transforms import windows
-from rasteret_beam.transforms.windows import chunk_rules
+from rasteret_beam.readers.jobs import sampler
+from rasteret_beam.readers.jobs import work_units as portions
+from rasteret_beam.readers.jobs.sampler import TileSampler
+from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.transforms.runtime import event_times as windows
+from rasteret_beam.transforms.runtime.event_times import chunk_rules
 from tests.conftest import write_scene
 from tests.test_transforms import EMBEDDED, KEPT, LOCAL, XY, run
 

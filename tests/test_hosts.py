@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rasteret_beam.kernels.hosts import LINK_LOCAL, LOOPBACK, METADATA, UNREADABLE, host_of, nearness
+from rasteret_beam.kernels.storage.hosts import LINK_LOCAL, LOOPBACK, METADATA, UNREADABLE, host_of, nearness
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,15 @@ from rasteret_beam import Collection, ReadPoints, SamplePoints, build_from_cogs,
 from rasteret_beam.errors import BuildError, TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers import indexed_engine, ranges
-from rasteret_beam.readers.engine import TileWant
-from rasteret_beam.readers.engines import Engines
-from rasteret_beam.readers.headers import read_headers
-from rasteret_beam.readers.indexed_engine import IndexedEngine
-from rasteret_beam.readers.ranges import Patience, RangeReader
-from rasteret_beam.readers.tiles import REMOTE_READS, TileSource
-from rasteret_beam.transforms import shared
+from rasteret_beam.readers.gdal.headers import read_headers
+from rasteret_beam.readers.storage import byte_ranges as ranges
+from rasteret_beam.readers.storage.byte_ranges import Patience, RangeReader
+from rasteret_beam.readers.tiles import indexed as indexed_engine
+from rasteret_beam.readers.tiles.dispatch import Engines
+from rasteret_beam.readers.tiles.indexed import IndexedEngine
+from rasteret_beam.readers.tiles.protocol import TileWant
+from rasteret_beam.readers.tiles.source import REMOTE_READS, TileSource
+from rasteret_beam.transforms.runtime import shared_resources as shared
 from tests import rasters
 from tests.conftest import write_scene
 from tests.server import Fault, RasterServer, Request, always, first, only, seeded

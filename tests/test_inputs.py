@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
 from rasteret_beam import Collection, ReadPoints, SamplePoints, WriteSamplesToParquet
-from rasteret_beam.collection.inputs import point_stream
+from rasteret_beam.collection.eager.inputs import point_stream
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels import geometry
-from rasteret_beam.kernels.points import choose_columns, point_batch
+from rasteret_beam.kernels.tables import point_geometry as geometry
+from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from tests.lookalike import build_lookalike, check, in_order, same_points
 
 LON, LAT = [11.36, 11.44, 11.31], [-0.001, -0.0005, 0.0007]

@@ -12,9 +12,10 @@ import rasterio
 import shapely
 
 from rasteret_beam import Collection, ReadPoints, SamplePoints, build_from_cogs, metrics
-from rasteret_beam.collection.plan import plan_totals
-from rasteret_beam.kernels.coalescing import LOCAL
-from rasteret_beam.readers import indexed_engine, portions
+from rasteret_beam.collection.eager.plan import plan_totals
+from rasteret_beam.kernels.storage.coalescing import LOCAL
+from rasteret_beam.readers.jobs import work_units as portions
+from rasteret_beam.readers.tiles import indexed as indexed_engine
 from tests import rasters
 from tests.server import RasterServer
 from tests.test_transforms import XY, run

@@ -21,12 +21,14 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
-from pipelines import _log, _run, _servers
-from pipelines._servers import check_server
-from pipelines._under_way import UnderWay
+from pipelines.cli import job_servers as _servers
+from pipelines.cli import logs as _log
+from pipelines.cli import runner as _run
+from pipelines.cli.cleanup import UnderWay
+from pipelines.cli.job_servers import check_server
 from rasteret_beam.errors import InputError, OutputError
-from rasteret_beam.transforms.commit import Output, Staged, commit
-from rasteret_beam.transforms.write_parquet import shards
+from rasteret_beam.transforms.sinks.commit import Output, Staged, commit
+from rasteret_beam.transforms.sinks.parquet import shards
 
 
 class Lost(grpc.RpcError):
@@ -161,8 +163,8 @@ def test_what_a_job_server_logs_is_not_repeated(
 CLIENT = """
 import os, subprocess, sys, time
 from apache_beam.runners.portability.job_server import SubprocessJobServer
-from pipelines._run import _leaving_on_signals
-from pipelines._under_way import UnderWay
+from pipelines.cli.runner import _leaving_on_signals
+from pipelines.cli.cleanup import UnderWay
 
 class Server(SubprocessJobServer):
     def stop(self):

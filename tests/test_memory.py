@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import sample_points
-from pipelines._memory import MemoryCheck
+from pipelines.cli.memory_report import MemoryCheck
 from rasteret_beam import Collection, ReadPoints, load
-from rasteret_beam.collection.memory import BASE_BYTES, Routing, TableSize, estimate
-from rasteret_beam.readers.budget import CacheBudget
-from rasteret_beam.readers.machine import free_memory, own_memory
-from rasteret_beam.readers.spill import IN_MEMORY_BYTES
+from rasteret_beam.collection.eager.memory_estimate import BASE_BYTES, Routing, TableSize, estimate
+from rasteret_beam.readers.jobs.free_resources import free_memory, own_memory
+from rasteret_beam.readers.jobs.spill import IN_MEMORY_BYTES
+from rasteret_beam.readers.tiles.budget import CacheBudget
 from tests.commands import Outcome, as_flags, execute
 from tests.test_transforms import XY
 
@@ -169,8 +169,8 @@ def test_the_plan_says_what_a_local_run_should_need(flags: list[str], tmp_path: 
 def test_a_run_that_may_not_fit_warns_once_and_goes_on(
     flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines._memory.free_memory", lambda: 1_000_000)
-    monkeypatch.setattr("pipelines._memory.own_memory", lambda: 200_000_000)
+    monkeypatch.setattr("pipelines.cli.memory_report.free_memory", lambda: 1_000_000)
+    monkeypatch.setattr("pipelines.cli.memory_report.own_memory", lambda: 200_000_000)
     outcome = sample(flags, f"--output={tmp_path}/s")
     assert outcome.code == 0 and outcome.figures["points read"] == 2000
     (line,) = outcome.err.splitlines()
@@ -184,8 +184,8 @@ def test_a_run_that_may_not_fit_warns_once_and_goes_on(
 def test_a_row_group_that_may_not_fit_is_named(
     flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines._memory.free_memory", lambda: 1_000_000)
-    monkeypatch.setattr("pipelines._memory.own_memory", lambda: 0)
+    monkeypatch.setattr("pipelines.cli.memory_report.free_memory", lambda: 1_000_000)
+    monkeypatch.setattr("pipelines.cli.memory_report.own_memory", lambda: 0)
     monkeypatch.setattr(ReadPoints, "size", lambda self: TableSize(2000, 10**9, 3 * 10**9))
     outcome = sample(flags, f"--output={tmp_path}/s")
     (line,) = outcome.err.splitlines()
@@ -195,7 +195,7 @@ def test_a_row_group_that_may_not_fit_is_named(
 def test_a_disk_that_may_not_have_room_is_named(
     flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines._memory.free_memory", lambda: None)
+    monkeypatch.setattr("pipelines.cli.memory_report.free_memory", lambda: None)
     monkeypatch.setattr(ReadPoints, "size", lambda self: TableSize(10**14, 10**16, 10**6))
     outcome = sample(flags, f"--output={tmp_path}/s")
     (line,) = outcome.err.splitlines()
@@ -204,8 +204,8 @@ def test_a_disk_that_may_not_have_room_is_named(
 
 
 def test_other_runners_are_not_warned_of(flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines._memory.free_memory", lambda: 1)
-    monkeypatch.setattr("pipelines._memory.own_memory", lambda: 0)
+    monkeypatch.setattr("pipelines.cli.memory_report.free_memory", lambda: 1)
+    monkeypatch.setattr("pipelines.cli.memory_report.own_memory", lambda: 0)
     embedded = ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"]
     assert "should need" not in sample(flags, f"--output={tmp_path}/s", *embedded).err
     assert sample(flags, "--plan", *embedded).err == ""

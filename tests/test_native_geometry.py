@@ -15,10 +15,10 @@ import shapely
 from pyproj import CRS
 
 from rasteret_beam import ReadPoints, ReadPolygons
-from rasteret_beam.collection.inputs import point_stream
+from rasteret_beam.collection.eager.inputs import point_stream
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.geometry import data_crs
-from rasteret_beam.kernels.native_geometry import native_types
+from rasteret_beam.kernels.tables.native_geometry import native_types
+from rasteret_beam.kernels.tables.point_geometry import data_crs
 
 UTM32 = CRS.from_epsg(32632)
 POINT, TRIANGLE = shapely.Point(500_005, 5_000_635), shapely.Polygon([(0, 0), (1, 0), (1, 1)])

@@ -16,7 +16,8 @@ import shapely
 
 import rasteret_beam
 from rasteret_beam import Access, Collection, build_from_cogs, build_from_table, load
-from rasteret_beam.collection import catalogue, emptiness
+from rasteret_beam.collection import catalogue
+from rasteret_beam.collection.filters import empty_subset as emptiness
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, OutputError, UnknownOptionError
 
 XY = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}

@@ -21,12 +21,12 @@ from rasterio.crs import CRS
 from pipelines.sample_points import main as sample_points
 from rasteret_beam import Collection, build_from_cogs
 from rasteret_beam.errors import BuildError, TileReadError
-from rasteret_beam.kernels.tiff_index import LERC
+from rasteret_beam.kernels.storage.tiff_index import LERC
 from rasteret_beam.model import Grid, StoredBand
-from rasteret_beam.readers.decode import DecodeError, decode_tile
-from rasteret_beam.readers.headers import try_headers
-from rasteret_beam.readers.indexed_engine import IndexedEngine, why_not_indexed
-from rasteret_beam.readers.rasterio_engine import RasterioEngine
+from rasteret_beam.readers.gdal.headers import try_headers
+from rasteret_beam.readers.tiles.decode import DecodeError, decode_tile
+from rasteret_beam.readers.tiles.gdal import RasterioEngine
+from rasteret_beam.readers.tiles.indexed import IndexedEngine, why_not_indexed
 from tests import rasters, tiles
 from tests.commands import execute
 
@@ -312,7 +312,7 @@ class TestBadTiles:
             raise error
 
         wants = tiles.wants_of(path)[:1]
-        monkeypatch.setattr("rasteret_beam.readers.rasterio_engine.stored_bytes", fail)
+        monkeypatch.setattr("rasteret_beam.readers.tiles.gdal.stored_bytes", fail)
         (tile,) = tiles.read(RasterioEngine(), wants).values()
         assert isinstance(tile, TileReadError) and str(path) in str(tile) and tile.kind == type(error).__name__
 
@@ -368,7 +368,7 @@ def test_every_error_of_a_header_is_a_line(tmp_path: Path, monkeypatch: pytest.M
         raise KeyError("somewhere\ndeep")
 
     good, bad = rasters.case("deflate_noise").write(tmp_path), rasters.case("zstd_noise").write(tmp_path)
-    monkeypatch.setattr("rasteret_beam.readers.headers.read_headers", fail)
+    monkeypatch.setattr("rasteret_beam.readers.gdal.headers.read_headers", fail)
     assert try_headers(str(good)) == r"KeyError: 'somewhere\ndeep'"
     with pytest.raises(BuildError) as raised:
         build_from_cogs([good, bad])

@@ -22,10 +22,10 @@ from rasterio.crs import CRS
 from pipelines import build_collection, read_chips, sample_points
 from rasteret_beam import Collection, build_from_cogs, load
 from rasteret_beam.collection import build
-from rasteret_beam.collection.plan import plan_totals
+from rasteret_beam.collection.eager.plan import plan_totals
 from rasteret_beam.errors import BuildError, InputError
-from rasteret_beam.kernels.crs import crs_label, crs_text, reaches, same_crs
-from rasteret_beam.kernels.footprints import footprint
+from rasteret_beam.kernels.geo.crs import crs_label, crs_text, reaches, same_crs
+from rasteret_beam.kernels.geo.footprints import footprint
 from rasteret_beam.model import Grid
 from tests.commands import execute
 

@@ -23,8 +23,8 @@ from google.cloud import bigquery
 
 from pipelines import sample_points
 from rasteret_beam import Collection, build_from_cogs
-from rasteret_beam.readers import ranges
-from rasteret_beam.readers.ranges import Patience
+from rasteret_beam.readers.storage import byte_ranges as ranges
+from rasteret_beam.readers.storage.byte_ranges import Patience
 from tests.buckets import SERVICES, Place
 from tests.commands import Outcome, as_flags, execute
 from tests.emulators import BUCKET, PROJECT, cloud, credentials_file

@@ -14,19 +14,19 @@ from apache_beam.transforms.window import FixedWindows, IntervalWindow, Timestam
 
 from rasteret_beam import Collection, SamplePoints, metrics
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.kernels.chunking import ChunkRules, route
-from rasteret_beam.kernels.points import choose_columns, point_batch
+from rasteret_beam.kernels.routing.chunks import ChunkRules, route
+from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.ahead import Ahead
-from rasteret_beam.readers.engine import Tile, TileWant
-from rasteret_beam.readers.engines import Engines
-from rasteret_beam.readers.indexed_engine import IndexedEngine
-from rasteret_beam.readers.portions import SampleJob
-from rasteret_beam.readers.sampler import PORTIONS_AHEAD, Sampled, SampleStream, TileSampler
-from rasteret_beam.readers.stopping import Stop, Stopped
-from rasteret_beam.readers.tiles import TileSource
-from rasteret_beam.transforms import shared
+from rasteret_beam.readers.jobs.cancellation import Stop, Stopped
+from rasteret_beam.readers.jobs.ordered_pool import Ahead
+from rasteret_beam.readers.jobs.sampler import PORTIONS_AHEAD, Sampled, SampleStream, TileSampler
+from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.readers.tiles.dispatch import Engines
+from rasteret_beam.readers.tiles.indexed import IndexedEngine
+from rasteret_beam.readers.tiles.protocol import Tile, TileWant
+from rasteret_beam.readers.tiles.source import TileSource
+from rasteret_beam.transforms.runtime import shared_resources as shared
 from tests.test_transforms import KEPT, XY, run
 
 SECONDS = 10

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipelines import sample_points
 from rasteret_beam import ReadPoints, ReadPolygons, build_from_cogs
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.partitions import NULL, partition_column, partition_keys, partition_schema
+from rasteret_beam.kernels.tables.partitions import NULL, partition_column, partition_keys, partition_schema
 from tests.commands import execute
 
 
@@ -206,8 +206,8 @@ def test_polygons_have_partitions_too(tmp_path: Path) -> None:
 
 
 def test_a_bucket_has_partitions_by_the_same_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from rasteret_beam.readers import finding
-    from rasteret_beam.readers.objects import Found
+    from rasteret_beam.readers.storage import listing as finding
+    from rasteret_beam.readers.storage.objects import Found
 
     names = ["s3://b/p/k=1/a.parquet", "s3://b/p/k=2/b.parquet"]
     monkeypatch.setattr(finding, "list_folder", lambda url, access, start="", deep=True: [Found(n, 1) for n in names])

@@ -10,9 +10,9 @@ import pytest
 
 import rasteret_beam
 from pipelines import sample_points
-from pipelines._plan import human_bytes
+from pipelines.cli.plan_report import human_bytes
 from rasteret_beam import Collection, ReadPoints, SamplePoints, build_from_cogs, build_from_table, metrics
-from rasteret_beam.collection.plan import (
+from rasteret_beam.collection.eager.plan import (
     COUNTED,
     PLAN_SCHEMA,
     RECORDS,

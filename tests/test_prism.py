@@ -29,7 +29,7 @@ from rasteret_beam import (
     WriteSamplesToParquet,
     metrics,
 )
-from rasteret_beam.collection.versions import CollectionVersion, at_version
+from rasteret_beam.collection.parquet.versions import CollectionVersion, at_version
 from tests.portable import Hold, check_commands, prism, worker_pool
 from tests.streams import brute_force, rows_of, window_files
 from tests.test_overlap import SECONDS, batches, stamp

@@ -16,10 +16,10 @@ from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 
 from rasteret_beam import Collection, build_from_cogs, build_from_table, load
-from rasteret_beam.collection.hrefs import absolute, folder_of, resolved
+from rasteret_beam.collection.records.hrefs import absolute, folder_of, resolved
 from rasteret_beam.errors import BuildError, MissingInputError
-from rasteret_beam.readers.stores import is_local_file, is_url, local_path
-from rasteret_beam.readers.world_files import parse_world_file, world_endings
+from rasteret_beam.readers.gdal.world_files import parse_world_file, world_endings
+from rasteret_beam.readers.storage.stores import is_local_file, is_url, local_path
 from tests.server import RasterServer
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_160)

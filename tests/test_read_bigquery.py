@@ -22,13 +22,13 @@ from google.cloud import bigquery
 from pipelines import sample_points
 from rasteret_beam import BigQueryQuery, BigQueryTable, Collection, ReadPoints, SamplePoints, WriteSamplesToParquet
 from rasteret_beam.errors import InputError, MissingInputError
-from rasteret_beam.kernels.bigquery_arrow import arrow_schema, check_readable, in_schema
-from rasteret_beam.kernels.points import choose_columns, point_batch
+from rasteret_beam.kernels.bigquery.arrow import arrow_schema, check_readable, in_schema
+from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from rasteret_beam.schema import kept_fields, samples_schema
-from rasteret_beam.transforms import bigquery_source
-from rasteret_beam.transforms.bigquery_source import STORAGE_HOST, gathered, look_at, open_streams
-from rasteret_beam.transforms.read_bigquery import _first_rows, _ReadStreamFn
-from rasteret_beam.transforms.read_points import _PointRows
+from rasteret_beam.transforms.sources import bigquery as bigquery_source
+from rasteret_beam.transforms.sources.bigquery import STORAGE_HOST, gathered, look_at, open_streams
+from rasteret_beam.transforms.sources.bigquery_rows import _first_rows, _ReadStreamFn
+from rasteret_beam.transforms.sources.points import _PointRows
 from tests.commands import ROOT, as_flags, execute
 from tests.emulators import PROJECT, Cloud, Proxy, Request
 from tests.front import Front

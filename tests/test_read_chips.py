@@ -34,15 +34,15 @@ from rasteret_beam import (
     join_windows,
     metrics,
 )
-from rasteret_beam.collection.chip_tables import read_chip_group
-from rasteret_beam.collection.facts import read_facts
+from rasteret_beam.collection.eager.chip_groups import read_chip_group
+from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.errors import InputError, MissingInputError, TileReadError
-from rasteret_beam.kernels.chip_routing import ChipRules, cut_window, route_polygons
-from rasteret_beam.kernels.chips import PixelWindow
+from rasteret_beam.kernels.routing.chip_chunks import ChipRules, cut_window, route_polygons
+from rasteret_beam.kernels.routing.chip_windows import PixelWindow
 from rasteret_beam.metrics import Tally
-from rasteret_beam.readers.chips import ChipReader
+from rasteret_beam.readers.jobs.chip_reader import ChipReader
 from rasteret_beam.schema import chips_schema, unmatched_schema
-from rasteret_beam.transforms.write_geotiff import chip_name
+from rasteret_beam.transforms.sinks.geotiff import chip_name
 from tests import rasters
 from tests.polygons import Rasters, crs_of, on_raster, oracle, oracle_mask, polygons, star
 from tests.test_command_line import Outcome, execute

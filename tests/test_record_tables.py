@@ -19,9 +19,9 @@ import shapely
 
 from pipelines import build_collection
 from rasteret_beam import Collection, build_from_cogs, build_from_table, load
-from rasteret_beam.collection.dates import to_datetime
+from rasteret_beam.collection.filters.dates import to_datetime
 from rasteret_beam.errors import InputError, OutputError
-from rasteret_beam.kernels.points import kept_column, kept_type
+from rasteret_beam.kernels.tables.point_columns import kept_column, kept_type
 from tests.commands import Outcome, execute
 from tests.conftest import write_scene
 

@@ -9,7 +9,7 @@ import pytest
 
 from rasteret_beam import ReadPoints, ReadPolygons
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.kernels.dead_letters import Failure, dead_letters
+from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters
 from rasteret_beam.model import Asset
 
 SIGNED = "https://me:hunter2@host/folder/p.parquet?sig=5ec2e7"

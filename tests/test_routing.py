@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from rasterio.transform import rowcol
 
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.chunking import ChunkRules, Routed, block_shapes, route
-from rasteret_beam.kernels.crs import crs_text, epsg_code, full_turn, same_crs, transform
-from rasteret_beam.kernels.footprints import footprint
-from rasteret_beam.kernels.grids import GridTable, inside, pixel_positions
-from rasteret_beam.kernels.regions import Region, region_of_box
-from rasteret_beam.kernels.routing import NO_DATETIME, Layers, RoutingIndex, build_index, locate
+from rasteret_beam.kernels.geo.crs import crs_text, epsg_code, full_turn, same_crs, transform
+from rasteret_beam.kernels.geo.footprints import footprint
+from rasteret_beam.kernels.geo.grids import GridTable, inside, pixel_positions
+from rasteret_beam.kernels.geo.regions import Region, region_of_box
+from rasteret_beam.kernels.routing.chunks import ChunkRules, Routed, block_shapes, route
+from rasteret_beam.kernels.routing.index import NO_DATETIME, Layers, RoutingIndex, build_index, locate
 from rasteret_beam.model import Grid, TileKey
 from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION, points_schema
 from tests.rasters import pixel_of

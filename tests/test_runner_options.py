@@ -15,8 +15,8 @@ from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from pipelines import sample_points
-from pipelines._flags import Parser, pipeline_options
-from pipelines._runner_options import FLINK, RunnerOption
+from pipelines.cli.flags import Parser, pipeline_options
+from pipelines.cli.runner_options import FLINK, RunnerOption
 from rasteret_beam import Collection
 from tests.commands import Outcome, execute
 

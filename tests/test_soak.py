@@ -10,8 +10,8 @@ import pytest
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Tally
-from rasteret_beam.readers.engine import Tile, TileWant
-from rasteret_beam.readers.tiles import TileSource
+from rasteret_beam.readers.tiles.protocol import Tile, TileWant
+from rasteret_beam.readers.tiles.source import TileSource
 from tests import rasters, tiles
 
 READS = 200_000

@@ -27,12 +27,12 @@ from rasteret_beam import (
     metrics,
 )
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.chunking import ChunkRules, route, split_kept, with_kept
-from rasteret_beam.kernels.points import choose_columns, point_batch
+from rasteret_beam.kernels.routing.chunks import ChunkRules, route, split_kept, with_kept
+from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers import portions as portions_module
-from rasteret_beam.readers.portions import SampleJob, portions
-from rasteret_beam.readers.spill import Spilled, SpillFile, unspilled
+from rasteret_beam.readers.jobs import work_units as portions_module
+from rasteret_beam.readers.jobs.spill import Spilled, SpillFile, unspilled
+from rasteret_beam.readers.jobs.work_units import SampleJob, portions
 from tests.test_transforms import EMBEDDED, KEPT, LOCAL, ORDER, XY, keep, run, sample_to
 
 TEXT_BYTES = 1000
@@ -47,7 +47,7 @@ def texts(points: pa.Table) -> pa.Table:
 
 @pytest.fixture
 def all_spilled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rasteret_beam.transforms.spill.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("rasteret_beam.transforms.runtime.spill.IN_MEMORY_BYTES", 0)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_what_a_small_job_shuffles_stays_in_memory(
 def test_beyond_its_share_chunks_go_to_disk(
     scenes: Collection, texts: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shuffled: list[int]
 ) -> None:
-    monkeypatch.setattr("rasteret_beam.transforms.spill.IN_MEMORY_BYTES", 1 << 20)
+    monkeypatch.setattr("rasteret_beam.transforms.runtime.spill.IN_MEMORY_BYTES", 1 << 20)
     found, _ = sample_to(tmp_path / "s", texts, scenes)
     assert 1 << 20 < sum(shuffled) < 3 << 20  # the text of a grid's three records is 2 MB each
     assert found.equals(scenes.sample_points(texts, ["B10", "B20"], **XY).sort_by(ORDER))
@@ -246,7 +246,7 @@ def test_a_disk_that_takes_no_more_leaves_chunks_in_memory(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return pwrite(file, data[: room - offset], offset)
 
-    monkeypatch.setattr("rasteret_beam.readers.spill.os.pwrite", limited)
+    monkeypatch.setattr("rasteret_beam.readers.jobs.spill.os.pwrite", limited)
     with caplog.at_level(logging.WARNING):
         found, _ = sample_to(tmp_path / "s", texts, scenes)
     (message,) = [record.getMessage() for record in caplog.records if "wait" in record.getMessage()]
@@ -286,7 +286,7 @@ def test_chips_are_the_same(
     scenes: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shuffled: list[int], spills: bool
 ) -> None:
     if spills:
-        monkeypatch.setattr("rasteret_beam.transforms.spill.IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr("rasteret_beam.transforms.runtime.spill.IN_MEMORY_BYTES", 0)
     letters = np.random.default_rng(3).integers(33, 127, (20, 100_000), dtype=np.uint8)
     boxes = [shapely.box(500_000 + 100 * n, 5_399_000, 500_080 + 100 * n, 5_399_080) for n in range(20)]
     table = pa.table({"geometry": shapely.to_wkb(boxes), "note": [bytes(row).decode() for row in letters]})

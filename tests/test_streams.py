@@ -36,11 +36,11 @@ from rasteret_beam import (
     WriteSamplesToParquet,
     metrics,
 )
-from rasteret_beam.collection.versions import CollectionVersion, IndexVersions, look
+from rasteret_beam.collection.parquet.versions import CollectionVersion, IndexVersions, look
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError
 from rasteret_beam.schema import points_schema
-from rasteret_beam.transforms import write_windows
-from rasteret_beam.transforms.write_windows import waiting_trigger, window_name
+from rasteret_beam.transforms.sinks import windowed_parquet as write_windows
+from rasteret_beam.transforms.sinks.windowed_parquet import waiting_trigger, window_name
 from tests.streams import Values, brute_force, rows_of, window_files
 from tests.test_overlap import SECONDS, batches, stamp
 from tests.test_transforms import KEPT, LOCAL, run

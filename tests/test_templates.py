@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from pipelines._flags import Parser, _beam_parser
-from rasteret_beam.collection.date_ranges import date_bounds
+from pipelines.cli.flags import Parser, _beam_parser
+from rasteret_beam.collection.filters.date_ranges import date_bounds
 from templates import lock, metadata
 
 ROOT = Path(__file__).parent.parent

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rasteret_beam.kernels.tiff_index import why_inconsistent
+from rasteret_beam.kernels.storage.tiff_index import why_inconsistent
 from rasteret_beam.model import Grid, StoredBand
 
 GRID = Grid("EPSG:32631", (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_500_000.0), 100, 70, 32, 32)

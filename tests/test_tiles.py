@@ -12,11 +12,11 @@ import pytest
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Tally
-from rasteret_beam.readers.engine import Tile, TileWant
-from rasteret_beam.readers.engines import Engines
-from rasteret_beam.readers.indexed_engine import IndexedEngine
-from rasteret_beam.readers.stopping import Stop
-from rasteret_beam.readers.tiles import TileSource
+from rasteret_beam.readers.jobs.cancellation import Stop
+from rasteret_beam.readers.tiles.dispatch import Engines
+from rasteret_beam.readers.tiles.indexed import IndexedEngine
+from rasteret_beam.readers.tiles.protocol import Tile, TileWant
+from rasteret_beam.readers.tiles.source import TileSource
 from tests import rasters, tiles
 
 

@@ -33,10 +33,10 @@ from rasteret_beam import (
     metrics,
 )
 from rasteret_beam.errors import InputError, MissingInputError
-from rasteret_beam.kernels.chunking import ChunkRules
-from rasteret_beam.kernels.points import choose_columns, point_batch
+from rasteret_beam.kernels.routing.chunks import ChunkRules
+from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from rasteret_beam.schema import samples_schema, unsampled_schema
-from rasteret_beam.transforms.coders import RecordBatchCoder
+from rasteret_beam.transforms.runtime.coders import RecordBatchCoder
 from tests.conftest import write_scene
 
 ORDER = [("point_index", "ascending"), ("record_id", "ascending"), ("band", "ascending")]

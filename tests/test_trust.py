@@ -24,10 +24,10 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.errors import BuildError, CollectionError, InputError, TileReadError, without_secrets
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import AS_GIVEN
-from rasteret_beam.readers.datasets import Raster, RasterPool
-from rasteret_beam.readers.ranges import FileState, RangeError, RangeReader
-from rasteret_beam.readers.tiles import TileSource
-from rasteret_beam.readers.trust import named_in, why_refused
+from rasteret_beam.readers.gdal.rasters import Raster, RasterPool
+from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader
+from rasteret_beam.readers.storage.href_policy import named_in, why_refused
+from rasteret_beam.readers.tiles.source import TileSource
 from tests import tiles
 from tests.commands import execute
 from tests.server import Fault, RasterServer, Request

@@ -21,9 +21,9 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 import rasteret_beam
 from rasteret_beam import Collection, CollectionUpdates, GroupByTile, KeyByRecordAndTile, SamplePoints, SampleTiles
-from rasteret_beam.collection.versions import CollectionVersion
-from rasteret_beam.transforms import updates as updates_module
-from rasteret_beam.transforms.looks import LookFn
+from rasteret_beam.collection.parquet.versions import CollectionVersion
+from rasteret_beam.transforms.sampling import collection_updates as updates_module
+from rasteret_beam.transforms.sampling.polling import LookFn
 from tests.streams import Values, brute_force, values_of
 from tests.test_overlap import batches
 from tests.test_transforms import KEPT, LOCAL

@@ -37,7 +37,7 @@ from rasteret_beam import (
     metrics,
 )
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.kernels.validity import is_nodata
+from rasteret_beam.kernels.sampling.validity import is_nodata
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA
 from tests import rasters
 from tests.commands import execute

@@ -10,9 +10,9 @@ import tifffile
 
 from rasteret_beam import build_from_cogs
 from rasteret_beam.metrics import TILE_BYTES_READ, TILES_DECODED, TILES_INDEXED, Tally
-from rasteret_beam.readers.engine import TileWant
-from rasteret_beam.readers.engines import Engines
-from rasteret_beam.readers.headers import read_headers
+from rasteret_beam.readers.gdal.headers import read_headers
+from rasteret_beam.readers.tiles.dispatch import Engines
+from rasteret_beam.readers.tiles.protocol import TileWant
 from tests import rasters, tiles
 
 

@@ -16,12 +16,13 @@ from affine import Affine
 
 import rasteret_beam
 from rasteret_beam import Collection, ReadPoints, ReadPolygons
-from rasteret_beam.kernels import chunking
-from rasteret_beam.kernels.bigquery_arrow import in_schema
-from rasteret_beam.kernels.chunking import compacted, pieces, without_same
-from rasteret_beam.kernels.points import choose_columns
-from rasteret_beam.kernels.polygon_tables import choose_polygon_columns
-from rasteret_beam.transforms import read_csv, read_tables
+from rasteret_beam.kernels.bigquery.arrow import in_schema
+from rasteret_beam.kernels.routing import chunks as chunking
+from rasteret_beam.kernels.routing.chunks import compacted, pieces, without_same
+from rasteret_beam.kernels.tables.point_columns import choose_columns
+from rasteret_beam.kernels.tables.polygon_columns import choose_polygon_columns
+from rasteret_beam.transforms.sources import csv_files as read_csv
+from rasteret_beam.transforms.sources import table_files as read_tables
 
 FEW, MANY = 200, 400
 

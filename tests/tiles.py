@@ -9,7 +9,7 @@ from rasteret_beam import build_from_cogs
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Tally
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.engine import TileEngine, TileWant
+from rasteret_beam.readers.tiles.protocol import TileEngine, TileWant
 
 
 def wants_of(path: Path | str, bands: Iterable[str] | None = None) -> list[TileWant]:

@@ -15,32 +15,32 @@ import pyarrow as pa
 import shapely
 
 from rasteret_beam.collection.collection import Collection
-from rasteret_beam.collection.dates import Moment, to_datetime
-from rasteret_beam.collection.hrefs import absolute
-from rasteret_beam.collection.layout import band_names, check_storable, first_grid, with_headers
-from rasteret_beam.collection.options import paths_of
-from rasteret_beam.collection.record_tables import (
+from rasteret_beam.collection.eager.unknown_keywords import paths_of
+from rasteret_beam.collection.filters.dates import Moment, to_datetime
+from rasteret_beam.collection.parquet.files import is_remote
+from rasteret_beam.collection.parquet.layout import band_names, check_storable, first_grid, with_headers
+from rasteret_beam.collection.records.hrefs import absolute
+from rasteret_beam.collection.records.record_tables import (
     check_named,
     check_unique,
     path_or_here,
     record_table,
     sources_from_table,
 )
-from rasteret_beam.collection.records import (
+from rasteret_beam.collection.records.records import (
     NOTHING_STATED,
     RecordHeaders,
     RecordSource,
     Stated,
     bands_of_records,
 )
-from rasteret_beam.collection.storage import is_remote
 from rasteret_beam.errors import BuildError, InputError, one_line, without_secrets
-from rasteret_beam.kernels.chips import as_dtype
-from rasteret_beam.kernels.footprints import Footprint, footprint
+from rasteret_beam.kernels.geo.footprints import Footprint, footprint
+from rasteret_beam.kernels.routing.chip_windows import as_dtype
 from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
-from rasteret_beam.readers.finding import expand_rasters
-from rasteret_beam.readers.headers import read_all_headers
-from rasteret_beam.readers.trust import named_in
+from rasteret_beam.readers.gdal.headers import read_all_headers
+from rasteret_beam.readers.storage.href_policy import named_in
+from rasteret_beam.readers.storage.listing import expand_rasters
 from rasteret_beam.schema import ASSET_TYPE
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ def with_stated(header: BandHeader, said: Stated, what: str) -> BandHeader:
 
 
 def collection_table(records: Sequence[RecordHeaders], bands: Sequence[str]) -> pa.Table:
-    """Records in the collection layout (see :mod:`.layout`), with columns for these bands."""
+    """Records in the collection layout (see :mod:`.parquet.layout`), with columns for these bands."""
     assets = [
         {band: {"href": href, "band_index": index} for band, (href, index) in record.source.assets.items()}
         for record in records
@@ -202,8 +202,8 @@ def build_from_cogs(
         where it describes each of its bands, and no two alike.
     record_id, datetime : list with one for each href, or function of the href, optional
         By default the file's stem (made unique with _2, _3, ...), and null. A datetime is a
-        ``datetime``, an ISO text or a year (:func:`rasteret_beam.collection.dates.to_datetime`); one without a zone
-        is UTC.
+        ``datetime``, an ISO text or a year (:func:`rasteret_beam.collection.filters.dates.to_datetime`); one
+        without a zone is UTC.
     name : str
         Of the collection.
     on_error : "raise" or "skip"
@@ -252,7 +252,7 @@ def sources_from_cogs(
 ) -> list[RecordSource]:
     """The records of :func:`build_from_cogs` before their files are opened; same parameters and errors.
 
-    Each href is one file; :func:`rasteret_beam.readers.finding.find_rasters` gives those of folders and globs.
+    Each href is one file; :func:`rasteret_beam.readers.storage.listing.find_rasters` gives those of folders and globs.
     """
     if isinstance(hrefs, str | os.PathLike):
         hrefs = [hrefs]

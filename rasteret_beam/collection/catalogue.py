@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from rasteret_beam.collection.hrefs import folder_of, resolved
-from rasteret_beam.collection.options import did_you_mean, like_path, path_of
+from rasteret_beam.collection.eager.unknown_keywords import did_you_mean, like_path, path_of
+from rasteret_beam.collection.records.hrefs import folder_of, resolved
 from rasteret_beam.errors import InputError, MissingInputError, listed, one_line, without_secrets
-from rasteret_beam.kernels.globs import is_glob
+from rasteret_beam.kernels.storage.globs import is_glob
 from rasteret_beam.model import Access
-from rasteret_beam.readers.objects import is_remote_object, read_object
-from rasteret_beam.readers.stores import absolute
+from rasteret_beam.readers.storage.objects import is_remote_object, read_object
+from rasteret_beam.readers.storage.stores import absolute
 
 log = logging.getLogger(__name__)
 

@@ -11,28 +11,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from rasteret_beam.collection import chips as arrays
-from rasteret_beam.collection import named_files
-from rasteret_beam.collection import plan as planning
-from rasteret_beam.collection import sample as sampling
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
-from rasteret_beam.collection.checksums import with_checksums
-from rasteret_beam.collection.date_ranges import DateRange
 from rasteret_beam.collection.describe import describe, html_table
-from rasteret_beam.collection.emptiness import is_small, why_no_record
-from rasteret_beam.collection.index import CollectionIndex
-from rasteret_beam.collection.layout import band_names, check_layout, schema_metadata
-from rasteret_beam.collection.options import checked_options, did_you_mean, names_of, path_of
-from rasteret_beam.collection.storage import IN_EACH_FILE, check_parts, open_dataset, readable
-from rasteret_beam.collection.subset import check_expression, criteria_of
-from rasteret_beam.collection.units import files_of
-from rasteret_beam.collection.writing import write_collection
+from rasteret_beam.collection.eager import get_numpy as arrays
+from rasteret_beam.collection.eager import plan as planning
+from rasteret_beam.collection.eager import sample as sampling
+from rasteret_beam.collection.eager.unknown_keywords import checked_options, did_you_mean, names_of, path_of
+from rasteret_beam.collection.filters.date_ranges import DateRange
+from rasteret_beam.collection.filters.empty_subset import is_small, why_no_record
+from rasteret_beam.collection.filters.subset import check_expression, criteria_of
+from rasteret_beam.collection.index.collection_index import CollectionIndex
+from rasteret_beam.collection.parquet.checksums import with_checksums
+from rasteret_beam.collection.parquet.files import IN_EACH_FILE, check_parts, open_dataset, readable
+from rasteret_beam.collection.parquet.layout import band_names, check_layout, schema_metadata
+from rasteret_beam.collection.parquet.row_groups import files_of
+from rasteret_beam.collection.parquet.writing import write_collection
+from rasteret_beam.collection.records import named_files
 from rasteret_beam.errors import CollectionError, InputError, listed, without_secrets
-from rasteret_beam.kernels.crs import crs_label
-from rasteret_beam.kernels.routing import check_match
+from rasteret_beam.kernels.geo.crs import crs_label
+from rasteret_beam.kernels.routing.index import check_match
 from rasteret_beam.model import AS_GIVEN, Access
-from rasteret_beam.readers.stores import absolute
-from rasteret_beam.readers.trust import named_in
+from rasteret_beam.readers.storage.href_policy import named_in
+from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.schema import CHECKSUMS, METADATA_SUFFIX
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class Collection:
             ISO dates or datetimes in UTC, both included; a date, month or year as the last one
             means all of it. ``"2023-01-01/2023-06-30"``, ``"2023-06"`` and ``("2023", None)`` or
             ``"2023/.."``, which is open, are taken too; see
-            :func:`rasteret_beam.collection.date_ranges.date_bounds`. Of a record without a
+            :func:`rasteret_beam.collection.filters.date_ranges.date_bounds`. Of a record without a
             datetime, the time from ``start_datetime`` to ``end_datetime`` has to overlap it;
             without these either, it is left out.
         geometries : optional

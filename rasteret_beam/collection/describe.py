@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from rasteret_beam.collection.facts import first_records
-from rasteret_beam.collection.layout import SPAN, time_span
-from rasteret_beam.collection.units import Columns
+from rasteret_beam.collection.index.band_facts import first_records
+from rasteret_beam.collection.parquet.layout import SPAN, time_span
+from rasteret_beam.collection.parquet.row_groups import Columns
 from rasteret_beam.errors import listed, without_secrets
 from rasteret_beam.schema import METADATA_SUFFIX
 

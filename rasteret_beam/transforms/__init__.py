@@ -1,20 +1,20 @@
 """The PTransforms; the only package that imports Apache Beam."""
 
-import rasteret_beam.transforms.beam_import  # noqa: F401  (first: it imports Beam without a word)
-from rasteret_beam.transforms.bigquery_source import BigQueryQuery, BigQueryTable
+import rasteret_beam.transforms.runtime.beam_import  # noqa: F401  (first: it imports Beam without a word)
 from rasteret_beam.transforms.build_collection import BuildCollection
-from rasteret_beam.transforms.chips import ChipOutputs, ReadChips
-from rasteret_beam.transforms.dead_letters import SampleDeadLetters
-from rasteret_beam.transforms.outputs import SamplingOutputs
-from rasteret_beam.transforms.point_batches import PointBatches
-from rasteret_beam.transforms.read_points import ReadPoints
-from rasteret_beam.transforms.read_polygons import ReadPolygons
-from rasteret_beam.transforms.sample import KeyByRecordAndTile, SamplePoints, SampleTiles
-from rasteret_beam.transforms.updates import CollectionUpdates
-from rasteret_beam.transforms.windows import GroupByTile
-from rasteret_beam.transforms.write_bigquery import WriteSamplesToBigQuery
-from rasteret_beam.transforms.write_geotiff import WriteChipsToGeoTiff
-from rasteret_beam.transforms.write_parquet import WriteChipsToParquet, WriteSamplesToParquet
+from rasteret_beam.transforms.chips.read_chips import ChipOutputs, ReadChips
+from rasteret_beam.transforms.runtime.event_times import GroupByTile
+from rasteret_beam.transforms.sampling.collection_updates import CollectionUpdates
+from rasteret_beam.transforms.sampling.dead_letters import SampleDeadLetters
+from rasteret_beam.transforms.sampling.outputs import SamplingOutputs
+from rasteret_beam.transforms.sampling.sample import KeyByRecordAndTile, SamplePoints, SampleTiles
+from rasteret_beam.transforms.sinks.bigquery import WriteSamplesToBigQuery
+from rasteret_beam.transforms.sinks.geotiff import WriteChipsToGeoTiff
+from rasteret_beam.transforms.sinks.parquet import WriteChipsToParquet, WriteSamplesToParquet
+from rasteret_beam.transforms.sources.bigquery import BigQueryQuery, BigQueryTable
+from rasteret_beam.transforms.sources.points import ReadPoints
+from rasteret_beam.transforms.sources.polygons import ReadPolygons
+from rasteret_beam.transforms.sources.stream import PointBatches
 
 __all__ = [
     "BigQueryQuery",

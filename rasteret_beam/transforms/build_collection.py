@@ -16,18 +16,18 @@ from apache_beam.io.filesystems import FileSystems
 
 from rasteret_beam import metrics
 from rasteret_beam.collection.build import Failures, check_on_error, collection_table, read_records
-from rasteret_beam.collection.checksums import with_checksums
-from rasteret_beam.collection.layout import schema_metadata
-from rasteret_beam.collection.records import RecordHeaders, RecordSource
-from rasteret_beam.collection.storage import PARTITIONS
-from rasteret_beam.collection.writing import row_group_rows
+from rasteret_beam.collection.parquet.checksums import with_checksums
+from rasteret_beam.collection.parquet.files import PARTITIONS
+from rasteret_beam.collection.parquet.layout import schema_metadata
+from rasteret_beam.collection.parquet.writing import row_group_rows
+from rasteret_beam.collection.records.records import RecordHeaders, RecordSource
 from rasteret_beam.errors import BuildError, InputError, without_secrets
 from rasteret_beam.model import AS_GIVEN, Access
-from rasteret_beam.readers.local_files import writing
-from rasteret_beam.readers.stores import absolute
-from rasteret_beam.transforms.commit import Output, Staged, commit
-from rasteret_beam.transforms.counting import count
-from rasteret_beam.transforms.files import check_output, delete_folder, matching
+from rasteret_beam.readers.storage.local_files import writing
+from rasteret_beam.readers.storage.stores import absolute
+from rasteret_beam.transforms.runtime.beam_metrics import count
+from rasteret_beam.transforms.runtime.files import check_output, delete_folder, matching
+from rasteret_beam.transforms.sinks.commit import Output, Staged, commit
 
 log = logging.getLogger(__name__)
 

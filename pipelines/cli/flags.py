@@ -1,0 +1,357 @@
+"""Flags: ours are parsed here, Beam's are forwarded, anything else is refused with the nearest known one."""
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
+
+from pipelines.cli import logs as _log
+from pipelines.cli.arguments import Spelling, use
+from pipelines.cli.job_servers import described_options
+from pipelines.cli.runner_options import FLINK, RunnerOption, RunnerOptions, beams_spelling, truth
+from rasteret_beam.collection.catalogue import find_entry, looks_like_path
+from rasteret_beam.collection.filters.date_ranges import date_bounds
+from rasteret_beam.errors import InputError
+from rasteret_beam.model import Access
+from rasteret_beam.readers.tiles.budget import LEAST_CACHE_BYTES
+
+log = logging.getLogger(__name__)
+
+OUTER_COMMA = re.compile(r",(?![^(\[]*[)\]])")
+"""A comma that is not within the brackets of a type, such as ``decimal128(10, 2)``."""
+
+CSV_SETTINGS = ("column_types", "csv_delimiter", "csv_decimal", "csv_encoding")
+
+LAUNCHER = "FLEX_TEMPLATE_PYTHON_PY_FILE"
+"""The environment variable that makes an image a Flex Template's."""
+
+LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+"""Plain DirectRunner is another runner on another machine; this one is the same everywhere."""
+
+THREADED = (
+    "--direct_running_mode=multi_threading is refused: Beam's local runner loses data in that mode. Leave it out "
+    "(tiles are decoded on all cores as it is), or use multi_processing."
+)
+
+
+OF_BEAM = """\
+Beam's own options (--runner, --temp_location, ...) are taken too and handed on. Without --runner the job runs in this
+process. With --runner=DataflowRunner the command ends with exit code 0 once the job is submitted, and --dry_run=True
+checks the whole job and submits nothing."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose flags cannot be abbreviated, and that knows Beam's."""
+
+    def __init__(self, module: str, description: str, epilog: str = "", arguments: Mapping[str, str] | None = None):
+        super().__init__(
+            prog=f"python -m pipelines.{module}",
+            description=description,
+            epilog=f"{epilog}\n{OF_BEAM}",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.arguments = arguments or {}
+        switch(self, "--verbose", "show the log of Beam and of the runner too, and the traceback of an error")
+
+    def parse(self, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+        """Our flags, and Beam's as given.
+
+        An unknown flag, and the threaded mode of the local runner, end the command with a
+        line that says so, and exit code 2.
+
+        Raises
+        ------
+        InputError
+            A flag that may be one of the runner's is not known here, and its job server does not answer.
+        """
+        words = list(sys.argv[1:] if argv is None else argv)
+        beam = _beam_parser()
+        self._add_runner_options(words, beam)
+        if LAUNCHER in os.environ:
+            words = self._without_unknown_flags(words, beam)
+        self._refuse_unknown_flags(words, beam)
+        ours, rest = self.parse_known_args(words)
+        if ours.verbose:
+            _log.be_verbose()
+        use(Spelling.of(self, self.arguments))
+        rest = beams_spelling(rest, beam)
+        known, stray = beam.parse_known_args(rest)
+        if stray:
+            self.error(f"{stray[0]!r} belongs to no flag; lists are written with commas and without blanks")
+        if known.direct_running_mode == "multi_threading":
+            self.error(THREADED)
+        return ours, rest
+
+    def _add_runner_options(self, words: Sequence[str], beam: argparse.ArgumentParser) -> None:
+        """Have Beam's parser, and Beam, know the options of a portable runner that are given.
+
+        The job server is asked for them, where there is one and a flag is not known without.
+        """
+        known = {*self._option_string_actions, *beam._option_string_actions}
+        strange = [word.split("=", 1)[0] for word in words if word.startswith("--")]
+        strange = [flag for flag in strange if flag not in known]
+        options = {f"--{each.name}": each for each in (self._runner_options(words, strange) if strange else FLINK)}
+        RunnerOptions.given = [option for flag, option in options.items() if flag in strange]
+        for flag, option in options.items():
+            if flag not in known:
+                option.add_to(beam)
+        for flag in sorted({flag for flag in strange if flag in words and flag in options and options[flag].is_on}):
+            log.warning("%s is on by default; to turn it off give %s=false", flag, flag)
+
+    def _runner_options(self, words: Sequence[str], strange: Sequence[str]) -> Sequence[RunnerOption]:
+        """The options of the runner's job server, or, where none can be asked, of Flink."""
+        finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        finder.add_argument("--job_endpoint", nargs="?")
+        endpoint = finder.parse_known_args(words)[0].job_endpoint
+        try:
+            described = described_options(endpoint) if endpoint and endpoint != "embed" else []
+        except InputError:
+            if not {flag.removeprefix("--") for flag in strange} <= {option.name for option in FLINK}:
+                raise
+            described = []  # the job is not given to it: a plan or a dry run needs no server
+        return [RunnerOption.of(each) for each in described] or FLINK
+
+    def _refuse_unknown_flags(self, words: Sequence[str], beam: argparse.ArgumentParser) -> None:
+        known = [*self._option_string_actions, *beam._option_string_actions]
+        for word in words:
+            flag = word.split("=", 1)[0]
+            if flag.startswith("--") and flag not in known:
+                near = get_close_matches(flag, known, n=1, cutoff=0.6)
+                self.error(f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else "; see --help"))
+
+    def _without_unknown_flags(self, words: Sequence[str], beam: argparse.ArgumentParser) -> list[str]:
+        """The launcher of a template adds flags of its own, and the template's metadata refuses wrong names before."""
+        known = {*self._option_string_actions, *beam._option_string_actions}
+        unknown = [word for word in words if word.startswith("--") and word.split("=", 1)[0] not in known]
+        if unknown:
+            log.warning("flags that nobody here knows are left out: %s", " ".join(unknown))
+        return [word for word in words if word not in unknown]
+
+    def error(self, message: str) -> NoReturn:
+        """One line, and exit code 2; the whole usage is what --help is for."""
+        self.exit(2, f"error: {message}\n")
+
+
+class _BeamParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: Beam's options: {message}\n")
+
+
+def _beam_parser() -> _BeamParser:
+    """A parser of all options that Beam's Python knows."""
+    parser = _BeamParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    waiting = [PipelineOptions]
+    while waiting:
+        options = waiting.pop()
+        waiting += options.__subclasses__()
+        if options is not PipelineOptions and options.__module__.startswith("apache_beam."):
+            adder = getattr(options, "_add_argparse_args", None)
+            if adder is not None:
+                adder(parser)
+    for action in parser._actions:
+        action.required = False
+    return parser
+
+
+def pipeline_options(rest: Sequence[str]) -> PipelineOptions:
+    """Beam's options, with the local runner where none is chosen, and without the main session.
+
+    Beam would pickle ``__main__`` for the workers; they have all they need from the package.
+    """
+    flags = {word.split("=", 1)[0] for word in rest}
+    runner = [] if "--runner" in flags else [f"--runner={LOCAL_RUNNER}"]
+    session = [] if "--save_main_session" in flags else ["--no_save_main_session"]
+    options = PipelineOptions([*rest, *runner, *session])
+    tests = options.view_as(TestOptions)
+    if str(tests.dry_run).lower() in ("false", "no", "0"):  # which Beam takes for true, as any text
+        tests.dry_run = False
+    FileSystems.set_options(options)  # which a pipeline does too, but outputs are looked at before
+    return options
+
+
+def names(text: str) -> list[str]:
+    """``A,B`` as a list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def source(text: str) -> str:
+    """A path, table or query, which an unset variable of a script is not."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def paths(text: str) -> str:
+    """``PATH,PATH``, one or more; :func:`rasteret_beam.readers.storage.listing.split_lists` knows where one ends."""
+    if not names(text):
+        raise argparse.ArgumentTypeError(f"{text!r} names no file")
+    return text
+
+
+def prefix(text: str) -> str:
+    """A path that output files' names begin with."""
+    if not text.removesuffix(".parquet").strip() or text.endswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no prefix; give a path that ends in the files' first name")
+    return text
+
+
+def megabytes(text: str) -> int:
+    """What caches may hold."""
+    least = LEAST_CACHE_BYTES >> 20
+    if not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of megabytes; give {least} or more")
+    return int(text)
+
+
+def bbox(text: str) -> tuple[float, ...]:
+    """``west,south,east,north`` as numbers."""
+    try:
+        west, south, east, north = (float(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not west,south,east,north in degrees") from None
+    return west, south, east, north
+
+
+def date_range(text: str) -> str:
+    """``FIRST/LAST`` or ``FIRST,LAST``, a side of which may be open, or one date, month or year, as a checked text."""
+    span = text.replace(",", "/")
+    try:
+        date_bounds(span)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("date_range is ")) from None
+    return span
+
+
+def band_indexes(text: str) -> dict[str, int]:
+    """``A:0,B:3`` (or ``A,B``, counted from 0) as band names and 0-based indexes."""
+    bands = {}
+    for position, part in enumerate(names(text)):
+        name, colon, index = part.rpartition(":")
+        if colon and not index.isdigit():
+            raise argparse.ArgumentTypeError(f"{part!r} is not NAME or NAME:INDEX")
+        band = name if colon else part
+        if band in bands:
+            raise argparse.ArgumentTypeError(f"band {band!r} is named twice")
+        bands[band] = int(index) if colon else position
+    return bands
+
+
+def column_types(text: str) -> dict[str, str]:
+    """``plot:string,count:int64`` as columns and the names of their types."""
+    types = {}
+    parts = [part.strip() for part in OUTER_COMMA.split(text)]
+    for part in filter(None, parts):
+        column, _, kind = part.partition(":") if part.endswith("]") else part.rpartition(":")
+        if not (column and kind):
+            raise argparse.ArgumentTypeError(f"{part!r} is not COLUMN:TYPE, such as plot:string")
+        types[column] = kind
+    return types
+
+
+def csv_flags(parser: argparse.ArgumentParser, what: str) -> None:
+    """Flags that say how CSV files are read."""
+    parser.add_argument(
+        "--column_types",
+        type=column_types,
+        metavar="COLUMN:TYPE,...",
+        help=f"types of columns of CSV in {what}, such as plot:string,count:int64; without one, a column is text "
+        "unless all of its values are numbers that say the same as their text (7, not 007)",
+    )
+    parser.add_argument(
+        "--csv_delimiter", metavar="CHARACTER", help="what divides the fields of CSV (default: a comma, a tab in .tsv)"
+    )
+    parser.add_argument("--csv_decimal", metavar=".|,", help="the decimal point of numbers in CSV (default: .)")
+    parser.add_argument("--csv_encoding", metavar="NAME", help="of CSV, such as cp1252 or utf-16 (default: utf-8)")
+
+
+def csv_settings(flags: argparse.Namespace) -> dict[str, Any]:
+    """The settings of CSV that the flags give, by argument."""
+    given = {name: getattr(flags, name) for name in CSV_SETTINGS}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def payer(text: str) -> bool | str:
+    """``true`` or ``false``, or the project that is billed."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is no project, true or false")
+    return truth(text) if text.lower() in ("true", "false") else text
+
+
+def switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
+    """Add a flag that is off, on where it is given, and takes a ``true`` or ``false`` too."""
+    parser.add_argument(flag, nargs="?", type=truth, const=True, default=False, metavar="true|false", help=text)
+
+
+def access_flags(parser: argparse.ArgumentParser, what: str, prefix: str = "") -> None:
+    """Flags that say how buckets are read."""
+    switch(parser, f"--{prefix}anonymous", f"read {what} without credentials")
+    parser.add_argument(
+        f"--{prefix}requester_pays",
+        type=payer,
+        default=False,
+        metavar="PROJECT|true",
+        help=f"pay for the requests to {what}: the Google project that is billed, or true for s3://",
+    )
+
+
+def raster_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say which rasters are opened."""
+    switch(parser, "--vrt", "open virtual rasters (VRT) too, and what they name")
+    parser.add_argument(
+        "--drivers",
+        type=names,
+        metavar="NAME,...",
+        help="GDAL's drivers that open rasters, beside those of GeoTIFF, JPEG 2000, PNG and JPEG: netCDF,HDF5",
+    )
+    switch(
+        parser,
+        "--allow_local",
+        "let a collection, a record table or a VRT in a bucket or on the web name local files and loopback hosts",
+    )
+
+
+def access(flags: argparse.Namespace, prefix: str = "") -> Access | None:
+    """How buckets, and rasters, are read, if the flags say so."""
+    given = _given(flags, prefix)
+    return Access(**given) if given else None
+
+
+def access_of_collection(flags: argparse.Namespace) -> Access | None:
+    """As :func:`access`; for a dataset of the catalogue, what the flags leave open is as that says."""
+    given = _given(flags, "")
+    if not given or looks_like_path(flags.collection):
+        return Access(**given) if given else None
+    return replace(find_entry(flags.collection).access, **given)
+
+
+def _given(flags: argparse.Namespace, prefix: str) -> dict[str, Any]:
+    found = {name: getattr(flags, f"{prefix}{name}") for name in ("anonymous", "requester_pays")}
+    if not prefix and hasattr(flags, "drivers"):
+        found |= {"vrt": flags.vrt, "drivers": tuple(flags.drivers or ()), "allow_local": flags.allow_local}
+    return {name: value for name, value in found.items() if value}
+
+
+def subset_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that narrow a collection."""
+    parser.add_argument(
+        "--bbox",
+        type=bbox,
+        metavar="W,S,E,N",
+        help="only records that meet this box in degrees; west > east crosses the antimeridian (--bbox=-5,40,5,50)",
+    )
+    parser.add_argument(
+        "--date_range",
+        type=date_range,
+        metavar="FIRST/LAST",
+        help="only records of these ISO dates (UTC, both included); a date, month (2023-06) or year alone covers "
+        "all of it, and 2023-01-01/.. is open",
+    )

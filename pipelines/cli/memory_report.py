@@ -1,0 +1,74 @@
+"""The memory and temporary disk of a local run: an estimate for the plan, and a warning where a machine has less."""
+
+import shutil
+import sys
+import tempfile
+
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from pipelines.cli.plan_report import human_bytes
+from rasteret_beam.collection.eager.memory_estimate import Estimate, Routing, TableSize, estimate
+from rasteret_beam.kernels.routing.index import RoutingIndex
+from rasteret_beam.readers.jobs.free_resources import free_memory, own_memory
+from rasteret_beam.readers.tiles.budget import CacheBudget
+
+FEWER = "keep fewer columns (--columns), sample fewer points a run, or run on a cluster (--runner)"
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether the job runs in this process, in Beam's local runner."""
+    return str(options.view_as(StandardOptions).runner).endswith("FnApiRunner")
+
+
+class MemoryCheck:
+    """What a local run should need, as far as is known so far.
+
+    What the machine lacks is a warning, not an error: the estimate can be wrong by half, other processes come and go,
+    and swap may hold the rest. A job that does fit should not need a flag that says so.
+    """
+
+    def __init__(self, table: TableSize, cache: CacheBudget):
+        self.table = table
+        self.cache = cache
+        self.estimate = estimate(table, None, Routing(), cache)
+        self._has_warned = False
+
+    def route(self, index: RoutingIndex, batch: pa.RecordBatch, crs: str) -> None:
+        """Take the first batch of points into account."""
+        self.estimate = estimate(self.table, batch, Routing.of(index, batch, crs), self.cache)
+
+    def lines(self) -> list[str]:
+        """The estimate for the terminal."""
+        lines = [f"{'memory of a local run, about':<36}{human_bytes(self.estimate.memory):>16}"]
+        if self.estimate.disk:
+            lines.append(f"{'temporary disk of it, at most':<36}{human_bytes(self.estimate.disk):>16}")
+        return lines
+
+    def warn(self) -> None:
+        """Print what the machine lacks, once, with the way out."""
+        found = self._too_little()
+        if found and not self._has_warned:
+            self._has_warned = True
+            print(f"warning: {found}", file=sys.stderr)
+
+    def _too_little(self) -> str:
+        free = free_memory()
+        if free is not None and self.estimate.memory > free + own_memory():
+            need, left = human_bytes(self.estimate.memory), human_bytes(free + own_memory())
+            return f"this job should need about {need} of memory, and {left} are free; {_way_out(self.estimate)}"
+        folder = tempfile.gettempdir()
+        room = shutil.disk_usage(folder).free
+        if self.estimate.disk > room:
+            need, left = human_bytes(self.estimate.disk), human_bytes(room)
+            return (
+                f"this job should need up to {need} of temporary disk, and {folder} has {left} free; set TMPDIR to a "
+                f"folder with more, or {FEWER}"
+            )
+        return ""
+
+
+def _way_out(found: Estimate) -> str:
+    if not found.reading:
+        return FEWER
+    return f"{human_bytes(found.reading)} of it are to read one row group: write --points with smaller ones, or {FEWER}"

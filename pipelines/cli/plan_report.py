@@ -1,0 +1,60 @@
+"""The plan of a sampling job, printed: what it would read and give."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from rasteret_beam import metrics
+from rasteret_beam.collection.eager.plan import RECORDS, TILES_OF_UNKNOWN_SIZE, crowded_tiles, plan_totals
+from rasteret_beam.errors import listed
+from rasteret_beam.schema import UNSAMPLED_REASONS
+
+UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+SHOWN_BANDS = 6
+
+
+def plan_text(plan: pa.Table, further: Sequence[str] = ()) -> str:
+    """A plan as lines for the terminal: its sums, in the order of a run's summary, and the most crowded tiles.
+
+    ``further`` lines come after the sums.
+    """
+    totals = plan_totals(plan)
+    labels = {
+        "points read": metrics.POINTS_IN,
+        "  with a record": metrics.POINTS_SAMPLED,
+        "  without": metrics.POINTS_UNSAMPLED,
+    }
+    labels |= {f"    {reason}": metrics.unsampled(reason) for reason in UNSAMPLED_REASONS}
+    labels |= {
+        "records": RECORDS,
+        "rows": metrics.SAMPLES_OUT,
+        "tiles to decode": metrics.TILES_DECODED,
+        "requests": metrics.RANGE_REQUESTS,
+        "bytes of tiles to read": metrics.TILE_BYTES_READ,
+        "tiles of unknown size, not in these": TILES_OF_UNKNOWN_SIZE,
+    }
+    optional = {*map(metrics.unsampled, UNSAMPLED_REASONS), TILES_OF_UNKNOWN_SIZE}
+    lines = [
+        f"{label:<36}{totals[name]:>16,}" for label, name in labels.items() if totals[name] or name not in optional
+    ]
+    in_words = f"{'':<36}{human_bytes(totals[metrics.TILE_BYTES_READ]):>16}"
+    return "\n".join([*lines, in_words, *further, *_crowded(plan)])
+
+
+def _crowded(plan: pa.Table) -> list[str]:
+    found = crowded_tiles(plan)
+    return [f"the {len(found)} most crowded tiles", *map(_crowded_line, found)] if found else []
+
+
+def _crowded_line(tile: dict[str, Any]) -> str:
+    place = f"({tile['tile_row']}, {tile['tile_col']})"
+    return f"{tile['points']:>12,} points in tile {place} of {tile['record_id']}, {listed(tile['bands'], SHOWN_BANDS)}"
+
+
+def human_bytes(count: int) -> str:
+    """A number of bytes in the unit that leaves up to four digits."""
+    value, unit = float(count), 0
+    while value >= 1000 and unit < len(UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.0f} {UNITS[unit]}" if unit == 0 else f"{value:.1f} {UNITS[unit]}"

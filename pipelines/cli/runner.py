@@ -1,0 +1,310 @@
+"""Running a pipeline from the command line: one clear line for an error, an honest exit code.
+
+A job on Dataflow is not waited for: the machine that launches a template ends once the job is
+handed over, and a terminal should not have to stay open for ten hours.
+"""
+
+import gc
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+    TestOptions,
+)
+from apache_beam.runners.runner import PipelineState
+from grpc import RpcError
+
+from pipelines.cli.arguments import spelt
+from pipelines.cli.cleanup import UnderWay, clear_earlier, job_id
+from pipelines.cli.job_servers import check_buckets, check_server, end_children, lost_server
+from pipelines.cli.logs import NOISY, is_verbose, quiet, quiet_workers, show_traceback
+from pipelines.cli.memory_report import is_local
+from pipelines.cli.progress import SAMPLING, Shown, progress
+from rasteret_beam import metrics
+from rasteret_beam.errors import RasteretBeamError, listed
+from rasteret_beam.metrics import NAMESPACE
+from rasteret_beam.schema import UNSAMPLED_REASONS
+from rasteret_beam.transforms.sinks.commit import Output, uninterrupted
+
+USAGE, FAILED, INCOMPLETE, INTERRUPTED = 2, 1, 3, 130
+
+# The error of a worker arrives as the text of its traceback.
+OURS = re.compile(r"^rasteret_beam\.errors\.\w+Error: (.*?)(?= \[while running '|\n\n|\n\w+Error: |\Z)", re.M | re.S)
+STEP = re.compile(r" \[while running '([^']*)'\]")
+JAVA_FRAME = re.compile(r"\s*(at [\w.$/]+\(|\.\.\. \d+ more)")
+
+HINTS = {
+    "No space left on device": "free space on its disk, or write to another",
+    "java.lang.OutOfMemoryError": "give TaskManagers more memory, see docs/flink.md",
+    "MemoryError": "memory ran out; give the machine more, or lower --cache_mb",
+}
+"""Ways out of errors that come from elsewhere."""
+
+
+def command(main: Callable[[], int]) -> NoReturn:
+    """Run a command's main function and leave with its exit code; our errors become one line."""
+    gc.freeze()
+    gc.enable()
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    with quiet(*NOISY):
+        code = _exit_code(main)
+    sys.exit(code)
+
+
+def _exit_code(main: Callable[[], int]) -> int:
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("interrupted before the job began", file=sys.stderr)
+        return INTERRUPTED
+    except RasteretBeamError as error:
+        show_traceback()
+        print(f"error: {spelt(error)}", file=sys.stderr)
+    except Exception as error:
+        show_traceback()
+        print(f"error: {type(error).__name__}: {root_message(error)}{_more()}", file=sys.stderr)
+    return FAILED
+
+
+def _more() -> str:
+    """Where to find more of an error that is not ours."""
+    return "" if is_verbose() else "; --verbose shows where it comes from"
+
+
+def run(
+    build: Callable[[beam.Pipeline], Any],
+    options: PipelineOptions,
+    outputs: Sequence[Output],
+    shown: Shown = SAMPLING,
+    kept: Iterable[str] = (),
+    loaded: Callable[[], str | None] = lambda: None,
+) -> tuple[dict[str, int], float] | int:
+    """Build a pipeline and run it: to its end, or, on Dataflow, until the job is handed over.
+
+    Parameters
+    ----------
+    build : function of the pipeline
+    options : PipelineOptions
+    outputs : sequence of Output
+        Their temporary folders are deleted when the run fails or is interrupted.
+    shown : sequence of (counter, label)
+        What a local run shows while it is under way.
+    kept : iterable of str
+        Folders to delete when the run is interrupted, and to name when it fails.
+    loaded : function
+        Gives the table that this run has brought rows into; None where it has not.
+
+    Returns
+    -------
+    (counts, seconds), or the exit code of a run that did not succeed or was not waited for
+    """
+    start = time.monotonic()
+    runner = str(options.view_as(StandardOptions).runner)
+    under_way = UnderWay(outputs, list(kept), runner, _lives_here(options), loaded=loaded)
+    try:
+        check_server(options)
+        check_buckets(options)
+        clear_earlier(outputs)
+        with (
+            progress(shown),
+            quiet("apache_beam"),
+            quiet_workers(in_processes=options.view_as(DirectOptions).direct_running_mode == "multi_processing"),
+            under_way.owned(is_waited_for(options)),
+            _leaving_on_signals(under_way),
+        ):
+            pipeline = beam.Pipeline(options=options)
+            # Beam deletes it when the pipeline has run; not one that is not run, or that we leave.
+            under_way.folders.append(pipeline.local_tempdir)
+            build(pipeline)
+            if not is_waited_for(options):
+                print(_handed_over(pipeline, options))
+                return 0
+            under_way.has_begun = True
+            under_way.result = pipeline.run()
+            state = under_way.result.wait_until_finish()
+    except Exception as error:
+        show_traceback()
+        under_way.fail(spelt(root_message(error)))
+        return FAILED
+    if state != PipelineState.DONE:
+        under_way.fail(f"the job ended in state {state}; see the runner's log")
+        return FAILED
+    try:
+        return counted(under_way.result), time.monotonic() - start
+    except Exception as error:
+        show_traceback()
+        why = spelt(root_message(error))
+        return not_complete(f"what the job has counted cannot be read: {why}", [output.path for output in outputs])
+
+
+def not_complete(why: str, places: Iterable[str]) -> int:
+    """Tell of a job that has put its output in place, and that may lack rows; gives the exit code."""
+    print(f"error: the output is not complete: {why}; it is in place all the same: {listed(places)}", file=sys.stderr)
+    return FAILED
+
+
+@contextmanager
+def _leaving_on_signals(under_way: UnderWay) -> Iterator[None]:
+    """On Ctrl-C, on termination and when the terminal closes, remove what is under way and leave at once.
+
+    An exception would not do: Beam wraps it as an error of the step it meets, and waits for threads that may be waiting
+    for a server. Nor would Python's handler: it runs in the main thread, which does not wake where the signal comes
+    just before it begins to wait. So a thread of its own reads the signals' numbers from the descriptor that
+    ``signal.set_wakeup_fd`` has them written to.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def watch() -> None:
+        while came := os.read(reading, 1):
+            if came[0] in numbers:
+                try:
+                    with uninterrupted():
+                        message = under_way.interrupt()
+                        end_children()
+                        start = b"\r\033[K" if sys.stderr.isatty() else b""
+                        os.write(sys.stderr.fileno(), start + f"interrupted: {message}\n".encode())
+                finally:  # also where nobody reads that any more: `2>&1 | tee log` ends by Ctrl-C too
+                    os._exit(INTERRUPTED)
+
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    fd_before = signal.set_wakeup_fd(writing)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(fd_before)
+        os.close(writing)
+        watcher.join()
+        os.close(reading)
+
+
+def root_message(error: BaseException) -> str:
+    """The message of our error at the root of a failed run, or the last line of any other."""
+    text = str(error)
+    if isinstance(error, RasteretBeamError):
+        return STEP.sub("", text)
+    if isinstance(error, RpcError):
+        return lost_server(error)
+    found = OURS.findall(text)
+    if found:
+        return str(found[-1]).strip()
+    lines = [line for line in text.splitlines() if line.strip() and not JAVA_FRAME.match(line)]
+    message = STEP.sub(r" (in step \1)", lines[-1].removeprefix("Caused by: ")) if lines else type(error).__name__
+    return message + next((f"; {hint}" for mark, hint in HINTS.items() if mark in message), "")
+
+
+def counted(result: Any) -> dict[str, int]:
+    """Our counters of a finished job, over all its steps."""
+    counts: dict[str, int] = {}
+    for metric in result.metrics().query()["counters"]:
+        if metric.key.metric.namespace == NAMESPACE:
+            name = metric.key.metric.name
+            value = metric.committed if metric.committed is not None else metric.attempted
+            counts[name] = counts.get(name, 0) + int(value or 0)
+    return counts
+
+
+def summary(counts: dict[str, int], seconds: float) -> str:
+    """What a sampling job did, as lines for the terminal."""
+    reasons = [
+        (f"    {reason}", metrics.unsampled(reason))
+        for reason in UNSAMPLED_REASONS
+        if counts.get(metrics.unsampled(reason))
+    ]
+    dead = [("tiles given up", metrics.DEAD_LETTERS), ("  values in them", metrics.VALUES_DEAD_LETTERED)]
+    dead = dead if counts.get(metrics.DEAD_LETTERS) else []
+    lines = [
+        ("points read", metrics.POINTS_IN),
+        ("  sampled", metrics.POINTS_SAMPLED),
+        ("  unsampled", metrics.POINTS_UNSAMPLED),
+        *reasons,
+        ("rows", metrics.SAMPLES_OUT),
+        *dead,
+        ("tiles decoded", metrics.TILES_DECODED),
+        ("bytes of tiles read", metrics.TILE_BYTES_READ),
+    ]
+    return figures(counts, seconds, lines)
+
+
+def figures(counts: dict[str, int], seconds: float, lines: Sequence[tuple[str, str]]) -> str:
+    """Counts as lines of (label, counter) for the terminal, and the time."""
+    shown = [f"{label:<34}{counts.get(name, 0):>16,}" for label, name in lines]
+    return "\n".join([*shown, f"{'seconds':<34}{seconds:>16.1f}"])
+
+
+def accounting_error(counts: dict[str, int], with_unsampled: bool = False, written: bool = True) -> str | None:
+    """What does not add up in the counts of a sampling job, if anything; ``written`` says that all rows are counted.
+
+    Routing, sampling and writing count for themselves, so that a batch lost between two of them shows.
+    """
+
+    def of(name: str) -> int:
+        return counts.get(name, 0)
+
+    if of(metrics.POINTS_IN) != of(metrics.POINTS_SAMPLED) + of(metrics.POINTS_UNSAMPLED):
+        return (
+            f"{of(metrics.POINTS_IN)} points were read, but {of(metrics.POINTS_SAMPLED)} sampled and "
+            f"{of(metrics.POINTS_UNSAMPLED)} left unsampled"
+        )
+    if of(metrics.VALUES_ROUTED) != of(metrics.VALUES_SAMPLED) + of(metrics.VALUES_DEAD_LETTERED):
+        return (
+            f"{of(metrics.VALUES_ROUTED)} values were to be sampled, but {of(metrics.VALUES_SAMPLED)} were and "
+            f"{of(metrics.VALUES_DEAD_LETTERED)} were given up"
+        )
+    rows = of(metrics.SAMPLES_OUT) + of(metrics.DEAD_LETTERS) + (of(metrics.POINTS_UNSAMPLED) if with_unsampled else 0)
+    if written and rows != of(metrics.ROWS_WRITTEN):
+        return f"{rows} rows were to be written, but {of(metrics.ROWS_WRITTEN)} were"
+    return None
+
+
+def is_waited_for(options: PipelineOptions) -> bool:
+    """Whether the command ends with the job rather than before it, and can say what it did."""
+    chosen = options.view_as(StandardOptions)
+    leaves = chosen.no_wait_until_finish and not is_local(options)
+    return not (_is_dataflow(options) or leaves or options.view_as(TestOptions).dry_run)
+
+
+def _lives_here(options: PipelineOptions) -> bool:
+    """Whether the job ends with this process, where its workers or the whole of it are."""
+    portable = options.view_as(PortableOptions)
+    return is_local(options) or portable.job_endpoint == "embed" or portable.environment_type == "LOOPBACK"
+
+
+def _is_dataflow(options: PipelineOptions) -> bool:
+    return str(options.view_as(StandardOptions).runner).lower().endswith("dataflowrunner")
+
+
+def _handed_over(pipeline: beam.Pipeline, options: PipelineOptions) -> str:
+    """Give a pipeline to its runner without waiting for it; what became of it, as a line for the terminal.
+
+    A dry run is one of Dataflow's own, which checks the whole job; other runners have none, and would run it.
+    """
+    cloud = options.view_as(GoogleCloudOptions)
+    if options.view_as(TestOptions).dry_run:
+        if _is_dataflow(options):
+            pipeline.run()
+        return "dry run: the job can be built; nothing was submitted"
+    result = pipeline.run()
+    if cloud.template_location:
+        return f"the job is written to {cloud.template_location}; nothing was submitted"
+    place = f"project {cloud.project}, region {cloud.region}" if _is_dataflow(options) else "the runner"
+    return f"submitted as job {job_id(result)} to {place}; it was not waited for, and its output is not there yet"

@@ -1,0 +1,1 @@
+"""The eager calls: sample, plan and crop in this process."""

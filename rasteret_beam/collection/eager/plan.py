@@ -1,0 +1,318 @@
+"""What a sampling job would read and give, from the collection's index alone: no file is opened."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rasteret_beam import metrics
+from rasteret_beam.collection.eager.inputs import point_stream
+from rasteret_beam.collection.eager.unknown_keywords import checked_options
+from rasteret_beam.collection.filters.date_ranges import DateRange
+from rasteret_beam.collection.index.collection_index import CollectionIndex
+from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.routing.chunks import ChunkRules, chunks, newest
+from rasteret_beam.kernels.routing.index import NEVER, Hits, Layers, RoutingIndex, locate
+from rasteret_beam.kernels.tables.point_columns import choose_columns, coordinates, point_batch
+from rasteret_beam.model import Asset, TileKey
+from rasteret_beam.readers.tiles.indexed import IndexedEngine, why_not_indexed
+from rasteret_beam.readers.tiles.protocol import TileWant
+from rasteret_beam.schema import UNSAMPLED_REASONS
+
+if TYPE_CHECKING:
+    from rasteret_beam.collection.collection import Collection
+
+PLAN_SCHEMA = pa.schema(
+    [
+        ("record_id", pa.string()),
+        ("band", pa.string()),
+        ("tile_row", pa.int32()),
+        ("tile_col", pa.int32()),
+        ("points", pa.int64()),
+        ("href", pa.string()),
+        ("offset", pa.int64()),
+        ("bytes", pa.int64()),
+        ("engine", pa.string()),
+        ("reason", pa.string()),
+        ("request", pa.int64()),
+    ]
+)
+COUNTS_KEY = b"rasteret_beam.plan"
+"""Schema metadata key of a plan: its counts of points, as JSON."""
+
+COUNTED = (
+    metrics.POINTS_IN,
+    metrics.POINTS_SAMPLED,
+    metrics.POINTS_UNSAMPLED,
+    *map(metrics.unsampled, UNSAMPLED_REASONS),
+)
+RECORDS = "records"
+TILES_OF_UNKNOWN_SIZE = "tiles_of_unknown_size"
+BATCH_ROWS = 65_536
+
+
+@checked_options
+def plan(
+    collection: "Collection",
+    points: Any,
+    bands: Sequence[str],
+    *,
+    x_column: str | None = None,
+    y_column: str | None = None,
+    geometry_column: str | None = None,
+    geometry_crs: Any = None,
+    match: str = "all",
+    bbox: Sequence[float] | None = None,
+    date_range: DateRange | None = None,
+    geometries: Any = None,
+    cloud_cover_lt: float | None = None,
+    ids: str | Iterable[str] | None = None,
+) -> pa.Table:
+    """The tiles that sampling these points would read, without opening a file.
+
+    Memory grows with the tiles that are touched, not with the points.
+
+    Parameters
+    ----------
+    collection, points, bands, match, and the names of columns and filters
+        As for :func:`rasteret_beam.collection.eager.sample.sample_points`. Windows around nodata pixels
+        (``max_distance_pixels``) may need further tiles, which are not in the plan.
+
+    Returns
+    -------
+    Table
+        In :data:`PLAN_SCHEMA`: a row for each tile of a band of a record that holds a point.
+
+        - ``points``: how many it holds; their sum is the number of sample rows.
+        - ``offset``, ``bytes``: where the tile is stored, and its compressed size; null where the
+          index does not say, as of striped files. ``bytes`` is 0 for a tile that its file leaves
+          out (with no ``offset``), and for one that lies interleaved with that of another
+          band whose row has the bytes: their sum is what is read.
+        - ``engine``: "indexed", or "rasterio" with the ``reason`` that it has to be.
+        - ``request``: number of the byte range in which the indexed engine asks for the tile;
+          null for tiles that no range is asked for. The number of distinct ones is that of requests.
+
+        :func:`plan_totals` sums it up, with the points that have no record.
+
+    Raises
+    ------
+    InputError
+        A column, band, CRS or option cannot be used.
+    """
+    collection = collection.narrowed(
+        bbox=bbox, date_range=date_range, geometries=geometries, cloud_cover_lt=cloud_cover_lt, ids=ids
+    )
+    index = collection.index(bands, match)
+    stream = point_stream(points)
+    chosen = choose_columns(
+        stream.schema,
+        x_column=x_column,
+        y_column=y_column,
+        geometry_column=geometry_column,
+        geometry_crs=geometry_crs,
+        columns=(),
+        first_value=stream.first_value,
+    )
+    return plan_batches(index, (point_batch(batch, 0, chosen) for batch in stream), chosen.crs)
+
+
+def plan_batches(index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs: str) -> pa.Table:
+    """The plan for batches of points, which are drawn once; see :func:`plan`."""
+    routing = index.routing
+    views = [routing] if routing.match == "all" else [_won(routing, n) for n in range(len(routing.layers.bandsets))]
+    touched = [TileCounts() for _ in views]
+    first_tile = first_tiles(routing)
+    counts = dict.fromkeys(COUNTED, 0)
+    for batch in batches:
+        x, y, reason = coordinates(batch, crs)
+        hits = locate(routing, crs, x, y)
+        _count(counts, hits, reason)
+        for number, tiles in enumerate(touched):
+            won = hits if routing.match == "all" else newest(routing, hits, number, len(batch))[0]
+            tiles.add(tile_numbers(routing, first_tile, won))
+    groups = (group for view, tiles in zip(views, touched, strict=True) for group in _groups(view, first_tile, tiles))
+    schema = PLAN_SCHEMA.with_metadata({COUNTS_KEY: json.dumps(counts)})
+    return pa.Table.from_batches(_batched(_Rows(index), groups), schema=PLAN_SCHEMA).cast(schema)
+
+
+def plan_totals(table: pa.Table) -> dict[str, int]:
+    """The sums of a plan, by the names of the figures that a run counts (see :mod:`rasteret_beam.metrics`).
+
+    Also :data:`RECORDS`, and :data:`TILES_OF_UNKNOWN_SIZE`, whose bytes are not in the sum.
+    """
+    read = pc.or_(pc.is_valid(table["request"]), pc.equal(table["engine"], "rasterio"))
+    totals = {
+        RECORDS: pc.count_distinct(table["record_id"]),
+        metrics.TILES_DECODED: pc.sum(read, min_count=0),
+        metrics.TILE_BYTES_READ: pc.sum(table["bytes"], min_count=0),
+        TILES_OF_UNKNOWN_SIZE: pa.scalar(table["bytes"].null_count),
+        metrics.RANGE_REQUESTS: pc.count_distinct(table["request"]),
+        metrics.SAMPLES_OUT: pc.sum(table["points"], min_count=0),
+    }
+    return json.loads((table.schema.metadata or {})[COUNTS_KEY]) | {name: sum.as_py() for name, sum in totals.items()}
+
+
+def crowded_tiles(table: pa.Table, count: int = 10) -> list[dict[str, Any]]:
+    """The tiles of a plan with the most points: record_id, tile_row, tile_col, points, and their bands in a list."""
+    if not len(table):
+        return []
+    places = ["record_id", "tile_row", "tile_col", "points"]
+    grouped = table.group_by(places).aggregate([("band", "list")]).rename_columns([*places, "bands"])
+    order = [("points", "descending"), *((name, "ascending") for name in places[:3])]
+    return grouped.take(pc.select_k_unstable(grouped, k=count, sort_keys=order)).to_pylist()
+
+
+class TileCounts:
+    """How many points each tile has, of those that have any; tiles are numbered over all grids."""
+
+    def __init__(self) -> None:
+        self._tiles = self._points = np.empty(0, dtype=np.int64)
+        self._waiting: list[tuple[Ints, Ints]] = []
+
+    def add(self, tiles: Ints) -> None:
+        """Count points, [n], by the number of their tile."""
+        self._waiting.append(np.unique(tiles, return_counts=True))
+        if sum(len(waiting) for waiting, _ in self._waiting) > len(self._tiles):
+            self.total()
+
+    def total(self) -> tuple[Ints, Ints]:
+        """Numbers of the tiles, [m], in order, and their points."""
+        tiles, points = (
+            np.concatenate(parts) for parts in zip((self._tiles, self._points), *self._waiting, strict=True)
+        )
+        self._tiles, at = np.unique(tiles, return_inverse=True)
+        self._points = np.zeros(len(self._tiles), dtype=np.int64)
+        np.add.at(self._points, at, points)
+        self._waiting = []
+        return self._tiles, self._points
+
+
+def first_tiles(routing: RoutingIndex) -> Ints:
+    """Number of each grid's first tile, [g]."""
+    tiles = routing.grids.tiles_across() * routing.grids.tiles_down()
+    return np.cumsum(tiles) - tiles
+
+
+def tile_numbers(routing: RoutingIndex, first_tile: Ints, hits: Hits) -> Ints:
+    """Number of the tile that holds each hit, over all grids."""
+    grids = routing.grids
+    row = hits.row.astype(np.int64) // grids.tile_height[hits.grid]
+    col = hits.col.astype(np.int64) // grids.tile_width[hits.grid]
+    return first_tile[hits.grid] + row * grids.tiles_across()[hits.grid] + col
+
+
+def _won(routing: RoutingIndex, bandset: int) -> RoutingIndex:
+    """An index of the layers that are the newest of their grid for a band set, and of no other."""
+    grid = np.flatnonzero(routing.best[:, bandset] != NEVER)
+    record = routing.ranked[routing.best[grid, bandset]]
+    layers = Layers(record, grid, np.full(len(grid), bandset), routing.layers.bandsets)
+    count = np.bincount(grid, minlength=len(routing.grids))
+    return replace(routing, match="all", layers=layers, first_layer=np.cumsum(count) - count, layer_count=count)
+
+
+def _count(counts: dict[str, int], hits: Hits, reason: np.ndarray) -> None:
+    reason[reason == np.array(None)] = "no_record"
+    reason[hits.point] = "sampled"
+    names, numbers = np.unique(reason.astype(str), return_counts=True)
+    found = dict(zip(names.tolist(), numbers.tolist(), strict=True))
+    sampled = found.pop("sampled", 0)
+    counts[metrics.POINTS_IN] += len(reason)
+    counts[metrics.POINTS_SAMPLED] += sampled
+    counts[metrics.POINTS_UNSAMPLED] += len(reason) - sampled
+    for name, number in found.items():
+        counts[metrics.unsampled(name)] += number
+
+
+Group = tuple[TileKey, tuple[str, ...], Any, Ints, Ints, Ints]
+"""A key that points are grouped by, its bands and its grid; and of its tiles: rows, columns, points."""
+
+
+def _groups(view: RoutingIndex, first_tile: Ints, counts: TileCounts) -> Iterator[Group]:
+    """The groups that sampling reads at once: the touched tiles, one point in each, are cut as points are."""
+    tiles, points = counts.total()
+    grid = np.searchsorted(first_tile, tiles, side="right") - 1
+    row, col = np.divmod(tiles - first_tile[grid], view.grids.tiles_across()[grid])
+    top, left = row * view.grids.tile_height[grid], col * view.grids.tile_width[grid]
+    number = np.arange(len(tiles))
+    hits = Hits(number, grid, top.astype(np.float64), left.astype(np.float64))
+    batch = pa.record_batch({"point_index": number})
+    for key, chunk in chunks(view, batch, hits, ChunkRules(), with_position=False):
+        at = chunk["point_index"].to_numpy()
+        named, bands = view.grid_of(key)
+        yield key, bands, named, row[at], col[at], points[at]
+
+
+class _Rows:
+    """Turns groups into rows of the plan; requests are numbered over all groups."""
+
+    def __init__(self, index: CollectionIndex):
+        self.index = index
+        self.engine = IndexedEngine()
+        self.requests = 0
+
+    def of(self, group: Group) -> Iterator[tuple[Any, ...]]:
+        key, bands, grid, row, col, points = group
+        held = dict(zip(zip(row.tolist(), col.tolist(), strict=True), points.tolist(), strict=True))
+        indexed: list[TileWant] = []
+        seen: set[tuple[str, int]] = set()
+        for asset in self.index.assets(key.record_id, bands):
+            why = why_not_indexed(asset, grid)
+            wants = [TileWant(asset, grid, *place, grid.tile_height) for place in held]
+            if why is None:
+                indexed += wants
+            else:
+                yield from (_row(want, held, seen, "rasterio", why, None) for want in wants)
+        for together in self.engine.plan(indexed):
+            number = self.requests if _stored(together[0])[1] else None
+            self.requests += number is not None
+            yield from (_row(want, held, seen, "indexed", None, number) for want in together)
+
+
+def _row(
+    want: TileWant,
+    held: dict[tuple[int, int], int],
+    seen: set[tuple[str, int]],
+    engine: str,
+    reason: str | None,
+    request: int | None,
+) -> tuple[Any, ...]:
+    asset: Asset = want.asset
+    offset, size = _stored(want)
+    if offset is not None and size:
+        # Bands that lie interleaved share their tiles, which are read once.
+        size = 0 if (asset.href, offset) in seen else size
+        seen.add((asset.href, offset))
+    place = want.tile_row, want.tile_col
+    return asset.record_id, asset.band, *place, held[place], asset.href, offset, size, engine, reason, request
+
+
+def _stored(want: TileWant) -> tuple[int | None, int | None]:
+    """Offset and byte count of a tile: unknown (None), or none and 0 for a tile that is not in its file."""
+    stored, grid = want.asset.stored, want.grid
+    across, down = -(-grid.width // grid.tile_width), -(-grid.height // grid.tile_height)
+    if stored is None or not len(stored.tile_offsets) == len(stored.tile_byte_counts) == across * down:
+        return None, None
+    number = want.tile_row * across + want.tile_col
+    size = stored.tile_byte_counts[number]
+    return (stored.tile_offsets[number] if size else None), size
+
+
+def _batched(rows: _Rows, groups: Iterable[Group]) -> Iterator[pa.RecordBatch]:
+    waiting: list[tuple[Any, ...]] = []
+    for group in groups:
+        waiting += rows.of(group)
+        if len(waiting) >= BATCH_ROWS:
+            yield _batch(waiting)
+            waiting = []
+    if waiting:
+        yield _batch(waiting)
+
+
+def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, PLAN_SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=PLAN_SCHEMA)

@@ -1,0 +1,85 @@
+"""Criteria that records are chosen by, as expressions over a collection's columns."""
+
+from collections.abc import Sequence
+from datetime import UTC
+from datetime import datetime as Datetime
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from rasteret_beam.collection.filters.date_ranges import DateRange, date_bounds
+from rasteret_beam.collection.parquet.layout import SPAN
+from rasteret_beam.errors import InputError
+
+
+def meets_any(boxes: Sequence[Sequence[float]], what: str = "bbox") -> ds.Expression:
+    """Records whose box meets one of some boxes; see :func:`meets_box`."""
+    return _any([meets_box(box, what) for box in boxes])
+
+
+def _any(expressions: list[ds.Expression]) -> ds.Expression:
+    whole = expressions[0]
+    for expression in expressions[1:]:
+        whole = whole | expression
+    return whole
+
+
+def meets_box(bbox: Sequence[float], what: str = "bbox") -> ds.Expression:
+    """Records whose box meets (west, south, east, north), in degrees; one with west > east spans the antimeridian.
+
+    ``what`` is what an error calls it.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        west, south, east, north = (float(side) for side in bbox)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} is {bbox!r}; it has to be (west, south, east, north) in degrees") from error
+    if not (-90 <= south <= north <= 90 and -360 <= west <= 360 and -360 <= east <= 360):
+        raise InputError(f"{what} is {tuple(bbox)}; it has to be (west, south, east, north) in degrees, south <= north")
+    spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    meets = [(pc.field("bbox", "xmin") <= upper) & (pc.field("bbox", "xmax") >= lower) for lower, upper in spans]
+    return _any(meets) & (pc.field("bbox", "ymin") <= north) & (pc.field("bbox", "ymax") >= south)
+
+
+def in_range(date_range: DateRange, schema: pa.Schema) -> ds.Expression:
+    """Records of a span of time; see :func:`rasteret_beam.collection.filters.date_ranges.date_bounds`.
+
+    A record without a datetime is taken where the time from its ``start_datetime`` to its ``end_datetime`` overlaps
+    the span; one of these that is null leaves that side open. A record without any of the three is never taken.
+    """
+    lower, upper = date_bounds(date_range)
+    at = pc.field("datetime")
+    within = _all([*_after(lower, schema, "datetime"), *_before(upper, schema, "datetime")])
+    if not all(name in schema.names and pa.types.is_timestamp(schema.field(name).type) for name in SPAN):
+        return within
+    start, end = (pc.field(name) for name in SPAN)
+    overlaps = [
+        *(start.is_null() | term for term in _before(upper, schema, SPAN[0])),
+        *(end.is_null() | term for term in _after(lower, schema, SPAN[1])),
+    ]
+    return within | _all([at.is_null(), start.is_valid() | end.is_valid(), *overlaps])
+
+
+def _all(terms: Sequence[ds.Expression]) -> ds.Expression:
+    return reduce(lambda one, other: one & other, terms)
+
+
+def _after(moment: Datetime | None, schema: pa.Schema, name: str) -> list[ds.Expression]:
+    return [pc.field(name) >= _moment(moment, schema, name)] if moment is not None else []
+
+
+def _before(moment: Datetime | None, schema: pa.Schema, name: str) -> list[ds.Expression]:
+    return [pc.field(name) <= _moment(moment, schema, name)] if moment is not None else []
+
+
+def _moment(moment: Datetime, schema: pa.Schema, name: str) -> pa.Scalar:
+    """A moment in UTC, to compare with a column of timestamps."""
+    zone = schema.field(name).type.tz
+    if zone is None:
+        return pa.scalar(moment, type=pa.timestamp("us"))
+    return pa.scalar(moment.replace(tzinfo=UTC), type=pa.timestamp("us", zone))

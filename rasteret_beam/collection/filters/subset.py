@@ -1,0 +1,110 @@
+"""The criteria of ``Collection.subset``, checked, as expressions over the collection's columns."""
+
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from rasteret_beam.collection.eager.geometries import boxes_of
+from rasteret_beam.collection.eager.unknown_keywords import names_of
+from rasteret_beam.collection.filters.criteria import in_range, meets_any, meets_box
+from rasteret_beam.collection.filters.date_ranges import DateRange
+from rasteret_beam.errors import InputError, listed
+from rasteret_beam.kernels.geo.crs import Floats
+from rasteret_beam.schema import CHECKSUMS, EXTRA_SUFFIX, METADATA_SUFFIX
+
+if TYPE_CHECKING:
+    from rasteret_beam.collection.collection import Collection
+
+FEW_BOXES = 64
+
+Boxes = list[tuple[float, ...]]
+
+
+def criteria_of(
+    collection: "Collection",
+    bbox: Sequence[float] | None,
+    date_range: DateRange | None,
+    geometries: Any,
+    cloud_cover_lt: float | None,
+    ids: str | Iterable[str] | None,
+) -> tuple[list[ds.Expression], Boxes]:
+    """An expression for each criterion that is given, and some of the boxes among them.
+
+    Raises
+    ------
+    InputError
+        A criterion cannot be used, or none is given.
+    """
+    criteria: list[ds.Expression] = []
+    boxes: Boxes = []
+    names = frozenset(collection.schema.names)
+    for given, option, column in (
+        (bbox, "bbox", "bbox"),
+        (geometries, "geometries", "bbox"),
+        (cloud_cover_lt, "cloud_cover_lt", "eo:cloud_cover"),
+    ):
+        if given is not None and column not in names:
+            raise InputError(f"the collection has no column {column} to compare with {option}")
+    if bbox is not None:
+        criteria.append(meets_box(bbox))
+        boxes.append(tuple(map(float, bbox)))
+    if date_range is not None:
+        criteria.append(in_range(date_range, collection.schema))
+    if geometries is not None:
+        found = boxes_of(geometries)
+        criteria.append(_meets_boxes(collection, found))
+        boxes += map(tuple, found[:FEW_BOXES].tolist())
+    if cloud_cover_lt is not None:
+        criteria.append(pc.field("eo:cloud_cover") < _percent(cloud_cover_lt))
+    if ids is not None:
+        criteria.append(pc.field("id").isin(pa.array(names_of(ids, "ids"), type=pa.string())))
+    if not criteria:
+        raise InputError("subset needs a criterion: bbox, date_range, geometries, cloud_cover_lt or ids")
+    return criteria, boxes
+
+
+def _percent(given: Any) -> float:
+    if isinstance(given, bool) or not isinstance(given, Real) or not math.isfinite(given):
+        raise InputError(f"cloud_cover_lt is {given!r}; it has to be a number, in percent")
+    return float(given)
+
+
+def _meets_boxes(collection: "Collection", boxes: Floats) -> ds.Expression:
+    if len(boxes) <= FEW_BOXES:
+        return meets_any(boxes.tolist(), "the box of a geometry")
+    # So many terms of one expression would overflow Arrow's stack: name the records instead.
+    parts = [boxes[start : start + FEW_BOXES].tolist() for start in range(0, len(boxes), FEW_BOXES)]
+    ids = {
+        record
+        for part in parts
+        for record in collection.where(meets_any(part, "the box of a geometry")).to_table(["id"])["id"].to_pylist()
+    }
+    return pc.field("id").isin(pa.array(sorted(ids), type=pa.string()))
+
+
+def check_expression(expression: Any, schema: pa.Schema) -> None:
+    """Refuse what is no condition on the columns of a collection.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(expression, ds.Expression):
+        raise InputError(
+            f"where takes an Arrow expression, such as pyarrow.compute.field('id') == 'a', not a "
+            f"{type(expression).__name__}"
+        )
+    try:
+        schema.empty_table().filter(expression)
+    except (pa.ArrowException, TypeError) as error:
+        of_bands = ("assets", "grids", CHECKSUMS)
+        names = [n for n in schema.names if n not in of_bands and not n.endswith((METADATA_SUFFIX, EXTRA_SUFFIX))]
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"where({expression}) cannot be used: {reason}; the collection has columns {listed(names, 40)}"
+        ) from error

@@ -1,0 +1,1 @@
+"""The index of a collection, as workers hold it."""

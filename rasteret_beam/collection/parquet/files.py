@@ -1,0 +1,268 @@
+"""Parquet on disk or in a bucket: which files of a folder count, and opening them as a dataset."""
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from rasteret_beam.collection.eager.unknown_keywords import like_path
+from rasteret_beam.collection.parquet.arrow_filesystem import on_remote, url_of
+from rasteret_beam.errors import (
+    CollectionError,
+    MissingInputError,
+    PermissionDeniedError,
+    RasteretBeamError,
+    listed,
+    one_line,
+    without_secrets,
+)
+from rasteret_beam.kernels.storage.globs import in_folder, is_glob
+from rasteret_beam.kernels.storage.manifests import Manifest
+from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.storage.committed_files import undone_beside
+from rasteret_beam.readers.storage.listing import PARQUET_ENDINGS, find
+from rasteret_beam.readers.storage.local_files import Walk, denied, exists, in_memory, kind_of
+from rasteret_beam.readers.storage.objects import is_web
+from rasteret_beam.readers.storage.stores import absolute, is_url
+
+log = logging.getLogger(__name__)
+
+PARTITIONS = ("year", "month")
+
+OF_A_FOLDER = re.compile(r"(year=[^/]+/(month=[^/]+/)?)?[^/]+")
+"""Where the files of a collection lie in its folder."""
+
+OF_PARTITIONS = re.compile(r"(/[^/=]+=[^/]*)*$")
+"""The end of the path of a folder of partitions, which is not the collection's."""
+
+IN_EACH_FILE = ("id", "assets")
+"""Columns without which a file holds no records."""
+
+UNDER_WAY = ".new-"
+"""In the names of folders that a collection is being written to."""
+
+
+def is_remote(path: str) -> bool:
+    return is_url(path)
+
+
+def open_dataset(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> ds.Dataset:
+    """A Parquet file, a folder of such with hive partitions, or a glob, as a dataset.
+
+    Raises
+    ------
+    MissingInputError
+        There is nothing at the path, or no Parquet file in the folder.
+    CollectionError
+        What is there is not Parquet.
+    """
+    path = absolute(path)
+    if not (is_remote(path) or exists(path) or is_glob(path) or undone_beside(path, access)):
+        raise MissingInputError(f"there is no file or folder {path}{like_path(path)}")
+    shown = without_secrets(path)
+    try:
+        dataset = _open(path, access)
+    except RasteretBeamError:
+        raise
+    except PermissionError as error:
+        raise _denied(error, path) from error
+    except FileNotFoundError as error:
+        raise MissingInputError(f"there is no file or folder {shown}: {one_line(error)}") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CollectionError(f"{shown} cannot be read as Parquet: {one_line(error)}") from error
+    if not dataset.files:
+        raise MissingInputError(f"folder {shown} holds no Parquet file")
+    return dataset
+
+
+def read_record_table(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> pa.Table:
+    """All rows of a record table: a Parquet file, a folder or a glob; errors as :func:`open_dataset`."""
+    dataset = open_dataset(path, access)
+    shown = without_secrets(os.fspath(path))
+    try:
+        with in_memory(f"the record table {shown}"):
+            return dataset.to_table()
+    except PermissionError as error:
+        raise _denied(error, shown) from error
+    except (OSError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise CollectionError(f"{shown} cannot be read as Parquet: {one_line(error)}") from error
+
+
+def _denied(error: PermissionError, path: str) -> PermissionDeniedError:
+    """Arrow's error about a file that may not be read, in whose text alone its path stands."""
+    named = re.search(r"'([^']+)'", str(error))
+    return denied(named[1] if named and os.path.isabs(named[1]) else path)
+
+
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Turn Arrow's error about damaged Parquet into one that names the file.
+
+    Raises
+    ------
+    CollectionError
+    """
+    try:
+        with in_memory(f"what is read of the collection in {path}"):
+            yield
+    except RasteretBeamError:
+        raise
+    except PermissionError as error:
+        raise _denied(error, path) from error
+    except (OSError, pa.ArrowException) as error:
+        raise CollectionError(f"the collection in {without_secrets(path)} cannot be read: {one_line(error)}") from error
+
+
+def _open(path: str, access: Access) -> ds.Dataset:
+    filesystem: pafs.FileSystem
+    filesystem, place = on_remote(path, access) if is_remote(path) else (pafs.LocalFileSystem(), path)
+    if is_glob(path) and not (is_web(path) or exists(path)):
+        found = find(path, PARQUET_ENDINGS, "Parquet file", access)
+        _check_done(found[0].root or path, access)
+        start = len(path) - len(place)  # Arrow's paths in buckets have no scheme
+        return _dataset(sorted(file.path[start:] for file in found), filesystem, (found[0].root or "")[start:])
+    if not is_remote(path):
+        kind_of(path)
+    info = filesystem.get_file_info(place)
+    if info.type != pafs.FileType.File:
+        decided = undone_beside(path, access)
+        if decided is not None:
+            return _as_decided(decided, filesystem, place.rstrip("/"))
+        if "=" in os.path.basename(path.rstrip("/")):
+            _check_done(path, access)
+    if info.type == pafs.FileType.NotFound:
+        raise MissingInputError(f"there is no file or folder {without_secrets(path)}{_hint(path)}")
+    if info.type == pafs.FileType.Directory:
+        return _dataset(_files_in(filesystem, place), filesystem, place)
+    return _dataset([place], filesystem, os.path.dirname(place))
+
+
+def _check_done(part: str, access: Access) -> None:
+    """Refuse to read a part of a collection, or a glob, where a build was killed while it put its files in place."""
+    folder = OF_PARTITIONS.sub("", part.rstrip("/"))
+    if undone_beside(folder, access) is not None:
+        raise CollectionError(f"{two_builds(part, folder)}. Load the whole folder, or build the collection again first")
+
+
+def two_builds(place: str, collection: str) -> str:
+    """What is wrong with files of a collection whose build was killed while it put them in place."""
+    return (
+        f"{without_secrets(place)} holds files of two builds: one of the collection {without_secrets(collection)} was "
+        "killed while its files were put in place"
+    )
+
+
+def _as_decided(manifest: Manifest, filesystem: pafs.FileSystem, folder: str) -> ds.Dataset:
+    """A collection whose build was killed while it put its files in place: all of that build, moved already or not.
+
+    Files that have not moved yet lie in folders of their partitions too.
+    """
+    start = folder.rfind("/") + 1
+    is_there = filesystem.get_file_info(folder).type == pafs.FileType.Directory
+    parts = [path for path in _names_in(filesystem, folder) if is_part(path[len(folder) :])] if is_there else []
+    waiting = [
+        info.path
+        for info in filesystem.get_file_info([folder[:start] + name for name in manifest.moves.values()])
+        if info.is_file
+    ]
+    seen = manifest.visible(path[start:] for path in [*parts, *waiting])
+    return _dataset([folder[:start] + name for name in seen], filesystem, folder[:start])
+
+
+def _dataset(files: list[str], filesystem: pafs.FileSystem, base: str) -> ds.Dataset:
+    """Files below a folder ``base``, whose folders below that name partitions."""
+
+    def opened(partitioning: ds.Partitioning) -> ds.Dataset:
+        return ds.dataset(
+            files, filesystem=filesystem, format="parquet", partitioning=partitioning, partition_base_dir=base
+        )
+
+    try:
+        return opened(ds.partitioning(flavor="hive"))
+    except pa.ArrowInvalid as error:
+        if "couldn't infer type" not in str(error):
+            raise
+        # No record has a datetime, so the partitions are all null.
+        typed = ds.partitioning(pa.schema([(name, pa.int32()) for name in PARTITIONS]), flavor="hive")
+        return opened(typed)
+
+
+def _files_in(filesystem: pafs.FileSystem, folder: str) -> list[str]:
+    """The Parquet files of a folder and of those in it, in name order; see :func:`is_part`.
+
+    Raises
+    ------
+    MissingInputError
+        There is none.
+    """
+    inner = {path: path[len(folder.rstrip("/")) :] for path in _names_in(filesystem, folder)}
+    files = sorted(path for path, name in inner.items() if is_part(name))
+    shown = [path for path, name in sorted(inner.items()) if not is_part(name) and not is_hidden(name)]
+    if shown and not any(OF_A_FOLDER.fullmatch(inner[path].lstrip("/")) for path in files):
+        files = []  # such as a folder of rasters with a collection in a folder of it
+    if not files:
+        there = f"; it has {listed(os.path.basename(path) for path in shown)}" if shown else ""
+        raise MissingInputError(
+            f"folder {without_secrets(folder)} holds no Parquet file{there}. Build a collection of raster files with "
+            "build_from_cogs, or of a table of records with build_from_table"
+        )
+    if shown:
+        log.warning(
+            "%d file(s) of the collection %s are left out, as their names end in none of %s: %s",
+            len(shown),
+            without_secrets(folder),
+            ", ".join(PARQUET_ENDINGS),
+            listed(map(without_secrets, shown), 5),
+        )
+    return files
+
+
+def _names_in(filesystem: pafs.FileSystem, folder: str) -> Iterable[str]:
+    """Paths of the files below a folder; on a local disk, links are followed and hidden folders are not entered."""
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        return (path for path, *_ in Walk(in_folder(folder)))
+    found = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
+    return (entry.path for entry in found if entry.is_file)
+
+
+def is_part(inner: str) -> bool:
+    """Whether a file, by its path below the collection's folder, is one of the collection."""
+    return inner.lower().endswith(PARQUET_ENDINGS) and not is_hidden(inner)
+
+
+def is_hidden(inner: str) -> bool:
+    """Whether a part of a path is hidden (see :mod:`rasteret_beam.kernels.storage.globs`), or is being written."""
+    return UNDER_WAY in inner or in_folder("").files.fullmatch(inner.lstrip("/")) is None
+
+
+def check_parts(dataset: ds.Dataset) -> None:
+    """Refuse a dataset of files of which one does not hold records; see :func:`check_part`."""
+    for part in dataset.get_fragments():
+        if isinstance(part, ds.ParquetFileFragment):
+            with readable(url_of(part)):
+                there = part.physical_schema.names
+            check_part(there, url_of(part))
+
+
+def check_part(columns: Sequence[str], path: str) -> None:
+    """Refuse a Parquet file that lies in a collection's folder and lacks the columns of records.
+
+    Raises
+    ------
+    CollectionError
+    """
+    missing = [name for name in IN_EACH_FILE if name not in columns]
+    if missing:
+        raise CollectionError(
+            f"{without_secrets(path)} is not a file of a collection: it lacks column(s) {listed(missing)}; it has "
+            f"{listed(columns)}. Move it out of the collection's folder"
+        )
+
+
+def _hint(path: str) -> str:
+    return "; a folder cannot be listed over the web: name one Parquet file" if is_web(path) else ""

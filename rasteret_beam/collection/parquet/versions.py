@@ -1,0 +1,231 @@
+"""Versions of a collection that grows: which files it had at a moment, and the index of just those.
+
+A version is text, so that it travels as a side input by Beam's own coder of strings.
+"""
+
+import json
+import os
+from base64 import b85decode, b85encode
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from threading import Lock
+from zlib import compress, decompress
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from rasteret_beam.collection.collection import Collection
+from rasteret_beam.collection.index.collection_index import CollectionIndex
+from rasteret_beam.collection.parquet.arrow_filesystem import on_remote
+from rasteret_beam.collection.parquet.files import is_part, is_remote, two_builds
+from rasteret_beam.errors import CollectionError, InputError, MissingInputError, without_secrets
+from rasteret_beam.kernels.routing.index import RoutingIndex
+from rasteret_beam.kernels.storage.globs import in_folder
+from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.storage.committed_files import undone_beside
+from rasteret_beam.readers.storage.local_files import Walk
+from rasteret_beam.readers.storage.objects import Found, find_objects, is_web, list_folder, object_size
+
+FileState = tuple[int, str] | None
+"""Bytes of a file, and what changes when it is written anew: its ETag, or when that was; None where it is gone."""
+
+KEPT_VERSIONS = 3
+"""Indexes that a process holds: those of the newest windows, of the ones before, and of late points."""
+
+
+@dataclass(frozen=True)
+class CollectionVersion:
+    """The files of a collection at a moment.
+
+    Attributes
+    ----------
+    files : tuple of (path, bytes, mark)
+        In name order; the mark is an object's ETag, or when a file was modified, in nanoseconds since 1970.
+    """
+
+    files: tuple[tuple[str, int, str], ...]
+
+    @classmethod
+    def of(cls, text: str) -> "CollectionVersion":
+        return cls(tuple((path, size, mark) for path, size, mark in json.loads(decompress(b85decode(text)))))
+
+    @cached_property
+    def text(self) -> str:
+        """Packed: Flink keeps the version of each window as long as the job runs."""
+        return b85encode(compress(self._plain)).decode()
+
+    @cached_property
+    def digest(self) -> str:
+        return sha256(self._plain).hexdigest()[:16]
+
+    @cached_property
+    def _plain(self) -> bytes:
+        return json.dumps(self.files).encode()
+
+    def check_against(self, files: Mapping[str, FileState], place: str) -> None:
+        """Refuse files that are other than those of this version; those not in ``files`` are passed over.
+
+        Raises
+        ------
+        CollectionError
+        """
+        for path, *state in self.files:
+            found = files.get(path, tuple(state))
+            if found != tuple(state):
+                what = "is gone" if found is None else "has been written anew"
+                raise CollectionError(
+                    f"{path} of the growing collection {place} {what}, so points routed before can no longer be "
+                    "sampled; add records as files of their own, and end the job before others are touched"
+                )
+
+
+def look(path: str, access: Access = AS_GIVEN) -> CollectionVersion:
+    """The Parquet files of a collection as they are now; names that start with ``_`` or ``.`` do not count.
+
+    Raises
+    ------
+    MissingInputError
+        There is none.
+    CollectionError
+        A build of the collection was killed while its files were put in place.
+    """
+    found = _remote_files(path, access) if is_remote(path) else _local_files(path)
+    if undone_beside(path, access) is not None:
+        raise CollectionError(f"{two_builds(path, path)}. Build it again before a stream looks at it")
+    if not found:
+        raise MissingInputError(f"{without_secrets(path)} holds no Parquet file")
+    return CollectionVersion(tuple(sorted((each.url, each.size, each.etag) for each in found)))
+
+
+def _remote_files(url: str, access: Access) -> list[Found]:
+    if is_web(url):
+        return [Found(url, object_size(url, access))]
+    folder = url.rstrip("/")
+    inside = list_folder(folder, access)
+    if not inside:
+        return [Found(each, object_size(each, access)) for each in find_objects(folder, access)]
+    return [each for each in inside if is_part(each.url[len(folder) :])]
+
+
+def _local_files(path: str) -> list[Found]:
+    files = pafs.LocalFileSystem()
+    found = files.get_file_info(path)
+    if found.type != pafs.FileType.Directory:
+        return [_local_state(found)] if found.is_file else []
+    inside = [file for file, *_ in Walk(in_folder(path)) if is_part(file[len(path) :])]
+    return [_local_state(entry) for entry in files.get_file_info(inside) if entry.is_file]
+
+
+def _local_state(entry: pafs.FileInfo) -> Found:
+    return Found(entry.path, entry.size, str(entry.mtime_ns))
+
+
+def first_version(collection: Collection) -> CollectionVersion:
+    """The version of a collection that is to grow, as it is now.
+
+    Raises
+    ------
+    InputError
+        The collection is in memory only.
+    """
+    if collection.path is None:
+        raise InputError(
+            f"collection {collection.name!r} is in memory, where it cannot grow; export it, and load it from there"
+        )
+    return look(collection.path, collection.access)
+
+
+def at_version(collection: Collection, version: CollectionVersion, schema: pa.Schema) -> Collection:
+    """The collection with the files of a version only, read in the schema given.
+
+    Raises
+    ------
+    CollectionError
+        A file is no longer what it was.
+    """
+    place = str(collection.path).rstrip("/")
+    paths = [path for path, _, _ in version.files]
+    version.check_against(_states(paths, place, collection.access), place)
+    filesystem: pafs.FileSystem = pafs.LocalFileSystem()
+    if is_remote(place):
+        filesystem, place = on_remote(place, collection.access)
+        paths = [path.partition("://")[2] for path in paths]
+    dataset = ds.dataset(
+        paths,
+        schema=schema,
+        filesystem=filesystem,
+        format="parquet",
+        partitioning=ds.partitioning(flavor="hive"),
+        partition_base_dir=os.path.dirname(place) if paths == [place] else place,
+    )
+    return collection.over(dataset)
+
+
+def _states(paths: Sequence[str], place: str, access: Access) -> dict[str, FileState]:
+    """Some files as they are now."""
+    found = _remote_files(place, access) if is_remote(place) else _local_files(place)
+    now = {each.url: (each.size, each.etag) for each in found}
+    return {path: now.get(path) for path in paths}
+
+
+@dataclass(eq=False)
+class IndexVersions:
+    """The indexes of a collection that one process needs: of the collection as it is, or of its versions in turn.
+
+    One object serves all threads; an index is made when it is first asked for.
+
+    Parameters
+    ----------
+    collection : Collection
+    bands : sequence of str
+    match : str
+    cache_bytes : int
+        Of what each index keeps of files.
+    schema : Schema, optional
+        That versions are read in.
+    check : callable, optional
+        Refuses a routing index that the job cannot use.
+    """
+
+    collection: Collection
+    bands: Sequence[str]
+    match: str
+    cache_bytes: int
+    schema: pa.Schema | None = None
+    check: Callable[[RoutingIndex], None] | None = None
+    _held: OrderedDict[str | None, CollectionIndex] = field(default_factory=OrderedDict, init=False)
+    _known: dict[str, FileState] = field(default_factory=dict, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+
+    def at(self, version: CollectionVersion | None = None) -> CollectionIndex:
+        """The index of a version; without one, of the collection as it is.
+
+        Raises
+        ------
+        CollectionError
+            A file of it is gone, or is another than in an earlier version.
+        """
+        key = version.digest if version is not None else None
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = self._made(version)
+            self._held.move_to_end(key)
+            while len(self._held) > KEPT_VERSIONS:
+                self._held.popitem(last=False)
+            return self._held[key]
+
+    def _made(self, version: CollectionVersion | None) -> CollectionIndex:
+        collection = self.collection
+        if version is not None:
+            assert self.schema is not None
+            version.check_against(self._known, str(collection.path))
+            collection = at_version(collection, version, self.schema)
+            self._known |= {path: (size, mark) for path, size, mark in version.files}
+        index = collection.index(self.bands, self.match, self.cache_bytes)
+        if self.check is not None:
+            self.check(index.routing)
+        return index

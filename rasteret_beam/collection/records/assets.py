@@ -1,0 +1,214 @@
+"""Assets of record tables: which of them are rasters, where they are, and what the table says of their bands.
+
+The names are those of STAC: media types, roles, and of its raster extension (1.0) ``raster:bands``, or (1.1) ``bands``
+with ``nodata``, ``raster:scale`` and ``raster:offset``, each in the asset or the whole item.
+"""
+
+import json
+import logging
+import math
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+
+from rasteret_beam.collection.records.records import Stated
+from rasteret_beam.errors import InputError, listed
+from rasteret_beam.readers.storage.stores import is_subdataset, is_url
+from rasteret_beam.schema import ASSET_TYPE
+
+log = logging.getLogger(__name__)
+
+RASTER_TYPES = (
+    "image/tiff",
+    "image/geotiff",
+    "image/vnd.stac.geotiff",
+    "image/x.geotiff",
+    "image/jp2",
+    "application/x-hdf",
+    "application/x-netcdf",
+    "application/netcdf",
+    "application/x-zarr",
+    "application/vnd+zarr",
+)
+"""Media types of rasters, or how they begin."""
+
+DOCUMENT_TYPES = ("text/", "application/json", "application/geo+json", "application/xml", "application/pdf")
+"""Media types that are no raster, whatever an asset's roles are, or how they begin."""
+
+RASTER_ENDINGS = (
+    ".tif",
+    ".tiff",
+    ".jp2",
+    ".vrt",
+    ".nc",
+    ".nc4",
+    ".h5",
+    ".hdf",
+    ".hdf5",
+    ".he5",
+    ".img",
+    ".grib",
+    ".grib2",
+)
+
+NOT_DATA = frozenset({"thumbnail", "overview", "metadata"})
+
+FACTS = ("nodata", "scale", "offset")
+ITEM_COLUMNS = ("nodata", "raster:scale", "raster:offset", "raster:bands", "bands")
+
+Assets = dict[str, dict[str, Any]]
+
+
+def read_assets(column: pa.ChunkedArray, ids: Sequence[str]) -> list[Assets]:
+    """The assets of each record by name; one that is null has no ``href``.
+
+    Parameters
+    ----------
+    column : ChunkedArray
+        Structs, maps, or texts of JSON; an asset is a struct (an object) with ``href``, or a text that is the href.
+    ids : sequence of str
+        Of the records, for errors.
+
+    Raises
+    ------
+    InputError
+        An asset is something else; names the record.
+    """
+    return [_row(value, f"record {ids[number]!r}") for number, value in enumerate(column.to_pylist())]
+
+
+def _row(value: Any, record: str) -> Assets:
+    found = _decoded(value, f"the assets of {record}")
+    if found is None:
+        return {}
+    if isinstance(found, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in found):
+        found = dict(found)  # a map
+    if not isinstance(found, Mapping):
+        raise InputError(f"the assets of {record} are a {type(found).__name__}; give a struct, a map or JSON by name")
+    return {str(name): _asset(asset, f"asset {name!r} of {record}") for name, asset in found.items()}
+
+
+def _decoded(value: Any, what: str) -> Any:
+    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{what} are a text that is no JSON: {error}") from error
+
+
+def _asset(value: Any, what: str) -> dict[str, Any]:
+    value = _decoded(value, what)
+    if value is None:
+        return {}
+    if isinstance(value, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+        value = dict(value)
+    asset = {"href": value} if isinstance(value, str) else value
+    if not isinstance(asset, Mapping) or not isinstance(asset.get("href"), str | None):
+        raise InputError(f"{what} is {str(value)[:80]!r}; it has to be a struct with a text 'href', or the href itself")
+    return dict(asset)
+
+
+def choose_bands(assets: Sequence[Assets]) -> list[str]:
+    """Names of the assets that are rasters, in order of first mention: data, not thumbnails and metadata.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    named = list(dict.fromkeys(name for row in assets for name in row))
+    rasters = {name for row in assets for name, asset in row.items() if asset.get("href") and _is_raster(asset)}
+    left = [name for name in named if name not in rasters]
+    if not rasters:
+        raise InputError(
+            "no asset of the record table is a raster by its media type, its roles or the ending of its href; it has "
+            f"{listed(named) or 'none'}. Name those to take with band_codes (--bands)."
+        )
+    if left:
+        log.info("assets that are no raster data are left out: %s", listed(left))
+    return [name for name in named if name in rasters]
+
+
+def _is_raster(asset: Mapping[str, Any]) -> bool:
+    kind, roles = asset.get("type"), asset.get("roles") or ()
+    roles = {roles} if isinstance(roles, str) else set(roles)
+    kind = kind.lower() if isinstance(kind, str) else ""
+    if roles & NOT_DATA or kind.startswith(DOCUMENT_TYPES):
+        return False
+    if kind or roles:
+        return kind.startswith(RASTER_TYPES) or "data" in roles
+    href = asset["href"]
+    if is_subdataset(href) or href.startswith("/vsi"):
+        return True
+    path = (urlsplit(href).path if is_url(href) else href).rstrip("/").lower()
+    # A name without an ending says nothing: it is for GDAL to find out.
+    return path.endswith(RASTER_ENDINGS) or not posixpath.splitext(path)[1]
+
+
+def placed_assets(
+    row: Assets, bands: Sequence[str], place: Callable[[str], str], item: Mapping[str, Any], record_id: str
+) -> Assets:
+    """Of a record's assets, those wanted: href, band_index, and what the table says of the band.
+
+    Parameters
+    ----------
+    place : function
+        Makes an href absolute.
+    item : mapping
+        The record's values of those of :data:`ITEM_COLUMNS` that the table has.
+
+    Raises
+    ------
+    InputError
+        A band index or a number is none; names the record and the asset.
+    """
+    placed = {}
+    for band in (band for band in bands if row.get(band, {}).get("href")):
+        asset, what = row[band], f"asset {band!r} of record {record_id!r}"
+        index = _number(asset.get("band_index") or 0, f"band_index of {what}")
+        if not 0 <= index < 1 << 31 or index != int(index):
+            raise InputError(f"band_index of {what} is {asset['band_index']!r}; it has to be a whole number from 0")
+        said = stated(asset, item, int(index), what)
+        facts = {name: getattr(said, name) for name in FACTS}
+        placed[band] = {"href": place(asset["href"]), "band_index": int(index), **facts}
+    return placed
+
+
+def stated(asset: Mapping[str, Any], item: Mapping[str, Any], index: int, what: str) -> Stated:
+    """What a table says of a band: the asset's entry for it, else the asset, else the item."""
+    found: dict[str, float] = {}
+    for level in (asset, item):
+        # In an entry for the band the names stand alone too; outside of one only nodata does.
+        for source in (_entry(level, "bands", index), _entry(level, "raster:bands", index), level):
+            for name in FACTS:
+                alone = source.get(name) if source is not level or name == "nodata" else None
+                given = source.get(f"raster:{name}", alone)
+                value = None if given is None else _number(given, f"{name} of {what}")
+                if value is not None and name not in found and (name == "nodata" or not math.isnan(value)):
+                    found[name] = value
+    return Stated(**found)
+
+
+def _entry(level: Mapping[str, Any], name: str, index: int) -> Mapping[str, Any]:
+    bands = _decoded(level.get(name), name)
+    entry = bands[index] if isinstance(bands, list) and index < len(bands) else None
+    return entry if isinstance(entry, Mapping) else {}
+
+
+def _number(value: Any, what: str) -> float:
+    """A number, also as the texts that STAC has for those that JSON has not: nan, inf, -inf."""
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} is {value!r}; it has to be a number") from error
+
+
+def asset_column(rows: Sequence[Assets], bands: Sequence[str]) -> pa.Array:
+    """Assets as a struct of bands; what the table says of them is there only where it says anything."""
+    said = [name for name in FACTS if any(asset[name] is not None for row in rows for asset in row.values())]
+    kind = pa.struct([*ASSET_TYPE, *(pa.field(name, pa.float64()) for name in said)])
+    return pa.array([dict(row) for row in rows], type=pa.struct([(band, kind) for band in bands]))

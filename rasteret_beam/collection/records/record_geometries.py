@@ -1,0 +1,60 @@
+"""Footprints that a record table brings along, as WKB in longitude and latitude."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.geo.crs import LONLAT, crs_label, same_crs
+from rasteret_beam.kernels.tables.point_geometry import data_crs, is_text
+
+
+def as_wkb(table: pa.Table, ids: Sequence[str]) -> pa.ChunkedArray:
+    """Column ``geometry`` of a record table as WKB.
+
+    Parameters
+    ----------
+    table : Table
+        The column holds WKB, WKT, or GeoJSON as text or as an object.
+    ids : sequence of str
+        Of the records, for errors.
+
+    Raises
+    ------
+    InputError
+        A geometry cannot be read (names its record), or they are not in longitude and latitude.
+    """
+    crs = data_crs(table.schema, "geometry")
+    if crs is not None and not same_crs(crs, LONLAT):
+        raise InputError(
+            f"column geometry of the record table is in {crs_label(crs)}; give footprints in longitude and latitude "
+            "(OGC:CRS84), or leave the column out: those of the files then take its place"
+        )
+    column = table["geometry"].combine_chunks()
+    column = column.storage if isinstance(column, pa.ExtensionArray) else column
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_null(column.type):
+        return pa.chunked_array([column.cast(pa.binary())])
+    values = np.array(column.to_pylist(), dtype=object)
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        shapes = shapely.from_wkb(values, on_invalid="ignore")
+    elif is_text(column.type):
+        json = np.array([isinstance(value, str) and value.lstrip().startswith("{") for value in values], dtype=bool)
+        shapes = np.full(len(values), None, dtype=object)
+        shapes[json] = shapely.from_geojson(values[json], on_invalid="ignore")
+        shapes[~json] = shapely.from_wkt(values[~json], on_invalid="ignore")
+    else:
+        raise InputError(
+            f"column geometry of the record table is {column.type}; it has to hold WKB, WKT or GeoJSON in longitude "
+            "and latitude, or be left out: the footprints of the files then take its place"
+        )
+    broken = np.flatnonzero(shapely.is_missing(shapes) & (values != np.array(None)))
+    if len(broken):
+        first = int(broken[0])
+        raise InputError(
+            f"column geometry of record {ids[first]!r} is {values[first][:60]!r}, which is no WKB, WKT or GeoJSON"
+        )
+    return pa.chunked_array([pa.array(shapely.to_wkb(shapely.force_2d(shapes)), type=pa.binary())])

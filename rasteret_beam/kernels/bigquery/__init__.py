@@ -1,0 +1,1 @@
+"""Arrow schemas and rows as BigQuery has them."""

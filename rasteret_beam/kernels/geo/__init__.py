@@ -1,0 +1,1 @@
+"""Coordinates, grids and footprints."""

@@ -1,0 +1,331 @@
+"""Routing of polygons: the windows of the grids that they crop, cut and keyed for the shuffle."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.geo.crs import Floats, crs_text, same_crs
+from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.routing.chip_windows import Overlap, PixelWindow, chip_overlaps
+from rasteret_beam.kernels.routing.chunks import compacted, newest, pieces
+from rasteret_beam.kernels.routing.index import Hits, RoutingIndex, reachable_groups
+from rasteret_beam.kernels.tables.polygon_geometry import (
+    Polygons,
+    Shapes,
+    geometry_label,
+    unusable_reasons,
+    why_unusable,
+)
+from rasteret_beam.model import TileKey
+from rasteret_beam.schema import (
+    CHIP_SHAPE,
+    CHIP_WINDOW,
+    POLYGON_COLUMN_KEY,
+    POLYGON_CRS_KEY,
+    check_polygon_batch,
+    kept_polygon_fields,
+    unmatched_schema,
+)
+
+ON_INVALID = ("raise", "skip")
+
+MAX_CHIP_PIXELS = 1 << 22
+"""2048 x 2048: at 8 bytes a pixel and with its mask, a row of 36 MB, of which a worker can hold several."""
+
+
+@dataclass(frozen=True)
+class ChipRules:
+    """How chips are cut and put together for the shuffle.
+
+    Attributes
+    ----------
+    max_pixels : int
+        Pixels of the largest window; larger chips are cut along tiles.
+    block : int
+        Side, in tiles, of the square of neighbouring tiles whose chips go together.
+    max_bytes : int
+        Size of the largest chunk of polygons (or of one polygon).
+    crowded_rows : int
+        A chunk of so many chips pays for reading its tiles anew, so it is a part of its own.
+    """
+
+    max_pixels: int = MAX_CHIP_PIXELS
+    block: int = 4
+    max_bytes: int = 1 << 20
+    crowded_rows: int = 512
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_pixels, bool) or not isinstance(self.max_pixels, int) or self.max_pixels < 1:
+            raise InputError(
+                f"max_chip_pixels is {self.max_pixels!r}; it has to be a whole number of pixels, 1 or more"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class RoutedPolygons:
+    """A batch of polygons after routing.
+
+    Attributes
+    ----------
+    chunks : iterator of (TileKey, RecordBatch)
+        Chunks have a row a window: the columns :data:`CHIP_WINDOW` (int32) and
+        :data:`CHIP_SHAPE` (WKB in the CRS of the grid; null where the polygon is not in the
+        window), then ``geometry_id`` and the kept columns.
+    matched : int
+        Polygons that at least one record overlaps.
+    unmatched : RecordBatch
+        The other polygons, in the unmatched schema.
+    reasons : dict
+        How many of those for each reason.
+    """
+
+    chunks: Iterator[tuple[TileKey, pa.RecordBatch]]
+    matched: int
+    unmatched: pa.RecordBatch
+    reasons: dict[str, int]
+
+
+def check_on_invalid(on_invalid: str) -> None:
+    """Refuse an unknown way to treat geometries that are no valid polygons."""
+    if on_invalid not in ON_INVALID:
+        raise InputError(f'on_invalid is {on_invalid!r}; it can be "raise" or "skip" (to the unmatched polygons)')
+
+
+def route_polygons(
+    index: RoutingIndex, batch: pa.RecordBatch, crs: str | None, rules: ChipRules, on_invalid: str = "raise"
+) -> RoutedPolygons:
+    """Find the windows of a batch of polygons in a collection.
+
+    Parameters
+    ----------
+    batch : RecordBatch
+        In the schema of :func:`rasteret_beam.schema.polygons_schema`.
+    crs : str, optional
+        CRS of the polygons where the batch does not carry it.
+    on_invalid : "raise" or "skip"
+        What to do about geometries that are no valid polygons, or that cannot be brought to
+        the CRS of a record: an error, or a row in ``unmatched``.
+
+    Raises
+    ------
+    InputError
+        The batch is not one of polygons, its CRS is missing or another than ``crs``, or, with
+        "raise", a geometry cannot be used; names it.
+    """
+    check_polygon_batch(batch.schema)
+    found, column = _batch_crs(batch.schema, crs)
+    reachable_groups(index, found, "polygons")
+    shapes, left = _usable(batch, column)
+    if on_invalid == "raise":
+        left.refuse()
+    usable = np.flatnonzero(left.reason == np.array(None))
+    rows = batch["geometry_id"].to_numpy()
+    polygons = Polygons(shapely.force_2d(shapes[usable]), found, column, rows[usable])
+    overlaps = [
+        overlap._replace(geometry=int(usable[overlap.geometry]))
+        for overlap in _overlaps(index, polygons, on_invalid, usable, left)
+    ]
+    outside = left.reason == np.array(None)
+    outside[[overlap.geometry for overlap in overlaps]] = False
+    for number in np.flatnonzero(outside):
+        left.add(int(number), "no_record", "overlaps no record that has a requested band")
+    matched = len(batch) - int(np.count_nonzero(left.reason != np.array(None)))
+    return RoutedPolygons(_chunks(index, batch, overlaps, rules), matched, left.rows(batch), left.counts())
+
+
+@dataclass(frozen=True, eq=False)
+class _Left:
+    """Why polygons of a batch have no chip: a reason and its wording each, or None."""
+
+    reason: NDArray[np.object_]
+    message: NDArray[np.object_]
+    ids: Ints
+    column: str | None
+
+    def add(self, number: int, reason: str, why: str) -> None:
+        self.reason[number] = reason
+        self.message[number] = f"{geometry_label(int(self.ids[number]), self.column)} {why}"
+
+    def refuse(self) -> None:
+        first = np.flatnonzero(self.reason != np.array(None))
+        if len(first):
+            raise InputError(self.message[first[0]])
+
+    def rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The polygons that have a reason, in the unmatched schema."""
+        left = np.flatnonzero(self.reason != np.array(None))
+        kept = kept_polygon_fields(batch.schema)
+        chosen = batch.take(pa.array(left, type=pa.int64()))
+        texts = [pa.array(values[left], type=pa.string()) for values in (self.reason, self.message)]
+        columns = [*chosen.columns[:2], *texts, *(chosen.column(field.name) for field in kept)]
+        return pa.RecordBatch.from_arrays(columns, schema=unmatched_schema(kept))
+
+    def counts(self) -> dict[str, int]:
+        reasons = self.reason[self.reason != np.array(None)].tolist()
+        return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
+
+
+def _batch_crs(schema: pa.Schema, given: str | None) -> tuple[str, str | None]:
+    """The CRS of a batch of polygons, and what its input calls their column."""
+    metadata = schema.metadata or {}
+    carried, column = metadata.get(POLYGON_CRS_KEY), metadata.get(POLYGON_COLUMN_KEY)
+    found = carried.decode() if carried is not None else None
+    given = crs_text(given) if given is not None else None
+    if found is None and given is None:
+        raise InputError("the polygons have no CRS; give it with geometry_crs (for longitude and latitude: 4326)")
+    if found is not None and given is not None and not same_crs(found, given):
+        raise InputError(f"geometry_crs is {given}, but the batch of polygons carries {found}; leave geometry_crs out")
+    return found or given or "", column.decode() if column is not None else None
+
+
+def _usable(batch: pa.RecordBatch, column: str | None) -> tuple[Shapes, _Left]:
+    """The geometries of a batch, and why some of them cannot be used."""
+    wkb = batch["geometry"]
+    shapes: Shapes = shapely.from_wkb(wkb.to_numpy(zero_copy_only=False), on_invalid="ignore")
+    reason = unusable_reasons(shapes)
+    given = wkb.is_valid().to_numpy(zero_copy_only=False)
+    reason[shapely.is_missing(shapes) & given] = "broken"
+    left = _Left(reason, np.full(len(shapes), None, dtype=object), batch["geometry_id"].to_numpy(), column)
+    for number in np.flatnonzero(reason != np.array(None)):
+        why = "is not WKB that can be read" if reason[number] == "broken" else why_unusable(shapes[number])
+        left.add(int(number), reason[number], why)
+    return shapes, left
+
+
+def _overlaps(index: RoutingIndex, polygons: Polygons, on_invalid: str, usable: Ints, left: _Left) -> Iterator[Overlap]:
+    """The overlaps of all polygons; those that cannot be brought to a record's CRS raise, or are left with a reason."""
+    try:
+        yield from list(chip_overlaps(index, polygons))
+        return
+    except InputError:
+        if on_invalid == "raise":
+            raise
+    for number in range(len(polygons)):
+        try:
+            found = list(chip_overlaps(index, polygons.take(np.array([number]))))
+        except InputError as error:
+            left.reason[usable[number]], left.message[usable[number]] = "no_projection", str(error)
+            continue
+        yield from (overlap._replace(geometry=number) for overlap in found)
+
+
+def _chunks(
+    index: RoutingIndex, batch: pa.RecordBatch, overlaps: Sequence[Overlap], rules: ChipRules
+) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
+    """The windows of one batch by record and block of tiles."""
+    sets = len(index.layers.bandsets)
+    if index.match == "all":
+        for grid, tile_row, tile_col, part, chunk in _portions(index, batch, overlaps, rules):
+            first = int(index.first_layer[grid])
+            for layer in range(first, first + int(index.layer_count[grid])):
+                number = grid * sets + int(index.layers.bandset[layer])
+                yield TileKey(index.record_ids[index.layers.record[layer]], number, tile_row, tile_col, part), chunk
+        return
+    geometry, grid_of = (np.array([overlap[at] for overlap in overlaps], dtype=np.int64) for at in (0, 1))
+    for bandset in range(sets):
+        # Where each overlap stands in the list travels as its row.
+        hits = Hits(geometry, grid_of, np.arange(len(overlaps), dtype=np.float64), np.zeros(len(overlaps)))
+        won, record = newest(index, hits, bandset, len(batch))
+        record_of_grid = dict(zip(won.grid.tolist(), record.tolist(), strict=True))
+        chosen = [overlaps[int(at)] for at in won.row]
+        for grid, tile_row, tile_col, part, chunk in _portions(index, batch, chosen, rules):
+            key = TileKey(index.record_ids[record_of_grid[grid]], grid * sets + bandset, tile_row, tile_col, part)
+            yield key, chunk
+
+
+def _portions(
+    index: RoutingIndex, batch: pa.RecordBatch, overlaps: Sequence[Overlap], rules: ChipRules
+) -> Iterator[tuple[int, int, int, int, pa.RecordBatch]]:
+    """(grid, first tile row, first tile col, part, chunk) of each block in which windows start."""
+    blocks: dict[tuple[int, int, int], list[_Piece]] = {}
+    for at, overlap in enumerate(overlaps):
+        high, wide = int(index.grids.tile_height[overlap.grid]), int(index.grids.tile_width[overlap.grid])
+        windows = cut_window(overlap.window, high, wide, rules.max_pixels)
+        shapes = shapes_in(overlap.shape, index.grids.transform[overlap.grid], windows)
+        for window, shape in zip(windows, shapes, strict=True):
+            row, col = (window.row // (high * rules.block), window.col // (wide * rules.block))
+            key = overlap.grid, row * rules.block, col * rules.block
+            blocks.setdefault(key, []).append(_Piece(window, len(windows), at, shape))
+    kept = batch.select(["geometry_id", *(field.name for field in kept_polygon_fields(batch.schema))])
+    for (grid, tile_row, tile_col), members in sorted(blocks.items()):
+        for chunk in pieces(_chunk(kept, overlaps, members), rules.max_bytes):
+            crowded = len(chunk) >= rules.crowded_rows
+            yield grid, tile_row, tile_col, 1 + chunk["geometry_id"][0].as_py() if crowded else 0, chunk
+
+
+class _Piece(NamedTuple):
+    """A window of a chip, how many it was cut into, the position of its overlap, and what it sees of the polygon."""
+
+    window: PixelWindow
+    windows: int
+    overlap: int
+    shape: BaseGeometry | None
+
+
+def shapes_in(shape: BaseGeometry, transform: Floats, windows: Sequence[PixelWindow]) -> list[BaseGeometry | None]:
+    """What windows need to know of a polygon, so that not each of many carries all of its vertices.
+
+    A window that lies within the polygon gets a box, one that lies outside None, and one on
+    the polygon's edge the polygon, whose vertices stay: cut ones would be rounded.
+
+    Parameters
+    ----------
+    shape : Shapely geometry
+        In the CRS of the grid.
+    transform : [6] float64
+        Of the grid.
+    """
+    if len(windows) == 1:
+        return [shape]
+    # A pixel wider all around, so that what touches only the window's border counts as on the edge.
+    top, left, high, wide = np.array(windows, dtype=np.float64).T
+    rows = np.stack([top - 1, top - 1, top + high + 1, top + high + 1], axis=1)
+    cols = np.stack([left - 1, left + wide + 1, left + wide + 1, left - 1], axis=1)
+    a, b, c, d, e, f = transform
+    boxes = shapely.polygons(np.stack([a * cols + b * rows + c, d * cols + e * rows + f], axis=2))
+    shapely.prepare(shape)
+    within, meets = shapely.contains_properly(shape, boxes), shapely.intersects(shape, boxes)
+    return [box if is_in else shape if near else None for box, is_in, near in zip(boxes, within, meets, strict=True)]
+
+
+def _chunk(kept: pa.RecordBatch, overlaps: Sequence[Overlap], members: Sequence[_Piece]) -> pa.RecordBatch:
+    numbers = np.array([(*piece.window, piece.windows) for piece in members], dtype=np.int32)
+    columns = {name: pa.array(column) for name, column in zip(CHIP_WINDOW, numbers.T, strict=True)}
+    shapes = np.empty(len(members), dtype=object)
+    shapes[:] = [piece.shape for piece in members]
+    columns[CHIP_SHAPE] = pa.array(shapely.to_wkb(shapes), type=pa.binary())
+    taken = kept.take(pa.array([overlaps[piece.overlap].geometry for piece in members], type=pa.int64()))
+    columns.update(zip(taken.schema.names, taken.columns, strict=True))
+    return compacted(pa.RecordBatch.from_pydict(columns))
+
+
+def cut_window(window: PixelWindow, tile_height: int, tile_width: int, max_pixels: int) -> list[PixelWindow]:
+    """A window, cut along tiles into windows of at most so many pixels, row by row; whole where it is small enough.
+
+    The pieces are about square. Tiles that are larger than ``max_pixels`` themselves are cut too.
+    """
+    if window.height * window.width <= max_pixels:
+        return [window]
+    across = -(-(window.col % tile_width + window.width) // tile_width)
+    tiles = max_pixels // (tile_height * tile_width)
+    if tiles:
+        wide = max(1, min(across, tiles, round((tiles * tile_height / tile_width) ** 0.5)))
+        high, step = tiles // wide * tile_height, wide * tile_width
+    else:
+        step = min(tile_width, max_pixels, max(1, int(max_pixels**0.5)))
+        high = max(1, max_pixels // step)
+    rows, cols = _cuts(window.row, window.height, high), _cuts(window.col, window.width, step)
+    return [PixelWindow(row, col, below - row, beside - col) for row, below in rows for col, beside in cols]
+
+
+def _cuts(start: int, size: int, step: int) -> list[tuple[int, int]]:
+    edges = [start, *range((start // step + 1) * step, start + size, step), start + size]
+    return list(pairwise(edges))

@@ -1,0 +1,301 @@
+"""Chunks: the routed points of one batch, cut by record and block of tiles for the shuffle."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.geo.crs import epsg_code, same_crs
+from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.routing.index import NEVER, Hits, RoutingIndex, locate
+from rasteret_beam.kernels.sampling.gather import unsampled_rows
+from rasteret_beam.kernels.tables.point_columns import coordinates
+from rasteret_beam.model import TileKey
+from rasteret_beam.schema import (
+    PIXEL,
+    POINT_CRS_KEY,
+    POINT_EPSG_KEY,
+    POINT_FIELDS,
+    POSITION,
+    SAME_AS_KEY,
+    check_point_batch,
+    kept_fields,
+)
+
+COORDINATES = ("point_x", "point_y")
+
+SMALL_DICTIONARY = 64
+"""Entries that are not worth choosing from."""
+
+WIDE_COLUMNS = 1024
+"""A table of more columns has larger chunks, in proportion: else its arrays would be mostly overhead."""
+
+FEW_BATCHES = 256
+"""A group of as many chunks of a block may be too large; of a smaller share of the points no notice is taken."""
+
+Chunks = Iterator[tuple[TileKey, pa.RecordBatch]]
+
+
+@dataclass(frozen=True)
+class ChunkRules:
+    """How chunks are cut.
+
+    Attributes
+    ----------
+    block : (int, int)
+        Rows and columns, in tiles, of the block of neighbouring tiles whose points go together. A file's
+        tiles lie row by row, so a wide block is read by few requests.
+    block_values : int
+        Pixels times bands that a block holds, at most, or it is one tile: the tiles of a group are to fit into a cache
+        while its points are sampled portion by portion.
+    max_bytes : int
+        Size of the largest chunk (more for tables of over a thousand columns); a shuffle's sort buffers hold several.
+    group_bytes : int
+        About how large the group of a key may become. A block that comes to more has a part for each range of
+        ``point_index`` that comes to so many bytes, which other workers sample, and its tiles are read for each.
+    """
+
+    block: tuple[int, int] = (4, 16)
+    block_values: int = 1 << 24
+    max_bytes: int = 1 << 20
+    group_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Routed:
+    """A batch of points after routing.
+
+    Attributes
+    ----------
+    chunks : iterator of (TileKey, RecordBatch)
+        Chunks have the columns :data:`PIXEL` (int32, pixel on the grid) and, if asked for,
+        :data:`POSITION` (float64, where in the pixel), then those of the points.
+    sampled : int
+        Points that at least one record contains.
+    unsampled : RecordBatch
+        The other points, in the unsampled schema.
+    reasons : dict
+        How many of those for each reason.
+    """
+
+    chunks: Chunks
+    sampled: int
+    unsampled: pa.RecordBatch
+    reasons: dict[str, int]
+
+
+def route(
+    index: RoutingIndex, points: pa.RecordBatch, crs: str | None, rules: ChunkRules, with_position: bool = False
+) -> Routed:
+    """Find the pixels of a batch of points in a collection.
+
+    Parameters
+    ----------
+    points : RecordBatch
+        In the schema of :func:`rasteret_beam.schema.points_schema`.
+    crs : str, optional
+        CRS of the points where the batch does not carry it.
+    with_position : bool
+        Also give where in its pixel a point lies, which nodata fallback needs.
+
+    Raises
+    ------
+    InputError
+        The batch is not one of points, or its CRS is missing or another than ``crs``.
+    """
+    check_point_batch(points.schema)
+    crs = _batch_crs(points.schema, crs)
+    x, y, reason = coordinates(points, crs)
+    hits = locate(index, crs, x, y)
+    reason[(reason == np.array(None))] = "no_record"
+    reason[hits.point] = None
+    code = epsg_code(crs)
+    unsampled, counts = unsampled_rows(points, reason, code)
+    named = points.replace_schema_metadata({POINT_EPSG_KEY: str(code)} if code is not None else None)
+    return Routed(chunks(index, named, hits, rules, with_position), len(points) - len(unsampled), unsampled, counts)
+
+
+def _batch_crs(schema: pa.Schema, given: str | None) -> str:
+    carried = (schema.metadata or {}).get(POINT_CRS_KEY)
+    found = carried.decode() if carried is not None else None
+    if found is None and given is None:
+        raise InputError("the points have no CRS; give it with geometry_crs (for longitude and latitude: 4326)")
+    if found is not None and given is not None and not same_crs(found, given):
+        raise InputError(f"geometry_crs is {given}, but the batch of points carries {found}; leave geometry_crs out")
+    return found or given or ""
+
+
+def chunks(
+    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules, with_position: bool
+) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
+    """Cut the points of one batch into chunks of one record and one block of tiles.
+
+    Yields
+    ------
+    TileKey, RecordBatch
+        As in :class:`Routed`.
+    """
+    if index.match == "all":
+        yield from _chunks_of_all(index, points, hits, rules, with_position)
+        return
+    for bandset in range(len(index.layers.bandsets)):
+        won, record = newest(index, hits, bandset, len(points))
+        # All winning points of one grid have one record: the newest on that grid.
+        record_of_grid = np.zeros(len(index.grids), dtype=np.int64)
+        record_of_grid[won.grid] = record
+        for grid, tile_row, tile_col, chunk in _cut(index, points, won, rules, with_position):
+            number = grid * len(index.layers.bandsets) + bandset
+            for part, piece in _parts(chunk, len(points), rules):
+                yield TileKey(index.record_ids[record_of_grid[grid]], number, tile_row, tile_col, part), piece
+
+
+def _chunks_of_all(
+    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules, with_position: bool
+) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
+    for grid, tile_row, tile_col, chunk in _cut(index, points, hits, rules, with_position):
+        first = index.first_layer[grid]
+        on_grid = slice(first, first + index.layer_count[grid])
+        numbers = (grid * len(index.layers.bandsets) + index.layers.bandset[on_grid]).tolist()
+        records = [index.record_ids[record] for record in index.layers.record[on_grid].tolist()]
+        for part, piece in _parts(chunk, len(points), rules):
+            for record_id, number in zip(records, numbers, strict=True):
+                yield TileKey(record_id, number, tile_row, tile_col, part), piece
+
+
+def _cut(
+    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules, with_position: bool
+) -> Iterator[tuple[int, int, int, pa.RecordBatch]]:
+    """(grid, first tile row, first tile col, points) of each block that was hit."""
+    if not len(hits.point):
+        return
+    row, col = hits.row.astype(np.int64), hits.col.astype(np.int64)
+    rows, cols = block_shapes(index, rules)
+    block_row = row // (index.grids.tile_height * rows)[hits.grid]
+    block_col = col // (index.grids.tile_width * cols)[hits.grid]
+    order = np.lexsort((block_col, block_row, hits.grid))
+    grid, block_row, block_col = hits.grid[order], block_row[order], block_col[order]
+    changes = (np.diff(grid) != 0) | (np.diff(block_row) != 0) | (np.diff(block_col) != 0)
+    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    stops = np.append(starts[1:], len(order))
+    columns = {name: pa.array(pixel[order], type=pa.int32()) for name, pixel in zip(PIXEL, (row, col), strict=True)}
+    if with_position:
+        parts = (hits.row[order] - row[order], hits.col[order] - col[order])
+        columns.update(zip(POSITION, map(pa.array, parts), strict=True))
+    taken = without_same(points.take(pa.array(hits.point[order])))
+    columns.update(zip(taken.schema.names, taken.columns, strict=True))
+    ordered = pa.RecordBatch.from_pydict(columns, metadata=taken.schema.metadata)
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        number = grid[start]
+        tile_row, tile_col = int(block_row[start] * rows[number]), int(block_col[start] * cols[number])
+        yield int(number), tile_row, tile_col, compacted(ordered.slice(start, stop - start))
+
+
+def block_shapes(index: RoutingIndex, rules: ChunkRules) -> tuple[Ints, Ints]:
+    """Rows and columns, in tiles, of the blocks of each grid: as wide as may be, then as high."""
+    bands = max(map(len, index.layers.bandsets), default=1)
+    tiles = rules.block_values // (index.grids.tile_height.astype(np.int64) * index.grids.tile_width * bands)
+    cols = np.clip(tiles, 1, rules.block[1])
+    return np.clip(tiles // cols, 1, rules.block[0]), cols
+
+
+def without_same(points: pa.RecordBatch) -> pa.RecordBatch:
+    """The points without the kept columns that equal a coordinate, which need not travel twice through the shuffle."""
+    same = []
+    for place, field in enumerate(kept_fields(points.schema)):
+        plain = field.type == pa.float64() and field.nullable and not field.metadata
+        for source in COORDINATES if plain else ():
+            if points.column(field.name).equals(points.column(source)):
+                same.append((place, field.name, source))
+                break
+    if not same:
+        return points
+    metadata = (points.schema.metadata or {}) | {SAME_AS_KEY: json.dumps(same).encode()}
+    left_out = {name for _, name, _ in same}
+    others = points.select([number for number, name in enumerate(points.schema.names) if name not in left_out])
+    return others.replace_schema_metadata(metadata)
+
+
+def split_kept(chunk: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
+    """A chunk as its points, with the chunk's metadata, and its kept columns.
+
+    These are None where there are none, and for chunks of something other than points, which stay whole.
+    """
+    index = chunk.schema.get_field_index(POINT_FIELDS[0].name)
+    first_kept = index + len(POINT_FIELDS)
+    if index < 0 or first_kept == chunk.num_columns:
+        return chunk, None
+    points = chunk.select(range(first_kept))
+    kept = chunk.select(range(first_kept, chunk.num_columns))
+    return points, kept.replace_schema_metadata(None)
+
+
+def with_kept(points: pa.RecordBatch, kept: pa.RecordBatch) -> pa.RecordBatch:
+    """The chunk of :func:`split_kept`."""
+    schema = pa.schema([*points.schema, *kept.schema], metadata=points.schema.metadata)
+    return pa.RecordBatch.from_arrays([*points.columns, *kept.columns], schema=schema)
+
+
+def compacted(chunk: pa.RecordBatch) -> pa.RecordBatch:
+    """The chunk with small dictionaries: a slice would carry its parent's, whole, through the shuffle."""
+    if not any(pa.types.is_dictionary(field.type) for field in chunk.schema):
+        return chunk
+    return pa.RecordBatch.from_arrays([_compacted(column) for column in chunk.columns], schema=chunk.schema)
+
+
+def _compacted(column: pa.Array) -> pa.Array:
+    if not pa.types.is_dictionary(column.type) or len(column.dictionary) <= max(SMALL_DICTIONARY, 2 * len(column)):
+        return column
+    used = column.dictionary_decode().dictionary_encode()
+    indices = used.indices.cast(column.type.index_type)
+    return pa.DictionaryArray.from_arrays(indices, used.dictionary, ordered=column.type.ordered)
+
+
+def _parts(chunk: pa.RecordBatch, batch_rows: int, rules: ChunkRules) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The chunk in pieces of at most ``max_bytes``, each with its part.
+
+    The first range is part 0, as is a chunk of little: the last batch of an input may be small.
+    """
+    shift = _range_bits(chunk.nbytes, batch_rows, rules.group_bytes)
+    for piece in pieces(chunk, rules.max_bytes):
+        yield 0 if shift is None else piece["point_index"][0].as_py() >> shift, piece
+
+
+def _range_bits(chunk_bytes: int, batch_rows: int, group_bytes: int) -> int | None:
+    """Ranges of two to this power of points give a group of at most so many bytes, if all batches are like this one.
+
+    None where a block comes to so little that one group holds it, whatever the input.
+    """
+    if chunk_bytes * FEW_BATCHES < group_bytes:
+        return None
+    return max(1, batch_rows * group_bytes // chunk_bytes).bit_length() - 1
+
+
+def pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
+    """A chunk in pieces of at most so many bytes for each :data:`WIDE_COLUMNS` columns, or of one row.
+
+    Rows may differ in length.
+    """
+    return _pieces(chunk, max_bytes * max(1, chunk.num_columns // WIDE_COLUMNS))
+
+
+def _pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
+    if chunk.nbytes <= max_bytes or len(chunk) == 1:
+        yield chunk
+        return
+    rows = max(1, len(chunk) * max_bytes // chunk.nbytes)
+    if rows == len(chunk):
+        rows //= 2
+    for start in range(0, len(chunk), rows):
+        yield from _pieces(chunk.slice(start, rows), max_bytes)
+
+
+def newest(index: RoutingIndex, hits: Hits, bandset: int, points: int) -> tuple[Hits, Ints]:
+    """Of the hits of each of ``points`` points, the one whose record is the newest, and that record."""
+    rank = index.best[hits.grid, bandset]
+    winner = np.full(points, NEVER, dtype=np.int64)
+    np.minimum.at(winner, hits.point, rank)
+    won = np.flatnonzero((rank == winner[hits.point]) & (rank != NEVER))
+    return hits.take(won), index.ranked[rank[won]]

@@ -1,0 +1,297 @@
+"""Routing: which records contain a point, and which pixel of their grids holds it.
+
+Routing needs no pixel and no file. It is finished before points are shuffled: a batch is
+transformed once for each CRS of the collection (not once for each record), compared with
+the distinct grids of that CRS. What comes out is cut into chunks in :mod:`.chunks`.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rasteret_beam.errors import InputError, listed
+from rasteret_beam.kernels.geo.crs import LONLAT, Floats, crs_label, full_turn, reaches, transform
+from rasteret_beam.kernels.geo.grids import GridTable, Ints, inside, pixel_positions
+from rasteret_beam.kernels.geo.regions import ByLongitude, Region, region_of_box
+from rasteret_beam.model import Grid, TileKey
+
+MATCHES = ("all", "latest")
+NEVER = np.iinfo(np.int64).max
+NO_DATETIME = np.iinfo(np.int64).min
+FEW_GRIDS = 8
+"""Up to so many boxes, comparing a batch with each of them beats a search tree."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """Which record has which bands on which grid: one row a (record, grid), as columns.
+
+    Attributes
+    ----------
+    record, grid, bandset : [n] int64
+        Positions in the index's records, grids and ``bandsets``.
+    bandsets : list of tuple of str
+        The wanted bands that a layer can have, in the order wanted.
+    """
+
+    record: Ints
+    grid: Ints
+    bandset: Ints
+    bandsets: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class CrsGroup:
+    """The grids of one CRS: where they are in the index, and how to find those near a point."""
+
+    crs: str
+    numbers: Ints
+    grids: GridTable
+    boxes: Floats
+    region: Region | None
+    tree: shapely.STRtree | None = field(repr=False)
+
+    @classmethod
+    def build(cls, crs: str, numbers: Ints, grids: GridTable) -> "CrsGroup":
+        boxes = grids.boxes()
+        hull = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+        tree = shapely.STRtree(shapely.box(*boxes.T)) if len(boxes) > FEW_GRIDS else None
+        return cls(crs, numbers, grids, boxes, region_of_box(crs, hull), tree)
+
+
+@dataclass(frozen=True, eq=False)
+class RoutingIndex:
+    """All that routing knows of a collection, for some bands and one way to match.
+
+    Attributes
+    ----------
+    record_ids : [r] list of str
+    datetimes : [r] int64
+        Microseconds since 1970; ``NO_DATETIME`` where a record has none.
+    grids : [g] GridTable
+        Distinct grids. ``grid_crs`` [g] are their CRSs.
+    layers : Layers
+    groups : list of CrsGroup
+    match : "all" or "latest"
+    best : [g, b] int64
+        For ``match="latest"``: rank of the newest record on grid g that has the bands of
+        set b (0 is the newest of the collection), or ``NEVER``.
+    ranked : [r] int64
+        Record at each rank.
+    """
+
+    record_ids: list[str]
+    datetimes: Ints
+    grids: GridTable
+    grid_crs: list[str]
+    layers: Layers
+    groups: list[CrsGroup]
+    match: str
+    best: Ints
+    ranked: Ints
+    first_layer: Ints
+    layer_count: Ints
+    positions: dict[str, int] = field(repr=False)
+
+    def grid_of(self, key: TileKey) -> tuple[Grid, tuple[str, ...]]:
+        """The grid that a key names, and the bands to read on it."""
+        number, bandset = divmod(key.grid, len(self.layers.bandsets))
+        row = self.grids.take(np.array([number]))
+        grid = Grid(
+            self.grid_crs[number],
+            tuple(float(value) for value in row.transform[0]),  # type: ignore[arg-type]
+            *(int(column[0]) for column in (row.width, row.height, row.tile_width, row.tile_height)),
+        )
+        return grid, self.layers.bandsets[bandset]
+
+    def grid_of_band(self, record_id: str, band: str) -> Grid | None:
+        """The grid on which a record has a band, or None."""
+        position = self.positions.get(record_id, -1)
+        for layer in np.flatnonzero(self.layers.record == position).tolist():
+            bandset = int(self.layers.bandset[layer])
+            if band in self.layers.bandsets[bandset]:
+                number = int(self.layers.grid[layer]) * len(self.layers.bandsets) + bandset
+                return self.grid_of(TileKey(record_id, number, 0, 0))[0]
+        return None
+
+
+def check_match(match: str) -> None:
+    """Refuse an unknown way to match."""
+    if match not in MATCHES:
+        raise InputError(f'match is {match!r}; it can be "all" (every record) or "latest" (the newest for each band)')
+
+
+def build_index(
+    record_ids: list[str],
+    datetimes: Ints,
+    grids: GridTable,
+    grid_crs: list[str],
+    layers: Layers,
+    match: str = "all",
+) -> RoutingIndex:
+    """Prepare the search for the grids that contain a point.
+
+    Raises
+    ------
+    InputError
+        ``match`` is neither "all" nor "latest", or two records have one id.
+    """
+    check_match(match)
+    positions = {record_id: number for number, record_id in enumerate(record_ids)}
+    if len(positions) < len(record_ids):
+        seen: set[str] = set()
+        twice = sorted({name for name in record_ids if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+        raise InputError(f"record id(s) {listed(twice)} stand more than once in the collection; ids must be unique")
+
+    # Newest first; among equals the collection's order; records without a datetime last.
+    age = np.where(datetimes == NO_DATETIME, 0, -(datetimes - datetimes.max(initial=0)))
+    age[datetimes == NO_DATETIME] = NEVER
+    ranked = np.argsort(age, kind="stable")
+    best = np.empty((len(grids), 0), dtype=np.int64)
+    if match == "latest":
+        layers, best = latest_layers(layers, ranked, len(grids))
+
+    order = np.lexsort((layers.record, layers.grid))
+    layers = Layers(layers.record[order], layers.grid[order], layers.bandset[order], layers.bandsets)
+    layer_count = np.bincount(layers.grid, minlength=len(grids))
+    first_layer = np.cumsum(layer_count) - layer_count
+
+    groups = []
+    crs_names, crs_of_grid = np.unique(np.array(grid_crs, dtype=object), return_inverse=True)
+    for number, crs in enumerate(crs_names):
+        members = np.flatnonzero(crs_of_grid == number)
+        groups.append(CrsGroup.build(str(crs), members, grids.take(members)))
+    return RoutingIndex(
+        record_ids, datetimes, grids, grid_crs, layers, groups, match, best, ranked, first_layer, layer_count, positions
+    )
+
+
+def latest_layers(layers: Layers, ranked: Ints, grid_count: int) -> tuple[Layers, Ints]:
+    """Band sets for ``match="latest"``, and the best rank [grid, set] of each.
+
+    Bands whose newest record is the same on every grid are decided together, so the band
+    sets of the layers are replaced by groups of such bands.
+    """
+    rank = np.empty_like(ranked)
+    rank[ranked] = np.arange(len(ranked))
+    bands = list(dict.fromkeys(band for bandset in layers.bandsets for band in bandset))
+    place = {band: column for column, band in enumerate(bands)}
+    best = np.full((grid_count, len(bands)), NEVER, dtype=np.int64)
+    for number, bandset in enumerate(layers.bandsets):
+        rows = layers.bandset == number
+        for band in bandset:
+            np.minimum.at(best[:, place[band]], layers.grid[rows], rank[layers.record[rows]])
+    groups: dict[bytes, list[int]] = {}
+    for column in range(len(bands)):
+        groups.setdefault(best[:, column].tobytes(), []).append(column)
+    bandsets = [tuple(bands[column] for column in columns) for columns in groups.values()]
+    firsts = [columns[0] for columns in groups.values()]
+    return Layers(layers.record, layers.grid, layers.bandset, bandsets), best[:, firsts]
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """Pairs of a point and a grid that contains it, with the position on it in pixels, as columns [n].
+
+    ``row`` and ``col`` are fractional; their floor is the pixel.
+    """
+
+    point: Ints
+    grid: Ints
+    row: Floats
+    col: Floats
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Hits":
+        return Hits(self.point[rows], self.grid[rows], self.row[rows], self.col[rows])
+
+
+def locate(index: RoutingIndex, crs: str, x: Floats, y: Floats) -> Hits:
+    """Every grid that contains each of ``n`` points given in ``crs``; NaN coordinates hit nothing.
+
+    Where a geographic grid spans more than a full turn, a point hits it once: at its
+    longitude as given, else at the longitude turned. Grids whose CRS PROJ cannot reach
+    contain none of the points.
+
+    Raises
+    ------
+    InputError
+        No grid's CRS can be reached.
+    """
+    usable = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    groups = reachable_groups(index, crs)
+    narrow = len(groups) > 1 and reaches(crs, LONLAT)
+    placed = ByLongitude(*transform(crs, LONLAT, x[usable], y[usable])) if narrow else None
+    found = []
+    for group in groups:
+        near = usable
+        if placed is not None and group.region is not None and group.crs != crs:
+            near = usable[placed.covered(group.region)]
+        if len(near):
+            hits = _locate_in_group(group, *transform(crs, group.crs, x[near], y[near]))
+            found.append(Hits(near[hits.point], group.numbers[hits.grid], hits.row, hits.col))
+    if not found:
+        none, nowhere = np.empty(0, dtype=np.int64), np.empty(0)
+        return Hits(none, none, nowhere, nowhere)
+    columns = zip(*((hits.point, hits.grid, hits.row, hits.col) for hits in found), strict=True)
+    return Hits(*(np.concatenate(column) for column in columns))
+
+
+def reachable_groups(index: RoutingIndex, crs: str, what: str = "points") -> list[CrsGroup]:
+    """The groups of an index to whose CRS PROJ brings points (or ``what`` they are) given in ``crs``.
+
+    Raises
+    ------
+    InputError
+        There are groups, but none can be reached: points on another celestial body, or in another
+        engineering CRS, than all rasters.
+    """
+    reachable = [group for group in index.groups if reaches(crs, group.crs)]
+    if index.groups and not reachable:
+        there = listed([crs_label(group.crs) for group in index.groups], 4)
+        raise InputError(
+            f"the {what} are in {crs_label(crs)}, from which PROJ has no transformation to the CRS of any raster of "
+            f"the collection ({there}); give {what} in one of these, or another collection"
+        )
+    return reachable
+
+
+def _locate_in_group(group: CrsGroup, x: Floats, y: Floats) -> Hits:
+    found = []
+    for shift in _turns(group, x):
+        point, grid = _near_boxes(group, x + shift, y)
+        row, col = pixel_positions(group.grids, grid, x[point] + shift, y[point])
+        hit = np.flatnonzero(inside(group.grids, grid, row, col))
+        found.append(Hits(point[hit], grid[hit], row[hit], col[hit]))
+    hits = Hits(*(np.concatenate([getattr(h, name) for h in found]) for name in ("point", "grid", "row", "col")))
+    if len(found) > 1:
+        _, first = np.unique(hits.point * len(group.grids) + hits.grid, return_index=True)
+        hits = hits.take(np.sort(first))
+    return hits
+
+
+def _turns(group: CrsGroup, x: Floats) -> list[float]:
+    """Whole turns by which points may have to be shifted to meet the group's grids; 0 comes first."""
+    turn = full_turn(group.crs)
+    finite = x[np.isfinite(x)]
+    if turn is None or not len(finite):
+        return [0.0]
+    lowest = np.ceil((group.boxes[:, 0].min() - finite.max()) / turn)
+    highest = np.floor((group.boxes[:, 2].max() - finite.min()) / turn)
+    turns = np.arange(lowest, highest + 1)
+    return [0.0, *(float(k * turn) for k in sorted(turns, key=abs) if k != 0)]
+
+
+def _near_boxes(group: CrsGroup, x: Floats, y: Floats) -> tuple[Ints, Ints]:
+    """Pairs (point, grid) where the grid's box holds the point."""
+    if group.tree is not None:
+        finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+        point, grid = group.tree.query(shapely.points(x[finite], y[finite]))
+        return finite[point], grid
+    xmin, ymin, xmax, ymax = group.boxes.T
+    near = [
+        np.flatnonzero((x >= xmin[grid]) & (x <= xmax[grid]) & (y >= ymin[grid]) & (y <= ymax[grid]))
+        for grid in range(len(group.boxes))
+    ]
+    return np.concatenate(near), np.repeat(np.arange(len(near)), [len(points) for points in near])

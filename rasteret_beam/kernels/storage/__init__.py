@@ -1,0 +1,1 @@
+"""Names of files, byte ranges, manifests and checksums."""

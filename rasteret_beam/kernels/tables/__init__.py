@@ -1,0 +1,1 @@
+"""Columns of point and polygon tables."""

@@ -1,0 +1,1 @@
+"""Raster files as GDAL reads them, through rasterio."""

@@ -1,0 +1,303 @@
+"""Headers of raster files: what a collection keeps of each band.
+
+GDAL (through rasterio) gives what the file means: CRS, affine, types, nodata. The first directory of a TIFF gives
+how it stores the pixels: tile offsets, compression, predictor, byte order. Where the two do not agree, GDAL changes
+pixels while it reads them, or gets over an error, and the collection keeps the reason why GDAL has to read the band.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from affine import Affine
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+
+from rasteret_beam.errors import CollectionError, PermissionDeniedError, RasteretBeamError, one_line
+from rasteret_beam.kernels.geo.crs import crs_text
+from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.sampling.validity import flag_names
+from rasteret_beam.kernels.storage.tiff_index import MAX_TILES, SEPARATE
+from rasteret_beam.metrics import Tally
+from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
+from rasteret_beam.readers.gdal.nodata import nodata_values
+from rasteret_beam.readers.gdal.rasters import Raster
+from rasteret_beam.readers.gdal.tiff_header import (
+    NO_PLACES,
+    HeaderError,
+    TiffHeader,
+    TiffLayout,
+    header_digest,
+    read_layout,
+)
+from rasteret_beam.readers.gdal.world_files import DRIVERS
+from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError
+from rasteret_beam.readers.storage.href_policy import why_refused
+from rasteret_beam.readers.storage.local_files import exists
+from rasteret_beam.readers.storage.stores import is_local_file, local_path
+
+STRIP_PIXELS = 1 << 18
+"""Strips are taken together as one tile up to so many pixels (a 512 x 512 tile has as many)."""
+
+MAX_BANDS = 10_000
+"""Taken of a file without being named: a corrupt header may claim 65,535, each of which has columns of its own."""
+
+FULL_RESOLUTION = (0, 2)
+"""Subfile types (TIFF 6.0, NewSubfileType) of an image, and of one page of several; others are reduced, or masks."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredFile:
+    """What is known of the stored bytes of a raster file.
+
+    Attributes
+    ----------
+    layout : TiffLayout or None
+        Of a TIFF; None also where its header cannot be taken apart, for the reason ``why_not``.
+    size : int or None
+    etag : str or None
+        Of a remote file; ``digest`` is that of a local one's header.
+    """
+
+    layout: TiffLayout | None = None
+    why_not: str | None = None
+    size: int | None = None
+    etag: str | None = None
+    digest: str | None = None
+
+
+def stored_file(dataset: DatasetReader, raster: Raster) -> StoredFile:
+    """Read how the first (full resolution) image of a file is stored, and what tells that the file has changed."""
+    is_tiff = dataset.driver == "GTiff"
+    if not raster.has_bytes or not (is_tiff or raster.is_local):
+        return StoredFile()
+    with raster.open_bytes() as (file, size, etag):
+        digest = header_digest(file, size) if raster.is_local else None
+        layout, why_not = None, None
+        if is_tiff:
+            try:
+                layout = read_layout(TiffHeader(file, size))
+            except HeaderError as error:
+                why_not = f"its TIFF header is irregular: {error}"
+        return StoredFile(layout, why_not, size, etag, digest)
+
+
+def read_headers(href: str, band_indexes: Sequence[int] | None = None, access: Access = AS_GIVEN) -> list[BandHeader]:
+    """Headers of some bands of a raster file, or of all.
+
+    Parameters
+    ----------
+    href : str
+        A path, a URL or another name that GDAL knows, as far as :mod:`.href_policy` lets it be opened.
+    band_indexes : sequence of int, optional
+        0-based.
+    access : Access
+        How its bucket is read.
+
+    Raises
+    ------
+    CollectionError
+        The file has no CRS or no georeferencing, lacks one of the bands, or is complex-valued.
+    RasterioError, RangeError
+        The file cannot be opened.
+    """
+    with closing(Raster(FileState(href, access=access), Tally())) as raster:
+        return raster.read(lambda dataset: _headers(dataset, raster, band_indexes), Tally())
+
+
+def _headers(dataset: DatasetReader, raster: Raster, band_indexes: Sequence[int] | None) -> list[BandHeader]:
+    if band_indexes is None and dataset.count > MAX_BANDS:
+        raise CollectionError(f"the file has {dataset.count} bands; name at most {MAX_BANDS} of them with bands")
+    wanted = list(band_indexes) if band_indexes is not None else list(range(dataset.count))
+    missing = [index for index in wanted if not 0 <= index < dataset.count]
+    if missing:
+        raise CollectionError(
+            f"band index {missing[0]} is wanted (indexes count from 0), but the file has {dataset.count} band(s)"
+        )
+    stored, given = stored_file(dataset, raster), GivenBands.of(dataset)
+    crs, transform = _georeference(dataset, raster)
+    return [_band_header(given, index, crs, transform, stored) for index in wanted]
+
+
+def _georeference(dataset: DatasetReader, raster: Raster) -> tuple[str, tuple[float, ...]]:
+    affine, crs = dataset.transform, dataset.crs
+    if affine.is_identity and dataset.driver in DRIVERS and (placed := raster.world_file()) is not None:
+        # By GDAL's order it comes after what the file itself has, and before control points, whose CRS is the file's.
+        affine, crs = Affine(*placed), crs or dataset.gcps[1]
+    if affine.is_identity:
+        _refuse_control_points(dataset)
+    if crs is None:
+        raise CollectionError("the file has no CRS; assign one (rio edit-info --crs ...)")
+    transform = tuple(float(value) for value in affine[:6])
+    if affine.is_identity or affine.is_degenerate or not np.isfinite(transform).all():
+        raise CollectionError(f"the file has no usable georeferencing (its affine is {transform})")
+    return crs_text(crs.to_wkt()), transform
+
+
+def _refuse_control_points(dataset: DatasetReader) -> None:
+    """Refuse a raster that is placed by points or polynomials alone, for which no pixel has an address by an affine."""
+    if dataset.gcps[0]:
+        placed, how = f"ground control points ({len(dataset.gcps[0])} GCPs)", "gdalwarp"
+    elif dataset.rpcs is not None:
+        placed, how = "rational polynomial coefficients (RPCs)", "gdalwarp -rpc"
+    else:
+        return
+    raise CollectionError(
+        f"the file is placed by {placed} alone, without an affine; warp it onto a grid first "
+        f"({how} -t_srs EPSG:4326 in.tif out.tif, with the CRS wanted), and build from that"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class GivenBands:
+    """What rasterio gives of all bands of a dataset, asked for once: each list takes time for every band."""
+
+    driver: str
+    width: int
+    height: int
+    count: int
+    dtypes: Sequence[str]
+    block_shapes: Sequence[tuple[int, int]]
+    nodata: Sequence[float | None]
+    scales: Sequence[float]
+    offsets: Sequence[float]
+    masks: Sequence[str]
+    descriptions: Sequence[str | None]
+
+    @classmethod
+    def of(cls, dataset: DatasetReader) -> "GivenBands":
+        return cls(
+            dataset.driver,
+            dataset.width,
+            dataset.height,
+            dataset.count,
+            dataset.dtypes,
+            dataset.block_shapes,
+            nodata_values(dataset),
+            dataset.scales,
+            dataset.offsets,
+            [flag_names(flags) for flags in dataset.mask_flag_enums],
+            dataset.descriptions,
+        )
+
+
+def _band_header(
+    dataset: GivenBands, index: int, crs: str, transform: tuple[float, ...], stored: StoredFile
+) -> BandHeader:
+    dtype = np.dtype(dataset.dtypes[index])
+    if dtype.kind not in "iuf":
+        raise CollectionError(f"band index {index} is {dtype}; only real numbers can be sampled")
+    layout = stored.layout
+    height, width = dataset.block_shapes[index]
+    if _is_striped(dataset, width, layout):
+        height *= max(1, STRIP_PIXELS // (width * height))
+        height = min(height, max(dataset.block_shapes[index][0], dataset.height))
+    grid = Grid(crs, transform, dataset.width, dataset.height, width, height)  # type: ignore[arg-type]
+    why_not = stored.why_not or _why_differs(dataset, index, layout)
+    offsets, counts = _tiles_of_band(layout, index)
+    return BandHeader(
+        grid=grid,
+        dtype=str(dtype),
+        nodata=dataset.nodata[index],
+        scale=float(dataset.scales[index]),
+        offset=float(dataset.offsets[index]),
+        mask=dataset.masks[index],
+        byte_order=layout.byte_order if layout else None,
+        predictor=layout.predictor if layout else None,
+        compression=layout.compression if layout else None,
+        tile_offsets=offsets,
+        tile_byte_counts=counts,
+        pixel_scale=layout.pixel_scale if layout else (),
+        tiepoint=layout.tiepoint if layout else (),
+        samples_per_pixel=layout.samples_per_pixel if layout else dataset.count,
+        planar_configuration=layout.planar_configuration if layout else None,
+        photometric=layout.photometric if layout else None,
+        extra_samples=layout.extra_samples if layout else (),
+        bits_per_sample=layout.bits_per_sample if layout else None,
+        fill_order=layout.fill_order if layout else None,
+        lerc_compression=layout.lerc_compression if layout else None,
+        file_size=stored.size,
+        etag=stored.etag,
+        header_digest=stored.digest,
+        fallback_reason=why_not,
+        description=dataset.descriptions[index],
+    )
+
+
+def _is_striped(dataset: GivenBands, block_width: int, layout: TiffLayout | None) -> bool:
+    """Whether blocks are taken together: strips of a TIFF, and blocks of other formats, which may be as narrow."""
+    if layout is not None:
+        return not layout.tiled
+    return dataset.driver != "GTiff" or block_width >= dataset.width
+
+
+def _why_differs(dataset: GivenBands, index: int, layout: TiffLayout | None) -> str | None:
+    """How what GDAL gives differs from what a tiled TIFF stores; None for other files too."""
+    if layout is None or not layout.tiled:
+        return None
+    facts = (
+        ("width", layout.width, dataset.width),
+        ("height", layout.height, dataset.height),
+        ("tile size", (layout.tile_height, layout.tile_width), dataset.block_shapes[index]),
+        ("number of bands", layout.samples_per_pixel, dataset.count),
+        ("dtype", layout.dtype or f"{layout.bits_per_sample} bits", dataset.dtypes[index]),
+    )
+    for what, stored, given in facts:
+        if stored != given:
+            return f"GDAL gives {given} as its {what}, the file has {stored}"
+    if layout.subfile_type not in FULL_RESOLUTION:
+        return f"its first image is of subfile type {layout.subfile_type}"
+    if layout.depth != 1:
+        return f"an image that is {layout.depth} pixels deep"
+    return _why_unplaced(layout)
+
+
+def _why_unplaced(layout: TiffLayout) -> str | None:
+    if layout.tiles > MAX_TILES:
+        return f"it has {layout.tiles} tiles, of which the index would hold {MAX_TILES}"
+    wanted = layout.tiles * (layout.samples_per_pixel if layout.planar_configuration == SEPARATE else 1)
+    if layout.places != (wanted, wanted):
+        offsets, counts = layout.places
+        return f"it has {offsets} offsets and {counts} byte counts for {wanted} tiles"
+    return None
+
+
+def _tiles_of_band(layout: TiffLayout | None, index: int) -> tuple[Ints, Ints]:
+    """Offsets and byte counts of one band: all of the file's, or its share where bands lie apart."""
+    if layout is None:
+        return NO_PLACES, NO_PLACES
+    start = index * layout.tiles if layout.planar_configuration == SEPARATE else 0
+    return layout.tile_offsets[start : start + layout.tiles], layout.tile_byte_counts[start : start + layout.tiles]
+
+
+Headers = list[BandHeader]
+
+EXPECTED = (RasteretBeamError, RasterioError, RangeError, OSError)
+"""Errors whose texts need no name of their class."""
+
+
+def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Access = AS_GIVEN) -> Headers | str:
+    """The headers, or in one line the reason why there are none."""
+    try:
+        return read_headers(href, band_indexes, access)
+    except Exception as error:  # of one file, whatever it is: the others are read
+        if why := why_refused(href, access):
+            return why
+        try:
+            if is_local_file(href) and not href.lstrip().startswith("<") and not exists(local_path(href)):
+                return "no such file"
+        except PermissionDeniedError as denied:
+            return one_line(denied)
+        return one_line(error) if isinstance(error, EXPECTED) else f"{type(error).__name__}: {one_line(error)}"
+
+
+def read_all_headers(
+    wanted: Sequence[tuple[str, Sequence[int] | None]], threads: int = 16, access: Access = AS_GIVEN
+) -> list[Headers | str]:
+    """Headers, or a reason, of each (href, band indexes), by a pool of threads; in the order given."""
+    if not wanted:
+        return []
+    with ThreadPoolExecutor(min(threads, len(wanted))) as pool:
+        return list(pool.map(lambda item: try_headers(item[0], item[1], access), wanted))

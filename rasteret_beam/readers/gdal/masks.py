@@ -1,0 +1,39 @@
+"""Masks of windows: the pixels that a polygon covers, and those that a file's own mask leaves out."""
+
+from threading import Lock
+
+import rasterio.windows
+from affine import Affine
+from rasterio.features import geometry_mask
+from rasterio.windows import Window
+from shapely.geometry.base import BaseGeometry
+
+from rasteret_beam.kernels.routing.chip_windows import PixelWindow
+from rasteret_beam.kernels.sampling.validity import Mask
+from rasteret_beam.model import Grid
+from rasteret_beam.readers.gdal.rasters import enter_gdal
+
+# rasterio changes the process's warning filters while it rasterises, which threads must not do at the same time.
+_rasterising = Lock()
+
+
+def window_transform(grid: Grid, window: PixelWindow) -> Affine:
+    """Affine of a window of a grid, as rasterio computes it."""
+    whole = Window(window.col, window.row, window.width, window.height)  # type: ignore[call-arg]
+    return rasterio.windows.transform(whole, Affine(*grid.transform))
+
+
+def polygon_mask(shape: BaseGeometry, grid: Grid, window: PixelWindow, all_touched: bool = False) -> Mask:
+    """Pixels of a window that a polygon covers, [height, width], True is covered.
+
+    Parameters
+    ----------
+    shape : Shapely geometry
+        In the CRS of the grid.
+    all_touched : bool
+        Whether every pixel that the polygon touches is covered, or only those whose centre it holds.
+    """
+    enter_gdal()  # without it, rasterio makes an environment for every call
+    affine = window_transform(grid, window)
+    with _rasterising:
+        return geometry_mask([shape], window.shape, affine, all_touched=all_touched, invert=True)

@@ -1,0 +1,142 @@
+"""Opening datasets of GDAL: by the drivers that are allowed, once what a raster leads to has been looked at."""
+
+import os
+import re
+
+from rasterio.env import ensure_env_with_credentials
+from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.io import DatasetReader
+
+from rasteret_beam.errors import one_line
+from rasteret_beam.readers.gdal.drivers import (
+    HEAD_BYTES,
+    SHOWN,
+    SIDES,
+    VRT,
+    allows_vrt,
+    driver_of_bytes,
+    driver_of_name,
+    driver_of_text,
+    drivers_for,
+    is_tiff,
+    why_not_driver,
+)
+from rasteret_beam.readers.gdal.vrt import MAX_BYTES, is_virtual, sources, why_not_virtual
+from rasteret_beam.readers.gdal.vsi_opener import GdalFiles
+from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError
+from rasteret_beam.readers.storage.stores import is_local_file, local_path
+
+UNKNOWN = re.compile("not recognized as")
+MISSING = re.compile(r"no such file|does not exist|not exist in|HTTP response code: 4\d\d", re.IGNORECASE)
+"""What GDAL's errors say of a file that is not there."""
+
+
+def open_dataset(name: str, file: FileState, files: GdalFiles | None) -> DatasetReader:
+    """A dataset whose href is not refused, and whose file leads to nothing that is.
+
+    Parameters
+    ----------
+    name : str
+        Its name for GDAL.
+    files : GdalFiles, optional
+        That serve it to GDAL.
+
+    Raises
+    ------
+    RangeError
+        It is for another driver of GDAL's, or leads to what may not be read.
+    RasterioError
+        GDAL cannot open it.
+    """
+    with_vrt = _check_virtual(file, files) if allows_vrt(file.access) else False
+    try:
+        dataset = _open(name, drivers_for(file.href, file.access, with_vrt))
+    except RasterioIOError as error:
+        if UNKNOWN.search(str(error)):
+            raise _named(error, file, files) from error
+        raise
+    if files is None:
+        try:
+            _check_sides(file)  # which GDAL opens when a mask is asked for
+        except RangeError:
+            dataset.close()
+            raise
+    return dataset
+
+
+@ensure_env_with_credentials  # type: ignore[untyped-decorator]
+def _open(name: str, drivers: list[str]) -> DatasetReader:
+    return DatasetReader(name, driver=drivers)  # type: ignore[arg-type]
+
+
+def _check_virtual(file: FileState, files: GdalFiles | None) -> bool:
+    """Whether it is a virtual raster, which leads to nothing that is refused; those in archives are not opened."""
+    href, access = file.href, file.access
+    if driver_of_text(href) and not os.path.exists(href):
+        _refuse(why_not_virtual(href.encode(), "", access))
+        return True
+    if files is not None:
+        with files.open(files.name) as opened:
+            data = opened.read(HEAD_BYTES)
+            data += opened.read(MAX_BYTES) if is_virtual(data) else b""
+    elif is_local_file(href) and os.path.isfile(local_path(href)):
+        with open(local_path(href), "rb") as local:
+            data = local.read(HEAD_BYTES)
+            data += local.read(MAX_BYTES) if is_virtual(data) else b""
+    else:
+        return False
+    if not is_virtual(data):
+        return False
+    place = local_path(href) if files is None else files.name
+    _refuse(why_not_virtual(data, place, access))
+    if files is not None:
+        files.sources = set(sources(data, place))
+        files.keep(data)
+    return True
+
+
+def _refuse(why: str | None) -> None:
+    if why:
+        raise RangeError(why)
+
+
+def _check_sides(file: FileState) -> None:
+    """Refuse a mask or overviews beside a raster that are no TIFF: another driver might read anything for them."""
+    if is_local_file(file.href):
+        path = local_path(file.href)
+        for side in (path + ending for ending in SIDES):
+            if os.path.isfile(side) and not is_tiff(side):
+                raise RangeError(
+                    f"what lies beside it as {side} is no TIFF, so it is not read as its mask or overviews"
+                )
+    elif file.href.startswith("/vsi"):
+        for side in (file.href + ending for ending in SIDES):
+            try:
+                _open(side, ["GTiff"]).close()
+            except RasterioError as error:
+                if not MISSING.search(str(error)):
+                    raise RangeError(f"what lies beside it as {side} is no TIFF: {one_line(error)}") from error
+
+
+def _named(error: RasterioIOError, file: FileState, files: GdalFiles | None) -> Exception:
+    """Why no driver opens a file: it is for another one, or none that is known."""
+    driver = driver_of_bytes(_head(file, files))
+    if driver is None:
+        driver = driver_of_name(file.href)
+    why = why_not_driver(driver, file.access) if driver else None
+    if driver == VRT and not why:
+        why = "what a virtual raster in an archive leads to cannot be looked at; unpack it"
+    if why:
+        return RangeError(why)
+    hint = "" if driver else f" (opened as {SHOWN}; others by name, with access=Access(drivers='NAME'))"
+    return RasterioIOError(f"{one_line(error)}{hint}")
+
+
+def _head(file: FileState, files: GdalFiles | None) -> bytes:
+    if files is not None:
+        return files.first_bytes
+    path = local_path(file.href) if is_local_file(file.href) else ""
+    if not os.path.isfile(path):
+        return b""
+    with open(path, "rb") as opened:
+        return opened.read(HEAD_BYTES)

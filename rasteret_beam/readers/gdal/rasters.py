@@ -1,0 +1,330 @@
+"""Open datasets of GDAL, through rasterio."""
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from threading import Lock, RLock, local
+from typing import Any, TypeVar
+from weakref import finalize
+
+import rasterio
+from rasterio.io import DatasetReader
+
+from rasteret_beam import metrics
+from rasteret_beam.errors import without_secrets
+from rasteret_beam.metrics import Tally
+from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.gdal.opening import open_dataset
+from rasteret_beam.readers.gdal.vsi_opener import BLOCK_BYTES, KEPT_BLOCKS, OPENER, GdalFiles
+from rasteret_beam.readers.gdal.world_files import MAX_BYTES, Affine6, read_world_file
+from rasteret_beam.readers.jobs.cancellation import Stop
+from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError
+from rasteret_beam.readers.storage.file_state import LocalFileError, Version, check_file
+from rasteret_beam.readers.storage.href_policy import why_refused
+from rasteret_beam.readers.storage.stores import BUCKETS, has_ranges, is_url, local_path, split_url
+from rasteret_beam.readers.tiles.budget import CacheBudget
+
+Result = TypeVar("Result")
+
+GDAL_OPTIONS = {
+    # Each tile is read once, so GDAL's own cache has only to hold what one read touches.
+    "GDAL_CACHEMAX": CacheBudget().share,
+    # Paths of GDAL's own (/vsicurl/, /vsis3/ ...): a server that stops answering is an error after a while.
+    "GDAL_HTTP_MAX_RETRY": 5,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "GDAL_HTTP_CONNECTTIMEOUT": 30,
+    "GDAL_HTTP_LOW_SPEED_TIME": 60,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
+    "VSI_CACHE": "FALSE",
+    # What lies beside a file is asked for by its name: a listing would have GDAL take masks of any spelling.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+    # Python in a virtual raster runs, and a raw band takes the bytes of any file for pixels.
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO",
+    # Else a file that could not be opened stays so for the process, however well its server is again.
+    "CPL_VSIL_CURL_NON_CACHED": ":".join(f"/vsi{name}/" for name in ("curl", "s3", "gs", "az", "adls", "oss")),
+}
+"""Set for our reads; a variable of that name in the environment wins."""
+
+HEADER_BYTES = 64 << 10
+"""Estimate of what GDAL keeps of an open file, beside 16 bytes a tile."""
+
+
+def _hide_secrets(record: logging.LogRecord) -> bool:
+    """GDAL's warnings name the URL that it asks for, with its signature."""
+    record.msg, record.args = without_secrets(record.getMessage()), None
+    return True
+
+
+logging.getLogger("rasterio._env").addFilter(_hide_secrets)
+
+_thread = local()
+
+_virtual = RLock()
+"""Held while a raster is closed, and while a virtual one is read from a server.
+
+GDAL holds its lock of open datasets while it closes those that a virtual raster is made of, and calls Python; rasterio
+holds Python's lock while it closes any dataset, and waits for GDAL's. Two threads would wait for each other for ever.
+"""
+
+
+def limit_gdal_cache(max_bytes: int) -> None:
+    """Bound GDAL's block cache, which is one for the process; it counts for threads that have not read yet."""
+    GDAL_OPTIONS["GDAL_CACHEMAX"] = max_bytes
+
+
+def enter_gdal() -> None:
+    """Enter a GDAL environment for the rest of this thread, once: entering it for each tile costs 50 microseconds."""
+    if not hasattr(_thread, "env"):
+        options = {name: value for name, value in GDAL_OPTIONS.items() if name not in os.environ}
+        # Threads of GDAL's own would open remote files without the opener, which belongs to ours.
+        _thread.env = rasterio.Env(**options, GDAL_NUM_THREADS=1)
+        _thread.env.__enter__()
+        OPENER.install()
+
+
+OpenName = tuple[str, bool, Version | None, Access, str | None]
+"""An href, whether it is opened alone, the state of a local file: one that is written anew is opened anew; and whose
+word it is opened on."""
+
+
+class Raster:
+    """An open raster file; one thread may use it at a time.
+
+    Parameters
+    ----------
+    file : FileState
+        A path, a URL or another name that GDAL knows, as far as :mod:`.href_policy` lets it be opened.
+    alone : bool
+        For the pixels of its bands only: do not ask a server for what else may lie beside a TIFF.
+
+    Raises
+    ------
+    RasterioError
+        GDAL cannot open it.
+    RangeError, Stopped
+        It may not be opened (see :mod:`.href_policy`), its server does not give what GDAL asks for, a local file is
+        not a regular one or was changed since it was indexed, or the job has ended before.
+    """
+
+    def __init__(self, file: FileState, tally: Tally, job: Stop | None = None, alone: bool = False):
+        self._file = file
+        self.href = file.href
+        self.alone = alone
+        self.version = _checked(file)
+        self._files = GdalFiles(file, alone) if has_ranges(file.href) else None
+        if self._files is None:
+            _check_settings(file)
+        self._folder = ""
+        self._is_virtual = file.href.partition("?")[0].lower().endswith(".vrt")
+        enter_gdal()
+        self._context = OPENER.context()
+        self._dataset: DatasetReader | None = None
+        try:
+            self._run(self._open, tally, job or Stop())
+        except BaseException:
+            self.close()
+            raise
+        tally.add(metrics.DATASETS_OPENED)
+
+    def _open(self) -> None:
+        name = self.href
+        if self._files is not None:
+            self._folder, name = OPENER.add(self._files)
+        self._dataset = open_dataset(name, self._file, self._files)
+        self._is_virtual = self._dataset.driver == "VRT"
+
+    def read(self, work: Callable[[DatasetReader], Result], tally: Tally, job: Stop | None = None) -> Result:
+        """The result of some work with the dataset; the raster is to be closed where it fails.
+
+        Raises
+        ------
+        RangeError, Stopped
+            As when it is opened; and what the work raises.
+        """
+        assert self._dataset is not None
+        return self._run(partial(work, self._dataset), tally, job or Stop())
+
+    @contextmanager
+    def ahead(self, start: int, stop: int, tally: Tally, job: Stop | None = None) -> Iterator[None]:
+        """With the bytes of some neighbouring tiles of a remote file at hand, by one request.
+
+        Raises
+        ------
+        RangeError, Stopped
+            They cannot be read.
+        """
+        if self._files is None:
+            yield
+            return
+        self._files.fetch(start, stop, tally, job or Stop())
+        try:
+            yield
+        finally:
+            self._files.forget()
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether its stored bytes can be had without GDAL."""
+        return self._files is not None or self.is_local
+
+    @property
+    def name(self) -> OpenName:
+        """What tells open rasters apart."""
+        return self.href, self.alone, self.version, self._file.access, self._file.access.origin
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a regular file on a local disk."""
+        return self.version is not None
+
+    @contextmanager
+    def open_bytes(self) -> Iterator[tuple[Any, int, str | None]]:
+        """The stored bytes as a file, its size and its ETag; to be used within the work of :meth:`read`."""
+        if self._files is not None:
+            name = self._files.name
+            state = self._files.state(name)
+            yield self._files.open(name), state.size or 0, state.etag
+            return
+        with open(local_path(self.href), "rb") as file:
+            yield file, os.fstat(file.fileno()).st_size, None
+
+    def world_file(self) -> Affine6 | None:
+        """The affine of the world file beside a remote raster; None where there is none, or the raster is local.
+
+        To be used within the work of :meth:`read`. Of a local one, GDAL has taken it.
+        """
+        return read_world_file(self._beside, self._files.name) if self._files is not None else None
+
+    def _beside(self, name: str) -> bytes | None:
+        assert self._files is not None
+        try:
+            with self._files.open(name) as file:
+                return file.read(MAX_BYTES)
+        except FileNotFoundError:
+            return None
+
+    def _run(self, work: Callable[[], Result], tally: Tally, job: Stop) -> Result:
+        enter_gdal()
+        if self._files is None:
+            return self._context.run(work)
+        with _virtual if self._is_virtual else nullcontext(), self._files.serving(tally, job):
+            return self._context.run(work)
+
+    @property
+    def held_bytes(self) -> int:
+        """Estimate of what it keeps in memory."""
+        dataset = self._dataset
+        assert dataset is not None
+        height, width = dataset.block_shapes[0]
+        blocks = -(-dataset.height // height) * -(-dataset.width // width)
+        return HEADER_BYTES + 16 * blocks * dataset.count + (KEPT_BLOCKS * BLOCK_BYTES if self._files else 0)
+
+    def close(self) -> None:
+        if self._dataset is not None:
+            with _virtual:
+                self._context.run(self._dataset.close)
+        OPENER.remove(self._folder)
+
+
+def _checked(file: FileState) -> Version | None:
+    if why := why_refused(file.href, file.access):
+        raise RangeError(why)
+    try:
+        return check_file(file.href, file.size, file.digest)
+    except LocalFileError as error:
+        raise RangeError(str(error)) from None
+
+
+def _check_settings(file: FileState) -> None:
+    """GDAL by itself takes from its environment how a bucket is read."""
+    if is_url(file.href) and split_url(file.href)[0] in BUCKETS and file.access.of_bucket != AS_GIVEN.of_bucket:
+        raise RangeError(
+            "only GDAL can ask for an object of such a name (a part of it is empty, '.' or '..', or it has a '?'), "
+            "and GDAL takes how a bucket is read (anonymous, endpoint, requester pays) from its own variables of the "
+            "environment: rename it, or set those in place of access="
+        )
+
+
+Idle = OrderedDict[OpenName, list[Raster]]
+
+
+class RasterPool:
+    """Open rasters, bounded by number and bytes; each is lent to one thread at a time."""
+
+    def __init__(self, max_open: int = 256, max_bytes: int = CacheBudget().share, alone: bool = False):
+        self.alone = alone
+        self.max_open = max_open
+        self.max_bytes = max_bytes
+        self._idle: Idle = OrderedDict()
+        self._count = 0
+        self._bytes = 0
+        self._lock = Lock()
+        # At the latest when the interpreter ends: after that, GDAL would call what is no longer there.
+        finalize(self, _close_all, self._idle)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @contextmanager
+    def borrow(
+        self, file: FileState, tally: Tally, job: Stop | None = None, with_sidecars: bool = False
+    ) -> Iterator[Raster]:
+        """A raster, opened or found open, for the calling thread alone; errors as of :class:`Raster`.
+
+        ``with_sidecars`` has what lies beside a remote TIFF, such as its mask, though the pool is one of rasters alone.
+        """
+        alone = self.alone and not with_sidecars and has_ranges(file.href)
+        raster = self._take((file.href, alone, _checked(file), file.access, file.access.origin))
+        if raster is None:
+            raster = Raster(file, tally, job, alone)
+        else:
+            tally.add(metrics.DATASET_CACHE_HITS)
+        try:
+            yield raster
+        except BaseException:
+            # Its state is unknown after an error: a retry opens the file anew.
+            raster.close()
+            raise
+        self._give_back(raster)
+
+    def _take(self, name: OpenName) -> Raster | None:
+        with self._lock:
+            return self._remove(name) if name in self._idle else None
+
+    def _remove(self, name: OpenName) -> Raster:
+        rasters = self._idle[name]
+        raster = rasters.pop()
+        if not rasters:
+            del self._idle[name]
+        self._count -= 1
+        self._bytes -= raster.held_bytes
+        return raster
+
+    def _give_back(self, raster: Raster) -> None:
+        evicted = []
+        with self._lock:
+            name = raster.name
+            self._idle.setdefault(name, []).append(raster)
+            self._idle.move_to_end(name)
+            self._count += 1
+            self._bytes += raster.held_bytes
+            while self._count and (self._count > self.max_open or self._bytes > self.max_bytes):
+                evicted.append(self._remove(next(iter(self._idle))))
+        for oldest in evicted:
+            oldest.close()
+
+    def close(self) -> None:
+        """Close what is open; the pool can be used again."""
+        with self._lock:
+            self._count = self._bytes = 0
+            _close_all(self._idle)
+
+
+def _close_all(idle: Idle) -> None:
+    while idle:
+        for raster in idle.popitem()[1]:
+            raster.close()

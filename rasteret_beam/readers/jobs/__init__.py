@@ -1,0 +1,1 @@
+"""The work of one job in one process: threads, memory and temporary disk."""

@@ -1,0 +1,277 @@
+"""Sampling groups of points: read the tiles they touch and gather the values, several groups at the same time."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from rasteret_beam import metrics
+from rasteret_beam.errors import TileReadError
+from rasteret_beam.kernels.geo.crs import Floats
+from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.sampling.dead_letters import Failure, left_over, values_lost
+from rasteret_beam.kernels.sampling.gather import PixelValues, by_tile
+from rasteret_beam.kernels.sampling.neighbourhood import Window, closest_valid, distances, window_lists
+from rasteret_beam.kernels.sampling.validity import Mask, may_be_masked
+from rasteret_beam.metrics import Tally
+from rasteret_beam.model import Asset, Grid, TileKey
+from rasteret_beam.readers.gdal.rasters import RasterPool, limit_gdal_cache
+from rasteret_beam.readers.jobs.cancellation import Stop, Stopped
+from rasteret_beam.readers.jobs.ordered_pool import Ahead
+from rasteret_beam.readers.jobs.work_units import Portion, SampledPortion, SampleJob, pixels_of, portion_again, portions
+from rasteret_beam.readers.tiles.budget import CacheBudget
+from rasteret_beam.readers.tiles.dispatch import Engines
+from rasteret_beam.readers.tiles.gdal import RasterioEngine
+from rasteret_beam.readers.tiles.indexed import IndexedEngine
+from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileWant
+from rasteret_beam.readers.tiles.source import TileSource
+from rasteret_beam.schema import POSITION
+
+PORTIONS_AHEAD = 32
+"""Portions under way at the same time, so that the latency of reads does not set the pace."""
+
+VALUES_AHEAD = 1 << 19
+"""Points times bands under way at the same time."""
+
+VALUE_BYTES = 256
+"""Kept columns in memory that count as much as a value does: 128 MB of them may be under way."""
+
+WINDOW_ROWS = 8192
+"""Points whose windows are searched at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class SampleRun:
+    """A job under way: its counts, and the word to its threads that they need not go on."""
+
+    job: SampleJob
+    tally: Tally
+    stop: Stop = field(default_factory=Stop)
+
+
+class TileSampler:
+    """Samples groups of points; one object serves all threads of a process.
+
+    Parameters
+    ----------
+    source : TileSource, optional
+    """
+
+    def __init__(self, source: TileSource | None = None):
+        self.source = source or TileSource()
+        self._pool = ThreadPoolExecutor(PORTIONS_AHEAD, thread_name_prefix="portions")
+
+    @classmethod
+    def of_budget(cls, budget: CacheBudget, prefix_reads: bool = False) -> "TileSampler":
+        """A sampler whose caches, together with GDAL's, hold no more than a budget."""
+        limit_gdal_cache(budget.share)
+        indexed = IndexedEngine(prefix_reads=prefix_reads)
+        engines = Engines(indexed, RasterioEngine(RasterPool(max_bytes=budget.share, alone=True)))
+        return cls(TileSource(engines, cache_bytes=budget.share))
+
+    def stream(self, job: SampleJob, tally: Tally) -> "SampleStream":
+        """A stream of groups, several of which are sampled at the same time."""
+        return SampleStream(self, job, tally)
+
+    def close(self) -> None:
+        """End the threads and close what is open."""
+        self._pool.shutdown(cancel_futures=True)
+        self.source.close()
+
+    def sample(self, portion: Portion, run: SampleRun) -> SampledPortion:
+        """Values of the points of a portion.
+
+        Raises
+        ------
+        TileReadError
+            A tile cannot be read, and the job takes no dead letters; names the record, the band, the file and the
+            tile. It ends the run.
+        Stopped
+            The run has been cancelled.
+        """
+        try:
+            return self._sample(portion, run)
+        except Stopped as stopped:
+            # What is stopped by a failure elsewhere may be asked for its result first: the failure is what matters.
+            raise run.stop.error or stopped from None
+        except BaseException as error:
+            run.stop.now(error)
+            raise
+
+    def _sample(self, portion: Portion, run: SampleRun) -> SampledPortion:
+        row, col = pixels_of(portion.chunk)
+        radius = run.job.around.max_distance_pixels
+        found, failures = self._gather(portion.grid, portion.assets, row, col, radius, run)
+        values = {band: of_band.floats() for band, of_band in found.items()}
+        windows: dict[str, pa.Array | None] = {}
+        for asset in portion.assets if radius else ():
+            valid = found.pop(asset.band).valid(asset.nodata)
+            windows[asset.band] = self._fall_back(portion, asset, values[asset.band], valid, failures, run)
+        return SampledPortion(portion, values, windows, failures)
+
+    def _gather(
+        self,
+        grid: Grid,
+        assets: Sequence[Asset],
+        row: Ints,
+        col: Ints,
+        radius: int,
+        run: SampleRun,
+    ) -> tuple[dict[str, PixelValues], list[Failure]]:
+        """What is at pixels [n], by band; tiles are read ``radius`` rows further.
+
+        Masks are read only for nodata fallback, and only of files that have or may have one.
+        """
+        found = {asset.band: PixelValues(len(row)) for asset in assets}
+        in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(grid, row, col)}
+        rows = {place: int(points.row.max()) + 1 + radius for place, points in in_tile.items()}
+        failures: list[Failure] = []
+
+        def take(want: TileWant, tile: Tile | TileReadError) -> None:
+            points = in_tile[want.tile_row, want.tile_col]
+            if tile is NO_MASK:
+                return
+            if not isinstance(tile, TileReadError):
+                of_band = found[want.asset.band]
+                (of_band.put_mask if want.mask else of_band.put)(tile, points)
+            elif run.job.dead_letters:
+                failures.append(Failure(want.asset, want.tile_row, want.tile_col, tile, points.point))
+            else:
+                run.stop.now(tile)  # so that the job's other reads are left undone
+                raise tile
+
+        masked = [asset for asset in assets if may_be_masked(asset)] if run.job.around.max_distance_pixels else []
+        wants = chain(
+            (TileWant(asset, grid, *place, rows[place]) for asset in assets for place in in_tile),
+            (TileWant(asset, grid, *place, 0, mask=True) for asset in masked for place in in_tile),
+        )
+        self.source.each(wants, take, run.tally, run.stop)
+        return found, failures
+
+    def _fall_back(
+        self,
+        portion: Portion,
+        asset: Asset,
+        values: Floats,
+        valid: Mask,
+        failures: list[Failure],
+        run: SampleRun,
+    ) -> pa.Array | None:
+        """Put the closest valid value in place of each invalid one; gives the windows, if they are returned."""
+        around = run.job.around
+        there = left_over(failures, asset.band, len(values))
+        invalid = there & ~valid
+        wanted = np.flatnonzero(there if around.return_neighbourhood == "always" else invalid)
+        window = Window.of_radius(around.max_distance_pixels)
+        row_part, col_part = (portion.chunk[name].to_numpy() for name in POSITION)
+        shown = []
+        for points in np.split(wanted, range(WINDOW_ROWS, len(wanted), WINDOW_ROWS)):
+            cells, usable = self._cells(portion, asset, window, points, failures, run)
+            missing = np.flatnonzero(invalid[points])
+            at = points[missing]
+            distance = distances(portion.grid, window, row_part[at], col_part[at])
+            cell = closest_valid(window, usable[missing], distance, around.fallback)
+            found = cell >= 0
+            values[at[found]] = cells[missing[found], cell[found]]
+            shown.append(cells.ravel())
+        return window_lists(wanted, np.concatenate(shown), len(values), around.cells) if around.returned else None
+
+    def _cells(
+        self,
+        portion: Portion,
+        asset: Asset,
+        window: Window,
+        points: Ints,
+        failures: list[Failure],
+        run: SampleRun,
+    ) -> tuple[Floats, Mask]:
+        """Values [m, k] of the windows around m points of a portion, NaN outside the raster; and which are valid."""
+        grid = portion.grid
+        row, col = pixels_of(portion.chunk)
+        cells = np.full((len(points), len(window.row)), np.nan)
+        valid = np.zeros(cells.shape, dtype=bool)
+        rows, cols = row[points][:, None] + window.row, col[points][:, None] + window.col
+        inside = np.flatnonzero((rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width))
+        found, failed = self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], 0, run)
+        cells.flat[inside] = found[asset.band].floats()
+        valid.flat[inside] = found[asset.band].valid(asset.nodata)
+        # A tile beside that cannot be read leaves the points without a value whose window reaches into it.
+        failures += [replace(each, points=points[inside[each.points] // len(window.row)]) for each in failed]
+        return cells, valid
+
+
+class Sampled(NamedTuple):
+    """A batch that comes out of a stream: rows of the sample table, or dead letters (``failed``).
+
+    ``context`` is what was pushed with the group.
+    """
+
+    context: Any
+    rows: pa.RecordBatch
+    failed: bool = False
+
+
+class SampleStream:
+    """Groups of points in, rows of the sample table out, in the order of the groups.
+
+    What is pushed with a group (its window and timestamp, say) comes back with each of its batches.
+    It belongs to one thread.
+    """
+
+    def __init__(self, sampler: TileSampler, job: SampleJob, tally: Tally):
+        self.sampler = sampler
+        self.job = job
+        self.tally = tally
+        self._run = SampleRun(job, tally)
+        self._ahead: Ahead[tuple[Any, SampledPortion]] = Ahead(
+            sampler._pool, PORTIONS_AHEAD, VALUES_AHEAD, self._run.stop
+        )
+
+    def push(self, context: Any, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[Sampled]:
+        """Take a group; gives batches, of at most :data:`PORTION_ROWS` rows, of this and earlier groups.
+
+        Raises
+        ------
+        TileReadError
+            A tile of this or an earlier group cannot be read.
+        """
+        for portion in portions(self.job, key, chunks):
+            yield from self._push(context, portion)
+
+    def push_again(self, context: Any, record_id: str, band: str, chunk: pa.RecordBatch) -> Iterator[Sampled]:
+        """Take the points of a dead letter; otherwise as :meth:`push`."""
+        yield from self._push(context, portion_again(self.job, record_id, band, chunk))
+
+    def _push(self, context: Any, portion: Portion) -> Iterator[Sampled]:
+        values = len(portion.chunk) * len(portion.assets) * self.job.around.cells
+        cost = max(values, portion.held_bytes // VALUE_BYTES)
+        yield from self._batches(self._ahead.push(partial(self._sample, context, portion), cost))
+
+    def drain(self) -> Iterator[Sampled]:
+        """The batches of all groups that are still under way."""
+        yield from self._batches(self._ahead.drain())
+
+    def cancel(self) -> None:
+        """Leave what is under way undone; nothing runs afterwards."""
+        self._ahead.cancel()
+
+    def _sample(self, context: Any, portion: Portion) -> tuple[Any, SampledPortion]:
+        return context, self.sampler.sample(portion, self._run)
+
+    def _batches(self, sampled: Iterable[tuple[Any, SampledPortion]]) -> Iterator[Sampled]:
+        for context, portion in sampled:
+            for rows in portion.rows(self.job):
+                self.tally.add(metrics.SAMPLES_OUT, len(rows))
+                values = 1 if self.job.layout == "long" else len(portion.values)
+                self.tally.add(metrics.VALUES_SAMPLED, len(rows) * values)
+                yield Sampled(context, rows)
+            if portion.failures:
+                letters = portion.letters()
+                self.tally.add(metrics.DEAD_LETTERS, len(letters))
+                self.tally.add(metrics.VALUES_DEAD_LETTERED, values_lost(letters))
+                yield Sampled(context, letters, failed=True)

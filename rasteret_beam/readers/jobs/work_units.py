@@ -1,0 +1,253 @@
+"""Portions: the points of a group that are sampled together, and the rows that come of them."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.geo.crs import Floats, epsg_code
+from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.routing.chunks import split_kept, with_kept
+from rasteret_beam.kernels.routing.index import NO_DATETIME, RoutingIndex
+from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over
+from rasteret_beam.kernels.sampling.gather import RecordFacts, merged, sample_rows, wide_rows
+from rasteret_beam.kernels.sampling.neighbourhood import Neighbourhood
+from rasteret_beam.model import Asset, Grid, TileKey
+from rasteret_beam.readers.jobs.spill import Spilled
+from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION
+
+PORTION_ROWS = 131_072
+"""Chunks of a group are sampled together up to so many points, which bounds memory."""
+
+PORTION_VALUES = 1 << 20
+"""Points times bands (or times the cells of a window) of a portion."""
+
+KEPT_BYTES = 64 << 20
+"""Kept columns that a portion holds in memory; those of spilled chunks stay on disk until rows are made."""
+
+ROWS_BYTES = 16 << 20
+"""Kept columns of a batch of rows, beyond those of a single chunk."""
+
+NO_FALLBACK = Neighbourhood()
+
+Kept: TypeAlias = pa.RecordBatch | Spilled
+"""Kept columns of a chunk, or where they lie."""
+
+AssetLookup = Callable[[str, Sequence[str]], Sequence[Asset]]
+
+
+@dataclass(frozen=True, eq=False)
+class SampleJob:
+    """What groups of points are sampled from, and how.
+
+    Attributes
+    ----------
+    routing : RoutingIndex
+    assets : callable
+        From a record's id and bands to their assets.
+    collection : str
+        Its name.
+    around : Neighbourhood
+        Nodata fallback; with a radius, chunks need the columns :data:`schema.POSITION`.
+    layout : str
+        One of :data:`schema.LAYOUTS`.
+    bands : sequence of str
+        All that are wanted, in output order; needed by wide layouts.
+    dead_letters : bool
+        Give up tiles that cannot be read, with their points, instead of raising an error.
+    """
+
+    routing: RoutingIndex
+    assets: AssetLookup
+    collection: str
+    around: Neighbourhood = NO_FALLBACK
+    layout: str = "long"
+    bands: Sequence[str] = ()
+    dead_letters: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Portion:
+    """Points of one group that are sampled together.
+
+    Attributes
+    ----------
+    grid : Grid
+    assets : sequence of Asset
+        One for each band of the grid, in output order.
+    chunk : RecordBatch
+        Without the kept columns.
+    facts : RecordFacts
+    kept : sequence of Kept
+        The kept columns, chunk after chunk; empty where there are none.
+    """
+
+    grid: Grid
+    assets: Sequence[Asset]
+    chunk: pa.RecordBatch
+    facts: RecordFacts
+    kept: Sequence[Kept] = ()
+
+    @property
+    def held_bytes(self) -> int:
+        """What the kept columns take up in memory while the portion is under way."""
+        return sum(map(_held, self.kept))
+
+    def chunks(self, most_bytes: int) -> Iterator[pa.RecordBatch]:
+        """The points with their kept columns, as chunks of at most so many bytes of these, or as they came."""
+        if not self.kept:
+            yield self.chunk
+            return
+        start = 0
+        for kept in _joined(self.kept, most_bytes):
+            yield with_kept(self.chunk.slice(start, len(kept)), kept)
+            start += len(kept)
+
+    def whole(self) -> pa.RecordBatch:
+        """All points with their kept columns."""
+        return merged(list(self.chunks(ROWS_BYTES)))
+
+
+@dataclass(frozen=True, eq=False)
+class SampledPortion:
+    """A portion after sampling.
+
+    Attributes
+    ----------
+    portion : Portion
+    values : {band: [n] float64}
+    windows : {band: list array or None}
+        Around the points, where they are returned.
+    failures : list of Failure
+        Tiles that could not be read; the values of their points are not there.
+    """
+
+    portion: Portion
+    values: dict[str, Floats]
+    windows: dict[str, pa.Array | None]
+    failures: list[Failure] = field(default_factory=list)
+
+    def rows(self, job: SampleJob) -> Iterator[pa.RecordBatch]:
+        """Rows of the sample table: a batch for each band, or one for all of them in a wide layout.
+
+        Where kept columns are large there are several, of :data:`ROWS_BYTES` each.
+        """
+        start = 0
+        for chunk in self.portion.chunks(ROWS_BYTES):
+            yield from self._rows(job, chunk, start)
+            start += len(chunk)
+
+    def _rows(self, job: SampleJob, chunk: pa.RecordBatch, start: int) -> Iterator[pa.RecordBatch]:
+        """Rows of the points from ``start`` on, which a chunk holds."""
+        facts, stop = self.portion.facts, start + len(chunk)
+        values = {band: of_band[start:stop] for band, of_band in self.values.items()}
+        if job.layout != "long":
+            yield wide_rows(chunk, job.bands, values, facts, job.layout)
+            return
+        windows = {
+            band: None if around is None else around.slice(start, len(chunk)) for band, around in self.windows.items()
+        }
+        for band, rows in sample_rows(chunk, values, facts, windows):
+            there = left_over(self.failures, band, len(self.portion.chunk)) if self.failures else None
+            yield rows if there is None else rows.filter(pa.array(there[start:stop]))
+
+    def letters(self) -> pa.RecordBatch:
+        """Rows of the dead-letter table."""
+        return dead_letters(self.portion.whole(), self.failures)
+
+
+def portions(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[Portion]:
+    """The points of a group in portions of bounded size."""
+    grid, bands = job.routing.grid_of(key)
+    assets = job.assets(key.record_id, bands)
+    most = min(PORTION_ROWS, PORTION_VALUES // (len(bands) * job.around.cells))
+    for chunk, kept in _portioned(chunks, max(1, most)):
+        yield Portion(grid, assets, chunk, _facts(job, key.record_id, grid, chunk), kept)
+
+
+def portion_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBatch) -> Portion:
+    """The points of a dead letter as a portion.
+
+    Raises
+    ------
+    InputError
+        The collection no longer has the record or the band, or the points lack what nodata fallback needs.
+    """
+    grid = job.routing.grid_of_band(record_id, band)
+    if grid is None:
+        raise InputError(f"a dead letter is of record {record_id!r}, band {band}, which the collection does not have")
+    if job.around.max_distance_pixels and POSITION[0] not in chunk.schema.names:
+        raise InputError(
+            f"max_distance_pixels is {job.around.max_distance_pixels}, but the dead letters come from a run with 0; "
+            "try them again without it"
+        )
+    points, kept = split_kept(chunk)
+    facts = _facts(job, record_id, grid, points)
+    return Portion(grid, job.assets(record_id, [band]), points, facts, [] if kept is None else [kept])
+
+
+def _facts(job: SampleJob, record_id: str, grid: Grid, chunk: pa.RecordBatch) -> RecordFacts:
+    moment = int(job.routing.datetimes[job.routing.positions[record_id]])
+    code = (chunk.schema.metadata or {}).get(POINT_EPSG_KEY)
+    return RecordFacts(
+        record_id,
+        None if moment == NO_DATETIME else moment,
+        job.collection,
+        epsg_code(grid.crs),
+        int(code) if code is not None else None,
+    )
+
+
+def pixels_of(chunk: pa.RecordBatch) -> tuple[Ints, Ints]:
+    row, col = (chunk[name].to_numpy().astype(np.int64) for name in PIXEL)
+    return row, col
+
+
+def _portioned(chunks: Iterable[pa.RecordBatch], most: int) -> Iterator[tuple[pa.RecordBatch, list[Kept]]]:
+    """The points of the chunks of a group, up to so many together, and their kept columns."""
+    waiting: list[pa.RecordBatch] = []
+    of_waiting: list[Kept] = []
+    rows = held = 0
+    for chunk in chunks:
+        points, kept = _apart(chunk)
+        full = rows + len(points) > most or held >= KEPT_BYTES
+        if waiting and (full or points.schema.metadata != waiting[0].schema.metadata):
+            yield merged(waiting), of_waiting
+            waiting, of_waiting, rows, held = [], [], 0, 0
+        waiting.append(points)
+        rows += len(points)
+        if kept is not None:
+            of_waiting.append(kept)
+            held += _held(kept)
+    if waiting:
+        yield merged(waiting), of_waiting
+
+
+def _apart(chunk: pa.RecordBatch) -> tuple[pa.RecordBatch, Kept | None]:
+    """The points of a chunk, which may be spilled, and its kept columns or where they lie."""
+    spilled = Spilled.of(chunk)
+    if spilled is None:
+        return split_kept(chunk)
+    return spilled.points(), spilled if spilled.kept_bytes else None
+
+
+def _held(kept: Kept) -> int:
+    return 0 if isinstance(kept, Spilled) else int(kept.nbytes)
+
+
+def _joined(kept: Iterable[Kept], most_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Kept columns in batches of at most so many bytes, or as they came."""
+    waiting: list[pa.RecordBatch] = []
+    size = 0
+    for each in kept:
+        loaded = each.kept() if isinstance(each, Spilled) else each
+        if waiting and size + loaded.nbytes > most_bytes:
+            yield merged(waiting)
+            waiting, size = [], 0
+        waiting.append(loaded)
+        size += loaded.nbytes
+    if waiting:
+        yield merged(waiting)

@@ -1,0 +1,1 @@
+"""Files on disks, in buckets and on web servers."""

@@ -1,0 +1,177 @@
+"""Which hrefs are opened: what a collection from elsewhere, or a file, may make this machine read.
+
+One rule for every open. An href on this machine's own authority (the user's words, a collection or record table on a
+local disk) may name any file and host. One that stands elsewhere (in a bucket, on the web) may name neither local files
+nor hosts that are near (:mod:`rasteret_beam.kernels.storage.hosts`), unless it lies on one itself. Whoever names it,
+an href is opened by few of GDAL's drivers (:mod:`.drivers`) and file systems; :class:`rasteret_beam.Access` allows
+others by name.
+"""
+
+import os
+import re
+from dataclasses import replace
+from functools import lru_cache
+
+from rasteret_beam.errors import without_secrets
+from rasteret_beam.kernels.storage.hosts import LOOPBACK, host_of, nearness
+from rasteret_beam.model import Access
+from rasteret_beam.readers.gdal.drivers import VRT, driver_of_prefix, driver_of_text, is_by_name, why_not_driver
+from rasteret_beam.readers.storage.stores import BUCKETS, WEB, is_subdataset, is_url, split_url
+
+ARCHIVES = ("zip", "tar", "gzip")
+OBJECTS = ("s3", "gs", "az", "adls", "oss", "swift")
+"""GDAL's file systems of buckets, whose hosts its own settings name."""
+
+CURL = "curl"
+
+CHAIN = re.compile(r"/?vsi([a-z0-9_]+)(?:[/?]|$)")
+
+LOCAL = "access=Access(allow_local=True)"
+
+
+def named_in(place: str, access: Access) -> Access:
+    """How the hrefs are read that stand in a collection, record table or VRT at a place."""
+    return replace(access, origin=place if is_url(place) or place.startswith("/vsi") else None)
+
+
+def why_refused(href: str, access: Access) -> str | None:
+    """Why an href is not opened; None where it may be.
+
+    The text names the option that allows it; that of the href is left to the caller.
+    """
+    return _why_refused(href, access, access.origin)
+
+
+@lru_cache(1 << 12)
+def _why_refused(href: str, access: Access, origin: str | None) -> str | None:
+    if "<" in href and (inline := driver_of_text(href)) and not os.path.exists(href):
+        return why_not_driver(inline, access) or (None if inline == VRT else _why_opaque(access))
+    if is_subdataset(href):
+        return _why_not_subdataset(href, access)
+    if href.startswith("/vsi"):
+        return _why_not_chain(href, access)
+    if is_url(href):
+        return _why_not_url(href, access)
+    return _why_not_local(access)
+
+
+def is_trusted(access: Access) -> bool:
+    """Whether hrefs may name files of this machine."""
+    return access.origin is None or access.allow_local
+
+
+def is_confined(href: str, access: Access) -> bool:
+    """Whether answers of a web server, too, must not lead to hosts that are near: redirects, and names of addresses."""
+    return access.origin is not None and split_url(href)[0] in WEB
+
+
+def why_not_host(host: str | None, access: Access) -> str | None:
+    """Why a host, or an address, is not asked; None where it may be."""
+    near = nearness(host)
+    if access.origin is None or near is None or _lies_at(host, access.origin):
+        return None
+    if near == LOOPBACK and (access.allow_local or _near_origin(access) == LOOPBACK):
+        return None
+    allowed = f"; if you trust it, allow that with {LOCAL}" if near == LOOPBACK else ""
+    return f"it leads to {near} ({host or 'not shown'}), and is named by {_origin(access)}{allowed}"
+
+
+def _near_origin(access: Access) -> str | None:
+    origin = access.origin or ""
+    return nearness(host_of(origin)) if split_url(origin)[0] in WEB else None
+
+
+def _lies_at(host: str | None, origin: str) -> bool:
+    return host is not None and split_url(origin)[0] in WEB and host == host_of(origin)
+
+
+def _origin(access: Access) -> str:
+    return f"{without_secrets(access.origin or '')}, which does not lie there"
+
+
+def _why_not_local(access: Access) -> str | None:
+    if is_trusted(access):
+        return None
+    where = without_secrets(access.origin or "")
+    return f"it is a file of this machine, named by {where}, from elsewhere; if you trust that, allow it with {LOCAL}"
+
+
+def _why_opaque(access: Access) -> str | None:
+    """Of what names files in ways that only GDAL knows."""
+    if is_trusted(access):
+        return None
+    where = without_secrets(access.origin or "")
+    return f"what it leads to cannot be told, and it is named by {where}; if you trust that, allow it with {LOCAL}"
+
+
+def _why_not_subdataset(href: str, access: Access) -> str | None:
+    prefix, _, rest = href.partition(":")
+    driver = driver_of_prefix(prefix)
+    if (why := why_not_driver(driver, access)) and not (access.origin is None and is_by_name(driver)):
+        return why
+    if is_trusted(access):
+        return None
+    quoted = re.search('"([^"]*)"', rest)
+    inner = quoted[1] if quoted else re.sub(r"^(?:(?:off|\d+):)+", "", rest)
+    return why_gdal_refused(inner, access)
+
+
+def why_gdal_refused(href: str, access: Access) -> str | None:
+    """As :func:`why_refused`, of what GDAL reads by itself, whose requests follow redirects unseen."""
+    if is_url(href) and split_url(href)[0] in WEB:
+        return _why_not_url(href, access) or _why_not_curl(access)
+    return _why_refused(href, access, access.origin)
+
+
+def _why_not_curl(access: Access) -> str | None:
+    if is_trusted(access) or _near_origin(access) == LOOPBACK:
+        return None
+    return (
+        "GDAL by itself would ask the server, and follow it anywhere; name the file by its URL alone, "
+        f"or, if you trust {without_secrets(access.origin or '')}, allow it with {LOCAL}"
+    )
+
+
+def _why_not_chain(path: str, access: Access) -> str | None:
+    """Of a path through GDAL's file systems, ``/vsizip//vsicurl/https://host/a.zip/b.tif``."""
+    found = CHAIN.match(path)
+    if found is None:
+        return _why_not_local(access)
+    name, inner = found[1], path[found.end() :]
+    if name in ARCHIVES:
+        inner = inner.removeprefix("{")
+        return _why_not_chain(inner, access) if CHAIN.match(inner) else why_gdal_refused(inner, access)
+    if name in OBJECTS:
+        return None
+    if name == CURL:
+        return _why_not_curled(inner, access)
+    if f"/vsi{name}/" in {f"/{each.strip('/')}/" for each in access.drivers}:
+        return _why_opaque(access)
+    return (
+        f"GDAL's file system /vsi{name}/ is not among those that are used (/vsizip/, /vsitar/, /vsigzip/, /vsicurl/, "
+        f"and those of buckets); if you trust it, allow it with access=Access(drivers='/vsi{name}/')"
+    )
+
+
+def _why_not_curled(url: str, access: Access) -> str | None:
+    if split_url(url)[0] not in (*WEB, "ftp"):
+        return _why_opaque(access)
+    return why_not_host(host_of(url), access) or _why_not_curl(access)
+
+
+def _why_not_url(href: str, access: Access) -> str | None:
+    scheme, _, rest = href.partition("://")
+    if scheme in WEB:
+        return why_not_host(host_of(href), access)
+    if scheme in (*BUCKETS, "oss"):
+        return None
+    if scheme == "vrt":
+        return "vrt:// is not opened, as it can lead to any file; give a file of its own, with access=Access(vrt=True)"
+    parts = scheme.split("+")
+    if all(part in (*ARCHIVES, *WEB, *BUCKETS, "file") for part in parts):
+        return (
+            _why_not_local(access)
+            if parts[-1] in (*ARCHIVES, "file")
+            else why_gdal_refused(f"{parts[-1]}://{rest}", access)
+        )
+    return _why_not_curled(href, access) if scheme == "ftp" else _why_opaque(access)

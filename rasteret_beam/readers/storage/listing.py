@@ -1,0 +1,308 @@
+"""Finding the files that paths, folders and globs mean, on the local disk and in buckets by one rule."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from os.path import realpath
+from typing import Protocol
+
+from rasteret_beam.errors import InputError, MissingInputError, PermissionDeniedError, without_secrets
+from rasteret_beam.kernels.storage.globs import (
+    Selection,
+    as_folder,
+    in_folder,
+    in_matched,
+    is_glob,
+    literal_folder,
+    matched,
+)
+from rasteret_beam.kernels.tables.partitions import partition_keys
+from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.storage.committed_files import as_decided
+from rasteret_beam.readers.storage.local_files import Kind, Walk, exists, kind_of
+from rasteret_beam.readers.storage.objects import (
+    check_listable,
+    is_object,
+    is_remote_object,
+    is_web,
+    list_folder,
+    object_size,
+)
+from rasteret_beam.readers.storage.stores import as_place, is_subdataset, is_url
+
+CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv", ".tsv.gz", ".tsv.bz2")
+PARQUET_ENDINGS = (".parquet", ".geoparquet", ".pq")
+RASTER_ENDINGS = (".tif", ".tiff")
+
+LOST_SLASH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
+
+QUERY = re.compile(r"\?[A-Za-z][\w.-]*=")
+"""What makes the rest of a URL a query, such as ``?versionId=1``, and not a glob."""
+
+Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file, and how it was found.
+
+    Attributes
+    ----------
+    path : str
+    real : str
+        The file itself, where the path leads through links.
+    root : str
+        The folder that was given, or stands before the first wildcard of a glob, with ``/`` at its end; None where
+        the file itself was given.
+    is_linked : bool
+        There is a link below the root on the way to it.
+    """
+
+    path: str
+    real: str
+    root: str | None = None
+    is_linked: bool = False
+
+    @property
+    def keys(self) -> dict[str, str | None]:
+        """Values of hive partitions below the root."""
+        return partition_keys(self.path, self.root)
+
+
+class Lister(Protocol):
+    """What files there are in one kind of place."""
+
+    def kind(self, place: str) -> Kind | None:
+        """What a path, taken literally, leads to."""
+        ...
+
+    def files(self, selection: Selection) -> Iterable[tuple[str, str, bool]]:
+        """The files of a selection, as (path, real path, whether a link is on the way)."""
+        ...
+
+
+class LocalLister:
+    """Files on the local disk."""
+
+    def kind(self, place: str) -> Kind | None:
+        return kind_of(place)
+
+    def files(self, selection: Selection) -> Iterable[tuple[str, str, bool]]:
+        return Walk(selection)
+
+
+@dataclass
+class ObjectLister:
+    """Objects in buckets; what was listed is kept for the next question."""
+
+    access: Access = AS_GIVEN
+    _listed: dict[tuple[str, str, bool], list[str]] = field(default_factory=dict)
+
+    def kind(self, place: str) -> Kind | None:
+        if is_glob(place):
+            names = self._names(matched(place))
+            inside = as_folder(place)
+            return "file" if place in names else "folder" if any(name.startswith(inside) for name in names) else None
+        if self._names(in_folder(place)):
+            return "folder"
+        return "file" if is_object(place, self.access) else None
+
+    def files(self, selection: Selection) -> Iterable[tuple[str, str, bool]]:
+        return [(name, name, False) for name in self._names(selection) if selection.files.fullmatch(name)]
+
+    def _names(self, selection: Selection) -> list[str]:
+        """URLs of objects that begin as the files of a selection do."""
+        root, start, deep = selection.root, selection.start, selection.is_deep
+        if root.endswith("://"):
+            raise InputError(f"{start}... has a wildcard in the name of its bucket; name the bucket in full")
+        if (root, start, deep) not in self._listed:
+            found = list_folder(root.rstrip("/"), self.access, start, deep)
+            self._listed[root, start, deep] = [each.url for each in found]
+        return self._listed[root, start, deep]
+
+
+def files_at(place: str, lister: Lister, endings: tuple[str, ...], what: str) -> list[FoundFile]:
+    """The files that a path means: itself, those in it as a folder, or those that it matches as a glob.
+
+    A path that is there is taken as it stands, even with wildcards in it. A glob that matches folders only means the
+    files in these. In folders the files with these endings count, and hidden names do not; see
+    :mod:`rasteret_beam.kernels.storage.globs`.
+
+    Raises
+    ------
+    MissingInputError
+        There is nothing; ``what`` is what an error calls the files.
+    """
+    kind = lister.kind(place)
+    if kind == "file":
+        return [FoundFile(place, realpath(place) if isinstance(lister, LocalLister) else place)]
+    if kind == "folder":
+        return _in_folders(place, lister, in_folder(place), endings, what)
+    if is_glob(place):
+        matches = [] if place.endswith("/") else list(lister.files(matched(place)))
+        if matches:
+            return [FoundFile(path, real, literal_folder(place), linked) for path, real, linked in matches]
+        return _in_folders(place, lister, in_matched(place), endings, what)
+    hint = "; a Path loses a slash of a URL: give it as text" if LOST_SLASH.match(place) else ""
+    raise MissingInputError(f"there is no file, folder or match of {without_secrets(place)}{hint}")
+
+
+def _in_folders(
+    place: str, lister: Lister, selection: Selection, endings: tuple[str, ...], what: str
+) -> list[FoundFile]:
+    found = list(lister.files(selection))
+    chosen = [
+        FoundFile(path, real, selection.root, linked) for path, real, linked in found if path.lower().endswith(endings)
+    ]
+    if not found and is_glob(place) and not selection.is_whole:
+        raise MissingInputError(
+            f"there is no file, folder or match of {without_secrets(place)}; a wildcard finds no name that begins with "
+            ". or _"
+        )
+    if not chosen:
+        raise MissingInputError(
+            f"there is no {what} in {without_secrets(place)}; names that begin with . or _ do not count"
+        )
+    return chosen
+
+
+def find(
+    places: Paths,
+    endings: tuple[str, ...],
+    what: str,
+    access: Access = AS_GIVEN,
+    others: Lister | None = None,
+) -> list[FoundFile]:
+    """The files of a path, a folder or a glob, or of a list of such; each file once, in name order.
+
+    Parameters
+    ----------
+    endings : tuple of str
+        Of the files that count in folders, in lower case.
+    what : str
+        What an error calls these files.
+    access : Access
+        How buckets are read.
+    others : Lister, optional
+        Of URLs that are neither in a bucket nor on the web.
+
+    Raises
+    ------
+    MissingInputError, PermissionDeniedError, InputError
+        A place leads to nothing, may not be read, or is no regular file.
+    """
+    found: list[FoundFile] = []
+    objects = ObjectLister(access)
+    for given in [places] if isinstance(places, str | PathLike) else places:
+        place = as_place(given)
+        if not place.strip():
+            raise InputError(f"a path of {what} is empty; give a file, a folder or a glob")
+        if is_remote_object(place):
+            check_listable(place)
+            found += [FoundFile(place, place)] if is_web(place) else files_at(place, objects, endings, what)
+        elif is_url(place) and others is not None:
+            found += files_at(place, others, endings, what)
+        else:
+            found += files_at(place, LocalLister(), endings, what)
+    return as_decided(once(found), access)
+
+
+def once(found: Iterable[FoundFile]) -> list[FoundFile]:
+    """Each file once, in name order: by a path without links, if there is one, else by the first."""
+    ordered = sorted(found, key=lambda file: (file.is_linked, file.path))
+    return sorted({file.real: file for file in reversed(ordered)}.values(), key=lambda file: file.path)
+
+
+def find_rasters(places: Paths, access: Access = AS_GIVEN) -> list[str]:
+    """Raster files: paths, URLs and globs, and all ``*.tif`` and ``*.tiff`` of folders; each once, in name order.
+
+    What has such an ending in a bucket is taken as a file, without asking; everything else there as a folder.
+
+    Raises
+    ------
+    MissingInputError
+        A path or a glob leads to nothing.
+    """
+    given = [places] if isinstance(places, str | PathLike) else places
+    return [file.path for file in once(file for place in given for file in rasters_at(place, access))]
+
+
+def split_lists(texts: Iterable[str], access: Access = AS_GIVEN) -> list[str]:
+    """The rasters' paths of texts that may be lists with commas.
+
+    A text that leads to something as it stands (a file, a folder or a glob, whose names have commas) is one path.
+    """
+    found: list[str] = []
+    for text in texts:
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        found += [text] if len(parts) < 2 or _is_one_path(text, parts, access) else parts
+    return found
+
+
+def _is_one_path(text: str, parts: Sequence[str], access: Access) -> bool:
+    place = as_place(text)
+    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or _has_starts(parts[1:]))):
+        return False
+    try:
+        return object_size(place, access) >= 0 if is_web(place) else bool(find(place, RASTER_ENDINGS, "", access))
+    except PermissionDeniedError:
+        raise
+    except OSError:
+        return False
+
+
+def _has_starts(parts: Sequence[str]) -> bool:
+    """Whether one of the parts of a URL at its commas begins like a path, so that the URL ends before it."""
+    return any("://" in part or part.startswith(("/", "~")) for part in parts)
+
+
+def expand_rasters(hrefs: Iterable[str | PathLike[str]] | str | PathLike[str], access: Access = AS_GIVEN) -> list[str]:
+    """Hrefs in their order, folders and globs replaced by their raster files, in name order.
+
+    What is named as one file is kept, whether it is there or not, and however often; in a bucket that is what has an
+    ending. What comes of folders and globs is added once.
+
+    Raises
+    ------
+    MissingInputError
+        A folder or a glob has no raster.
+    """
+    kept: list[str] = []
+    for given in [hrefs] if isinstance(hrefs, str | PathLike) else hrefs:
+        place = as_place(given)
+        if _is_one_file(place):
+            kept.append(place)
+        else:
+            known = set(kept)
+            kept += [file.path for file in once(rasters_at(place, access)) if file.path not in known]
+    return kept
+
+
+def _is_one_file(place: str) -> bool:
+    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or is_web(place) or QUERY.search(place))):
+        return True
+    if is_url(place):
+        return not is_glob(place) and "." in place.rpartition("/")[2]
+    try:
+        kind = kind_of(place)
+    except (PermissionDeniedError, InputError):  # for whoever reads the file to report
+        return True
+    return kind == "file" or (kind is None and not is_glob(place))
+
+
+def _is_gdals(place: str) -> bool:
+    """Whether only GDAL knows what a name means, and it is not a local path all the same."""
+    return place.startswith("/vsi") or (is_subdataset(place) and not exists(place))
+
+
+def rasters_at(given: str | PathLike[str], access: Access = AS_GIVEN) -> list[FoundFile]:
+    """The raster files that one path means; as :func:`find_rasters`."""
+    place = as_place(given)
+    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or QUERY.search(place))):
+        return [FoundFile(place, place)]
+    if not is_url(place) and place.strip() and _is_one_file(place) and exists(place):
+        return [FoundFile(place, realpath(place))]
+    if is_remote_object(place) and place.lower().endswith(RASTER_ENDINGS) and not is_glob(place):
+        return [FoundFile(place, place)]
+    return find(place, RASTER_ENDINGS, "*.tif file", access)

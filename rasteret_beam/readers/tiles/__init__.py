@@ -1,0 +1,1 @@
+"""Decoded tiles: the two engines, and the caches above them."""

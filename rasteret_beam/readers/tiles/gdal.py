@@ -1,0 +1,228 @@
+"""Tiles through rasterio: every file that is opened."""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from rasteret_beam import metrics
+from rasteret_beam.errors import TileReadError
+from rasteret_beam.kernels.sampling.validity import flag_names, masked_by_file
+from rasteret_beam.metrics import Tally
+from rasteret_beam.model import Asset, Grid
+from rasteret_beam.readers.gdal.rasters import Raster, RasterPool
+from rasteret_beam.readers.jobs.cancellation import Stop, Stopped
+from rasteret_beam.readers.storage.byte_ranges import RangeError, state_of
+from rasteret_beam.readers.storage.stores import has_ranges
+from rasteret_beam.readers.tiles.cache import BytesCache
+from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileWant, is_absent, neighbours
+
+READ_BYTES = 32 << 20
+"""Decoded bytes asked for in one read of several bands."""
+
+UNMASKED_BYTES = 4 << 20
+"""What is remembered of files that turned out to have no mask, at about 400 bytes a band."""
+
+Found = tuple[TileWant, Tile | TileReadError]
+Bands = list[TileWant]
+"""Bands of one file in one tile."""
+
+
+class RasterioEngine:
+    """The engine for every file; see :class:`rasteret_beam.readers.tiles.protocol.TileEngine`."""
+
+    def __init__(self, pool: RasterPool | None = None):
+        self.pool = RasterPool(alone=True) if pool is None else pool
+        self._unmasked: BytesCache[bool] = BytesCache(UNMASKED_BYTES)
+
+    def plan(self, wants: Sequence[TileWant]) -> list[list[TileWant]]:
+        """Tiles of one place in one file, or where they lie beside each other on a server, of several places."""
+        sets = []
+        by_file: dict[str, list[TileWant]] = {}
+        for want in wants:
+            by_file.setdefault(want.asset.href, []).append(want)
+        for href, of_file in by_file.items():
+            alone = of_file
+            if has_ranges(href):
+                beside = [want for want in of_file if not (want.mask or is_absent(want))]
+                sets += neighbours(beside)
+                alone = [want for want in of_file if want.mask or is_absent(want)]
+            sets += _places(alone)
+        return sets
+
+    def read(self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None) -> Iterator[Found]:
+        places = _places(wants)
+        if len(places) > 1:
+            places = yield from self._read_neighbours(places, tally, stop)
+        for bands in places:
+            if stop is not None:
+                stop.check()
+            yield from self._read_place(bands, tally, stop)
+
+    def _read_neighbours(
+        self, places: list[Bands], tally: Tally, stop: Stop | None
+    ) -> Generator[Found, None, list[Bands]]:
+        """Tiles whose bytes come by one request; gives the places that are left, from one that cannot be read on."""
+        spans = [want.span for bands in places for want in bands]
+        left = list(places)
+        try:
+            with (
+                self.pool.borrow(state_of(places[0][0].asset), tally, stop) as raster,
+                raster.ahead(min(spans)[0], max(last for _, last in spans), tally, stop),
+            ):
+                for bands in places:
+                    tiles = _read_tiles(raster, bands, tally, stop)
+                    left.remove(bands)
+                    yield from zip(bands, tiles, strict=True)
+        except RangeError as error:
+            if error.of_file:
+                yield from ((want, want.failed(error)) for bands in left for want in bands)
+                return []
+        except Stopped:
+            raise
+        except Exception:
+            pass  # each of those left is read for itself, and fails for itself
+        return left
+
+    def _read_place(self, bands: Bands, tally: Tally, stop: Stop | None) -> Iterator[Found]:
+        reason: BaseException
+        if bands[0].mask and all(self._unmasked.get(_band(want.asset)) for want in bands):
+            yield from ((want, NO_MASK) for want in bands)
+            return
+        try:
+            with self.pool.borrow(state_of(bands[0].asset), tally, stop, bands[0].mask) as raster:
+                read = self._read_masks if bands[0].mask else _read_tiles
+                tiles = read(raster, bands, tally, stop)
+            yield from zip(bands, tiles, strict=True)
+            return
+        except RangeError as error:
+            reason, of_all = error, error.of_file
+        except Stopped:
+            raise
+        except Exception as error:  # GDAL's, and what comes of sizes that a corrupt header gives: MemoryError, say
+            reason, of_all = error.__cause__ or error, False  # rasterio's own text only points at GDAL's
+        if of_all or len(bands) == 1:
+            yield from ((want, want.failed(reason)) for want in bands)
+            return
+        # One of these bands cannot be read; the others may.
+        for want in bands:
+            if stop is not None:
+                stop.check()
+            yield from self._read_place([want], tally, stop)
+
+    def _read_masks(self, raster: Raster, bands: Bands, tally: Tally, stop: Stop | None) -> list[Tile]:
+        """The file's own masks of some bands in one tile."""
+
+        def read(dataset: DatasetReader) -> list[Tile]:
+            _check_unchanged(dataset, [want.asset.band_index for want in bands], bands[0].grid)
+            flags, dtypes = dataset.mask_flag_enums, dataset.dtypes
+            masked = {}
+            for want in bands:
+                index = want.asset.band_index
+                if _is_masked(want.asset, flag_names(flags[index]), dtypes[index]):
+                    masked[index] = flags[index]
+                else:
+                    self._unmasked.put(_band(want.asset), True, 400)
+            found = _masks(dataset, masked, _window(bands[0]))
+            return [found.get(want.asset.band_index, NO_MASK) for want in bands]
+
+        masks = raster.read(read, tally, stop)
+        if count := sum(mask is not NO_MASK for mask in masks):
+            tally.add(metrics.MASK_TILES_READ, count)
+        return masks
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+def _places(wants: Sequence[TileWant]) -> list[Bands]:
+    """Bands in one tile, which GDAL decodes once if they lie interleaved."""
+    at_place: dict[tuple[str, int, int, bool], Bands] = {}
+    for want in wants:
+        at_place.setdefault((want.asset.href, want.tile_row, want.tile_col, want.mask), []).append(want)
+    places = []
+    for bands in at_place.values():
+        most = max(1, READ_BYTES // (8 * bands[0].grid.tile_width * bands[0].grid.tile_height))
+        places += [bands[start : start + most] for start in range(0, len(bands), most)]
+    return places
+
+
+def _read_tiles(raster: Raster, bands: Bands, tally: Tally, stop: Stop | None) -> list[Tile]:
+    want, window = bands[0], _window(bands[0])
+    indexes = [each.asset.band_index for each in bands]
+
+    def read(dataset: DatasetReader) -> list[Tile]:
+        _check_unchanged(dataset, indexes, want.grid)
+        tiles = list(dataset.read([index + 1 for index in indexes], window=window))
+        tally.add(metrics.TILE_BYTES_READ, stored_bytes(dataset, indexes, window))
+        return tiles
+
+    tiles = raster.read(read, tally, stop)
+    tally.add(metrics.TILES_DECODED, len(bands))
+    return tiles
+
+
+def _window(want: TileWant) -> Window:
+    height, width = want.shape
+    row, col = want.tile_row * want.grid.tile_height, want.tile_col * want.grid.tile_width
+    return Window(col, row, width, height)  # type: ignore[call-arg]
+
+
+def _band(asset: Asset) -> tuple[str, int]:
+    return asset.href, asset.band_index
+
+
+def _masks(
+    dataset: DatasetReader, masked: Mapping[int, Sequence[MaskFlags]], window: Window
+) -> dict[int, NDArray[np.uint8]]:
+    """Masks of some bands, given with their flags; one that is of the whole dataset is read once."""
+    found: dict[int, NDArray[np.uint8]] = {}
+    shared: NDArray[np.uint8] | None = None
+    for index, flags in masked.items():
+        if MaskFlags.per_dataset not in flags:
+            found[index] = dataset.read_masks(index + 1, window=window)
+            continue
+        shared = dataset.read_masks(index + 1, window=window) if shared is None else shared
+        found[index] = shared
+    return found
+
+
+def _is_masked(asset: Asset, flags: str, dtype: str) -> bool:
+    """Whether a band's mask has to be read, of a file whose mask is what the collection has it as."""
+    if asset.mask not in (None, flags):
+        raise TileReadError(
+            f"the mask of the file is {flags or 'per_band'}, but the collection has it as {asset.mask or 'per_band'}: "
+            "the file, or a mask beside it, was changed after the collection was built; build it again"
+        )
+    return masked_by_file(flags, dtype, asset.nodata)
+
+
+def _check_unchanged(dataset: DatasetReader, band_indexes: Sequence[int], grid: Grid) -> None:
+    found = f"{dataset.width} x {dataset.height} pixels in {dataset.count} band(s)"
+    if (dataset.width, dataset.height) != (grid.width, grid.height) or max(band_indexes) >= dataset.count:
+        raise TileReadError(
+            f"the file is {found}, but the collection has it as {grid.width} x {grid.height} with band index "
+            f"{max(band_indexes)}: the file was changed after the collection was built; build it again"
+        )
+
+
+def stored_bytes(dataset: DatasetReader, band_indexes: Sequence[int], window: Window) -> int:
+    """Compressed bytes of the TIFF blocks under a window; 0 for formats and tiles that have none.
+
+    GDAL tells the size of a block in the item ``BLOCK_SIZE_<col>_<row>`` of the TIFF domain;
+    bands interleaved by pixel share their blocks.
+    """
+    if dataset.driver != "GTiff":
+        return 0
+    shared = dataset.interleaving is not None and dataset.interleaving.name == "pixel"
+    total = 0
+    shapes = dataset.block_shapes
+    for index in band_indexes[:1] if shared else band_indexes:
+        height, width = shapes[index]
+        for row in range(int(window.row_off) // height, -(-int(window.row_off + window.height) // height)):
+            for col in range(int(window.col_off) // width, -(-int(window.col_off + window.width) // width)):
+                total += int(dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=index + 1) or 0)
+    return total

@@ -1,0 +1,163 @@
+"""Decoded tiles, from a cache or read in threads."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
+
+from rasteret_beam import metrics
+from rasteret_beam.errors import TileReadError
+from rasteret_beam.metrics import Tally
+from rasteret_beam.readers.jobs.cancellation import Stop
+from rasteret_beam.readers.jobs.ordered_pool import Ahead
+from rasteret_beam.readers.tiles.cache import BytesCache
+from rasteret_beam.readers.tiles.dispatch import Engines
+from rasteret_beam.readers.tiles.protocol import Tile, TileName, TileWant, owned, tile_name
+
+REMOTE_READS = 24
+"""Requests under way at the same time: with 30 ms each, 800 a second."""
+
+Take = Callable[[TileWant, Tile | TileReadError], None]
+
+
+class TileSource:
+    """Gives decoded tiles; one object serves all threads of a process.
+
+    Parameters
+    ----------
+    engines : Engines, optional
+    threads : int, optional
+        Tiles of local files decoded at the same time.
+    cache_bytes : int
+        Decoded tiles kept, for crowded tiles whose points come in several portions, and for windows beside each other.
+    """
+
+    def __init__(self, engines: Engines | None = None, threads: int | None = None, cache_bytes: int = 64 << 20):
+        self.engines = engines or Engines()
+        self._cache: BytesCache[Tile] = BytesCache(cache_bytes)
+        self._underway: dict[TileName, _Claim] = {}
+        self._lock = Lock()
+        self._local = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="tiles")
+        self._remote = ThreadPoolExecutor(REMOTE_READS, thread_name_prefix="remote-tiles")
+
+    def each(self, wants: Iterable[TileWant], take: Take, tally: Tally, stop: Stop | None = None) -> None:
+        """Hand over every wanted tile, or the error that it cannot be read; returns when all are handed over.
+
+        ``take`` is called from several threads at the same time, once for each want. A tile that another call
+        decodes just now is waited for, after the others.
+
+        Raises
+        ------
+        Stopped
+            ``stop`` was given, and the job has ended; then nothing is under way any more.
+        """
+        stop = stop or Stop()
+        missing, waiting = [], []
+        claims: dict[TileName, _Claim] = {}
+        try:
+            for want in wants:
+                tile, waiter = self._find(want, take, claims)
+                if tile is not None:
+                    tally.add(metrics.TILE_CACHE_HITS)
+                    take(want, tile)
+                elif waiter is not None:
+                    waiting.append(waiter)
+                else:
+                    missing.append(want)
+            self._read(missing, partial(self._keep, claims, take), tally, stop)
+        finally:
+            self._give_up(claims)
+        again = [waiter.want for waiter in waiting if not waiter.served.result()]
+        if len(waiting) > len(again):
+            tally.add(metrics.TILE_CACHE_HITS, len(waiting) - len(again))
+        if again:
+            self.each(again, take, tally, stop)
+
+    def _find(
+        self, want: TileWant, take: Take, claims: "dict[TileName, _Claim]"
+    ) -> "tuple[Tile | None, _Waiter | None]":
+        """A decoded tile; or a place in the queue for one that is decoded just now; or neither, and it is claimed."""
+        name, rows = _name(want), 0 if want.mask else min(want.rows, want.shape[0])
+        with self._lock:
+            tile = self._cache.get(name)
+            if tile is not None and len(tile) >= rows:
+                return tile, None
+            claim = self._underway.get(name)
+            if claim is None:
+                claims[name] = self._underway[name] = _Claim(rows)
+            elif claim.rows >= rows:
+                claim.waiters.append(_Waiter(want, take))
+                return None, claim.waiters[-1]
+            return None, None
+
+    def _keep(self, claims: "dict[TileName, _Claim]", take: Take, want: TileWant, tile: Tile | TileReadError) -> None:
+        """Take a tile, and hand it to those who wait for it, at once: nobody has to hold it for them."""
+        if not isinstance(tile, TileReadError):
+            own = owned(tile)
+            with self._lock:
+                self._cache.put(_name(want), own, own.nbytes)
+                claim = claims.pop(_name(want), None)
+                if claim is not None:
+                    del self._underway[_name(want)]
+            for waiter in claim.waiters if claim is not None else ():
+                waiter.serve(own)
+        take(want, tile)
+
+    def _give_up(self, claims: "dict[TileName, _Claim]") -> None:
+        """Let those who wait for tiles that were not read try for themselves."""
+        with self._lock:
+            for name in claims:
+                del self._underway[name]
+        for claim in claims.values():
+            for waiter in claim.waiters:
+                waiter.served.set_result(False)
+
+    def _read(self, wants: list[TileWant], take: Take, tally: Tally, stop: Stop) -> None:
+        reads = self.engines.plan(wants)
+        local: Ahead[None] = Ahead(self._local, len(reads))
+        remote: Ahead[None] = Ahead(self._remote, len(reads))
+        try:
+            for read in reads:
+                list((remote if read.remote else local).push(partial(read.run, tally, take, stop)))
+            list(remote.drain())
+            list(local.drain())
+        finally:
+            remote.cancel()
+            local.cancel()
+
+    def close(self) -> None:
+        """End the threads and close what is open."""
+        self._local.shutdown(cancel_futures=True)
+        self._remote.shutdown(cancel_futures=True)
+        self.engines.close()
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiter:
+    """Somebody who wants a tile that another call decodes; ``served`` tells later whether it was handed over."""
+
+    want: TileWant
+    take: Take
+    served: "Future[bool]" = field(default_factory=Future)
+
+    def serve(self, tile: Tile) -> None:
+        try:
+            self.take(self.want, tile)
+        except BaseException as error:
+            self.served.set_exception(error)
+        else:
+            self.served.set_result(True)
+
+
+@dataclass(frozen=True, eq=False)
+class _Claim:
+    """A tile that somebody decodes, down to which row, and who else waits for it."""
+
+    rows: int
+    waiters: list[_Waiter] = field(default_factory=list)
+
+
+def _name(want: TileWant) -> TileName:
+    return tile_name(want.asset, want.tile_row, want.tile_col, want.mask)

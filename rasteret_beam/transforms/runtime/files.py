@@ -1,0 +1,264 @@
+"""Files: finding and opening them, and replacing them through Beam's filesystems."""
+
+import glob
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
+from apache_beam.io.filesystems import FileSystems
+
+from rasteret_beam.collection.parquet.files import is_remote
+from rasteret_beam.errors import (
+    InputError,
+    MissingInputError,
+    NoAnswerError,
+    OutputError,
+    RasteretBeamError,
+    how_to_install,
+    listed,
+    one_line,
+    without_secrets,
+)
+from rasteret_beam.kernels.storage.globs import Selection, as_folder, is_glob
+from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.storage.access import AZURE, GS, S3
+from rasteret_beam.readers.storage.first_contact import within
+from rasteret_beam.readers.storage.listing import CSV_ENDINGS, PARQUET_ENDINGS, FoundFile, Paths, find
+from rasteret_beam.readers.storage.listing import find_rasters as find_rasters  # where callers look for it
+from rasteret_beam.readers.storage.local_files import Kind, denied, why_not_written
+from rasteret_beam.readers.storage.objects import (
+    check_bucket_output,
+    explained,
+    is_remote_object,
+    is_web,
+    open_object,
+    open_to_the_end,
+)
+from rasteret_beam.readers.storage.stores import service_name
+from rasteret_beam.transforms.runtime.google_services import look_for_credentials
+
+GEOJSON_ENDINGS = (".geojson", ".geojsonl", ".geojsons")
+
+PARQUET_MAGIC = b"PAR1"
+
+EXTRAS = {GS: ("google.cloud.storage", "google-cloud-storage", "gcp"), S3: ("boto3", "boto3", "aws")}
+"""What Beam writes to a scheme with: module, package and extra."""
+
+
+def find_tables(places: Paths, access: Access = AS_GIVEN) -> list[FoundFile]:
+    """Files of a path, a folder or a glob (or of a list of such), each once, in name order.
+
+    In a folder, all Parquet and CSV files at any depth count, but for hidden ones; see
+    :mod:`rasteret_beam.kernels.storage.globs`. Where there is none, its GeoJSON files do, but for those named
+    ``.json``, which may be anything. ``access`` is how buckets are read.
+
+    Raises
+    ------
+    MissingInputError, PermissionDeniedError, InputError
+        A path leads to nothing, to nothing that may be read, or to no regular file.
+    """
+    what = "Parquet or CSV file"
+    try:
+        return find(places, PARQUET_ENDINGS + CSV_ENDINGS, what, access, BeamLister())
+    except MissingInputError:
+        with suppress(MissingInputError):
+            return find(places, GEOJSON_ENDINGS, what, access, BeamLister())
+        raise
+
+
+def find_files(places: Paths, access: Access = AS_GIVEN) -> list[str]:
+    """The paths of :func:`find_tables`."""
+    return [file.path for file in find_tables(places, access)]
+
+
+class BeamLister:
+    """Files of the schemes that only Beam reads."""
+
+    def kind(self, place: str) -> Kind | None:
+        if is_glob(place):
+            return None
+        if place in self._matches(place, place):
+            return "file"
+        return "folder" if self._matches(as_folder(place) + "**", place) else None
+
+    def files(self, selection: Selection) -> Iterable[tuple[str, str, bool]]:
+        found = self._matches(selection.root + "**", selection.start)
+        return [(path, path, False) for path in found if selection.files.fullmatch(path)]
+
+    def _matches(self, pattern: str, shown: str) -> list[str]:
+        try:
+            return [match.path for match in FileSystems.match([pattern])[0].metadata_list]
+        except (BeamIOError, ValueError) as error:
+            raise MissingInputError(f"{without_secrets(shown)} cannot be listed: {one_line(error)}") from error
+
+
+def name_of(path: str) -> str:
+    """A path in lower case, without the query of a URL: what its ending is looked for in."""
+    return (path.partition("?")[0] if is_remote(path) and is_web(path) else path).lower()
+
+
+def is_parquet(path: str, access: Access = AS_GIVEN) -> bool:
+    """Whether a file is Parquet rather than CSV, by its first bytes, else by its name.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+    MissingInputError
+        It cannot be opened.
+    """
+    try:
+        with open_file(path, access) as file:
+            magic = file.read(4)
+    except RasteretBeamError:
+        raise
+    except (OSError, BeamIOError) as error:
+        raise MissingInputError(f"{without_secrets(path)} cannot be opened: {one_line(error)}") from error
+    if magic == PARQUET_MAGIC:
+        return True
+    if name_of(path).endswith(CSV_ENDINGS):
+        return False
+    raise InputError(
+        f"{without_secrets(path)} is neither Parquet (it does not start with PAR1) nor named {', '.join(CSV_ENDINGS)}"
+    )
+
+
+def open_file(path: str, access: Access = AS_GIVEN, to_the_end: bool = False) -> IO[bytes]:
+    """The raw bytes of a file; ``to_the_end`` says that it is read whole, so that a server is asked seldom."""
+    if not is_remote(path):
+        try:
+            return open(path, "rb")
+        except PermissionError as error:
+            raise denied(path) from error
+    if is_remote_object(path):
+        return open_to_the_end(path, access) if to_the_end else open_object(path, access)  # type: ignore[return-value]
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def open_parquet(path: str, access: Access = AS_GIVEN) -> pq.ParquetFile:
+    """A Parquet file; close it after use.
+
+    Raises
+    ------
+    InputError
+        It is not Parquet, or broken.
+    """
+    try:
+        return pq.ParquetFile(path) if not is_remote(path) else pq.ParquetFile(open_file(path, access), pre_buffer=True)
+    except PermissionError as error:
+        raise denied(path) from error
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{without_secrets(path)} cannot be read as Parquet: {error}") from error
+
+
+def check_output(path: str, what: str) -> None:
+    """Refuse an output at a place that takes no files; asks nobody.
+
+    Raises
+    ------
+    OutputError
+    """
+    check_bucket_output(path, what)
+    scheme = path.partition("://")[0] if is_remote(path) else ""
+    extra = EXTRAS.get(scheme)
+    if extra is not None and not _is_installed(extra[0]):
+        raise OutputError(
+            f"{what} {path} cannot be written: that needs {extra[1]}, which is not installed: "
+            f"{how_to_install(extra[2])}"
+        )
+    if scheme in AZURE:
+        raise OutputError(f"{what} {path} cannot be written: Beam writes to Azure as azfs://ACCOUNT/CONTAINER/PATH")
+    if scheme and scheme not in known_schemes():
+        raise OutputError(
+            f"{what} {without_secrets(path)} cannot be written: Beam has no filesystem for {scheme}://, only for "
+            f"local paths and {listed(f'{name}://' for name in known_schemes())}"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even its parent
+        return False
+
+
+def known_schemes() -> list[str]:
+    """Schemes that Beam writes to."""
+    return sorted({each.scheme() for each in FileSystem.get_all_subclasses() if each.scheme() not in (None, "file")})
+
+
+def check_writable(prefix: str) -> None:
+    """Write and remove a small file beside an output, and the folders that it needs.
+
+    Raises
+    ------
+    OutputError
+        That does not work.
+    """
+    probe = f"{prefix}.probe-{uuid.uuid4().hex[:8]}"
+    missing = [] if is_remote(prefix) else _missing_folders(probe)
+    try:
+        if is_remote(prefix):
+            within(service_name(prefix), lambda: _write_and_delete(probe))
+        else:
+            _write_and_delete(probe)
+    except NoAnswerError as error:
+        raise OutputError(f"output {prefix} cannot be written: {error}") from None
+    except Exception as error:  # each of Beam's filesystems has errors of its own
+        local = isinstance(error, OSError) and not is_remote(prefix)
+        why = why_not_written(error) if local else explained(error, prefix, writing=True)  # type: ignore[arg-type]
+        raise OutputError(f"output {prefix} cannot be written: {why}") from error
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # another job may have put something there
+                os.rmdir(folder)
+
+
+def _write_and_delete(probe: str) -> None:
+    if probe.startswith("gs://"):
+        look_for_credentials()
+    with FileSystems.create(probe, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        file.write(b"probe")
+    delete_files([probe])
+
+
+def _missing_folders(path: str) -> list[str]:
+    """Folders above a path that are not there, the innermost first."""
+    found = []
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(folder):
+        found.append(folder)
+        folder = os.path.dirname(folder)
+    return found
+
+
+def matching(start: str, pattern: str) -> list[str]:
+    """Files whose path begins with ``start``, taken literally, and goes on as the glob ``pattern``."""
+    if not is_remote(start):
+        return glob.glob(glob.escape(start) + pattern)
+    return [entry.path for entry in FileSystems.match([start + pattern])[0].metadata_list]
+
+
+def delete_files(paths: Sequence[str]) -> None:
+    """Delete files by their literal paths: Beam takes the brackets of a local one for a glob."""
+    for path in paths:
+        if not is_remote(path):
+            os.remove(path)
+    remote = [path for path in paths if is_remote(path)]
+    if remote:
+        FileSystems.delete(remote)
+
+
+def delete_folder(folder: str) -> None:
+    """Delete a folder and what is in it, if it is there."""
+    if is_remote(folder):
+        delete_files(matching(folder + "/", "**"))
+    else:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,51 @@
+"""Services of Google's that are met before a job begins: credentials for them, and a limit to what BigQuery takes."""
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from rasteret_beam.errors import OutputError, one_line
+from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.readers.storage.access import GS, is_anonymous
+from rasteret_beam.readers.storage.first_contact import within
+
+Answer = TypeVar("Answer")
+
+
+def ask_bigquery(about: str, ask: Callable[[], Answer]) -> Answer:
+    """What BigQuery answers before a job begins.
+
+    Raises
+    ------
+    NoAnswerError
+    """
+    host = os.environ.get("BIGQUERY_EMULATOR_HOST")
+    return within(f"BigQuery{f' at {host}' if host else ''}, asked about {about},", ask)
+
+
+def look_for_credentials() -> None:
+    """Find out whether there are credentials for Google's services, for which Beam looks half a minute in silence.
+
+    An emulator has no accounts: where there are none, Beam need not look again.
+
+    Raises
+    ------
+    OutputError
+        There are none.
+    """
+    from apache_beam.internal.gcp.auth import _Credentials
+
+    if _Credentials._credentials_init:
+        return
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+
+    try:
+        google.auth.default()
+    except DefaultCredentialsError as error:
+        if not is_anonymous(GS, AS_GIVEN):
+            raise OutputError(
+                f"no usable Google credentials: {one_line(error)}; run 'gcloud auth application-default login', or "
+                "set GOOGLE_APPLICATION_CREDENTIALS to a key file"
+            ) from error
+        _Credentials._credentials_init = True

@@ -1,0 +1,339 @@
+"""Samples into BigQuery: as Parquet files and one load job, or through Beam's own WriteToBigQuery."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.utils.timestamp import Timestamp
+
+import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
+from rasteret_beam.errors import InputError, OutputError, RasteretBeamError, listed, one_line
+from rasteret_beam.kernels.bigquery.names import TableName
+from rasteret_beam.kernels.bigquery.rows import json_rows, python_rows
+from rasteret_beam.kernels.bigquery.schema import (
+    CLUSTER_TYPES,
+    MOST_CLUSTERED,
+    PARTITION_TYPES,
+    bigquery_fields,
+    check_columns,
+    differences,
+    loadable,
+    loadable_schema,
+)
+from rasteret_beam.metrics import ROWS_WRITTEN
+from rasteret_beam.readers.tiles.budget import ROW_GROUP_ROWS
+from rasteret_beam.schema import samples_schema
+from rasteret_beam.transforms.runtime.beam_metrics import count
+from rasteret_beam.transforms.runtime.bigquery_client import (
+    CREATE_DISPOSITIONS,
+    MOST_URIS,
+    WRITE_DISPOSITIONS,
+    Destination,
+    check_choice,
+    check_destination,
+    is_loaded,
+    libraries,
+    load,
+)
+from rasteret_beam.transforms.runtime.files import check_writable, delete_folder
+from rasteret_beam.transforms.sinks.commit import move_files
+from rasteret_beam.transforms.sinks.parquet import WriteFiles, write_empty
+
+METHODS = ("FILE_LOADS", "STREAMING_INSERTS", "STORAGE_WRITE_API")
+UNITS = ("HOUR", "DAY", "MONTH", "YEAR")
+CLUSTERED = ("record_id", "band")
+RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
+NOT_IN_STORAGE_API = ("DATE", "TIME", "DATETIME", "BIGNUMERIC")
+"""Types that Beam's rows have no place for on their way to the Storage Write API."""
+
+
+@dataclass(eq=False)
+class WriteSamplesToBigQuery(beam.PTransform):
+    """Write batches of samples to a BigQuery table.
+
+    With ``method="FILE_LOADS"`` batches become Parquet files in a temporary folder of
+    ``temp_location``, and one load job brings them in: all rows or none. The folder is removed
+    after a success; after a failure it is kept, and the error names it. A bundle that is tried
+    again writes another file, of which only the last counts; the load job has a name of its
+    own, so that a step that is tried again finds it and does not load twice.
+
+    The other methods hand rows to Beam's ``WriteToBigQuery``, for unbounded input. They cost
+    far more a row, rows come in one by one, and a rerun appends them again.
+
+    Parameters
+    ----------
+    table : str
+        ``project:dataset.table`` or ``project.dataset.table``; ``dataset.table`` where ``project`` is given.
+    schema : pyarrow.Schema
+        Of the samples: :func:`rasteret_beam.schema.samples_schema` with the kept columns and the
+        layout. Lists become REPEATED, structs RECORD, ``datetime`` and timestamps with a zone
+        TIMESTAMP, other timestamps DATETIME. A null list is read back as an empty one, and null
+        in ``values`` as NaN, for an array of BigQuery holds no null.
+    method : str
+        One of :data:`METHODS`.
+    create_disposition : "CREATE_IF_NEEDED" or "CREATE_NEVER"
+        The table is made just before the load; where that then fails, it stays, empty.
+    write_disposition : "WRITE_APPEND", "WRITE_TRUNCATE" or "WRITE_EMPTY"
+        A table that is there must have the same columns, also to be truncated.
+    cluster_by : sequence of str, optional
+        At most 4 columns of a table that is made; by default record_id and, where there is one, band.
+    partition_by : str, optional
+        A column of times, ``datetime`` or ``datetime:MONTH`` (HOUR, DAY, MONTH, YEAR), of a table that is made.
+    temp_location : str, optional
+        gs:// folder; by default the pipeline's ``--temp_location``.
+    project : str, optional
+        Where jobs run and are billed; by default the pipeline's ``--project``, else the table's.
+    run_id : str, optional
+        Name of this run. Runs of one id into one table load once: a rerun that finds the load
+        done adds nothing, whatever it sampled (BigQuery remembers jobs for 6 months). Without
+        it each pipeline that is built is a run of its own, and WRITE_APPEND adds its rows.
+    compression : str
+    row_group_rows : int
+
+    Yields
+    ------
+    str
+        The id of the load job; nothing with the other methods, where a row that is refused ends the job.
+
+    Raises
+    ------
+    MissingInputError
+        When made: google-cloud-bigquery is not installed.
+    InputError, OutputError
+        When made: a setting or a column that cannot be used. When applied: as :meth:`check`.
+    """
+
+    table: str
+    _: KW_ONLY
+    schema: pa.Schema = field(default_factory=samples_schema, repr=False)
+    method: str = "FILE_LOADS"
+    create_disposition: str = "CREATE_IF_NEEDED"
+    write_disposition: str = "WRITE_APPEND"
+    cluster_by: Sequence[str] | None = None
+    partition_by: str | None = None
+    temp_location: str | None = None
+    project: str | None = None
+    run_id: str | None = None
+    compression: str = "zstd"
+    row_group_rows: int = ROW_GROUP_ROWS
+    token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
+    _checked: bool = field(default=False, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        libraries()
+        check_choice("method", self.method, METHODS)
+        check_choice("create_disposition", self.create_disposition, CREATE_DISPOSITIONS)
+        check_choice("write_disposition", self.write_disposition, WRITE_DISPOSITIONS)
+        self.name = TableName.parse(self.table, self.project)
+        self.fields = bigquery_fields(self.schema)
+        if self.cluster_by is None:
+            self.cluster_by = [name for name in CLUSTERED if name in self.schema.names]
+        check_columns("cluster_by", self.cluster_by, self.fields, CLUSTER_TYPES)
+        if len(self.cluster_by) > MOST_CLUSTERED:
+            raise InputError(f"cluster_by is {listed(self.cluster_by)}; a table is clustered by 4 columns at most")
+        self.partitioning = self._partitioning()
+        if self.run_id is not None and not RUN_ID.fullmatch(self.run_id):
+            raise InputError(f"run_id is {self.run_id!r}; it can have letters, digits, - and _, 200 at most")
+        if self.method != "FILE_LOADS" and self.run_id is not None:
+            raise InputError(f"run_id goes with FILE_LOADS; method {self.method} appends the rows of each run")
+        if self.method == "STORAGE_WRITE_API":
+            _check_storage_api(self.fields)
+
+    def _partitioning(self) -> tuple[str, str] | None:
+        if self.partition_by is None:
+            return None
+        column, _, unit = self.partition_by.partition(":")
+        check_choice("unit of partition_by", unit or "DAY", UNITS)
+        check_columns("partition_by", [column], self.fields, PARTITION_TYPES)
+        return column, unit or "DAY"
+
+    @property
+    def job_name(self) -> str:
+        """What the load job's ids begin with: the same for the same table and run."""
+        if self.run_id is None:
+            return f"rasteret_beam-{self.token}"
+        return f"rasteret_beam-{self.run_id}-{hashlib.sha256(str(self.name).encode()).hexdigest()[:12]}"
+
+    def temporary(self, options: PipelineOptions) -> str:
+        """The folder of files under way; it is gone after a success.
+
+        Raises
+        ------
+        InputError
+            There is no temp_location on Google Cloud Storage.
+        """
+        place = self.temp_location or options.view_as(GoogleCloudOptions).temp_location
+        if not place or not re.fullmatch(r"gs://[^/]+(/.*)?", place):
+            raise InputError(
+                f"rows go to BigQuery by way of files on Google Cloud Storage, but temp_location is {place!r}; give "
+                "one such as gs://bucket/temp"
+            )
+        return f"{place.rstrip('/')}/rasteret_beam-{self.token}"
+
+    def destination(self, options: PipelineOptions) -> Destination:
+        """Where rows go, as the steps take it."""
+        assert self.cluster_by is not None
+        return Destination(
+            self.name,
+            self.project or options.view_as(GoogleCloudOptions).project or self.name.project,
+            self.fields,
+            self.create_disposition,
+            self.write_disposition,
+            tuple(self.cluster_by),
+            self.partitioning,
+        )
+
+    def check(self, options: PipelineOptions) -> None:
+        """Find out, once and before anything is read, whether rows can come in.
+
+        Raises
+        ------
+        OutputError
+            Dataset or bucket are missing, at different locations, or closed to this account.
+        InputError
+            The table has another schema, or does not suit the dispositions; no temp_location.
+        """
+        if self._checked:
+            return
+        files = self.method == "FILE_LOADS"
+        temporary = self.temporary(options) if files else None
+        to = self.destination(options)
+        if not (self.run_id is not None and is_loaded(to, self.job_name)):
+            check_destination(to, temporary.split("/")[2] if temporary else None)
+        if temporary:
+            check_writable(f"{temporary}/files")
+        self._checked = True
+
+    def is_loaded(self, options: PipelineOptions) -> bool:
+        """Whether a run of the same ``run_id`` has brought its rows in."""
+        return self.run_id is not None and self.has_loaded(options)
+
+    def has_loaded(self, options: PipelineOptions) -> bool:
+        """Whether this run, or one of the same ``run_id``, has brought its rows in by a load job."""
+        return is_loaded(self.destination(options), self.job_name)
+
+    def expand(self, samples: beam.PCollection) -> beam.PCollection[str]:
+        options = samples.pipeline.options
+        if self.method == "FILE_LOADS" and not samples.is_bounded:
+            raise InputError("FILE_LOADS loads once, when all rows are there; for unbounded input take another method")
+        self.check(options)
+        alike = samples | "CheckColumns" >> beam.Map(_alike, self.schema, self.fields).with_output_types(pa.RecordBatch)
+        if self.method == "FILE_LOADS":
+            return self._by_files(alike, options)
+        return self._by_rows(alike)
+
+    def _by_files(self, samples: beam.PCollection, options: PipelineOptions) -> beam.PCollection[str]:
+        temporary = self.temporary(options)
+        loading = _LoadFn(self.destination(options), self.job_name, temporary, self.schema, self.compression)
+        return (
+            samples
+            | "Prepare" >> beam.Map(loadable).with_output_types(pa.RecordBatch)
+            | "WriteFiles" >> WriteFiles(temporary, self.compression, self.row_group_rows)
+            | "Load" >> beam.ParDo(loading).with_output_types(str)
+        )
+
+    def _by_rows(self, samples: beam.PCollection) -> beam.PCollection[str]:
+        streaming = self.method == "STREAMING_INSERTS"
+        maker = json_rows if streaming else _storage_rows
+        rows = samples | "Rows" >> beam.FlatMap(_counted, maker).with_output_types(dict)
+        try:
+            written = rows | "WriteToBigQuery" >> self._beams_own(streaming)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise OutputError(
+                f"method {self.method} cannot be set up: {one_line(error)}; STORAGE_WRITE_API needs Java and "
+                "Beam's expansion service from Maven Central; FILE_LOADS needs neither"
+            ) from error
+        failed = written.failed_rows_with_errors
+        return failed | "Refuse" >> beam.Map(_refuse, str(self.name)).with_output_types(str)
+
+    def _beams_own(self, streaming: bool) -> beam.PTransform:
+        parameters: dict[str, Any] = {"clustering": {"fields": list(self.cluster_by or ())}} if self.cluster_by else {}
+        if self.partitioning:
+            parameters["timePartitioning"] = {"field": self.partitioning[0], "type": self.partitioning[1]}
+        retried = {"insert_retry_strategy": "RETRY_ON_TRANSIENT_ERROR"} if streaming else {}
+        return beam.io.WriteToBigQuery(
+            f"{self.name.project}:{self.name.dataset}.{self.name.table}",
+            schema={"fields": self.fields},
+            create_disposition=self.create_disposition,
+            write_disposition=self.write_disposition,
+            method=self.method,
+            additional_bq_parameters=parameters,
+            **retried,
+        )
+
+
+def _check_storage_api(fields: Sequence[dict[str, Any]]) -> None:
+    unknown = [one["name"] for one in fields if one["type"] in NOT_IN_STORAGE_API]
+    if unknown:
+        raise InputError(
+            f"column(s) {listed(unknown)} have one of the types {listed(NOT_IN_STORAGE_API)}, which Beam's Storage "
+            "Write API does not take; use FILE_LOADS, or leave them out with columns=[...]"
+        )
+
+
+def _alike(batch: pa.RecordBatch, schema: pa.Schema, fields: Sequence[dict[str, Any]]) -> pa.RecordBatch:
+    """Refuse a batch of other columns than those the table was checked for."""
+    if not batch.schema.equals(schema):
+        differing = list(differences(fields, bigquery_fields(batch.schema)))
+        if differing:
+            raise InputError(
+                f"the samples have other columns than the schema given for the table: {'; '.join(differing)}; give "
+                "schema=samples_schema(kept columns, ...) as the samples have it"
+            )
+    return batch
+
+
+class _LoadFn(beam.DoFn):
+    """One load job of all files; done again, it finds the job and what is left to clear away."""
+
+    def __init__(self, to: Destination, job_name: str, temporary: str, schema: pa.Schema, compression: str):
+        self.to = to
+        self.job_name = job_name
+        self.temporary = temporary
+        self.schema = loadable_schema(schema)
+        self.compression = compression
+
+    def process(self, files: list[str]) -> Iterator[str]:
+        try:
+            written = sorted(files) or [write_empty(self.temporary, self.schema, self.compression)]
+            job = load(self.to, _uris(written, self.temporary), self.job_name)
+        except RasteretBeamError as error:
+            raise OutputError(
+                f"{one_line(error)}. No row was added; the {len(files)} Parquet file(s) of samples are kept in "
+                f"{self.temporary}/: load or delete them"
+            ) from error
+        delete_folder(self.temporary)
+        yield job
+
+
+def _uris(files: list[str], temporary: str, most: int = MOST_URIS) -> list[str]:
+    """Names of files for one load job; of very many a wildcard, which no file of a failed bundle matches."""
+    if len(files) <= most:
+        return files
+    move_files({f"{temporary}/complete/{path.rsplit('/', 1)[-1]}": path for path in files})
+    return [f"{temporary}/complete/*.parquet"]
+
+
+def _counted(batch: pa.RecordBatch, maker: Any) -> Iterator[dict[str, Any]]:
+    yield from maker(batch)
+    count({ROWS_WRITTEN: len(batch)})
+
+
+def _storage_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Rows with times as Beam has them."""
+    times = [one.name for one in batch.schema if pa.types.is_timestamp(one.type)]
+    for row in python_rows(batch):
+        for name in times:
+            if row[name] is not None:
+                row[name] = Timestamp.from_utc_datetime(row[name])
+        yield row
+
+
+def _refuse(failed: Any, table: str) -> str:
+    raise OutputError(f"BigQuery refused a row for {table}: {failed[-1]}")

@@ -1,0 +1,324 @@
+"""Putting outputs in place: whole, or not at all.
+
+A run writes its files to a temporary folder beside the output, ``_NAME.temporary-RUN``. Then it
+writes one small file, ``_NAME.manifest.json``, which names its files and the earlier ones that they
+replace. That write is the decision: what fails before it leaves the earlier output as it was, and
+after it the files are moved, the earlier ones deleted and the folder removed by the run itself or,
+if that was killed, by the next run onto the same output. Readers of this package go by the
+manifest meanwhile.
+"""
+
+import fcntl
+import os
+import pickle
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from time import time
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import apache_beam as beam
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from rasteret_beam.collection.parquet.files import is_remote
+from rasteret_beam.errors import OutputError
+from rasteret_beam.kernels.storage.manifests import MANIFEST, Manifest
+from rasteret_beam.readers.storage.local_files import writing
+from rasteret_beam.transforms.runtime.files import delete_files, delete_folder, matching
+
+MOST_MOVES = 100
+"""Objects of a bucket that one request of Beam moves."""
+
+_deciding = threading.RLock()
+"""Held while an output is put in place, so that a signal can wait for its end (see :func:`uninterrupted`)."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output of a run: the files that begin with a path, or a folder of files.
+
+    Attributes
+    ----------
+    path : str
+        Absolute, or a URL; without a slash at its end.
+    run : str
+        Token of the run, part of the name of its temporary folder.
+    started : float
+        Seconds since 1970.
+    """
+
+    path: str
+    run: str = field(default_factory=lambda: uuid4().hex[:12])
+    started: float = field(default_factory=time)
+
+    @property
+    def folder(self) -> str:
+        """What holds the output, the manifest and the temporary folder; ends with a slash."""
+        return self.path[: self.path.rfind("/") + 1]
+
+    def _beside(self, suffix: str) -> str:
+        return f"{self.folder}_{self.path.removeprefix(self.folder)}{suffix}"
+
+    @property
+    def temporary(self) -> str:
+        """The folder of files under way; it is gone after a success."""
+        return self._beside(f".temporary-{self.run}")
+
+    @property
+    def manifest(self) -> str:
+        """The file that decides which files are the output."""
+        return self._beside(MANIFEST)
+
+    def others(self) -> list[str]:
+        """Temporary folders of other runs onto this output."""
+        start = self._beside(".temporary-")
+        inside = {path.removeprefix(start).partition("/")[0] for path in matching(start, "*/**")}
+        return sorted(start + run for run in inside if start + run != self.temporary)
+
+
+class Staged(NamedTuple):
+    """Files of a run that are to become its output.
+
+    Attributes
+    ----------
+    output : Output
+    moves : {final path: temporary path}
+        Both below ``output.folder``.
+    earlier : function of ``output.path``
+        Lists the files of earlier runs, which the new ones replace.
+    """
+
+    output: Output
+    moves: Mapping[str, str]
+    earlier: Callable[[str], Sequence[str]]
+
+    def to_bytes(self) -> bytes:
+        """As it travels from worker to worker; Beam has its coder for bytes on every runner."""
+        return pickle.dumps(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Staged":
+        """What :meth:`to_bytes` gave."""
+        staged: Staged = pickle.loads(data)
+        return staged
+
+
+@dataclass(eq=False)
+class PutInPlace(beam.PTransform):
+    """Make staged files the outputs, of all sinks together: none of them before all are complete; gives their names.
+
+    It takes a :class:`Staged` of each sink, as bytes.
+
+    Parameters
+    ----------
+    after : PCollection, optional
+        What has to be there before.
+    """
+
+    after: beam.PCollection | None = None
+
+    def expand(self, staged: beam.PCollection[bytes]) -> beam.PCollection[str]:
+        waiting = [beam.pvalue.AsIter(self.after)] if self.after is not None else []
+        return (
+            staged
+            | "Collect" >> beam.combiners.ToList()
+            | "Commit" >> beam.FlatMap(_committed, *waiting).with_output_types(str)
+        )
+
+
+def _committed(staged_bytes: list[bytes], after: Any = None) -> Iterator[str]:
+    staged = [Staged.from_bytes(each) for each in staged_bytes]
+    commit(staged)
+    for each in staged:
+        yield from each.moves
+
+
+def commit(staged: Sequence[Staged]) -> None:
+    """Make the files of a run its outputs, in place of those of earlier runs.
+
+    It may be called again after it was cut off, by this run or by another.
+
+    Raises
+    ------
+    OutputError
+        A run that was set up later has put its output in place already; or a file is gone.
+    """
+    with _deciding, _exclusive(each.output.folder for each in staged):
+        todo = [each for each in staged if not _is_decided(each.output)]
+        for each in todo:
+            gone = [path for path in each.moves.values() if not FileSystems.exists(path)]
+            if gone:
+                raise OutputError(_gone(each.output.path, gone[0]))
+        for each in todo:
+            _write(each.output, _decision(each))
+        for each in staged:
+            finish(each.output)
+            delete_folder(each.output.temporary)
+
+
+def _is_decided(output: Output) -> bool:
+    """Whether a run has decided already that its files are the output; first ends what an earlier run has decided."""
+    earlier = finish(output)
+    if earlier is None or earlier.run == output.run:
+        return earlier is not None
+    if earlier.order > (output.started, output.run):
+        raise OutputError(_lost(output, earlier))
+    return False
+
+
+def _decision(staged: Staged) -> Manifest:
+    output, start = staged.output, len(staged.output.folder)
+    moves = {final[start:]: temporary[start:] for final, temporary in staged.moves.items()}
+    old = tuple(path[start:] for path in staged.earlier(output.path))
+    return Manifest(output.run, output.started, moves, old)
+
+
+def _lost(output: Output, earlier: Manifest) -> str:
+    moment = datetime.fromtimestamp(earlier.started, UTC)
+    return (
+        f"another run, {earlier.run}, which began later ({moment:%Y-%m-%d %H:%M:%S} UTC), has put its output in place "
+        f"at {output.path}; this run, {output.run}, leaves it as it is: give each run an output path for itself"
+    )
+
+
+def finish(output: Output) -> Manifest | None:
+    """End what a manifest has decided, if it has not been; gives the manifest, if there is one."""
+    manifest = read_manifest(output)
+    if manifest is None or manifest.done:
+        return manifest
+    move_files({output.folder + final: output.folder + fresh for final, fresh in manifest.moves.items()})
+    old = [output.folder + name for name in manifest.old if name not in manifest.moves]
+    delete_files([path for path in old if FileSystems.exists(path)])
+    done = replace(manifest, done=True)
+    _write(output, done)
+    delete_folder(replace(output, run=manifest.run).temporary)
+    return done
+
+
+def end_decided(output: Output) -> bool:
+    """Put in place what a killed run has decided; gives whether there was something to do."""
+    before = read_manifest(output)
+    if before is None or before.done:
+        return False
+    with _deciding, _exclusive([output.folder]):
+        finish(output)
+    return True
+
+
+def abandon(output: Output) -> bool:
+    """Remove what a run has under way; or, if its output is decided, put it in place.
+
+    Returns
+    -------
+    bool
+        Whether the output of this run is in place.
+    """
+    with _deciding, _exclusive([output.folder]):
+        manifest = finish(output)
+        delete_folder(output.temporary)
+    return manifest is not None and manifest.run == output.run
+
+
+def is_in_place(output: Output) -> bool:
+    """Whether the output of this run has been decided."""
+    manifest = read_manifest(output)
+    return manifest is not None and manifest.run == output.run
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Wait until no output is being put in place in this process, and let none begin."""
+    with _deciding:
+        yield
+
+
+def read_manifest(output: Output) -> Manifest | None:
+    """The manifest of an output, if there is one."""
+    path = output.manifest
+    if not FileSystems.exists(path):
+        return None
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        return Manifest.from_json(file.read(), path)
+
+
+def _write(output: Output, manifest: Manifest) -> None:
+    """Replace the manifest at once: an object of a bucket appears whole, and a local file is renamed."""
+    path, data = output.manifest, manifest.to_json()
+    if is_remote(path):
+        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            file.write(data)
+        return
+    fresh = f"{path}-{output.run}"
+    with writing(path):
+        os.makedirs(output.folder, exist_ok=True)
+        with open(fresh, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+
+
+def move_files(moves: Mapping[str, str]) -> None:
+    """Move files, given as {final path: temporary path}; one that has moved already is left where it is.
+
+    Raises
+    ------
+    OutputError
+        A file is in neither place.
+    """
+    remote = {final: fresh for final, fresh in moves.items() if is_remote(final)}
+    for final, fresh in moves.items():
+        if final not in remote:
+            _move_local(final, fresh)
+    todo = [(fresh, final) for final, fresh in remote.items() if _is_to_move(final, fresh)]
+    for at in range(0, len(todo), MOST_MOVES):
+        _move_objects(todo[at : at + MOST_MOVES])
+
+
+def _move_objects(moves: Sequence[tuple[str, str]]) -> None:
+    sources, finals = zip(*moves, strict=True)
+    try:
+        FileSystems.rename(list(sources), list(finals))
+    except BeamIOError:
+        # Another run may have moved them just now, to end what was cut off.
+        if any(_is_to_move(final, fresh) for fresh, final in moves):
+            raise
+
+
+def _is_to_move(final: str, fresh: str) -> bool:
+    if FileSystems.exists(fresh):
+        return True
+    if not FileSystems.exists(final):
+        raise OutputError(_gone(final, fresh))
+    return False
+
+
+def _move_local(final: str, fresh: str) -> None:
+    with writing(final):
+        os.makedirs(os.path.dirname(final), exist_ok=True)
+        try:
+            os.replace(fresh, final)
+        except FileNotFoundError:
+            if not os.path.exists(final):
+                raise OutputError(_gone(final, fresh)) from None
+
+
+def _gone(final: str, fresh: str) -> str:
+    return f"{final} cannot be put in place: its temporary file {fresh} is gone"
+
+
+@contextmanager
+def _exclusive(folders: Iterable[str]) -> Iterator[None]:
+    """One run at a time puts outputs in place in a local folder, whichever process it is in."""
+    with ExitStack() as held:
+        for folder in sorted({folder for folder in folders if not is_remote(folder)}):  # in one order everywhere
+            os.makedirs(folder, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, descriptor)
+            with suppress(OSError):  # some network filesystems have no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,60 @@
+"""Who a temporary folder belongs to: a living process holds a lock on a file in it."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rasteret_beam.collection.parquet.files import is_remote
+from rasteret_beam.transforms.runtime.files import delete_folder
+from rasteret_beam.transforms.sinks.commit import Output
+
+OWNER = "_owner"
+
+
+@contextmanager
+def owner(output: Output) -> Iterator[None]:
+    """Hold the lock of an output's local temporary folder; a killed process lets go of it."""
+    if is_remote(output.path):
+        yield
+        return
+    os.makedirs(output.temporary, exist_ok=True)
+    descriptor = os.open(f"{output.temporary}/{OWNER}", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_abandoned(output: Output) -> tuple[Sequence[str], Sequence[str]]:
+    """Remove the temporary folders that runs which were killed have left beside an output.
+
+    Returns
+    -------
+    removed, left : sequence of str
+        The latter belong to runs that may be alive: they are locked, were not made by a local
+        run of a command, or lie in a bucket.
+    """
+    removed, left = [], []
+    for folder in output.others():
+        if _is_abandoned(folder):
+            delete_folder(folder)
+            removed.append(folder)
+        else:
+            left.append(folder)
+    return removed, left
+
+
+def _is_abandoned(folder: str) -> bool:
+    path = f"{folder}/{OWNER}"
+    if is_remote(folder) or not os.path.exists(path):
+        return False
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

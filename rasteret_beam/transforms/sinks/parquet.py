@@ -1,0 +1,273 @@
+"""Samples and chips to Parquet files that replace what stood there, whole."""
+
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import KW_ONLY, dataclass, field
+from uuid import uuid4
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
+from rasteret_beam import metrics
+from rasteret_beam.errors import InputError
+from rasteret_beam.readers.storage.local_files import writing
+from rasteret_beam.readers.storage.stores import absolute
+from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS
+from rasteret_beam.schema import chips_schema, samples_schema
+from rasteret_beam.transforms.runtime.beam_metrics import count
+from rasteret_beam.transforms.runtime.event_times import in_windows
+from rasteret_beam.transforms.runtime.files import check_output, matching
+from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
+
+
+@dataclass(eq=False)
+class _WriteToParquet(beam.PTransform):
+    """Write batches of rows to ``prefix-00000-of-00004.parquet`` and so on; gives the file names.
+
+    Files are written under a temporary folder beside the output and put in place at the end, all
+    of them, instead of those of an earlier run with the same prefix; see
+    :mod:`rasteret_beam.transforms.sinks.commit`. Without any row one file with the schema is written.
+
+    The rows of a stream, or of any input in windows other than the global one, become files for
+    each window and pane, ``prefix-START-END-pane-N-00000-of-00004-RUN.parquet``, beside those of
+    other panes and other runs; see :class:`rasteret_beam.transforms.sinks.windowed_parquet.WriteWindows`. A window
+    without rows has none.
+
+    Parameters
+    ----------
+    prefix : str or pathlib.Path
+        Path without ending, on any of Beam's filesystems; ``.parquet`` at its end is dropped.
+    schema : pyarrow.Schema
+        Of the file that is written when there is no row.
+    compression : str
+    row_group_rows : int
+        Rows of a row group; fewer where they would be more than 64 MB in memory.
+    window_shards : int
+        Files of a window and pane, at most.
+    wait_seconds : int
+        How long rows that come late in a window (or early) wait for others to share a file with.
+    """
+
+    prefix: str
+    _: KW_ONLY
+    schema: pa.Schema = field(default_factory=samples_schema, repr=False)
+    compression: str = "zstd"
+    row_group_rows: int = ROW_GROUP_ROWS
+    window_shards: int = 1
+    wait_seconds: int = 60
+    target: Output = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.prefix = os.fspath(self.prefix)
+        if not self.prefix.removesuffix(".parquet").strip() or self.prefix.endswith("/"):
+            raise InputError(f"output prefix is {self.prefix!r}; give a path that ends in the files' first name")
+        check_output(self.prefix, "output")
+        if self.window_shards < 1:
+            raise InputError(f"window_shards is {self.window_shards}; a window needs at least 1 file")
+        self.prefix = absolute(self.prefix.removesuffix(".parquet"))
+        self.target = Output(self.prefix)
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
+        if in_windows(rows):
+            from rasteret_beam.transforms.sinks.windowed_parquet import (
+                WriteWindows,  # it writes files as this module does
+            )
+
+            return rows | WriteWindows(
+                self.prefix,
+                self.target.run,
+                compression=self.compression,
+                row_group_rows=self.row_group_rows,
+                shards=self.window_shards,
+                wait_seconds=self.wait_seconds,
+            )
+        return rows | "Stage" >> self.staged() | "PutInPlace" >> PutInPlace()
+
+    def staged(self) -> "StageFiles":
+        """Write the files without putting them in place; :class:`.commit.PutInPlace` does that for several sinks."""
+        return StageFiles(self.target, self.schema, self.compression, self.row_group_rows)
+
+
+@dataclass(eq=False)
+class WriteSamplesToParquet(_WriteToParquet):
+    __doc__ = (_WriteToParquet.__doc__ or "").replace("batches of rows", "batches of samples", 1)
+
+
+@dataclass(eq=False)
+class WriteChipsToParquet(_WriteToParquet):
+    __doc__ = (_WriteToParquet.__doc__ or "").replace("batches of rows", "batches of chips", 1)
+
+    schema: pa.Schema = field(default_factory=chips_schema, repr=False)
+
+
+@dataclass(eq=False)
+class StageFiles(beam.PTransform):
+    """Write batches of rows to Parquet files in the temporary folder of an output."""
+
+    target: Output
+    schema: pa.Schema
+    compression: str
+    row_group_rows: int
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection[bytes]:
+        return (
+            rows
+            | WriteFiles(self.target.temporary, self.compression, self.row_group_rows)
+            | "Name" >> beam.Map(_staged, self.target, self.schema, self.compression).with_output_types(bytes)
+        )
+
+
+@dataclass(eq=False)
+class WriteFiles(beam.PTransform):
+    """Write batches of rows to a Parquet file for each bundle; gives one list of the files of bundles that ended well.
+
+    A bundle that is tried again leaves a file behind that is not in the list.
+    """
+
+    folder: str
+    compression: str = "zstd"
+    row_group_rows: int = ROW_GROUP_ROWS
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection[list[str]]:
+        writing = _WriteFn(self.folder, self.compression, self.row_group_rows)
+        return rows | "Write" >> beam.ParDo(writing).with_output_types(str) | "Collect" >> beam.combiners.ToList()
+
+
+class _WriteFn(beam.DoFn):
+    """One file for each bundle, written row group by row group by a thread beside the one that samples."""
+
+    def __init__(self, folder: str, compression: str, row_group_rows: int):
+        self.folder = folder
+        self.compression = compression
+        self.row_group_rows = row_group_rows
+        self._file: _ParquetFile | None = None
+
+    def setup(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
+
+    def teardown(self) -> None:
+        self._thread.shutdown()
+
+    def start_bundle(self) -> None:
+        if self._file is not None:  # of a bundle that failed
+            self._file.abandon()
+        self._file = None
+        self._held: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+        self._writing: Future[None] | None = None
+
+    def process(self, batch: pa.RecordBatch) -> None:
+        if not len(batch):
+            return
+        self._held.append(batch)
+        self._rows += len(batch)
+        self._bytes += batch.nbytes
+        if self._rows >= self.row_group_rows or self._bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+        if self._file is None:
+            path = f"{self.folder}/{uuid4().hex}.parquet"
+            self._file = _ParquetFile(path, self._held[0].schema, self.compression)
+        self._writing = self._thread.submit(self._file.write, self._held)
+        count({metrics.ROWS_WRITTEN: self._rows})
+        self._held, self._rows, self._bytes = [], 0, 0
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._held:
+            self._flush()
+        if self._writing is not None:
+            self._writing.result()
+        if self._file is not None:
+            self._file.close()
+            yield WindowedValue(self._file.path, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+        self._file = None
+
+
+class _ParquetFile:
+    """A Parquet file under way on one of Beam's filesystems."""
+
+    def __init__(self, path: str, schema: pa.Schema, compression: str):
+        self.path = path
+        with writing(path):
+            self._file = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+            self._writer = pq.ParquetWriter(
+                self._file, schema, compression=compression, use_dictionary=_repeating(schema)
+            )
+
+    def write(self, batches: list[pa.RecordBatch]) -> None:
+        """Write batches as one row group."""
+        with self._writing():
+            table = pa.Table.from_batches(batches)
+            self._writer.write_table(table, row_group_size=len(table))
+        del table
+        pa.default_memory_pool().release_unused()  # glibc keeps what was freed
+
+    def close(self) -> None:
+        with self._writing():
+            self._writer.close()
+            self._file.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with writing(self.path):
+                yield
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Let go of the file as it is; it lies in the temporary folder."""
+        self._writer.is_open = False  # or its destructor would write a footer to a file that is closed
+        with suppress(OSError):  # what it still holds may not fit on the disk
+            self._file.close()
+
+
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Columns whose values repeat: record, band, a plot's name.
+
+    A dictionary of positions and values costs a third of all the time to write, and saves nothing.
+    """
+    return [
+        field.name
+        for field in schema
+        if field.name != "point_index"
+        and not (
+            pa.types.is_floating(field.type) or pa.types.is_nested(field.type) or pa.types.is_large_binary(field.type)
+        )
+    ]
+
+
+def shards(prefix: str) -> list[str]:
+    """Files of an earlier output with this prefix."""
+    numbered = re.compile(re.escape(prefix.rsplit("/", 1)[-1]) + r"-\d{5,}-of-\d{5,}\.parquet")
+    found = matching(prefix, "-*-of-*.parquet")
+    return [path for path in found if numbered.fullmatch(path.rsplit("/", 1)[-1])]
+
+
+def write_empty(folder: str, schema: pa.Schema, compression: str) -> str:
+    """Write a file without rows; gives its path."""
+    path = f"{folder}/empty.parquet"
+    with writing(path), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        pq.write_table(schema.empty_table(), file, compression=compression)
+    return path
+
+
+def _staged(written: list[str], target: Output, schema: pa.Schema, compression: str) -> bytes:
+    written = sorted(written)
+    if not written:
+        written = [write_empty(target.temporary, schema, compression)]
+    finals = [f"{target.path}-{number:05d}-of-{len(written):05d}.parquet" for number in range(len(written))]
+    return Staged(target, dict(zip(finals, written, strict=True)), shards).to_bytes()

@@ -1,0 +1,1 @@
+"""Points and polygons from tables, files, streams and BigQuery."""

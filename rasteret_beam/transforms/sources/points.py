@@ -1,0 +1,264 @@
+"""Point tables to batches of points, with a row number that is the same on every run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
+from rasteret_beam.collection.eager.inputs import BATCH_ROWS, point_stream
+from rasteret_beam.collection.eager.memory_estimate import TableSize
+from rasteret_beam.errors import InputError, without_secrets
+from rasteret_beam.kernels.tables.point_columns import (
+    PointColumns,
+    choose_columns,
+    coordinate_names,
+    is_number,
+    point_batch,
+)
+from rasteret_beam.kernels.tables.point_geometry import FirstValue
+from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.transforms.runtime.files import is_parquet
+from rasteret_beam.transforms.sources.bigquery import BigQueryQuery, BigQuerySource, BigQueryTable, Extract, look_at
+from rasteret_beam.transforms.sources.bigquery_rows import batches_of_extract, read_extract
+from rasteret_beam.transforms.sources.csv_format import CsvFormat
+from rasteret_beam.transforms.sources.geojson_files import is_geojson, read_geojson
+from rasteret_beam.transforms.sources.table_files import (
+    BATCH_BYTES,
+    Files,
+    batches_of_files,
+    check_alike,
+    csv_types,
+    files_of,
+    look_at_first,
+    numbered,
+    read_files,
+    refuse_csv_settings,
+    shown,
+    typed_partitions,
+    with_types,
+)
+from rasteret_beam.transforms.sources.table_sizes import size_of_batches, size_of_files
+
+
+@dataclass(frozen=True)
+class _PointRows:
+    """How rows of a file become points; see :class:`rasteret_beam.transforms.sources.row_makers.RowMaker`."""
+
+    chosen: PointColumns
+    most_rows: int = BATCH_ROWS
+
+    @property
+    def needed(self) -> list[str]:
+        return self.chosen.needed
+
+    def check(self, schema: pa.Schema, path: str) -> None:
+        chosen = self.chosen
+        check_alike(
+            schema, path, chosen.needed, chosen.kept, chosen.schema, chosen.geometry, chosen.crs, "points", "ReadPoints"
+        )
+        for name in (chosen.x, chosen.y):
+            if name is not None and not is_number(schema.field(name).type):
+                raise InputError(f"column {name!r} of {path} is {schema.field(name).type}; coordinates must be numbers")
+
+    def csv_types(self) -> dict[str, pa.DataType]:
+        kinds = {item.name: item.type for item in self.chosen.schema}
+        return {name: kinds[name] for name in self.chosen.kept} | _point_types(self.chosen)
+
+    def batch(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+        return point_batch(batch, first_row, self.chosen)
+
+
+@dataclass(eq=False)
+class ReadPoints(beam.PTransform):
+    """Read a table of points into batches of points.
+
+    Parameters
+    ----------
+    source : str, list of str, BigQueryTable, BigQueryQuery, or points in memory
+        Files, folders or globs of Parquet, GeoParquet or CSV, local, in a bucket or of URLs; files or globs of
+        GeoJSON (``.geojson``, ``.json``; ``.geojsonl``, ``.ndjson`` with a feature on each line); a
+        :class:`BigQueryTable` or :class:`BigQueryQuery`; or
+        what :func:`rasteret_beam.collection.eager.inputs.point_stream` takes (Arrow, Polars, DuckDB,
+        pandas, GeoPandas, Shapely, ...). The latter, and GeoJSON files, are drawn once, when the pipeline is built,
+        and travel inside it: write larger ones to Parquet.
+    x_column, y_column : str, optional
+        Coordinate columns: longitude or easting, latitude or northing.
+    geometry_column : str, optional
+        Points as WKB, WKT, GeoArrow or BigQuery's GEOGRAPHY, in place of coordinate columns. Without
+        any of the three, the one column (pair) known as a point is taken; see
+        :func:`rasteret_beam.kernels.tables.point_columns.choose_columns`.
+    geometry_crs : optional
+        CRS of the points, as pyproj reads it; needed unless the geometry column carries its own,
+        as a GEOGRAPHY does.
+    columns : sequence of str, optional
+        Columns to keep; by default all, those of the coordinates too, but for the geometry and
+        coordinates named as a sample column. Only needed columns are read.
+    access : Access
+        How the bucket of files is read: without credentials, say.
+    column_types : {column: Arrow type or its name}, optional
+        Types of kept columns of CSV files, such as ``{"plot": "string", "count": "int64"}``. Without one, a column is
+        text, unless all of its values in all files are numbers that say the same as their text (``7``, but not
+        ``007`` or ``1E5``) and none is quoted. That is found out by reading the files once when the transform is
+        applied, or asked for its columns; not where each kept column has a type here.
+    csv_delimiter, csv_decimal, csv_encoding : str
+        How CSV files are written: by default with commas (tabs in ``.tsv`` files), decimal points and UTF-8.
+        A field that is empty and not quoted is null.
+
+    Yields
+    ------
+    RecordBatch
+        Columns ``point_index`` (int64, row number over all files in name order), ``point_x``,
+        ``point_y`` (float64, in the points' CRS), then the kept columns; the CRS is in the
+        schema's metadata. A Parquet file is split by row group; a CSV file is read by one worker;
+        BigQuery by the streams of one session, which is a snapshot. What ``point_index`` is
+        there, :class:`BigQueryTable` says.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        When applied: no such file, table, column or CRS; see
+        :func:`rasteret_beam.kernels.tables.point_columns.choose_columns`. While running: a file whose
+        columns differ from those of the first; BigQuery does not give its rows.
+    """
+
+    source: Any
+    _: KW_ONLY
+    x_column: str | None = None
+    y_column: str | None = None
+    geometry_column: str | None = None
+    geometry_crs: Any = None
+    columns: Sequence[str] | None = None
+    access: Access = AS_GIVEN
+    column_types: Mapping[str, Any] | None = None
+    csv_delimiter: str | None = None
+    csv_decimal: str = "."
+    csv_encoding: str = "utf-8"
+    _found: tuple[PointColumns, list[pa.RecordBatch] | Extract | Files] | None = field(
+        default=None, init=False, repr=False
+    )
+
+    def __repr__(self) -> str:
+        return f"ReadPoints({shown(self.source)})"
+
+    def files(self) -> list[str]:
+        """The files that are read; none where the rows come from elsewhere."""
+        found = self._read()[1]
+        return [file.path for file in found.found()] if isinstance(found, Files) else []
+
+    def point_columns(self) -> PointColumns:
+        """The columns that are read, and the schema of the batches; looks at the first file only."""
+        return self._read()[0]
+
+    def size(self) -> TableSize:
+        """How large the table is, as far as that is known before it is read; of BigQuery nothing is."""
+        chosen, found = self._read()
+        if isinstance(found, list):
+            return size_of_batches(found)
+        return size_of_files(found, chosen.needed) if isinstance(found, Files) else TableSize(None, 0, BATCH_BYTES)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All batches, read here and now, one at a time."""
+        chosen, found = self._read()
+        if isinstance(found, list):
+            return iter(found)
+        if isinstance(found, Extract):
+            return batches_of_extract(found, _PointRows(chosen))
+        assert isinstance(found, Files)
+        return batches_of_files(found, _PointRows(chosen))
+
+    def _read(self) -> tuple[PointColumns, list[pa.RecordBatch] | Extract | Files]:
+        """The chosen columns, and the points in memory, the table that was looked at, or the files.
+
+        Points are drawn once, as some sources give them only once; a query has one name, and so runs once.
+        """
+        if self._found is None and isinstance(self.source, BigQueryTable | BigQueryQuery):
+            self._found = self._look_at(self.source)
+        if self._found is None:
+            files = files_of(self.source, "points", self.access, self._csv)
+            if files is None:
+                self._found = self._draw(self.source, "the point table")
+            elif is_geojson(files):
+                self._found = self._draw_geojson(files)
+            else:
+                self._found = self._look_at_files(files)
+        return self._found
+
+    def _draw_geojson(self, files: Files) -> tuple[PointColumns, list[pa.RecordBatch]]:
+        name = without_secrets(files.first.path)
+        texts = read_geojson(files)
+        try:
+            return self._draw(texts, name)
+        except InputError as error:
+            raise error if name in str(error) else InputError(f"{name}: {error}") from error
+
+    @property
+    def _csv(self) -> CsvFormat:
+        return CsvFormat(self.csv_delimiter, self.csv_decimal, self.csv_encoding)
+
+    def _draw(self, given: Any, name: str) -> tuple[PointColumns, list[pa.RecordBatch]]:
+        refuse_csv_settings(self._csv, self.column_types, name)
+        stream = point_stream(given)
+        chosen = self._choose(stream.schema, name, stream.first_value)
+        return chosen, list(numbered(stream, 0, _PointRows(chosen)))
+
+    def _look_at_files(self, files: Files) -> tuple[PointColumns, Files]:
+        schema, name, first_value, folders = look_at_first(files)
+        if is_parquet(name, self.access):
+            refuse_csv_settings(files.csv, self.column_types, name)
+            return self._choose(schema, name, first_value, folders=folders), files
+        header = schema.names[: len(schema) - len(folders)]
+        coordinates = coordinate_names(header) if self.x_column is None else {self.x_column, self.y_column}
+        could_be = [item.with_type(pa.float64()) if item.name in coordinates else item for item in schema]
+        chosen = self._choose(pa.schema(could_be), name, first_value, folders=folders)
+        kept = [name for name in chosen.kept if name not in folders]
+        files, given = typed_partitions(files, self.column_types, folders)
+        types = csv_types(files, header, kept, _point_types(chosen), given) | {
+            name: files.partitions.field(name).type for name in folders
+        }
+        return replace(chosen, schema=with_types(chosen.schema, types)), files
+
+    def _look_at(self, source: BigQuerySource) -> tuple[PointColumns, Extract]:
+        refuse_csv_settings(self._csv, self.column_types, "BigQuery")
+        extract = look_at(source)
+        chosen = self._choose(extract.schema, extract.what, None, source.index_column)
+        extract.check(chosen.needed)
+        return chosen, extract
+
+    def _choose(
+        self,
+        schema: pa.Schema,
+        name: str,
+        first_value: FirstValue | None,
+        index_column: str | None = None,
+        folders: Sequence[str] = (),
+    ) -> PointColumns:
+        return choose_columns(
+            schema,
+            x_column=self.x_column,
+            y_column=self.y_column,
+            geometry_column=self.geometry_column,
+            geometry_crs=self.geometry_crs,
+            columns=self.columns,
+            index_column=index_column,
+            source=name,
+            first_value=first_value,
+            folder_columns=folders,
+        )
+
+    def expand(self, pipeline: Any) -> beam.PCollection[pa.RecordBatch]:
+        chosen, found = self._read()
+        if isinstance(found, list):
+            return pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
+        if isinstance(found, Extract):
+            return read_extract(pipeline, found, _PointRows(chosen))
+        assert isinstance(found, Files)
+        return read_files(pipeline, found, _PointRows(chosen))
+
+
+def _point_types(chosen: PointColumns) -> dict[str, pa.DataType]:
+    """Types of the columns of a CSV file that hold the point."""
+    numbers = {name: pa.float64() for name in (chosen.x, chosen.y) if name is not None}
+    return numbers | ({chosen.geometry: pa.string()} if chosen.geometry is not None else {})

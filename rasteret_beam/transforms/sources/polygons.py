@@ -1,0 +1,229 @@
+"""Polygon tables to batches of polygons, with a row number that is the same on every run."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
+from rasteret_beam.collection.eager.inputs import polygon_stream
+from rasteret_beam.errors import InputError, without_secrets
+from rasteret_beam.kernels.geo.crs import LONLAT
+from rasteret_beam.kernels.tables.point_geometry import FirstValue, data_crs, edges, value_srid
+from rasteret_beam.kernels.tables.polygon_columns import (
+    PolygonColumns,
+    check_polygon_type,
+    choose_polygon_columns,
+    polygon_batch,
+)
+from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.transforms.runtime.files import is_parquet
+from rasteret_beam.transforms.sources.csv_format import CsvFormat
+from rasteret_beam.transforms.sources.geojson_files import is_geojson, read_geojson
+from rasteret_beam.transforms.sources.table_files import (
+    Files,
+    batches_of_files,
+    check_alike,
+    csv_types,
+    files_of,
+    look_at_first,
+    numbered,
+    read_files,
+    refuse_csv_settings,
+    shown,
+    typed_partitions,
+    with_types,
+)
+
+log = logging.getLogger(__name__)
+
+BATCH_ROWS = 4096
+"""A polygon costs a thousand times what a point does."""
+
+
+@dataclass(frozen=True)
+class _PolygonRows:
+    """How rows of a file become polygons; see :class:`rasteret_beam.transforms.sources.row_makers.RowMaker`."""
+
+    chosen: PolygonColumns
+    most_rows: int = BATCH_ROWS
+
+    @property
+    def needed(self) -> list[str]:
+        return self.chosen.needed
+
+    def check(self, schema: pa.Schema, path: str) -> None:
+        chosen = self.chosen
+        check_alike(
+            schema,
+            path,
+            chosen.needed,
+            chosen.kept,
+            chosen.schema,
+            chosen.geometry,
+            chosen.crs,
+            "polygons",
+            "ReadPolygons",
+        )
+        check_polygon_type(schema.field(chosen.geometry), path)
+
+    def csv_types(self) -> dict[str, pa.DataType]:
+        kinds = {item.name: item.type for item in self.chosen.schema}
+        return {name: kinds[name] for name in self.chosen.kept} | {self.chosen.geometry: pa.string()}
+
+    def batch(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+        return polygon_batch(batch, first_row, self.chosen)
+
+
+@dataclass(eq=False)
+class ReadPolygons(beam.PTransform):
+    """Read a table of polygons into batches of polygons.
+
+    Parameters
+    ----------
+    source : str, list of str, or polygons in memory
+        Files, folders or globs of Parquet or GeoParquet (or CSV with WKT), local, in a bucket or
+        of URLs; files or globs of GeoJSON, as :class:`rasteret_beam.ReadPoints` takes them; or what
+        :func:`rasteret_beam.collection.eager.inputs.polygon_stream` takes (Arrow, Polars, DuckDB,
+        pandas, GeoPandas, Shapely, boxes, ...). The latter, and GeoJSON files, are drawn once,
+        when the pipeline is built, and travel inside it: write larger ones to Parquet.
+    geometry_column : str, optional
+        Polygons and multipolygons as WKB, GeoArrow or WKT; by default the one column that is
+        declared as a geometry, or is named geometry, geom or wkb_geometry.
+    geometry_crs : optional
+        CRS of the polygons, as pyproj reads it. Tables need it unless they carry their own;
+        other geometries without it are in longitude and latitude (CRS84).
+    columns : sequence of str, optional
+        Columns to keep; by default all but the geometry. Only needed columns are read.
+    access : Access
+        How the bucket of files is read: without credentials, say.
+    column_types, csv_delimiter, csv_decimal, csv_encoding
+        Of CSV files, as for :class:`rasteret_beam.ReadPoints`.
+
+    Yields
+    ------
+    RecordBatch
+        Columns ``geometry_id`` (int64, row number over all files in name order), ``geometry``
+        (WKB, in the polygons' CRS, null where it is null), then the kept columns; the CRS is in
+        the schema's metadata. A Parquet file is split by row group. Whether geometries are
+        valid polygons is for :class:`ReadChips` to say.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        When applied: no such file, column or CRS; see
+        :func:`rasteret_beam.kernels.tables.polygon_columns.choose_polygon_columns`. While running: a
+        file whose columns differ from those of the first.
+    """
+
+    source: Any
+    _: KW_ONLY
+    geometry_column: str | None = None
+    geometry_crs: Any = None
+    columns: Sequence[str] | None = None
+    access: Access = AS_GIVEN
+    column_types: Mapping[str, Any] | None = None
+    csv_delimiter: str | None = None
+    csv_decimal: str = "."
+    csv_encoding: str = "utf-8"
+    _found: tuple[PolygonColumns, list[pa.RecordBatch] | Files] | None = field(default=None, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        return f"ReadPolygons({shown(self.source)})"
+
+    def files(self) -> list[str]:
+        """The files that are read; none where the rows come from elsewhere."""
+        found = self._read()[1]
+        return [file.path for file in found.found()] if isinstance(found, Files) else []
+
+    def polygon_columns(self) -> PolygonColumns:
+        """The columns that are read, and the schema of the batches; looks at the first file only."""
+        return self._read()[0]
+
+    def first_batch(self) -> pa.RecordBatch | None:
+        """The first batch, read here and now; None without any row."""
+        chosen, found = self._read()
+        if isinstance(found, Files):
+            return next(batches_of_files(found, _PolygonRows(chosen)), None)
+        return found[0] if found else None
+
+    def _read(self) -> tuple[PolygonColumns, list[pa.RecordBatch] | Files]:
+        """The chosen columns, and the files, or the polygons in memory, which some sources give only once."""
+        if self._found is None:
+            files = files_of(self.source, "polygons", self.access, self._csv)
+            if files is None:
+                self._found = self._draw(self.source, "the polygon table")
+            elif is_geojson(files):
+                self._found = self._draw_geojson(files)
+            else:
+                self._found = self._look_at_files(files)
+        return self._found
+
+    def _draw_geojson(self, files: Files) -> tuple[PolygonColumns, list[pa.RecordBatch]]:
+        name = without_secrets(files.first.path)
+        texts = read_geojson(files)
+        try:
+            return self._draw(texts, name)
+        except InputError as error:
+            raise error if name in str(error) else InputError(f"{name}: {error}") from error
+
+    @property
+    def _csv(self) -> CsvFormat:
+        return CsvFormat(self.csv_delimiter, self.csv_decimal, self.csv_encoding)
+
+    def _look_at_files(self, files: Files) -> tuple[PolygonColumns, Files]:
+        schema, name, first_value, folders = look_at_first(files)
+        chosen = self._choose(schema, name, first_value, folders=folders)
+        if is_parquet(name, self.access):
+            refuse_csv_settings(files.csv, self.column_types, name)
+            return chosen, files
+        header = schema.names[: len(schema) - len(folders)]
+        kept = [name for name in chosen.kept if name not in folders]
+        files, given = typed_partitions(files, self.column_types, folders)
+        types = csv_types(files, header, kept, {chosen.geometry: pa.string()}, given) | {
+            name: files.partitions.field(name).type for name in folders
+        }
+        return replace(chosen, schema=with_types(chosen.schema, types)), files
+
+    def _draw(self, given: Any, name: str) -> tuple[PolygonColumns, list[pa.RecordBatch]]:
+        refuse_csv_settings(self._csv, self.column_types, name)
+        stream, is_table = polygon_stream(given, self.geometry_crs)
+        crs = self.geometry_crs
+        if not is_table and crs is None and data_crs(stream.schema, "geometry") is None:
+            first = stream.first_value("geometry")
+            crs = None if first is not None and value_srid(first) else LONLAT
+        chosen = self._choose(stream.schema, name, stream.first_value, crs)
+        small = (batch.slice(at, BATCH_ROWS) for batch in stream for at in range(0, len(batch), BATCH_ROWS))
+        return chosen, list(numbered(small, 0, _PolygonRows(chosen)))
+
+    def _choose(
+        self, schema: pa.Schema, name: str, first_value: FirstValue, crs: Any = None, folders: Sequence[str] = ()
+    ) -> PolygonColumns:
+        chosen = choose_polygon_columns(
+            schema,
+            geometry_column=self.geometry_column,
+            geometry_crs=self.geometry_crs if crs is None else crs,
+            columns=self.columns,
+            source=name,
+            first_value=first_value,
+            folder_columns=folders,
+        )
+        how = edges(schema, chosen.geometry)
+        if how != "planar":
+            log.warning(
+                "column %r of %s has %s edges, which follow the Earth; they are taken as straight lines in %s",
+                chosen.geometry,
+                name,
+                how,
+                chosen.crs,
+            )
+        return chosen
+
+    def expand(self, pipeline: Any) -> beam.PCollection[pa.RecordBatch]:
+        chosen, found = self._read()
+        if isinstance(found, Files):
+            return read_files(pipeline, found, _PolygonRows(chosen))
+        return pipeline | beam.Create(found).with_output_types(pa.RecordBatch)

@@ -1,0 +1,199 @@
+"""Points that a stream brings, as rows or as Arrow batches, to batches of points with ids of their own."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.typehints.arrow_type_compatibility import arrow_schema_from_beam_schema
+from apache_beam.typehints.row_type import RowTypeConstraint
+from apache_beam.typehints.schemas import schema_from_element_type
+from apache_beam.utils.windowed_value import WindowedValue
+
+import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
+from rasteret_beam.errors import InputError, listed
+from rasteret_beam.kernels.geo.crs import same_crs
+from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
+from rasteret_beam.kernels.tables.point_geometry import data_crs
+
+SOURCE = "the stream of points"
+
+
+@dataclass(eq=False)
+class PointBatches(beam.PTransform):
+    """Rows or Arrow batches of a stream (or of any other input) to batches of points.
+
+    A batch of rows holds what one bundle brings for one window, and has the earliest time of its
+    rows. An Arrow batch stays one, with its window and time, and no Python runs for each of its
+    points: where the source allows it, give those.
+
+    Parameters
+    ----------
+    index_column : str
+        Whole numbers that become ``point_index``. They have to tell points apart and to be the same when
+        a message comes again: an id of the data, or made of its place in the source (such as
+        ``partition << 48 | offset``), never a count, the clock or chance.
+    x_column, y_column, geometry_column, geometry_crs, columns : optional
+        As :class:`rasteret_beam.ReadPoints`.
+    schema : pyarrow.Schema, optional
+        Columns and types of the rows, if they are dicts, or of the Arrow batches. Beam Rows and
+        NamedTuples bring their own.
+    batch_rows : int
+        Rows of a batch, at most.
+
+    Yields
+    ------
+    RecordBatch
+        As those of :class:`rasteret_beam.ReadPoints`.
+
+    Raises
+    ------
+    InputError
+        When applied: no such column, no CRS, no schema, or rows of a stream without windows. While
+        running: a batch has other columns than the schema or geometries in another CRS, a row does not
+        fit it, or an id is null.
+    """
+
+    index_column: str
+    _: KW_ONLY
+    x_column: str | None = None
+    y_column: str | None = None
+    geometry_column: str | None = None
+    geometry_crs: Any = None
+    columns: Sequence[str] | None = None
+    schema: pa.Schema | None = None
+    batch_rows: int = 16_384
+
+    def point_columns(self, schema: pa.Schema) -> PointColumns:
+        """The columns that hold the points, and the schema of the batches that come out."""
+        return choose_columns(
+            schema,
+            x_column=self.x_column,
+            y_column=self.y_column,
+            geometry_column=self.geometry_column,
+            geometry_crs=self.geometry_crs,
+            columns=self.columns,
+            index_column=self.index_column,
+            source=SOURCE,
+        )
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection[pa.RecordBatch]:
+        schema = self.schema or _schema_of(rows.element_type)
+        chosen = self.point_columns(schema)
+        batches = rows
+        if rows.element_type is not pa.RecordBatch:
+            if not rows.is_bounded and isinstance(rows.windowing.windowfn, GlobalWindows):
+                raise InputError(
+                    f"rows of {SOURCE} are in the global window, so a batch of them would have one time for points of "
+                    "many windows; give them windows before, such as beam.WindowInto(beam.window.FixedWindows(60))"
+                )
+            batching = _BatchRowsFn(schema, self.batch_rows)
+            batches = rows | "Batch" >> beam.ParDo(batching).with_output_types(pa.RecordBatch)
+        return batches | "Points" >> beam.Map(_points, schema, chosen).with_output_types(pa.RecordBatch)
+
+
+def _schema_of(element_type: Any) -> pa.Schema:
+    """Of Beam Rows and NamedTuples."""
+    row_type = element_type
+    if not isinstance(row_type, RowTypeConstraint):
+        row_type = RowTypeConstraint.from_user_type(element_type) if isinstance(element_type, type) else None
+    if row_type is None:
+        raise InputError(f"elements of {SOURCE} are {element_type}, whose columns are not known; give schema=")
+    try:
+        return arrow_schema_from_beam_schema(schema_from_element_type(row_type))
+    except (NotImplementedError, ValueError, KeyError) as error:
+        raise InputError(f"rows of {SOURCE} have a type that Arrow does not know: {error}; give schema=") from error
+
+
+class _BatchRowsFn(beam.DoFn):
+    """Rows of a bundle together, by window."""
+
+    def __init__(self, schema: pa.Schema, most: int):
+        self.schema = schema
+        self.most = most
+
+    def start_bundle(self) -> None:
+        self._held: dict[Any, list[Any]] = {}
+        self._earliest: dict[Any, Any] = {}
+        self._rows = 0
+
+    def process(
+        self, row: Any, time: Any = beam.DoFn.TimestampParam, window: Any = beam.DoFn.WindowParam
+    ) -> Iterator[WindowedValue]:
+        self._held.setdefault(window, []).append(row)
+        self._earliest[window] = min(time, self._earliest.get(window, time))
+        self._rows += 1
+        if self._rows >= self.most:
+            yield from self.finish_bundle()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for window, rows in self._held.items():
+            yield WindowedValue(as_batch(rows, self.schema), self._earliest[window], (window,))
+        self.start_bundle()
+
+
+def as_batch(rows: Sequence[Any], schema: pa.Schema) -> pa.RecordBatch:
+    """Dicts, Beam Rows or NamedTuples as an Arrow batch; what a dict lacks is null.
+
+    Raises
+    ------
+    InputError
+        A value does not fit the type of its column, or a row is no dict and lacks one.
+    """
+    arrays = []
+    for item in schema:
+        values = _values(rows, item.name)
+        try:
+            arrays.append(_column(values, item.type))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise InputError(f"column {item.name!r} of {SOURCE} should be {item.type}: {error}") from error
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _values(rows: Sequence[Any], name: str) -> list[Any]:
+    if isinstance(rows[0], dict):
+        return [row.get(name) for row in rows]
+    try:
+        return [getattr(row, name) for row in rows]
+    except AttributeError as error:
+        raise InputError(
+            f"{SOURCE} gives a {type(error.obj).__name__} without {name!r}; give dicts, Beam Rows or NamedTuples with "
+            "the columns of the schema, or Arrow batches, as .with_output_types(pa.RecordBatch)"
+        ) from error
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_integer(kind) and any(issubclass(one, float) for one in set(map(type, values))):
+        # Arrow would cut off the fractions of numbers, but not of an array.
+        return pc.cast(pa.array(values, pa.float64()), kind)
+    return pa.array(values, type=kind)
+
+
+@lru_cache(maxsize=64)
+def _crs_of(schema: bytes, geometry: str) -> str | None:
+    return data_crs(pa.ipc.read_schema(pa.py_buffer(schema)), geometry)
+
+
+def _check_crs(batch: pa.RecordBatch, chosen: PointColumns) -> None:
+    found = _crs_of(batch.schema.serialize().to_pybytes(), chosen.geometry) if chosen.geometry is not None else None
+    if found is not None and not same_crs(found, chosen.crs):
+        raise InputError(
+            f"a batch of {SOURCE} says that column {chosen.geometry!r} is in {found}, but its points are in "
+            f"{chosen.crs}; bring batches of each CRS through a PointBatches of its own"
+        )
+
+
+def _points(batch: pa.RecordBatch, schema: pa.Schema, chosen: PointColumns) -> pa.RecordBatch:
+    for name in chosen.needed:
+        wanted, places = schema.field(name).type, batch.schema.get_all_field_indices(name)
+        if len(places) != 1 or batch.schema.field(name).type != wanted:
+            raise InputError(
+                f"a batch of {SOURCE} should have one column {name!r} of type {wanted}; it has "
+                f"{listed(f'{field.name} ({field.type})' for field in batch.schema)}"
+            )
+    _check_crs(batch, chosen)
+    return point_batch(batch, 0, chosen)

@@ -1,0 +1,381 @@
+"""Tables in files to batches of rows, with a row number that is the same on every run.
+
+Shared by the transforms that read points and polygons.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
+from rasteret_beam.errors import InputError, RasteretBeamError, listed, one_line, without_secrets
+from rasteret_beam.kernels.geo.crs import same_crs
+from rasteret_beam.kernels.tables.native_geometry import with_native_geometries
+from rasteret_beam.kernels.tables.partitions import check_partition_types, partition_keys, partition_schema
+from rasteret_beam.kernels.tables.point_columns import kept_type
+from rasteret_beam.kernels.tables.point_geometry import FirstValue, data_crs, first_value
+from rasteret_beam.kernels.tables.text_columns import named_types
+from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.readers.storage.listing import FoundFile
+from rasteret_beam.readers.storage.local_files import in_memory
+from rasteret_beam.transforms.runtime.files import find_tables, is_parquet, open_parquet
+from rasteret_beam.transforms.sources.csv_files import CsvFile, decided_types
+from rasteret_beam.transforms.sources.csv_format import COMMAS, CsvFormat
+from rasteret_beam.transforms.sources.row_makers import InPartition, RowMaker
+
+BATCH_BYTES = 16 << 20
+COLUMN_BYTES = 4 << 10
+"""A batch may hold so much for each of its columns: smaller arrays of a wide table would be mostly overhead."""
+SMALLER = "write the file with smaller row groups, or give the machine more memory"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files, folders and globs, how their buckets are read, and how those of CSV are written.
+
+    Attributes
+    ----------
+    first : FoundFile
+        The first of the files, by name.
+    partitions : pyarrow.Schema
+        Of the columns whose values stand in the names of folders.
+    """
+
+    paths: Sequence[str]
+    access: Access
+    csv: CsvFormat
+    first: FoundFile
+    partitions: pa.Schema
+
+    @classmethod
+    def of(cls, paths: Sequence[str], access: Access = AS_GIVEN, csv: CsvFormat = COMMAS) -> "Files":
+        """Find them."""
+        tables = find_tables(paths, access)
+        return cls(paths, access, csv, tables[0], partition_schema(file.keys for file in tables))
+
+    def found(self) -> list[FoundFile]:
+        """Each of them by its own path, in name order; see :func:`.runtime.files.find_tables`."""
+        return find_tables(self.paths, self.access)
+
+    def csv_file(self, path: str) -> CsvFile:
+        return CsvFile(path, self.access, self.csv)
+
+
+class _Counted(NamedTuple):
+    """A file and the rows of its parts: row groups, or the whole of a CSV file."""
+
+    path: str
+    root: str | None
+    csv: bool
+    rows: list[int]
+
+
+class _Split(NamedTuple):
+    """A part of a file that one worker reads: a row group, or a whole CSV file (-1)."""
+
+    path: str
+    root: str | None
+    row_group: int
+    first_row: int
+
+
+def read_files(pipeline: Any, files: Files, rows: RowMaker) -> beam.PCollection[pa.RecordBatch]:
+    """Batches of all rows of files, folders and globs: planned by row group, spread, read."""
+    return (
+        pipeline
+        | "Source" >> beam.Create([list(files.paths)])
+        | "FindFiles" >> beam.FlatMap(_find_files, files.access)
+        | "SpreadFiles" >> beam.Reshuffle()
+        | "CountRows" >> beam.Map(_count_rows, files)
+        | "Collect" >> beam.combiners.ToList()
+        | "NumberRows" >> beam.FlatMap(_number_rows)
+        | "SpreadSplits" >> beam.Reshuffle()
+        | "Read" >> beam.ParDo(_ReadFn(rows, files)).with_output_types(pa.RecordBatch)
+    )
+
+
+class _ReadFn(beam.DoFn):
+    def __init__(self, rows: RowMaker, files: Files):
+        self.rows = rows
+        self.files = files
+
+    def process(self, split: _Split) -> Iterator[pa.RecordBatch]:
+        yield from _read_split(split, self.rows, self.files)
+
+
+def batches_of_files(files: Files, rows: RowMaker) -> Iterator[pa.RecordBatch]:
+    """All batches of files, read here and now, one at a time."""
+    found = files.found()
+    first_row = 0
+    for file in found:
+        counted = _count_rows((file.path, file.root, file == found[-1]), files)
+        for split in _number_rows([counted]):
+            yield from _read_split(split._replace(first_row=first_row + split.first_row), rows, files)
+        first_row += sum(counted.rows)
+
+
+def files_of(source: Any, what: str, access: Access = AS_GIVEN, csv: CsvFormat = COMMAS) -> Files | None:
+    """The files that a source consists of; None where it is in memory."""
+    paths = _paths_of(source, what)
+    return None if paths is None else Files.of(paths, access, csv)
+
+
+def _paths_of(source: Any, what: str) -> list[str] | None:
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        return None if path.lstrip().startswith("{") else [path]
+    if isinstance(source, list | tuple) and all(isinstance(path, str | os.PathLike) for path in source):
+        paths = [os.fspath(path) for path in source]
+        if not paths:
+            raise InputError(f"there is no file to read {what} from: source is an empty list")
+        return None if paths[0].lstrip().startswith("{") else paths
+    return None
+
+
+def shown(source: Any) -> str:
+    """A source in a repr: paths without the secrets of URLs, anything else by its type."""
+    given = [source] if isinstance(source, str | os.PathLike) else source
+    if isinstance(given, list | tuple) and all(isinstance(path, str | os.PathLike) for path in given):
+        return listed([without_secrets(os.fspath(path)) for path in given], 3)
+    return type(source).__name__
+
+
+def numbered(batches: Iterable[pa.RecordBatch], first_row: int, rows: RowMaker) -> Iterator[pa.RecordBatch]:
+    """Batches of rows of which the first has a row number; empty ones are left out."""
+    for batch in batches:
+        if len(batch):
+            yield rows.batch(batch, first_row)
+            first_row += len(batch)
+
+
+def look_at_first(files: Files) -> tuple[pa.Schema, str, FirstValue, list[str]]:
+    """Schema and name of the first file, what looks up its first geometry, and columns that it does not have.
+
+    These come from the names of folders (hive partitions), and stand at the end of the schema. Columns of CSV are text.
+    """
+    path = files.first.path
+    if is_parquet(path, files.access):
+        first: FirstValue = partial(_first_value, path, files.access)
+    else:
+        first = files.csv_file(path).first_value
+    own = _columns_of(path, files)
+    known = set(own.names)
+    added = [item for item in files.partitions if item.name not in known]
+    return pa.schema([*own, *added], metadata=own.metadata), path, first, [item.name for item in added]
+
+
+def _columns_of(path: str, files: Files) -> pa.Schema:
+    """The columns that a file itself has."""
+    if is_parquet(path, files.access):
+        with open_parquet(path, files.access) as file:
+            return _schema_of(file, path)
+    return pa.schema([(name, pa.string()) for name in files.csv_file(path).header()])
+
+
+def _schema_of(file: pq.ParquetFile, path: str) -> pa.Schema:
+    return with_native_geometries(file.schema_arrow, file.metadata, without_secrets(path))
+
+
+def _first_value(path: str, access: Access, column: str) -> bytes | str | None:
+    with open_parquet(path, access) as file:
+        for batch in file.iter_batches(batch_size=1024, columns=[column]):
+            value = first_value(batch.column(0))
+            if value is not None:
+                return value
+    return None
+
+
+def csv_types(
+    files: Files,
+    header: Sequence[str],
+    kept: Sequence[str],
+    own: Mapping[str, pa.DataType],
+    given: Mapping[str, Any] | None,
+) -> dict[str, pa.DataType]:
+    """Types of the kept columns of CSV files, by name; reads all of the files unless each type is known.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Of the first file.
+    own : {column: type}
+        The columns of coordinates or geometries.
+    given : {column: Arrow type or its name}, optional
+        As users give it.
+
+    Raises
+    ------
+    InputError
+        A given type is none, of a column that is not there or of one of ``own``; or a file cannot be read.
+    """
+    named = named_types(given or {})
+    missing = [name for name in named if name not in set(header)]
+    if missing:
+        raise InputError(f"column_types names column(s) {listed(missing)}; the first file has {listed(header)}")
+    for name, kind in named.items():
+        if own.get(name, kind) != kind:
+            raise InputError(
+                f"column_types gives column {name!r} the type {kind}, but it holds the point or polygon and is read as "
+                f"{own[name]}; leave it out"
+            )
+    known = {name: kind for name, kind in (named | dict(own)).items() if name in own or name in set(kept)}
+    undecided = [name for name in kept if name not in known]
+    if undecided:
+        csv = [files.csv_file(file.path) for file in files.found() if not is_parquet(file.path, files.access)]
+        known |= decided_types(csv, undecided, known)
+    return {name: known[name] for name in kept}
+
+
+def typed_partitions(
+    files: Files, given: Mapping[str, Any] | None, folders: Sequence[str]
+) -> tuple[Files, dict[str, pa.DataType]]:
+    """Files whose partitions have the given types, and those of the given types that are of other columns.
+
+    Parameters
+    ----------
+    given : {column: Arrow type or its name}, optional
+    folders : sequence of str
+        Columns that come from the names of folders alone.
+
+    Raises
+    ------
+    InputError
+        A given type is none, or the value of a folder is not of it.
+    """
+    named = named_types(given or {})
+    kinds = {name: named.pop(name) for name in folders if name in named}
+    if kinds:
+        check_partition_types(kinds, (file.keys for file in files.found()))
+        files = replace(files, partitions=with_types(files.partitions, kinds))
+    return files, named
+
+
+def with_types(schema: pa.Schema, types: Mapping[str, pa.DataType]) -> pa.Schema:
+    """A schema with the given types of columns."""
+    fields = [item.with_type(types.get(item.name, item.type)) for item in schema]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+def refuse_csv_settings(csv: CsvFormat, column_types: Mapping[str, Any] | None, what: str) -> None:
+    """Refuse settings of CSV for something else.
+
+    Raises
+    ------
+    InputError
+    """
+    given = [*csv.given(), *(["column_types"] if column_types else [])]
+    if given:
+        flags = listed(f"--{name}" for name in given)
+        raise InputError(
+            f"{listed(given)} ({flags}) given, which say how CSV files are read, but {what} is not CSV; leave out"
+        )
+
+
+def _find_files(source: Sequence[str], access: Access) -> Iterator[tuple[str, str | None, bool]]:
+    """Files in name order, their roots, and whether one is the last: nobody needs to know the length of that one."""
+    files = find_tables(source, access)
+    for file in files:
+        yield file.path, file.root, file == files[-1]
+
+
+def _count_rows(found: tuple[str, str | None, bool], files: Files) -> _Counted:
+    """Rows of each part of a file; a CSV file has to be read for it, so the last one counts as empty."""
+    path, root, last = found
+    if is_parquet(path, files.access):
+        with open_parquet(path, files.access) as file:
+            groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+            return _Counted(path, root, False, [group.num_rows for group in groups])
+    return _Counted(path, root, True, [0 if last else files.csv_file(path).rows()])
+
+
+def _number_rows(counted: list[_Counted]) -> Iterator[_Split]:
+    """Splits with the row number of their first row."""
+    first_row = 0
+    for path, root, csv, counts in sorted(counted, key=lambda file: file.path):
+        for number, rows in enumerate(counts):
+            if rows or csv:
+                yield _Split(path, root, -1 if csv else number, first_row)
+            first_row += rows
+
+
+def _read_split(split: _Split, rows: RowMaker, files: Files) -> Iterator[pa.RecordBatch]:
+    if len(files.partitions):
+        own = frozenset(_columns_of(split.path, files).names)
+        rows = InPartition(rows, split.path, partition_keys(split.path, split.root), files.partitions, own)
+    if split.row_group < 0:
+        batches = files.csv_file(split.path).batches(rows.csv_types(), rows.most_rows)
+    else:
+        batches = _read_row_group(split, rows, files.access)
+    yield from numbered(batches, split.first_row, rows)
+
+
+def _read_row_group(split: _Split, rows: RowMaker, access: Access) -> Iterator[pa.RecordBatch]:
+    with open_parquet(split.path, access) as file:
+        rows.check(_schema_of(file, split.path), without_secrets(split.path))
+        group = file.metadata.row_group(split.row_group)
+        row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
+        needed = rows.needed
+        most = max(1, min(rows.most_rows, max(BATCH_BYTES, COLUMN_BYTES * len(needed)) // row_bytes))
+        try:
+            with in_memory(f"row group {split.row_group} of {split.path}", SMALLER):
+                yield from file.iter_batches(batch_size=most, row_groups=[split.row_group], columns=needed)
+                # glibc keeps what was freed, of a wide table some hundred MB, beside what the next steps need.
+                pa.default_memory_pool().release_unused()
+        except RasteretBeamError:
+            raise
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(
+                f"row group {split.row_group} of {without_secrets(split.path)} cannot be read: {one_line(error)}"
+            ) from error
+
+
+def check_alike(
+    schema: pa.Schema,
+    path: str,
+    needed: Sequence[str],
+    kept: Sequence[str],
+    output: pa.Schema,
+    geometry: str | None,
+    crs: str,
+    what: str,
+    reader: str,
+) -> None:
+    """Refuse a file that lacks a column of the first, has a kept one of another type, or geometries in another CRS.
+
+    Parameters
+    ----------
+    output : pyarrow.Schema
+        Of the batches, with the kept columns' types.
+    geometry : str or None
+        The geometry column.
+    crs : str
+        Of the first file.
+    what, reader : str
+        What an error calls the rows, and the transform that reads them.
+    """
+    kinds = {item.name: item.type for item in schema}
+    missing = [name for name in needed if name not in kinds]
+    if missing:
+        raise InputError(
+            f"{path} has no column(s) {listed(missing)}, which the first file has; it has {listed(schema.names)}"
+        )
+    outputs = {item.name: item.type for item in output}
+    for name in kept:
+        wanted = outputs[name]
+        if kept_type(kinds[name]) != wanted:
+            raise InputError(
+                f"column {name!r} of {path} is {kinds[name]}, but {wanted} in the first file; "
+                "make them alike, or leave the column out with columns=[...]"
+            )
+    found = data_crs(schema, geometry) if geometry is not None else None
+    if found is not None and not same_crs(found, crs):
+        raise InputError(
+            f"column {geometry!r} of {path} is in {found}, but the {what} of the first file are in {crs}; "
+            f"read files of each CRS by a {reader} of its own"
+        )

@@ -1,0 +1,58 @@
+"""How large a point table is, as far as that is known before it is read."""
+
+import os
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rasteret_beam.collection.eager.memory_estimate import COPIES, TableSize
+from rasteret_beam.collection.parquet.files import is_remote
+from rasteret_beam.readers.storage.listing import FoundFile
+from rasteret_beam.transforms.runtime.files import is_parquet, open_parquet
+from rasteret_beam.transforms.sources.table_files import BATCH_BYTES, Files
+
+LOOKED_AT = 32
+"""Footers that are read; the other files of a table are taken to be like these."""
+
+
+def size_of_files(files: Files, needed: Sequence[str]) -> TableSize:
+    """The size of a table in files; of CSV, that of its local files, as they are on disk."""
+    found = files.found()
+    if not is_parquet(files.first.path, files.access):
+        sizes = [os.path.getsize(file.path) for file in found if not is_remote(file.path)]
+        return TableSize(None, sum(sizes), BATCH_BYTES)
+    looked_at = found[:: -(-len(found) // LOOKED_AT)]
+    share = len(found) / len(looked_at)
+    groups = [group for file in looked_at for group in _groups(file, files, set(needed))]
+    rows, total = (int(share * sum(group[at] for group in groups)) for at in (0, 1))
+    return TableSize(rows, total, max((read for _, _, read in groups), default=0))
+
+
+def _groups(file: FoundFile, files: Files, needed: set[str]) -> list[tuple[int, int, int]]:
+    """(rows, bytes of needed columns, bytes to read them) of each row group.
+
+    Arrow's reader holds the columns of a row group as they are stored, the pages that it has unpacked (of long strings,
+    or with their dictionaries, about the whole) and what it has made of them.
+    """
+    with open_parquet(file.path, files.access) as opened:
+        metadata: pq.FileMetaData = opened.metadata
+        places = [
+            place
+            for place in range(metadata.num_columns)
+            if metadata.schema.column(place).path.partition(".")[0] in needed
+        ]
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        return [_size(group, [group.column(place) for place in places]) for group in groups]
+
+
+def _size(group: pq.RowGroupMetaData, columns: Sequence[pq.ColumnChunkMetaData]) -> tuple[int, int, int]:
+    stored = sum(column.total_compressed_size for column in columns)
+    plain = sum(column.total_uncompressed_size for column in columns)
+    return group.num_rows, plain, stored + 2 * plain
+
+
+def size_of_batches(batches: Sequence[pa.RecordBatch]) -> TableSize:
+    """The size of a table in memory, which travels inside the pipeline."""
+    total = sum(batch.nbytes for batch in batches)
+    return TableSize(sum(map(len, batches)), total, COPIES * total)
