@@ -22,7 +22,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from rasteret_beam import Collection, build_from_cogs
-from rasteret_beam.readers.jobs.sampler import PORTIONS_AHEAD
+from rasteret_beam.readers.jobs.sampler import UNITS_AHEAD
 from tests.server import ServerProcess
 
 SIZE, FILES = 2048, 6
@@ -84,7 +84,7 @@ def peer_values(urls: list[str], x: np.ndarray, y: np.ndarray) -> np.ndarray:
                 found[here] = pixels[row[here].astype(int) - top, col[here].astype(int) - left]
         return found
 
-    with ThreadPoolExecutor(PORTIONS_AHEAD) as threads:
+    with ThreadPoolExecutor(UNITS_AHEAD) as threads:
         return np.concatenate(list(threads.map(values, urls)))
 
 

@@ -20,7 +20,7 @@ from rasteret_beam.collection.parquet.writing import check_replaceable
 from rasteret_beam.collection.records.record_tables import record_table, sources_from_table
 from rasteret_beam.collection.records.records import RecordSource
 from rasteret_beam.errors import InputError
-from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.listing import find_rasters, split_lists
 from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
@@ -87,7 +87,7 @@ def parser() -> Parser:
 
 def sources(flags: argparse.Namespace) -> list[RecordSource]:
     """The records that the flags name, before their files are opened."""
-    reading = access(flags) or AS_GIVEN
+    reading = access(flags) or DEFAULT_ACCESS
     if flags.cogs is not None:
         for name in ("href_column", "column_map"):
             if getattr(flags, name) is not None:
@@ -109,7 +109,7 @@ def hrefs_of(record: RecordSource) -> list[str]:
 
 
 def _check_apart(flags: argparse.Namespace) -> None:
-    cogs = split_lists(flags.cogs, access(flags) or AS_GIVEN) if flags.cogs is not None else []
+    cogs = split_lists(flags.cogs, access(flags) or DEFAULT_ACCESS) if flags.cogs is not None else []
     inputs = [Read("--cogs", cogs), Read("--table", [flags.table] if flags.table is not None else [])]
     check_apart([Written("--output", flags.output, "collection")], inputs)
 
@@ -163,11 +163,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         data_source=flags.data_source,
         on_error=flags.on_error,
         shards=flags.shards,
-        access=named_in(flags.table or "", access(flags) or AS_GIVEN),
+        access=named_in(flags.table or "", access(flags) or DEFAULT_ACCESS),
     )
     _check_apart(flags)
     check_packages(options)
-    check_paths(options, {"--cogs": split_lists(flags.cogs or [], access(flags) or AS_GIVEN), "--output": flags.output})
+    check_paths(
+        options, {"--cogs": split_lists(flags.cogs or [], access(flags) or DEFAULT_ACCESS), "--output": flags.output}
+    )
     records = sources(flags)
     check_hrefs(options, "the records", (href for record in records for href in hrefs_of(record)))
     check_replaceable(building.output)

@@ -32,7 +32,7 @@ from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.chip_chunks import MAX_CHIP_PIXELS, ON_INVALID, route_polygons
 from rasteret_beam.kernels.routing.index import MATCHES
 from rasteret_beam.kernels.routing.no_hit import why_no_polygon_hit
-from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
 from rasteret_beam.schema import UNMATCHED_REASONS, chips_schema, kept_polygon_fields, unmatched_schema
 from rasteret_beam.transforms import ReadChips, ReadPolygons, WriteChipsToGeoTiff, WriteChipsToParquet
@@ -148,7 +148,7 @@ class Job:
             geometry_column=flags.geometry_column,
             geometry_crs=flags.geometry_crs,
             columns=flags.columns,
-            access=access(flags, "polygons_") or AS_GIVEN,
+            access=access(flags, "polygons_") or DEFAULT_ACCESS,
             **csv_settings(flags),
         )
         self.chips = ReadChips(

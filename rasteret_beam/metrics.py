@@ -128,7 +128,7 @@ NAMES = (
 )
 
 
-class Tally:
+class Counters:
     """Counts that threads of one process share."""
 
     def __init__(self) -> None:
@@ -150,5 +150,5 @@ class Tally:
             return dict(self._counts)
 
 
-PROGRESS = Tally()
+PROGRESS = Counters()
 """What the DoFns of this process have counted so far; a ticker shows it during a local run."""

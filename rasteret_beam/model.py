@@ -228,7 +228,7 @@ class Access:
         return self.anonymous, self.region, self.endpoint, self.requester_pays
 
 
-AS_GIVEN = Access()
+DEFAULT_ACCESS = Access()
 """As the URI and the environment say."""
 
 
@@ -258,5 +258,5 @@ class Asset:
     band_index: int
     nodata: float | None = None
     stored: StoredBand | None = None
-    access: Access = AS_GIVEN
+    access: Access = DEFAULT_ACCESS
     mask: str | None = None

@@ -3,7 +3,7 @@
 import pytest
 from obstore.exceptions import GenericError
 
-from rasteret_beam.readers.storage.storage_errors import may_pass, said
+from rasteret_beam.readers.storage.storage_errors import is_retryable, said
 
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 ASKED = "Generic S3 error: Error performing GET https://host/bucket/key in 3.1ms - "
@@ -44,4 +44,4 @@ DEBUG = '\n\nDebug source:\nGeneric {\n    store: "S3",\n'
 )
 def test_errors_of_buckets_are_put_in_a_line(text: str, expected: str, passing: bool) -> None:
     assert said(GenericError(text)) == expected
-    assert may_pass(GenericError(text)) is passing
+    assert is_retryable(GenericError(text)) is passing

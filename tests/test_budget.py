@@ -11,11 +11,11 @@ import pytest
 from pipelines import sample_points
 from rasteret_beam import Collection, ReadPoints, SamplePoints
 from rasteret_beam.errors import InputError
-from rasteret_beam.metrics import TILE_CACHE_HITS, Tally
+from rasteret_beam.metrics import TILE_CACHE_HITS, Counters
 from rasteret_beam.readers.gdal import rasters as datasets
 from rasteret_beam.readers.jobs.sampler import TileSampler
 from rasteret_beam.readers.tiles.budget import DEFAULT_CACHE_BYTES, LEAST_CACHE_BYTES, CacheBudget
-from rasteret_beam.readers.tiles.protocol import TileWant
+from rasteret_beam.readers.tiles.protocol import TileRequest
 from tests import rasters, tiles
 from tests.commands import execute
 
@@ -85,20 +85,20 @@ def test_a_sampler_keeps_its_caches_within_their_shares(
     given: list[int] = []
     most = 0
 
-    def take(want: TileWant, pixels: object) -> None:
+    def take(want: TileRequest, pixels: object) -> None:
         nonlocal most
         with cache._lock:  # another thread may just be making room
             most = max(most, cache.bytes)
             given.append(pixels.nbytes)  # type: ignore[attr-defined]
 
-    tally = Tally()
-    sampler.source.each(wants, take, tally)
+    counters = Counters()
+    sampler.source.each(wants, take, counters)
     assert sum(given) == size
     assert budget.share - max(given) < most <= budget.share  # filled, and never beyond
     assert cache.bytes == sum(kept.nbytes for kept, _ in cache._entries.values()) <= budget.share
     for _ in range(2):
-        sampler.source.each(wants[:1], take, tally)
-    assert tally.snapshot().get(TILE_CACHE_HITS, 0) >= 1
+        sampler.source.each(wants[:1], take, counters)
+    assert counters.snapshot().get(TILE_CACHE_HITS, 0) >= 1
     sampler.close()
 
 
@@ -110,7 +110,7 @@ def test_open_files_stay_within_their_share(tmp_path: Path, gdal_cache: dict) ->
     held = []
     for number in range(fitting + 4):
         striped = rasters.RasterCase(name=f"striped_{number}", dtype="uint8", width=64, height=64, tile=None)
-        sampler.source.each(tiles.wants_of(striped.write(tmp_path)), lambda want, pixels: None, Tally())
+        sampler.source.each(tiles.wants_of(striped.write(tmp_path)), lambda want, pixels: None, Counters())
         held.append((len(pool), pool._bytes))
     assert [count for count, _ in held[:4]] == [1, 2, 3, 4]
     assert fitting - 2 < len(pool) < fitting  # a little beside the headers: 16 bytes a block

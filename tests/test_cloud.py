@@ -48,7 +48,7 @@ from rasteret_beam.errors import (
 from rasteret_beam.kernels.storage.globs import glob_regex
 from rasteret_beam.readers.storage import byte_ranges as ranges
 from rasteret_beam.readers.storage import objects, stores
-from rasteret_beam.readers.storage.byte_ranges import Patience
+from rasteret_beam.readers.storage.byte_ranges import RetryPolicy
 from rasteret_beam.readers.storage.listing import find_rasters
 from rasteret_beam.transforms.runtime.files import find_files
 from tests.buckets import KEYS, SERVICES, Place
@@ -505,7 +505,7 @@ def test_secrets_stand_nowhere(
     """Not in errors, logs of any level, pickles of a pipeline or its display data."""
     caplog.set_level(logging.DEBUG, "rasteret_beam")
     caplog.set_level(logging.DEBUG, "rasterio")
-    monkeypatch.setattr(ranges, "PATIENCE", Patience(tries=2, first_pause=0.01))
+    monkeypatch.setattr(ranges, "RETRY_POLICY", RetryPolicy(tries=2, first_pause=0.01))
     monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "hush-hush-token")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "aHVzaC1odXNo")
     secrets = ["hush-hush", "aHVzaC1odXNo", "5ec2e7"]
@@ -584,7 +584,7 @@ def test_a_password_is_sent_and_stands_nowhere(web: RasterServer) -> None:
 
 
 def test_points_are_asked_for_again(web: RasterServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranges, "PATIENCE", Patience(first_pause=0.01))
+    monkeypatch.setattr(ranges, "RETRY_POLICY", RetryPolicy(first_pause=0.01))
     for name in ("p.parquet", f"p.parquet{SIGNED}"):
         web.reset(first(1, Fault(status=503)))
         reading = ReadPoints(f"{web.url}/{name}", **XY)

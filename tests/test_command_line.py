@@ -753,7 +753,7 @@ class TestBuildFromCogs:
 
     def test_url(self, build: Build, monkeypatch: pytest.MonkeyPatch):
         """Nothing listens there: the file is named with that, as any other that cannot be opened."""
-        monkeypatch.setattr(ranges, "PATIENCE", ranges.Patience(tries=2, first_pause=0.01))
+        monkeypatch.setattr(ranges, "RETRY_POLICY", ranges.RetryPolicy(tries=2, first_pause=0.01))
         outcome = build(cogs="http://127.0.0.1:9/scene.tif")
         assert outcome.code == 1
         why = "its size could not be read in 2 tries, at last: the connection was refused"

@@ -10,10 +10,10 @@ import pytest
 
 from rasteret_beam import Access
 from rasteret_beam.kernels.storage import hosts
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.storage import byte_ranges as ranges
 from rasteret_beam.readers.storage import href_policy as trust
-from rasteret_beam.readers.storage.byte_ranges import FileState, Patience, RangeError, RangeReader
+from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader, RetryPolicy
 from rasteret_beam.readers.storage.file_state import STALE
 from tests.server import Fault, RasterServer, always, first
 
@@ -63,7 +63,7 @@ def _as_on_the_internet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of this machine's addresses, 127.0.0.1 is as far away as any; the others are near."""
     near = hosts.nearness
     monkeypatch.setattr(trust, "nearness", lambda host: None if host == "127.0.0.1" else near(host))
-    monkeypatch.setattr(ranges, "PATIENCE", Patience(tries=2, first_pause=0.01, timeout=5.0))
+    monkeypatch.setattr(ranges, "RETRY_POLICY", RetryPolicy(tries=2, first_pause=0.01, timeout=5.0))
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -78,7 +78,7 @@ def leading() -> Iterator[_Leading]:
 
 
 def read(url: str, start: int = 0, stop: int = 100, access: Access = STRANGER, **state: object) -> bytes:
-    return bytes(RangeReader().read(FileState(url, access=access, **state), start, stop, Tally()))  # type: ignore[arg-type]
+    return bytes(RangeReader().read(FileState(url, access=access, **state), start, stop, Counters()))  # type: ignore[arg-type]
 
 
 def test_bytes_and_states_are_those_that_others_read(server: RasterServer) -> None:

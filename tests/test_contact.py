@@ -17,10 +17,10 @@ from pipelines.cli.job_servers import check_buckets
 from rasteret_beam import Access, load
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, NoAnswerError, OutputError
 from rasteret_beam.kernels.bigquery.names import TableName
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.storage import first_contact as contact
 from rasteret_beam.readers.storage import objects, stores
-from rasteret_beam.readers.storage.byte_ranges import FileState, Patience, RangeError, RangeReader
+from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader, RetryPolicy
 from rasteret_beam.readers.storage.first_contact import Contact, within
 from rasteret_beam.transforms import BigQueryTable, ReadPoints
 from rasteret_beam.transforms.runtime import google_services as services
@@ -184,20 +184,20 @@ def test_an_answer_counts_for_the_requests_beside_it(monkeypatch: pytest.MonkeyP
 def test_a_server_that_has_answered_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the usual patience holds, however long it takes; an answer that refuses is one too."""
     (tmp_path / "a").write_bytes(b"0123456789")
-    reader, tried = RangeReader(Patience(tries=3, first_pause=0.0)), []
+    reader, tried = RangeReader(RetryPolicy(tries=3, first_pause=0.0)), []
     with RasterServer(tmp_path) as server:
         with pytest.raises(RangeError):
-            reader.read(FileState(f"{server.url}/b"), 0, 4, Tally())
-        assert bytes(reader.read(FileState(f"{server.url}/a"), 0, 4, Tally())) == b"0123"
+            reader.read(FileState(f"{server.url}/b"), 0, 4, Counters())
+        assert bytes(reader.read(FileState(f"{server.url}/a"), 0, 4, Counters())) == b"0123"
         root = server.url
     monkeypatch.setattr(contact, "FIRST_SECONDS", 0.0)
     monkeypatch.setattr("rasteret_beam.readers.storage.byte_ranges.log.info", lambda *words: tried.append(words))
     with pytest.raises(RangeError, match="in 3 tries, at last: the connection was refused"):
-        reader.read(FileState(f"{root}/a"), 0, 4, Tally())
+        reader.read(FileState(f"{root}/a"), 0, 4, Counters())
     assert len(tried) == 2
     monkeypatch.setattr(contact, "_answered", set())
     with pytest.raises(RangeError, match="in 1 tries, at last: "):
-        reader.read(FileState(f"{root}/a"), 0, 4, Tally())
+        reader.read(FileState(f"{root}/a"), 0, 4, Counters())
 
 
 def test_access_names_its_endpoint() -> None:

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.storage.coalescing import CoalesceRules, coalesce
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset
 from rasteret_beam.readers.tiles.dispatch import Engines
 from rasteret_beam.readers.tiles.gdal import RasterioEngine
-from rasteret_beam.readers.tiles.indexed import IndexedEngine, why_not_indexed
-from rasteret_beam.readers.tiles.protocol import TileWant
+from rasteret_beam.readers.tiles.indexed import IndexedEngine, fallback_reason
+from rasteret_beam.readers.tiles.protocol import TileRequest
 from tests import rasters, tiles
 
 STRIPED = "the collection has no tile offsets for it: it is striped, or no TIFF"
@@ -55,7 +55,7 @@ def expected_reason(case: rasters.RasterCase) -> str | None:
 def test_each_file_is_read_by_its_engine(case: rasters.RasterCase, tmp_path: Path) -> None:
     wants = tiles.wants_of(case.write(tmp_path))
     reason = expected_reason(case)
-    assert {why_not_indexed(want.asset, want.grid) for want in wants} == {reason}
+    assert {fallback_reason(want.asset, want.grid) for want in wants} == {reason}
     chosen = {type(read.engine) for read in Engines().plan(wants)}
     assert chosen == {IndexedEngine if reason is None else RasterioEngine}
 
@@ -65,7 +65,7 @@ def test_each_file_is_read_by_its_engine(case: rasters.RasterCase, tmp_path: Pat
 )
 def test_the_indexed_engine_gives_rasterio_s_tiles(case: rasters.RasterCase, tmp_path: Path) -> None:
     wants = tiles.wants_of(case.write(tmp_path))
-    indexed, tally = tiles.read(IndexedEngine(), wants, counted := Tally()), counted.snapshot()
+    indexed, counters = tiles.read(IndexedEngine(), wants, counted := Counters()), counted.snapshot()
     by_gdal = RasterioEngine()
     expected = tiles.read(by_gdal, wants)
     by_gdal.close()
@@ -75,8 +75,8 @@ def test_the_indexed_engine_gives_rasterio_s_tiles(case: rasters.RasterCase, tmp
     for rows in (1, 13, 40):
         for place, tile in tiles.read(IndexedEngine(), [replace(want, rows=rows) for want in wants]).items():
             np.testing.assert_array_equal(tile[:rows], expected[place][:rows])
-    assert metrics.DATASETS_OPENED not in tally  # no header is read
-    assert tally.get(metrics.TILES_DECODED) == tally.get(metrics.TILES_INDEXED)
+    assert metrics.DATASETS_OPENED not in counters  # no header is read
+    assert counters.get(metrics.TILES_DECODED) == counters.get(metrics.TILES_INDEXED)
 
 
 @pytest.mark.parametrize("codec", ["deflate", "zstd"])
@@ -88,12 +88,12 @@ def test_a_tile_is_decoded_no_further_than_its_last_wanted_row(codec: str, tmp_p
 
 def test_bands_that_lie_interleaved_are_fetched_and_decoded_once(tmp_path: Path) -> None:
     wants = tiles.wants_of(rasters.case("predictor2_pixel").write(tmp_path))
-    tally = Tally()
-    tiles.read(IndexedEngine(), wants, tally)
+    counters = Counters()
+    tiles.read(IndexedEngine(), wants, counters)
     stored = wants[0].asset.stored
     assert stored is not None and len({want.asset.band for want in wants}) == 3
-    assert tally.snapshot()[metrics.TILE_BYTES_READ] == sum(stored.tile_byte_counts)
-    assert tally.snapshot()[metrics.TILES_DECODED] == len(wants)
+    assert counters.snapshot()[metrics.TILE_BYTES_READ] == sum(stored.tile_byte_counts)
+    assert counters.snapshot()[metrics.TILES_DECODED] == len(wants)
 
 
 class TestBadTiles:
@@ -167,7 +167,7 @@ class TestBadTiles:
         assert str(tile) == f"record 'deflate_noise', band B1: {path}, tile (0, 0): no such file"
 
 
-def forgetful(want: TileWant) -> Asset:
+def forgetful(want: TileRequest) -> Asset:
     """The asset of a collection that does not know its files' sizes."""
     assert want.asset.stored is not None
     return replace(want.asset, stored=replace(want.asset.stored, file_size=None))

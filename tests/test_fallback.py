@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 from rasteret_beam import Collection, build_from_cogs, metrics
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.sampling.neighbourhood import Window, distances
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Grid
 from rasteret_beam.readers.gdal.rasters import RasterPool
 from rasteret_beam.readers.tiles.gdal import RasterioEngine
@@ -282,11 +282,11 @@ def test_the_engine_keeps_a_bounded_number_of_open_files(tmp_path: Path) -> None
     paths = [tmp_path / f"{number}.tif" for number in range(6)]
     for number, path in enumerate(paths):
         write_sparse(path, NORTH_UP, 0.5, number)
-    engine, tally = RasterioEngine(RasterPool(max_open=2)), Tally()
+    engine, counters = RasterioEngine(RasterPool(max_open=2)), Counters()
     for path in [*paths, *reversed(paths)]:
-        tiles.read(engine, tiles.wants_of(path)[:1], tally)
+        tiles.read(engine, tiles.wants_of(path)[:1], counters)
         assert len(engine.pool) <= 2
-    assert tally.snapshot()[metrics.DATASETS_OPENED] == 10  # the last two of the first round are still open
-    assert tally.snapshot()[metrics.DATASET_CACHE_HITS] == 2
+    assert counters.snapshot()[metrics.DATASETS_OPENED] == 10  # the last two of the first round are still open
+    assert counters.snapshot()[metrics.DATASET_CACHE_HITS] == 2
     engine.close()
     assert len(engine.pool) == 0

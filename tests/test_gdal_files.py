@@ -16,11 +16,11 @@ from rasterio.transform import from_origin
 
 from rasteret_beam import Access, build_from_cogs, metrics
 from rasteret_beam.errors import BuildError, TileReadError
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.gdal.rasters import Raster, RasterPool
-from rasteret_beam.readers.jobs.cancellation import Stop, Stopped
+from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
 from rasteret_beam.readers.storage import byte_ranges as ranges
-from rasteret_beam.readers.storage.byte_ranges import FileState, Patience, RangeError, RangeReader
+from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader, RetryPolicy
 from rasteret_beam.readers.tiles.gdal import RasterioEngine
 from tests import tiles
 from tests.rasters import RasterCase
@@ -80,7 +80,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RasterServer]:
 
 @pytest.fixture(autouse=True)
 def quick(served: RasterServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranges, "PATIENCE", Patience(TRIES, 0.001, 5.0))
+    monkeypatch.setattr(ranges, "RETRY_POLICY", RetryPolicy(TRIES, 0.001, 5.0))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     served.reset()
 
@@ -94,9 +94,9 @@ def nothing_ignored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert lost == []
 
 
-def through(pool: RasterPool, file: FileState, work: Callable[[DatasetReader], Any], tally: Tally) -> Any:
-    with pool.borrow(file, tally) as raster:
-        return raster.read(work, tally)
+def through(pool: RasterPool, file: FileState, work: Callable[[DatasetReader], Any], counters: Counters) -> Any:
+    with pool.borrow(file, counters) as raster:
+        return raster.read(work, counters)
 
 
 def whole(dataset: DatasetReader) -> np.ndarray:
@@ -116,10 +116,10 @@ def local_facts(served: RasterServer, name: str) -> list[object]:
 
 
 def remote_facts(served: RasterServer, name: str) -> list[object]:
-    tally = Tally()
-    raster = Raster(FileState(f"{served.url}/{name}"), tally)
+    counters = Counters()
+    raster = Raster(FileState(f"{served.url}/{name}"), counters)
     try:
-        return raster.read(facts, tally)
+        return raster.read(facts, counters)
     finally:
         raster.close()
 
@@ -168,9 +168,9 @@ def test_for_pixels_alone_nothing_else_is_asked_for(served: RasterServer) -> Non
         remote = build_from_cogs([f"{served.url}/{name}"])
         served.reset()
         (file,) = {asset.href for asset in remote.index(["B1"]).assets(wants[0].asset.record_id, ["B1"])}
-        pool, tally = RasterPool(alone=True), Tally()
+        pool, counters = RasterPool(skip_sidecars=True), Counters()
         state = RangeReader().state(FileState(file))
-        found = through(pool, state, whole, tally)
+        found = through(pool, state, whole, counters)
         with rasterio.open(served.folder / name) as dataset:
             np.testing.assert_array_equal(found, dataset.read(1))
         assert {request.name for request in served.log} == {name}
@@ -180,12 +180,12 @@ def test_for_pixels_alone_nothing_else_is_asked_for(served: RasterServer) -> Non
 
 def test_strips_come_by_few_requests(served: RasterServer) -> None:
     """128 strips of 4 rows; GDAL asks for those of a window at once."""
-    pool, tally = RasterPool(alone=True), Tally()
+    pool, counters = RasterPool(skip_sidecars=True), Counters()
     with rasterio.open(served.folder / "strips.tif") as dataset:
         strips = SIZE // dataset.block_shapes[0][0]
-    found = through(pool, FileState(f"{served.url}/strips.tif"), whole, tally)
+    found = through(pool, FileState(f"{served.url}/strips.tif"), whole, counters)
     np.testing.assert_array_equal(found, noise("uint16"))
-    assert strips >= 64 and tally.snapshot()[metrics.RANGE_REQUESTS] <= 4
+    assert strips >= 64 and counters.snapshot()[metrics.RANGE_REQUESTS] <= 4
     pool.close()
 
 
@@ -199,14 +199,14 @@ def test_a_file_that_was_changed(served: RasterServer) -> None:
 
 def test_threads_share_few_open_files(served: RasterServer) -> None:
     """What one thread has opened another reads and closes."""
-    pool, tally = RasterPool(max_open=2), Tally()
+    pool, counters = RasterPool(max_open=2), Counters()
     names = [*FILES, "strips.tif"] * 24
     expected = {name: local_facts(served, name) for name in set(names)}
     with ThreadPoolExecutor(8) as threads:
-        found = threads.map(lambda name: through(pool, FileState(f"{served.url}/{name}"), facts, tally), names)
+        found = threads.map(lambda name: through(pool, FileState(f"{served.url}/{name}"), facts, counters), names)
         assert all(each == expected[name] for name, each in zip(names, found, strict=True))
     assert 0 < len(pool) <= 2
-    counts = tally.snapshot()
+    counts = counters.snapshot()
     assert counts[metrics.DATASETS_OPENED] + counts.get(metrics.DATASET_CACHE_HITS, 0) == len(names)
     pool.close()
 
@@ -215,7 +215,7 @@ def test_a_variable_for_gdal_threads_changes_nothing(served: RasterServer, monke
     monkeypatch.setenv("GDAL_NUM_THREADS", "ALL_CPUS")
     with ThreadPoolExecutor(1) as thread, rasterio.open(served.folder / "wavelets.jp2") as local:
         pool = RasterPool()
-        found = thread.submit(through, pool, FileState(f"{served.url}/wavelets.jp2"), whole, Tally()).result()
+        found = thread.submit(through, pool, FileState(f"{served.url}/wavelets.jp2"), whole, Counters()).result()
         np.testing.assert_array_equal(found, local.read(1))
         thread.submit(pool.close).result()
 
@@ -227,9 +227,9 @@ def test_sources_of_a_virtual_raster(served: RasterServer) -> None:
         '<GeoTransform>500000, 10, 0, 4500000, 0, -10</GeoTransform><VRTRasterBand dataType="Byte" band="1">'
         f"<SimpleSource>{source}<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
     )
-    raster = Raster(FileState(f"{served.url}/virtual.vrt", access=Access(vrt=True)), Tally())
+    raster = Raster(FileState(f"{served.url}/virtual.vrt", access=Access(vrt=True)), Counters())
     with rasterio.open(served.folder / "photo.tif") as local:
-        np.testing.assert_array_equal(raster.read(whole, Tally()), local.read(1))
+        np.testing.assert_array_equal(raster.read(whole, Counters()), local.read(1))
     raster.close()
 
 
@@ -244,9 +244,9 @@ def test_a_file_that_ends_before_its_pixels(served: RasterServer, size: int) -> 
     assert isinstance(found, TileReadError)
     end = path.stat().st_size
     assert str(found).endswith(f": the file ends at byte {end}, but has a tile up to byte {end + 100}")
-    raster = Raster(FileState(f"{served.url}/{path.name}"), Tally())
+    raster = Raster(FileState(f"{served.url}/{path.name}"), Counters())
     with pytest.raises(RangeError, match=f"the file ends at byte {end}"):
-        raster.read(whole, Tally())
+        raster.read(whole, Counters())
     raster.close()
 
 
@@ -276,7 +276,7 @@ def test_rasters_are_closed_one_at_a_time(served: RasterServer) -> None:
     words = f"""
 import threading
 import time
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.gdal.rasters import Raster
 from rasteret_beam.readers.gdal.vsi_opener import GdalFile
 from rasteret_beam.model import Access
@@ -290,9 +290,9 @@ def close(self, *_):
         time.sleep(0.3)  # another thread may go on
 
 GdalFile.__exit__ = close
-local = Raster(FileState({str(served.folder / "strips.tif")!r}), Tally())
-remote = Raster(FileState({f"{served.url}/closing.vrt"!r}, access=Access(vrt=True)), Tally())
-print(remote.read(lambda dataset: dataset.read(1).sum(), Tally()))
+local = Raster(FileState({str(served.folder / "strips.tif")!r}), Counters())
+remote = Raster(FileState({f"{served.url}/closing.vrt"!r}, access=Access(vrt=True)), Counters())
+print(remote.read(lambda dataset: dataset.read(1).sum(), Counters()))
 opened.set()
 thread = threading.Thread(target=remote.close)
 thread.start()
@@ -307,14 +307,14 @@ thread.join()
 
 def test_all_files_lie_in_one_file_system_of_gdal(served: RasterServer) -> None:
     """GDAL looks through its list of them without a lock: none may come or go while threads read."""
-    first, second = (Raster(FileState(f"{served.url}/{name}"), Tally()) for name in ("photo.tif", "wavelets.jp2"))
-    names = [raster.read(lambda dataset: dataset.name, Tally()) for raster in (first, second)]
+    first, second = (Raster(FileState(f"{served.url}/{name}"), Counters()) for name in ("photo.tif", "wavelets.jp2"))
+    names = [raster.read(lambda dataset: dataset.name, Counters()) for raster in (first, second)]
     roots = {name.split("/")[1] for name in names}
     assert len(roots) == 1 and len(set(names)) == 2
     first.close()
     second.close()
-    again = Raster(FileState(f"{served.url}/photo.tif"), Tally())
-    assert again.read(lambda dataset: dataset.name.split("/")[1], Tally()) in roots
+    again = Raster(FileState(f"{served.url}/photo.tif"), Counters())
+    assert again.read(lambda dataset: dataset.name.split("/")[1], Counters()) in roots
     again.close()
 
 
@@ -324,16 +324,16 @@ def test_threads_open_and_close_remote_files(served: RasterServer) -> None:
     words = f"""
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.gdal.rasters import Raster
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeReader
 
 data = Path({str(served.folder / "photo.tif")!r}).read_bytes()
-RangeReader.read = lambda self, file, start, stop, tally, job: data[start:stop]
+RangeReader.read = lambda self, file, start, stop, counters, job: data[start:stop]
 
 def read(number):
-    raster = Raster(FileState("http://127.0.0.1/photo.tif", len(data)), Tally(), alone=True)
-    found = raster.read(lambda dataset: dataset.read(1, window=((0, 64), (0, 64))).sum(), Tally())
+    raster = Raster(FileState("http://127.0.0.1/photo.tif", len(data)), Counters(), alone=True)
+    found = raster.read(lambda dataset: dataset.read(1, window=((0, 64), (0, 64))).sum(), Counters())
     raster.close()
     return found
 
@@ -346,39 +346,39 @@ with ThreadPoolExecutor(8) as threads:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}\n", "")
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Stopped, MemoryError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Cancelled, MemoryError])
 def test_an_error_on_the_way_is_raised(
     served: RasterServer, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     """GDAL calls us to read; what ends that ends the whole."""
-    raster = Raster(FileState(f"{served.url}/photo.tif"), Tally())
+    raster = Raster(FileState(f"{served.url}/photo.tif"), Counters())
 
     def fail(*_: object) -> bytes:
         raise error("now")
 
     monkeypatch.setattr(RangeReader, "read", fail)
     with pytest.raises(error, match="now"):
-        raster.read(whole, Tally())
+        raster.read(whole, Counters())
     with pytest.raises(error, match="now"):
-        Raster(FileState(f"{served.url}/photo.tif"), Tally())
+        Raster(FileState(f"{served.url}/photo.tif"), Counters())
     raster.close()
 
 
 def test_a_job_that_has_ended_does_not_wait(served: RasterServer) -> None:
-    job = Stop()
+    job = CancelToken()
     served.reset(always(Fault(status=503)))
-    job.now()
-    with pytest.raises(Stopped):
-        Raster(FileState(f"{served.url}/photo.tif"), Tally(), job)
+    job.cancel()
+    with pytest.raises(Cancelled):
+        Raster(FileState(f"{served.url}/photo.tif"), Counters(), job)
     assert len(served.log) == 1
 
 
 @pytest.mark.parametrize("name", ["pixel.tif", "band.tif"])
 def test_neighbouring_tiles_come_by_one_request(served: RasterServer, name: str) -> None:
     wants = tiles.wants_of(f"{served.url}/{name}")
-    engine, tally = RasterioEngine(), Tally()
+    engine, counters = RasterioEngine(), Counters()
     served.reset()
-    found = tiles.read(engine, wants, tally)
+    found = tiles.read(engine, wants, counters)
     assert found.keys() == {tiles.place_of(want) for want in wants}
     with rasterio.open(served.folder / name) as dataset:
         pixels = dataset.read()
@@ -386,7 +386,7 @@ def test_neighbouring_tiles_come_by_one_request(served: RasterServer, name: str)
         expected = pixels[int(band[1:]) - 1, 64 * row : 64 * row + 64, 64 * col : 64 * col + 64]
         np.testing.assert_array_equal(tile, expected)
     assert len(engine.plan(wants)) == 1 and len(served.log) == 2  # the header, and everything else
-    counts = tally.snapshot()
+    counts = counters.snapshot()
     assert (counts[metrics.RANGE_REQUESTS], counts[metrics.DATASETS_OPENED]) == (2, 1)
     assert counts[metrics.TILES_DECODED] == len(wants) == 36
     engine.close()
@@ -423,7 +423,7 @@ def test_a_server_that_stays_away_is_asked_for_once(served: RasterServer, name: 
     engine = RasterioEngine()
     (together, *_) = engine.plan(tiles.wants_of(f"{served.url}/{name}"))
     served.reset(always(Fault(status=503)))
-    found = list(engine.read(together, Tally()))
+    found = list(engine.read(together, Counters()))
     assert len(served.log) == TRIES and len(found) == len(together)
     for want, error in found:
         assert isinstance(error, TileReadError) and error.attempts == TRIES and error.kind == "RangeError"
@@ -436,15 +436,15 @@ def test_what_is_open_when_a_program_ends(served: RasterServer) -> None:
     """GDAL closes files when the interpreter is gone, and with it what reads them: it would say so."""
     words = f"""
 import threading
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.gdal.rasters import RasterPool
 from rasteret_beam.readers.storage.byte_ranges import FileState
 
 pool = RasterPool()
 
 def read():
-    with pool.borrow(FileState({f"{served.url}/photo.tif"!r}), Tally()) as raster:
-        print(raster.read(lambda dataset: dataset.width, Tally()))
+    with pool.borrow(FileState({f"{served.url}/photo.tif"!r}), Counters()) as raster:
+        print(raster.read(lambda dataset: dataset.width, Counters()))
 
 thread = threading.Thread(target=read)
 thread.start()

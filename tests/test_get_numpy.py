@@ -22,7 +22,7 @@ from rasteret_beam import Collection, build_from_cogs, build_from_table
 from rasteret_beam.errors import InputError, RasteretBeamError, TileReadError
 from rasteret_beam.kernels.routing.chip_windows import reprojected
 from rasteret_beam.readers.tiles.indexed import IndexedEngine
-from rasteret_beam.readers.tiles.protocol import TileWant
+from rasteret_beam.readers.tiles.protocol import TileRequest
 from tests.polygons import Rasters, crs_of, on_raster, oracle, oracle_mask, polygons, star
 
 GRIDS = (
@@ -434,9 +434,9 @@ def test_only_touched_tiles_are_read_and_each_once(rasters: Rasters, monkeypatch
     read: list[tuple[int, int]] = []
     original = IndexedEngine.read
 
-    def watched(self: IndexedEngine, wants: list[TileWant], tally: Any) -> Any:
+    def watched(self: IndexedEngine, wants: list[TileRequest], counters: Any) -> Any:
         read.extend((want.tile_row, want.tile_col) for want in wants)
-        return original(self, wants, tally)
+        return original(self, wants, counters)
 
     monkeypatch.setattr(IndexedEngine, "read", watched)
     shapes = [on_raster(path, shapely.box(col, 70, col + 10, 80)) for col in (66, 80, 100, 110)]

@@ -28,10 +28,10 @@ import rasteret_beam
 from rasteret_beam import Collection, GroupByTile, KeyByRecordAndTile, ReadPoints, SamplePoints, SampleTiles
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs import sampler
-from rasteret_beam.readers.jobs import work_units as portions
+from rasteret_beam.readers.jobs import work_units as work_units
 from rasteret_beam.readers.jobs.sampler import TileSampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.transforms.runtime import event_times as windows
@@ -180,7 +180,7 @@ def test_a_crowd_on_an_engine_that_holds_groups_in_memory(
 
 def test_a_group_is_sampled_as_it_comes(raster: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker holds what is under way of a group that an engine hands over chunk by chunk, once, and no more."""
-    monkeypatch.setattr(portions, "PORTION_ROWS", 2 * BATCH)
+    monkeypatch.setattr(work_units, "UNIT_ROWS", 2 * BATCH)
     monkeypatch.setattr(sampler, "VALUES_AHEAD", 4 * BATCH)
     index, count = raster.index(["B1"]), 100
     given, held, base = [], [], pa.total_allocated_bytes()
@@ -194,7 +194,7 @@ def test_a_group_is_sampled_as_it_comes(raster: Collection, monkeypatch: pytest.
             yield chunk
 
     sampling = TileSampler()
-    stream = sampling.stream(SampleJob(index.routing, index.assets, "raster"), Tally())
+    stream = sampling.stream(SampleJob(index.routing, index.assets, "raster"), Counters())
     sampled = chain(stream.push(None, TileKey("a", 0, 0, 0), chunks()), stream.drain())
     rows = sum(len(out.rows) for out in sampled)
     sampling.close()

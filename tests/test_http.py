@@ -19,15 +19,15 @@ from rasterio.transform import Affine
 
 from rasteret_beam import Collection, ReadPoints, SamplePoints, build_from_cogs, metrics
 from rasteret_beam.errors import BuildError, TileReadError
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.gdal.headers import read_headers
 from rasteret_beam.readers.storage import byte_ranges as ranges
-from rasteret_beam.readers.storage.byte_ranges import Patience, RangeReader
+from rasteret_beam.readers.storage.byte_ranges import RangeReader, RetryPolicy
 from rasteret_beam.readers.tiles import indexed as indexed_engine
 from rasteret_beam.readers.tiles.dispatch import Engines
 from rasteret_beam.readers.tiles.indexed import IndexedEngine
-from rasteret_beam.readers.tiles.protocol import TileWant
+from rasteret_beam.readers.tiles.protocol import TileRequest
 from rasteret_beam.readers.tiles.source import REMOTE_READS, TileSource
 from rasteret_beam.transforms.runtime import shared_resources as shared
 from tests import rasters
@@ -37,7 +37,7 @@ from tests.test_overlap import own_threads
 from tests.test_transforms import KEPT, XY, keep, run
 
 TRIES = 3
-QUICK = Patience(TRIES, first_pause=0.005, timeout=1.0)
+QUICK = RetryPolicy(TRIES, first_pause=0.005, timeout=1.0)
 LEFT, TOP, TILE = 500_000.0, 5_400_000.0, 640.0  # metres
 SCENES = ("s0.tif", "s1.tif")
 WIDE = "wide.tif"  # 11 x 11 tiles
@@ -110,7 +110,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranges, "PATIENCE", QUICK)
+    monkeypatch.setattr(ranges, "RETRY_POLICY", QUICK)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -141,12 +141,12 @@ def check_values(served: Served, table: pa.Table, points: pa.Table, records: tup
     np.testing.assert_array_equal(table["value"].to_numpy(), expected)
 
 
-def wants(collection: Collection, tiles: list[tuple[int, int]]) -> list[TileWant]:
+def wants(collection: Collection, tiles: list[tuple[int, int]]) -> list[TileRequest]:
     index = collection.index(["B1"])
     record = index.routing.record_ids[0]
     grid, bands = index.routing.grid_of(TileKey(record, 0, 0, 0))
     (asset,) = index.assets(record, bands)
-    return [TileWant(asset, grid, row, col, grid.tile_height) for row, col in tiles]
+    return [TileRequest(asset, grid, row, col, grid.tile_height) for row, col in tiles]
 
 
 def tile_spans(collection: Collection) -> dict[tuple[int, int], tuple[int, int]]:
@@ -230,14 +230,14 @@ class TestPassingFaults:
     def test_a_tile_comes_right(self, served: Served, name: str) -> None:
         times = 1 if PASSING[name][0].hang or PASSING[name][0].stall_after else TRIES - 1
         served.server.reset(first(times, PASSING[name][0]))
-        source, tally, found = TileSource(Engines(IndexedEngine(RangeReader(QUICK)))), Tally(), {}
-        source.each(wants(served.scenes, [(2, 3)]), lambda want, tile: found.update({want.tile_row: tile}), tally)
+        source, counters, found = TileSource(Engines(IndexedEngine(RangeReader(QUICK)))), Counters(), {}
+        source.each(wants(served.scenes, [(2, 3)]), lambda want, tile: found.update({want.tile_row: tile}), counters)
         source.close()
         rows, cols = (np.arange(start, start + 64) for start in (128, 192))
         x, y = (part.ravel() for part in np.meshgrid(LEFT + 10 * cols + 5, TOP - 10 * rows - 5))
         expected = served.expected("s0", pa.table({"x": x, "y": y}))
         np.testing.assert_array_equal(found[2].ravel(), expected)
-        counts = tally.snapshot()
+        counts = counters.snapshot()
         assert counts[metrics.READ_RETRIES] == times == len(served.server.log) - 1
         assert counts[metrics.RANGE_REQUESTS] == counts[metrics.TILES_DECODED] == 1
 
@@ -316,7 +316,7 @@ class TestErrors:
         neighbours = wants(served.scenes, [(0, 0), (0, 1), (0, 2)])
         engine = IndexedEngine(RangeReader(QUICK))
         (together,) = engine.plan(neighbours)
-        found = dict(engine.read(together, Tally()))
+        found = dict(engine.read(together, Counters()))
         assert [str(found[want]).partition(": no such file")[1] for want in neighbours] == [": no such file"] * 3
         assert len(served.server.log) == 1
 
@@ -324,20 +324,20 @@ class TestErrors:
     def test_what_does_not_pass_is_told_with_the_last_answer(self, served: Served, name: str) -> None:
         fault, text = PASSING[name]
         served.server.reset(always(fault))
-        tally, reader = Tally(), RangeReader(Patience(TRIES, 0.001, 0.2))
-        ((_, error),) = IndexedEngine(reader).read(wants(served.scenes, [(2, 3)]), tally)
+        counters, reader = Counters(), RangeReader(RetryPolicy(TRIES, 0.001, 0.2))
+        ((_, error),) = IndexedEngine(reader).read(wants(served.scenes, [(2, 3)]), counters)
         start, stop = tile_spans(served.scenes)[2, 3]
         assert line_of(error).startswith(  # type: ignore[arg-type]
             f"record 's0', band B1: {served.server.url}/s0.tif, tile (2, 3): "
             f"bytes {start} to {stop} could not be read in 3 tries, at last: {text}"
         )
-        assert len(served.server.log) == TRIES and tally.snapshot()[metrics.READ_RETRIES] == TRIES - 1
+        assert len(served.server.log) == TRIES and counters.snapshot()[metrics.READ_RETRIES] == TRIES - 1
 
     def test_a_refused_connection(self, served: Served) -> None:
         with RasterServer(served.folder) as gone:
             pass
         with pytest.raises(ranges.RangeError, match=r"in 3 tries, at last: the connection was refused$"):
-            RangeReader(QUICK).read(ranges.FileState(f"{gone.url}/s0.tif"), 0, 10, Tally())
+            RangeReader(QUICK).read(ranges.FileState(f"{gone.url}/s0.tif"), 0, 10, Counters())
 
     def test_a_file_that_ends_early_keeps_its_other_tiles(self, served: Served) -> None:
         """The collection does not know its size, as those of other writers."""
@@ -346,7 +346,7 @@ class TestErrors:
         for start, text in ((end - 10, f"ends at byte {end}, but"), (end + 10, f"ends before byte {end + 10}, where")):
             with pytest.raises(ranges.RangeError, match=f"the file {text}.* so its index is stale") as caught:
                 state = ranges.FileState(f"{served.server.url}/s0.tif")
-                RangeReader(QUICK).read(state, start, end + 20, Tally())
+                RangeReader(QUICK).read(state, start, end + 20, Counters())
             assert not caught.value.of_file
         assert len(served.server.log) == 2
 
@@ -354,7 +354,7 @@ class TestErrors:
         served.server.reset(always(Fault(etag='W/"other"')))
         for etag in ('W/"one"', '"one"'):
             state = ranges.FileState(f"{served.server.url}/s0.tif", etag=etag)
-            assert len(RangeReader(QUICK).read(state, 0, 10, Tally())) == 10
+            assert len(RangeReader(QUICK).read(state, 0, 10, Counters())) == 10
 
     def test_a_pipeline_fails_with_the_same_line(self, served: Served) -> None:
         served.server.reset(only(5, Fault(status=404)))
@@ -421,7 +421,7 @@ class TestSecrets:
         served.server.reset(always(Fault(status=503)))
         (want,) = wants(served.scenes, [(2, 3)])
         with caplog.at_level("DEBUG"), pytest.raises(ranges.RangeError) as caught:
-            RangeReader(QUICK).read(ranges.FileState(url), 0, 10, Tally())
+            RangeReader(QUICK).read(ranges.FileState(url), 0, 10, Counters())
         assert "cret" not in str(caught.value) + caplog.text
         asset = replace(want.asset, href=url)
         assert f": {served.server.url}/s0.tif, tile" in str(replace(want, asset=asset).failed(ValueError("why")))

@@ -14,7 +14,7 @@ import shapely
 from rasteret_beam import Collection, ReadPoints, SamplePoints, build_from_cogs, metrics
 from rasteret_beam.collection.eager.plan import plan_totals
 from rasteret_beam.kernels.storage.coalescing import LOCAL
-from rasteret_beam.readers.jobs import work_units as portions
+from rasteret_beam.readers.jobs import work_units as work_units
 from rasteret_beam.readers.tiles import indexed as indexed_engine
 from tests import rasters
 from tests.server import RasterServer
@@ -115,13 +115,13 @@ def test_values(files: Files, where: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["local", "remote"])
-def test_a_crowded_tile_in_several_portions(
+def test_a_crowded_tile_in_several_units(
     files: Files, decoded: Decoded, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Decoded for the first of them; the others take it from the cache, or wait for it."""
-    monkeypatch.setattr(portions, "PORTION_ROWS", 500)
+    monkeypatch.setattr(work_units, "UNIT_ROWS", 500)
     rng = np.random.default_rng(4)
-    # Each portion has a point in the last row of the tile, so that all need the whole of it.
+    # Each unit has a point in the last row of the tile, so that all need the whole of it.
     x, y = 500_000 + rng.uniform(0, 4096, 4000), 4_500_000 - rng.uniform(0, 4000, 4000)
     y[::100] = 4_500_000 - 249.5 * 16
     collection = getattr(files, where)

@@ -26,7 +26,7 @@ from rasteret_beam.model import Grid, StoredBand
 from rasteret_beam.readers.gdal.headers import try_headers
 from rasteret_beam.readers.tiles.decode import DecodeError, decode_tile
 from rasteret_beam.readers.tiles.gdal import RasterioEngine
-from rasteret_beam.readers.tiles.indexed import IndexedEngine, why_not_indexed
+from rasteret_beam.readers.tiles.indexed import IndexedEngine, fallback_reason
 from tests import rasters, tiles
 from tests.commands import execute
 
@@ -127,7 +127,7 @@ class TestPlaces:
         patch(path, TILE_OFFSETS, offsets)
         wants = tiles.wants_of(path)
         size = path.stat().st_size
-        why = why_not_indexed(wants[0].asset, wants[0].grid)
+        why = fallback_reason(wants[0].asset, wants[0].grid)
         assert (
             why is not None
             and why.startswith("tile number 7 has ")

@@ -16,15 +16,15 @@ from rasteret_beam import Collection, SamplePoints, metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.jobs.cancellation import Stop, Stopped
-from rasteret_beam.readers.jobs.ordered_pool import Ahead
-from rasteret_beam.readers.jobs.sampler import PORTIONS_AHEAD, Sampled, SampleStream, TileSampler
+from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
+from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
+from rasteret_beam.readers.jobs.sampler import UNITS_AHEAD, Sampled, SampleStream, TileSampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.dispatch import Engines
 from rasteret_beam.readers.tiles.indexed import IndexedEngine
-from rasteret_beam.readers.tiles.protocol import Tile, TileWant
+from rasteret_beam.readers.tiles.protocol import Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.transforms.runtime import shared_resources as shared
 from tests.test_transforms import KEPT, XY, run
@@ -106,7 +106,7 @@ def test_a_pipeline_leaves_no_thread_behind(scenes: Collection, points: pa.Table
 
 def own_threads() -> list[str]:
     names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith(("portions_", "tiles_", "remote-tiles_"))]
+    return [name for name in names if name.startswith(("work-units_", "tiles_", "remote-tiles_"))]
 
 
 class WaitingEngine(IndexedEngine):
@@ -118,12 +118,12 @@ class WaitingEngine(IndexedEngine):
         self.reads = 0
         self.may = threading.Event()
 
-    def plan(self, wants: Sequence[TileWant]) -> list[list[TileWant]]:
+    def plan(self, wants: Sequence[TileRequest]) -> list[list[TileRequest]]:
         return [[want] for want in wants]
 
     def read(
-        self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None
-    ) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
+        self, wants: Sequence[TileRequest], counters: Counters, stop: CancelToken | None = None
+    ) -> Iterator[tuple[TileRequest, Tile | TileReadError]]:
         self.reads += 1
         if wants[0].tile_col == self.bad:
             yield wants[0], wants[0].failed(ValueError("broken"))
@@ -131,11 +131,11 @@ class WaitingEngine(IndexedEngine):
         assert stop is not None
         while not self.may.is_set():
             stop.wait(0.01)
-        yield from super().read(wants, tally, stop)
+        yield from super().read(wants, counters, stop)
 
 
 class TestStreams:
-    THREADS = PORTIONS_AHEAD + 1  # or the good groups, which wait, would keep the bad one out
+    THREADS = UNITS_AHEAD + 1  # or the good groups, which wait, would keep the bad one out
 
     def start(
         self, scenes: Collection, points: pa.Table, bad: int | None
@@ -149,7 +149,7 @@ class TestStreams:
         first_bad = next((at for at, (key, _) in enumerate(chunks) if key.tile_col == bad), len(chunks) - 1)
         chunks.insert(5, chunks.pop(first_bad))
         job = SampleJob(index.routing, index.assets, "scenes")
-        return engine, sampler, sampler.stream(job, Tally()), chunks
+        return engine, sampler, sampler.stream(job, Counters()), chunks
 
     def check_idle(self, engine: WaitingEngine, sampler: TileSampler, stream: SampleStream, reads: int) -> None:
         """Nothing waits, and work that pools still hold, which may now run to its end, reads no further tile."""
@@ -167,8 +167,8 @@ class TestStreams:
         engine, sampler, stream, chunks = self.start(scenes, points, bad=4)
         with pytest.raises(TileReadError, match=r"^record 'P._.', band B10: .*, tile \(\d, 4\): broken$"):
             list(pushed(stream, chunks))
-        assert len(chunks) > PORTIONS_AHEAD
-        self.check_idle(engine, sampler, stream, reads=PORTIONS_AHEAD)
+        assert len(chunks) > UNITS_AHEAD
+        self.check_idle(engine, sampler, stream, reads=UNITS_AHEAD)
 
     def test_cancelling_wakes_what_waits(self, scenes: Collection, points: pa.Table) -> None:
         engine, sampler, stream, chunks = self.start(scenes, points, bad=None)
@@ -197,7 +197,7 @@ def pushed(stream: SampleStream, chunks: list[tuple[TileKey, pa.RecordBatch]]) -
 
 
 def test_work_that_fails_cancels_what_comes_after_it() -> None:
-    stop, started = Stop(), []
+    stop, started = CancelToken(), []
 
     def work(number: int) -> int:
         started.append(number)
@@ -208,7 +208,7 @@ def test_work_that_fails_cancels_what_comes_after_it() -> None:
         return number
 
     with ThreadPoolExecutor(2) as pool:
-        ahead: Ahead[int] = Ahead(pool, 9, stop=stop)
+        ahead: OrderedPool[int] = OrderedPool(pool, 9, stop=stop)
         for number in range(9):
             assert list(ahead.push(partial(work, number))) == []
         found = ahead.drain()
@@ -220,11 +220,11 @@ def test_work_that_fails_cancels_what_comes_after_it() -> None:
 
 
 def test_the_first_error_ends_a_job() -> None:
-    stop = Stop()
+    stop = CancelToken()
     stop.check()
-    stop.now(first := ValueError("first"))
-    stop.now(ValueError("second"))
+    stop.cancel(first := ValueError("first"))
+    stop.cancel(ValueError("second"))
     assert stop.error is first
     for ended in (stop.check, partial(stop.wait, 60)):
-        with pytest.raises(Stopped):
+        with pytest.raises(Cancelled):
             ended()

@@ -39,7 +39,7 @@ from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.errors import InputError, MissingInputError, TileReadError
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules, cut_window, route_polygons
 from rasteret_beam.kernels.routing.chip_windows import PixelWindow
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.jobs.chip_reader import ChipReader
 from rasteret_beam.schema import chips_schema, unmatched_schema
 from rasteret_beam.transforms.sinks.geotiff import chip_name
@@ -109,7 +109,7 @@ def read_without_beam(
         rows = [
             row
             for key, chunks in groups.items()
-            for row in read_chip_group(reader, index, facts, "c", key, chunks, Tally(), **how)
+            for row in read_chip_group(reader, index, facts, "c", key, chunks, Counters(), **how)
         ]
     finally:
         reader.close()

@@ -9,8 +9,8 @@ import pytest
 
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.metrics import Tally
-from rasteret_beam.readers.tiles.protocol import Tile, TileWant
+from rasteret_beam.metrics import Counters
+from rasteret_beam.readers.tiles.protocol import Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
 from tests import rasters, tiles
 
@@ -34,23 +34,23 @@ def test_memory_is_flat_after_the_first_tenth(tmp_path: Path) -> None:
     damaged = rasters.case("deflate_smooth").write(tmp_path)
     wants += tiles.wants_of(damaged)
     damaged.write_bytes(b"II*\0" + b"\xff" * (damaged.stat().st_size - 4))
-    rng, tally = np.random.default_rng(1), Tally()
+    rng, counters = np.random.default_rng(1), Counters()
     source = TileSource(cache_bytes=8 << 10)
     read, failed = 0, 0
     after_a_tenth = 0
 
-    def take(want: TileWant, tile: Tile | TileReadError) -> None:
+    def take(want: TileRequest, tile: Tile | TileReadError) -> None:
         nonlocal failed
         failed += isinstance(tile, TileReadError)
 
     while read < READS:
         chosen = [wants[number] for number in rng.integers(len(wants), size=AT_ONCE)]
-        source.each([replace(want, rows=int(rng.integers(1, 65))) for want in chosen], take, tally)
+        source.each([replace(want, rows=int(rng.integers(1, 65))) for want in chosen], take, counters)
         read += AT_ONCE
         if read == READS // 10:
             after_a_tenth = resident_bytes()
     source.close()
-    counts = tally.snapshot()
+    counts = counters.snapshot()
     assert counts[metrics.TILES_DECODED] > READS / 2 and counts[metrics.TILES_INDEXED] > READS / 4
     assert READS / 40 < failed < READS / 5
     assert resident_bytes() - after_a_tenth < 32 << 20

@@ -30,9 +30,9 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route, split_kept, with_kept
 from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.jobs import work_units as portions_module
+from rasteret_beam.readers.jobs import work_units as work_units_module
 from rasteret_beam.readers.jobs.spill import Spilled, SpillFile, unspilled
-from rasteret_beam.readers.jobs.work_units import SampleJob, portions
+from rasteret_beam.readers.jobs.work_units import SampleJob, work_units
 from tests.test_transforms import EMBEDDED, KEPT, LOCAL, ORDER, XY, keep, run, sample_to
 
 TEXT_BYTES = 1000
@@ -129,7 +129,7 @@ def test_beyond_its_share_chunks_go_to_disk(
 def test_rows_are_those_of_the_eager_call(
     scenes: Collection, texts: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict
 ) -> None:
-    monkeypatch.setattr(portions_module, "ROWS_BYTES", 10_000)
+    monkeypatch.setattr(work_units_module, "ROWS_BYTES", 10_000)
     bands = ["B10"] if "layout" in options else ["B10", "B20"]
     KEPT.clear()
 
@@ -160,7 +160,7 @@ def test_plain_points_are_spilled_too(scenes: Collection, points: pa.Table, tmp_
 def test_batches_of_rows_are_bounded_by_bytes(
     scenes: Collection, texts: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portions_module, "ROWS_BYTES", 50_000)
+    monkeypatch.setattr(work_units_module, "ROWS_BYTES", 50_000)
     KEPT.clear()
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -184,23 +184,23 @@ def keyed(scenes: Collection, texts: pa.Table, **rules: int) -> tuple[SampleJob,
     return SampleJob(index.routing, index.assets, "scenes"), groups
 
 
-def test_portions_hold_bounded_kept_columns_unless_these_lie_on_disk(
+def test_units_hold_bounded_kept_columns_unless_these_lie_on_disk(
     scenes: Collection, texts: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portions_module, "KEPT_BYTES", 100_000)
+    monkeypatch.setattr(work_units_module, "KEPT_BYTES", 100_000)
     job, groups = keyed(scenes, texts, max_bytes=20_000)
     key, chunks = max(groups.items(), key=lambda group: len(group[1]))
     total = sum(chunk.nbytes for chunk in chunks)
     assert total > 500_000
-    held = list(portions(job, key, chunks))
+    held = list(work_units(job, key, chunks))
     assert total // 120_000 <= len(held) <= total // 80_000 + 1
-    assert max(portion.held_bytes for portion in held) <= 120_000
+    assert max(unit.held_bytes for unit in held) <= 120_000
     file = SpillFile(str(tmp_path))
-    (portion,) = portions(job, key, [file.write(chunk) for chunk in chunks])
+    (unit,) = work_units(job, key, [file.write(chunk) for chunk in chunks])
     file.close()
-    assert portion.held_bytes == 0
-    assert portion.whole().equals(pa.concat_batches(chunks))
-    pieces = list(portion.chunks(100_000))
+    assert unit.held_bytes == 0
+    assert unit.whole().equals(pa.concat_batches(chunks))
+    pieces = list(unit.chunks(100_000))
     assert pa.concat_batches(pieces).equals(pa.concat_batches(chunks))
     assert max(piece.nbytes for piece in pieces) <= 110_000
 
@@ -208,9 +208,9 @@ def test_portions_hold_bounded_kept_columns_unless_these_lie_on_disk(
 def test_kept_columns_are_not_copied_before_rows_are_made(scenes: Collection, texts: pa.Table) -> None:
     job, groups = keyed(scenes, texts)
     key, chunks = max(groups.items(), key=lambda group: sum(map(len, group[1])))
-    (portion,) = portions(job, key, chunks)
-    assert portion.chunk.schema.get_field_index("note") == -1
-    addresses = [[batch.column("note").buffers()[2].address for batch in of] for of in (portion.kept, chunks)]
+    (unit,) = work_units(job, key, chunks)
+    assert unit.chunk.schema.get_field_index("note") == -1
+    addresses = [[batch.column("note").buffers()[2].address for batch in of] for of in (unit.kept, chunks)]
     assert addresses[0] == addresses[1]
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.metrics import Tally
-from rasteret_beam.readers.jobs.cancellation import Stop
+from rasteret_beam.metrics import Counters
+from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.tiles.dispatch import Engines
 from rasteret_beam.readers.tiles.indexed import IndexedEngine
-from rasteret_beam.readers.tiles.protocol import Tile, TileWant
+from rasteret_beam.readers.tiles.protocol import Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
 from tests import rasters, tiles
 
@@ -30,26 +30,26 @@ class SlowEngine(IndexedEngine):
         self.failures = failures
 
     def read(
-        self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None
-    ) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
+        self, wants: Sequence[TileRequest], counters: Counters, stop: CancelToken | None = None
+    ) -> Iterator[tuple[TileRequest, Tile | TileReadError]]:
         self.begun.release()
         assert self.may.wait(20)
-        for want, tile in super().read(wants, tally, stop):
+        for want, tile in super().read(wants, counters, stop):
             self.failures -= 1
             yield want, want.failed(ValueError("broken")) if self.failures >= 0 else tile
 
 
-def twice(engine: SlowEngine, wants: list[list[TileWant]]) -> tuple[list[dict], Tally]:
+def twice(engine: SlowEngine, wants: list[list[TileRequest]]) -> tuple[list[dict], Counters]:
     """Two calls at the same time: what each was handed."""
-    source, tally = TileSource(Engines(engine), cache_bytes=0), Tally()
+    source, counters = TileSource(Engines(engine), cache_bytes=0), Counters()
     found: list[dict] = [{}, {}]
 
     def call(number: int) -> None:
-        def take(want: TileWant, tile: Tile | TileReadError) -> None:
+        def take(want: TileRequest, tile: Tile | TileReadError) -> None:
             assert tiles.place_of(want) not in found[number]
             found[number][tiles.place_of(want)] = tile
 
-        source.each(wants[number], take, tally)
+        source.each(wants[number], take, counters)
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(call, 0)
@@ -63,26 +63,26 @@ def twice(engine: SlowEngine, wants: list[list[TileWant]]) -> tuple[list[dict], 
         second.result(20)
     assert not source._underway
     source.close()
-    return found, tally
+    return found, counters
 
 
 @pytest.fixture
-def wants(tmp_path: Path) -> list[TileWant]:
+def wants(tmp_path: Path) -> list[TileRequest]:
     return tiles.wants_of(rasters.case("deflate_noise").write(tmp_path))
 
 
-def test_a_tile_is_decoded_once_for_both(wants: list[TileWant]) -> None:
-    found, tally = twice(SlowEngine(), [wants, wants])
+def test_a_tile_is_decoded_once_for_both(wants: list[TileRequest]) -> None:
+    found, counters = twice(SlowEngine(), [wants, wants])
     expected = tiles.read(IndexedEngine(), wants)
     for handed in found:
         assert handed.keys() == expected.keys()
         for place, tile in handed.items():
             np.testing.assert_array_equal(tile, expected[place])
-    assert tally.snapshot()[metrics.TILES_DECODED] == len(wants)
-    assert tally.snapshot()[metrics.TILE_CACHE_HITS] == len(wants)
+    assert counters.snapshot()[metrics.TILES_DECODED] == len(wants)
+    assert counters.snapshot()[metrics.TILE_CACHE_HITS] == len(wants)
 
 
-def test_who_needs_more_rows_reads_for_himself(wants: list[TileWant]) -> None:
+def test_who_needs_more_rows_reads_for_himself(wants: list[TileRequest]) -> None:
     engine = SlowEngine()
     engine.may.set()
     found, _ = twice(engine, [[replace(want, rows=3) for want in wants], wants])
@@ -91,7 +91,7 @@ def test_who_needs_more_rows_reads_for_himself(wants: list[TileWant]) -> None:
         np.testing.assert_array_equal(tile, expected[place])
 
 
-def test_who_waits_for_a_tile_that_fails_tries_for_himself(wants: list[TileWant]) -> None:
+def test_who_waits_for_a_tile_that_fails_tries_for_himself(wants: list[TileRequest]) -> None:
     found, _ = twice(SlowEngine(failures=1), [wants[:1], wants[:1]])
     (first,), (second,) = (list(handed.values()) for handed in found)
     assert isinstance(first, TileReadError) and str(first).endswith("broken")

@@ -22,8 +22,8 @@ from pipelines import build_collection, sample_points
 from rasteret_beam import Access, build_from_cogs, build_from_table
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.errors import BuildError, CollectionError, InputError, TileReadError, without_secrets
-from rasteret_beam.metrics import Tally
-from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.metrics import Counters
+from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.readers.gdal.rasters import Raster, RasterPool
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader
 from rasteret_beam.readers.storage.href_policy import named_in, why_refused
@@ -92,11 +92,11 @@ def server(tmp_path: Path) -> Iterator[RasterServer]:
         yield found
 
 
-def built(path: Path | str, access: Access = AS_GIVEN) -> Collection:
+def built(path: Path | str, access: Access = DEFAULT_ACCESS) -> Collection:
     return build_from_cogs([path], access=access)
 
 
-def reason(href: Path | str, access: Access = AS_GIVEN) -> str:
+def reason(href: Path | str, access: Access = DEFAULT_ACCESS) -> str:
     """Why a file is not built from."""
     with pytest.raises(BuildError) as raised:
         built(href, access)
@@ -111,7 +111,7 @@ def naming(collection: Collection, href: str) -> Collection:
     return Collection.from_table(table.set_column(at, "assets", pa.array(assets, table.schema.field("assets").type)))
 
 
-def from_elsewhere(collection: Collection, href: str, access: Access = AS_GIVEN) -> Collection:
+def from_elsewhere(collection: Collection, href: str, access: Access = DEFAULT_ACCESS) -> Collection:
     return replace(naming(collection, href), path=ELSEWHERE, access=access)
 
 
@@ -185,10 +185,10 @@ class TestDrivers:
         source = write(tmp_path / "source.tif")
         (tmp_path / "s.vrt").write_text(vrt_of(str(source)))
         pool, href = RasterPool(), str(tmp_path / "s.vrt")
-        with pool.borrow(FileState(href, access=VRT), Tally()):
+        with pool.borrow(FileState(href, access=VRT), Counters()):
             pass
         for access in (Access(), named_in(ELSEWHERE, VRT)):
-            with pytest.raises(RangeError), pool.borrow(FileState(href, access=access), Tally()):
+            with pytest.raises(RangeError), pool.borrow(FileState(href, access=access), Counters()):
                 pass
         pool.close()
 
@@ -401,11 +401,11 @@ class TestVirtualRasters:
             return Fault(etag='"same"')
 
         server.plan = turn
-        raster = Raster(FileState(f"{server.url}/s.vrt", access=VRT), Tally())
-        assert set(raster.read(lambda dataset: np.unique(dataset.read(1)), Tally()).tolist()) == {PIXEL}
+        raster = Raster(FileState(f"{server.url}/s.vrt", access=VRT), Counters())
+        assert set(raster.read(lambda dataset: np.unique(dataset.read(1)), Counters()).tolist()) == {PIXEL}
         raster.close()
         with pytest.raises(RangeError, match="it is a file of this machine"):
-            Raster(FileState(f"{server.url}/s.vrt", access=VRT), Tally())
+            Raster(FileState(f"{server.url}/s.vrt", access=VRT), Counters())
 
     def test_more_than_its_xml(self, tmp_path: Path) -> None:
         (tmp_path / "s.vrt").write_text("<VRTDataset><broken>")
@@ -533,15 +533,15 @@ class TestCollectionsFromElsewhere:
         with closing(TileSource()) as source:
             for each, expected in ((want, np.ndarray), (strange, TileReadError), (want, np.ndarray)):
                 found: list[object] = []
-                source.each([each], lambda _, tile, found=found: found.append(tile), Tally())
+                source.each([each], lambda _, tile, found=found: found.append(tile), Counters())
                 assert [type(tile) for tile in found] == [expected]
 
     def test_every_reader_asks_first(self, secret: Path) -> None:
         file = FileState(str(secret), size=len(SECRET), access=Access(origin=ELSEWHERE))
         for read in (
-            lambda: RangeReader().read(file, 0, 4, Tally()),
+            lambda: RangeReader().read(file, 0, 4, Counters()),
             lambda: RangeReader().check(file),
-            lambda: Raster(file, Tally()),
+            lambda: Raster(file, Counters()),
         ):
             with pytest.raises(RangeError, match="it is a file of this machine"):
                 read()

@@ -9,10 +9,10 @@ import pytest
 import tifffile
 
 from rasteret_beam import build_from_cogs
-from rasteret_beam.metrics import TILE_BYTES_READ, TILES_DECODED, TILES_INDEXED, Tally
+from rasteret_beam.metrics import TILE_BYTES_READ, TILES_DECODED, TILES_INDEXED, Counters
 from rasteret_beam.readers.gdal.headers import read_headers
 from rasteret_beam.readers.tiles.dispatch import Engines
-from rasteret_beam.readers.tiles.protocol import TileWant
+from rasteret_beam.readers.tiles.protocol import TileRequest
 from tests import rasters, tiles
 
 
@@ -55,17 +55,17 @@ def test_a_turn_of_the_circle_does_not_matter(tmp_path: Path) -> None:
     "name", ["deflate_noise", "tiles_pixel", "tiles_band", "sparse", "strips_7", "jpeg_ycbcr", "big_float32", "bigtiff"]
 )
 def test_bytes_read_are_the_file_s_own(tmp_path: Path, name: str) -> None:
-    wants, tally = tiles.wants_of(rasters.case(name).write(tmp_path)), Tally()
+    wants, counters = tiles.wants_of(rasters.case(name).write(tmp_path)), Counters()
     engine = Engines().plan(wants[:1])[0].engine
-    tiles.read(engine, wants, tally)
+    tiles.read(engine, wants, counters)
     engine.close()
     with tifffile.TiffFile(tmp_path / f"{name}.tif") as tiff:
-        assert tally.snapshot()[TILE_BYTES_READ] == sum(tiff.pages[0].databytecounts)
-    present = [want for want in wants if tally.snapshot().get(TILES_INDEXED) is None or counts(want)]
-    assert tally.snapshot()[TILES_DECODED] == len(present)
+        assert counters.snapshot()[TILE_BYTES_READ] == sum(tiff.pages[0].databytecounts)
+    present = [want for want in wants if counters.snapshot().get(TILES_INDEXED) is None or counts(want)]
+    assert counters.snapshot()[TILES_DECODED] == len(present)
 
 
-def counts(want: TileWant) -> int:
+def counts(want: TileRequest) -> int:
     """Stored bytes of a tile; none are decoded where there are none."""
     assert want.asset.stored is not None
     return want.asset.stored.tile_byte_counts[

@@ -17,7 +17,7 @@ from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
 from rasteret_beam.kernels.sampling.layouts import check_layout
 from rasteret_beam.kernels.sampling.neighbourhood import Neighbourhood
-from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, samples_schema, unsampled_schema
@@ -112,7 +112,7 @@ class Inputs:
             geometry_column=flags.geometry_column,
             geometry_crs=flags.geometry_crs,
             columns=flags.columns,
-            access=access(flags, "points_") or AS_GIVEN,
+            access=access(flags, "points_") or DEFAULT_ACCESS,
             **csv_settings(flags),
         )
         self.columns = self.reading.point_columns()

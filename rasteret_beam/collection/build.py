@@ -37,7 +37,7 @@ from rasteret_beam.collection.records.records import (
 from rasteret_beam.errors import BuildError, InputError, one_line, without_secrets
 from rasteret_beam.kernels.geo.footprints import Footprint, footprint
 from rasteret_beam.kernels.routing.chip_windows import as_dtype
-from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
+from rasteret_beam.model import DEFAULT_ACCESS, Access, BandHeader, Grid
 from rasteret_beam.readers.gdal.headers import read_all_headers
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.listing import expand_rasters
@@ -52,7 +52,7 @@ DESCRIPTIONS = "descriptions"
 
 
 def read_records(
-    sources: Sequence[RecordSource], threads: int = 16, access: Access = AS_GIVEN
+    sources: Sequence[RecordSource], threads: int = 16, access: Access = DEFAULT_ACCESS
 ) -> tuple[list[RecordHeaders], Failures]:
     """Open every file of the records, many at a time; ``access`` is how their buckets are read.
 
@@ -188,7 +188,7 @@ def build_from_cogs(
     datetime: Sequence[Moment] | Callable[[str], Moment] | None = None,
     name: str = "",
     on_error: str = "raise",
-    access: Access = AS_GIVEN,
+    access: Access = DEFAULT_ACCESS,
 ) -> Collection:
     """Build a collection of raster files, each of them a record.
 
@@ -322,7 +322,7 @@ def build_from_table(
     name: str = "",
     data_source: str = "",
     on_error: str = "raise",
-    access: Access = AS_GIVEN,
+    access: Access = DEFAULT_ACCESS,
 ) -> Collection:
     """Build a collection from a table that has a row for each record.
 

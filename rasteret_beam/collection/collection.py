@@ -30,7 +30,7 @@ from rasteret_beam.collection.records import named_files
 from rasteret_beam.errors import CollectionError, InputError, listed, without_secrets
 from rasteret_beam.kernels.geo.crs import crs_label
 from rasteret_beam.kernels.routing.index import check_match
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.schema import CHECKSUMS, METADATA_SUFFIX
@@ -65,7 +65,7 @@ class Collection:
     failures: tuple[tuple[str, str], ...] = ()
     table: pa.Table | None = field(default=None, repr=False)
     filter: ds.Expression | None = field(default=None, repr=False)
-    access: Access = field(default=AS_GIVEN, repr=False)
+    access: Access = field(default=DEFAULT_ACCESS, repr=False)
     boxes: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
 
     @classmethod
@@ -76,7 +76,7 @@ class Collection:
         name: str = "",
         data_source: str = "",
         failures: Iterable[tuple[str, str]] = (),
-        access: Access = AS_GIVEN,
+        access: Access = DEFAULT_ACCESS,
     ) -> "Collection":
         """A collection held in memory; the table (or what has an Arrow C stream) is in the collection layout."""
         if not isinstance(table, pa.Table):
@@ -235,7 +235,7 @@ class Collection:
     def _repr_html_(self) -> str:
         return html_table(self.describe())
 
-    def export(self, path: str | os.PathLike[str], *, access: Access = AS_GIVEN) -> None:
+    def export(self, path: str | os.PathLike[str], *, access: Access = DEFAULT_ACCESS) -> None:
         """Write the collection, filtered, to a folder (or a file ``*.parquet``), in place of one that is there.
 
         Parameters
@@ -372,7 +372,7 @@ def load(
     if not isinstance(access, Access | None):
         raise InputError(f"access is {access!r}; give an Access")
     what = 'the path of a collection\'s file or folder, or the id of a dataset such as "aef/v1-annual"'
-    place, known = path_of(path_or_dataset_id, "path_or_dataset_id", what), AS_GIVEN
+    place, known = path_of(path_or_dataset_id, "path_or_dataset_id", what), DEFAULT_ACCESS
     if isinstance(path_or_dataset_id, str) and not looks_like_path(place):
         entry = find_entry(place)
         place, known, name = entry.data, entry.access, name or entry.name

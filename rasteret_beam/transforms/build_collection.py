@@ -22,7 +22,7 @@ from rasteret_beam.collection.parquet.layout import schema_metadata
 from rasteret_beam.collection.parquet.writing import row_group_rows
 from rasteret_beam.collection.records.records import RecordHeaders, RecordSource
 from rasteret_beam.errors import BuildError, InputError, without_secrets
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.local_files import writing
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.transforms.runtime.beam_metrics import count
@@ -107,7 +107,7 @@ class BuildCollection(beam.PTransform):
     data_source: str = ""
     on_error: str = "raise"
     shards: int = 1
-    access: Access = AS_GIVEN
+    access: Access = DEFAULT_ACCESS
     target: Output = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.kernels.routing.chip_windows import PixelWindow
 from rasteret_beam.kernels.routing.index import NO_DATETIME
 from rasteret_beam.kernels.sampling.chip_rows import ChipFacts, ChipPixels, chip_rows
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Grid, TileKey
 from rasteret_beam.readers.gdal.masks import window_transform
 from rasteret_beam.readers.jobs.chip_reader import BandChip, BandRead, ChipReader, WantedChip, fill_value
@@ -29,7 +29,7 @@ def read_chip_group(
     collection: str,
     key: TileKey,
     chunks: Iterable[pa.RecordBatch],
-    tally: Tally,
+    counters: Counters,
     *,
     all_touched: bool = False,
     fill: float | None = None,
@@ -73,11 +73,11 @@ def read_chip_group(
         wanted = _wanted(chunk, windows, grid, reads)
         found = (
             _pixels(chip, windows[chip.number], counts[chip.number], affines[chip.number])
-            for chip in reader.read(wanted, all_touched, tally)
+            for chip in reader.read(wanted, all_touched, counters)
         )
         for batch in _batches(found):
-            tally.add(metrics.CHIPS_OUT, len(batch))
-            tally.add(metrics.CHIP_PIXELS, sum(chip.pixels.size for chip in batch))
+            counters.add(metrics.CHIPS_OUT, len(batch))
+            counters.add(metrics.CHIP_PIXELS, sum(chip.pixels.size for chip in batch))
             yield chip_rows(chunk, batch, common)
 
 

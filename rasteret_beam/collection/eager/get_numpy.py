@@ -18,7 +18,7 @@ from rasteret_beam.kernels.routing.index import NO_DATETIME, check_match
 from rasteret_beam.kernels.routing.no_hit import EXCHANGED, hits_exchanged
 from rasteret_beam.kernels.sampling.validity import Mask
 from rasteret_beam.kernels.tables.polygon_geometry import Polygons, read_polygons
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Grid
 from rasteret_beam.readers.jobs.chip_reader import Array, BandRead, ChipReader, WantedChip, fill_value
 
@@ -125,7 +125,7 @@ def get_numpy(
     place = {band: number for number, band in enumerate(wanted)}
     reader = ChipReader()
     try:
-        for number, band, pixels, usable in reader.read(_wanted(chips, reads), all_touched, Tally()):
+        for number, band, pixels, usable in reader.read(_wanted(chips, reads), all_touched, Counters()):
             values[number, place[band.asset.band]] = pixels
             if return_mask:
                 valid[number, place[band.asset.band]] = usable

@@ -19,8 +19,8 @@ from rasteret_beam.kernels.routing.chunks import ChunkRules, chunks, newest
 from rasteret_beam.kernels.routing.index import NEVER, Hits, Layers, RoutingIndex, locate
 from rasteret_beam.kernels.tables.point_columns import choose_columns, coordinates, point_batch
 from rasteret_beam.model import Asset, TileKey
-from rasteret_beam.readers.tiles.indexed import IndexedEngine, why_not_indexed
-from rasteret_beam.readers.tiles.protocol import TileWant
+from rasteret_beam.readers.tiles.indexed import IndexedEngine, fallback_reason
+from rasteret_beam.readers.tiles.protocol import TileRequest
 from rasteret_beam.schema import UNSAMPLED_REASONS
 
 if TYPE_CHECKING:
@@ -257,11 +257,11 @@ class _Rows:
     def of(self, group: Group) -> Iterator[tuple[Any, ...]]:
         key, bands, grid, row, col, points = group
         held = dict(zip(zip(row.tolist(), col.tolist(), strict=True), points.tolist(), strict=True))
-        indexed: list[TileWant] = []
+        indexed: list[TileRequest] = []
         seen: set[tuple[str, int]] = set()
         for asset in self.index.assets(key.record_id, bands):
-            why = why_not_indexed(asset, grid)
-            wants = [TileWant(asset, grid, *place, grid.tile_height) for place in held]
+            why = fallback_reason(asset, grid)
+            wants = [TileRequest(asset, grid, *place, grid.tile_height) for place in held]
             if why is None:
                 indexed += wants
             else:
@@ -273,7 +273,7 @@ class _Rows:
 
 
 def _row(
-    want: TileWant,
+    want: TileRequest,
     held: dict[tuple[int, int], int],
     seen: set[tuple[str, int]],
     engine: str,
@@ -290,7 +290,7 @@ def _row(
     return asset.record_id, asset.band, *place, held[place], asset.href, offset, size, engine, reason, request
 
 
-def _stored(want: TileWant) -> tuple[int | None, int | None]:
+def _stored(want: TileRequest) -> tuple[int | None, int | None]:
     """Offset and byte count of a tile: unknown (None), or none and 0 for a tile that is not in its file."""
     stored, grid = want.asset.stored, want.grid
     across, down = -(-grid.width // grid.tile_width), -(-grid.height // grid.tile_height)

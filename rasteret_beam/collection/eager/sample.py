@@ -15,7 +15,7 @@ from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
 from rasteret_beam.kernels.sampling.layouts import check_layout, check_one_row_each
 from rasteret_beam.kernels.sampling.neighbourhood import Neighbourhood
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs.sampler import TileSampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
@@ -157,7 +157,7 @@ def _sampled(
     job: SampleJob, groups: dict[TileKey, list[pa.RecordBatch]], sampler: TileSampler
 ) -> Iterator[pa.RecordBatch]:
     """Rows of the groups in the order of their keys; groups are let go of as they are taken."""
-    stream = sampler.stream(job, Tally())
+    stream = sampler.stream(job, Counters())
     try:
         for key in sorted(groups):
             for sampled in stream.push(None, key, groups.pop(key)):

@@ -21,12 +21,12 @@ from rasteret_beam.collection.index.band_columns import METADATA_FIELDS, BandCol
 from rasteret_beam.collection.parquet.checks import RecordChecks
 from rasteret_beam.collection.parquet.checksums import check_records
 from rasteret_beam.collection.parquet.layout import exact_nodata
-from rasteret_beam.collection.parquet.row_groups import CollectionFile, Columns, Unit
+from rasteret_beam.collection.parquet.row_groups import CollectionFile, Columns, RowGroup
 from rasteret_beam.errors import CollectionError, without_secrets
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import GridTable, Ints
 from rasteret_beam.kernels.routing.index import NO_DATETIME, Layers, RoutingIndex, build_index
-from rasteret_beam.model import AS_GIVEN, Access, Asset, StoredBand
+from rasteret_beam.model import DEFAULT_ACCESS, Access, Asset, StoredBand
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.cache import BytesCache
 from rasteret_beam.schema import CHECKSUMS, EXTRA_SUFFIX, METADATA_SUFFIX
@@ -89,7 +89,7 @@ class CollectionIndex:
         schema: pa.Schema,
         bands: Sequence[str],
         match: str,
-        access: Access = AS_GIVEN,
+        access: Access = DEFAULT_ACCESS,
         cache_bytes: int = CacheBudget().share,
     ):
         self._facts_in = _facts_in(schema)
@@ -257,7 +257,7 @@ class RawRecords:
     datetimes: Ints
     row: Ints
     layers: RawLayers
-    units: list[Unit]
+    units: list[RowGroup]
     unit_sizes: Ints
 
 
@@ -266,7 +266,7 @@ def _read_records(files: Sequence[CollectionFile], schema: pa.Schema, bands: lis
     read_layers = _read_grids if "grids" in schema.names else _read_band_metadata
     columns = _light_columns(schema, bands)
     ids: list[str] = []
-    units: list[Unit] = []
+    units: list[RowGroup] = []
     datetimes, rows, layers, sizes = [], [], [], []
     first_row = 0
     for file in files:

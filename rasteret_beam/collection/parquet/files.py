@@ -23,7 +23,7 @@ from rasteret_beam.errors import (
 )
 from rasteret_beam.kernels.storage.globs import in_folder, is_glob
 from rasteret_beam.kernels.storage.manifests import Manifest
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.committed_files import undone_beside
 from rasteret_beam.readers.storage.listing import PARQUET_ENDINGS, find
 from rasteret_beam.readers.storage.local_files import Walk, denied, exists, in_memory, kind_of
@@ -51,7 +51,7 @@ def is_remote(path: str) -> bool:
     return is_url(path)
 
 
-def open_dataset(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> ds.Dataset:
+def open_dataset(path: str | os.PathLike[str], access: Access = DEFAULT_ACCESS) -> ds.Dataset:
     """A Parquet file, a folder of such with hive partitions, or a glob, as a dataset.
 
     Raises
@@ -80,7 +80,7 @@ def open_dataset(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> ds.
     return dataset
 
 
-def read_record_table(path: str | os.PathLike[str], access: Access = AS_GIVEN) -> pa.Table:
+def read_record_table(path: str | os.PathLike[str], access: Access = DEFAULT_ACCESS) -> pa.Table:
     """All rows of a record table: a Parquet file, a folder or a glob; errors as :func:`open_dataset`."""
     dataset = open_dataset(path, access)
     shown = without_secrets(os.fspath(path))

@@ -35,7 +35,7 @@ Footers = BytesCache[ds.Fragment]
 
 
 @dataclass(frozen=True, eq=False)
-class Unit:
+class RowGroup:
     """A part of a collection that is read at once: a row group of a file, or (without a number) a table."""
 
     file: "CollectionFile"
@@ -63,7 +63,7 @@ class FileRows:
 
     table: pa.Table
     position: Ints
-    units: Sequence[Unit]
+    units: Sequence[RowGroup]
     sizes: Ints
 
 
@@ -87,11 +87,11 @@ class CollectionFile:
             if isinstance(fragment, ds.ParquetFileFragment):
                 check_part(fragment.physical_schema.names, self.path)
                 fragment = fragment if self.filter is None else fragment.subset(filter=self.filter, schema=self.schema)
-                units = [Unit(self, group.id) for group in fragment.row_groups]
+                units = [RowGroup(self, group.id) for group in fragment.row_groups]
                 sizes = [group.num_rows for group in fragment.row_groups]
                 row_groups = [group.id for group in fragment.row_groups]
             else:
-                units, sizes, row_groups = [Unit(self)], [fragment.count_rows()], None
+                units, sizes, row_groups = [RowGroup(self)], [fragment.count_rows()], None
             table = _read(fragment, row_groups, columns, self.schema)
             position = np.arange(len(table), dtype=np.int64)
             if self.filter is not None:

@@ -25,7 +25,7 @@ from rasteret_beam.collection.parquet.files import is_part, is_remote, two_build
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, without_secrets
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.storage.globs import in_folder
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.committed_files import undone_beside
 from rasteret_beam.readers.storage.local_files import Walk
 from rasteret_beam.readers.storage.objects import Found, find_objects, is_web, list_folder, object_size
@@ -83,7 +83,7 @@ class CollectionVersion:
                 )
 
 
-def look(path: str, access: Access = AS_GIVEN) -> CollectionVersion:
+def look(path: str, access: Access = DEFAULT_ACCESS) -> CollectionVersion:
     """The Parquet files of a collection as they are now; names that start with ``_`` or ``.`` do not count.
 
     Raises

@@ -21,7 +21,7 @@ from rasteret_beam.collection.parquet.files import (
     open_dataset,
 )
 from rasteret_beam.errors import OutOfMemoryError, OutputError, RasteretBeamError, listed
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.committed_files import undone_beside
 from rasteret_beam.readers.storage.local_files import MORE_MEMORY, exists, why_not_written
 from rasteret_beam.readers.storage.objects import (
@@ -71,7 +71,7 @@ def _leaves(field: pa.Field, above: str = "") -> list[str]:
     return [path]
 
 
-def write_collection(table: pa.Table, path: str, access: Access = AS_GIVEN) -> None:
+def write_collection(table: pa.Table, path: str, access: Access = DEFAULT_ACCESS) -> None:
     """Write a collection, with its schema metadata, in place of whatever collection is there.
 
     A path that ends in ``.parquet`` is one file; any other is a folder with hive partitions
@@ -164,7 +164,7 @@ def _write_parquet(table: pa.Table, place: str) -> None:
     )
 
 
-def check_replaceable(place: str, access: Access = AS_GIVEN) -> None:
+def check_replaceable(place: str, access: Access = DEFAULT_ACCESS) -> None:
     """Refuse to put a collection in place of anything but a collection; nothing, or an empty folder, is fine.
 
     Raises

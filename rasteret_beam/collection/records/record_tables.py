@@ -25,7 +25,7 @@ from rasteret_beam.collection.records.record_geometries import as_wkb
 from rasteret_beam.collection.records.records import RecordSource, Stated
 from rasteret_beam.errors import InputError, listed, without_secrets
 from rasteret_beam.kernels.tables.point_columns import kept_column, kept_type
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.href_policy import why_refused
 from rasteret_beam.readers.storage.stores import local_path
 
@@ -40,7 +40,7 @@ def record_table(
     href_column: str | None = None,
     band_index_map: Mapping[str, int] | None = None,
     column_map: Mapping[str, str] | None = None,
-    access: Access = AS_GIVEN,
+    access: Access = DEFAULT_ACCESS,
     bands: Sequence[str] | None = None,
 ) -> pa.Table:
     """A record table with columns id (string), datetime (timestamp[us]) and assets.

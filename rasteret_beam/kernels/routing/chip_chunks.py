@@ -223,7 +223,7 @@ def _chunks(
     """The windows of one batch by record and block of tiles."""
     sets = len(index.layers.bandsets)
     if index.match == "all":
-        for grid, tile_row, tile_col, part, chunk in _portions(index, batch, overlaps, rules):
+        for grid, tile_row, tile_col, part, chunk in _pieces(index, batch, overlaps, rules):
             first = int(index.first_layer[grid])
             for layer in range(first, first + int(index.layer_count[grid])):
                 number = grid * sets + int(index.layers.bandset[layer])
@@ -236,12 +236,12 @@ def _chunks(
         won, record = newest(index, hits, bandset, len(batch))
         record_of_grid = dict(zip(won.grid.tolist(), record.tolist(), strict=True))
         chosen = [overlaps[int(at)] for at in won.row]
-        for grid, tile_row, tile_col, part, chunk in _portions(index, batch, chosen, rules):
+        for grid, tile_row, tile_col, part, chunk in _pieces(index, batch, chosen, rules):
             key = TileKey(index.record_ids[record_of_grid[grid]], grid * sets + bandset, tile_row, tile_col, part)
             yield key, chunk
 
 
-def _portions(
+def _pieces(
     index: RoutingIndex, batch: pa.RecordBatch, overlaps: Sequence[Overlap], rules: ChipRules
 ) -> Iterator[tuple[int, int, int, int, pa.RecordBatch]]:
     """(grid, first tile row, first tile col, part, chunk) of each block in which windows start."""

@@ -50,7 +50,7 @@ class ChunkRules:
         tiles lie row by row, so a wide block is read by few requests.
     block_values : int
         Pixels times bands that a block holds, at most, or it is one tile: the tiles of a group are to fit into a cache
-        while its points are sampled portion by portion.
+        while its points are sampled unit by unit.
     max_bytes : int
         Size of the largest chunk (more for tables of over a thousand columns); a shuffle's sort buffers hold several.
     group_bytes : int

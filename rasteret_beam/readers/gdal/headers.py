@@ -20,8 +20,8 @@ from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.validity import flag_names
 from rasteret_beam.kernels.storage.tiff_index import MAX_TILES, SEPARATE
-from rasteret_beam.metrics import Tally
-from rasteret_beam.model import AS_GIVEN, Access, BandHeader, Grid
+from rasteret_beam.metrics import Counters
+from rasteret_beam.model import DEFAULT_ACCESS, Access, BandHeader, Grid
 from rasteret_beam.readers.gdal.nodata import nodata_values
 from rasteret_beam.readers.gdal.rasters import Raster
 from rasteret_beam.readers.gdal.tiff_header import (
@@ -84,7 +84,9 @@ def stored_file(dataset: DatasetReader, raster: Raster) -> StoredFile:
         return StoredFile(layout, why_not, size, etag, digest)
 
 
-def read_headers(href: str, band_indexes: Sequence[int] | None = None, access: Access = AS_GIVEN) -> list[BandHeader]:
+def read_headers(
+    href: str, band_indexes: Sequence[int] | None = None, access: Access = DEFAULT_ACCESS
+) -> list[BandHeader]:
     """Headers of some bands of a raster file, or of all.
 
     Parameters
@@ -103,8 +105,8 @@ def read_headers(href: str, band_indexes: Sequence[int] | None = None, access: A
     RasterioError, RangeError
         The file cannot be opened.
     """
-    with closing(Raster(FileState(href, access=access), Tally())) as raster:
-        return raster.read(lambda dataset: _headers(dataset, raster, band_indexes), Tally())
+    with closing(Raster(FileState(href, access=access), Counters())) as raster:
+        return raster.read(lambda dataset: _headers(dataset, raster, band_indexes), Counters())
 
 
 def _headers(dataset: DatasetReader, raster: Raster, band_indexes: Sequence[int] | None) -> list[BandHeader]:
@@ -278,7 +280,7 @@ EXPECTED = (RasteretBeamError, RasterioError, RangeError, OSError)
 """Errors whose texts need no name of their class."""
 
 
-def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Access = AS_GIVEN) -> Headers | str:
+def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Access = DEFAULT_ACCESS) -> Headers | str:
     """The headers, or in one line the reason why there are none."""
     try:
         return read_headers(href, band_indexes, access)
@@ -294,7 +296,7 @@ def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Ac
 
 
 def read_all_headers(
-    wanted: Sequence[tuple[str, Sequence[int] | None]], threads: int = 16, access: Access = AS_GIVEN
+    wanted: Sequence[tuple[str, Sequence[int] | None]], threads: int = 16, access: Access = DEFAULT_ACCESS
 ) -> list[Headers | str]:
     """Headers, or a reason, of each (href, band indexes), by a pool of threads; in the order given."""
     if not wanted:

@@ -15,12 +15,12 @@ from rasterio.io import DatasetReader
 
 from rasteret_beam import metrics
 from rasteret_beam.errors import without_secrets
-from rasteret_beam.metrics import Tally
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.metrics import Counters
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.gdal.opening import open_dataset
 from rasteret_beam.readers.gdal.vsi_opener import BLOCK_BYTES, KEPT_BLOCKS, OPENER, GdalFiles
 from rasteret_beam.readers.gdal.world_files import MAX_BYTES, Affine6, read_world_file
-from rasteret_beam.readers.jobs.cancellation import Stop
+from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError
 from rasteret_beam.readers.storage.file_state import LocalFileError, Version, check_file
 from rasteret_beam.readers.storage.href_policy import why_refused
@@ -105,17 +105,19 @@ class Raster:
     ------
     RasterioError
         GDAL cannot open it.
-    RangeError, Stopped
+    RangeError, Cancelled
         It may not be opened (see :mod:`.href_policy`), its server does not give what GDAL asks for, a local file is
         not a regular one or was changed since it was indexed, or the job has ended before.
     """
 
-    def __init__(self, file: FileState, tally: Tally, job: Stop | None = None, alone: bool = False):
+    def __init__(
+        self, file: FileState, counters: Counters, cancel: CancelToken | None = None, skip_sidecars: bool = False
+    ):
         self._file = file
         self.href = file.href
-        self.alone = alone
+        self.skip_sidecars = skip_sidecars
         self.version = _checked(file)
-        self._files = GdalFiles(file, alone) if has_ranges(file.href) else None
+        self._files = GdalFiles(file, skip_sidecars) if has_ranges(file.href) else None
         if self._files is None:
             _check_settings(file)
         self._folder = ""
@@ -124,11 +126,11 @@ class Raster:
         self._context = OPENER.context()
         self._dataset: DatasetReader | None = None
         try:
-            self._run(self._open, tally, job or Stop())
+            self._run(self._open, counters, cancel or CancelToken())
         except BaseException:
             self.close()
             raise
-        tally.add(metrics.DATASETS_OPENED)
+        counters.add(metrics.DATASETS_OPENED)
 
     def _open(self) -> None:
         name = self.href
@@ -137,30 +139,32 @@ class Raster:
         self._dataset = open_dataset(name, self._file, self._files)
         self._is_virtual = self._dataset.driver == "VRT"
 
-    def read(self, work: Callable[[DatasetReader], Result], tally: Tally, job: Stop | None = None) -> Result:
+    def read(
+        self, work: Callable[[DatasetReader], Result], counters: Counters, cancel: CancelToken | None = None
+    ) -> Result:
         """The result of some work with the dataset; the raster is to be closed where it fails.
 
         Raises
         ------
-        RangeError, Stopped
+        RangeError, Cancelled
             As when it is opened; and what the work raises.
         """
         assert self._dataset is not None
-        return self._run(partial(work, self._dataset), tally, job or Stop())
+        return self._run(partial(work, self._dataset), counters, cancel or CancelToken())
 
     @contextmanager
-    def ahead(self, start: int, stop: int, tally: Tally, job: Stop | None = None) -> Iterator[None]:
+    def ahead(self, start: int, stop: int, counters: Counters, cancel: CancelToken | None = None) -> Iterator[None]:
         """With the bytes of some neighbouring tiles of a remote file at hand, by one request.
 
         Raises
         ------
-        RangeError, Stopped
+        RangeError, Cancelled
             They cannot be read.
         """
         if self._files is None:
             yield
             return
-        self._files.fetch(start, stop, tally, job or Stop())
+        self._files.fetch(start, stop, counters, cancel or CancelToken())
         try:
             yield
         finally:
@@ -174,7 +178,7 @@ class Raster:
     @property
     def name(self) -> OpenName:
         """What tells open rasters apart."""
-        return self.href, self.alone, self.version, self._file.access, self._file.access.origin
+        return self.href, self.skip_sidecars, self.version, self._file.access, self._file.access.origin
 
     @property
     def is_local(self) -> bool:
@@ -207,11 +211,11 @@ class Raster:
         except FileNotFoundError:
             return None
 
-    def _run(self, work: Callable[[], Result], tally: Tally, job: Stop) -> Result:
+    def _run(self, work: Callable[[], Result], counters: Counters, cancel: CancelToken) -> Result:
         enter_gdal()
         if self._files is None:
             return self._context.run(work)
-        with _virtual if self._is_virtual else nullcontext(), self._files.serving(tally, job):
+        with _virtual if self._is_virtual else nullcontext(), self._files.serving(counters, cancel):
             return self._context.run(work)
 
     @property
@@ -241,7 +245,7 @@ def _checked(file: FileState) -> Version | None:
 
 def _check_settings(file: FileState) -> None:
     """GDAL by itself takes from its environment how a bucket is read."""
-    if is_url(file.href) and split_url(file.href)[0] in BUCKETS and file.access.of_bucket != AS_GIVEN.of_bucket:
+    if is_url(file.href) and split_url(file.href)[0] in BUCKETS and file.access.of_bucket != DEFAULT_ACCESS.of_bucket:
         raise RangeError(
             "only GDAL can ask for an object of such a name (a part of it is empty, '.' or '..', or it has a '?'), "
             "and GDAL takes how a bucket is read (anonymous, endpoint, requester pays) from its own variables of the "
@@ -255,8 +259,8 @@ Idle = OrderedDict[OpenName, list[Raster]]
 class RasterPool:
     """Open rasters, bounded by number and bytes; each is lent to one thread at a time."""
 
-    def __init__(self, max_open: int = 256, max_bytes: int = CacheBudget().share, alone: bool = False):
-        self.alone = alone
+    def __init__(self, max_open: int = 256, max_bytes: int = CacheBudget().share, skip_sidecars: bool = False):
+        self.skip_sidecars = skip_sidecars
         self.max_open = max_open
         self.max_bytes = max_bytes
         self._idle: Idle = OrderedDict()
@@ -271,18 +275,18 @@ class RasterPool:
 
     @contextmanager
     def borrow(
-        self, file: FileState, tally: Tally, job: Stop | None = None, with_sidecars: bool = False
+        self, file: FileState, counters: Counters, cancel: CancelToken | None = None, with_sidecars: bool = False
     ) -> Iterator[Raster]:
         """A raster, opened or found open, for the calling thread alone; errors as of :class:`Raster`.
 
         ``with_sidecars`` has what lies beside a remote TIFF, such as its mask, though the pool is one of rasters alone.
         """
-        alone = self.alone and not with_sidecars and has_ranges(file.href)
-        raster = self._take((file.href, alone, _checked(file), file.access, file.access.origin))
+        skip_sidecars = self.skip_sidecars and not with_sidecars and has_ranges(file.href)
+        raster = self._take((file.href, skip_sidecars, _checked(file), file.access, file.access.origin))
         if raster is None:
-            raster = Raster(file, tally, job, alone)
+            raster = Raster(file, counters, cancel, skip_sidecars)
         else:
-            tally.add(metrics.DATASET_CACHE_HITS)
+            counters.add(metrics.DATASET_CACHE_HITS)
         try:
             yield raster
         except BaseException:

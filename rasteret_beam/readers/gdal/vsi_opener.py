@@ -24,10 +24,10 @@ from rasterio.abc import MultiByteRangeResourceContainer
 from rasterio.io import DatasetReader
 
 from rasteret_beam.kernels.storage.coalescing import coalesce
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.gdal.drivers import HEAD_BYTES, TIFF, driver_of_bytes
 from rasteret_beam.readers.gdal.vrt import MAX_BYTES, is_virtual, sources, why_not_content
-from rasteret_beam.readers.jobs.cancellation import Stop
+from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader
 from rasteret_beam.readers.storage.stores import WEB, has_ranges, split_url
 
@@ -66,12 +66,12 @@ class GdalFiles:
         Files that a virtual raster leads to; None of other rasters.
     """
 
-    def __init__(self, file: FileState, alone: bool = False):
+    def __init__(self, file: FileState, skip_sidecars: bool = False):
         self.file = file
-        self.alone = alone
+        self.skip_sidecars = skip_sidecars
         self.ranges = RangeReader()
         self.failure: BaseException | None = None
-        self.tally, self.job = Tally(), Stop()
+        self.counters, self.cancel = Counters(), CancelToken()
         scheme, self._root, path = split_url(file.href)
         self._shown_root = f"{scheme}://{self._root.rpartition('@')[2].rpartition('://')[2]}"
         self.name = f"{self._shown_root}/{path.partition('?')[0] if scheme in WEB else path}"
@@ -82,15 +82,15 @@ class GdalFiles:
         self._states: dict[str, FileState | None] = {} if file.size is None else {self.name: file}
 
     @contextmanager
-    def serving(self, tally: Tally, job: Stop) -> Iterator[None]:
+    def serving(self, counters: Counters, cancel: CancelToken) -> Iterator[None]:
         """Requests of the block are counted, and end with the job.
 
         Raises
         ------
-        RangeError, Stopped
+        RangeError, Cancelled
             Something that was asked for in the block could not be read, whatever GDAL made of it.
         """
-        self.tally, self.job = tally, job
+        self.counters, self.cancel = counters, cancel
         try:
             yield
         except Exception:
@@ -120,7 +120,7 @@ class GdalFiles:
         if self.failure or not has_ranges(href) or (beside and not self._may_lie_beside(path)):
             return None
         try:
-            return self.ranges.state(FileState(href, access=self.file.access), self.job)
+            return self.ranges.state(FileState(href, access=self.file.access), self.cancel)
         except RangeError as error:
             if not (beside and error.status is not None and 400 <= error.status < 500):
                 self.failure = error
@@ -130,7 +130,7 @@ class GdalFiles:
 
     def _may_lie_beside(self, path: str) -> bool:
         """No file lies beside a signed URL."""
-        if self.alone and self.first_bytes[:4] in TIFF:
+        if self.skip_sidecars and self.first_bytes[:4] in TIFF:
             return False
         return path.startswith(f"{self._shown_root}/") and "?" not in self.file.href
 
@@ -159,9 +159,9 @@ class GdalFiles:
             self.fail(RangeError(f"{path}, which lies beside it: {why}"))
             raise FileNotFoundError(path)
 
-    def fetch(self, start: int, stop: int, tally: Tally, job: Stop) -> None:
+    def fetch(self, start: int, stop: int, counters: Counters, cancel: CancelToken) -> None:
         """Ask for bytes of the raster before GDAL does; raises as :meth:`serving`."""
-        self._ahead, self._ahead_at = memoryview(self.ranges.read(self.file, start, stop, tally, job)), start
+        self._ahead, self._ahead_at = memoryview(self.ranges.read(self.file, start, stop, counters, cancel)), start
 
     def has(self, file: FileState, start: int, stop: int) -> bool:
         """Whether bytes are among those fetched."""
@@ -186,7 +186,7 @@ class GdalFiles:
             return bytes(self._ahead[start - self._ahead_at : stop - self._ahead_at])
         if self.failure is None:
             try:
-                data = bytes(self.ranges.read(file, start, stop, self.tally, self.job))
+                data = bytes(self.ranges.read(file, start, stop, self.counters, self.cancel))
             except BaseException as error:
                 self.failure = error
             else:

@@ -3,11 +3,11 @@
 from threading import Event
 
 
-class Stopped(Exception):
+class Cancelled(Exception):
     """Work was left undone because its job has ended."""
 
 
-class Stop:
+class CancelToken:
     """Whether a job has ended, and by which error.
 
     Attributes
@@ -20,17 +20,17 @@ class Stop:
         self.error: BaseException | None = None
         self._event = Event()
 
-    def now(self, error: BaseException | None = None) -> None:
+    def cancel(self, error: BaseException | None = None) -> None:
         """End the job; threads that wait are woken."""
         self.error = self.error or error
         self._event.set()
 
     def check(self) -> None:
-        """Raise :class:`Stopped` if the job has ended."""
+        """Raise :class:`Cancelled` if the job has ended."""
         if self._event.is_set():
-            raise Stopped("the job has ended")
+            raise Cancelled("the job has ended")
 
     def wait(self, seconds: float) -> None:
-        """Wait, but not after the job has ended; then raise :class:`Stopped`."""
+        """Wait, but not after the job has ended; then raise :class:`Cancelled`."""
         self._event.wait(seconds)
         self.check()

@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from rasteret_beam.errors import CollectionError, InputError
 from rasteret_beam.kernels.routing.chip_windows import PixelWindow, as_dtype
 from rasteret_beam.kernels.sampling.validity import Mask, is_left_in, not_nan
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.gdal.masks import polygon_mask
 from rasteret_beam.readers.tiles.dispatch import Engines
@@ -100,7 +100,7 @@ class ChipReader:
         self._reader = WindowReader(engines)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="chips")
 
-    def read(self, wanted: Iterable[WantedChip], all_touched: bool, tally: Tally) -> Iterator[BandChip]:
+    def read(self, wanted: Iterable[WantedChip], all_touched: bool, counters: Counters) -> Iterator[BandChip]:
         """Every band of every chip, in the order given; windows in which the polygon covers no pixel are not read.
 
         Threads read a few windows ahead; polygons are rasterised in the calling thread.
@@ -122,7 +122,7 @@ class ChipReader:
                     else polygon_mask(chip.shape, chip.grid, chip.window, all_touched)
                 )
                 for bands, size in _together(chip):
-                    pending.append((size, self._pool.submit(self._read, chip, bands, covered, tally)))
+                    pending.append((size, self._pool.submit(self._read, chip, bands, covered, counters)))
                     held += size
                     while len(pending) > 1 and (len(pending) > 4 * self.threads or held > AHEAD_BYTES):
                         size, future = pending.popleft()
@@ -137,20 +137,20 @@ class ChipReader:
                 if not future.cancelled():
                     future.exception()
 
-    def _read(self, chip: WantedChip, bands: Sequence[BandRead], covered: Mask, tally: Tally) -> list[BandChip]:
+    def _read(self, chip: WantedChip, bands: Sequence[BandRead], covered: Mask, counters: Counters) -> list[BandChip]:
         if not covered.any():
             return [BandChip(chip.number, band, np.full(chip.window.shape, band.fill), covered) for band in bands]
-        found = self._reader.read([band.asset for band in bands], chip.grid, chip.window, tally)
-        return [self._masked(chip, band, pixels, covered, tally) for band, pixels in zip(bands, found, strict=True)]
+        found = self._reader.read([band.asset for band in bands], chip.grid, chip.window, counters)
+        return [self._masked(chip, band, pixels, covered, counters) for band, pixels in zip(bands, found, strict=True)]
 
-    def _masked(self, chip: WantedChip, band: BandRead, pixels: Array, covered: Mask, tally: Tally) -> BandChip:
+    def _masked(self, chip: WantedChip, band: BandRead, pixels: Array, covered: Mask, counters: Counters) -> BandChip:
         asset, fact, fill = band
         if pixels.dtype != fact.dtype:
             raise CollectionError(
                 f"record {asset.record_id!r}, band {asset.band}: {asset.href} holds {pixels.dtype}, but the collection "
                 f"has it as {fact.dtype}: the file was changed after the collection was built; build it again"
             )
-        file_mask = self._reader.read_file_mask(asset, chip.grid, chip.window, tally)
+        file_mask = self._reader.read_file_mask(asset, chip.grid, chip.window, counters)
         inside = covered & is_left_in(pixels, fact.nodata, file_mask)
         pixels[~inside] = fill
         return BandChip(chip.number, band, pixels, inside & not_nan(pixels))

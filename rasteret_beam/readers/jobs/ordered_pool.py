@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Generic, TypeVar
 
-from rasteret_beam.readers.jobs.cancellation import Stop
+from rasteret_beam.readers.jobs.cancellation import CancelToken
 
 Result = TypeVar("Result")
 
 
-class Ahead(Generic[Result]):
+class OrderedPool(Generic[Result]):
     """A queue of work under way.
 
     Parameters
@@ -22,7 +22,7 @@ class Ahead(Generic[Result]):
         Tells the work that it is cancelled, if it looks.
     """
 
-    def __init__(self, pool: Executor, most: int, most_cost: float = float("inf"), stop: Stop | None = None):
+    def __init__(self, pool: Executor, most: int, most_cost: float = float("inf"), stop: CancelToken | None = None):
         self.pool = pool
         self.most = most
         self.most_cost = most_cost
@@ -60,7 +60,7 @@ class Ahead(Generic[Result]):
     def cancel(self) -> None:
         """End what is under way: what has not begun is left undone, what has is waited for."""
         if self.stop is not None:
-            self.stop.now()
+            self.stop.cancel()
         waiting, self._waiting, self._cost = self._waiting, deque(), 0.0
         for future, _ in waiting:
             future.cancel()

@@ -18,22 +18,22 @@ from rasteret_beam.kernels.sampling.dead_letters import Failure, left_over, valu
 from rasteret_beam.kernels.sampling.gather import PixelValues, by_tile
 from rasteret_beam.kernels.sampling.neighbourhood import Window, closest_valid, distances, window_lists
 from rasteret_beam.kernels.sampling.validity import Mask, may_be_masked
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.readers.gdal.rasters import RasterPool, limit_gdal_cache
-from rasteret_beam.readers.jobs.cancellation import Stop, Stopped
-from rasteret_beam.readers.jobs.ordered_pool import Ahead
-from rasteret_beam.readers.jobs.work_units import Portion, SampledPortion, SampleJob, pixels_of, portion_again, portions
+from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
+from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
+from rasteret_beam.readers.jobs.work_units import SampledUnit, SampleJob, WorkUnit, pixels_of, unit_again, work_units
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.dispatch import Engines
 from rasteret_beam.readers.tiles.gdal import RasterioEngine
 from rasteret_beam.readers.tiles.indexed import IndexedEngine
-from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileWant
+from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.schema import POSITION
 
-PORTIONS_AHEAD = 32
-"""Portions under way at the same time, so that the latency of reads does not set the pace."""
+UNITS_AHEAD = 32
+"""Units under way at the same time, so that the latency of reads does not set the pace."""
 
 VALUES_AHEAD = 1 << 19
 """Points times bands under way at the same time."""
@@ -50,8 +50,8 @@ class SampleRun:
     """A job under way: its counts, and the word to its threads that they need not go on."""
 
     job: SampleJob
-    tally: Tally
-    stop: Stop = field(default_factory=Stop)
+    counters: Counters
+    stop: CancelToken = field(default_factory=CancelToken)
 
 
 class TileSampler:
@@ -64,55 +64,55 @@ class TileSampler:
 
     def __init__(self, source: TileSource | None = None):
         self.source = source or TileSource()
-        self._pool = ThreadPoolExecutor(PORTIONS_AHEAD, thread_name_prefix="portions")
+        self._pool = ThreadPoolExecutor(UNITS_AHEAD, thread_name_prefix="work-units")
 
     @classmethod
     def of_budget(cls, budget: CacheBudget, prefix_reads: bool = False) -> "TileSampler":
         """A sampler whose caches, together with GDAL's, hold no more than a budget."""
         limit_gdal_cache(budget.share)
         indexed = IndexedEngine(prefix_reads=prefix_reads)
-        engines = Engines(indexed, RasterioEngine(RasterPool(max_bytes=budget.share, alone=True)))
+        engines = Engines(indexed, RasterioEngine(RasterPool(max_bytes=budget.share, skip_sidecars=True)))
         return cls(TileSource(engines, cache_bytes=budget.share))
 
-    def stream(self, job: SampleJob, tally: Tally) -> "SampleStream":
+    def stream(self, job: SampleJob, counters: Counters) -> "SampleStream":
         """A stream of groups, several of which are sampled at the same time."""
-        return SampleStream(self, job, tally)
+        return SampleStream(self, job, counters)
 
     def close(self) -> None:
         """End the threads and close what is open."""
         self._pool.shutdown(cancel_futures=True)
         self.source.close()
 
-    def sample(self, portion: Portion, run: SampleRun) -> SampledPortion:
-        """Values of the points of a portion.
+    def sample(self, unit: WorkUnit, run: SampleRun) -> SampledUnit:
+        """Values of the points of a unit.
 
         Raises
         ------
         TileReadError
             A tile cannot be read, and the job takes no dead letters; names the record, the band, the file and the
             tile. It ends the run.
-        Stopped
+        Cancelled
             The run has been cancelled.
         """
         try:
-            return self._sample(portion, run)
-        except Stopped as stopped:
+            return self._sample(unit, run)
+        except Cancelled as stopped:
             # What is stopped by a failure elsewhere may be asked for its result first: the failure is what matters.
             raise run.stop.error or stopped from None
         except BaseException as error:
-            run.stop.now(error)
+            run.stop.cancel(error)
             raise
 
-    def _sample(self, portion: Portion, run: SampleRun) -> SampledPortion:
-        row, col = pixels_of(portion.chunk)
+    def _sample(self, unit: WorkUnit, run: SampleRun) -> SampledUnit:
+        row, col = pixels_of(unit.chunk)
         radius = run.job.around.max_distance_pixels
-        found, failures = self._gather(portion.grid, portion.assets, row, col, radius, run)
+        found, failures = self._gather(unit.grid, unit.assets, row, col, radius, run)
         values = {band: of_band.floats() for band, of_band in found.items()}
         windows: dict[str, pa.Array | None] = {}
-        for asset in portion.assets if radius else ():
+        for asset in unit.assets if radius else ():
             valid = found.pop(asset.band).valid(asset.nodata)
-            windows[asset.band] = self._fall_back(portion, asset, values[asset.band], valid, failures, run)
-        return SampledPortion(portion, values, windows, failures)
+            windows[asset.band] = self._fall_back(unit, asset, values[asset.band], valid, failures, run)
+        return SampledUnit(unit, values, windows, failures)
 
     def _gather(
         self,
@@ -132,7 +132,7 @@ class TileSampler:
         rows = {place: int(points.row.max()) + 1 + radius for place, points in in_tile.items()}
         failures: list[Failure] = []
 
-        def take(want: TileWant, tile: Tile | TileReadError) -> None:
+        def take(want: TileRequest, tile: Tile | TileReadError) -> None:
             points = in_tile[want.tile_row, want.tile_col]
             if tile is NO_MASK:
                 return
@@ -142,20 +142,20 @@ class TileSampler:
             elif run.job.dead_letters:
                 failures.append(Failure(want.asset, want.tile_row, want.tile_col, tile, points.point))
             else:
-                run.stop.now(tile)  # so that the job's other reads are left undone
+                run.stop.cancel(tile)  # so that the job's other reads are left undone
                 raise tile
 
         masked = [asset for asset in assets if may_be_masked(asset)] if run.job.around.max_distance_pixels else []
         wants = chain(
-            (TileWant(asset, grid, *place, rows[place]) for asset in assets for place in in_tile),
-            (TileWant(asset, grid, *place, 0, mask=True) for asset in masked for place in in_tile),
+            (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in in_tile),
+            (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in in_tile),
         )
-        self.source.each(wants, take, run.tally, run.stop)
+        self.source.each(wants, take, run.counters, run.stop)
         return found, failures
 
     def _fall_back(
         self,
-        portion: Portion,
+        unit: WorkUnit,
         asset: Asset,
         values: Floats,
         valid: Mask,
@@ -168,13 +168,13 @@ class TileSampler:
         invalid = there & ~valid
         wanted = np.flatnonzero(there if around.return_neighbourhood == "always" else invalid)
         window = Window.of_radius(around.max_distance_pixels)
-        row_part, col_part = (portion.chunk[name].to_numpy() for name in POSITION)
+        row_part, col_part = (unit.chunk[name].to_numpy() for name in POSITION)
         shown = []
         for points in np.split(wanted, range(WINDOW_ROWS, len(wanted), WINDOW_ROWS)):
-            cells, usable = self._cells(portion, asset, window, points, failures, run)
+            cells, usable = self._cells(unit, asset, window, points, failures, run)
             missing = np.flatnonzero(invalid[points])
             at = points[missing]
-            distance = distances(portion.grid, window, row_part[at], col_part[at])
+            distance = distances(unit.grid, window, row_part[at], col_part[at])
             cell = closest_valid(window, usable[missing], distance, around.fallback)
             found = cell >= 0
             values[at[found]] = cells[missing[found], cell[found]]
@@ -183,16 +183,16 @@ class TileSampler:
 
     def _cells(
         self,
-        portion: Portion,
+        unit: WorkUnit,
         asset: Asset,
         window: Window,
         points: Ints,
         failures: list[Failure],
         run: SampleRun,
     ) -> tuple[Floats, Mask]:
-        """Values [m, k] of the windows around m points of a portion, NaN outside the raster; and which are valid."""
-        grid = portion.grid
-        row, col = pixels_of(portion.chunk)
+        """Values [m, k] of the windows around m points of a unit, NaN outside the raster; and which are valid."""
+        grid = unit.grid
+        row, col = pixels_of(unit.chunk)
         cells = np.full((len(points), len(window.row)), np.nan)
         valid = np.zeros(cells.shape, dtype=bool)
         rows, cols = row[points][:, None] + window.row, col[points][:, None] + window.col
@@ -223,34 +223,34 @@ class SampleStream:
     It belongs to one thread.
     """
 
-    def __init__(self, sampler: TileSampler, job: SampleJob, tally: Tally):
+    def __init__(self, sampler: TileSampler, job: SampleJob, counters: Counters):
         self.sampler = sampler
         self.job = job
-        self.tally = tally
-        self._run = SampleRun(job, tally)
-        self._ahead: Ahead[tuple[Any, SampledPortion]] = Ahead(
-            sampler._pool, PORTIONS_AHEAD, VALUES_AHEAD, self._run.stop
+        self.counters = counters
+        self._run = SampleRun(job, counters)
+        self._ahead: OrderedPool[tuple[Any, SampledUnit]] = OrderedPool(
+            sampler._pool, UNITS_AHEAD, VALUES_AHEAD, self._run.stop
         )
 
     def push(self, context: Any, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[Sampled]:
-        """Take a group; gives batches, of at most :data:`PORTION_ROWS` rows, of this and earlier groups.
+        """Take a group; gives batches, of at most :data:`UNIT_ROWS` rows, of this and earlier groups.
 
         Raises
         ------
         TileReadError
             A tile of this or an earlier group cannot be read.
         """
-        for portion in portions(self.job, key, chunks):
-            yield from self._push(context, portion)
+        for unit in work_units(self.job, key, chunks):
+            yield from self._push(context, unit)
 
     def push_again(self, context: Any, record_id: str, band: str, chunk: pa.RecordBatch) -> Iterator[Sampled]:
         """Take the points of a dead letter; otherwise as :meth:`push`."""
-        yield from self._push(context, portion_again(self.job, record_id, band, chunk))
+        yield from self._push(context, unit_again(self.job, record_id, band, chunk))
 
-    def _push(self, context: Any, portion: Portion) -> Iterator[Sampled]:
-        values = len(portion.chunk) * len(portion.assets) * self.job.around.cells
-        cost = max(values, portion.held_bytes // VALUE_BYTES)
-        yield from self._batches(self._ahead.push(partial(self._sample, context, portion), cost))
+    def _push(self, context: Any, unit: WorkUnit) -> Iterator[Sampled]:
+        values = len(unit.chunk) * len(unit.assets) * self.job.around.cells
+        cost = max(values, unit.held_bytes // VALUE_BYTES)
+        yield from self._batches(self._ahead.push(partial(self._sample, context, unit), cost))
 
     def drain(self) -> Iterator[Sampled]:
         """The batches of all groups that are still under way."""
@@ -260,18 +260,18 @@ class SampleStream:
         """Leave what is under way undone; nothing runs afterwards."""
         self._ahead.cancel()
 
-    def _sample(self, context: Any, portion: Portion) -> tuple[Any, SampledPortion]:
-        return context, self.sampler.sample(portion, self._run)
+    def _sample(self, context: Any, unit: WorkUnit) -> tuple[Any, SampledUnit]:
+        return context, self.sampler.sample(unit, self._run)
 
-    def _batches(self, sampled: Iterable[tuple[Any, SampledPortion]]) -> Iterator[Sampled]:
-        for context, portion in sampled:
-            for rows in portion.rows(self.job):
-                self.tally.add(metrics.SAMPLES_OUT, len(rows))
-                values = 1 if self.job.layout == "long" else len(portion.values)
-                self.tally.add(metrics.VALUES_SAMPLED, len(rows) * values)
+    def _batches(self, sampled: Iterable[tuple[Any, SampledUnit]]) -> Iterator[Sampled]:
+        for context, unit in sampled:
+            for rows in unit.rows(self.job):
+                self.counters.add(metrics.SAMPLES_OUT, len(rows))
+                values = 1 if self.job.layout == "long" else len(unit.values)
+                self.counters.add(metrics.VALUES_SAMPLED, len(rows) * values)
                 yield Sampled(context, rows)
-            if portion.failures:
-                letters = portion.letters()
-                self.tally.add(metrics.DEAD_LETTERS, len(letters))
-                self.tally.add(metrics.VALUES_DEAD_LETTERED, values_lost(letters))
+            if unit.failures:
+                letters = unit.letters()
+                self.counters.add(metrics.DEAD_LETTERS, len(letters))
+                self.counters.add(metrics.VALUES_DEAD_LETTERED, values_lost(letters))
                 yield Sampled(context, letters, failed=True)

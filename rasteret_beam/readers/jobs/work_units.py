@@ -1,4 +1,4 @@
-"""Portions: the points of a group that are sampled together, and the rows that come of them."""
+"""Work units: the points of a group that are sampled together, and the rows that come of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.readers.jobs.spill import Spilled
 from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION
 
-PORTION_ROWS = 131_072
+UNIT_ROWS = 131_072
 """Chunks of a group are sampled together up to so many points, which bounds memory."""
 
-PORTION_VALUES = 1 << 20
-"""Points times bands (or times the cells of a window) of a portion."""
+UNIT_VALUES = 1 << 20
+"""Points times bands (or times the cells of a window) of a unit."""
 
 KEPT_BYTES = 64 << 20
-"""Kept columns that a portion holds in memory; those of spilled chunks stay on disk until rows are made."""
+"""Kept columns that a unit holds in memory; those of spilled chunks stay on disk until rows are made."""
 
 ROWS_BYTES = 16 << 20
 """Kept columns of a batch of rows, beyond those of a single chunk."""
@@ -70,7 +70,7 @@ class SampleJob:
 
 
 @dataclass(frozen=True, eq=False)
-class Portion:
+class WorkUnit:
     """Points of one group that are sampled together.
 
     Attributes
@@ -93,7 +93,7 @@ class Portion:
 
     @property
     def held_bytes(self) -> int:
-        """What the kept columns take up in memory while the portion is under way."""
+        """What the kept columns take up in memory while the unit is under way."""
         return sum(map(_held, self.kept))
 
     def chunks(self, most_bytes: int) -> Iterator[pa.RecordBatch]:
@@ -112,12 +112,12 @@ class Portion:
 
 
 @dataclass(frozen=True, eq=False)
-class SampledPortion:
-    """A portion after sampling.
+class SampledUnit:
+    """A unit after sampling.
 
     Attributes
     ----------
-    portion : Portion
+    unit : WorkUnit
     values : {band: [n] float64}
     windows : {band: list array or None}
         Around the points, where they are returned.
@@ -125,7 +125,7 @@ class SampledPortion:
         Tiles that could not be read; the values of their points are not there.
     """
 
-    portion: Portion
+    unit: WorkUnit
     values: dict[str, Floats]
     windows: dict[str, pa.Array | None]
     failures: list[Failure] = field(default_factory=list)
@@ -136,13 +136,13 @@ class SampledPortion:
         Where kept columns are large there are several, of :data:`ROWS_BYTES` each.
         """
         start = 0
-        for chunk in self.portion.chunks(ROWS_BYTES):
+        for chunk in self.unit.chunks(ROWS_BYTES):
             yield from self._rows(job, chunk, start)
             start += len(chunk)
 
     def _rows(self, job: SampleJob, chunk: pa.RecordBatch, start: int) -> Iterator[pa.RecordBatch]:
         """Rows of the points from ``start`` on, which a chunk holds."""
-        facts, stop = self.portion.facts, start + len(chunk)
+        facts, stop = self.unit.facts, start + len(chunk)
         values = {band: of_band[start:stop] for band, of_band in self.values.items()}
         if job.layout != "long":
             yield wide_rows(chunk, job.bands, values, facts, job.layout)
@@ -151,25 +151,25 @@ class SampledPortion:
             band: None if around is None else around.slice(start, len(chunk)) for band, around in self.windows.items()
         }
         for band, rows in sample_rows(chunk, values, facts, windows):
-            there = left_over(self.failures, band, len(self.portion.chunk)) if self.failures else None
+            there = left_over(self.failures, band, len(self.unit.chunk)) if self.failures else None
             yield rows if there is None else rows.filter(pa.array(there[start:stop]))
 
     def letters(self) -> pa.RecordBatch:
         """Rows of the dead-letter table."""
-        return dead_letters(self.portion.whole(), self.failures)
+        return dead_letters(self.unit.whole(), self.failures)
 
 
-def portions(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[Portion]:
-    """The points of a group in portions of bounded size."""
+def work_units(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[WorkUnit]:
+    """The points of a group in units of bounded size."""
     grid, bands = job.routing.grid_of(key)
     assets = job.assets(key.record_id, bands)
-    most = min(PORTION_ROWS, PORTION_VALUES // (len(bands) * job.around.cells))
-    for chunk, kept in _portioned(chunks, max(1, most)):
-        yield Portion(grid, assets, chunk, _facts(job, key.record_id, grid, chunk), kept)
+    most = min(UNIT_ROWS, UNIT_VALUES // (len(bands) * job.around.cells))
+    for chunk, kept in _cut(chunks, max(1, most)):
+        yield WorkUnit(grid, assets, chunk, _facts(job, key.record_id, grid, chunk), kept)
 
 
-def portion_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBatch) -> Portion:
-    """The points of a dead letter as a portion.
+def unit_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBatch) -> WorkUnit:
+    """The points of a dead letter as a unit.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def portion_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBat
         )
     points, kept = split_kept(chunk)
     facts = _facts(job, record_id, grid, points)
-    return Portion(grid, job.assets(record_id, [band]), points, facts, [] if kept is None else [kept])
+    return WorkUnit(grid, job.assets(record_id, [band]), points, facts, [] if kept is None else [kept])
 
 
 def _facts(job: SampleJob, record_id: str, grid: Grid, chunk: pa.RecordBatch) -> RecordFacts:
@@ -206,7 +206,7 @@ def pixels_of(chunk: pa.RecordBatch) -> tuple[Ints, Ints]:
     return row, col
 
 
-def _portioned(chunks: Iterable[pa.RecordBatch], most: int) -> Iterator[tuple[pa.RecordBatch, list[Kept]]]:
+def _cut(chunks: Iterable[pa.RecordBatch], most: int) -> Iterator[tuple[pa.RecordBatch, list[Kept]]]:
     """The points of the chunks of a group, up to so many together, and their kept columns."""
     waiting: list[pa.RecordBatch] = []
     of_waiting: list[Kept] = []

@@ -19,15 +19,15 @@ from obstore.exceptions import BaseError, PreconditionError
 
 from rasteret_beam import metrics
 from rasteret_beam.errors import one_line, without_secrets
-from rasteret_beam.metrics import Tally
-from rasteret_beam.model import AS_GIVEN, Access, Asset
-from rasteret_beam.readers.jobs.cancellation import Stop
+from rasteret_beam.metrics import Counters
+from rasteret_beam.model import DEFAULT_ACCESS, Access, Asset
+from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.storage import confined_http as confined
 from rasteret_beam.readers.storage.file_state import STALE, LocalFileError, check_unchanged, opened
 from rasteret_beam.readers.storage.first_contact import Contact
 from rasteret_beam.readers.storage.href_policy import is_confined, why_refused
 from rasteret_beam.readers.storage.http_ranges import WebError, get_range, size_of
-from rasteret_beam.readers.storage.storage_errors import MISSING, may_pass, said, size_of_short_file, status_of
+from rasteret_beam.readers.storage.storage_errors import MISSING, describe, is_retryable, size_of_short_file, status_of
 from rasteret_beam.readers.storage.stores import is_addressable, is_url, local_path, open_store, split_url
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class RangeError(Exception):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a server is waited for.
 
     Attributes
@@ -75,7 +75,7 @@ class Patience:
     timeout: float = 60.0
 
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class FileState:
     href: str
     size: int | None = None
     etag: str | None = None
-    access: Access = AS_GIVEN
+    access: Access = DEFAULT_ACCESS
     digest: str | None = None
 
 
@@ -112,14 +112,16 @@ class RangeReader:
 
     Parameters
     ----------
-    patience : Patience, optional
-        By default :data:`PATIENCE`.
+    patience : RetryPolicy, optional
+        By default :data:`RETRY_POLICY`.
     """
 
-    def __init__(self, patience: Patience | None = None):
-        self.patience = patience or PATIENCE
+    def __init__(self, retry_policy: RetryPolicy | None = None):
+        self.retry_policy = retry_policy or RETRY_POLICY
 
-    def read(self, file: FileState, start: int, stop: int, tally: Tally, job: Stop | None = None) -> bytes | memoryview:
+    def read(
+        self, file: FileState, start: int, stop: int, counters: Counters, cancel: CancelToken | None = None
+    ) -> bytes | memoryview:
         """The bytes from ``start`` up to ``stop`` of a file.
 
         Parameters
@@ -132,16 +134,16 @@ class RangeReader:
         RangeError
             The file is missing, forbidden, too short, or not the one that was indexed; or the server does not answer
             in all tries.
-        Stopped
+        Cancelled
             The job has ended before the range was read.
         """
         _check_trusted(file)
-        tally.add(metrics.RANGE_REQUESTS)
+        counters.add(metrics.RANGE_REQUESTS)
         if is_url(file.href):
-            data: bytes | memoryview = self._read_remote(file, start, stop, tally, job or Stop())
+            data: bytes | memoryview = self._read_remote(file, start, stop, counters, cancel or CancelToken())
         else:
             data = _read_local(file, start, stop)
-        tally.add(metrics.RANGE_BYTES, stop - start)
+        counters.add(metrics.RANGE_BYTES, stop - start)
         return data
 
     def check(self, file: FileState) -> None:
@@ -156,32 +158,36 @@ class RangeReader:
         if not is_url(file.href):
             _read_local(file, 0, 0)
 
-    def state(self, file: FileState, job: Stop | None = None) -> FileState:
+    def state(self, file: FileState, cancel: CancelToken | None = None) -> FileState:
         """A remote file as its server has it now: its size, and its ETag where the server gives one.
 
         Raises
         ------
-        RangeError, Stopped
+        RangeError, Cancelled
             As of :meth:`read`.
         """
         _check_trusted(file)
-        return self._again(partial(self._ask_state, file), file, "its size", Tally(), job or Stop())
+        return self._again(partial(self._ask_state, file), file, "its size", Counters(), cancel or CancelToken())
 
-    def _read_remote(self, file: FileState, start: int, stop: int, tally: Tally, job: Stop) -> memoryview:
-        return self._again(partial(self._ask, file, start, stop), file, f"bytes {start} to {stop}", tally, job)
+    def _read_remote(
+        self, file: FileState, start: int, stop: int, counters: Counters, cancel: CancelToken
+    ) -> memoryview:
+        return self._again(partial(self._ask, file, start, stop), file, f"bytes {start} to {stop}", counters, cancel)
 
-    def _again(self, ask: Callable[[float], Answer], file: FileState, what: str, tally: Tally, job: Stop) -> Answer:
+    def _again(
+        self, ask: Callable[[float], Answer], file: FileState, what: str, counters: Counters, cancel: CancelToken
+    ) -> Answer:
         """What a server answers, asked again while it fails; for the first time, no longer than is waited for that."""
         contact = Contact(split_url(file.href)[1])
         attempt, why = 0, ""
-        while attempt < self.patience.tries and not (attempt and contact.is_over()):
+        while attempt < self.retry_policy.tries and not (attempt and contact.is_over()):
             if attempt:
-                tally.add(metrics.READ_RETRIES)
+                counters.add(metrics.READ_RETRIES)
                 log.info("%s, %s, try %d: %s", without_secrets(file.href), what, attempt, why)
-                job.wait(self.patience.first_pause * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
+                cancel.wait(self.retry_policy.first_pause * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
             attempt += 1
             try:
-                answer = ask(contact.timeout(self.patience.timeout))
+                answer = ask(contact.timeout(self.retry_policy.timeout))
             except _AskAgain as failed:
                 why = str(failed)
             except RangeError as error:
@@ -203,9 +209,9 @@ class RangeReader:
         try:
             found = head(store, path)
         except (FileNotFoundError, BaseError) as error:
-            if may_pass(error):
-                raise _AskAgain(said(error)) from None
-            raise RangeError(said(error), status=_status(error)) from error
+            if is_retryable(error):
+                raise _AskAgain(describe(error)) from None
+            raise RangeError(describe(error), status=_status(error)) from error
         return replace(file, size=found["size"], etag=found["e_tag"])
 
     def _ask(self, file: FileState, start: int, stop: int, timeout: float) -> memoryview:
@@ -227,9 +233,9 @@ class RangeReader:
             if status_of(error) == 416:
                 text = f"the file ends before byte {start}, where the collection has a tile: {STALE}"
                 raise RangeError(text, of_file=False) from None
-            if may_pass(error):
-                raise _AskAgain(said(error)) from None
-            raise RangeError(said(error), status=_status(error)) from None
+            if is_retryable(error):
+                raise _AskAgain(describe(error)) from None
+            raise RangeError(describe(error), status=_status(error)) from None
         _check_etag(file, found.meta["e_tag"])
         _check_size(file, found.meta["size"], stop)
         if len(data) != stop - start:

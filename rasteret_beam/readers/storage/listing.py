@@ -18,7 +18,7 @@ from rasteret_beam.kernels.storage.globs import (
     matched,
 )
 from rasteret_beam.kernels.tables.partitions import partition_keys
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.committed_files import as_decided
 from rasteret_beam.readers.storage.local_files import Kind, Walk, exists, kind_of
 from rasteret_beam.readers.storage.objects import (
@@ -96,7 +96,7 @@ class LocalLister:
 class ObjectLister:
     """Objects in buckets; what was listed is kept for the next question."""
 
-    access: Access = AS_GIVEN
+    access: Access = DEFAULT_ACCESS
     _listed: dict[tuple[str, str, bool], list[str]] = field(default_factory=dict)
 
     def kind(self, place: str) -> Kind | None:
@@ -171,7 +171,7 @@ def find(
     places: Paths,
     endings: tuple[str, ...],
     what: str,
-    access: Access = AS_GIVEN,
+    access: Access = DEFAULT_ACCESS,
     others: Lister | None = None,
 ) -> list[FoundFile]:
     """The files of a path, a folder or a glob, or of a list of such; each file once, in name order.
@@ -214,7 +214,7 @@ def once(found: Iterable[FoundFile]) -> list[FoundFile]:
     return sorted({file.real: file for file in reversed(ordered)}.values(), key=lambda file: file.path)
 
 
-def find_rasters(places: Paths, access: Access = AS_GIVEN) -> list[str]:
+def find_rasters(places: Paths, access: Access = DEFAULT_ACCESS) -> list[str]:
     """Raster files: paths, URLs and globs, and all ``*.tif`` and ``*.tiff`` of folders; each once, in name order.
 
     What has such an ending in a bucket is taken as a file, without asking; everything else there as a folder.
@@ -228,7 +228,7 @@ def find_rasters(places: Paths, access: Access = AS_GIVEN) -> list[str]:
     return [file.path for file in once(file for place in given for file in rasters_at(place, access))]
 
 
-def split_lists(texts: Iterable[str], access: Access = AS_GIVEN) -> list[str]:
+def split_lists(texts: Iterable[str], access: Access = DEFAULT_ACCESS) -> list[str]:
     """The rasters' paths of texts that may be lists with commas.
 
     A text that leads to something as it stands (a file, a folder or a glob, whose names have commas) is one path.
@@ -257,7 +257,9 @@ def _has_starts(parts: Sequence[str]) -> bool:
     return any("://" in part or part.startswith(("/", "~")) for part in parts)
 
 
-def expand_rasters(hrefs: Iterable[str | PathLike[str]] | str | PathLike[str], access: Access = AS_GIVEN) -> list[str]:
+def expand_rasters(
+    hrefs: Iterable[str | PathLike[str]] | str | PathLike[str], access: Access = DEFAULT_ACCESS
+) -> list[str]:
     """Hrefs in their order, folders and globs replaced by their raster files, in name order.
 
     What is named as one file is kept, whether it is there or not, and however often; in a bucket that is what has an
@@ -296,7 +298,7 @@ def _is_gdals(place: str) -> bool:
     return place.startswith("/vsi") or (is_subdataset(place) and not exists(place))
 
 
-def rasters_at(given: str | PathLike[str], access: Access = AS_GIVEN) -> list[FoundFile]:
+def rasters_at(given: str | PathLike[str], access: Access = DEFAULT_ACCESS) -> list[FoundFile]:
     """The raster files that one path means; as :func:`find_rasters`."""
     place = as_place(given)
     if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or QUERY.search(place))):

@@ -24,12 +24,12 @@ from rasteret_beam.errors import (
     one_line,
     without_secrets,
 )
-from rasteret_beam.metrics import Tally
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.metrics import Counters
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage import first_contact as contact
 from rasteret_beam.readers.storage.access import GS, S3, billed_project, gcs_client
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader
-from rasteret_beam.readers.storage.storage_errors import MISSING, said, status_of
+from rasteret_beam.readers.storage.storage_errors import MISSING, describe, status_of
 from rasteret_beam.readers.storage.stores import BUCKETS, SCHEMES, WEB, is_url, open_store, service_name, split_url
 
 BUFFER_BYTES = 4 << 20
@@ -84,7 +84,7 @@ def check_listable(url: str) -> None:
         )
 
 
-def find_objects(url: str, access: Access = AS_GIVEN) -> list[str]:
+def find_objects(url: str, access: Access = DEFAULT_ACCESS) -> list[str]:
     """The objects that a URL, taken literally, names: those in it as a folder, or itself; in name order.
 
     Raises
@@ -99,7 +99,7 @@ def find_objects(url: str, access: Access = AS_GIVEN) -> list[str]:
     return inside if inside or not is_object(url, access) else [url]
 
 
-def is_object(url: str, access: Access = AS_GIVEN) -> bool:
+def is_object(url: str, access: Access = DEFAULT_ACCESS) -> bool:
     """Whether there is an object of this name.
 
     Raises
@@ -121,7 +121,7 @@ def is_object(url: str, access: Access = AS_GIVEN) -> bool:
         raise MissingInputError(str(error)) from error
 
 
-def list_folder(url: str, access: Access = AS_GIVEN, start: str = "", deep: bool = True) -> list[Found]:
+def list_folder(url: str, access: Access = DEFAULT_ACCESS, start: str = "", deep: bool = True) -> list[Found]:
     """Objects in a folder, in name order, without the markers of empty folders.
 
     Parameters
@@ -190,7 +190,7 @@ def explained(error: Exception, url: str, writing: bool = False) -> str:
     scheme, root, _ = split_url(url)
     code = _status(error)
     grants = GRANT_WRITING if writing else GRANT_READING
-    text = said(error) if isinstance(error, BaseError | FileNotFoundError) else one_line(error)
+    text = describe(error) if isinstance(error, BaseError | FileNotFoundError) else one_line(error)
     if hasattr(error, "response") and text.startswith("("):  # of an upload by google-cloud-storage
         text = f"the server answered {code}"
     if code == 404 and scheme in BUCKETS:
@@ -230,7 +230,7 @@ def _status(error: Exception) -> int | None:
 class ObjectFile(io.RawIOBase):
     """A remote file of known size, to be read from anywhere."""
 
-    def __init__(self, href: str, size: int, access: Access = AS_GIVEN, ranges: RangeReader | None = None):
+    def __init__(self, href: str, size: int, access: Access = DEFAULT_ACCESS, ranges: RangeReader | None = None):
         self._state = FileState(href, access=access)
         self._size = size
         self._ranges = ranges or RangeReader()
@@ -258,7 +258,7 @@ class ObjectFile(io.RawIOBase):
         if stop <= self._at:
             return b""
         try:
-            data = self._ranges.read(self._state, self._at, stop, Tally())
+            data = self._ranges.read(self._state, self._at, stop, Counters())
         except RangeError as error:
             href = self._state.href
             raise OSError(
@@ -277,7 +277,7 @@ class ObjectFile(io.RawIOBase):
         return len(data)
 
 
-def open_object(href: str, access: Access = AS_GIVEN) -> ObjectFile:
+def open_object(href: str, access: Access = DEFAULT_ACCESS) -> ObjectFile:
     """A remote file to read from anywhere.
 
     Raises
@@ -288,12 +288,12 @@ def open_object(href: str, access: Access = AS_GIVEN) -> ObjectFile:
     return ObjectFile(href, object_size(href, access), access)
 
 
-def open_to_the_end(href: str, access: Access = AS_GIVEN) -> io.BufferedReader:
+def open_to_the_end(href: str, access: Access = DEFAULT_ACCESS) -> io.BufferedReader:
     """A remote file to read from its beginning to its end, some megabytes at a time."""
     return io.BufferedReader(open_object(href, access), BUFFER_BYTES)
 
 
-def object_size(href: str, access: Access = AS_GIVEN) -> int:
+def object_size(href: str, access: Access = DEFAULT_ACCESS) -> int:
     """Bytes of a remote file.
 
     Raises
@@ -308,7 +308,7 @@ def object_size(href: str, access: Access = AS_GIVEN) -> int:
         raise (FileNotFoundError if missing else OSError)(f"{without_secrets(href)}: {text}") from error
 
 
-def read_object(href: str, access: Access = AS_GIVEN) -> bytes:
+def read_object(href: str, access: Access = DEFAULT_ACCESS) -> bytes:
     """All bytes of a remote file."""
     return open_object(href, access).readall()
 
@@ -327,7 +327,7 @@ def check_bucket_output(path: str, what: str) -> None:
         )
 
 
-def put_object(url: str, data: bytes, access: Access = AS_GIVEN) -> None:
+def put_object(url: str, data: bytes, access: Access = DEFAULT_ACCESS) -> None:
     """Write an object, whole or not at all.
 
     Raises
@@ -348,7 +348,7 @@ def put_object(url: str, data: bytes, access: Access = AS_GIVEN) -> None:
         raise OutputError(f"{url} cannot be written: {explained(error, url, writing=True)}") from error
 
 
-def delete_objects(urls: Iterable[str], access: Access = AS_GIVEN) -> None:
+def delete_objects(urls: Iterable[str], access: Access = DEFAULT_ACCESS) -> None:
     """Delete objects, as far as they are there.
 
     Raises

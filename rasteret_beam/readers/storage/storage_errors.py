@@ -50,7 +50,7 @@ def size_of_short_file(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def may_pass(error: BaseException) -> bool:
+def is_retryable(error: BaseException) -> bool:
     """Whether asking again may help."""
     if isinstance(error, FileNotFoundError | NotSupportedError):
         return False
@@ -60,7 +60,7 @@ def may_pass(error: BaseException) -> bool:
     return not re.search("without LOCATION|[Cc]ertificate", str(error))
 
 
-def said(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """What went wrong, on one line."""
     text = str(error)
     if isinstance(error, NotSupportedError) and "Range" in text:

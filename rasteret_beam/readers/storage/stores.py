@@ -10,7 +10,7 @@ from urllib.parse import unquote, unquote_to_bytes
 from obstore.store import HTTPStore, from_url
 
 from rasteret_beam.errors import InputError, without_secrets
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.access import AZURE, GS, S3, aws_credentials, endpoint_of, obstore_settings
 
 WEB = ("http", "https")
@@ -110,7 +110,7 @@ def split_url(href: str) -> tuple[str, str, str]:
     return scheme, f"{scheme}://{host}", path
 
 
-def service_name(url: str, access: Access = AS_GIVEN) -> str:
+def service_name(url: str, access: Access = DEFAULT_ACCESS) -> str:
     """A bucket or host, and where it is asked for if that is not the platform's own place; for an error."""
     scheme, root, _ = split_url(url)
     endpoint = endpoint_of(scheme, access)
@@ -118,7 +118,7 @@ def service_name(url: str, access: Access = AS_GIVEN) -> str:
 
 
 def open_store(
-    href: str, access: Access = AS_GIVEN, timeout: timedelta = TIMEOUT, retry: bool = True
+    href: str, access: Access = DEFAULT_ACCESS, timeout: timedelta = TIMEOUT, retry: bool = True
 ) -> tuple[Any, str]:
     """The store of a URL's bucket or host, and the path in it.
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.metrics import Tally
-from rasteret_beam.readers.jobs.cancellation import Stop
+from rasteret_beam.metrics import Counters
+from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.storage.local_files import in_memory
 from rasteret_beam.readers.storage.stores import is_url
 from rasteret_beam.readers.tiles.gdal import RasterioEngine
-from rasteret_beam.readers.tiles.indexed import IndexedEngine, why_not_indexed
-from rasteret_beam.readers.tiles.protocol import Tile, TileEngine, TileWant
+from rasteret_beam.readers.tiles.indexed import IndexedEngine, fallback_reason
+from rasteret_beam.readers.tiles.protocol import Tile, TileEngine, TileRequest
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,18 +21,20 @@ class TileRead:
     """Tiles that one engine reads at once."""
 
     engine: TileEngine
-    wants: Sequence[TileWant]
+    wants: Sequence[TileRequest]
 
     @property
     def remote(self) -> bool:
         """Whether a server is waited for."""
         return is_url(self.wants[0].asset.href)
 
-    def run(self, tally: Tally, take: Callable[[TileWant, Tile | TileReadError], None], stop: Stop) -> None:
+    def run(
+        self, counters: Counters, take: Callable[[TileRequest, Tile | TileReadError], None], stop: CancelToken
+    ) -> None:
         """Read the tiles, and hand each over as soon as it is there."""
         stop.check()
         with in_memory(f"what is read of {self.wants[0].asset.href}"):
-            for want, tile in self.engine.read(self.wants, tally, stop):
+            for want, tile in self.engine.read(self.wants, counters, stop):
                 take(want, tile)
 
 
@@ -49,18 +51,18 @@ class Engines:
         self.indexed = indexed or IndexedEngine()
         self.rasterio = rasterio or RasterioEngine()
 
-    def plan(self, wants: Sequence[TileWant]) -> list[TileRead]:
+    def plan(self, wants: Sequence[TileRequest]) -> list[TileRead]:
         """The reads that give the wanted tiles."""
         reads = []
         indexed: dict[int, bool] = {}
-        chosen: dict[bool, list[TileWant]] = {True: [], False: []}
+        chosen: dict[bool, list[TileRequest]] = {True: [], False: []}
         for want in wants:
             if want.mask:
                 chosen[False].append(want)
                 continue
             known = indexed.get(id(want.asset))
             if known is None:
-                known = indexed[id(want.asset)] = why_not_indexed(want.asset, want.grid) is None
+                known = indexed[id(want.asset)] = fallback_reason(want.asset, want.grid) is None
             chosen[known].append(want)
         for known, engine in ((True, self.indexed), (False, self.rasterio)):
             reads += [TileRead(engine, together) for together in engine.plan(chosen[known])] if chosen[known] else []

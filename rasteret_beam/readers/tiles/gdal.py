@@ -11,14 +11,14 @@ from rasterio.windows import Window
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.sampling.validity import flag_names, masked_by_file
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.gdal.rasters import Raster, RasterPool
-from rasteret_beam.readers.jobs.cancellation import Stop, Stopped
+from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
 from rasteret_beam.readers.storage.byte_ranges import RangeError, state_of
 from rasteret_beam.readers.storage.stores import has_ranges
 from rasteret_beam.readers.tiles.cache import BytesCache
-from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileWant, is_absent, neighbours
+from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest, is_absent, neighbours
 
 READ_BYTES = 32 << 20
 """Decoded bytes asked for in one read of several bands."""
@@ -26,8 +26,8 @@ READ_BYTES = 32 << 20
 UNMASKED_BYTES = 4 << 20
 """What is remembered of files that turned out to have no mask, at about 400 bytes a band."""
 
-Found = tuple[TileWant, Tile | TileReadError]
-Bands = list[TileWant]
+Found = tuple[TileRequest, Tile | TileReadError]
+Bands = list[TileRequest]
 """Bands of one file in one tile."""
 
 
@@ -35,72 +35,74 @@ class RasterioEngine:
     """The engine for every file; see :class:`rasteret_beam.readers.tiles.protocol.TileEngine`."""
 
     def __init__(self, pool: RasterPool | None = None):
-        self.pool = RasterPool(alone=True) if pool is None else pool
+        self.pool = RasterPool(skip_sidecars=True) if pool is None else pool
         self._unmasked: BytesCache[bool] = BytesCache(UNMASKED_BYTES)
 
-    def plan(self, wants: Sequence[TileWant]) -> list[list[TileWant]]:
+    def plan(self, wants: Sequence[TileRequest]) -> list[list[TileRequest]]:
         """Tiles of one place in one file, or where they lie beside each other on a server, of several places."""
         sets = []
-        by_file: dict[str, list[TileWant]] = {}
+        by_file: dict[str, list[TileRequest]] = {}
         for want in wants:
             by_file.setdefault(want.asset.href, []).append(want)
         for href, of_file in by_file.items():
-            alone = of_file
+            skip_sidecars = of_file
             if has_ranges(href):
                 beside = [want for want in of_file if not (want.mask or is_absent(want))]
                 sets += neighbours(beside)
-                alone = [want for want in of_file if want.mask or is_absent(want)]
-            sets += _places(alone)
+                skip_sidecars = [want for want in of_file if want.mask or is_absent(want)]
+            sets += _places(skip_sidecars)
         return sets
 
-    def read(self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None) -> Iterator[Found]:
+    def read(
+        self, wants: Sequence[TileRequest], counters: Counters, stop: CancelToken | None = None
+    ) -> Iterator[Found]:
         places = _places(wants)
         if len(places) > 1:
-            places = yield from self._read_neighbours(places, tally, stop)
+            places = yield from self._read_neighbours(places, counters, stop)
         for bands in places:
             if stop is not None:
                 stop.check()
-            yield from self._read_place(bands, tally, stop)
+            yield from self._read_place(bands, counters, stop)
 
     def _read_neighbours(
-        self, places: list[Bands], tally: Tally, stop: Stop | None
+        self, places: list[Bands], counters: Counters, stop: CancelToken | None
     ) -> Generator[Found, None, list[Bands]]:
         """Tiles whose bytes come by one request; gives the places that are left, from one that cannot be read on."""
         spans = [want.span for bands in places for want in bands]
         left = list(places)
         try:
             with (
-                self.pool.borrow(state_of(places[0][0].asset), tally, stop) as raster,
-                raster.ahead(min(spans)[0], max(last for _, last in spans), tally, stop),
+                self.pool.borrow(state_of(places[0][0].asset), counters, stop) as raster,
+                raster.ahead(min(spans)[0], max(last for _, last in spans), counters, stop),
             ):
                 for bands in places:
-                    tiles = _read_tiles(raster, bands, tally, stop)
+                    tiles = _read_tiles(raster, bands, counters, stop)
                     left.remove(bands)
                     yield from zip(bands, tiles, strict=True)
         except RangeError as error:
             if error.of_file:
                 yield from ((want, want.failed(error)) for bands in left for want in bands)
                 return []
-        except Stopped:
+        except Cancelled:
             raise
         except Exception:
             pass  # each of those left is read for itself, and fails for itself
         return left
 
-    def _read_place(self, bands: Bands, tally: Tally, stop: Stop | None) -> Iterator[Found]:
+    def _read_place(self, bands: Bands, counters: Counters, stop: CancelToken | None) -> Iterator[Found]:
         reason: BaseException
         if bands[0].mask and all(self._unmasked.get(_band(want.asset)) for want in bands):
             yield from ((want, NO_MASK) for want in bands)
             return
         try:
-            with self.pool.borrow(state_of(bands[0].asset), tally, stop, bands[0].mask) as raster:
+            with self.pool.borrow(state_of(bands[0].asset), counters, stop, bands[0].mask) as raster:
                 read = self._read_masks if bands[0].mask else _read_tiles
-                tiles = read(raster, bands, tally, stop)
+                tiles = read(raster, bands, counters, stop)
             yield from zip(bands, tiles, strict=True)
             return
         except RangeError as error:
             reason, of_all = error, error.of_file
-        except Stopped:
+        except Cancelled:
             raise
         except Exception as error:  # GDAL's, and what comes of sizes that a corrupt header gives: MemoryError, say
             reason, of_all = error.__cause__ or error, False  # rasterio's own text only points at GDAL's
@@ -111,9 +113,9 @@ class RasterioEngine:
         for want in bands:
             if stop is not None:
                 stop.check()
-            yield from self._read_place([want], tally, stop)
+            yield from self._read_place([want], counters, stop)
 
-    def _read_masks(self, raster: Raster, bands: Bands, tally: Tally, stop: Stop | None) -> list[Tile]:
+    def _read_masks(self, raster: Raster, bands: Bands, counters: Counters, stop: CancelToken | None) -> list[Tile]:
         """The file's own masks of some bands in one tile."""
 
         def read(dataset: DatasetReader) -> list[Tile]:
@@ -129,16 +131,16 @@ class RasterioEngine:
             found = _masks(dataset, masked, _window(bands[0]))
             return [found.get(want.asset.band_index, NO_MASK) for want in bands]
 
-        masks = raster.read(read, tally, stop)
+        masks = raster.read(read, counters, stop)
         if count := sum(mask is not NO_MASK for mask in masks):
-            tally.add(metrics.MASK_TILES_READ, count)
+            counters.add(metrics.MASK_TILES_READ, count)
         return masks
 
     def close(self) -> None:
         self.pool.close()
 
 
-def _places(wants: Sequence[TileWant]) -> list[Bands]:
+def _places(wants: Sequence[TileRequest]) -> list[Bands]:
     """Bands in one tile, which GDAL decodes once if they lie interleaved."""
     at_place: dict[tuple[str, int, int, bool], Bands] = {}
     for want in wants:
@@ -150,22 +152,22 @@ def _places(wants: Sequence[TileWant]) -> list[Bands]:
     return places
 
 
-def _read_tiles(raster: Raster, bands: Bands, tally: Tally, stop: Stop | None) -> list[Tile]:
+def _read_tiles(raster: Raster, bands: Bands, counters: Counters, stop: CancelToken | None) -> list[Tile]:
     want, window = bands[0], _window(bands[0])
     indexes = [each.asset.band_index for each in bands]
 
     def read(dataset: DatasetReader) -> list[Tile]:
         _check_unchanged(dataset, indexes, want.grid)
         tiles = list(dataset.read([index + 1 for index in indexes], window=window))
-        tally.add(metrics.TILE_BYTES_READ, stored_bytes(dataset, indexes, window))
+        counters.add(metrics.TILE_BYTES_READ, stored_bytes(dataset, indexes, window))
         return tiles
 
-    tiles = raster.read(read, tally, stop)
-    tally.add(metrics.TILES_DECODED, len(bands))
+    tiles = raster.read(read, counters, stop)
+    counters.add(metrics.TILES_DECODED, len(bands))
     return tiles
 
 
-def _window(want: TileWant) -> Window:
+def _window(want: TileRequest) -> Window:
     height, width = want.shape
     row, col = want.tile_row * want.grid.tile_height, want.tile_col * want.grid.tile_width
     return Window(col, row, width, height)  # type: ignore[call-arg]

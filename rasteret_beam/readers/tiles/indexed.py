@@ -1,6 +1,6 @@
 """Tiles by the collection's index: no header is read, neighbouring tiles are fetched together, rows decoded by need.
 
-Which files it reads is decided from facts in the index (:func:`why_not_indexed`); the others
+Which files it reads is decided from facts in the index (:func:`fallback_reason`); the others
 are left to rasterio.
 """
 
@@ -19,13 +19,13 @@ from rasteret_beam.kernels.storage.tiff_index import (
     why_converted,
     why_inconsistent,
 )
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid, StoredBand
-from rasteret_beam.readers.jobs.cancellation import Stop
+from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.storage.byte_ranges import RangeError, RangeReader, state_of
 from rasteret_beam.readers.storage.stores import has_ranges, is_url
 from rasteret_beam.readers.tiles.decode import CODECS, LERC_INNER, DecodeError, decode_tile
-from rasteret_beam.readers.tiles.protocol import Tile, TileWant, is_absent, neighbours
+from rasteret_beam.readers.tiles.protocol import Tile, TileRequest, is_absent, neighbours
 
 NORMAL_FILL_ORDER = 1
 
@@ -37,10 +37,10 @@ ZSTD_BLOCK = 128 << 10
 
 MOST_OF_A_TILE = 0.8
 
-Found = tuple[TileWant, Tile | TileReadError]
+Found = tuple[TileRequest, Tile | TileReadError]
 
 
-def why_not_indexed(asset: Asset, grid: Grid) -> str | None:
+def fallback_reason(asset: Asset, grid: Grid) -> str | None:
     """The fact for which rasterio has to read a band; None where the index describes its pixels fully."""
     stored, href = asset.stored, asset.href
     if stored is None or not len(stored.tile_offsets):
@@ -94,10 +94,10 @@ class IndexedEngine:
         self.local = local
         self.prefix_reads = prefix_reads
 
-    def plan(self, wants: Sequence[TileWant]) -> list[list[TileWant]]:
+    def plan(self, wants: Sequence[TileRequest]) -> list[list[TileRequest]]:
         """Sets of tiles that lie beside each other in one file; those that are not in their file are a set too."""
         sets = []
-        by_file: dict[str, list[TileWant]] = {}
+        by_file: dict[str, list[TileRequest]] = {}
         for want in wants:
             by_file.setdefault(want.asset.href, []).append(want)
         for href, of_file in by_file.items():
@@ -108,7 +108,9 @@ class IndexedEngine:
             sets += neighbours(present, rules)
         return sets
 
-    def read(self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None) -> Iterator[Found]:
+    def read(
+        self, wants: Sequence[TileRequest], counters: Counters, stop: CancelToken | None = None
+    ) -> Iterator[Found]:
         if is_absent(wants[0]):
             yield from self._absent(wants)
             return
@@ -117,23 +119,23 @@ class IndexedEngine:
         if self.prefix_reads and len(set(places)) == 1 and is_url(wants[0].asset.href):
             enough = _prefix_bytes(wants)
             if enough < last - first:
-                yield from self._read_prefix(wants, first, first + enough, last, tally, stop)
+                yield from self._read_prefix(wants, first, first + enough, last, counters, stop)
                 return
         try:
-            data = memoryview(self.ranges.read(state_of(wants[0].asset), first, last, tally, stop))
+            data = memoryview(self.ranges.read(state_of(wants[0].asset), first, last, counters, stop))
         except RangeError as error:
             if error.of_file or len(set(places)) == 1:
                 yield from ((want, want.failed(error)) for want in wants)
                 return
             # The range as a whole cannot be read; some of its tiles may.
             for together in _same_place(wants):
-                yield from self.read(together, tally, stop)
+                yield from self.read(together, counters, stop)
             return
         for together in _same_place(wants):
             start, end = together[0].span
-            yield from _decoded(together, data[start - first : end - first], tally)
+            yield from _decoded(together, data[start - first : end - first], counters)
 
-    def _absent(self, wants: Sequence[TileWant]) -> Iterator[Found]:
+    def _absent(self, wants: Sequence[TileRequest]) -> Iterator[Found]:
         try:
             self.ranges.check(state_of(wants[0].asset))
         except RangeError as error:
@@ -142,16 +144,22 @@ class IndexedEngine:
             yield from ((want, _absent_tile(want)) for want in wants)
 
     def _read_prefix(
-        self, wants: Sequence[TileWant], first: int, middle: int, last: int, tally: Tally, stop: Stop | None
+        self,
+        wants: Sequence[TileRequest],
+        first: int,
+        middle: int,
+        last: int,
+        counters: Counters,
+        stop: CancelToken | None,
     ) -> Iterator[Found]:
         """The wants of one tile from its first bytes; from all of them, by another request, where these fall short."""
         file = state_of(wants[0].asset)
         try:
-            data = self.ranges.read(file, first, middle, tally, stop)
-            found = list(_decoded(wants, memoryview(data), tally))
+            data = self.ranges.read(file, first, middle, counters, stop)
+            found = list(_decoded(wants, memoryview(data), counters))
             if isinstance(found[0][1], TileReadError):
-                rest = self.ranges.read(file, middle, last, tally, stop)
-                found = list(_decoded(wants, memoryview(bytes(data) + bytes(rest)), tally))
+                rest = self.ranges.read(file, middle, last, counters, stop)
+                found = list(_decoded(wants, memoryview(bytes(data) + bytes(rest)), counters))
         except RangeError as error:
             found = [(want, want.failed(error)) for want in wants]
         yield from found
@@ -160,7 +168,7 @@ class IndexedEngine:
         """Nothing stays open between reads."""
 
 
-def _prefix_bytes(wants: Sequence[TileWant]) -> int:
+def _prefix_bytes(wants: Sequence[TileRequest]) -> int:
     """Estimate of the first bytes of a tile that hold the rows wanted; all of them, where that is most of it."""
     want = max(wants, key=lambda each: each.rows)
     stored, grid = want.asset.stored, want.grid
@@ -175,15 +183,15 @@ def _prefix_bytes(wants: Sequence[TileWant]) -> int:
     return max(1, int(count * share)) if share < MOST_OF_A_TILE else count
 
 
-def _same_place(wants: Sequence[TileWant]) -> list[list[TileWant]]:
+def _same_place(wants: Sequence[TileRequest]) -> list[list[TileRequest]]:
     """The wants of one stored tile together: bands that lie interleaved in it."""
-    by_place: dict[tuple[int, int], list[TileWant]] = {}
+    by_place: dict[tuple[int, int], list[TileRequest]] = {}
     for want in wants:
         by_place.setdefault(want.span, []).append(want)
     return list(by_place.values())
 
 
-def _decoded(wants: Sequence[TileWant], data: memoryview, tally: Tally) -> Iterator[Found]:
+def _decoded(wants: Sequence[TileRequest], data: memoryview, counters: Counters) -> Iterator[Found]:
     stored, grid = wants[0].asset.stored, wants[0].grid
     assert stored is not None
     try:
@@ -191,16 +199,16 @@ def _decoded(wants: Sequence[TileWant], data: memoryview, tally: Tally) -> Itera
     except DecodeError as error:
         yield from ((want, want.failed(error, "it cannot be decoded: ")) for want in wants)
         return
-    tally.add(metrics.TILES_DECODED, len(wants))
-    tally.add(metrics.TILES_INDEXED, len(wants))
-    tally.add(metrics.TILE_BYTES_READ, len(data))
+    counters.add(metrics.TILES_DECODED, len(wants))
+    counters.add(metrics.TILES_INDEXED, len(wants))
+    counters.add(metrics.TILE_BYTES_READ, len(data))
     interleaved = samples_in_tile(stored) > 1
     for want in wants:
         height, width = want.shape
         yield want, pixels[:height, :width, want.asset.band_index if interleaved else 0]
 
 
-def _absent_tile(want: TileWant) -> Tile:
+def _absent_tile(want: TileRequest) -> Tile:
     """A tile that its file leaves out: nodata, as near as the dtype comes to it, or 0; as GDAL reads it."""
     asset = want.asset
     assert asset.stored is not None

@@ -11,11 +11,11 @@ from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.routing.chip_windows import PixelWindow
 from rasteret_beam.kernels.sampling.validity import Mask, may_be_masked
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.tiles.cache import BytesCache
 from rasteret_beam.readers.tiles.dispatch import Engines
-from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileName, TileWant, owned, tile_name
+from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileName, TileRequest, owned, tile_name
 
 LOCKS = 64
 
@@ -39,7 +39,7 @@ class WindowReader:
         # A tile that two threads want is decoded by the first; the other one waits and finds it in the cache.
         self._locks = [Lock() for _ in range(LOCKS)]
 
-    def read(self, assets: Sequence[Asset], grid: Grid, window: PixelWindow, tally: Tally) -> list[Tile]:
+    def read(self, assets: Sequence[Asset], grid: Grid, window: PixelWindow, counters: Counters) -> list[Tile]:
         """Raw values of some bands of one file in a window of their grid, [height, width] each, in the file's dtype.
 
         Raises
@@ -48,7 +48,7 @@ class WindowReader:
             A tile cannot be read; names the record, the band, the file and the tile.
         """
         parts = list(tile_parts(grid, window))
-        tiles = self._tiles(assets, grid, parts, tally)
+        tiles = self._tiles(assets, grid, parts, counters)
         wholes = [np.empty(window.shape, dtype=tiles[_key(asset, parts[0])].dtype) for asset in assets]
         for asset, whole in zip(assets, wholes, strict=True):
             for part in parts:
@@ -56,17 +56,17 @@ class WindowReader:
         return wholes
 
     def _tiles(
-        self, assets: Sequence[Asset], grid: Grid, parts: Sequence["TilePart"], tally: Tally, mask: bool = False
+        self, assets: Sequence[Asset], grid: Grid, parts: Sequence["TilePart"], counters: Counters, mask: bool = False
     ) -> dict[TileName, Tile]:
         """All tiles, or their masks, under a window: those that are not in the cache are read together."""
         locks = {hash((assets[0].href, part.tile_row, part.tile_col)) % LOCKS for part in parts}
         with ExitStack() as held:
             for number in sorted(locks):  # in one order everywhere, so that no two threads wait for each other
                 held.enter_context(self._locks[number])
-            return self._read_tiles(assets, grid, parts, tally, mask)
+            return self._read_tiles(assets, grid, parts, counters, mask)
 
     def _read_tiles(
-        self, assets: Sequence[Asset], grid: Grid, parts: Sequence["TilePart"], tally: Tally, mask: bool
+        self, assets: Sequence[Asset], grid: Grid, parts: Sequence["TilePart"], counters: Counters, mask: bool
     ) -> dict[TileName, Tile]:
         tiles: dict[TileName, Tile] = {}
         wants = []
@@ -74,12 +74,12 @@ class WindowReader:
             for part in parts:
                 found = self._cache.get(_key(asset, part, mask))
                 if found is None:
-                    wants.append(TileWant(asset, grid, part.tile_row, part.tile_col, grid.tile_height, mask))
+                    wants.append(TileRequest(asset, grid, part.tile_row, part.tile_col, grid.tile_height, mask))
                 else:
-                    tally.add(metrics.TILE_CACHE_HITS)
+                    counters.add(metrics.TILE_CACHE_HITS)
                     tiles[_key(asset, part, mask)] = found
         for read in self.engines.plan(wants):
-            for want, tile in read.engine.read(read.wants, tally):
+            for want, tile in read.engine.read(read.wants, counters):
                 if isinstance(tile, TileReadError):
                     raise tile
                 own = owned(tile)
@@ -87,7 +87,7 @@ class WindowReader:
                 self._cache.put(_key(want.asset, want, mask), own, own.nbytes)
         return tiles
 
-    def read_file_mask(self, asset: Asset, grid: Grid, window: PixelWindow, tally: Tally) -> Mask | None:
+    def read_file_mask(self, asset: Asset, grid: Grid, window: PixelWindow, counters: Counters) -> Mask | None:
         """Where a file's own mask says that pixels are valid, [height, width]; None if it has none.
 
         Raises
@@ -98,7 +98,7 @@ class WindowReader:
         if not may_be_masked(asset):
             return None
         parts = list(tile_parts(grid, window))
-        tiles = self._tiles([asset], grid, parts, tally, mask=True)
+        tiles = self._tiles([asset], grid, parts, counters, mask=True)
         if any(tile is NO_MASK for tile in tiles.values()):
             return None
         left_in = np.empty(window.shape, dtype=bool)
@@ -111,7 +111,7 @@ class WindowReader:
         self.engines.close()
 
 
-def _key(asset: Asset, tile: "TilePart | TileWant", mask: bool = False) -> TileName:
+def _key(asset: Asset, tile: "TilePart | TileRequest", mask: bool = False) -> TileName:
     return tile_name(asset, tile.tile_row, tile.tile_col, mask)
 
 

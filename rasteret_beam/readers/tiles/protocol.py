@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from rasteret_beam.errors import TileReadError, one_line, without_secrets
 from rasteret_beam.kernels.storage.coalescing import REMOTE, CoalesceRules, coalesce
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Access, Asset, Grid
-from rasteret_beam.readers.jobs.cancellation import Stop
+from rasteret_beam.readers.jobs.cancellation import CancelToken
 
 Tile = NDArray[np.generic]
 
 
 @dataclass(frozen=True, eq=False)
-class TileWant:
+class TileRequest:
     """A tile of one band that is wanted, from its top down to a row.
 
     Attributes
@@ -84,13 +84,13 @@ def tile_name(asset: Asset, tile_row: int, tile_col: int, mask: bool = False) ->
     return asset.href, state, asset.band_index, tile_row, tile_col, mask, asset.access, asset.access.origin
 
 
-def is_absent(want: TileWant) -> bool:
+def is_absent(want: TileRequest) -> bool:
     """Whether the file leaves the tile out, or the collection does not have its place."""
     start, stop = want.span
     return start == stop
 
 
-def neighbours(wants: Sequence[TileWant], rules: CoalesceRules = REMOTE) -> list[list[TileWant]]:
+def neighbours(wants: Sequence[TileRequest], rules: CoalesceRules = REMOTE) -> list[list[TileRequest]]:
     """Tiles of one file in sets whose bytes are asked for by one request."""
     starts, stops = [want.span[0] for want in wants], [want.span[1] for want in wants]
     return [[wants[at] for at in request] for request in coalesce(starts, stops, rules)]
@@ -108,25 +108,25 @@ def owned(tile: Tile) -> Tile:
 class TileEngine(Protocol):
     """Reads decoded tiles; threads may call it at the same time."""
 
-    def plan(self, wants: Sequence[TileWant]) -> list[list[TileWant]]:
+    def plan(self, wants: Sequence[TileRequest]) -> list[list[TileRequest]]:
         """The wanted tiles in sets, each of which is read at once (by one request, or from one place)."""
         ...
 
     def read(
-        self, wants: Sequence[TileWant], tally: Tally, stop: Stop | None = None
-    ) -> Iterator[tuple[TileWant, Tile | TileReadError]]:
+        self, wants: Sequence[TileRequest], counters: Counters, stop: CancelToken | None = None
+    ) -> Iterator[tuple[TileRequest, Tile | TileReadError]]:
         """The tiles of one set of :meth:`plan`.
 
         Parameters
         ----------
-        tally : Tally
+        counters : Counters
             Takes the counts of files opened, requests made, tiles decoded and bytes read.
         stop : Stop, optional
-            Ends the waiting for a server that fails, by the error ``Stopped``.
+            Ends the waiting for a server that fails, by the error ``Cancelled``.
 
         Yields
         ------
-        TileWant, [height, width] array or TileReadError
+        TileRequest, [height, width] array or TileReadError
             Each wanted tile once: raw values in the band's own dtype, native byte order, of at
             least ``rows`` rows, clipped to the grid. A mask is uint8 and whole, 0 where a pixel is
             left out; or :data:`NO_MASK`. Or, where a tile cannot be read, why; the others are still given.

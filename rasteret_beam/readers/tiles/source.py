@@ -9,17 +9,17 @@ from threading import Lock
 
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.metrics import Tally
-from rasteret_beam.readers.jobs.cancellation import Stop
-from rasteret_beam.readers.jobs.ordered_pool import Ahead
+from rasteret_beam.metrics import Counters
+from rasteret_beam.readers.jobs.cancellation import CancelToken
+from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
 from rasteret_beam.readers.tiles.cache import BytesCache
 from rasteret_beam.readers.tiles.dispatch import Engines
-from rasteret_beam.readers.tiles.protocol import Tile, TileName, TileWant, owned, tile_name
+from rasteret_beam.readers.tiles.protocol import Tile, TileName, TileRequest, owned, tile_name
 
 REMOTE_READS = 24
 """Requests under way at the same time: with 30 ms each, 800 a second."""
 
-Take = Callable[[TileWant, Tile | TileReadError], None]
+Take = Callable[[TileRequest, Tile | TileReadError], None]
 
 
 class TileSource:
@@ -31,7 +31,7 @@ class TileSource:
     threads : int, optional
         Tiles of local files decoded at the same time.
     cache_bytes : int
-        Decoded tiles kept, for crowded tiles whose points come in several portions, and for windows beside each other.
+        Decoded tiles kept, for crowded tiles whose points come in several work units, and for neighbouring windows.
     """
 
     def __init__(self, engines: Engines | None = None, threads: int | None = None, cache_bytes: int = 64 << 20):
@@ -42,7 +42,9 @@ class TileSource:
         self._local = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="tiles")
         self._remote = ThreadPoolExecutor(REMOTE_READS, thread_name_prefix="remote-tiles")
 
-    def each(self, wants: Iterable[TileWant], take: Take, tally: Tally, stop: Stop | None = None) -> None:
+    def each(
+        self, wants: Iterable[TileRequest], take: Take, counters: Counters, stop: CancelToken | None = None
+    ) -> None:
         """Hand over every wanted tile, or the error that it cannot be read; returns when all are handed over.
 
         ``take`` is called from several threads at the same time, once for each want. A tile that another call
@@ -50,33 +52,33 @@ class TileSource:
 
         Raises
         ------
-        Stopped
+        Cancelled
             ``stop`` was given, and the job has ended; then nothing is under way any more.
         """
-        stop = stop or Stop()
+        stop = stop or CancelToken()
         missing, waiting = [], []
         claims: dict[TileName, _Claim] = {}
         try:
             for want in wants:
                 tile, waiter = self._find(want, take, claims)
                 if tile is not None:
-                    tally.add(metrics.TILE_CACHE_HITS)
+                    counters.add(metrics.TILE_CACHE_HITS)
                     take(want, tile)
                 elif waiter is not None:
                     waiting.append(waiter)
                 else:
                     missing.append(want)
-            self._read(missing, partial(self._keep, claims, take), tally, stop)
+            self._read(missing, partial(self._keep, claims, take), counters, stop)
         finally:
             self._give_up(claims)
         again = [waiter.want for waiter in waiting if not waiter.served.result()]
         if len(waiting) > len(again):
-            tally.add(metrics.TILE_CACHE_HITS, len(waiting) - len(again))
+            counters.add(metrics.TILE_CACHE_HITS, len(waiting) - len(again))
         if again:
-            self.each(again, take, tally, stop)
+            self.each(again, take, counters, stop)
 
     def _find(
-        self, want: TileWant, take: Take, claims: "dict[TileName, _Claim]"
+        self, want: TileRequest, take: Take, claims: "dict[TileName, _Claim]"
     ) -> "tuple[Tile | None, _Waiter | None]":
         """A decoded tile; or a place in the queue for one that is decoded just now; or neither, and it is claimed."""
         name, rows = _name(want), 0 if want.mask else min(want.rows, want.shape[0])
@@ -92,7 +94,9 @@ class TileSource:
                 return None, claim.waiters[-1]
             return None, None
 
-    def _keep(self, claims: "dict[TileName, _Claim]", take: Take, want: TileWant, tile: Tile | TileReadError) -> None:
+    def _keep(
+        self, claims: "dict[TileName, _Claim]", take: Take, want: TileRequest, tile: Tile | TileReadError
+    ) -> None:
         """Take a tile, and hand it to those who wait for it, at once: nobody has to hold it for them."""
         if not isinstance(tile, TileReadError):
             own = owned(tile)
@@ -114,13 +118,13 @@ class TileSource:
             for waiter in claim.waiters:
                 waiter.served.set_result(False)
 
-    def _read(self, wants: list[TileWant], take: Take, tally: Tally, stop: Stop) -> None:
+    def _read(self, wants: list[TileRequest], take: Take, counters: Counters, stop: CancelToken) -> None:
         reads = self.engines.plan(wants)
-        local: Ahead[None] = Ahead(self._local, len(reads))
-        remote: Ahead[None] = Ahead(self._remote, len(reads))
+        local: OrderedPool[None] = OrderedPool(self._local, len(reads))
+        remote: OrderedPool[None] = OrderedPool(self._remote, len(reads))
         try:
             for read in reads:
-                list((remote if read.remote else local).push(partial(read.run, tally, take, stop)))
+                list((remote if read.remote else local).push(partial(read.run, counters, take, stop)))
             list(remote.drain())
             list(local.drain())
         finally:
@@ -138,7 +142,7 @@ class TileSource:
 class _Waiter:
     """Somebody who wants a tile that another call decodes; ``served`` tells later whether it was handed over."""
 
-    want: TileWant
+    want: TileRequest
     take: Take
     served: "Future[bool]" = field(default_factory=Future)
 
@@ -159,5 +163,5 @@ class _Claim:
     waiters: list[_Waiter] = field(default_factory=list)
 
 
-def _name(want: TileWant) -> TileName:
+def _name(want: TileRequest) -> TileName:
     return tile_name(want.asset, want.tile_row, want.tile_col, want.mask)

@@ -22,7 +22,7 @@ from rasteret_beam.collection.index.band_facts import FactTable, read_facts
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.routing.chip_chunks import MAX_CHIP_PIXELS, ChipRules, check_on_invalid, route_polygons
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs.chip_reader import ChipReader, fill_value
 from rasteret_beam.readers.jobs.spill import unspilled
@@ -113,7 +113,7 @@ class _ReadFn(beam.DoFn):
 
     def process(self, element: tuple[TileKey, Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
         key, chunks = element
-        tally = Tally()
+        counters = Counters()
         yield from read_chip_group(
             self.reader,
             self.index,
@@ -121,11 +121,11 @@ class _ReadFn(beam.DoFn):
             self.settings.collection.name,
             key,
             map(unspilled, chunks),
-            tally,
+            counters,
             all_touched=self.all_touched,
             fill=self.fill,
         )
-        count(tally.take())
+        count(counters.take())
 
 
 @dataclass(eq=False)

@@ -27,7 +27,7 @@ from rasteret_beam.errors import (
     without_secrets,
 )
 from rasteret_beam.kernels.storage.globs import Selection, as_folder, is_glob
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.access import AZURE, GS, S3
 from rasteret_beam.readers.storage.first_contact import within
 from rasteret_beam.readers.storage.listing import CSV_ENDINGS, PARQUET_ENDINGS, FoundFile, Paths, find
@@ -52,7 +52,7 @@ EXTRAS = {GS: ("google.cloud.storage", "google-cloud-storage", "gcp"), S3: ("bot
 """What Beam writes to a scheme with: module, package and extra."""
 
 
-def find_tables(places: Paths, access: Access = AS_GIVEN) -> list[FoundFile]:
+def find_tables(places: Paths, access: Access = DEFAULT_ACCESS) -> list[FoundFile]:
     """Files of a path, a folder or a glob (or of a list of such), each once, in name order.
 
     In a folder, all Parquet and CSV files at any depth count, but for hidden ones; see
@@ -73,7 +73,7 @@ def find_tables(places: Paths, access: Access = AS_GIVEN) -> list[FoundFile]:
         raise
 
 
-def find_files(places: Paths, access: Access = AS_GIVEN) -> list[str]:
+def find_files(places: Paths, access: Access = DEFAULT_ACCESS) -> list[str]:
     """The paths of :func:`find_tables`."""
     return [file.path for file in find_tables(places, access)]
 
@@ -104,7 +104,7 @@ def name_of(path: str) -> str:
     return (path.partition("?")[0] if is_remote(path) and is_web(path) else path).lower()
 
 
-def is_parquet(path: str, access: Access = AS_GIVEN) -> bool:
+def is_parquet(path: str, access: Access = DEFAULT_ACCESS) -> bool:
     """Whether a file is Parquet rather than CSV, by its first bytes, else by its name.
 
     Raises
@@ -130,7 +130,7 @@ def is_parquet(path: str, access: Access = AS_GIVEN) -> bool:
     )
 
 
-def open_file(path: str, access: Access = AS_GIVEN, to_the_end: bool = False) -> IO[bytes]:
+def open_file(path: str, access: Access = DEFAULT_ACCESS, to_the_end: bool = False) -> IO[bytes]:
     """The raw bytes of a file; ``to_the_end`` says that it is read whole, so that a server is asked seldom."""
     if not is_remote(path):
         try:
@@ -142,7 +142,7 @@ def open_file(path: str, access: Access = AS_GIVEN, to_the_end: bool = False) ->
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
-def open_parquet(path: str, access: Access = AS_GIVEN) -> pq.ParquetFile:
+def open_parquet(path: str, access: Access = DEFAULT_ACCESS) -> pq.ParquetFile:
     """A Parquet file; close it after use.
 
     Raises

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rasteret_beam.errors import OutputError, one_line
-from rasteret_beam.model import AS_GIVEN
+from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.readers.storage.access import GS, is_anonymous
 from rasteret_beam.readers.storage.first_contact import within
 
@@ -43,7 +43,7 @@ def look_for_credentials() -> None:
     try:
         google.auth.default()
     except DefaultCredentialsError as error:
-        if not is_anonymous(GS, AS_GIVEN):
+        if not is_anonymous(GS, DEFAULT_ACCESS):
             raise OutputError(
                 f"no usable Google credentials: {one_line(error)}; run 'gcloud auth application-default login', or "
                 "set GOOGLE_APPLICATION_CREDENTIALS to a key file"

@@ -23,7 +23,7 @@ from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.kernels.sampling.layouts import check_layout, check_one_row_each
 from rasteret_beam.kernels.sampling.neighbourhood import Neighbourhood
-from rasteret_beam.metrics import Tally
+from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs.sampler import Sampled, SampleStream, TileSampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
@@ -134,7 +134,7 @@ class _SampleFn(beam.DoFn):
             settings.index.bands,
             settings.on_error == "dead_letter",
         )
-        self.stream = self.sampler.stream(job, Tally())
+        self.stream = self.sampler.stream(job, Counters())
 
     def process(
         self,
@@ -162,7 +162,7 @@ class _SampleFn(beam.DoFn):
                 yield beam.pvalue.TaggedOutput(DEAD_LETTERS, value) if failed else value
         finally:
             assert self.stream is not None
-            count(self.stream.tally.take())
+            count(self.stream.counters.take())
 
     def _cancel(self) -> None:
         if self.stream is not None:

@@ -19,7 +19,7 @@ from rasteret_beam.kernels.tables.point_columns import (
     point_batch,
 )
 from rasteret_beam.kernels.tables.point_geometry import FirstValue
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.transforms.runtime.files import is_parquet
 from rasteret_beam.transforms.sources.bigquery import BigQueryQuery, BigQuerySource, BigQueryTable, Extract, look_at
 from rasteret_beam.transforms.sources.bigquery_rows import batches_of_extract, read_extract
@@ -131,7 +131,7 @@ class ReadPoints(beam.PTransform):
     geometry_column: str | None = None
     geometry_crs: Any = None
     columns: Sequence[str] | None = None
-    access: Access = AS_GIVEN
+    access: Access = DEFAULT_ACCESS
     column_types: Mapping[str, Any] | None = None
     csv_delimiter: str | None = None
     csv_decimal: str = "."

@@ -19,7 +19,7 @@ from rasteret_beam.kernels.tables.polygon_columns import (
     choose_polygon_columns,
     polygon_batch,
 )
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.transforms.runtime.files import is_parquet
 from rasteret_beam.transforms.sources.csv_format import CsvFormat
 from rasteret_beam.transforms.sources.geojson_files import is_geojson, read_geojson
@@ -124,7 +124,7 @@ class ReadPolygons(beam.PTransform):
     geometry_column: str | None = None
     geometry_crs: Any = None
     columns: Sequence[str] | None = None
-    access: Access = AS_GIVEN
+    access: Access = DEFAULT_ACCESS
     column_types: Mapping[str, Any] | None = None
     csv_delimiter: str | None = None
     csv_decimal: str = "."

@@ -21,7 +21,7 @@ from rasteret_beam.kernels.tables.partitions import check_partition_types, parti
 from rasteret_beam.kernels.tables.point_columns import kept_type
 from rasteret_beam.kernels.tables.point_geometry import FirstValue, data_crs, first_value
 from rasteret_beam.kernels.tables.text_columns import named_types
-from rasteret_beam.model import AS_GIVEN, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.listing import FoundFile
 from rasteret_beam.readers.storage.local_files import in_memory
 from rasteret_beam.transforms.runtime.files import find_tables, is_parquet, open_parquet
@@ -54,7 +54,7 @@ class Files:
     partitions: pa.Schema
 
     @classmethod
-    def of(cls, paths: Sequence[str], access: Access = AS_GIVEN, csv: CsvFormat = COMMAS) -> "Files":
+    def of(cls, paths: Sequence[str], access: Access = DEFAULT_ACCESS, csv: CsvFormat = COMMAS) -> "Files":
         """Find them."""
         tables = find_tables(paths, access)
         return cls(paths, access, csv, tables[0], partition_schema(file.keys for file in tables))
@@ -120,7 +120,7 @@ def batches_of_files(files: Files, rows: RowMaker) -> Iterator[pa.RecordBatch]:
         first_row += sum(counted.rows)
 
 
-def files_of(source: Any, what: str, access: Access = AS_GIVEN, csv: CsvFormat = COMMAS) -> Files | None:
+def files_of(source: Any, what: str, access: Access = DEFAULT_ACCESS, csv: CsvFormat = COMMAS) -> Files | None:
     """The files that a source consists of; None where it is in memory."""
     paths = _paths_of(source, what)
     return None if paths is None else Files.of(paths, access, csv)
