@@ -3,6 +3,7 @@
 The job ends with exactly the right rows, or fails by one clear line, leaves nothing behind, and a rerun gives them.
 """
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -170,7 +171,8 @@ def test_a_server_that_stays_away(
         first = sample(place, str(tmp_path / "s"))
     place.front.start()
     assert first.code == 1 and len(first.err.splitlines()) == 1
-    assert "could not be read in 2 tries, at last: the connection was refused" in first.err
+    # A connection that the server accepted just before it died is reset, not refused.
+    assert re.search("could not be read in 2 tries, at last: the connection was (refused|reset)", first.err)
     assert list(tmp_path.iterdir()) == []
     again = sample(place, str(tmp_path / "s"))
     assert again.code == 0 and same(read(tmp_path / "s"), expected)
