@@ -16,7 +16,7 @@ from rasterio.transform import Affine
 
 from rasteret_beam import Collection, build_from_cogs, metrics
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.sampling.neighbourhood import Window, distances
+from rasteret_beam.kernels.sampling.pixel_methods import Window, distances
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Grid
 from rasteret_beam.readers.gdal.rasters import RasterPool

@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    ("rasteret_beam.errors", "rasteret_beam.model", "rasteret_beam.schema", "rasteret_beam.metrics"),
+    ("rasteret_beam.errors", "rasteret_beam.model"),
+    ("rasteret_beam.columns",),
+    ("rasteret_beam.schema",),
+    ("rasteret_beam.metrics", "rasteret_beam.options"),
     ("rasteret_beam.kernels",),
     ("rasteret_beam.readers",),
     ("rasteret_beam.collection",),
@@ -19,7 +22,9 @@ LAYERS = [
 ALLOWED_OUTSIDE = {
     "rasteret_beam.errors": set(),
     "rasteret_beam.model": set(),
+    "rasteret_beam.columns": {"pyarrow"},
     "rasteret_beam.schema": {"pyarrow"},
+    "rasteret_beam.options": {"numpy", "pyarrow"},
     "rasteret_beam.metrics": set(),
     "rasteret_beam.kernels": {"numpy", "pyarrow", "pyproj", "shapely"},
 }

@@ -154,8 +154,8 @@ class TestStreams:
     def check_idle(self, engine: WaitingEngine, sampler: TileSampler, stream: SampleStream, reads: int) -> None:
         """Nothing waits, and work that pools still hold, which may now run to its end, reads no further tile."""
         engine.may.set()
-        waiting = list(stream._ahead._waiting)
-        for pool in (sampler._pool, sampler.source._local, sampler.source._remote):
+        waiting = list(stream._pool._waiting)
+        for pool in (sampler.threads, sampler.source._local, sampler.source._remote):
             pool.shutdown()
         sampler.close()
         assert not waiting

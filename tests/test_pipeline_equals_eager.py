@@ -17,7 +17,7 @@ from pyproj import Transformer
 
 from rasteret_beam import Collection, ReadPoints, SamplePoints, WriteSamplesToParquet, build_from_table, load
 from rasteret_beam.collection.eager.sample import sample_points
-from rasteret_beam.readers.tiles.budget import LEAST_CACHE_BYTES
+from rasteret_beam.options import LEAST_CACHE_BYTES
 from tests.rasters import RasterCase
 from tests.test_transforms import ORDER, read, run
 
