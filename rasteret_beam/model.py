@@ -8,22 +8,22 @@ from rasteret_beam.errors import InputError, without_secrets
 
 
 class TileKey(NamedTuple):
-    """What points are grouped by: a record, and a block of tiles of one of its grids.
+    """What points and polygons are grouped by: a record, some of its bands, and a block of tiles of their grid.
 
     Attributes
     ----------
     record_id : str
-    grid : int
-        Number, in the collection's routing index, of the grid and of the bands read on it.
+    grid, bandset : int
+        Positions in the routing index of the grid, and of the set of bands that are read on it.
     tile_row, tile_col : int
         The block's first tile; a block is a rectangle of neighbouring tiles (or one tile).
     part : int
-        0, or of a crowded block the number of a range of points, so that it is sampled by
-        many workers.
+        0, or of a crowded block the number of a range of points (or polygons), so that many workers share it.
     """
 
     record_id: str
     grid: int
+    bandset: int
     tile_row: int
     tile_col: int
     part: int = 0

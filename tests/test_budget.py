@@ -14,7 +14,8 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.metrics import TILE_CACHE_HITS, Counters
 from rasteret_beam.readers.gdal import rasters as datasets
 from rasteret_beam.readers.jobs.sampler import TileSampler
-from rasteret_beam.readers.tiles.budget import DEFAULT_CACHE_BYTES, LEAST_CACHE_BYTES, CacheBudget
+from rasteret_beam.options import DEFAULT_CACHE_BYTES, LEAST_CACHE_BYTES
+from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.protocol import TileRequest
 from tests import rasters, tiles
 from tests.commands import execute

@@ -195,9 +195,9 @@ def test_a_group_is_sampled_as_it_comes(raster: Collection, monkeypatch: pytest.
 
     sampling = TileSampler()
     stream = sampling.stream(SampleJob(index.routing, index.assets, "raster"), Counters())
-    sampled = chain(stream.push(None, TileKey("a", 0, 0, 0), chunks()), stream.drain())
+    sampled = chain(stream.push(None, TileKey("a", 0, 0, 0, 0), chunks()), stream.drain())
     rows = sum(len(out.rows) for out in sampled)
     sampling.close()
-    assert {key for key, _, _ in given} == {TileKey("a", 0, 0, 0)}
+    assert {key for key, _, _ in given} == {TileKey("a", 0, 0, 0, 0)}
     assert rows == sum(number for _, number, _ in given) == count * BATCH
     assert max(held) < 30 * given[0][2] < sum(size for _, _, size in given) / 3

@@ -144,7 +144,7 @@ def check_values(served: Served, table: pa.Table, points: pa.Table, records: tup
 def wants(collection: Collection, tiles: list[tuple[int, int]]) -> list[TileRequest]:
     index = collection.index(["B1"])
     record = index.routing.record_ids[0]
-    grid, bands = index.routing.grid_of(TileKey(record, 0, 0, 0))
+    grid, bands = index.routing.grid_of(TileKey(record, 0, 0, 0, 0))
     (asset,) = index.assets(record, bands)
     return [TileRequest(asset, grid, row, col, grid.tile_height) for row, col in tiles]
 

@@ -171,6 +171,8 @@ def samples_of(index: RoutingIndex, records: list[Record], routed: Routed) -> se
     found = []
     for key, chunk in routed.chunks:
         grid, bands = index.grid_of(key)
+        assert (grid, bands) == (index.grid(key.grid), index.layers.bandsets[key.bandset])
+        assert index.grid_crs[key.grid] == grid.crs
         assert all(by_id[key.record_id].grids[band] == grid for band in bands)
         columns = (chunk.column(name).to_pylist() for name in ("point_index", *PIXEL))
         for (number, row, col), band in product(zip(*columns, strict=True), bands):

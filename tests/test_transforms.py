@@ -392,7 +392,7 @@ def test_a_slice_is_encoded_without_its_parent() -> None:
 
 def test_keys_have_a_deterministic_coder_that_is_no_pickle() -> None:
     coder = coders.registry.get_coder(TileKey)
-    key = TileKey("scene-é", 3, 10, -1, 2**40)
+    key = TileKey("scene-é", 3, 1, 10, -1, 2**40)
     assert isinstance(coder, coders.RowCoder)
     assert coder.is_deterministic()
     assert coder.decode(coder.encode(key)) == key

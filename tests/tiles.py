@@ -16,7 +16,7 @@ def wants_of(path: Path | str, bands: Iterable[str] | None = None) -> list[TileR
     """All tiles of a file, down to their last rows, as its collection knows them."""
     collection = build_from_cogs([path])
     index = collection.index(list(bands or collection.bands))
-    grid, names = index.routing.grid_of(TileKey(index.routing.record_ids[0], 0, 0, 0))
+    grid, names = index.routing.grid_of(TileKey(index.routing.record_ids[0], 0, 0, 0, 0))
     assets = index.assets(index.routing.record_ids[0], names)
     down, across = -(-grid.height // grid.tile_height), -(-grid.width // grid.tile_width)
     return [

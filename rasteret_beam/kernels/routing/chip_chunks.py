@@ -221,24 +221,23 @@ def _chunks(
     index: RoutingIndex, batch: pa.RecordBatch, overlaps: Sequence[Overlap], rules: ChipRules
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """The windows of one batch by record and block of tiles."""
-    sets = len(index.layers.bandsets)
     if index.match == "all":
         for grid, tile_row, tile_col, part, chunk in _pieces(index, batch, overlaps, rules):
             first = int(index.first_layer[grid])
             for layer in range(first, first + int(index.layer_count[grid])):
-                number = grid * sets + int(index.layers.bandset[layer])
-                yield TileKey(index.record_ids[index.layers.record[layer]], number, tile_row, tile_col, part), chunk
+                record_id, bandset = index.record_ids[index.layers.record[layer]], int(index.layers.bandset[layer])
+                yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), chunk
         return
     geometry, grid_of = (np.array([overlap[at] for overlap in overlaps], dtype=np.int64) for at in (0, 1))
-    for bandset in range(sets):
+    for bandset in range(len(index.layers.bandsets)):
         # Where each overlap stands in the list travels as its row.
         hits = Hits(geometry, grid_of, np.arange(len(overlaps), dtype=np.float64), np.zeros(len(overlaps)))
         won, record = newest(index, hits, bandset, len(batch))
         record_of_grid = dict(zip(won.grid.tolist(), record.tolist(), strict=True))
         chosen = [overlaps[int(at)] for at in won.row]
         for grid, tile_row, tile_col, part, chunk in _pieces(index, batch, chosen, rules):
-            key = TileKey(index.record_ids[record_of_grid[grid]], grid * sets + bandset, tile_row, tile_col, part)
-            yield key, chunk
+            record_id = index.record_ids[record_of_grid[grid]]
+            yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), chunk
 
 
 def _pieces(

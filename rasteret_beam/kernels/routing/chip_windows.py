@@ -16,7 +16,7 @@ from rasteret_beam.kernels.geo.grids import GridTable, Ints
 from rasteret_beam.kernels.geo.regions import Region
 from rasteret_beam.kernels.routing.index import CrsGroup, RoutingIndex, reachable_groups
 from rasteret_beam.kernels.tables.polygon_geometry import Polygons, Shapes
-from rasteret_beam.model import Grid, TileKey
+from rasteret_beam.model import Grid
 
 SAG_PIXELS = 0.01
 """How far, in pixels, a straight edge may lie from the true curve of a reprojected one."""
@@ -111,7 +111,7 @@ def chip_layers(index: RoutingIndex, polygons: Polygons) -> list[ChipLayer]:
     values: dict[int, Grid] = {}
     for number, grid, window, shape in chip_overlaps(index, polygons):
         if grid not in values:
-            values[grid], _ = index.grid_of(TileKey("", grid * len(index.layers.bandsets), 0, 0))
+            values[grid] = index.grid(grid)
         first = int(index.first_layer[grid])
         for layer in range(first, first + int(index.layer_count[grid])):
             bands = index.layers.bandsets[int(index.layers.bandset[layer])]

@@ -147,9 +147,9 @@ def chunks(
         record_of_grid = np.zeros(len(index.grids), dtype=np.int64)
         record_of_grid[won.grid] = record
         for grid, tile_row, tile_col, chunk in _cut(index, points, won, rules, with_position):
-            number = grid * len(index.layers.bandsets) + bandset
+            record_id = index.record_ids[record_of_grid[grid]]
             for part, piece in _parts(chunk, len(points), rules):
-                yield TileKey(index.record_ids[record_of_grid[grid]], number, tile_row, tile_col, part), piece
+                yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), piece
 
 
 def _chunks_of_all(
@@ -158,11 +158,11 @@ def _chunks_of_all(
     for grid, tile_row, tile_col, chunk in _cut(index, points, hits, rules, with_position):
         first = index.first_layer[grid]
         on_grid = slice(first, first + index.layer_count[grid])
-        numbers = (grid * len(index.layers.bandsets) + index.layers.bandset[on_grid]).tolist()
+        bandsets = index.layers.bandset[on_grid].tolist()
         records = [index.record_ids[record] for record in index.layers.record[on_grid].tolist()]
         for part, piece in _parts(chunk, len(points), rules):
-            for record_id, number in zip(records, numbers, strict=True):
-                yield TileKey(record_id, number, tile_row, tile_col, part), piece
+            for record_id, bandset in zip(records, bandsets, strict=True):
+                yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), piece
 
 
 def _cut(

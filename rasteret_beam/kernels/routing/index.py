@@ -97,23 +97,27 @@ class RoutingIndex:
 
     def grid_of(self, key: TileKey) -> tuple[Grid, tuple[str, ...]]:
         """The grid that a key names, and the bands to read on it."""
-        number, bandset = divmod(key.grid, len(self.layers.bandsets))
+        return self.grid(key.grid), self.bands_of(key)
+
+    def bands_of(self, key: TileKey) -> tuple[str, ...]:
+        """The bands that a key names."""
+        return self.layers.bandsets[key.bandset]
+
+    def grid(self, number: int) -> Grid:
+        """The grid at a position of the index."""
         row = self.grids.take(np.array([number]))
-        grid = Grid(
+        return Grid(
             self.grid_crs[number],
             tuple(float(value) for value in row.transform[0]),  # type: ignore[arg-type]
             *(int(column[0]) for column in (row.width, row.height, row.tile_width, row.tile_height)),
         )
-        return grid, self.layers.bandsets[bandset]
 
     def grid_of_band(self, record_id: str, band: str) -> Grid | None:
         """The grid on which a record has a band, or None."""
         position = self.positions.get(record_id, -1)
         for layer in np.flatnonzero(self.layers.record == position).tolist():
-            bandset = int(self.layers.bandset[layer])
-            if band in self.layers.bandsets[bandset]:
-                number = int(self.layers.grid[layer]) * len(self.layers.bandsets) + bandset
-                return self.grid_of(TileKey(record_id, number, 0, 0))[0]
+            if band in self.layers.bandsets[int(self.layers.bandset[layer])]:
+                return self.grid(int(self.layers.grid[layer]))
         return None
 
 

@@ -82,7 +82,7 @@ class _RouteFn(beam.DoFn):
         routed = route_polygons(index, polygons, self.crs, self.rules, self.on_invalid)
         sent = 0
         for key, chunk in routed.chunks:
-            sent += len(chunk) * len(index.layers.bandsets[key.grid % len(index.layers.bandsets)])
+            sent += len(chunk) * len(index.bands_of(key))
             yield key, chunk
         if len(routed.unmatched):
             yield beam.pvalue.TaggedOutput(UNMATCHED, routed.unmatched)

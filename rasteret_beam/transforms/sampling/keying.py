@@ -47,7 +47,7 @@ class _RouteFn(beam.DoFn):
         bandsets = routing.layers.bandsets
         for key, chunk in routed.chunks if seen is None else with_version(routed.chunks, seen):
             sent += 1
-            values += len(chunk) * len(bandsets[key.grid % len(bandsets)])
+            values += len(chunk) * len(bandsets[key.bandset])
             yield key, chunk
         if len(routed.unsampled):
             yield beam.pvalue.TaggedOutput(UNSAMPLED, routed.unsampled)
