@@ -44,10 +44,9 @@ class _RouteFn(beam.DoFn):
         routing = self.indexes.at(seen).routing
         routed = route(routing, points, self.crs, self.rules, self.with_position)
         sent = values = 0
-        bandsets = routing.layers.bandsets
         for key, chunk in routed.chunks if seen is None else with_version(routed.chunks, seen):
             sent += 1
-            values += len(chunk) * len(bandsets[key.bandset])
+            values += len(chunk) * len(routing.bands_of(key))
             yield key, chunk
         if len(routed.unsampled):
             yield beam.pvalue.TaggedOutput(UNSAMPLED, routed.unsampled)
