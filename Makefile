@@ -16,11 +16,11 @@ slow: $(VENV)/dev
 
 # The three commands, and streams, on Prism; Go builds it into .prism once, from its module proxy.
 test-prism: $(VENV)/dev
-	$(BIN)/python -m pytest -m slow tests/test_prism.py
+	$(BIN)/python -m pytest -m slow tests/runners/test_prism.py
 
 # The three commands on Flink; Maven brings Beam's job server for it, and Java runs it.
 test-flink: $(VENV)/dev
-	$(BIN)/python -m pytest -m slow tests/test_flink.py
+	$(BIN)/python -m pytest -m slow tests/runners/test_flink.py
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rasteret_beam import WriteSamplesToBigQuery, WriteSamplesToParquet
 from rasteret_beam.schema import samples_schema
 from rasteret_beam.transforms.sinks import bigquery as write_bigquery
-from tests.emulators import BUCKET, PROJECT, cloud, credentials_file
+from tests.support.emulators import BUCKET, PROJECT, cloud, credentials_file
 
 RUNNER = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 BATCH_ROWS = 20_000

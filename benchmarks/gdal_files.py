@@ -23,7 +23,7 @@ from rasterio.windows import Window
 
 from rasteret_beam import Collection, build_from_cogs
 from rasteret_beam.readers.jobs.sampler import UNITS_AHEAD
-from tests.server import ServerProcess
+from tests.support.server import ServerProcess
 
 SIZE, FILES = 2048, 6
 WEST, NORTH, PIXEL = 500_000, 4_500_000, 10

@@ -27,7 +27,7 @@ import pyproj
 
 from benchmarks.data import S2
 from benchmarks.sample_points import POINT_SEED, ROOT, STDERR_TAIL, Folders
-from tests.server import ServerProcess
+from tests.support.server import ServerProcess
 
 EAGER, PIPELINE, RASTERET = "rasteret_beam, eager call", "rasteret_beam, pipeline", "Rasteret, eager call"
 

@@ -37,7 +37,7 @@ from rasteret_beam import PointBatches, ReadPoints, SamplePoints, WriteSamplesTo
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.model import TileKey
 from rasteret_beam.transforms.runtime.coders import RecordBatchCoder
-from tests.portable import prism, worker_pool
+from tests.support.portable import prism, worker_pool
 
 STREAM_POINTS = 20_000
 KEY = [("point_index", "ascending"), ("record_id", "ascending"), ("band", "ascending")]

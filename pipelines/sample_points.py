@@ -11,8 +11,8 @@ from pipelines.cli.flags import (
     Parser,
     access_flags,
     csv_flags,
-    megabytes,
     names,
+    option_flags,
     pipeline_options,
     prefix,
     raster_flags,
@@ -26,11 +26,8 @@ from pipelines.cli.runner import INCOMPLETE, accounting_error, command, not_comp
 from pipelines.cli.sample_job import Inputs, Job
 from rasteret_beam.collection.eager.plan import plan_batches
 from rasteret_beam.errors import RasteretBeamError
-from rasteret_beam.kernels.routing.index import MATCHES
-from rasteret_beam.kernels.sampling.neighbourhood import FALLBACKS, RETURNS
 from rasteret_beam.metrics import DEAD_LETTERS, POINTS_SAMPLED, POINTS_UNSAMPLED
-from rasteret_beam.readers.tiles.budget import DEFAULT_CACHE_BYTES
-from rasteret_beam.schema import LAYOUTS
+from rasteret_beam.options import SampleOptions
 from rasteret_beam.transforms.runtime.bigquery_client import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS
 from rasteret_beam.transforms.sinks.bigquery import METHODS
 
@@ -77,7 +74,7 @@ def parser() -> Parser:
     subset_flags(flags)
     access_flags(flags, "the collection and its rasters")
     raster_flags(flags)
-    _sampling_flags(flags)
+    option_flags(flags, SampleOptions)
     _output_flags(flags)
     switch(
         flags,
@@ -139,49 +136,6 @@ def _point_flags(flags: Parser) -> None:
     add("--points_project", metavar="PROJECT", help="where BigQuery bills (default: --project, else the table's)")
     access_flags(flags, "the files of --points", "points_")
     csv_flags(flags, "--points")
-
-
-def _sampling_flags(flags: Parser) -> None:
-    add = flags.add_argument
-    add(
-        "--match",
-        choices=MATCHES,
-        default="all",
-        help="every record that contains a point, or for each band the newest one (default: all)",
-    )
-    add("--max_distance_pixels", type=int, default=0, metavar="R", help="look for a valid pixel so far around nodata")
-    add(
-        "--return_neighbourhood",
-        choices=RETURNS,
-        default="off",
-        help="add the searched window as neighbourhood_values (default: off)",
-    )
-    add(
-        "--fallback",
-        choices=FALLBACKS,
-        default="closest",
-        help="the closest valid pixel of the window, or of its first ring that has one (default: closest)",
-    )
-    add(
-        "--layout",
-        choices=LAYOUTS,
-        default="long",
-        help="a row for each band (long), or one for each point and record, with a list of values (values) or a "
-        "column a band (columns) (default: long)",
-    )
-    switch(
-        flags,
-        "--prefix_reads",
-        "ask servers only for the first bytes of tiles that lie alone, as many as their points should need: fewer "
-        "bytes, some more requests",
-    )
-    add(
-        "--cache_mb",
-        type=megabytes,
-        default=DEFAULT_CACHE_BYTES >> 20,
-        metavar="MB",
-        help="what the caches of each process may hold in all: tiles, open files, offsets (default: %(default)s)",
-    )
 
 
 def _output_flags(flags: Parser) -> None:

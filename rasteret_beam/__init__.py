@@ -13,6 +13,7 @@ from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.eager.plan import plan
 from rasteret_beam.kernels.sampling.chip_rows import decode_chip, decode_chips, join_windows
 from rasteret_beam.model import Access, TileKey
+from rasteret_beam.options import SampleOptions
 
 if TYPE_CHECKING:
     from rasteret_beam.transforms import (
@@ -51,6 +52,7 @@ __all__ = [
     "ReadPoints",
     "ReadPolygons",
     "SampleDeadLetters",
+    "SampleOptions",
     "SamplePoints",
     "SampleTiles",
     "TileKey",

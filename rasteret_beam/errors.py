@@ -4,6 +4,8 @@ Every message names the thing, the value found and the value wanted, and the way
 """
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 PASSWORD = re.compile(r"(\w://)[^/\s@'\"]*@")
 QUERY = re.compile(r"(\w://[^\s?'\"]+\?)[^\s'\"]+")
@@ -115,3 +117,10 @@ def listed(names: object, limit: int = 20) -> str:
     items = [str(name) for name in names]  # type: ignore[attr-defined]
     shown = ", ".join(items[:limit])
     return shown + (f", ... ({len(items)} in all)" if len(items) > limit else "")
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """``" (did you mean ...?)"`` with the nearest of some names, or nothing where none is near."""
+    lower = {each.lower(): each for each in known}
+    near = get_close_matches(name.lower(), lower, n=1, cutoff=cutoff)
+    return f" (did you mean {lower[near[0]]!r}?)" if near else ""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
+from rasteret_beam.columns import BANDS_AFTER, columns_of
 from rasteret_beam.errors import InputError, listed
 
 POINT_FIELDS = (
@@ -38,34 +39,15 @@ PIXEL = ("__pixel_row", "__pixel_col")
 POSITION = ("__pixel_row_part", "__pixel_col_part")
 """First columns of a chunk: the pixel on the grid, and (for nodata fallback) where in it the point lies."""
 
-SAMPLE_FIELDS = (
-    pa.field("point_index", pa.int64()),
-    pa.field("point_x", pa.float64()),
-    pa.field("point_y", pa.float64()),
-    pa.field("point_crs", pa.int32()),
-    pa.field("record_id", pa.string()),
-    pa.field("datetime", pa.timestamp("us")),
-    pa.field("collection", pa.string()),
-    pa.field("band", pa.string()),
-    pa.field("value", pa.float64()),
-    pa.field("raster_crs", pa.int32()),
-)
+SAMPLE_FIELDS = tuple(column.field for column in columns_of("long"))
+"""Columns of the sample table in the long layout; see :data:`rasteret_beam.columns.COLUMNS` for all."""
 
-NEIGHBOURHOOD_FIELD = pa.field("neighbourhood_values", pa.list_(pa.float64()))
-
-LAYOUTS = ("long", "values", "columns")
-"""Of the sample table: a row for each band; or one for each point and record, with a list or with a column a band."""
-
-VALUES_FIELD = pa.field("values", pa.list_(pa.float64()))
-
-RESERVED = frozenset(field.name for field in (*SAMPLE_FIELDS, NEIGHBOURHOOD_FIELD)) | {
+RESERVED = frozenset(column.name for column in columns_of("long", neighbourhood=True)) | {
     "reason",
     *PIXEL,
     *POSITION,
 }
 """Names that a kept input column must not have."""
-
-ON_ERROR = ("raise", "dead_letter")
 
 DEAD_LETTER_SCHEMA = pa.schema(
     [
@@ -297,7 +279,11 @@ def same_columns(chunk: pa.Schema) -> list[tuple[int, str, str]]:
 
 
 def samples_schema(
-    kept: Sequence[pa.Field] = (), neighbourhood: bool = False, layout: str = "long", bands: Sequence[str] = ()
+    kept: Sequence[pa.Field] = (),
+    neighbourhood: bool = False,
+    layout: str = "long",
+    bands: Sequence[str] = (),
+    extra_columns: Sequence[str] = (),
 ) -> pa.Schema:
     """Schema of the sample table.
 
@@ -308,27 +294,35 @@ def samples_schema(
     neighbourhood : bool
         With the windows around the points.
     layout : str
-        One of :data:`LAYOUTS`.
+        One of :data:`rasteret_beam.columns.LAYOUTS`.
     bands : sequence of str
         In output order; needed where they are columns.
+    extra_columns : sequence of str
+        Names of optional columns of :data:`rasteret_beam.columns.COLUMNS`.
 
     Raises
     ------
     InputError
-        A column that a wide layout adds has the name of another column.
+        A column that the layout or an option adds has the name of another column.
     """
-    fields = [field for field in SAMPLE_FIELDS if layout == "long" or field.name not in ("band", "value")]
-    place = [field.name for field in fields].index("raster_crs")
-    if layout != "long":
-        added = [VALUES_FIELD] if layout == "values" else [pa.field(band, pa.float64()) for band in bands]
-        taken = [field.name for field in added if field.name in RESERVED | {column.name for column in kept}]
-        if taken:
-            raise InputError(
-                f"layout={layout!r} adds column(s) {listed(taken)}, but the sample table has columns of these names; "
-                "use another layout, or choose the point columns to keep with columns=[...]"
-            )
-        fields[place:place] = added
-    return pa.schema([*fields, *([NEIGHBOURHOOD_FIELD] if neighbourhood else []), *kept])
+    fields: list[pa.Field] = []
+    added: list[str] = []
+    for column in columns_of(layout, neighbourhood, extra_columns):
+        fields.append(column.field)
+        if column.name not in RESERVED:
+            added.append(column.name)
+        if layout == "columns" and column.name == BANDS_AFTER:
+            fields += [pa.field(band, pa.float64()) for band in bands]
+            added += bands
+    taken = [name for name in added if name in RESERVED | {field.name for field in kept} or added.count(name) > 1]
+    if taken:
+        what = "extra_columns" if layout == "long" else f"layout={layout!r}"
+        way_out = "leave them out" if layout == "long" else "use another layout"
+        raise InputError(
+            f"{what} adds column(s) {listed(dict.fromkeys(taken))}, but the sample table has columns of these names; "
+            f"{way_out}, or choose the point columns to keep with columns=[...]"
+        )
+    return pa.schema([*fields, *kept])
 
 
 def unsampled_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:

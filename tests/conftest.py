@@ -13,7 +13,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from rasteret_beam import Collection, build_from_table
-from tests.emulators import PROJECT, Cloud, Proxy, cloud, credentials_file
+from tests.support.emulators import PROJECT, Cloud, Proxy, cloud, credentials_file
 
 if TYPE_CHECKING:
     from google.cloud import bigquery

@@ -21,7 +21,7 @@ from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.filters.date_ranges import date_bounds
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import Access
-from rasteret_beam.readers.tiles.budget import LEAST_CACHE_BYTES
+from rasteret_beam.options import LEAST_CACHE_BYTES, Option, options_of
 
 log = logging.getLogger(__name__)
 
@@ -289,6 +289,41 @@ def payer(text: str) -> bool | str:
 def switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
     """Add a flag that is off, on where it is given, and takes a ``true`` or ``false`` too."""
     parser.add_argument(flag, nargs="?", type=truth, const=True, default=False, metavar="true|false", help=text)
+
+
+def option_flags(parser: argparse.ArgumentParser, definition: type) -> None:
+    """A flag for each option of a definition, such as :class:`rasteret_beam.options.SampleOptions`."""
+    for each in options_of(definition):
+        if each.facts.flag != "":
+            _option_flag(parser, each)
+
+
+def _option_flag(parser: argparse.ArgumentParser, each: Option) -> None:
+    flag, text = f"--{each.facts.flag or each.name}", each.facts.help
+    if each.type is bool:
+        switch(parser, flag, text)
+        return
+    settings: dict[str, Any] = {"metavar": each.facts.metavar, "default": each.default, "help": text}
+    if each.choices is not None:
+        settings |= {"choices": each.choices, "help": f"{text} (default: {each.default})"}
+        del settings["metavar"]
+    elif each.facts.unit == 1 << 20:
+        settings |= {"type": megabytes, "default": each.default >> 20, "help": f"{text} (default: %(default)s)"}
+    else:
+        settings["type"] = names if each.type == tuple[str, ...] else each.type
+    if each.type == tuple[str, ...]:
+        settings["default"] = None
+    parser.add_argument(flag, **settings)
+
+
+def option_values(flags: argparse.Namespace, definition: type) -> dict[str, Any]:
+    """The options that flags give, by name; what a flag leaves out has the definition's default."""
+    given = {}
+    for each in options_of(definition):
+        value = getattr(flags, each.facts.flag or each.name, None) if each.facts.flag != "" else None
+        if value is not None:
+            given[each.name] = value * each.facts.unit if each.facts.unit != 1 else value
+    return given
 
 
 def access_flags(parser: argparse.ArgumentParser, what: str, prefix: str = "") -> None:

@@ -1,26 +1,24 @@
 """The sampling job that the flags of a command ask for."""
 
 import argparse
-import dataclasses
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
-from pipelines.cli.flags import access, access_of_collection, csv_settings
+from pipelines.cli.flags import access, access_of_collection, csv_settings, option_values
 from pipelines.cli.memory_report import MemoryCheck, is_local
 from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
-from rasteret_beam.kernels.sampling.layouts import check_layout
-from rasteret_beam.kernels.sampling.neighbourhood import Neighbourhood
 from rasteret_beam.model import DEFAULT_ACCESS
+from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
 from rasteret_beam.readers.tiles.budget import CacheBudget
-from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, samples_schema, unsampled_schema
+from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, unsampled_schema
 from rasteret_beam.transforms import (
     BigQueryQuery,
     BigQueryTable,
@@ -164,18 +162,12 @@ class Job(Inputs):
         check_paths(options, given, lambda: _collection(flags))
         super().__init__(flags, options)
         self.beam_options = options
-        self.around = Neighbourhood(flags.max_distance_pixels, flags.return_neighbourhood, flags.fallback)
-        self.options = {
-            **dataclasses.asdict(self.around),
-            "on_error": "dead_letter" if flags.dead_letter else "raise",
-            "cache_bytes": CacheBudget(flags.cache_mb << 20).total,
-            "prefix_reads": flags.prefix_reads,
-        }
-        check_layout(flags.layout, self.around, self.options["on_error"])
+        given = option_values(flags, SampleOptions) | ({"on_error": "dead_letter"} if flags.dead_letter else {})
+        self.options = SampleOptions(**given)
         kept = self._retry(flags) if flags.retry else self._sample(flags)
         check_collection(options, self.collection, self.bands)
         self.collection.check_files()
-        schema = samples_schema(kept, self.around.returned, flags.layout, self.bands)
+        schema = self.options.schema(kept, self.bands)
         self.sinks: dict[str, Sink] = {"samples": _writing(flags, schema)}
         if flags.unsampled:
             self.sinks["unsampled"] = WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept))
@@ -235,7 +227,7 @@ class Job(Inputs):
     def _sample(self, flags: argparse.Namespace) -> list[pa.Field]:
         """Sample a point table; gives the columns that pass through."""
         self.sampling: beam.PTransform = SamplePoints(
-            self.collection, self.bands, match=flags.match, layout=flags.layout, with_unsampled=True, **self.options
+            self.collection, self.bands, options=self.options, with_unsampled=True
         )
         return kept_fields(self.columns.schema)
 
@@ -244,7 +236,7 @@ class Job(Inputs):
         given = [name for name in NOT_WITH_RETRY if getattr(flags, name) not in (None, False, "long", "all")]
         if given:
             raise InputError(f"--{given[0]} does not go with --retry, whose dead letters say it all; leave it out")
-        again = SampleDeadLetters(self.collection, flags.retry, **self.options)
+        again = SampleDeadLetters(self.collection, flags.retry, options=self.options)
         self.bands = self.collection.check_usable(again.bands) if again.bands else []
         self.sampling = again
         return again.kept

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from rasteret_beam.collection.eager.unknown_keywords import did_you_mean, like_path, path_of
+from rasteret_beam.collection.eager.unknown_keywords import like_path, path_of
 from rasteret_beam.collection.records.hrefs import folder_of, resolved
-from rasteret_beam.errors import InputError, MissingInputError, listed, one_line, without_secrets
+from rasteret_beam.errors import InputError, MissingInputError, did_you_mean, listed, one_line, without_secrets
 from rasteret_beam.kernels.storage.globs import is_glob
 from rasteret_beam.model import Access
 from rasteret_beam.readers.storage.objects import is_remote_object, read_object

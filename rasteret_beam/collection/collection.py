@@ -16,7 +16,7 @@ from rasteret_beam.collection.describe import describe, html_table
 from rasteret_beam.collection.eager import get_numpy as arrays
 from rasteret_beam.collection.eager import plan as planning
 from rasteret_beam.collection.eager import sample as sampling
-from rasteret_beam.collection.eager.unknown_keywords import checked_options, did_you_mean, names_of, path_of
+from rasteret_beam.collection.eager.unknown_keywords import checked_options, names_of, path_of
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.filters.empty_subset import is_small, why_no_record
 from rasteret_beam.collection.filters.subset import check_expression, criteria_of
@@ -27,7 +27,7 @@ from rasteret_beam.collection.parquet.layout import band_names, check_layout, sc
 from rasteret_beam.collection.parquet.row_groups import files_of
 from rasteret_beam.collection.parquet.writing import write_collection
 from rasteret_beam.collection.records import named_files
-from rasteret_beam.errors import CollectionError, InputError, listed, without_secrets
+from rasteret_beam.errors import CollectionError, InputError, did_you_mean, listed, without_secrets
 from rasteret_beam.kernels.geo.crs import crs_label
 from rasteret_beam.kernels.routing.index import check_match
 from rasteret_beam.model import DEFAULT_ACCESS, Access

@@ -6,8 +6,10 @@ from rasteret_beam.transforms.chips.read_chips import ChipOutputs, ReadChips
 from rasteret_beam.transforms.runtime.event_times import GroupByTile
 from rasteret_beam.transforms.sampling.collection_updates import CollectionUpdates
 from rasteret_beam.transforms.sampling.dead_letters import SampleDeadLetters
+from rasteret_beam.transforms.sampling.keying import KeyByRecordAndTile
 from rasteret_beam.transforms.sampling.outputs import SamplingOutputs
-from rasteret_beam.transforms.sampling.sample import KeyByRecordAndTile, SamplePoints, SampleTiles
+from rasteret_beam.transforms.sampling.sample_points import SamplePoints
+from rasteret_beam.transforms.sampling.sampling import SampleTiles
 from rasteret_beam.transforms.sinks.bigquery import WriteSamplesToBigQuery
 from rasteret_beam.transforms.sinks.geotiff import WriteChipsToGeoTiff
 from rasteret_beam.transforms.sinks.parquet import WriteChipsToParquet, WriteSamplesToParquet

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from rasteret_beam import metrics
 from rasteret_beam.collection.eager.inputs import point_stream
-from rasteret_beam.collection.eager.unknown_keywords import checked_options
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.kernels.geo.grids import Ints
@@ -19,6 +18,7 @@ from rasteret_beam.kernels.routing.chunks import ChunkRules, chunks, newest
 from rasteret_beam.kernels.routing.index import NEVER, Hits, Layers, RoutingIndex, locate
 from rasteret_beam.kernels.tables.point_columns import choose_columns, coordinates, point_batch
 from rasteret_beam.model import Asset, TileKey
+from rasteret_beam.options import SampleOptions, takes_options
 from rasteret_beam.readers.tiles.indexed import IndexedEngine, fallback_reason
 from rasteret_beam.readers.tiles.protocol import TileRequest
 from rasteret_beam.schema import UNSAMPLED_REASONS
@@ -55,7 +55,7 @@ TILES_OF_UNKNOWN_SIZE = "tiles_of_unknown_size"
 BATCH_ROWS = 65_536
 
 
-@checked_options
+@takes_options(SampleOptions, lambda option: option.facts.routing)
 def plan(
     collection: "Collection",
     points: Any,
@@ -65,7 +65,7 @@ def plan(
     y_column: str | None = None,
     geometry_column: str | None = None,
     geometry_crs: Any = None,
-    match: str = "all",
+    options: SampleOptions,
     bbox: Sequence[float] | None = None,
     date_range: DateRange | None = None,
     geometries: Any = None,
@@ -106,7 +106,7 @@ def plan(
     collection = collection.narrowed(
         bbox=bbox, date_range=date_range, geometries=geometries, cloud_cover_lt=cloud_cover_lt, ids=ids
     )
-    index = collection.index(bands, match)
+    index = collection.index(bands, options.match)
     stream = point_stream(points)
     chosen = choose_columns(
         stream.schema,

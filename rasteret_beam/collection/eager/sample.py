@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from rasteret_beam.collection.eager.inputs import point_stream
-from rasteret_beam.collection.eager.unknown_keywords import checked_options
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.band_facts import warn_of_rounding
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
-from rasteret_beam.kernels.sampling.layouts import check_layout, check_one_row_each
-from rasteret_beam.kernels.sampling.neighbourhood import Neighbourhood
+from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
+from rasteret_beam.options import SampleOptions, takes_options
 from rasteret_beam.readers.jobs.sampler import TileSampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
-from rasteret_beam.readers.tiles.budget import DEFAULT_CACHE_BYTES, CacheBudget
-from rasteret_beam.schema import kept_fields, samples_schema, unsampled_schema
+from rasteret_beam.readers.tiles.budget import CacheBudget
+from rasteret_beam.schema import kept_fields, unsampled_schema
 
 if TYPE_CHECKING:
     from rasteret_beam.collection.collection import Collection
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@checked_options
+@takes_options(SampleOptions, lambda option: option.facts.eager)
 def sample_points(
     collection: "Collection",
     points: Any,
@@ -39,13 +38,7 @@ def sample_points(
     geometry_column: str | None = None,
     geometry_crs: Any = None,
     columns: Sequence[str] | None = None,
-    match: str = "all",
-    max_distance_pixels: int = 0,
-    return_neighbourhood: str = "off",
-    fallback: str = "closest",
-    layout: str = "long",
-    cache_bytes: int = DEFAULT_CACHE_BYTES,
-    prefix_reads: bool = False,
+    options: SampleOptions,
     return_unsampled: bool = False,
     bbox: Sequence[float] | None = None,
     date_range: DateRange | None = None,
@@ -72,29 +65,13 @@ def sample_points(
     columns : sequence of str, optional
         Columns to keep; by default all, those of the coordinates too, but for the geometry and
         coordinates named as a sample column (``point_x``).
-    match : "all" or "latest"
-        Every record that contains a point, or for each band the newest (ties: the first in
-        collection order).
-    max_distance_pixels : int
-        Where the pixel of a point is not valid (nodata, NaN, or left out by the file's own mask:
-        see :mod:`rasteret_beam.kernels.sampling.validity`), take the closest valid one within so many pixels
-        (square rings around it); 0 takes the pixel as it is.
-    return_neighbourhood : "off", "always" or "if_center_nodata"
-        Add column ``neighbourhood_values``: the (2r + 1)^2 values of the searched window,
-        row-major, NaN outside the raster; null in rows that have none.
-    fallback : "closest" or "ring"
-        Closest of the whole window by distance from the point to the pixel's rectangle in
-        map units, or of the first ring that holds a valid pixel.
-    layout : "long", "values" or "columns"
-        A row for each band; or one row for each point and record, with one list ``values`` in the order of ``bands``,
-        or with one column for each band (null where a record lacks a band).
-    cache_bytes : int
-        What caches may hold in all: a quarter each for decoded tiles, open files, tile offsets
-        and GDAL's blocks.
+    <options>
     return_unsampled : bool
         Also return the points that gave no row.
     bbox, date_range, geometries, cloud_cover_lt, ids
         As for :meth:`Collection.subset`, which is applied first.
+    options : SampleOptions, optional
+        All options as one value.
 
     Returns
     -------
@@ -110,16 +87,14 @@ def sample_points(
     TileReadError
         A raster file cannot be read.
     """
-    around = Neighbourhood(max_distance_pixels, return_neighbourhood, fallback)
     collection = collection.narrowed(
         bbox=bbox, date_range=date_range, geometries=geometries, cloud_cover_lt=cloud_cover_lt, ids=ids
     )
-    check_layout(layout, around)
-    cache = CacheBudget(cache_bytes)
+    cache = CacheBudget(options.cache_bytes)
     wanted = collection.check_bands(bands)
     warn_of_rounding(collection, wanted)
-    index = collection.index(wanted, match, cache.share)
-    if layout != "long":
+    index = collection.index(wanted, options.match, cache.share)
+    if options.layout != "long":
         check_one_row_each(index.routing)
     stream = point_stream(points)
     chosen = choose_columns(
@@ -131,13 +106,15 @@ def sample_points(
         columns=columns,
         first_value=stream.first_value,
     )
+    job = SampleJob(index.routing, index.assets, collection.name, wanted, options)
+    with_position = job.method.needs_position
     groups: dict[TileKey, list[pa.RecordBatch]] = {}
     unsampled: list[pa.RecordBatch] = []
     sampled = 0
     first_batch = None
     for batch in _point_batches(stream, chosen):
         first_batch = batch if first_batch is None else first_batch
-        routed = route(index.routing, batch, None, ChunkRules(), with_position=max_distance_pixels > 0)
+        routed = route(index.routing, batch, None, ChunkRules(), with_position)
         for key, chunk in routed.chunks:
             groups.setdefault(key, []).append(chunk)
         unsampled.append(routed.unsampled)
@@ -145,9 +122,8 @@ def sample_points(
     if first_batch is not None and not sampled:
         log.warning("%s", why_nothing_hit(index.routing, first_batch, chosen.crs))
     kept = kept_fields(chosen.schema)
-    job = SampleJob(index.routing, index.assets, collection.name, around, layout, wanted)
-    rows = list(_sampled(job, groups, TileSampler.of_budget(cache, prefix_reads)))
-    samples = pa.Table.from_batches(rows, schema=samples_schema(kept, around.returned, layout, wanted))
+    rows = list(_sampled(job, groups, TileSampler.of_budget(cache, options.prefix_reads)))
+    samples = pa.Table.from_batches(rows, schema=options.schema(kept, wanted))
     if not return_unsampled:
         return samples
     return samples, pa.Table.from_batches(unsampled, schema=unsampled_schema(kept))

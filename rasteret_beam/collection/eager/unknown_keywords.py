@@ -7,38 +7,24 @@ from difflib import get_close_matches
 from functools import wraps
 from typing import Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
-from rasteret_beam.errors import InputError, UnknownOptionError, listed
+from rasteret_beam.errors import InputError
+from rasteret_beam.options import check_keywords
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def checked_options(function: Function) -> Function:
     """The function, refusing an unknown keyword argument, and anything but True or False where one is the default."""
-    parameters = dict(list(inspect.signature(function).parameters.items())[1:])
-    known = list(parameters)
+    signature = inspect.signature(function)
 
     @wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        for name in options:
-            if name not in known:
-                raise UnknownOptionError(
-                    f"{function.__name__} has no option {name!r}{did_you_mean(name, known)}; it has {listed(known, 40)}"
-                )
-            if isinstance(parameters[name].default, bool) and not isinstance(options[name], bool | np.bool_):
-                raise InputError(f"{name} is {options[name]!r}; it has to be True or False")
+        check_keywords(function, signature, options)
         return function(*args, **options)
 
     return call  # type: ignore[return-value]
-
-
-def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """``" (did you mean ...?)"`` with the nearest of some names, or nothing where none is near."""
-    lower = {each.lower(): each for each in known}
-    near = get_close_matches(name.lower(), lower, n=1, cutoff=cutoff)
-    return f" (did you mean {lower[near[0]]!r}?)" if near else ""
 
 
 def like_path(path: str) -> str:

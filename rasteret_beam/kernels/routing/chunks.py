@@ -11,7 +11,7 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import epsg_code, same_crs
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.index import NEVER, Hits, RoutingIndex, locate
-from rasteret_beam.kernels.sampling.gather import unsampled_rows
+from rasteret_beam.kernels.sampling.rows import unsampled_rows
 from rasteret_beam.kernels.tables.point_columns import coordinates
 from rasteret_beam.model import TileKey
 from rasteret_beam.schema import (

@@ -1,34 +1,9 @@
-"""Which layouts of the sample table a collection allows."""
+"""Whether the bands of a collection can stand in one row."""
 
 import numpy as np
 
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.routing.index import RoutingIndex
-from rasteret_beam.kernels.sampling.neighbourhood import Neighbourhood
-from rasteret_beam.schema import LAYOUTS, ON_ERROR
-
-
-def check_layout(layout: str, around: Neighbourhood, on_error: str = "raise") -> None:
-    """Refuse an unknown layout or way with errors, and a layout whose rows have no place for what else is asked for.
-
-    Raises
-    ------
-    InputError
-    """
-    if layout not in LAYOUTS:
-        raise InputError(f"layout is {layout!r}; it can be one of {LAYOUTS}")
-    if on_error not in ON_ERROR:
-        raise InputError(f"on_error is {on_error!r}; it can be one of {ON_ERROR}")
-    if layout != "long" and on_error != "raise":
-        raise InputError(
-            f"layout is {layout!r}, but on_error is {on_error!r}; tiles are given up band by band, which only "
-            'rows of layout="long" can show'
-        )
-    if layout != "long" and around.returned:
-        raise InputError(
-            f"layout is {layout!r}, but return_neighbourhood is {around.return_neighbourhood!r}; windows are given "
-            'with layout="long" only'
-        )
 
 
 def check_one_row_each(index: RoutingIndex) -> None:

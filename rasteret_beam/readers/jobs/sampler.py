@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.dead_letters import Failure, left_over, values_lost
 from rasteret_beam.kernels.sampling.gather import PixelValues, by_tile
-from rasteret_beam.kernels.sampling.neighbourhood import Window, closest_valid, distances, window_lists
+from rasteret_beam.kernels.sampling.pixel_methods import OwnPixels, Picked, Window
 from rasteret_beam.kernels.sampling.validity import Mask, may_be_masked
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid, TileKey
@@ -41,21 +41,9 @@ VALUES_AHEAD = 1 << 19
 VALUE_BYTES = 256
 """Kept columns in memory that count as much as a value does: 128 MB of them may be under way."""
 
-WINDOW_ROWS = 8192
-"""Points whose windows are searched at a time."""
-
-
-@dataclass(frozen=True, eq=False)
-class SampleRun:
-    """A job under way: its counts, and the word to its threads that they need not go on."""
-
-    job: SampleJob
-    counters: Counters
-    stop: CancelToken = field(default_factory=CancelToken)
-
 
 class TileSampler:
-    """Samples groups of points; one object serves all threads of a process.
+    """What the sampling of all jobs of a process shares: threads, open files and decoded tiles.
 
     Parameters
     ----------
@@ -64,7 +52,7 @@ class TileSampler:
 
     def __init__(self, source: TileSource | None = None):
         self.source = source or TileSource()
-        self._pool = ThreadPoolExecutor(UNITS_AHEAD, thread_name_prefix="work-units")
+        self.threads = ThreadPoolExecutor(UNITS_AHEAD, thread_name_prefix="work-units")
 
     @classmethod
     def of_budget(cls, budget: CacheBudget, prefix_reads: bool = False) -> "TileSampler":
@@ -80,129 +68,8 @@ class TileSampler:
 
     def close(self) -> None:
         """End the threads and close what is open."""
-        self._pool.shutdown(cancel_futures=True)
+        self.threads.shutdown(cancel_futures=True)
         self.source.close()
-
-    def sample(self, unit: WorkUnit, run: SampleRun) -> SampledUnit:
-        """Values of the points of a unit.
-
-        Raises
-        ------
-        TileReadError
-            A tile cannot be read, and the job takes no dead letters; names the record, the band, the file and the
-            tile. It ends the run.
-        Cancelled
-            The run has been cancelled.
-        """
-        try:
-            return self._sample(unit, run)
-        except Cancelled as stopped:
-            # What is stopped by a failure elsewhere may be asked for its result first: the failure is what matters.
-            raise run.stop.error or stopped from None
-        except BaseException as error:
-            run.stop.cancel(error)
-            raise
-
-    def _sample(self, unit: WorkUnit, run: SampleRun) -> SampledUnit:
-        row, col = pixels_of(unit.chunk)
-        radius = run.job.around.max_distance_pixels
-        found, failures = self._gather(unit.grid, unit.assets, row, col, radius, run)
-        values = {band: of_band.floats() for band, of_band in found.items()}
-        windows: dict[str, pa.Array | None] = {}
-        for asset in unit.assets if radius else ():
-            valid = found.pop(asset.band).valid(asset.nodata)
-            windows[asset.band] = self._fall_back(unit, asset, values[asset.band], valid, failures, run)
-        return SampledUnit(unit, values, windows, failures)
-
-    def _gather(
-        self,
-        grid: Grid,
-        assets: Sequence[Asset],
-        row: Ints,
-        col: Ints,
-        radius: int,
-        run: SampleRun,
-    ) -> tuple[dict[str, PixelValues], list[Failure]]:
-        """What is at pixels [n], by band; tiles are read ``radius`` rows further.
-
-        Masks are read only for nodata fallback, and only of files that have or may have one.
-        """
-        found = {asset.band: PixelValues(len(row)) for asset in assets}
-        in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(grid, row, col)}
-        rows = {place: int(points.row.max()) + 1 + radius for place, points in in_tile.items()}
-        failures: list[Failure] = []
-
-        def take(want: TileRequest, tile: Tile | TileReadError) -> None:
-            points = in_tile[want.tile_row, want.tile_col]
-            if tile is NO_MASK:
-                return
-            if not isinstance(tile, TileReadError):
-                of_band = found[want.asset.band]
-                (of_band.put_mask if want.mask else of_band.put)(tile, points)
-            elif run.job.dead_letters:
-                failures.append(Failure(want.asset, want.tile_row, want.tile_col, tile, points.point))
-            else:
-                run.stop.cancel(tile)  # so that the job's other reads are left undone
-                raise tile
-
-        masked = [asset for asset in assets if may_be_masked(asset)] if run.job.around.max_distance_pixels else []
-        wants = chain(
-            (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in in_tile),
-            (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in in_tile),
-        )
-        self.source.each(wants, take, run.counters, run.stop)
-        return found, failures
-
-    def _fall_back(
-        self,
-        unit: WorkUnit,
-        asset: Asset,
-        values: Floats,
-        valid: Mask,
-        failures: list[Failure],
-        run: SampleRun,
-    ) -> pa.Array | None:
-        """Put the closest valid value in place of each invalid one; gives the windows, if they are returned."""
-        around = run.job.around
-        there = left_over(failures, asset.band, len(values))
-        invalid = there & ~valid
-        wanted = np.flatnonzero(there if around.return_neighbourhood == "always" else invalid)
-        window = Window.of_radius(around.max_distance_pixels)
-        row_part, col_part = (unit.chunk[name].to_numpy() for name in POSITION)
-        shown = []
-        for points in np.split(wanted, range(WINDOW_ROWS, len(wanted), WINDOW_ROWS)):
-            cells, usable = self._cells(unit, asset, window, points, failures, run)
-            missing = np.flatnonzero(invalid[points])
-            at = points[missing]
-            distance = distances(unit.grid, window, row_part[at], col_part[at])
-            cell = closest_valid(window, usable[missing], distance, around.fallback)
-            found = cell >= 0
-            values[at[found]] = cells[missing[found], cell[found]]
-            shown.append(cells.ravel())
-        return window_lists(wanted, np.concatenate(shown), len(values), around.cells) if around.returned else None
-
-    def _cells(
-        self,
-        unit: WorkUnit,
-        asset: Asset,
-        window: Window,
-        points: Ints,
-        failures: list[Failure],
-        run: SampleRun,
-    ) -> tuple[Floats, Mask]:
-        """Values [m, k] of the windows around m points of a unit, NaN outside the raster; and which are valid."""
-        grid = unit.grid
-        row, col = pixels_of(unit.chunk)
-        cells = np.full((len(points), len(window.row)), np.nan)
-        valid = np.zeros(cells.shape, dtype=bool)
-        rows, cols = row[points][:, None] + window.row, col[points][:, None] + window.col
-        inside = np.flatnonzero((rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width))
-        found, failed = self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], 0, run)
-        cells.flat[inside] = found[asset.band].floats()
-        valid.flat[inside] = found[asset.band].valid(asset.nodata)
-        # A tile beside that cannot be read leaves the points without a value whose window reaches into it.
-        failures += [replace(each, points=points[inside[each.points] // len(window.row)]) for each in failed]
-        return cells, valid
 
 
 class Sampled(NamedTuple):
@@ -221,19 +88,26 @@ class SampleStream:
 
     What is pushed with a group (its window and timestamp, say) comes back with each of its batches.
     It belongs to one thread.
+
+    Parameters
+    ----------
+    sampler : TileSampler
+    job : SampleJob
+    counters : Counters
+        Of tiles, bytes and rows.
     """
 
     def __init__(self, sampler: TileSampler, job: SampleJob, counters: Counters):
-        self.sampler = sampler
         self.job = job
         self.counters = counters
-        self._run = SampleRun(job, counters)
-        self._ahead: OrderedPool[tuple[Any, SampledUnit]] = OrderedPool(
-            sampler._pool, UNITS_AHEAD, VALUES_AHEAD, self._run.stop
+        self._source = sampler.source
+        self._cancel = CancelToken()
+        self._pool: OrderedPool[tuple[Any, SampledUnit]] = OrderedPool(
+            sampler.threads, UNITS_AHEAD, VALUES_AHEAD, self._cancel
         )
 
     def push(self, context: Any, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[Sampled]:
-        """Take a group; gives batches, of at most :data:`UNIT_ROWS` rows, of this and earlier groups.
+        """Take a group; gives batches, of at most ``UNIT_ROWS`` rows, of this and earlier groups.
 
         Raises
         ------
@@ -248,26 +122,23 @@ class SampleStream:
         yield from self._push(context, unit_again(self.job, record_id, band, chunk))
 
     def _push(self, context: Any, unit: WorkUnit) -> Iterator[Sampled]:
-        values = len(unit.chunk) * len(unit.assets) * self.job.around.cells
+        values = len(unit.chunk) * len(unit.assets) * self.job.cells
         cost = max(values, unit.held_bytes // VALUE_BYTES)
-        yield from self._batches(self._ahead.push(partial(self._sample, context, unit), cost))
+        yield from self._batches(self._pool.push(partial(self._in_thread, context, unit), cost))
 
     def drain(self) -> Iterator[Sampled]:
         """The batches of all groups that are still under way."""
-        yield from self._batches(self._ahead.drain())
+        yield from self._batches(self._pool.drain())
 
     def cancel(self) -> None:
         """Leave what is under way undone; nothing runs afterwards."""
-        self._ahead.cancel()
-
-    def _sample(self, context: Any, unit: WorkUnit) -> tuple[Any, SampledUnit]:
-        return context, self.sampler.sample(unit, self._run)
+        self._pool.cancel()
 
     def _batches(self, sampled: Iterable[tuple[Any, SampledUnit]]) -> Iterator[Sampled]:
         for context, unit in sampled:
             for rows in unit.rows(self.job):
                 self.counters.add(metrics.SAMPLES_OUT, len(rows))
-                values = 1 if self.job.layout == "long" else len(unit.values)
+                values = 1 if self.job.options.layout == "long" else len(unit.picked)
                 self.counters.add(metrics.VALUES_SAMPLED, len(rows) * values)
                 yield Sampled(context, rows)
             if unit.failures:
@@ -275,3 +146,84 @@ class SampleStream:
                 self.counters.add(metrics.DEAD_LETTERS, len(letters))
                 self.counters.add(metrics.VALUES_DEAD_LETTERED, values_lost(letters))
                 yield Sampled(context, letters, failed=True)
+
+    def _in_thread(self, context: Any, unit: WorkUnit) -> tuple[Any, SampledUnit]:
+        """Sample a unit; a failure ends the whole stream."""
+        try:
+            return context, self._sample(unit)
+        except Cancelled as cancelled:
+            # Work cancelled by a failure elsewhere may be asked for its result first: the failure is what matters.
+            raise self._cancel.error or cancelled from None
+        except BaseException as error:
+            self._cancel.cancel(error)
+            raise
+
+    def _sample(self, unit: WorkUnit) -> SampledUnit:
+        method, chunk = self.job.method, unit.chunk
+        found, failures = self._gather(
+            unit.grid, unit.assets, *pixels_of(chunk), reach=method.radius, masks=method.needs_validity
+        )
+        row_part, col_part = (chunk[name].to_numpy() if method.needs_position else None for name in POSITION)
+        picked: dict[str, Picked] = {}
+        for asset in unit.assets:
+            pixels = found.pop(asset.band)
+            own = OwnPixels(
+                unit.grid,
+                pixels.floats(),
+                left_over(failures, asset.band, len(chunk)),
+                pixels.valid(asset.nodata) if method.needs_validity else None,
+                row_part,
+                col_part,
+            )
+            picked[asset.band] = method.pick(own, partial(self._cells, unit, asset, failures))
+        return SampledUnit(unit, picked, failures)
+
+    def _gather(
+        self, grid: Grid, assets: Sequence[Asset], row: Ints, col: Ints, reach: int, masks: bool
+    ) -> tuple[dict[str, PixelValues], list[Failure]]:
+        """What is at pixels [n], by band; tiles are read ``reach`` rows further.
+
+        Masks are read only if they matter, and only of files that have or may have one.
+        """
+        found = {asset.band: PixelValues(len(row)) for asset in assets}
+        in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(grid, row, col)}
+        rows = {place: int(points.row.max()) + 1 + reach for place, points in in_tile.items()}
+        failures: list[Failure] = []
+
+        def on_tile(request: TileRequest, tile: Tile | TileReadError) -> None:
+            points = in_tile[request.tile_row, request.tile_col]
+            if tile is NO_MASK:
+                return
+            if not isinstance(tile, TileReadError):
+                of_band = found[request.asset.band]
+                (of_band.put_mask if request.mask else of_band.put)(tile, points)
+            elif self.job.options.on_error == "dead_letter":
+                failures.append(Failure(request.asset, request.tile_row, request.tile_col, tile, points.point))
+            else:
+                self._cancel.cancel(tile)  # so that the job's other reads are left undone
+                raise tile
+
+        masked = [asset for asset in assets if may_be_masked(asset)] if masks else []
+        requests = chain(
+            (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in in_tile),
+            (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in in_tile),
+        )
+        self._source.each(requests, on_tile, self.counters, self._cancel)
+        return found, failures
+
+    def _cells(
+        self, unit: WorkUnit, asset: Asset, failures: list[Failure], points: Ints, window: Window
+    ) -> tuple[Floats, Mask]:
+        """Values [m, k] of the windows around m points of a unit, NaN outside the raster; and which are valid."""
+        grid = unit.grid
+        row, col = pixels_of(unit.chunk)
+        cells = np.full((len(points), len(window.row)), np.nan)
+        valid = np.zeros(cells.shape, dtype=bool)
+        rows, cols = row[points][:, None] + window.row, col[points][:, None] + window.col
+        inside = np.flatnonzero((rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width))
+        found, failed = self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], reach=0, masks=True)
+        cells.flat[inside] = found[asset.band].floats()
+        valid.flat[inside] = found[asset.band].valid(asset.nodata)
+        # A tile beside that cannot be read leaves the points without a value whose window reaches into it.
+        failures += [replace(each, points=points[inside[each.points] // len(window.row)]) for each in failed]
+        return cells, valid

@@ -2,20 +2,22 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.geo.crs import Floats, epsg_code
+from rasteret_beam.errors import InputError, without_secrets
+from rasteret_beam.kernels.geo.crs import epsg_code
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chunks import split_kept, with_kept
 from rasteret_beam.kernels.routing.index import NO_DATETIME, RoutingIndex
 from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over
-from rasteret_beam.kernels.sampling.gather import RecordFacts, merged, sample_rows, wide_rows
-from rasteret_beam.kernels.sampling.neighbourhood import Neighbourhood
+from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod, pixel_method, window_cells
+from rasteret_beam.kernels.sampling.rows import RowFacts, SampleRows, merged
 from rasteret_beam.model import Asset, Grid, TileKey
+from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.jobs.spill import Spilled
 from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION
 
@@ -30,8 +32,6 @@ KEPT_BYTES = 64 << 20
 
 ROWS_BYTES = 16 << 20
 """Kept columns of a batch of rows, beyond those of a single chunk."""
-
-NO_FALLBACK = Neighbourhood()
 
 Kept: TypeAlias = pa.RecordBatch | Spilled
 """Kept columns of a chunk, or where they lie."""
@@ -50,23 +50,26 @@ class SampleJob:
         From a record's id and bands to their assets.
     collection : str
         Its name.
-    around : Neighbourhood
-        Nodata fallback; with a radius, chunks need the columns :data:`schema.POSITION`.
-    layout : str
-        One of :data:`schema.LAYOUTS`.
     bands : sequence of str
         All that are wanted, in output order; needed by wide layouts.
-    dead_letters : bool
-        Give up tiles that cannot be read, with their points, instead of raising an error.
+    options : SampleOptions
     """
 
     routing: RoutingIndex
     assets: AssetLookup
     collection: str
-    around: Neighbourhood = NO_FALLBACK
-    layout: str = "long"
     bands: Sequence[str] = ()
-    dead_letters: bool = False
+    options: SampleOptions = SampleOptions()  # noqa: RUF009
+
+    @cached_property
+    def method(self) -> PixelMethod:
+        """How values come from pixels."""
+        return pixel_method(self.options)
+
+    @cached_property
+    def cells(self) -> int:
+        """Cells that may be read for a point and band."""
+        return window_cells(self.method)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +83,7 @@ class WorkUnit:
         One for each band of the grid, in output order.
     chunk : RecordBatch
         Without the kept columns.
-    facts : RecordFacts
+    facts : RowFacts
     kept : sequence of Kept
         The kept columns, chunk after chunk; empty where there are none.
     """
@@ -88,7 +91,7 @@ class WorkUnit:
     grid: Grid
     assets: Sequence[Asset]
     chunk: pa.RecordBatch
-    facts: RecordFacts
+    facts: RowFacts
     kept: Sequence[Kept] = ()
 
     @property
@@ -118,16 +121,13 @@ class SampledUnit:
     Attributes
     ----------
     unit : WorkUnit
-    values : {band: [n] float64}
-    windows : {band: list array or None}
-        Around the points, where they are returned.
+    picked : {band: Picked}
     failures : list of Failure
         Tiles that could not be read; the values of their points are not there.
     """
 
     unit: WorkUnit
-    values: dict[str, Floats]
-    windows: dict[str, pa.Array | None]
+    picked: dict[str, Picked]
     failures: list[Failure] = field(default_factory=list)
 
     def rows(self, job: SampleJob) -> Iterator[pa.RecordBatch]:
@@ -142,17 +142,16 @@ class SampledUnit:
 
     def _rows(self, job: SampleJob, chunk: pa.RecordBatch, start: int) -> Iterator[pa.RecordBatch]:
         """Rows of the points from ``start`` on, which a chunk holds."""
-        facts, stop = self.unit.facts, start + len(chunk)
-        values = {band: of_band[start:stop] for band, of_band in self.values.items()}
-        if job.layout != "long":
-            yield wide_rows(chunk, job.bands, values, facts, job.layout)
+        stop = start + len(chunk)
+        picked = {band: of_band.slice(start, stop) for band, of_band in self.picked.items()}
+        rows = SampleRows(chunk, self.unit.facts, job.bands, picked)
+        if job.options.layout != "long":
+            yield rows.table(job.options)
             return
-        windows = {
-            band: None if around is None else around.slice(start, len(chunk)) for band, around in self.windows.items()
-        }
-        for band, rows in sample_rows(chunk, values, facts, windows):
-            there = left_over(self.failures, band, len(self.unit.chunk)) if self.failures else None
-            yield rows if there is None else rows.filter(pa.array(there[start:stop]))
+        for asset in self.unit.assets:
+            of_band = rows.of_band(asset.band, without_secrets(asset.href)).table(job.options)
+            there = left_over(self.failures, asset.band, len(self.unit.chunk)) if self.failures else None
+            yield of_band if there is None else of_band.filter(pa.array(there[start:stop]))
 
     def letters(self) -> pa.RecordBatch:
         """Rows of the dead-letter table."""
@@ -163,7 +162,7 @@ def work_units(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -
     """The points of a group in units of bounded size."""
     grid, bands = job.routing.grid_of(key)
     assets = job.assets(key.record_id, bands)
-    most = min(UNIT_ROWS, UNIT_VALUES // (len(bands) * job.around.cells))
+    most = min(UNIT_ROWS, UNIT_VALUES // (len(bands) * job.cells))
     for chunk, kept in _cut(chunks, max(1, most)):
         yield WorkUnit(grid, assets, chunk, _facts(job, key.record_id, grid, chunk), kept)
 
@@ -179,9 +178,9 @@ def unit_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBatch)
     grid = job.routing.grid_of_band(record_id, band)
     if grid is None:
         raise InputError(f"a dead letter is of record {record_id!r}, band {band}, which the collection does not have")
-    if job.around.max_distance_pixels and POSITION[0] not in chunk.schema.names:
+    if job.method.needs_position and POSITION[0] not in chunk.schema.names:
         raise InputError(
-            f"max_distance_pixels is {job.around.max_distance_pixels}, but the dead letters come from a run with 0; "
+            f"max_distance_pixels is {job.options.max_distance_pixels}, but the dead letters come from a run with 0; "
             "try them again without it"
         )
     points, kept = split_kept(chunk)
@@ -189,10 +188,10 @@ def unit_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBatch)
     return WorkUnit(grid, job.assets(record_id, [band]), points, facts, [] if kept is None else [kept])
 
 
-def _facts(job: SampleJob, record_id: str, grid: Grid, chunk: pa.RecordBatch) -> RecordFacts:
+def _facts(job: SampleJob, record_id: str, grid: Grid, chunk: pa.RecordBatch) -> RowFacts:
     moment = int(job.routing.datetimes[job.routing.positions[record_id]])
     code = (chunk.schema.metadata or {}).get(POINT_EPSG_KEY)
-    return RecordFacts(
+    return RowFacts(
         record_id,
         None if moment == NO_DATETIME else moment,
         job.collection,

@@ -2,12 +2,7 @@
 
 from dataclasses import dataclass
 
-from rasteret_beam.errors import InputError
-
-DEFAULT_CACHE_BYTES = 256 << 20
-"""Safe beside everything else on a worker of 4 GB, also with a process for each of 4 cores."""
-
-LEAST_CACHE_BYTES = 4 << 20
+from rasteret_beam.options import DEFAULT_CACHE_BYTES, check_cache_bytes
 
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 1 << 19, 64 << 20
 """Of a Parquet file of rows: a row group is written when it has as many, and held in memory until then."""
@@ -25,16 +20,13 @@ class CacheBudget:
     Raises
     ------
     InputError
-        Fewer than :data:`LEAST_CACHE_BYTES`.
+        Fewer than :data:`rasteret_beam.options.LEAST_CACHE_BYTES`.
     """
 
     total: int = DEFAULT_CACHE_BYTES
 
     def __post_init__(self) -> None:
-        if isinstance(self.total, bool) or not isinstance(self.total, int) or self.total < LEAST_CACHE_BYTES:
-            raise InputError(
-                f"cache_bytes is {self.total!r}; it has to be a whole number of at least {LEAST_CACHE_BYTES}"
-            )
+        check_cache_bytes(self.total)
 
     @property
     def share(self) -> int:

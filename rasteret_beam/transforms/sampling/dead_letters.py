@@ -1,7 +1,6 @@
 """Dead letters of an earlier run, tried again."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -13,20 +12,16 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import warn_of_rounding
 from rasteret_beam.errors import InputError, listed, without_secrets
 from rasteret_beam.kernels.sampling.dead_letters import points_of, values_lost
-from rasteret_beam.kernels.sampling.layouts import check_layout
-from rasteret_beam.kernels.sampling.neighbourhood import Neighbourhood
-from rasteret_beam.readers.jobs.sampler import Sampled, SampleStream
+from rasteret_beam.options import SampleOptions, takes_options
 from rasteret_beam.readers.storage.listing import Paths
-from rasteret_beam.readers.tiles.budget import DEFAULT_CACHE_BYTES
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.files import find_files, open_parquet
 from rasteret_beam.transforms.sampling.index_settings import index_settings
-from rasteret_beam.transforms.sampling.sample import _SampleFn, _SampleSettings, sampled_by
+from rasteret_beam.transforms.sampling.sampling import SampleFn, sampled_by
 from rasteret_beam.transforms.sources.table_files import shown
 
 
-@dataclass(eq=False)
 class SampleDeadLetters(beam.PTransform):
     """Tiles that an earlier run gave up, with just the points that were in them, to batches of samples.
 
@@ -36,27 +31,24 @@ class SampleDeadLetters(beam.PTransform):
         The same, or one built anew in which the files are mended.
     path : str or pathlib.Path, or a list of such
         Parquet written of ``SamplePoints(...).dead_letters``: a file, a folder or a glob.
-    max_distance_pixels, return_neighbourhood, fallback, on_error, cache_bytes, prefix_reads
-        As :class:`SamplePoints`; the first should be that of the earlier run.
+    <options>
+    options : SampleOptions, optional
+        All options as one value; ``max_distance_pixels`` should be that of the earlier run.
 
     Raises
     ------
     InputError
-        When made: the files are not dead letters. When applied: the collection lacks a band.
+        When made: the files are not dead letters, or an option cannot be used. When applied: the collection lacks a
+        band.
     """
 
-    collection: Collection
-    path: Paths
-    _: KW_ONLY
-    max_distance_pixels: int = 0
-    return_neighbourhood: str = "off"
-    fallback: str = "closest"
-    on_error: str = "raise"
-    cache_bytes: int = DEFAULT_CACHE_BYTES
-    prefix_reads: bool = False
-
-    def __post_init__(self) -> None:
-        self._files = find_files(self.path)
+    @takes_options(SampleOptions, lambda option: option.name not in ("match", "layout"))
+    def __init__(self, collection: Collection, path: Paths, *, options: SampleOptions):
+        super().__init__()
+        self.collection = collection
+        self.path = path
+        self.options = options
+        self._files = find_files(path)
         self._bands: dict[str, None] = {}
         self._kept: Sequence[pa.Field] = ()
         for file in self._files:
@@ -78,13 +70,11 @@ class SampleDeadLetters(beam.PTransform):
         return list(self._kept)
 
     def expand(self, begin: Any) -> Any:
-        around = Neighbourhood(self.max_distance_pixels, self.return_neighbourhood, self.fallback)
-        check_layout("long", around, self.on_error)
         if not self.bands:
             raise InputError(
                 f"{without_secrets(listed(self._files))} holds no dead letters: there is nothing to try again"
             )
-        settings = index_settings(self.collection, self.bands, "all", self.cache_bytes, self.prefix_reads)
+        settings = index_settings(self.collection, self.bands, self.options)
         warn_of_rounding(self.collection, settings.bands)
         letters = (
             begin
@@ -92,14 +82,23 @@ class SampleDeadLetters(beam.PTransform):
             | "Read" >> beam.FlatMap(_rows).with_output_types(pa.RecordBatch)
             | "Spread" >> beam.Reshuffle()
         )
-        return sampled_by(_SampleAgainFn(_SampleSettings(settings, around, "long", self.on_error)), letters)
+        return sampled_by(_SampleAgainFn(settings), letters)
 
 
-class _SampleAgainFn(_SampleFn):
-    def _push(self, stream: SampleStream, context: Any, element: pa.RecordBatch) -> Iterator[Sampled]:
-        count({metrics.VALUES_ROUTED: values_lost(element)})
-        record_id, band = (element[name][0].as_py() for name in ("record_id", "band"))
-        return stream.push_again(context, record_id, band, points_of(element, 0))
+class _SampleAgainFn(SampleFn):
+    def process(
+        self,
+        letters: pa.RecordBatch,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+    ) -> Iterator[Any]:
+        assert self.stream is not None
+        count({metrics.VALUES_ROUTED: values_lost(letters)})
+        record_id, band = (letters[name][0].as_py() for name in ("record_id", "band"))
+        yield from self._emit(
+            self.stream.push_again((timestamp, (window,), pane), record_id, band, points_of(letters, 0))
+        )
 
 
 def _read(path: str) -> Iterator[pa.RecordBatch]:

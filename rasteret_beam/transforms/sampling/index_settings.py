@@ -1,4 +1,4 @@
-"""Which index of a collection the DoFns of a job need, and how those of one process share it."""
+"""What the DoFns of a job need to know: the index of a collection, which those of one process share, and options."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.parquet.versions import CollectionVersion, IndexVersions, first_version
-from rasteret_beam.readers.tiles.budget import DEFAULT_CACHE_BYTES, CacheBudget
+from rasteret_beam.options import SampleOptions
+from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 from rasteret_beam.transforms.sampling.collection_updates import VersionOf, by_version
 
@@ -19,25 +20,28 @@ Updates: TypeAlias = "beam.PCollection[str] | VersionOf | None"
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """Which index a DoFn needs; the token lets the DoFns of one process share it.
+    """Which index a DoFn needs, and the options of the job; the token lets the DoFns of one process share the index.
 
     ``first`` and ``schema`` are there where the collection grows: its version and schema when the pipeline was built.
     """
 
     collection: Collection
     bands: tuple[str, ...]
-    match: str
-    cache: CacheBudget = CacheBudget()  # noqa: RUF009
-    prefix_reads: bool = False
+    options: SampleOptions = SampleOptions()  # noqa: RUF009
     first: CollectionVersion | None = None
     schema: pa.Schema | None = None
     token: str = field(default_factory=lambda: uuid4().hex)
+
+    @property
+    def cache(self) -> CacheBudget:
+        """What the caches of a process may hold."""
+        return CacheBudget(self.options.cache_bytes)
 
     def acquire(self) -> IndexVersions:
         return acquire(self.token, self._made)
 
     def _made(self) -> IndexVersions:
-        indexes = IndexVersions(self.collection, self.bands, self.match, self.cache.share, self.schema)
+        indexes = IndexVersions(self.collection, self.bands, self.options.match, self.cache.share, self.schema)
         if self.first is None:
             indexes.at()
         return indexes
@@ -56,15 +60,10 @@ class IndexSettings:
 
 
 def index_settings(
-    collection: Collection,
-    bands: Sequence[str],
-    match: str,
-    cache_bytes: int = DEFAULT_CACHE_BYTES,
-    prefix_reads: bool = False,
-    updates: Updates = None,
+    collection: Collection, bands: Sequence[str], options: SampleOptions, updates: Updates = None
 ) -> IndexSettings:
     """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
     first = first_version(collection) if updates is not None else None
-    wanted = collection.check_usable(bands, match)
+    wanted = collection.check_usable(bands, options.match)
     schema = collection.schema if first is not None else None
-    return IndexSettings(collection, tuple(wanted), match, CacheBudget(cache_bytes), prefix_reads, first, schema)
+    return IndexSettings(collection, tuple(wanted), options, first, schema)

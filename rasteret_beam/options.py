@@ -1,0 +1,291 @@
+"""The options of a sampling job: one definition, of which signatures, flags, templates and docs are made.
+
+A field of :class:`SampleOptions` is one option. Its type, default and metadata give the keyword argument of the eager
+call and of the transforms, the flag of the command line, the parameter of the template and the row of the docs.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from functools import wraps
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pyarrow as pa
+
+from rasteret_beam.columns import check_extra_columns
+from rasteret_beam.errors import InputError, UnknownOptionError, did_you_mean, listed
+from rasteret_beam.schema import samples_schema
+
+DEFAULT_CACHE_BYTES = 256 << 20
+"""Safe beside everything else on a worker of 4 GB, also with a process for each of 4 cores."""
+
+LEAST_CACHE_BYTES = 4 << 20
+
+MAX_RADIUS = 4096
+"""The largest radius of a window: 67 million pixels for a point."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionFacts:
+    """What the definition of an option holds beside its name, type and default.
+
+    Attributes
+    ----------
+    help : str
+        One line, for the reader of ``--help`` and of the docs.
+    metavar : str, optional
+        Placeholder of the flag's value.
+    flag : str, optional
+        Name of the flag where it is not that of the option; empty where another flag of the command sets it.
+    unit : int
+        What one of the flag's value is in the option's unit: ``1 << 20`` for a flag in megabytes.
+    routing : bool
+        It decides which tiles are read, so ``Collection.plan`` takes it too.
+    eager : bool
+        ``Collection.sample_points`` takes it.
+    """
+
+    help: str
+    metavar: str | None = None
+    flag: str | None = None
+    unit: int = 1
+    routing: bool = False
+    eager: bool = True
+
+
+def option(default: Any, *, help: str, **facts: Any) -> Any:
+    """A field that is an option; ``facts`` are those of :class:`OptionFacts`."""
+    return field(default=default, metadata={"option": OptionFacts(help=help, **facts)})
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option as faces show it; ``choices`` are those of a ``Literal`` type."""
+
+    name: str
+    type: Any
+    default: Any
+    facts: OptionFacts
+
+    @property
+    def choices(self) -> tuple[Any, ...] | None:
+        return get_args(self.type) if get_origin(self.type) is Literal else None
+
+
+def options_of(definition: type) -> Iterator[Option]:
+    """The options of a definition, in order."""
+    types = get_type_hints(definition)
+    for each in fields(definition):
+        yield Option(each.name, types[each.name], _default(each), each.metadata["option"])
+
+
+def _default(each: Field) -> Any:
+    assert each.default is not MISSING, f"option {each.name} has no default"
+    return each.default
+
+
+def check_options(options: Any) -> None:
+    """Check each option's value by its type: choices, switches, whole numbers.
+
+    Raises
+    ------
+    InputError
+    """
+    for each in options_of(type(options)):
+        value = getattr(options, each.name)
+        if each.choices is not None and not (isinstance(value, str) and value in each.choices):
+            raise InputError(f"{each.name} is {value!r}; it can be one of {each.choices}")
+        if each.type is bool and not isinstance(value, bool | np.bool_):
+            raise InputError(f"{each.name} is {value!r}; it has to be True or False")
+        if each.type is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise InputError(f"{each.name} is {value!r}; it has to be a whole number, 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """What may be asked of a sampling job, beside its points, collection and bands.
+
+    Raises
+    ------
+    InputError
+        A value cannot be used, or two options do not go together.
+    """
+
+    match: Literal["all", "latest"] = option(
+        "all", help="sample every record that contains a point, or for each band the newest one", routing=True
+    )
+    max_distance_pixels: int = option(
+        0, help="search radius, in pixels, when the point's own pixel is not valid", metavar="R"
+    )
+    return_neighbourhood: Literal["off", "always", "if_center_nodata"] = option(
+        "off", help="add the searched window as column neighbourhood_values"
+    )
+    fallback: Literal["closest", "ring"] = option(
+        "closest", help="take the closest valid pixel of the window, or of its first ring that has one"
+    )
+    layout: Literal["long", "values", "columns"] = option(
+        "long",
+        help="a row for each band (long), or for each point and record, with a list of values (values) or a column for "
+        "each band (columns)",
+    )
+    extra_columns: tuple[str, ...] = option(
+        (), help="further columns of the sample table: pixel_row, pixel_col, href", metavar="A,B"
+    )
+    on_error: Literal["raise", "dead_letter"] = option(
+        "raise", help="fail if a tile cannot be read, or give it up with its points", flag="", eager=False
+    )
+    prefix_reads: bool = option(
+        False,
+        help="ask servers only for the first bytes of tiles that lie alone, as many as their points should need: fewer "
+        "bytes, some more requests",
+    )
+    cache_bytes: int = option(
+        DEFAULT_CACHE_BYTES,
+        help="limit of the caches of each process in all: tiles, open files, offsets",
+        metavar="MB",
+        flag="cache_mb",
+        unit=1 << 20,
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "extra_columns", check_extra_columns(self.extra_columns, self.layout))
+        if self.cache_bytes is not None:
+            check_cache_bytes(self.cache_bytes)
+        check_options(self)
+        if self.max_distance_pixels > MAX_RADIUS:
+            raise InputError(f"max_distance_pixels is {self.max_distance_pixels}; the most are {MAX_RADIUS}")
+        if self.returns_windows and not self.max_distance_pixels:
+            raise InputError(
+                f"return_neighbourhood is {self.return_neighbourhood!r}, but max_distance_pixels is 0; "
+                "give the radius of the window with max_distance_pixels"
+            )
+        self._check_layout()
+
+    def _check_layout(self) -> None:
+        if self.layout == "long":
+            return
+        if self.on_error != "raise":
+            raise InputError(
+                f"layout is {self.layout!r}, but on_error is {self.on_error!r}; tiles are given up band by band, which "
+                'only rows of layout="long" can show'
+            )
+        if self.returns_windows:
+            raise InputError(
+                f"layout is {self.layout!r}, but return_neighbourhood is {self.return_neighbourhood!r}; windows are "
+                'given with layout="long" only'
+            )
+
+    @property
+    def returns_windows(self) -> bool:
+        """Whether rows have the window that was searched."""
+        return self.return_neighbourhood != "off"
+
+    def schema(self, kept: Collection[pa.Field] = (), bands: Collection[str] = ()) -> pa.Schema:
+        """Schema of the sample table with these options; see :func:`rasteret_beam.schema.samples_schema`."""
+        return samples_schema(list(kept), self.returns_windows, self.layout, list(bands), self.extra_columns)
+
+
+def check_cache_bytes(value: Any) -> None:
+    """Refuse a cache that is too small to work with.
+
+    Raises
+    ------
+    InputError
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < LEAST_CACHE_BYTES:
+        raise InputError(f"cache_bytes is {value!r}; it has to be a whole number of at least {LEAST_CACHE_BYTES}")
+
+
+def takes_options(
+    definition: type, keep: Callable[[Option], bool] = lambda _: True
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Give a function the keyword arguments of a definition, in its signature too.
+
+    The function has a keyword-only parameter ``options`` with a value of the definition, and gets one made of what it
+    is called with: its fields, or ``options`` as they are, or both, of which the fields win.
+
+    Parameters
+    ----------
+    definition : type
+        A dataclass of options.
+    keep : callable
+        Which of its options the function takes.
+    """
+    taken = [each for each in options_of(definition) if keep(each)]
+    names = {each.name for each in taken}
+
+    def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
+        signature = signature_with(inspect.signature(function), taken, definition)
+
+        @wraps(function)
+        def call(*args: Any, options: Any = None, **given: Any) -> Result:
+            of_options = {name: given.pop(name) for name in list(given) if name in names}
+            check_keywords(function, signature, given)
+            if not isinstance(options, definition | NoneType):  # type: ignore[operator]
+                raise InputError(f"options are a {type(options).__name__}; give {definition.__name__}(...)")
+            made = replace(definition() if options is None else options, **of_options)  # type: ignore[type-var]
+            return function(*args, options=made, **given)
+
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        call.__doc__ = documented(function.__doc__ or "", taken)
+        return call
+
+    return decorate
+
+
+def signature_with(signature: inspect.Signature, taken: Collection[Option], definition: type) -> inspect.Signature:
+    """A signature with options as keyword-only parameters, in place of ``options``, which comes after them."""
+    own = [each for each in signature.parameters.values() if each.name != "options"]
+    rest = [each for each in own if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+    keywords = [each for each in own if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    made = [inspect.Parameter(each.name, kind, default=each.default, annotation=each.type) for each in taken]
+    whole = inspect.Parameter("options", kind, default=None, annotation=definition | None)
+    return signature.replace(parameters=[*rest, *keywords, *made, whole])
+
+
+def check_keywords(function: Callable[..., Any], signature: inspect.Signature, given: Mapping[str, Any]) -> None:
+    """Refuse a keyword argument that a function does not have, and anything but True or False where one is the default.
+
+    Raises
+    ------
+    UnknownOptionError, InputError
+    """
+    known = [name for name in list(signature.parameters)[1:] if name != "options"]
+    for name, value in given.items():
+        if name not in signature.parameters:
+            owner = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+            raise UnknownOptionError(
+                f"{owner} has no option {name!r}{did_you_mean(name, known)}; it has {listed(known, 40)}"
+            )
+        if isinstance(signature.parameters[name].default, bool) and not isinstance(value, bool | np.bool_):
+            raise InputError(f"{name} is {value!r}; it has to be True or False")
+
+
+def documented(text: str, taken: Collection[Option]) -> str:
+    """A docstring whose line ``<options>`` is replaced by the options, in numpydoc's form."""
+    lines = []
+    for line in text.splitlines():
+        if line.strip() != "<options>":
+            lines.append(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip())]
+        for each in taken:
+            lines.append(f"{indent}{each.name} : {type_text(each.type)}, default {each.default!r}")
+            lines.append(f"{indent}    {each.facts.help[:1].upper()}{each.facts.help[1:]}.")
+    return "\n".join(lines)
+
+
+def type_text(kind: Any) -> str:
+    """A type as docs show it: the choices of a ``Literal``, names otherwise."""
+    if get_origin(kind) is Literal:
+        return ", ".join(f'"{choice}"' for choice in get_args(kind))
+    if get_origin(kind) in (UnionType, Union):
+        return " or ".join(type_text(each) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"sequence of {type_text(get_args(kind)[0])}"
+    return "None" if kind is NoneType else str(kind.__name__)

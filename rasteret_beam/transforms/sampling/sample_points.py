@@ -1,0 +1,97 @@
+"""Batches of points to batches of samples: key by record and tile, group, sample."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+
+from rasteret_beam.collection.collection import Collection
+from rasteret_beam.kernels.routing.chunks import ChunkRules
+from rasteret_beam.options import SampleOptions, takes_options
+from rasteret_beam.transforms.runtime.event_times import GroupByTile
+from rasteret_beam.transforms.sampling.collection_updates import VersionOf
+from rasteret_beam.transforms.sampling.index_settings import IndexSettings, index_settings
+from rasteret_beam.transforms.sampling.keying import keyed
+from rasteret_beam.transforms.sampling.sampling import check_rows, sampled
+
+
+class SamplePoints(beam.PTransform):
+    """Batches of points to batches of samples: KeyByRecordAndTile, GroupByTile, SampleTiles.
+
+    Rows in are rows sampled at least once plus rows unsampled; the metrics of
+    :mod:`rasteret_beam.metrics` count both. With ``with_unsampled`` or ``on_error="dead_letter"`` it gives
+    :class:`SamplingOutputs`.
+
+    The points may be a stream in windows (:class:`GroupByTile` says which): a sample has the
+    window and the time of its point. The collection may grow meanwhile, with ``updates``, the
+    versions that :class:`rasteret_beam.CollectionUpdates` gives: points are sampled from the
+    version of their window, and those of windows before the first from the files that were
+    there when the pipeline was built.
+
+    Parameters
+    ----------
+    collection : Collection
+    bands : sequence of str
+    geometry_crs, rules, with_unsampled
+        As of :class:`KeyByRecordAndTile`.
+    updates : PCollection, optional
+        Versions of the collection, which grows.
+    <options>
+    options : SampleOptions, optional
+        All options as one value.
+
+    Yields
+    ------
+    RecordBatch
+        In ``samples_schema`` of :mod:`rasteret_beam.schema`: one row a point, record and band
+        (or, in a wide layout, a point and record); raw values as float64.
+    """
+
+    @takes_options(SampleOptions)
+    def __init__(
+        self,
+        collection: Collection,
+        bands: Sequence[str],
+        *,
+        geometry_crs: Any = None,
+        rules: ChunkRules | None = None,
+        with_unsampled: bool = False,
+        updates: beam.PCollection[str] | None = None,
+        options: SampleOptions,
+    ):
+        super().__init__()
+        self.collection = collection
+        self.bands = bands
+        self.geometry_crs = geometry_crs
+        self.rules = rules
+        self.with_unsampled = with_unsampled
+        self.updates = updates
+        self.options = options
+
+    def expand(self, points: beam.PCollection) -> Any:
+        settings = index_settings(self.collection, self.bands, self.options, self.updates)
+        check_rows(settings, self.updates)
+        return settings.by_version(points, self.updates, partial(self._sampled, settings))
+
+    def _sampled(self, settings: IndexSettings, points: beam.PCollection, version: VersionOf | None) -> Any:
+        routed = points | "KeyByRecordAndTile" >> _Step(
+            partial(keyed, settings, self.geometry_crs, self.rules), version
+        )
+        groups = routed.chunks | GroupByTile(spill=True)
+        outputs = groups | "SampleTiles" >> _Step(partial(sampled, settings), version)
+        if not self.with_unsampled:
+            return outputs.samples if self.options.on_error == "raise" else outputs
+        return outputs._replace(unsampled=routed.unsampled)
+
+
+class _Step(beam.PTransform):
+    """A step of the composite, under a name in the graph."""
+
+    def __init__(self, step: Any, version: VersionOf | None):
+        super().__init__()
+        self.step = step
+        self.version = version
+
+    def expand(self, rows: beam.PCollection) -> Any:
+        return self.step(rows, self.version)

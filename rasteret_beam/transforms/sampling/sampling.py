@@ -1,0 +1,186 @@
+"""Groups of points to samples; :mod:`rasteret_beam.readers.jobs.sampler` does the work."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.utils.windowed_value import WindowedValue
+
+import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
+from rasteret_beam.collection.collection import Collection
+from rasteret_beam.collection.index.band_facts import warn_of_rounding
+from rasteret_beam.collection.parquet.versions import CollectionVersion
+from rasteret_beam.kernels.sampling.layouts import check_one_row_each
+from rasteret_beam.metrics import Counters
+from rasteret_beam.options import SampleOptions, takes_options
+from rasteret_beam.readers.jobs.sampler import Sampled, SampleStream, TileSampler
+from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.transforms.runtime.beam_metrics import count
+from rasteret_beam.transforms.runtime.event_times import by_stamp, in_windows
+from rasteret_beam.transforms.runtime.shared_resources import acquire, release
+from rasteret_beam.transforms.sampling.collection_updates import (
+    VersionOf,
+    check_layout_grows,
+    check_version,
+    parsed,
+    told,
+)
+from rasteret_beam.transforms.sampling.index_settings import IndexSettings, Updates, index_settings
+from rasteret_beam.transforms.sampling.outputs import SamplingOutputs
+
+SAMPLES = "samples"
+DEAD_LETTERS = "dead_letters"
+
+
+class SampleFn(beam.DoFn):
+    """Groups of points to batches of samples, and of dead letters; several groups are under way at the same time."""
+
+    def __init__(self, settings: IndexSettings):
+        self.settings = settings
+
+    @property
+    def _sampler_key(self) -> Any:
+        return TileSampler, self.settings.cache, self.settings.options.prefix_reads
+
+    def setup(self) -> None:
+        self.indexes = self.settings.acquire()
+        _, cache, prefix_reads = self._sampler_key
+        self.sampler: TileSampler = acquire(self._sampler_key, lambda: TileSampler.of_budget(cache, prefix_reads))
+        self.stream: SampleStream | None = None
+
+    def teardown(self) -> None:
+        self._cancel()
+        self.settings.release()
+        release(self._sampler_key)
+
+    def start_bundle(self) -> None:
+        self._cancel()  # what a failed bundle left
+        if self.settings.first is None:
+            self._open(None)
+
+    def _open(self, version: CollectionVersion | None) -> None:
+        settings = self.settings
+        index = self.indexes.at(version)
+        self.version = version
+        job = SampleJob(index.routing, index.assets, settings.collection.name, settings.bands, settings.options)
+        self.stream = self.sampler.stream(job, Counters())
+
+    def process(
+        self,
+        element: Any,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+    ) -> Iterator[Any]:
+        assert self.stream is not None
+        key, chunks = element
+        yield from self._emit(self.stream.push((timestamp, (window,), pane), key, chunks))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self.stream is not None:
+            yield from self._emit(self.stream.drain())
+
+    def _emit(self, sampled: Iterator[Sampled]) -> Iterator[Any]:
+        """Each batch in the window and at the time of its points, whenever it is ready."""
+        try:
+            for (timestamp, windows, pane), rows, failed in sampled:
+                value = WindowedValue(rows, timestamp, windows, pane)
+                yield beam.pvalue.TaggedOutput(DEAD_LETTERS, value) if failed else value
+        finally:
+            assert self.stream is not None
+            count(self.stream.counters.take())
+
+    def _cancel(self) -> None:
+        if self.stream is not None:
+            self.stream.cancel()
+            self.stream = None
+
+
+class SampleInWindowsFn(SampleFn):
+    """The same, where points keep their times, and the version that they were routed by."""
+
+    def process(
+        self,
+        element: Any,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+        version: str | None = None,
+    ) -> Iterator[Any]:
+        key, chunks = element
+        seen = parsed(version)
+        for stamp, same in by_stamp(chunks, timestamp):
+            check_version(stamp.version, seen)
+            if self.stream is None or seen != self.version:
+                yield from self.finish_bundle()
+                self._open(seen)
+            assert self.stream is not None
+            yield from self._emit(self.stream.push((stamp.time, (window,), pane), key, same))
+
+
+def sampled_by(sampling: SampleFn, groups: beam.PCollection, **side_inputs: Any) -> SamplingOutputs:
+    """Apply a sampling DoFn; the outputs that it gives."""
+    applied = beam.ParDo(sampling, **side_inputs)
+    if sampling.settings.options.on_error == "raise":
+        return SamplingOutputs(groups | "Sample" >> applied.with_output_types(pa.RecordBatch))
+    outputs = groups | "Sample" >> applied.with_outputs(DEAD_LETTERS, main=SAMPLES)
+    outputs[SAMPLES].element_type = pa.RecordBatch
+    outputs[DEAD_LETTERS].element_type = pa.RecordBatch
+    return SamplingOutputs(outputs[SAMPLES], dead_letters=outputs[DEAD_LETTERS])
+
+
+class SampleTiles(beam.PTransform):
+    """Groups of points to batches in the samples schema; each touched tile is decoded once.
+
+    With ``on_error="dead_letter"``, a tile that cannot be read becomes a row of a second output, with its points, while
+    the other tiles of its file still give their samples; this gives :class:`SamplingOutputs`.
+
+    Parameters
+    ----------
+    collection, bands, updates
+        The same as given to :class:`KeyByRecordAndTile`.
+    options : SampleOptions, or its fields
+        The same as given to :class:`KeyByRecordAndTile`.
+
+    Raises
+    ------
+    InputError
+        As :class:`KeyByRecordAndTile`, or the layout does not suit the collection.
+    """
+
+    @takes_options(SampleOptions)
+    def __init__(
+        self, collection: Collection, bands: Sequence[str], *, updates: Updates = None, options: SampleOptions
+    ):
+        super().__init__()
+        self.collection = collection
+        self.bands = bands
+        self.updates = updates
+        self.options = options
+
+    def expand(self, groups: beam.PCollection) -> Any:
+        settings = index_settings(self.collection, self.bands, self.options, self.updates)
+        check_rows(settings, self.updates)
+        outputs = settings.by_version(groups, self.updates, partial(sampled, settings))
+        return outputs.samples if self.options.on_error == "raise" else outputs
+
+
+def check_rows(settings: IndexSettings, updates: Updates) -> None:
+    """Refuse a layout that does not suit the collection, and warn of values that float64 cannot hold.
+
+    Raises
+    ------
+    InputError
+    """
+    check_layout_grows(settings.options.layout, updates)
+    if settings.options.layout != "long":
+        check_one_row_each(settings.collection.index(settings.bands, settings.options.match).routing)
+    warn_of_rounding(settings.collection, settings.bands)
+
+
+def sampled(settings: IndexSettings, groups: beam.PCollection, version: VersionOf | None) -> SamplingOutputs:
+    """Sample groups of points."""
+    sampling = SampleInWindowsFn if in_windows(groups) else SampleFn
+    return sampled_by(sampling(settings), groups, **told(version))

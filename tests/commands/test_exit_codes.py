@@ -1,0 +1,93 @@
+"""What --help says of exit code 1 is true: outputs are as they were, but for those that the error names."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import build_collection, read_chips, sample_points
+from pipelines.cli import runner as _run
+from pipelines.cli.cleanup import UnderWay
+from rasteret_beam import Collection
+from rasteret_beam.errors import OutputError
+from rasteret_beam.transforms.sinks import commit as committing
+from tests.support.commands import execute
+
+pytestmark = pytest.mark.usefixtures("same_signal_handlers")
+
+
+@pytest.fixture
+def flags(scenes: Collection, points: pa.Table, tmp_path: Path) -> list[str]:
+    pq.write_table(points, tmp_path / "p.parquet")
+    scenes.export(tmp_path / "c")
+    inputs = [f"--points={tmp_path}/p.parquet", "--x_column=x", "--y_column=y", "--geometry_crs=32631"]
+    outputs = [f"--output={tmp_path}/out/s", f"--unsampled={tmp_path}/out/u"]
+    return [*inputs, f"--collection={tmp_path}/c", "--bands=B10", *outputs]
+
+
+@pytest.mark.parametrize("module", [sample_points, build_collection, read_chips])
+def test_help(module) -> None:
+    said = " ".join(module.parser().epilog.split())
+    assert "1 that the job failed, and that " in said and " as it was before " in said
+    assert "wrote nothing" not in said
+
+
+def test_a_job_that_fails_between_two_outputs(flags: list[str], tmp_path: Path, monkeypatch) -> None:
+    decide, decided = committing._write, []
+
+    def first_only(output, manifest) -> None:
+        if not manifest.done:
+            if decided:
+                raise OutputError("the disk is full")
+            decided.append(output.path)
+        decide(output, manifest)
+
+    monkeypatch.setattr(committing, "_write", first_only)
+    outcome = execute(sample_points.main, *flags)
+    assert outcome.code == 1
+    assert outcome.err == f"error: the disk is full\nin place all the same: {decided[0]}\n"
+    names = {path.name.partition("-")[0] for path in (tmp_path / "out").iterdir() if not path.name.startswith("_")}
+    assert names == {Path(decided[0]).name}
+
+
+def test_a_job_whose_counts_are_lost(flags: list[str], tmp_path: Path, monkeypatch) -> None:
+    def lost(result) -> dict[str, int]:
+        raise RuntimeError("the server is gone")
+
+    monkeypatch.setattr(_run, "counted", lost)
+    outcome = execute(sample_points.main, *flags)
+    assert outcome.code == 1
+    assert outcome.err == (
+        "error: the output is not complete: what the job has counted cannot be read: the server is gone; it is in "
+        f"place all the same: {tmp_path}/out/s, {tmp_path}/out/u\n"
+    )
+    assert list((tmp_path / "out").glob("s-*")) and list((tmp_path / "out").glob("u-*"))
+
+
+def test_a_job_that_does_not_add_up(flags: list[str], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sample_points, "accounting_error", lambda *_, **__: "1 row is lost")
+    outcome = execute(sample_points.main, *flags)
+    assert outcome.code == 1
+    assert outcome.err == (
+        f"error: the output is not complete: 1 row is lost; it is in place all the same: {tmp_path}/out/s, "
+        f"{tmp_path}/out/u\n"
+    )
+
+
+def under_way(loaded) -> UnderWay:
+    return UnderWay([], [], "FnApiRunner", True, loaded=loaded, has_begun=True)
+
+
+def test_a_table_that_was_loaded(capsys: pytest.CaptureFixture) -> None:
+    under_way(lambda: "p.d.t").fail("a tile")
+    under_way(lambda: None).fail("a tile")
+    assert capsys.readouterr().err == "error: a tile\nin place all the same: p.d.t\nerror: a tile\n"
+
+
+def test_a_table_of_which_nobody_knows(capsys: pytest.CaptureFixture) -> None:
+    def unknown() -> str:
+        raise OutputError("no connection")
+
+    under_way(unknown).fail("a tile")
+    assert capsys.readouterr().err == "whether rows were loaded cannot be found out: no connection\nerror: a tile\n"

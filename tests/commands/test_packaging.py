@@ -1,0 +1,162 @@
+"""What is packed: the sdist is the repository, the wheel is built from it, and the commands run from that."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from rasteret_beam import __version__
+from rasteret_beam.errors import how_to_install
+from tests.support.paths import ROOT
+
+NAME = f"rasteret_beam-{__version__}"
+ADDED = re.compile(r"PKG-INFO|setup\.cfg|rasteret_beam\.egg-info/.*")
+"""What setuptools adds to an sdist."""
+
+needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout: git knows what belongs to it")
+
+
+def run(*words: object, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    # Neither this checkout, nor coverage or options of the running tests.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "COV"))}
+    words = [str(word) for word in words]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, env=kept | environment)
+
+
+@pytest.fixture(scope="module")
+def tracked() -> set[str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return {name for name in listed.split("\0") if name and (ROOT / name).exists()}
+
+
+@pytest.fixture(scope="module")
+def sdist(tracked: set[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist of the files that git has, made without a word of warning."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in tracked:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "tests" / "__pycache__").mkdir()
+    (folder / "tests" / "__pycache__" / "left.cpython-311.pyc").write_bytes(b"")
+    done = run(sys.executable, "-W", "default", "setup.py", "sdist", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert not re.search("warning|deprecat", done.stdout + done.stderr, re.IGNORECASE), done.stderr
+    return folder / "dist" / f"{NAME}.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def unpacked(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / NAME
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the sdist by the backend that pyproject.toml names."""
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder]
+    done = run(sys.executable, "-m", "pip", "wheel", "--verbose", *options, sdist, folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search(r"Deprecat\w*Warning|\bWARNING\b", done.stdout + done.stderr), done.stdout
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the wheel is installed in; what it needs is that of the running tests."""
+    folder = tmp_path_factory.mktemp("installed")
+    options = ["--no-deps", "--no-index", "--target", folder]
+    done = run(sys.executable, "-m", "pip", "install", "--quiet", *options, wheel, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+@needs_git
+class TestPackages:
+    def test_the_sdist_is_what_git_has(self, sdist: Path, tracked: set[str]) -> None:
+        with tarfile.open(sdist) as archive:
+            packed = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+        assert tracked - packed == set()
+        assert {name for name in packed - tracked if not ADDED.fullmatch(name)} == set()
+
+    def test_the_tests_of_the_sdist_run_from_it(self, unpacked: Path) -> None:
+        """All of them find what they import; some that read the repository's files pass."""
+        collected = run(
+            sys.executable, "-m", "pytest", "-q", "--collect-only", folder=unpacked, PYTHONPATH=str(unpacked)
+        )
+        assert collected.returncode == 0 and "error" not in collected.stdout.splitlines()[-1], collected.stdout[-2000:]
+        some = ["unit/test_layers", "unit/kernels/test_hosts", "commands/test_templates", "commands/test_packaging"]
+        paths = [f"tests/{name}.py" for name in some]
+        done = run(
+            sys.executable, "-m", "pytest", "-q", "-m", "not slow", *paths, folder=unpacked, PYTHONPATH=str(unpacked)
+        )
+        assert done.returncode == 0, done.stdout[-3000:]
+
+    def test_the_wheel_holds_the_packages_alone(self, wheel: Path, tracked: set[str]) -> None:
+        with zipfile.ZipFile(wheel) as archive:
+            packed = set(archive.namelist())
+            metadata = archive.read(f"{NAME}.dist-info/METADATA").decode()
+        data = {"rasteret_beam/py.typed", "rasteret_beam/collection/catalogue.json"}
+        code = {name for name in tracked if re.fullmatch(r"(rasteret_beam|pipelines)/.*\.py", name)}
+        assert {name for name in packed if not name.startswith(f"{NAME}.dist-info/")} == code | data
+        assert f"{NAME}.dist-info/licenses/LICENSE" in packed
+        headers = metadata.partition("\n\n")[0].splitlines()
+        assert {"Name: rasteret-beam", f"Version: {__version__}", "License: Apache-2.0"} <= set(headers)
+        assert not [line for line in headers if line.startswith("Classifier: License")]
+        assert {f"Provides-Extra: {extra}" for extra in ("gcp", "aws", "demo", "test", "dev")} <= set(headers)
+
+    def test_the_commands_run_from_the_wheel(self, installed: Path, tmp_path: Path) -> None:
+        """Also where the working folder has pipelines of its own."""
+        (tmp_path / "pipelines").mkdir()
+        (tmp_path / "pipelines" / "__init__.py").write_text("raise SystemExit('those of the user')")
+        where = "import rasteret_beam, pipelines; print(rasteret_beam.__file__, pipelines.__file__)"
+        found = run(sys.executable, "-P", "-c", where, folder=tmp_path, PYTHONPATH=str(installed))
+        assert found.stdout.split() == [f"{installed}/{name}/__init__.py" for name in ("rasteret_beam", "pipelines")]
+        for module in ("sample_points", "build_collection", "read_chips"):
+            done = run(
+                sys.executable, "-P", "-m", f"pipelines.{module}", "--help", folder=tmp_path, PYTHONPATH=str(installed)
+            )
+            assert done.returncode == 0 and f"python -m pipelines.{module}" in done.stdout, done.stderr
+
+
+def test_pipelines_of_the_users_own_are_passed_over(tmp_path: Path) -> None:
+    """``python -m`` alone takes the working folder's, unless an editable install comes before it."""
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "__init__.py").write_text("raise SystemExit('those of the user')")
+    command = ["-m", "pipelines.sample_points", "--help"]
+    by_flag = run(sys.executable, "-P", *command, folder=tmp_path, PYTHONPATH=str(ROOT))
+    by_variable = run(sys.executable, *command, folder=tmp_path, PYTHONPATH=str(ROOT), PYTHONSAFEPATH="1")
+    assert by_flag.returncode == by_variable.returncode == 0
+    assert "python -m pipelines.sample_points" in by_flag.stdout == by_variable.stdout
+
+
+def test_no_text_sends_users_to_an_index_without_the_package() -> None:
+    """Until there is a release: from a checkout, or a wheel."""
+    named = re.compile(r"pip install (?:-\S+ )*['\"]?rasteret[-_]beam\b(?!-VERSION)")
+    documents = [path for folder in (".", "docs", "templates", "benchmarks") for path in ROOT.glob(f"{folder}/*.md")]
+    texts = [*ROOT.glob("rasteret_beam/**/*.py"), *ROOT.glob("pipelines/*.py"), *documents]
+    found = {str(path.relative_to(ROOT)) for path in texts if named.search(path.read_text())}
+    assert len(texts) > 100 and found <= {"README.md", "CHANGELOG.md"}
+    assert "`pip install rasteret-beam` finds nothing of ours" in (ROOT / "README.md").read_text()
+    assert how_to_install("gcp") == (
+        "in a checkout of rasteret_beam, pip install '.[gcp]'; of a wheel, "
+        "pip install 'rasteret_beam-VERSION-py3-none-any.whl[gcp]'"
+    )
+
+
+def test_the_release_workflow_publishes_only_when_it_is_switched_on() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    publish = workflow[workflow.index("  publish:") :]
+    assert "needs: test" in publish and "vars.PUBLISH_TO_PYPI == 'true'" in publish
+    assert "id-token: write" in publish and "id-token" not in workflow[: workflow.index("  publish:")]
+    assert not re.search("password|api[-_]token|secrets\\.", workflow)

@@ -1,0 +1,177 @@
+"""The pipeline gives the rows of the eager call, and the unsampled points, for every option of ``sample_points``."""
+
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import geopandas as gpd
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from affine import Affine
+from pyproj import Transformer
+
+from rasteret_beam import Collection, ReadPoints, SamplePoints, WriteSamplesToParquet, build_from_table, load
+from rasteret_beam.collection.eager.sample import sample_points
+from rasteret_beam.options import LEAST_CACHE_BYTES
+from tests.equivalence.test_transforms import ORDER, read, run
+from tests.support.rasters import RasterCase
+
+LEFT, TOP, PIXEL, SIZE = 500_000.0, 5_400_000.0, 16.0, 96
+BOX = (3.0, 48.74, 3.012, 48.75)
+XY = {"x_column": "lon", "y_column": "lat", "geometry_crs": 4326}
+UTM = {"x_column": "east", "y_column": "north", "geometry_crs": 32631}
+AROUND = {"max_distance_pixels": 2}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Options by who takes them: ReadPoints, SamplePoints, or ``subset``; the eager call takes them all."""
+
+    reading: dict[str, Any] = field(default_factory=lambda: dict(XY))
+    sampling: dict[str, Any] = field(default_factory=dict)
+    filters: dict[str, Any] = field(default_factory=dict)
+    bands: tuple[str, ...] = ("a", "b")
+    points: str = "coordinates"
+
+
+CASES = {
+    "as it is": Case(),
+    "inferred coordinate columns": Case({"geometry_crs": 4326, "columns": ["plot", "kind"]}),
+    "coordinates in the raster's CRS": Case(UTM),
+    "coordinates in another CRS": Case(UTM | {"x_column": "x3857", "y_column": "y3857", "geometry_crs": "EPSG:3857"}),
+    "geometry_column of WKB": Case({"geometry_column": "wkb", "geometry_crs": 4326}, points="wkb"),
+    "geometry_column of GeoArrow": Case({"geometry_column": "geometry"}, points="geoarrow"),
+    "geometry known by its type": Case({}, points="geoarrow"),
+    "one band": Case(bands=("b",)),
+    "bands in another order": Case(bands=("b", "a")),
+    "columns": Case(XY | {"columns": ["kind", "lon"]}),
+    "no columns": Case(XY | {"columns": []}),
+    "match latest": Case(sampling={"match": "latest"}),
+    "max_distance_pixels": Case(sampling={"max_distance_pixels": 1}),
+    "neighbourhood off": Case(sampling=AROUND | {"return_neighbourhood": "off"}),
+    "neighbourhood always": Case(sampling=AROUND | {"return_neighbourhood": "always"}),
+    "neighbourhood if nodata": Case(sampling=AROUND | {"return_neighbourhood": "if_center_nodata"}),
+    "fallback ring": Case(sampling=AROUND | {"fallback": "ring"}),
+    "fallback closest, latest": Case(sampling=AROUND | {"fallback": "closest", "match": "latest"}),
+    "layout long": Case(sampling={"layout": "long"}),
+    "layout values": Case(sampling={"layout": "values"}),
+    "layout columns": Case(sampling={"layout": "columns"}, bands=("b", "a")),
+    "layout values, latest": Case(sampling=AROUND | {"layout": "values", "match": "latest"}, bands=("a",)),
+    "cache_bytes": Case(sampling={"cache_bytes": LEAST_CACHE_BYTES}),
+    "prefix_reads": Case(sampling={"prefix_reads": True}),
+    "bbox": Case(filters={"bbox": BOX}),
+    "date_range": Case(filters={"date_range": ("2023-01-01", "2023-12-31")}),
+    "geometries": Case(filters={"geometries": [shapely.box(*BOX)]}),
+    "cloud_cover_lt": Case(filters={"cloud_cover_lt": 15}),
+    "ids": Case(filters={"ids": ["west_2022", "east_2023"]}),
+    "many at once": Case(
+        {"geometry_column": "geometry", "columns": ["plot"]},
+        AROUND | {"return_neighbourhood": "always", "match": "latest", "fallback": "ring"},
+        {"bbox": BOX, "date_range": ("2022", "2023"), "cloud_cover_lt": 25},
+        ("b", "a"),
+        "geoarrow",
+    ),
+}
+
+
+CHANGE_NOTHING = ("as it is", "bands in another order", "layout long", "cache_bytes", "prefix_reads")
+"""Their sorted rows are those without any option; all others have to show that the option did something."""
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """Two places side by side x two years, two bands with nodata; one record lacks a band."""
+    folder = tmp_path_factory.mktemp("options")
+    rows = []
+    for place, left in {"west": LEFT, "east": LEFT + SIZE * PIXEL}.items():
+        for year in (2022, 2023):
+            name = f"{place}_{year}"
+            affine = Affine(PIXEL, 0.0, left, 0.0, -PIXEL, TOP)
+            shape = {"width": SIZE, "height": SIZE, "tile": (32, 32), "transform": affine}
+            path = RasterCase(name=name, dtype="int16", count=2, nodata=-1, **shape).write(folder)
+            assets = {band: {"href": str(path), "band_index": index} for index, band in enumerate("ab")}
+            if name == "east_2023":
+                del assets["b"]
+            rows.append({"id": name, "datetime": str(year), "assets": assets, "eo:cloud_cover": 10.0 * (year - 2021)})
+    build_from_table(pa.Table.from_pylist(rows), name="options").export(folder / "collection")
+    return load(folder / "collection")
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pa.Table]:
+    """400 points over the places and beyond, one of them empty and one not finite, in several forms."""
+    rng = np.random.default_rng(21)
+    east = rng.uniform(LEFT - 100, LEFT + 2 * SIZE * PIXEL + 100, 400)
+    north = rng.uniform(TOP - SIZE * PIXEL - 100, TOP + 100, 400)
+    lon, lat = Transformer.from_crs(32631, 4326, always_xy=True).transform(east, north)
+    x3857, y3857 = Transformer.from_crs(32631, 3857, always_xy=True).transform(east, north)
+    for axis in (east, lon, x3857):
+        axis[7] = np.nan
+    kept = {"plot": [f"plot-{number}" for number in range(400)], "kind": rng.integers(0, 5, 400).astype(np.int16)}
+    shapes = shapely.points(np.where(np.isnan(lon), 0.0, lon), lat)
+    frame = gpd.GeoDataFrame(kept, geometry=shapes, crs=4326)
+    wkb = pa.array([None if number == 9 else shapely.to_wkb(shape) for number, shape in enumerate(shapes)])
+    axes = {"east": east, "north": north, "lon": lon, "lat": lat, "x3857": x3857, "y3857": y3857}
+    return {
+        "coordinates": pa.table(axes | kept),
+        "wkb": pa.table({"wkb": wkb} | kept),
+        "geoarrow": pa.table(frame.to_arrow(geometry_encoding="geoarrow")),
+    }
+
+
+def sorted_rows(samples: pa.Table) -> pa.Table:
+    """A wide table has no column ``band``."""
+    return samples.sort_by([key for key in ORDER if key[0] in samples.schema.names])
+
+
+def by_pipeline(case: Case, source: Any, collection: Collection, folder: Path) -> tuple[pa.Table, pa.Table]:
+    """Samples, and the points without one."""
+
+    def build(pipeline: beam.Pipeline) -> None:
+        chosen = collection.subset(**case.filters) if case.filters else collection
+        points = pipeline | ReadPoints(source, **case.reading)
+        outputs = points | SamplePoints(chosen, case.bands, with_unsampled=True, **case.sampling)
+        outputs.samples | "Samples" >> WriteSamplesToParquet(str(folder / "samples"))
+        outputs.unsampled | "Unsampled" >> WriteSamplesToParquet(str(folder / "unsampled"))
+
+    run(build)
+    return sorted_rows(read(folder / "samples")), read(folder / "unsampled")
+
+
+def eagerly(case: Case, points: pa.Table, collection: Collection) -> tuple[pa.Table, pa.Table]:
+    options = case.reading | case.sampling | case.filters
+    samples, unsampled = collection.sample_points(points, case.bands, return_unsampled=True, **options)
+    return sorted_rows(samples), unsampled.sort_by("point_index")
+
+
+def same(found: pa.Table, wanted: pa.Table) -> bool:
+    """Equal types and rows, NaN being equal to itself."""
+    return found.schema.equals(wanted.schema) and repr(found.to_pydict()) == repr(wanted.to_pydict())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rows_are_equal(collection: Collection, tables: dict[str, pa.Table], tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    points = tables[case.points]
+    source: Any = points
+    if case.points == "coordinates":  # those of files go the way of large jobs
+        source = str(tmp_path / "points.parquet")
+        pq.write_table(points, source, row_group_size=150)
+    samples, unsampled = eagerly(case, points, collection)
+    found, left = by_pipeline(case, source, collection, tmp_path)
+    assert len(samples) > 50 and 0 < len(unsampled) < 400
+    assert same(found, samples)
+    assert same(left, unsampled)
+    assert same(samples, eagerly(Case(), tables["coordinates"], collection)[0]) == (name in CHANGE_NOTHING)
+
+
+def test_every_option_has_a_case() -> None:
+    """``return_unsampled`` is in all of them."""
+    taken = {*inspect.signature(sample_points).parameters, *inspect.signature(Collection.subset).parameters}
+    tried = {name for case in CASES.values() for name in (*case.reading, *case.sampling, *case.filters)}
+    assert taken - tried == {"self", "collection", "points", "bands", "return_unsampled"}
