@@ -293,7 +293,7 @@ def _row(
 def _stored(want: TileRequest) -> tuple[int | None, int | None]:
     """Offset and byte count of a tile: unknown (None), or none and 0 for a tile that is not in its file."""
     stored, grid = want.asset.stored, want.grid
-    across, down = -(-grid.width // grid.tile_width), -(-grid.height // grid.tile_height)
+    down, across = grid.tile_counts()
     if stored is None or not len(stored.tile_offsets) == len(stored.tile_byte_counts) == across * down:
         return None, None
     number = want.tile_row * across + want.tile_col

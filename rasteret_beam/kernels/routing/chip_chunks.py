@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.geo.crs import Floats, crs_text, same_crs
+from rasteret_beam.kernels.geo.crs import crs_text, same_crs
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chip_windows import Overlap, PixelWindow, chip_overlaps
 from rasteret_beam.kernels.routing.chunks import compacted, newest, pieces
@@ -24,7 +24,7 @@ from rasteret_beam.kernels.tables.polygon_geometry import (
     unusable_reasons,
     why_unusable,
 )
-from rasteret_beam.model import TileKey
+from rasteret_beam.model import Grid, TileKey, tiles_along
 from rasteret_beam.schema import (
     CHIP_SHAPE,
     CHIP_WINDOW,
@@ -248,7 +248,7 @@ def _pieces(
     for at, overlap in enumerate(overlaps):
         high, wide = int(index.grids.tile_height[overlap.grid]), int(index.grids.tile_width[overlap.grid])
         windows = cut_window(overlap.window, high, wide, rules.max_pixels)
-        shapes = shapes_in(overlap.shape, index.grids.transform[overlap.grid], windows)
+        shapes = shapes_in(overlap.shape, index.grid(overlap.grid), windows)
         for window, shape in zip(windows, shapes, strict=True):
             row, col = (window.row // (high * rules.block), window.col // (wide * rules.block))
             key = overlap.grid, row * rules.block, col * rules.block
@@ -269,7 +269,7 @@ class _Piece(NamedTuple):
     shape: BaseGeometry | None
 
 
-def shapes_in(shape: BaseGeometry, transform: Floats, windows: Sequence[PixelWindow]) -> list[BaseGeometry | None]:
+def shapes_in(shape: BaseGeometry, grid: Grid, windows: Sequence[PixelWindow]) -> list[BaseGeometry | None]:
     """What windows need to know of a polygon, so that not each of many carries all of its vertices.
 
     A window that lies within the polygon gets a box, one that lies outside None, and one on
@@ -279,8 +279,6 @@ def shapes_in(shape: BaseGeometry, transform: Floats, windows: Sequence[PixelWin
     ----------
     shape : Shapely geometry
         In the CRS of the grid.
-    transform : [6] float64
-        Of the grid.
     """
     if len(windows) == 1:
         return [shape]
@@ -288,8 +286,7 @@ def shapes_in(shape: BaseGeometry, transform: Floats, windows: Sequence[PixelWin
     top, left, high, wide = np.array(windows, dtype=np.float64).T
     rows = np.stack([top - 1, top - 1, top + high + 1, top + high + 1], axis=1)
     cols = np.stack([left - 1, left + wide + 1, left + wide + 1, left - 1], axis=1)
-    a, b, c, d, e, f = transform
-    boxes = shapely.polygons(np.stack([a * cols + b * rows + c, d * cols + e * rows + f], axis=2))
+    boxes = shapely.polygons(np.stack(grid.to_world(rows, cols), axis=2))
     shapely.prepare(shape)
     within, meets = shapely.contains_properly(shape, boxes), shapely.intersects(shape, boxes)
     return [box if is_in else shape if near else None for box, is_in, near in zip(boxes, within, meets, strict=True)]
@@ -313,7 +310,7 @@ def cut_window(window: PixelWindow, tile_height: int, tile_width: int, max_pixel
     """
     if window.height * window.width <= max_pixels:
         return [window]
-    across = -(-(window.col % tile_width + window.width) // tile_width)
+    across = tiles_along(window.col % tile_width + window.width, tile_width)
     tiles = max_pixels // (tile_height * tile_width)
     if tiles:
         wide = max(1, min(across, tiles, round((tiles * tile_height / tile_width) ** 0.5)))

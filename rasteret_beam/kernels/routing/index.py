@@ -105,12 +105,7 @@ class RoutingIndex:
 
     def grid(self, number: int) -> Grid:
         """The grid at a position of the index."""
-        row = self.grids.take(np.array([number]))
-        return Grid(
-            self.grid_crs[number],
-            tuple(float(value) for value in row.transform[0]),  # type: ignore[arg-type]
-            *(int(column[0]) for column in (row.width, row.height, row.tile_width, row.tile_height)),
-        )
+        return self.grids.grid(number, self.grid_crs[number])
 
     def grid_of_band(self, record_id: str, band: str) -> Grid | None:
         """The grid on which a record has a band, or None."""

@@ -16,7 +16,7 @@ from rasterio.io import DatasetReader
 from rasteret_beam import metrics
 from rasteret_beam.errors import without_secrets
 from rasteret_beam.metrics import Counters
-from rasteret_beam.model import DEFAULT_ACCESS, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access, tiles_along
 from rasteret_beam.readers.gdal.opening import open_dataset
 from rasteret_beam.readers.gdal.vsi_opener import BLOCK_BYTES, KEPT_BLOCKS, OPENER, GdalFiles
 from rasteret_beam.readers.gdal.world_files import MAX_BYTES, Affine6, read_world_file
@@ -224,7 +224,7 @@ class Raster:
         dataset = self._dataset
         assert dataset is not None
         height, width = dataset.block_shapes[0]
-        blocks = -(-dataset.height // height) * -(-dataset.width // width)
+        blocks = tiles_along(dataset.height, height) * tiles_along(dataset.width, width)
         return HEADER_BYTES + 16 * blocks * dataset.count + (KEPT_BLOCKS * BLOCK_BYTES if self._files else 0)
 
     def close(self) -> None:
