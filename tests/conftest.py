@@ -10,12 +10,17 @@ import pyarrow as pa
 import pytest
 
 from rasteret_beam import Collection, build_from_table
-from tests.support import threads
+from tests.support import beam_reflection, threads
 from tests.support.emulators import PROJECT, Cloud, Proxy, cloud, credentials_file
 from tests.support.scenes import scene_table
 
 if TYPE_CHECKING:
     from google.cloud import bigquery
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == "not slow":
+        beam_reflection.keep()
 
 
 @pytest.fixture(scope="session")
