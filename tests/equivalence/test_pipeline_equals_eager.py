@@ -18,7 +18,7 @@ from pyproj import Transformer
 from rasteret_beam import Collection, ReadPoints, SamplePoints, WriteSamplesToParquet, build_from_table, load
 from rasteret_beam.collection.eager.sample import sample_points
 from rasteret_beam.options import LEAST_CACHE_BYTES, SampleOptions
-from tests.equivalence.test_transforms import ORDER, read, run
+from tests.support.pipelines import ORDER, read, run
 from tests.support.rasters import RasterCase
 
 LEFT, TOP, PIXEL, SIZE = 500_000.0, 5_400_000.0, 16.0, 96

@@ -1,6 +1,6 @@
 """Routing of polygons: the windows of the grids that they crop, cut and keyed for the shuffle."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,8 +16,9 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import crs_text, same_crs
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chip_windows import Overlap, PixelWindow, chip_overlaps
-from rasteret_beam.kernels.routing.chunks import compacted, newest, pieces
-from rasteret_beam.kernels.routing.index import Hits, RoutingIndex, reachable_groups
+from rasteret_beam.kernels.routing.chunks import compacted, pieces
+from rasteret_beam.kernels.routing.index import RoutingIndex, reachable_groups
+from rasteret_beam.kernels.routing.layers import Hits
 from rasteret_beam.kernels.tables.polygon_geometry import (
     Polygons,
     Shapes,
@@ -208,23 +209,24 @@ def _chunks(
     index: RoutingIndex, batch: pa.RecordBatch, overlaps: Sequence[Overlap], rules: ChipRules
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """The windows of one batch by record and block of tiles."""
-    if index.match == "all":
-        for grid, tile_row, tile_col, part, chunk in _pieces(index, batch, overlaps, rules):
-            first = int(index.first_layer[grid])
-            for layer in range(first, first + int(index.layer_count[grid])):
-                record_id, bandset = index.record_ids[index.layers.record[layer]], int(index.layers.bandset[layer])
-                yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), chunk
-        return
     geometry, grid_of = (np.array([overlap[at] for overlap in overlaps], dtype=np.int64) for at in (0, 1))
-    for bandset in range(len(index.layers.bandsets)):
-        # Where each overlap stands in the list travels as its row.
-        hits = Hits(geometry, grid_of, np.arange(len(overlaps), dtype=np.float64), np.zeros(len(overlaps)))
-        won, record = newest(index, hits, bandset, len(batch))
-        record_of_grid = dict(zip(won.grid.tolist(), record.tolist(), strict=True))
-        chosen = [overlaps[int(at)] for at in won.row]
-        for grid, tile_row, tile_col, part, chunk in _pieces(index, batch, chosen, rules):
-            record_id = index.record_ids[record_of_grid[grid]]
-            yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), chunk
+    # Where each overlap stands in the list travels as its row.
+    hits = Hits(geometry, grid_of, np.arange(len(overlaps), dtype=np.float64), np.zeros(len(overlaps)))
+    for pick in index.matcher.picks(hits, len(batch)):
+        groups = dict(zip(pick.hits.row.astype(np.int64).tolist(), pick.group.tolist(), strict=True))
+        for group, members in _by_group(overlaps, groups).items():
+            layers = [(index.record_ids[record], bandset) for record, bandset in pick.layers(group)]
+            for grid, tile_row, tile_col, part, chunk in _pieces(index, batch, members, rules):
+                for record_id, bandset in layers:
+                    yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), chunk
+
+
+def _by_group(overlaps: Sequence[Overlap], groups: Mapping[int, int]) -> dict[int, list[Overlap]]:
+    """Overlaps, by their position, in the groups of a pick, in the order of the groups."""
+    members: dict[int, list[Overlap]] = {group: [] for group in sorted(set(groups.values()))}
+    for at, group in groups.items():
+        members[group].append(overlaps[at])
+    return members
 
 
 def _pieces(

@@ -112,10 +112,9 @@ def chip_layers(index: RoutingIndex, polygons: Polygons) -> list[ChipLayer]:
     for number, grid, window, shape in chip_overlaps(index, polygons):
         if grid not in values:
             values[grid] = index.grid(grid)
-        first = int(index.first_layer[grid])
-        for layer in range(first, first + int(index.layer_count[grid])):
-            bands = index.layers.bandsets[int(index.layers.bandset[layer])]
-            found.append(ChipLayer(number, int(index.layers.record[layer]), bands, values[grid], window, shape))
+        for record, bandset in index.layers.on_grid(grid):
+            bands = index.layers.bandsets[bandset]
+            found.append(ChipLayer(number, record, bands, values[grid], window, shape))
     return sorted(found, key=lambda layer: (layer.geometry, layer.record))
 
 
