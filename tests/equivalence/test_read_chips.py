@@ -23,6 +23,7 @@ from pyproj import Transformer
 
 from pipelines import read_chips
 from rasteret_beam import (
+    ChipOptions,
     Collection,
     ReadChips,
     ReadPolygons,
@@ -34,12 +35,11 @@ from rasteret_beam import (
     join_windows,
     metrics,
 )
-from rasteret_beam.collection.eager.chip_groups import read_chip_group
+from rasteret_beam.collection.eager.chip_groups import ChipJob, read_chip_group
 from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.errors import InputError, MissingInputError, TileReadError
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules, cut_window, route_polygons
 from rasteret_beam.kernels.routing.chip_windows import PixelWindow
-from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.jobs.chip_reader import ChipReader
 from rasteret_beam.schema import chips_schema, unmatched_schema
 from rasteret_beam.transforms.sinks.geotiff import chip_name
@@ -100,18 +100,15 @@ def read_without_beam(
     collection: Collection, shapes: Iterable[Any], crs: Any, rules: ChipRules | None = None, **how: Any
 ) -> pa.Table:
     """The same rows, by the functions that the transform calls."""
-    bands, match = collection.bands, how.pop("match", "all")
-    index, facts, reader = collection.index(bands, match), read_facts(collection, bands), ChipReader()
+    bands, options = collection.bands, ChipOptions(**how)
+    job = ChipJob(collection.index(bands, options.match), read_facts(collection, bands), "c", options)
+    reader = ChipReader()
     batch = ReadPolygons(list(shapes), geometry_crs=crs).first_batch()
     groups: dict[Any, list[pa.RecordBatch]] = {}
-    for key, chunk in route_polygons(index.routing, batch, None, rules or ChipRules()).chunks:
+    for key, chunk in route_polygons(job.index.routing, batch, None, rules or ChipRules()).chunks:
         groups.setdefault(key, []).append(chunk)
     try:
-        rows = [
-            row
-            for key, chunks in groups.items()
-            for row in read_chip_group(reader, index, facts, "c", key, chunks, Counters(), **how)
-        ]
+        rows = [row.rows for key, chunks in groups.items() for row in read_chip_group(reader, job, key, chunks)]
     finally:
         reader.close()
     return pa.Table.from_batches(rows, schema=chips_schema()).sort_by([(name, "ascending") for name in KEY])
