@@ -70,7 +70,7 @@ OUTPUTS = [name for name, _ in WRITTEN]
 ARGUMENTS = {
     "source": "polygons",
     "access=": "--anonymous and --requester_pays",
-    "by a ReadPolygons of its own": "by a job of its own",
+    "with a separate ReadPolygons": "with a separate job",
     "with anonymous=True": "with --anonymous (the files of --polygons: --polygons_anonymous)",
     "requester_pays='my-project'": "--requester_pays PROJECT (for --polygons: --polygons_requester_pays PROJECT)",
 }
@@ -87,7 +87,7 @@ def parser() -> Parser:
         action="append",
         required=True,
         metavar="PATH",
-        help="Parquet, GeoParquet or CSV with WKT (a file, a folder or a glob), or GeoJSON; can be given several times",
+        help="Parquet, GeoParquet, CSV with WKT or GeoJSON: a file, a folder or a glob; may be repeated",
     )
     add("--geometry_column", metavar="NAME", help="polygons as WKB, GeoArrow or WKT (default: the one that is known)")
     add("--geometry_crs", metavar="CRS", help="CRS of the polygons (4326, EPSG:32631, WKT), where they do not say it")
@@ -118,7 +118,7 @@ def parser() -> Parser:
         "--on_invalid",
         choices=ON_INVALID,
         default="raise",
-        help="a geometry that is no valid polygon ends the job, or is left out as unmatched (default: raise)",
+        help="a geometry that is not a valid polygon ends the job, or is left out as unmatched (default: raise)",
     )
     add(
         "--output",

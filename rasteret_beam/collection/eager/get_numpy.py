@@ -138,7 +138,7 @@ def get_numpy(
 
 
 def check_fill(fill: Any) -> None:
-    """Refuse a fill that is no number."""
+    """Refuse a fill that is not a number."""
     if fill is not None and (isinstance(fill, bool) or not isinstance(fill, Real | np.number)):
         raise InputError(f"fill is {fill!r}; it has to be a number, or None for the band's nodata value")
     try:

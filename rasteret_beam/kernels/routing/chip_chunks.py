@@ -54,7 +54,7 @@ class ChipRules:
     max_bytes : int
         Size of the largest chunk of polygons (or of one polygon).
     crowded_rows : int
-        A chunk of so many chips pays for reading its tiles anew, so it is a part of its own.
+        A chunk of so many chips pays for reading its tiles anew, so it is a separate part.
     """
 
     max_pixels: int = MAX_CHIP_PIXELS
@@ -94,7 +94,7 @@ class RoutedPolygons:
 
 
 def check_on_invalid(on_invalid: str) -> None:
-    """Refuse an unknown way to treat geometries that are no valid polygons."""
+    """Refuse an unknown way to treat geometries that are not valid polygons."""
     if on_invalid not in ON_INVALID:
         raise InputError(f'on_invalid is {on_invalid!r}; it can be "raise" or "skip" (to the unmatched polygons)')
 
@@ -111,7 +111,7 @@ def route_polygons(
     crs : str, optional
         CRS of the polygons where the batch does not carry it.
     on_invalid : "raise" or "skip"
-        What to do about geometries that are no valid polygons, or that cannot be brought to
+        What to do about geometries that are not valid polygons, or that cannot be brought to
         the CRS of a record: an error, or a row in ``unmatched``.
 
     Raises

@@ -310,7 +310,7 @@ def crop_window(grids: GridTable, grid: int, shape: BaseGeometry) -> PixelWindow
     """The window that rasterio crops for a polygon given in the CRS of the grid, or None without an overlap.
 
     It goes from the floor of the smallest row and column of the polygon's vertices to the
-    ceiling of the largest, cut at the raster's edges. Touching the edge from outside is no overlap.
+    ceiling of the largest, cut at the raster's edges. Touching the edge from outside does not count as overlap.
     """
     a, b, c, d, e, f = grids.inverse[grid]
     x, y = shapely.get_coordinates(shape).T
