@@ -58,7 +58,7 @@ ARGUMENTS = {
     "project=...": "--points_project PROJECT",
     "temp_location": "temp_location",
     "access=": "--anonymous and --requester_pays",
-    "by a ReadPoints of its own": "by a job of its own",
+    "with a separate ReadPoints": "with a separate job",
     "with anonymous=True": "with --anonymous (the files of --points: --points_anonymous)",
     "requester_pays='my-project'": "--requester_pays PROJECT (for --points: --points_requester_pays PROJECT)",
     **{
@@ -98,7 +98,7 @@ def _point_flags(flags: argparse._ArgumentGroup) -> None:
         type=source,
         action="append",
         metavar="PATH",
-        help="a file, a folder or a glob of Parquet, GeoParquet, CSV or GeoJSON; can be given several times",
+        help="Parquet, GeoParquet, CSV or GeoJSON: a file, a folder or a glob; may be repeated",
     )
     one_of.add_argument(
         "--points_table",
@@ -223,7 +223,7 @@ def show_plan(inputs: Inputs, options: PipelineOptions) -> int:
 def _warn(inputs: Inputs) -> None:
     try:
         why = inputs.why_nothing_sampled()
-    except RasteretBeamError as error:  # the job is done all the same: its workers may read what this account may not
+    except RasteretBeamError as error:  # the job is complete: its workers may read what this account may not
         why = f"no point is sampled, and points cannot be read again to say why: {error}"
     print(f"warning: {spelt(why)}", file=sys.stderr)
 

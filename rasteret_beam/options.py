@@ -107,7 +107,7 @@ def check_options(options: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """What may be asked of a sampling job, beside its points, collection and bands.
+    """The options of a sampling job, beside its points, collection and bands.
 
     Raises
     ------
