@@ -92,6 +92,7 @@ def test_pipeline_on_the_portable_runner(
     assert found.equals(eager[match])
 
 
+@pytest.mark.slow
 def test_pipeline_with_several_processes(scenes: Collection, parquet: Path, eager: dict, tmp_path: Path) -> None:
     options = [*LOCAL, "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     found, _ = sample_to(tmp_path / "s", str(parquet), scenes, options=options)
