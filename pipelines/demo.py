@@ -1,26 +1,27 @@
 """A demonstration: rasters that look like AlphaEarth embeddings, sampled at random points, drawn as a map."""
 
+from pipelines.startup import prepare
+
+prepare(__name__)
+
 import argparse
 import glob
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import rasterio
 import shapely
+from matplotlib.figure import Figure
 from rasterio.transform import Affine
 
 from pipelines import build_collection, sample_points
 from pipelines.cli.runner import command
 from rasteret_beam.kernels.geo.crs import transform
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 SEED = 20_230_101
 BANDS = [f"A{number:02d}" for number in range(16)]
@@ -131,7 +132,8 @@ def draw_map(samples: pa.Table, path: Path) -> None:
     chosen = samples.filter(pc.equal(samples["band"], band))
     lon, lat, value = (chosen[name].to_numpy() for name in ("point_x", "point_y", "value"))
     valid = value != NODATA
-    figure, axes = plt.subplots(figsize=(8, 7), layout="constrained")
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplots()
     axes.scatter(lon[~valid], lat[~valid], s=3, c="0.6", label="nodata")
     shown = axes.scatter(lon[valid], lat[valid], s=3, c=value[valid], cmap="viridis")
     axes.set(
@@ -144,7 +146,6 @@ def draw_map(samples: pa.Table, path: Path) -> None:
     axes.legend(loc="upper right", markerscale=4)
     figure.colorbar(shown, ax=axes, label="stored value")
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def _run(title: str, main: object, argv: list[str]) -> None:

@@ -1,5 +1,9 @@
 """Read the pixels of a collection of rasters under a table of polygons, into Parquet and GeoTIFFs."""
 
+from pipelines.startup import prepare
+
+prepare(__name__)
+
 import sys
 from collections.abc import Sequence
 

@@ -47,6 +47,7 @@ from tests.support import rasters
 from tests.support.commands import Outcome, execute
 from tests.support.pipelines import EMBEDDED, run
 from tests.support.polygons import Rasters, crs_of, on_raster, oracle, oracle_mask, polygons, star
+from tests.support.properties import examples
 
 KEY = ["geometry_id", "record_id", "band", "window_row", "window_col"]
 BOWTIE = shapely.Polygon([(500_000, 5_399_000), (501_000, 5_399_500), (501_000, 5_399_000), (500_000, 5_399_500)])
@@ -294,7 +295,7 @@ def test_values_on_many_rasters(files: Rasters, name: str, max_pixels: int) -> N
 # Other CRSs
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_polygons_in_another_crs_follow_their_edges(files: Rasters, data: st.DataObject) -> None:
     """Compared with edges divided far more finely, pixels differ only where their centre lies on an edge."""
@@ -340,7 +341,7 @@ def test_polygons_in_another_crs_follow_their_edges(files: Rasters, data: st.Dat
     tile=st.sampled_from([(64, 64), (16, 256), (1, 1600), (7, 500), (512, 512)]),
     most=st.integers(1, 200_000),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_cut_windows_cover_the_whole_once(
     row: int, col: int, height: int, width: int, tile: tuple[int, int], most: int
 ) -> None:
@@ -408,7 +409,7 @@ USELESS = [
 ]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_cut_chips_equal_whole_ones(files: Rasters, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(["type_uint16", "rotated_30", "strips_7", "metres_10"]))

@@ -54,12 +54,10 @@ HEADER_BYTES = 64 << 10
 
 
 def _hide_secrets(record: logging.LogRecord) -> bool:
-    """GDAL's warnings name the URL that it asks for, with its signature."""
+    """Remove signatures from GDAL's warnings, which contain the URLs that it requests."""
     record.msg, record.args = without_secrets(record.getMessage()), None
     return True
 
-
-logging.getLogger("rasterio._env").addFilter(_hide_secrets)
 
 _thread = local()
 
@@ -79,6 +77,7 @@ def limit_gdal_cache(max_bytes: int) -> None:
 def enter_gdal() -> None:
     """Enter a GDAL environment for the rest of this thread, once: entering it for each tile costs 50 microseconds."""
     if not hasattr(_thread, "env"):
+        logging.getLogger("rasterio._env").addFilter(_hide_secrets)
         options = {name: value for name, value in GDAL_OPTIONS.items() if name not in os.environ}
         # Threads of GDAL's own would open remote files without the opener, which belongs to ours.
         _thread.env = rasterio.Env(**options, GDAL_NUM_THREADS=1)

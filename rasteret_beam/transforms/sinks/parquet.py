@@ -9,24 +9,21 @@ from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.errors import InputError
-from rasteret_beam.readers.storage.local_files import writing
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from rasteret_beam.schema import chips_schema, samples_schema
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import in_windows
-from rasteret_beam.transforms.runtime.files import check_output, matching
+from rasteret_beam.transforms.runtime.files import check_output, check_writable, matching
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
-from rasteret_beam.transforms.sinks.parquet_file import ParquetFile
+from rasteret_beam.transforms.sinks.parquet_file import ParquetFile, write_empty
 from rasteret_beam.transforms.sinks.windowed_parquet import WriteWindows
 
 
@@ -88,6 +85,40 @@ class _WriteToParquet(beam.PTransform):
                 wait_seconds=self.wait_seconds,
             )
         return rows | "Stage" >> self.staged() | "PutInPlace" >> PutInPlace()
+
+    @property
+    def place(self) -> str:
+        return f"{self.prefix}-*.parquet"
+
+    @property
+    def prefixes(self) -> list[str]:
+        return [self.prefix]
+
+    @property
+    def targets(self) -> list[Output]:
+        return [self.target]
+
+    @property
+    def counts_rows(self) -> bool:
+        return True
+
+    def check(self, options: PipelineOptions) -> None:
+        """Find out whether files can be written.
+
+        Raises
+        ------
+        OutputError
+        """
+        check_writable(self.prefix)
+
+    def leftovers(self, options: PipelineOptions) -> list[str]:
+        return []
+
+    def is_done(self, options: PipelineOptions) -> bool:
+        return False
+
+    def committed(self, options: PipelineOptions) -> str | None:
+        return None
 
     def staged(self) -> "StageFiles":
         """Write the files without putting them in place; :class:`.commit.PutInPlace` does that for several sinks."""
@@ -197,14 +228,6 @@ def shards(prefix: str) -> list[str]:
     numbered = re.compile(re.escape(prefix.rsplit("/", 1)[-1]) + r"-\d{5,}-of-\d{5,}\.parquet")
     found = matching(prefix, "-*-of-*.parquet")
     return [path for path in found if numbered.fullmatch(path.rsplit("/", 1)[-1])]
-
-
-def write_empty(folder: str, schema: pa.Schema, compression: str) -> str:
-    """Write a file without rows; gives its path."""
-    path = f"{folder}/empty.parquet"
-    with writing(path), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        pq.write_table(schema.empty_table(), file, compression=compression)
-    return path
 
 
 def _staged(written: list[str], target: Output, schema: pa.Schema, compression: str) -> bytes:

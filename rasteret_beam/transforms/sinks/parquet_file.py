@@ -1,4 +1,4 @@
-"""A Parquet file that is written row group by row group."""
+"""Single Parquet files on Beam's filesystems, which all Parquet sinks write."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +12,7 @@ from rasteret_beam.readers.storage.local_files import writing
 
 
 class ParquetFile:
-    """A Parquet file under way on one of Beam's filesystems."""
+    """A Parquet file that is being written to one of Beam's filesystems."""
 
     def __init__(self, path: str, schema: pa.Schema, compression: str):
         self.path = path
@@ -28,7 +28,7 @@ class ParquetFile:
             table = pa.Table.from_batches(batches)
             self._writer.write_table(table, row_group_size=len(table))
         del table
-        pa.default_memory_pool().release_unused()  # glibc keeps what was freed
+        pa.default_memory_pool().release_unused()  # glibc keeps freed memory
 
     def close(self) -> None:
         with self._writing():
@@ -45,16 +45,16 @@ class ParquetFile:
             raise
 
     def abandon(self) -> None:
-        """Let go of the file as it is; it lies in the temporary folder."""
-        self._writer.is_open = False  # or its destructor would write a footer to a file that is closed
-        with suppress(OSError):  # what it still holds may not fit on the disk
+        """Close the file without a footer; it stays in the temporary folder."""
+        self._writer.is_open = False  # otherwise its destructor writes a footer to the closed file
+        with suppress(OSError):  # buffered bytes may not fit on the disk
             self._file.close()
 
 
 def _repeating(schema: pa.Schema) -> list[str]:
     """Columns whose values repeat: record, band, a plot's name.
 
-    A dictionary of positions and values costs a third of all the time to write, and saves nothing.
+    Dictionaries of positions and values would take a third of the writing time and save nothing.
     """
     return [
         field.name
@@ -64,3 +64,11 @@ def _repeating(schema: pa.Schema) -> list[str]:
             pa.types.is_floating(field.type) or pa.types.is_nested(field.type) or pa.types.is_large_binary(field.type)
         )
     ]
+
+
+def write_empty(folder: str, schema: pa.Schema, compression: str) -> str:
+    """Write a file without rows; gives its path."""
+    path = f"{folder}/empty.parquet"
+    with writing(path), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        pq.write_table(schema.empty_table(), file, compression=compression)
+    return path
