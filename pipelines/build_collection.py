@@ -52,7 +52,9 @@ ARGUMENTS = {
 
 def parser() -> Parser:
     """The command's flags."""
-    flags = Parser("build_collection", __doc__ or "", EPILOG, ARGUMENTS)
+    flags = Parser(
+        "build_collection", __doc__ or "", EPILOG, ARGUMENTS, needed="(--cogs PATH | --table PATH) --output PATH"
+    )
     add = flags.add_argument
     source = flags.add_mutually_exclusive_group(required=True)
     source.add_argument(

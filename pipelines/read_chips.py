@@ -58,7 +58,13 @@ ARGUMENTS = {
 
 def parser() -> Parser:
     """The command's flags."""
-    flags = Parser("read_chips", __doc__ or "", EPILOG, ARGUMENTS)
+    flags = Parser(
+        "read_chips",
+        __doc__ or "",
+        EPILOG,
+        ARGUMENTS,
+        needed="--polygons PATH --collection PATH --bands A,B --output PREFIX",
+    )
     _polygon_flags(flags)
     flags.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
     flags.add_argument("--bands", type=names, metavar="A,B", help="bands to read; needed, but for --retry")

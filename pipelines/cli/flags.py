@@ -52,9 +52,17 @@ checks the whole job and submits nothing."""
 class Parser(argparse.ArgumentParser):
     """A parser whose flags cannot be abbreviated, and that knows Beam's."""
 
-    def __init__(self, module: str, description: str, epilog: str = "", arguments: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        module: str,
+        description: str,
+        epilog: str = "",
+        arguments: Mapping[str, str] | None = None,
+        needed: str = "",
+    ):
         super().__init__(
             prog=f"python -m pipelines.{module}",
+            usage=" ".join(f"python -m pipelines.{module} {needed} [flags]".split()),
             description=description,
             epilog=f"{epilog}\n{OF_BEAM}",
             allow_abbrev=False,
@@ -258,7 +266,7 @@ def column_types(text: str) -> dict[str, str]:
     return types
 
 
-def csv_flags(parser: argparse.ArgumentParser, what: str) -> None:
+def csv_flags(parser: argparse._ActionsContainer, what: str) -> None:
     """Flags that say how CSV files are read."""
     parser.add_argument(
         "--column_types",
@@ -287,19 +295,19 @@ def payer(text: str) -> bool | str:
     return truth(text) if text.lower() in ("true", "false") else text
 
 
-def switch(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
+def switch(parser: argparse._ActionsContainer, flag: str, text: str) -> None:
     """Add a flag that is off, on where it is given, and takes a ``true`` or ``false`` too."""
     parser.add_argument(flag, nargs="?", type=truth, const=True, default=False, metavar="true|false", help=text)
 
 
-def option_flags(parser: argparse.ArgumentParser, definition: type) -> None:
+def option_flags(parser: argparse._ActionsContainer, definition: type) -> None:
     """A flag for each option of a definition, such as :class:`rasteret_beam.options.SampleOptions`."""
     for each in options_of(definition):
         if each.facts.flag != "":
             _option_flag(parser, each)
 
 
-def _option_flag(parser: argparse.ArgumentParser, each: Option) -> None:
+def _option_flag(parser: argparse._ActionsContainer, each: Option) -> None:
     flag, text = f"--{each.facts.flag or each.name}", each.facts.help
     if each.type is bool:
         switch(parser, flag, text)
@@ -332,7 +340,7 @@ def option_values(flags: argparse.Namespace, definition: type) -> dict[str, Any]
     return given
 
 
-def access_flags(parser: argparse.ArgumentParser, what: str, prefix: str = "") -> None:
+def access_flags(parser: argparse._ActionsContainer, what: str, prefix: str = "") -> None:
     """Flags that say how buckets are read."""
     switch(parser, f"--{prefix}anonymous", f"read {what} without credentials")
     parser.add_argument(
@@ -344,7 +352,7 @@ def access_flags(parser: argparse.ArgumentParser, what: str, prefix: str = "") -
     )
 
 
-def raster_flags(parser: argparse.ArgumentParser) -> None:
+def raster_flags(parser: argparse._ActionsContainer) -> None:
     """Flags that say which rasters are opened."""
     switch(parser, "--vrt", "open virtual rasters (VRT) too, and what they name")
     parser.add_argument(
@@ -381,7 +389,7 @@ def _given(flags: argparse.Namespace, prefix: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def subset_flags(parser: argparse.ArgumentParser) -> None:
+def subset_flags(parser: argparse._ActionsContainer) -> None:
     """Flags that narrow a collection."""
     parser.add_argument(
         "--bbox",
