@@ -125,8 +125,8 @@ CASES = {
     ),
     "chips lost": (
         chipped,
-        chips._ReadFn,
-        "process",
+        chips.ReadFn,
+        "_emit",
         lambda rows: rows[1:],
         r"11 rows were to be written, but \d+ were",
     ),

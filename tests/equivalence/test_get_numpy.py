@@ -435,9 +435,9 @@ def test_only_touched_tiles_are_read_and_each_once(rasters: Rasters, monkeypatch
     read: list[tuple[int, int]] = []
     original = IndexedEngine.read
 
-    def watched(self: IndexedEngine, wants: list[TileRequest], counters: Any) -> Any:
+    def watched(self: IndexedEngine, wants: list[TileRequest], *more: Any) -> Any:
         read.extend((want.tile_row, want.tile_col) for want in wants)
-        return original(self, wants, counters)
+        return original(self, wants, *more)
 
     monkeypatch.setattr(IndexedEngine, "read", watched)
     shapes = [on_raster(path, shapely.box(col, 70, col + 10, 80)) for col in (66, 80, 100, 110)]

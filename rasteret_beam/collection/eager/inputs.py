@@ -13,6 +13,7 @@ import shapely
 
 from rasteret_beam.collection.eager.geometries import read_geometries
 from rasteret_beam.errors import InputError, listed
+from rasteret_beam.kernels.tables.geometry_objects import is_box
 from rasteret_beam.kernels.tables.native_geometry import native_crs, with_native_geometries
 from rasteret_beam.kernels.tables.point_geometry import first_value
 from rasteret_beam.kernels.tables.polygon_geometry import read_polygons
@@ -85,19 +86,11 @@ def polygon_stream(polygons: Any, geometry_crs: Any = None) -> tuple[PointStream
     """
     if isinstance(polygons, pa.Array | pa.ChunkedArray):
         return table_stream(pa.table({"geometry": polygons}), "polygons", POLYGON_INPUTS), False
-    boxes = [polygons] if _is_box(polygons) else polygons
-    if isinstance(boxes, list | tuple | np.ndarray) and len(boxes) and all(_is_box(box) for box in boxes):
+    boxes = [polygons] if is_box(polygons) else polygons
+    if isinstance(boxes, list | tuple | np.ndarray) and len(boxes) and all(is_box(box) for box in boxes):
         polygons = list(read_polygons(boxes, geometry_crs=geometry_crs).shapes)
     is_table = not _are_geometries(polygons) or isinstance(polygons, pa.Table) or is_frame(polygons)
     return table_stream(polygons, "polygons", POLYGON_INPUTS), is_table
-
-
-def _is_box(value: Any) -> bool:
-    return (
-        isinstance(value, list | tuple | np.ndarray)
-        and len(value) == 4
-        and all(isinstance(side, int | float | np.number) for side in value)
-    )
 
 
 def point_stream(points: Any) -> PointStream:

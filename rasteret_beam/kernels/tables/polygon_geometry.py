@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import LONLAT, crs_text, full_turn, same_crs
 from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.tables.geometry_objects import are_numbers, geojson_crs
 from rasteret_beam.kernels.tables.point_geometry import data_crs, declared_columns
 
 POLYGON, MULTIPOLYGON = 3, 6
@@ -99,7 +99,7 @@ def read_polygons(geometries: Any, *, geometry_crs: Any = None, geometry_column:
             raise InputError(
                 f"geometry_column is {geometry_column!r}, but the geometries are not a table; leave it out"
             )
-        name, found = None, _geojson_crs(geometries)
+        name, found = None, geojson_crs(geometries)
         box_crs = given or found or LONLAT
         shapes = _object_array([_shape(item, number, box_crs) for number, item in enumerate(_items(geometries))])
     crs = _one_crs(given, found, _srid(shapes))
@@ -253,7 +253,7 @@ def _native_polygons(storage: pa.Array, depth: int) -> Shapes:
 
 def _items(geometries: Any) -> Iterator[Any]:
     """Single geometries of an input other than a table, with GeoJSON collections taken apart."""
-    if _is_box(geometries) or isinstance(geometries, BaseGeometry | bytes | bytearray | memoryview | str | None):
+    if are_numbers(geometries) or isinstance(geometries, BaseGeometry | bytes | bytearray | memoryview | str | None):
         yield geometries
     elif isinstance(geometries, Mapping):
         if geometries.get("type") == "FeatureCollection":
@@ -269,16 +269,11 @@ def _items(geometries: Any) -> Iterator[Any]:
         yield geometries
 
 
-def _is_box(value: Any) -> bool:
-    is_sequence = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes | bytearray)
-    return is_sequence and len(value) > 0 and all(isinstance(side, Real | np.number) for side in value)
-
-
 def _shape(item: Any, number: int, crs: str) -> BaseGeometry | None:
     label = geometry_label(number, None)
     if item is None or isinstance(item, BaseGeometry):
         return item
-    if _is_box(item):
+    if are_numbers(item):
         return _box(item, label, crs)
     if isinstance(item, bytes | bytearray | memoryview):
         try:
@@ -310,13 +305,6 @@ def _box(sides: Sequence[Any], label: str, crs: str) -> BaseGeometry:
             f"{label} is the box ({shown}); a box is (xmin, ymin, xmax, ymax) with xmin < xmax, ymin < ymax"
         )
     return shapely.box(xmin, ymin, xmax, ymax)
-
-
-def _geojson_crs(geometries: Any) -> str | None:
-    """The CRS of a GeoJSON object in the style of 2008, which files of projected coordinates still have."""
-    crs = geometries.get("crs") if isinstance(geometries, Mapping) else None
-    name = (crs.get("properties") or {}).get("name") if isinstance(crs, Mapping) else None
-    return crs_text(name) if name is not None else None
 
 
 def _srid(shapes: Shapes) -> str | None:

@@ -68,7 +68,8 @@ class TileSource:
                     waiting.append(waiter)
                 else:
                     missing.append(want)
-            self._read(missing, partial(self._keep, claims, take), counters, stop)
+            if missing:
+                self._read(missing, partial(self._keep, claims, take), counters, stop)
         finally:
             self._give_up(claims)
         again = [waiter.want for waiter in waiting if not waiter.served.result()]
