@@ -100,9 +100,7 @@ def register(
         The collection: a Parquet file or a folder of such, local or in a bucket.
     name, description : str, optional
     anonymous, region, endpoint, requester_pays, vrt, drivers, allow_local
-        How the bucket and its rasters are read; see :class:`rasteret_beam.Access`.
-
-    The bucket of the collection, and those of its rasters, are read so.
+        How the buckets of the collection and of its rasters are read; see :class:`rasteret_beam.Access`.
 
     Raises
     ------
