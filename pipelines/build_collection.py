@@ -1,5 +1,9 @@
 """Build a collection: read the headers of raster files, and write their index as Parquet."""
 
+from pipelines.startup import prepare
+
+prepare(__name__)
+
 import argparse
 import re
 import sys

@@ -1,5 +1,9 @@
 """A demonstration: rasters that look like AlphaEarth embeddings, sampled at random points, drawn as a map."""
 
+from pipelines.startup import prepare
+
+prepare(__name__)
+
 import argparse
 import glob
 import io
@@ -7,22 +11,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import rasterio
 import shapely
+from matplotlib.figure import Figure
 from PIL import Image
 from rasterio.transform import Affine
 
 from pipelines import build_collection, sample_points
 from pipelines.cli.runner import command
 from rasteret_beam.kernels.geo.crs import transform
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 SEED = 20_230_101
 BANDS = [f"A{number:02d}" for number in range(16)]
@@ -137,7 +138,8 @@ def draw_map(samples: pa.Table, path: Path) -> None:
     chosen = samples.filter(pc.equal(samples["band"], band))
     lon, lat, value = (chosen[name].to_numpy() for name in ("point_x", "point_y", "value"))
     valid = value != NODATA
-    figure, axes = plt.subplots(figsize=(8, 7), layout="constrained")
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplots()
     axes.scatter(lon[~valid], lat[~valid], s=3, c="0.6", label="nodata")
     shown = axes.scatter(lon[valid], lat[valid], s=3, c=value[valid], cmap="viridis")
     axes.set(
@@ -151,7 +153,6 @@ def draw_map(samples: pa.Table, path: Path) -> None:
     figure.colorbar(shown, ax=axes, label="stored value")
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=110)
-    plt.close(figure)
     few = Image.open(drawn).convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.save(path, optimize=True)
 

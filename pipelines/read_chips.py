@@ -1,5 +1,9 @@
 """Read the pixels of a collection of rasters under a table of polygons, into Parquet and GeoTIFFs."""
 
+from pipelines.startup import prepare
+
+prepare(__name__)
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -30,7 +34,7 @@ from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.chip_chunks import MAX_CHIP_PIXELS, ON_INVALID, route_polygons
-from rasteret_beam.kernels.routing.index import MATCHES
+from rasteret_beam.kernels.routing.match import MATCHERS
 from rasteret_beam.kernels.routing.no_hit import why_no_polygon_hit
 from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
@@ -97,7 +101,7 @@ def parser() -> Parser:
     raster_flags(flags)
     add(
         "--match",
-        choices=MATCHES,
+        choices=list(MATCHERS),
         default="all",
         help="every record that a polygon overlaps, or for each band the newest one (default: all)",
     )

@@ -1,5 +1,9 @@
 """Sample a collection of rasters at a table of points, into Parquet or BigQuery."""
 
+from pipelines.startup import prepare
+
+prepare(__name__)
+
 import argparse
 import sys
 from collections.abc import Sequence

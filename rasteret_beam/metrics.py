@@ -44,8 +44,6 @@ later than their window allows, which Beam drops.
 
 from threading import Lock
 
-from rasteret_beam.schema import UNMATCHED_REASONS, UNSAMPLED_REASONS
-
 NAMESPACE = "rasteret_beam"
 
 POINTS_IN = "points_in"
@@ -89,43 +87,6 @@ def unsampled(reason: str) -> str:
 def unmatched(reason: str) -> str:
     """Name of the counter of polygons that were left without a chip for this reason."""
     return f"unmatched_{reason}"
-
-
-NAMES = (
-    POINTS_IN,
-    POINTS_SAMPLED,
-    POINTS_UNSAMPLED,
-    *map(unsampled, UNSAMPLED_REASONS),
-    CHUNKS_OUT,
-    VALUES_ROUTED,
-    VALUES_SAMPLED,
-    VALUES_DEAD_LETTERED,
-    DEAD_LETTERS,
-    SAMPLES_OUT,
-    TILES_DECODED,
-    TILES_INDEXED,
-    TILE_CACHE_HITS,
-    TILE_BYTES_READ,
-    MASK_TILES_READ,
-    RANGE_REQUESTS,
-    RANGE_BYTES,
-    READ_RETRIES,
-    DATASETS_OPENED,
-    DATASET_CACHE_HITS,
-    ROWS_WRITTEN,
-    POLYGONS_IN,
-    POLYGONS_MATCHED,
-    POLYGONS_UNMATCHED,
-    *map(unmatched, UNMATCHED_REASONS),
-    CHIPS_ROUTED,
-    CHIPS_OUT,
-    CHIP_PIXELS,
-    GEOTIFFS_WRITTEN,
-    RECORDS_IN,
-    RECORDS_READ,
-    RECORDS_LEFT_OUT,
-    RECORDS_WRITTEN,
-)
 
 
 class Counters:

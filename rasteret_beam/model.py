@@ -29,6 +29,11 @@ class TileKey(NamedTuple):
     part: int = 0
 
 
+def tiles_along(pixels: Any, tile_pixels: Any) -> Any:
+    """How many tiles cover so many pixels, the last one perhaps in part; of integers or arrays of them."""
+    return -(-pixels // tile_pixels)
+
+
 @dataclass(frozen=True)
 class Grid:
     """What makes pixel addresses equal.
@@ -52,6 +57,38 @@ class Grid:
     height: int
     tile_width: int
     tile_height: int
+
+    def tile_counts(self) -> tuple[int, int]:
+        """Rows and columns of tiles."""
+        return tiles_along(self.height, self.tile_height), tiles_along(self.width, self.tile_width)
+
+    def tile_shape(self, tile_row: int, tile_col: int) -> tuple[int, int]:
+        """Height and width of a tile in pixels, clipped to the grid."""
+        return (
+            min(self.tile_height, self.height - tile_row * self.tile_height),
+            min(self.tile_width, self.width - tile_col * self.tile_width),
+        )
+
+    def to_pixel(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Fractional (row, col) of coordinates in the CRS of the grid, numbers or arrays; their floor is the pixel.
+
+        Rounds as ``~transform * (x, y)`` of the ``affine`` package, so that a point on a pixel's corner falls into
+        the pixel that rasterio gives it.
+        """
+        a, b, c, d, e, f = inverse_affine(*self.transform)
+        return x * d + y * e + f, x * a + y * b + c
+
+    def to_world(self, row: Any, col: Any) -> tuple[Any, Any]:
+        """(x, y), in the CRS of the grid, of positions in pixels, numbers or arrays; pixel corners have whole ones."""
+        a, b, c, d, e, f = self.transform
+        return a * col + b * row + c, d * col + e * row + f
+
+
+def inverse_affine(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """The inverse of an affine, or of arrays of them, in the order of operations of the ``affine`` package."""
+    scale = 1.0 / (a * e - b * d)
+    ra, rb, rd, re = e * scale, -b * scale, -d * scale, a * scale
+    return ra, rb, -c * ra - f * rb, rd, re, -c * rd - f * re
 
 
 class Integers(Protocol):

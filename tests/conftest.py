@@ -2,63 +2,25 @@
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import rasterio
-from rasterio.transform import Affine
 
 from rasteret_beam import Collection, build_from_table
+from tests.support import beam_reflection, threads
 from tests.support.emulators import PROJECT, Cloud, Proxy, cloud, credentials_file
+from tests.support.scenes import scene_table
 
 if TYPE_CHECKING:
     from google.cloud import bigquery
 
-DATES = ("2023-01-05", "2023-04-09", "2023-07-18")
 
-
-def write_scene(path: Path, transform: Affine, seed: int, *, crs: str = "EPSG:32631", size: int = 300) -> Path:
-    """A uint16 scene of one band with 64-pixel tiles and random values."""
-    values = np.random.default_rng(seed).integers(0, 10_000, (size, size)).astype(np.uint16)
-    profile = {
-        "driver": "GTiff",
-        "width": size,
-        "height": size,
-        "count": 1,
-        "dtype": "uint16",
-        "crs": crs,
-        "transform": transform,
-        "tiled": True,
-        "blockxsize": 64,
-        "blockysize": 64,
-        "compress": "deflate",
-        "predictor": 2,
-    }
-    with rasterio.open(path, "w", **profile) as dataset:
-        dataset.write(values, 1)
-    return path
-
-
-def scene_table(folder: Path) -> pa.Table:
-    """A record table: two places that overlap x three dates; band B10 at 10 m, B20 at 20 m; one record lacks B20."""
-    rows = []
-    for place, left in enumerate((500_000.0, 502_000.0)):
-        for number, date in enumerate(DATES):
-            seed = place * 10 + number
-            record = f"P{place}_{number}"
-            fine = write_scene(folder / f"{record}_B10.tif", Affine(10, 0, left, 0, -10, 5_400_000), seed)
-            coarse = write_scene(
-                folder / f"{record}_B20.tif", Affine(20, 0, left, 0, -20, 5_400_000), 100 + seed, size=150
-            )
-            assets = {"B10": {"href": str(fine), "band_index": 0}, "B20": {"href": str(coarse), "band_index": 0}}
-            if record == "P1_1":
-                del assets["B20"]
-            rows.append({"id": record, "datetime": date, "assets": assets, "eo:cloud_cover": 10.0 * number})
-    return pa.Table.from_pylist(rows)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == "not slow":
+        beam_reflection.keep()
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +51,12 @@ def same_signal_handlers() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def threads_of_the_test_alone() -> None:
+    """Threads that an earlier test of this process left running count against none of the later ones."""
+    threads.begin()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ handed over, and a terminal should not have to stay open for ten hours.
 """
 
 import gc
+import logging
 import os
 import re
 import signal
@@ -39,7 +40,7 @@ from rasteret_beam.metrics import NAMESPACE
 from rasteret_beam.schema import UNSAMPLED_REASONS
 from rasteret_beam.transforms.sinks.commit import Output, uninterrupted
 
-USAGE, FAILED, INCOMPLETE, INTERRUPTED = 2, 1, 3, 130
+FAILED, INCOMPLETE, INTERRUPTED = 1, 3, 130
 
 # The error of a worker arrives as the text of its traceback.
 OURS = re.compile(r"^rasteret_beam\.errors\.\w+Error: (.*?)(?= \[while running '|\n\n|\n\w+Error: |\Z)", re.M | re.S)
@@ -55,9 +56,10 @@ HINTS = {
 
 
 def command(main: Callable[[], int]) -> NoReturn:
-    """Run a command's main function and leave with its exit code; our errors become one line."""
+    """Run a command's main function and exit with its code; our errors become one line."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     gc.freeze()
-    gc.enable()
+    gc.enable()  # :func:`pipelines.startup.prepare` has disabled it
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     with quiet(*NOISY):

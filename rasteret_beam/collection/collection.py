@@ -29,7 +29,7 @@ from rasteret_beam.collection.parquet.writing import write_collection
 from rasteret_beam.collection.records import named_files
 from rasteret_beam.errors import CollectionError, InputError, did_you_mean, listed, without_secrets
 from rasteret_beam.kernels.geo.crs import crs_label
-from rasteret_beam.kernels.routing.index import check_match
+from rasteret_beam.kernels.routing.match import check_match
 from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.stores import absolute

@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rasteret_beam.collection.index.band_facts import first_records
 from rasteret_beam.collection.parquet.layout import SPAN, time_span
 from rasteret_beam.collection.parquet.row_groups import Columns
+from rasteret_beam.collection.records.selection import RecordSelection
 from rasteret_beam.errors import listed, without_secrets
 from rasteret_beam.schema import METADATA_SUFFIX
 
-if TYPE_CHECKING:
-    from rasteret_beam.collection.collection import Collection
 
-
-def describe(collection: "Collection") -> dict[str, Any]:
+def describe(collection: RecordSelection) -> dict[str, Any]:
     """The facts of :meth:`Collection.describe`."""
     moments = ["datetime", *(name for name in SPAN if name in collection.schema.names)]
     return {
@@ -29,7 +27,7 @@ def describe(collection: "Collection") -> dict[str, Any]:
     }
 
 
-def _pixels(collection: "Collection") -> dict[str, Any]:
+def _pixels(collection: RecordSelection) -> dict[str, Any]:
     """Data types and nodata values of the first record's bands."""
     columns = set(collection.schema.names)
     described = [band + METADATA_SUFFIX for band in collection.bands if band + METADATA_SUFFIX in columns]

@@ -18,7 +18,7 @@ from pipelines import build_collection, read_chips, sample_points
 from rasteret_beam.model import TileKey
 from rasteret_beam.transforms import build_collection as building
 from rasteret_beam.transforms.chips import read_chips as chips
-from rasteret_beam.transforms.sampling import sample
+from rasteret_beam.transforms.sampling import keying, sampling
 from rasteret_beam.transforms.sinks import geotiff as write_geotiff
 from tests.support import rasters
 from tests.support.commands import Outcome, as_flags, execute
@@ -104,21 +104,21 @@ def test_nothing_is_lost(
 CASES = {
     "chunk lost before the shuffle": (
         sampled,
-        sample._RouteFn,
+        keying._RouteFn,
         "process",
         without_first_chunk,
         r"100 values were to be sampled, but \d\d were and",
     ),
     "batch of samples lost": (
         sampled,
-        sample._SampleFn,
+        sampling.SampleFn,
         "_emit",
         lambda rows: rows[1:],
         r"10[01] rows were to be written, but \d+ were",
     ),
     "batch of samples doubled": (
         sampled,
-        sample._SampleFn,
+        sampling.SampleFn,
         "_emit",
         lambda rows: rows[:1] + rows,
         r"101 rows were to be written, but 1\d\d were",

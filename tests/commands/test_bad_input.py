@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
-import tifffile
 from affine import Affine
 
 import rasteret_beam as rasteret
 from pipelines import sample_points
 from tests.support import rasters
 from tests.support.commands import Outcome, as_flags, execute, in_process_of_its_own
+from tests.support.rasters import damage_tile
 
 pytestmark = pytest.mark.usefixtures("same_signal_handlers")
 
@@ -373,14 +373,6 @@ class TestOutput:
     def test_both_outputs_in_one_place(self, sample: Sample, tmp_path: Path):
         place = tmp_path / "out/samples"
         check_refused(sample(unsampled=place), f"--output and --unsampled are both {place}; give two prefixes")
-
-
-def damage_tile(path: Path, number: int) -> None:
-    with tifffile.TiffFile(path) as file:
-        start, length = file.pages[0].dataoffsets[number], file.pages[0].databytecounts[number]
-    content = bytearray(path.read_bytes())
-    content[start : start + length] = b"\xff" * length
-    path.write_bytes(content)
 
 
 class TestPixels:

@@ -35,6 +35,7 @@ from rasteret_beam.readers.storage import byte_ranges as ranges
 from tests.support import rasters
 from tests.support.commands import Outcome, as_flags, execute, in_process_of_its_own
 from tests.support.paths import ROOT
+from tests.support.scenes import elsewhere
 
 pytestmark = pytest.mark.usefixtures("same_signal_handlers")
 
@@ -686,16 +687,6 @@ class TestInterrupt:
             pytest.fail("Ctrl-C while the collection is opened ends in a traceback")
         assert outcome.code == 130
         assert len(outcome.err.splitlines()) == 1
-
-
-def elsewhere(collection: rasteret.Collection, href: str) -> rasteret.Collection:
-    """The collection with another file in all of its assets."""
-    table = collection.to_table()
-    place = table.column_names.index("assets")
-    rows = table["assets"].to_pylist()
-    assets = [{band: asset and asset | {"href": href} for band, asset in row.items()} for row in rows]
-    moved = table.set_column(place, "assets", pa.array(assets, type=table["assets"].type))
-    return rasteret.Collection.from_table(moved)
 
 
 Build = Callable[..., Outcome]

@@ -21,10 +21,9 @@ from rasteret_beam import (
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.sampling.dead_letters import points_of
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA
-from tests.commands.test_bad_input import damage_tile
-from tests.equivalence.test_transforms import ORDER, XY, read, run
 from tests.support.commands import execute
-from tests.support.rasters import RasterCase
+from tests.support.pipelines import ORDER, XY, read, run
+from tests.support.rasters import RasterCase, damage_tile
 
 BANDS = ["B1", "B2"]
 DAMAGED = 5  # tile (1, 1) of 4 across

@@ -21,8 +21,8 @@ from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Grid
 from rasteret_beam.readers.gdal.rasters import RasterPool
 from rasteret_beam.readers.tiles.gdal import RasterioEngine
-from tests.equivalence.test_transforms import XY, sample_to
 from tests.support import tiles
+from tests.support.pipelines import XY, sample_to
 
 NODATA = -128
 # Powers of two: rasterio itself puts points on the edges of other pixels on either side.

@@ -16,8 +16,8 @@ from rasteret_beam.collection.eager.plan import plan_totals
 from rasteret_beam.kernels.storage.coalescing import LOCAL
 from rasteret_beam.readers.jobs import work_units as work_units
 from rasteret_beam.readers.tiles import indexed as indexed_engine
-from tests.equivalence.test_transforms import XY, run
 from tests.support import rasters
+from tests.support.pipelines import XY, run
 from tests.support.server import RasterServer
 
 FIGURES = (metrics.TILES_DECODED, metrics.TILE_BYTES_READ, metrics.RANGE_REQUESTS)

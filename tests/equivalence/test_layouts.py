@@ -7,7 +7,7 @@ import pytest
 
 from rasteret_beam import Collection, ReadPoints, SamplePoints, WriteSamplesToParquet, build_from_cogs, build_from_table
 from rasteret_beam.errors import InputError
-from tests.equivalence.test_transforms import XY, read, run
+from tests.support.pipelines import XY, read, run
 from tests.support.rasters import RasterCase
 
 POINT_AND_RECORD = ("point_index", "record_id")

@@ -17,8 +17,8 @@ from pyproj import Transformer
 
 from rasteret_beam import Collection, ReadPoints, SamplePoints, WriteSamplesToParquet, build_from_table, load
 from rasteret_beam.collection.eager.sample import sample_points
-from rasteret_beam.options import LEAST_CACHE_BYTES
-from tests.equivalence.test_transforms import ORDER, read, run
+from rasteret_beam.options import LEAST_CACHE_BYTES, SampleOptions
+from tests.support.pipelines import ORDER, read, run
 from tests.support.rasters import RasterCase
 
 LEFT, TOP, PIXEL, SIZE = 500_000.0, 5_400_000.0, 16.0, 96
@@ -64,6 +64,9 @@ CASES = {
     "layout values, latest": Case(sampling=AROUND | {"layout": "values", "match": "latest"}, bands=("a",)),
     "cache_bytes": Case(sampling={"cache_bytes": LEAST_CACHE_BYTES}),
     "prefix_reads": Case(sampling={"prefix_reads": True}),
+    "extra_columns": Case(sampling={"extra_columns": ["href", "pixel_row", "pixel_col"]}),
+    "extra_columns of windows": Case(sampling=AROUND | {"extra_columns": ["pixel_col"]}),
+    "options": Case(sampling={"options": SampleOptions(match="latest", max_distance_pixels=1)}),
     "bbox": Case(filters={"bbox": BOX}),
     "date_range": Case(filters={"date_range": ("2023-01-01", "2023-12-31")}),
     "geometries": Case(filters={"geometries": [shapely.box(*BOX)]}),

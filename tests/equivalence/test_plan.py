@@ -22,10 +22,10 @@ from rasteret_beam.collection.eager.plan import (
     plan_totals,
 )
 from rasteret_beam.errors import InputError
-from tests.commands.test_command_line import as_flags, execute
-from tests.conftest import scene_table
-from tests.equivalence.test_transforms import XY, run
 from tests.support import rasters
+from tests.support.commands import as_flags, execute
+from tests.support.pipelines import XY, run
+from tests.support.scenes import scene_table
 
 FIGURES = (*COUNTED, metrics.SAMPLES_OUT, metrics.TILES_DECODED, metrics.TILE_BYTES_READ, metrics.RANGE_REQUESTS)
 TWO_BANDS = {"dtype": "uint16", "count": 2, "width": 640, "height": 512, "tile": (64, 64)}

@@ -43,9 +43,9 @@ from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.jobs.chip_reader import ChipReader
 from rasteret_beam.schema import chips_schema, unmatched_schema
 from rasteret_beam.transforms.sinks.geotiff import chip_name
-from tests.commands.test_command_line import Outcome, execute
-from tests.equivalence.test_transforms import EMBEDDED, run
 from tests.support import rasters
+from tests.support.commands import Outcome, execute
+from tests.support.pipelines import EMBEDDED, run
 from tests.support.polygons import Rasters, crs_of, on_raster, oracle, oracle_mask, polygons, star
 
 KEY = ["geometry_id", "record_id", "band", "window_row", "window_col"]

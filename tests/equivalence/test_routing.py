@@ -25,7 +25,9 @@ from rasteret_beam.kernels.geo.footprints import footprint
 from rasteret_beam.kernels.geo.grids import GridTable, inside, pixel_positions
 from rasteret_beam.kernels.geo.regions import Region, region_of_box
 from rasteret_beam.kernels.routing.chunks import ChunkRules, Routed, block_shapes, route
-from rasteret_beam.kernels.routing.index import NO_DATETIME, Layers, RoutingIndex, build_index, locate
+from rasteret_beam.kernels.routing.index import RoutingIndex, build_index, locate
+from rasteret_beam.kernels.routing.layers import NO_DATETIME, Layers
+from rasteret_beam.kernels.routing.match import matcher_of
 from rasteret_beam.model import Grid, TileKey
 from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION, points_schema
 from tests.support.rasters import pixel_of
@@ -548,7 +550,8 @@ def test_blocks_of_tiles() -> None:
 def test_the_tiles_of_a_block_fit_into_a_cache(tile: int, bands: int, shape: tuple[int, int]) -> None:
     grid = grid_at("EPSG:32631", UTM, 20_000, 20_000, tile)
     index = index_of([one_band(grid)])
-    index = replace(index, layers=replace(index.layers, bandsets=[tuple(map(str, range(bands)))]))
+    layers = replace(index.layers, bandsets=[tuple(map(str, range(bands)))])
+    index = replace(index, matcher=matcher_of("all", layers, index.datetimes, len(index.grids)))
     rows, cols = block_shapes(index, ChunkRules())
     assert (rows.tolist(), cols.tolist()) == ([shape[0]], [shape[1]])
 
@@ -605,7 +608,7 @@ def test_a_batch_that_is_not_of_points_is_refused() -> None:
 
 
 def test_an_unknown_match_is_refused() -> None:
-    with pytest.raises(InputError, match="match is 'first'; it can be \"all\""):
+    with pytest.raises(InputError, match=r"match is 'first'; it can be one of \('all', 'latest'\)"):
         index_of([one_band(WORLDS[0])], "first")
 
 

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import apache_beam as beam
@@ -37,61 +36,19 @@ from rasteret_beam.kernels.routing.chunks import ChunkRules
 from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from rasteret_beam.schema import samples_schema, unsampled_schema
 from rasteret_beam.transforms.runtime.coders import RecordBatchCoder
-from tests.conftest import write_scene
-
-ORDER = [("point_index", "ascending"), ("record_id", "ascending"), ("band", "ascending")]
-XY = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}
-LOCAL = ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"]
-KEPT: list = []
-"""What functions that run inside a pipeline put aside; they are pickled, so a list of a test's own stays empty."""
-
-EMBEDDED = ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"]
+from tests.support.pipelines import EMBEDDED, LOCAL, ORDER, XY, Kept, read, run, sample_to
+from tests.support.scenes import write_scene
 
 
-def keep(batches: Iterable[pa.RecordBatch]) -> None:
-    KEPT.extend(batches)
+class _Sizes(Kept):
+    def note(self, element: tuple[TileKey, pa.RecordBatch]) -> tuple[TileKey, pa.RecordBatch]:
+        self.append(element[1].nbytes)
+        return element
 
 
-def keep_size(element: tuple[TileKey, pa.RecordBatch]) -> tuple[TileKey, pa.RecordBatch]:
-    KEPT.append(element[1].nbytes)
-    return element
-
-
-def keep_sum(batch: pa.RecordBatch) -> None:
-    KEPT.append(pc.sum(batch["value"]).as_py())
-
-
-def run(build: object, options: list[str] | None = None) -> dict[str, int]:
-    """Run a pipeline; its counters, summed over steps."""
-    pipeline = beam.Pipeline(options=PipelineOptions(options or LOCAL))
-    build(pipeline)  # type: ignore[operator]
-    result = pipeline.run()
-    result.wait_until_finish()
-    counts: dict[str, int] = {}
-    for metric in result.metrics().query()["counters"]:
-        if metric.key.metric.namespace == metrics.NAMESPACE:
-            name = metric.key.metric.name
-            counts[name] = counts.get(name, 0) + int(metric.committed or metric.attempted or 0)
-    return counts
-
-
-def read(prefix: Path) -> pa.Table:
-    files = sorted(prefix.parent.glob(prefix.name + "-*-of-*.parquet"))
-    return pa.concat_tables(pq.read_table(file) for file in files).sort_by(ORDER[:1])
-
-
-def sample_to(
-    prefix: Path, source: object, collection: Collection, options: list[str] | None = None, **settings: object
-) -> tuple[pa.Table, dict[str, int]]:
-    reading = {**XY, **settings.pop("reading", {})}  # type: ignore[dict-item]
-    bands = settings.pop("bands", ["B10", "B20"])
-
-    def build(pipeline: beam.Pipeline) -> None:
-        points = pipeline | ReadPoints(source, **reading)
-        points | SamplePoints(collection, bands, **settings) | WriteSamplesToParquet(str(prefix))
-
-    counts = run(build, options)
-    return read(prefix).sort_by(ORDER), counts
+class _Sums(Kept):
+    def add(self, batch: pa.RecordBatch) -> None:
+        self.append(pc.sum(batch["value"]).as_py())
 
 
 @pytest.fixture(scope="session")
@@ -246,10 +203,10 @@ def test_geoparquet_brings_its_crs(scenes: Collection, points: pa.Table, eager: 
 
 
 def batches_of(source: object, **reading: object) -> list[pa.RecordBatch]:
-    KEPT.clear()
+    kept = Kept()
     with beam.Pipeline(options=PipelineOptions(LOCAL)) as pipeline:
-        assert_that(pipeline | ReadPoints(source, **{**XY, **reading}), keep)
-    return list(KEPT)
+        assert_that(pipeline | ReadPoints(source, **{**XY, **reading}), kept.keep)
+    return kept
 
 
 def test_parquet_is_split_by_row_group(parquet: Path, points: pa.Table) -> None:
@@ -315,11 +272,11 @@ def test_missing_points_are_said_while_the_pipeline_is_built(tmp_path: Path) -> 
 def test_batches_without_crs_need_one(scenes: Collection, points: pa.Table) -> None:
     chosen = choose_columns(points.schema, **XY)
     batch = point_batch(points.to_batches()[0], 0, chosen).replace_schema_metadata(None)
-    KEPT.clear()
+    kept = Kept()
     with beam.Pipeline(options=PipelineOptions(LOCAL)) as pipeline:
         found = pipeline | beam.Create([batch]) | SamplePoints(scenes, ["B10"], geometry_crs=32631)
-        assert_that(found, keep)
-    assert sum(len(batch) for batch in KEPT) == len(scenes.sample_points(points, ["B10"], **XY))
+        assert_that(found, kept.keep)
+    assert sum(len(batch) for batch in kept) == len(scenes.sample_points(points, ["B10"], **XY))
     with pytest.raises(Exception, match="the points have no CRS"), beam.Pipeline(options=PipelineOptions(LOCAL)) as p:
         p | beam.Create([batch]) | SamplePoints(scenes, ["B10"])
 
@@ -415,15 +372,14 @@ def test_ten_million_points_in_one_tile(tmp_path: Path) -> None:
     table = pa.table({"x": rng.uniform(0, 640, rows), "y": rng.uniform(0, 640, rows)})
     pq.write_table(table, tmp_path / "p.parquet", row_group_size=1 << 20)
     collection = build_from_cogs([path], bands=["B10"])
-    KEPT.clear()
+    sizes, sums = _Sizes(), _Sums()
 
     def build(pipeline: beam.Pipeline) -> None:
         keyed = pipeline | ReadPoints(str(tmp_path / "p.parquet"), **XY) | KeyByRecordAndTile(collection, ["B10"])
-        looked = keyed | beam.Map(keep_size).with_output_types(beam.typehints.Tuple[TileKey, pa.RecordBatch])
-        looked | GroupByTile() | SampleTiles(collection, ["B10"]) | beam.Map(keep_sum)
+        looked = keyed | beam.Map(sizes.note).with_output_types(beam.typehints.Tuple[TileKey, pa.RecordBatch])
+        looked | GroupByTile() | SampleTiles(collection, ["B10"]) | beam.Map(sums.add)
 
     counts = run(build)
-    sizes, sums = [kept for kept in KEPT if isinstance(kept, int)], [kept for kept in KEPT if isinstance(kept, float)]
     with rasterio.open(path) as dataset:
         band = dataset.read(1).astype(np.float64)
     row = np.floor((640 - table["y"].to_numpy()) / 10).astype(int)
@@ -450,15 +406,15 @@ def test_a_large_dictionary_does_not_travel_with_each_chunk(scenes: Collection, 
             "name": pa.DictionaryArray.from_arrays(pa.array(np.arange(5_000), type=pa.int32()), names),
         }
     )
-    KEPT.clear()
+    sizes = _Sizes()
 
     def build(pipeline: beam.Pipeline) -> None:
         keyed = pipeline | ReadPoints(table, **XY) | KeyByRecordAndTile(scenes, ["B10"], rules=ChunkRules(block=(1, 1)))
-        keyed | beam.Map(keep_size).with_output_types(beam.typehints.Tuple[TileKey, pa.RecordBatch])
+        keyed | beam.Map(sizes.note).with_output_types(beam.typehints.Tuple[TileKey, pa.RecordBatch])
 
     counts = run(build)
-    assert len(KEPT) == counts[metrics.CHUNKS_OUT] > 100
-    assert max(KEPT) < 40_000  # the whole dictionary has 75,000 bytes
+    assert len(sizes) == counts[metrics.CHUNKS_OUT] > 100
+    assert max(sizes) < 40_000  # the whole dictionary has 75,000 bytes
     found, _ = sample_to(tmp_path / "s", table, scenes, bands=["B10"])
     assert found.schema.field("name").type == table.schema.field("name").type
     assert found["name"].to_pylist() == names.take(found["point_index"].combine_chunks()).to_pylist()

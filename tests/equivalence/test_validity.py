@@ -39,10 +39,10 @@ from rasteret_beam import (
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.sampling.validity import is_nodata
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA
-from tests.equivalence.test_transforms import ORDER, XY, read, run, sample_to
 from tests.support import rasters
 from tests.support.commands import execute
 from tests.support.paths import ROOT
+from tests.support.pipelines import ORDER, XY, read, run, sample_to
 from tests.support.server import Fault, RasterServer, Request
 
 SIZE = 48

@@ -29,11 +29,11 @@ from pipelines import build_collection, read_chips, sample_points
 from pipelines.cli.flags import LAUNCHER
 from pipelines.cli.runner import is_waited_for
 from rasteret_beam import build_from_table
-from tests.conftest import scene_table
 from tests.support.commands import Outcome, as_flags, execute
 from tests.support.front import Front
 from tests.support.gcs_emulator import Gcs, gcs_emulator
 from tests.support.paths import ROOT
+from tests.support.scenes import scene_table
 
 pytestmark = [pytest.mark.usefixtures("same_signal_handlers"), pytest.mark.slow]
 

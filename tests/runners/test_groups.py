@@ -36,8 +36,8 @@ from rasteret_beam.readers.jobs.sampler import TileSampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.transforms.runtime import event_times as windows
 from rasteret_beam.transforms.runtime.event_times import chunk_rules
-from tests.conftest import write_scene
-from tests.equivalence.test_transforms import EMBEDDED, KEPT, LOCAL, XY, run
+from tests.support.pipelines import EMBEDDED, LOCAL, XY, Kept, run
+from tests.support.scenes import write_scene
 
 LEFT, TOP, WIDTH = 500_000.0, 5_400_000.0, 640.0
 """The first tile of a raster of 300 x 300 pixels of 10 m, in tiles of 64."""
@@ -145,16 +145,22 @@ def test_engines_that_hold_groups_in_memory(runner: beam.runners.PipelineRunner,
 
 
 class _NoteGroup(beam.DoFn):
+    def __init__(self, sizes: Kept):
+        self.sizes = sizes
+
     def process(self, group: Any) -> Iterator[Any]:
         key, chunks = group
         kept = list(chunks)
-        KEPT.append((key, sum(chunk.nbytes for chunk in kept)))
+        self.sizes.append(sum(chunk.nbytes for chunk in kept))
         yield key, kept
 
 
 class _Note(beam.DoFn):
+    def __init__(self, rows: Kept):
+        self.rows = rows
+
     def process(self, rows: pa.RecordBatch) -> None:
-        KEPT.append(rows)
+        self.rows.append(rows)
 
 
 @pytest.mark.slow
@@ -166,14 +172,13 @@ def test_a_crowd_on_an_engine_that_holds_groups_in_memory(
     raster.export(tmp_path / "collection")
     collection = rasteret_beam.load(tmp_path / "collection")
     pipeline = beam.Pipeline(options=PipelineOptions(EMBEDDED))
+    sizes, rows = Kept(), Kept()
     groups = pipeline | ReadPoints(points, **XY) | KeyByRecordAndTile(collection, ["B1"]) | GroupByTile()
-    noted = groups | beam.ParDo(_NoteGroup()).with_output_types(groups.element_type)
-    noted | SampleTiles(collection, ["B1"]) | beam.ParDo(_Note())
-    KEPT.clear()
+    noted = groups | beam.ParDo(_NoteGroup(sizes)).with_output_types(groups.element_type)
+    noted | SampleTiles(collection, ["B1"]) | beam.ParDo(_Note(rows))
     pipeline.run().wait_until_finish()
-    sizes = [kept[1] for kept in KEPT if isinstance(kept, tuple)]
     assert 2 < len(sizes) < 8 and max(sizes) <= limit
-    found = pa.Table.from_batches([kept for kept in KEPT if isinstance(kept, pa.RecordBatch)])
+    found = pa.Table.from_batches(rows)
     expected = collection.sample_points(points, ["B1"], **XY)
     assert found.sort_by("point_index").equals(expected.sort_by("point_index"))
 

@@ -10,12 +10,11 @@ import pyarrow as pa
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.testing import test_stream
-from apache_beam.transforms.window import FixedWindows, IntervalWindow, TimestampedValue
+from apache_beam.transforms.window import FixedWindows, IntervalWindow
 
 from rasteret_beam import Collection, SamplePoints, metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
-from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
@@ -27,32 +26,23 @@ from rasteret_beam.readers.tiles.indexed import IndexedEngine
 from rasteret_beam.readers.tiles.protocol import Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.transforms.runtime import shared_resources as shared
-from tests.equivalence.test_transforms import KEPT, XY, run
-
-SECONDS = 10
-BATCHES = 12
-
-
-def batches(points: pa.Table) -> list[pa.RecordBatch]:
-    """The points in batches of 100, as ReadPoints gives them."""
-    chosen = choose_columns(points.schema, **XY)
-    slices = (points.slice(start, 100).combine_chunks().to_batches()[0] for start in range(0, 100 * BATCHES, 100))
-    return [point_batch(batch, 100 * number, chosen) for number, batch in enumerate(slices)]
-
-
-def stamp(number: int, batch: pa.RecordBatch) -> TimestampedValue:
-    return TimestampedValue(batch, number * SECONDS)
+from tests.support.pipelines import XY, Kept, run
+from tests.support.streams import BATCHES, SECONDS, batches, stamp
+from tests.support.threads import own_threads
 
 
 class _Note(beam.DoFn):
+    def __init__(self, kept: Kept):
+        self.kept = kept
+
     def process(self, samples: pa.RecordBatch, time=beam.DoFn.TimestampParam, window=beam.DoFn.WindowParam) -> None:
-        KEPT.append((window, float(time), samples.to_pydict()))
+        self.kept.append((window, float(time), samples.to_pydict()))
 
 
-def check_windows(expected: dict[tuple[int, str], float], width: int) -> None:
+def check_windows(kept: Kept, expected: dict[tuple[int, str], float], width: int) -> None:
     """Every row once, in the window and at the time of its point."""
     found = {}
-    for window, time, samples in KEPT:
+    for window, time, samples in kept:
         for point, record, value in zip(samples["point_index"], samples["record_id"], samples["value"], strict=True):
             assert (point, record) not in found
             found[point, record] = value
@@ -72,15 +62,15 @@ def expected(scenes: Collection, points: pa.Table) -> dict[tuple[int, str], floa
 @pytest.mark.parametrize("width", [10, 30])
 def test_windows_and_times_of_a_batch_job(scenes: Collection, points: pa.Table, expected: dict, width: int) -> None:
     numbered = list(enumerate(batches(points)))
-    KEPT.clear()
+    kept = Kept()
 
     def build(pipeline: beam.Pipeline) -> None:
         given = pipeline | beam.Create(numbered, reshuffle=False)
         stamped = given | beam.MapTuple(stamp).with_output_types(pa.RecordBatch)
-        stamped | beam.WindowInto(FixedWindows(width)) | SamplePoints(scenes, ["B10"]) | beam.ParDo(_Note())
+        stamped | beam.WindowInto(FixedWindows(width)) | SamplePoints(scenes, ["B10"]) | beam.ParDo(_Note(kept))
 
     counts = run(build)
-    check_windows(expected, width)
+    check_windows(kept, expected, width)
     assert counts[metrics.SAMPLES_OUT] == len(expected)
 
 
@@ -91,22 +81,17 @@ def test_windows_and_times_of_a_stream(scenes: Collection, points: pa.Table, exp
         stream = stream.advance_watermark_to(number * SECONDS)
     options = PipelineOptions(["--runner=apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner"])
     options.view_as(StandardOptions).streaming = True
-    KEPT.clear()
+    kept = Kept()
     with beam.Pipeline(options=options) as pipeline:
         given = pipeline | stream.advance_watermark_to_infinity().with_output_types(pa.RecordBatch)
-        given | beam.WindowInto(FixedWindows(20)) | SamplePoints(scenes, ["B10"]) | beam.ParDo(_Note())
-    check_windows(expected, 20)
+        given | beam.WindowInto(FixedWindows(20)) | SamplePoints(scenes, ["B10"]) | beam.ParDo(_Note(kept))
+    check_windows(kept, expected, 20)
 
 
 def test_a_pipeline_leaves_no_thread_behind(scenes: Collection, points: pa.Table) -> None:
     run(lambda pipeline: pipeline | beam.Create(batches(points)) | SamplePoints(scenes, ["B10"]))
     assert not shared._held
     assert not own_threads()
-
-
-def own_threads() -> list[str]:
-    names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith(("work-units_", "tiles_", "remote-tiles_"))]
 
 
 class WaitingEngine(IndexedEngine):

@@ -30,10 +30,9 @@ from rasteret_beam import (
     metrics,
 )
 from rasteret_beam.collection.parquet.versions import CollectionVersion, at_version
-from tests.equivalence.test_transforms import KEPT, ORDER, XY, read, run, sample_to
-from tests.runners.test_overlap import SECONDS, batches, stamp
+from tests.support.pipelines import ORDER, XY, Kept, read, run, sample_to
 from tests.support.portable import Hold, check_commands, prism, worker_pool
-from tests.support.streams import brute_force, rows_of, window_files
+from tests.support.streams import SECONDS, batches, brute_force, rows_of, stamp, window_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("same_signal_handlers")]
 
@@ -91,6 +90,9 @@ def test_a_worker_that_is_killed_ends_the_job(
 
 
 class _Note(beam.DoFn):
+    def __init__(self, kept: Kept):
+        self.kept = kept
+
     def process(
         self,
         rows: Any,
@@ -98,12 +100,12 @@ class _Note(beam.DoFn):
         window: Any = beam.DoFn.WindowParam,
         pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterator[Any]:
-        KEPT.append((window, float(time), pane.index, rows))
+        self.kept.append((window, float(time), pane.index, rows))
         yield rows
 
 
-def noted() -> beam.ParDo:
-    return beam.ParDo(_Note()).with_output_types(pa.RecordBatch)
+def noted(kept: Kept) -> beam.ParDo:
+    return beam.ParDo(_Note(kept)).with_output_types(pa.RecordBatch)
 
 
 def test_late_points(streaming: list[str], scenes: Collection, points: pa.Table, tmp_path: Path) -> None:
@@ -120,12 +122,12 @@ def test_late_points(streaming: list[str], scenes: Collection, points: pa.Table,
         accumulation_mode=AccumulationMode.DISCARDING,
         allowed_lateness=60,
     )
-    KEPT.clear()
+    kept = Kept()
 
     def build(pipeline: beam.Pipeline) -> None:
         batched = pipeline | stream.advance_watermark_to_infinity().with_output_types(pa.RecordBatch)
         samples = batched | windows | SamplePoints(scenes, BANDS)
-        samples | noted() | WriteSamplesToParquet(str(tmp_path / "s"))
+        samples | noted(kept) | WriteSamplesToParquet(str(tmp_path / "s"))
 
     counts = run(build, streaming)
     files = window_files(tmp_path)
@@ -138,7 +140,7 @@ def test_late_points(streaming: list[str], scenes: Collection, points: pa.Table,
             assert rows_of(files[window][number]) == brute_force(scenes, of_pane, BANDS)
 
     times = {number: number * SECONDS for number in range(6)} | {6: 0, 7: SECONDS}
-    for window, when, _, rows in KEPT:
+    for window, when, _, rows in kept:
         assert {times[point // 100] for point in rows["point_index"].to_pylist()} == {when}
         assert window == IntervalWindow(when // 20 * 20, when // 20 * 20 + 20)
     dropped = len(brute_force(scenes, [given[8]], BANDS))
@@ -151,17 +153,17 @@ def test_a_periodic_source(streaming: list[str], scenes: Collection, points: pa.
     """Rows of messages, a message every quarter of a second, to files of each second; the stream is drained."""
     begin = float(int(time.time()) - 1)
     schema = points.drop_columns(["kind"]).schema.append(pa.field("id", pa.int64()))
-    KEPT.clear()
+    kept = Kept()
 
     def build(pipeline: beam.Pipeline) -> None:
         ticks = pipeline | PeriodicImpulse(begin, begin + 3, fire_interval=0.25)
         rows = ticks | beam.FlatMap(message, points.drop_columns(["kind"]), begin).with_output_types(dict[str, Any])
         made = rows | beam.WindowInto(FixedWindows(1)) | PointBatches("id", schema=schema, **XY)
-        (made | "NotePoints" >> noted() | SamplePoints(scenes, BANDS) | WriteSamplesToParquet(str(tmp_path / "s")))
+        (made | "NotePoints" >> noted(kept) | SamplePoints(scenes, BANDS) | WriteSamplesToParquet(str(tmp_path / "s")))
 
     run(build, streaming)
     given: dict[Any, list[pa.RecordBatch]] = {}
-    for window, _, _, batch in KEPT:
+    for window, _, _, batch in kept:
         given.setdefault((float(window.start), float(window.end)), []).append(batch)
     assert sum(len(batch) for batches in given.values() for batch in batches) == 12 * 40
     files = window_files(tmp_path)
@@ -178,11 +180,11 @@ def message(tick: Any, table: pa.Table, begin: float) -> list[dict[str, Any]]:
     return [row | {"id": (number << 32) + place} for place, row in enumerate(rows)]
 
 
-def grow_once_seen(more: Collection, folder: Path) -> threading.Thread:
+def grow_once_seen(kept: Kept, more: Collection, folder: Path) -> threading.Thread:
     """Let a collection grow after its first version came through a noting step; gives the thread that waits for it."""
 
     def grow() -> None:
-        while not KEPT:
+        while not kept:
             time.sleep(0.05)
         more.export(folder)
 
@@ -204,22 +206,22 @@ def test_a_collection_that_grows_while_the_stream_runs(
     (tmp_path / "out").mkdir()
     begin = int(time.time())
     oldest, newest = begin - 30, begin + 16
-    KEPT.clear()
+    kept = Kept()
 
     def build(pipeline: beam.Pipeline) -> None:
         updates = pipeline | CollectionUpdates(collection, every=2, until=Timestamp(newest + 2))
-        updates | beam.ParDo(_Note())
+        updates | beam.ParDo(_Note(kept))
         ticks = pipeline | PeriodicImpulse(oldest, newest, fire_interval=0.5, data=given * 23)
         ticks.element_type = pa.RecordBatch
         windowed = ticks | beam.WindowInto(FixedWindows(1))
         samples = windowed | SamplePoints(collection, BANDS, updates=updates)
         samples | WriteSamplesToParquet(str(tmp_path / "out" / "s"))
 
-    grown = grow_once_seen(scenes.where(~first), tmp_path / "growing" / "more")
+    grown = grow_once_seen(kept, scenes.where(~first), tmp_path / "growing" / "more")
     run(build, streaming)
     grown.join()
-    versions = {int(window.start): CollectionVersion.of(text) for window, _, _, text in KEPT}
-    assert len(versions) == len(KEPT) and begin - 2 < min(versions) < begin + 2
+    versions = {int(window.start): CollectionVersion.of(text) for window, _, _, text in kept}
+    assert len(versions) == len(kept) and begin - 2 < min(versions) < begin + 2
     files, records = window_files(tmp_path / "out"), set()
     assert len(files) == newest - oldest
     for (start, _), panes in files.items():
@@ -242,7 +244,7 @@ def test_points_that_come_after_the_collection_grew_have_the_version_of_their_wi
     collection, given = rasteret_beam.load(tmp_path / "growing"), batches(points)[:10]
     (tmp_path / "out").mkdir()
     begin = int(time.time()) // 2 * 2
-    KEPT.clear()
+    kept = Kept()
     before, growing, after = begin - 20, begin, begin + 14
     times = [before, growing, *[after] * 6, before, growing]
     late = beam.WindowInto(
@@ -255,14 +257,14 @@ def test_points_that_come_after_the_collection_grew_have_the_version_of_their_wi
     def build(pipeline: beam.Pipeline) -> None:
         until = Timestamp(begin + 20)
         updates = pipeline | CollectionUpdates(collection, every=2, until=until, allowed_lateness=600)
-        updates | beam.ParDo(_Note())
+        updates | beam.ParDo(_Note(kept))
         data = [(Timestamp(when), batch) for when, batch in zip(times, given, strict=True)]
         came = pipeline | PeriodicImpulse(begin, begin + 2 * len(data), fire_interval=2, data=data)
         came.element_type = pa.RecordBatch
         samples = came | late | SamplePoints(collection, BANDS, updates=updates)
         samples | WriteSamplesToParquet(str(tmp_path / "out" / "s"), wait_seconds=1)
 
-    grown = grow_once_seen(scenes.where(~first), tmp_path / "growing" / "more")
+    grown = grow_once_seen(kept, scenes.where(~first), tmp_path / "growing" / "more")
     run(build, streaming)
     grown.join()
     files = window_files(tmp_path / "out")

@@ -33,7 +33,7 @@ from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs import work_units as work_units_module
 from rasteret_beam.readers.jobs.spill import Spilled, SpillFile, unspilled
 from rasteret_beam.readers.jobs.work_units import SampleJob, work_units
-from tests.equivalence.test_transforms import EMBEDDED, KEPT, LOCAL, ORDER, XY, keep, run, sample_to
+from tests.support.pipelines import EMBEDDED, LOCAL, ORDER, XY, Kept, run, sample_to
 
 TEXT_BYTES = 1000
 
@@ -131,14 +131,14 @@ def test_rows_are_those_of_the_eager_call(
 ) -> None:
     monkeypatch.setattr(work_units_module, "ROWS_BYTES", 10_000)
     bands = ["B10"] if "layout" in options else ["B10", "B20"]
-    KEPT.clear()
+    kept = Kept()
 
     def build(pipeline: beam.Pipeline) -> None:
         rows = pipeline | ReadPoints(texts, **XY) | SamplePoints(scenes, bands, **options)
-        rows | beam.combiners.ToList() | beam.Map(keep)
+        rows | beam.combiners.ToList() | beam.Map(kept.keep)
 
     run(build)
-    found, expected = pa.Table.from_batches(KEPT), scenes.sample_points(texts, bands, **XY, **options)
+    found, expected = pa.Table.from_batches(kept), scenes.sample_points(texts, bands, **XY, **options)
     assert found.schema.equals(expected.schema)
     order = [column for column in ORDER if column[0] in found.column_names]
     found, expected = found.sort_by(order), expected.sort_by(order)
@@ -161,15 +161,15 @@ def test_batches_of_rows_are_bounded_by_bytes(
     scenes: Collection, texts: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work_units_module, "ROWS_BYTES", 50_000)
-    KEPT.clear()
+    kept = Kept()
 
     def build(pipeline: beam.Pipeline) -> None:
         sampling = SamplePoints(scenes, ["B10"], rules=ChunkRules(max_bytes=20_000))
-        pipeline | ReadPoints(texts, **XY) | sampling | beam.combiners.ToList() | beam.Map(keep)
+        pipeline | ReadPoints(texts, **XY) | sampling | beam.combiners.ToList() | beam.Map(kept.keep)
 
     counts = run(build)
-    assert sum(map(len, KEPT)) == counts[metrics.SAMPLES_OUT]
-    sizes = [batch.select(["note"]).nbytes for batch in KEPT]
+    assert sum(map(len, kept)) == counts[metrics.SAMPLES_OUT]
+    sizes = [batch.select(["note"]).nbytes for batch in kept]
     assert 30_000 < max(sizes) <= 50_000
 
 

@@ -41,9 +41,8 @@ from rasteret_beam.errors import CollectionError, InputError, MissingInputError
 from rasteret_beam.schema import points_schema
 from rasteret_beam.transforms.sinks import windowed_parquet as write_windows
 from rasteret_beam.transforms.sinks.windowed_parquet import waiting_trigger, window_name
-from tests.equivalence.test_transforms import KEPT, LOCAL, run
-from tests.runners.test_overlap import SECONDS, batches, stamp
-from tests.support.streams import Values, brute_force, rows_of, window_files
+from tests.support.pipelines import LOCAL, Kept, run
+from tests.support.streams import SECONDS, Values, batches, brute_force, rows_of, stamp, window_files
 
 BANDS = ["B10", "B20"]
 
@@ -211,13 +210,16 @@ TYPES = pa.schema([("id", pa.int64()), ("x", pa.float64()), ("y", pa.float64()),
 
 
 class _KeepPlace(beam.DoFn):
+    def __init__(self, kept: Kept):
+        self.kept = kept
+
     def process(self, batch: Any, time=beam.DoFn.TimestampParam, window=beam.DoFn.WindowParam) -> None:
-        KEPT.append((window, float(time), batch))
+        self.kept.append((window, float(time), batch))
 
 
 class TestPointBatches:
     def made(self, rows: list[Any], kind: Any = None, times: dict[int, float] | None = None, **how: Any) -> list:
-        KEPT.clear()
+        kept = Kept()
         times = times or {}
 
         def build(pipeline: beam.Pipeline) -> None:
@@ -226,10 +228,10 @@ class TestPointBatches:
             if kind is not None:
                 stamped.element_type = kind
             windowed = stamped | beam.WindowInto(FixedWindows(10))
-            windowed | PointBatches("id", geometry_crs=32631, **how) | beam.ParDo(_KeepPlace())
+            windowed | PointBatches("id", geometry_crs=32631, **how) | beam.ParDo(_KeepPlace(kept))
 
         run(build)
-        return sorted(KEPT, key=lambda kept: kept[:2])
+        return sorted(kept, key=lambda element: element[:2])
 
     def test_dicts_by_window(self) -> None:
         (one, first, batch), (two, second, rest) = self.made(ROWS, schema=TYPES, times={0: 4.5, 1: 12, 2: 3.25, 3: 11})

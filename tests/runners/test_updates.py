@@ -24,9 +24,8 @@ from rasteret_beam import Collection, CollectionUpdates, GroupByTile, KeyByRecor
 from rasteret_beam.collection.parquet.versions import CollectionVersion
 from rasteret_beam.transforms.sampling import collection_updates as updates_module
 from rasteret_beam.transforms.sampling.polling import LookFn
-from tests.equivalence.test_transforms import KEPT, LOCAL
-from tests.runners.test_overlap import batches
-from tests.support.streams import Values, brute_force, values_of
+from tests.support.pipelines import LOCAL, Kept
+from tests.support.streams import Values, batches, brute_force, values_of
 
 BANDS = ["B10", "B20"]
 EVERY = 600
@@ -41,11 +40,11 @@ TIMES = (-5000, 0, BEGINS - 601, BEGINS - 1, BEGINS, BEGINS + 250, BEGINS + 700,
 
 
 class _Note(beam.DoFn):
-    def __init__(self, name: Any):
-        self.name = name
+    def __init__(self, kept: Kept, name: Any):
+        self.kept, self.name = kept, name
 
     def process(self, row: Any, window: Any = beam.DoFn.WindowParam) -> None:
-        KEPT.append((self.name, window, row))
+        self.kept.append((self.name, window, row))
 
 
 class _Waiting(PipelineVisitor):
@@ -98,31 +97,31 @@ def test_no_step_waits_for_a_version_that_never_comes(
     sampled: Callable[..., beam.PCollection],
 ) -> None:
     """Flink gives an element on when each side input of the step has a value for the window of the element."""
+    kept = Kept()
     collection, more = growing
     pipeline = beam.Pipeline(options=PipelineOptions(LOCAL))
     updates = pipeline | CollectionUpdates(collection, every=EVERY, until=Timestamp(BEGINS + 4 * EVERY))
     samples = sampled(collection, in_windows(pipeline, points, windows), updates)
-    samples | "NoteSamples" >> beam.ParDo(_Note("samples"))
+    samples | "NoteSamples" >> beam.ParDo(_Note(kept, "samples"))
     more.export(Path(str(collection.path)) / "more")
 
     waiting = _Waiting()
     pipeline.visit(waiting)
     for number, step in enumerate(waiting.found):
         (rows,), (side,) = step.main_inputs.values(), step.side_inputs
-        rows | f"NoteRows{number}" >> beam.ParDo(_Note(("rows", number)))
-        side.pvalue | f"NoteSide{number}" >> beam.ParDo(_Note(("side", number)))
-    KEPT.clear()
+        rows | f"NoteRows{number}" >> beam.ParDo(_Note(kept, ("rows", number)))
+        side.pvalue | f"NoteSide{number}" >> beam.ParDo(_Note(kept, ("side", number)))
     pipeline.run().wait_until_finish()
     assert len(waiting.found) == 2
     for number in range(2):
-        there = [window for name, window, _ in KEPT if name == ("side", number)]
+        there = [window for name, window, _ in kept if name == ("side", number)]
         assert len(there) == len(set(there)) == 4  # one version in each window
-        needed = {side_window(window) for name, window, _ in KEPT if name == ("rows", number)}
+        needed = {side_window(window) for name, window, _ in kept if name == ("rows", number)}
         assert needed and needed <= set(there)
 
     before = scenes.where(pc.field("id").isin(["P0_1", "P1_2"]))
     found: dict[Any, list[pa.RecordBatch]] = {}
-    for name, window, rows in KEPT:
+    for name, window, rows in kept:
         if name == "samples":
             found.setdefault(window, []).append(rows)
     given: dict[Any, list[pa.RecordBatch]] = {}
@@ -160,21 +159,21 @@ def test_all_outputs_come_from_both_sides_of_the_first_version(
     rasteret_beam.build_from_cogs(copies).export(tmp_path / "copies")
     Path(copies[0]).unlink()
     collection = rasteret_beam.load(tmp_path / "copies")
+    kept = Kept()
     pipeline = beam.Pipeline(options=PipelineOptions(LOCAL))
     updates = pipeline | CollectionUpdates(collection, every=EVERY, until=Timestamp(BEGINS + 4 * EVERY))
     given = in_windows(pipeline, points, FixedWindows(300))
     outputs = given | SamplePoints(collection, ["B1"], with_unsampled=True, on_error="dead_letter", updates=updates)
-    KEPT.clear()
     for name, rows in outputs._asdict().items():
         assert rows.element_type is pa.RecordBatch
-        rows | name >> beam.ParDo(_Note(name))
+        rows | name >> beam.ParDo(_Note(kept, name))
     pipeline.run().wait_until_finish()
     for name in outputs._fields:
-        sides = {window.end <= Timestamp(BEGINS) for kept, window, rows in KEPT if kept == name and len(rows)}
+        sides = {window.end <= Timestamp(BEGINS) for given_by, window, rows in kept if given_by == name and len(rows)}
         assert sides == {True, False}
     total = sum(len(batch) for batch, _ in zip(batches(points), TIMES, strict=False))
-    sampled = {point for name, _, rows in KEPT if name != "unsampled" for point in points_of(name, rows)}
-    unsampled = [point for name, _, rows in KEPT if name == "unsampled" for point in rows["point_index"].to_pylist()]
+    sampled = {point for name, _, rows in kept if name != "unsampled" for point in points_of(name, rows)}
+    unsampled = [point for name, _, rows in kept if name == "unsampled" for point in rows["point_index"].to_pylist()]
     assert len(sampled) + len(unsampled) == total and sampled.isdisjoint(unsampled)
 
 

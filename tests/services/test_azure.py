@@ -18,10 +18,10 @@ from obstore.store import from_url
 import rasteret_beam
 from rasteret_beam import Access, build_from_cogs
 from rasteret_beam.readers.storage.listing import find_rasters
-from tests.equivalence.test_transforms import XY
-from tests.services.test_cloud import CASES, points, same
+from tests.support.bucket_contents import CASES, points, same
 from tests.support.emulators import FOLDER, free_port, serving
 from tests.support.front import Front
+from tests.support.pipelines import XY
 
 AZURITE = "azurite@3.37.0"
 ACCOUNT = "devstoreaccount1"

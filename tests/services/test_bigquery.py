@@ -25,15 +25,14 @@ from rasteret_beam.kernels.bigquery.schema import bigquery_fields, differences, 
 from rasteret_beam.schema import kept_fields, samples_schema
 from rasteret_beam.transforms.sinks import commit as committing
 from rasteret_beam.transforms.sinks.bigquery import _LoadFn, _uris
-from tests.equivalence.test_transforms import LOCAL, ORDER, XY, run
 from tests.support.commands import as_flags, execute
-from tests.support.emulators import BUCKET, PROJECT, Answer, Cloud, Proxy, Request
+from tests.support.emulators import BUCKET, DENIED, PROJECT, Answer, Cloud, Proxy, Request, refusing
 from tests.support.paths import ROOT
+from tests.support.pipelines import LOCAL, ORDER, XY, run
 
 TEMP = f"gs://{BUCKET}/temp"
 SMALL = samples_schema()
 QUOTA = (403, "quotaExceeded", "Quota exceeded: Your project exceeded quota for imports per table.")
-DENIED = (403, "accessDenied", "Access Denied: User does not have permission.")
 
 
 def sample_batch(rows: int = 3, start: int = 0) -> pa.RecordBatch:
@@ -78,15 +77,6 @@ def count_of(client: bigquery.Client, table: str) -> int:
 
 def files_in(folder: str) -> list[str]:
     return [entry.path for entry in FileSystems.match([folder.rstrip("/") + "/**"])[0].metadata_list]
-
-
-def refusing(method: str, part: str, answer: Answer, mark: bytes = b"") -> Any:
-    """A proxy's rule: requests of this method to such a path, with such a body, get this answer."""
-
-    def refuse(request: Request) -> Answer | None:
-        return answer if request.method == method and part in request.path and mark in request.body else None
-
-    return refuse
 
 
 # Rows

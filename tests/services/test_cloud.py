@@ -51,19 +51,13 @@ from rasteret_beam.readers.storage import objects, stores
 from rasteret_beam.readers.storage.byte_ranges import RetryPolicy
 from rasteret_beam.readers.storage.listing import find_rasters
 from rasteret_beam.transforms.runtime.files import find_files
-from tests.equivalence.test_transforms import ORDER, XY
+from tests.support.bucket_contents import CASES, COLUMNS, POINTS, points, same, table_at
 from tests.support.buckets import KEYS, SERVICES, Place
 from tests.support.commands import as_flags, execute
 from tests.support.emulators import credentials_file
 from tests.support.front import rule
-from tests.support.rasters import RasterCase
+from tests.support.pipelines import XY
 from tests.support.server import Fault, RasterServer, first, no_plan
-
-CASES = [
-    RasterCase(name="indexed", dtype="uint16", count=2, options={"COMPRESS": "DEFLATE", "PREDICTOR": "2"}),
-    RasterCase(name="by_gdal", dtype="uint8", options={"COMPRESS": "JPEG"}),
-]
-COLUMNS = ["point_index", "record_id", "band", "value"]
 
 
 @pytest.fixture(scope="module", params=["gs", pytest.param("s3", marks=pytest.mark.slow)])
@@ -91,24 +85,9 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     return build_from_cogs([case.write(folder) for case in CASES])
 
 
-def points() -> pa.Table:
-    rng = np.random.default_rng(3)
-    x, y = 500_000 + rng.uniform(0, 3600, 300), 4_500_000 - rng.uniform(0, 2512, 300)
-    return pa.table({"x": x, "y": y, "plot": [f"plot {number}" for number in range(300)]})
-
-
 def polygons() -> pa.Table:
     boxes = [shapely.box(500_100 + 400 * n, 4_498_000, 500_300 + 400 * n, 4_498_300) for n in range(4)]
     return pa.table({"field": ["a", "b", "c", "d"], "geometry": shapely.to_wkb(boxes)})
-
-
-def same(found: pa.Table, expected: pa.Table, columns: list[str] = COLUMNS) -> bool:
-    return found.select(columns).sort_by(ORDER).equals(expected.select(columns).sort_by(ORDER))
-
-
-def table_at(place: Place, prefix: str) -> pa.Table:
-    names = [name for name in place.names() if name.startswith(prefix)]
-    return pa.concat_tables(pq.read_table(pa.BufferReader(place.get(name))) for name in names)
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +98,6 @@ def collection(place: Place) -> str:
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("2 of 2 records in ")
     return f"{place.uri}/collection"
-
-
-POINTS = ["--x_column=x", "--y_column=y", "--geometry_crs=32631"]
 
 
 def test_everything_in_the_bucket(place: Place, collection: str, local: Collection) -> None:

@@ -30,11 +30,11 @@ from rasteret_beam.readers.tiles.indexed import IndexedEngine
 from rasteret_beam.readers.tiles.protocol import TileRequest
 from rasteret_beam.readers.tiles.source import REMOTE_READS, TileSource
 from rasteret_beam.transforms.runtime import shared_resources as shared
-from tests.conftest import write_scene
-from tests.equivalence.test_transforms import KEPT, XY, keep, run
-from tests.runners.test_overlap import own_threads
 from tests.support import rasters
+from tests.support.pipelines import XY, Kept, run
+from tests.support.scenes import write_scene
 from tests.support.server import Fault, RasterServer, Request, always, first, only, seeded
+from tests.support.threads import own_threads
 
 TRIES = 3
 QUICK = RetryPolicy(TRIES, first_pause=0.005, timeout=1.0)
@@ -252,16 +252,16 @@ class TestPassingFaults:
         faults = [fault for fault, _ in PASSING.values()]
         served.server.reset(seeded(11, 0.5, faults, most=TRIES - 1))
         points = pa.concat_tables([SOME, BEYOND])
-        KEPT.clear()
+        kept = Kept()
 
         def build(pipeline: beam.Pipeline) -> None:
             sampled = pipeline | ReadPoints(points, **XY) | SamplePoints(served.scenes, ["B1"], with_unsampled=True)
-            assert_that(sampled.samples, keep, label="samples")
-            assert_that(sampled.unsampled, keep, label="unsampled")
+            assert_that(sampled.samples, kept.keep, label="samples")
+            assert_that(sampled.unsampled, kept.keep, label="unsampled")
 
         counts = run(build)
-        samples = pa.Table.from_batches([batch for batch in KEPT if "value" in batch.schema.names])
-        unsampled = pa.Table.from_batches([batch for batch in KEPT if "reason" in batch.schema.names])
+        samples = pa.Table.from_batches([batch for batch in kept if "value" in batch.schema.names])
+        unsampled = pa.Table.from_batches([batch for batch in kept if "reason" in batch.schema.names])
         check_values(served, samples, SOME)
         assert sorted(unsampled["reason"].to_pylist()) == ["no_record", "not_finite", "null"]
         assert counts[metrics.POINTS_IN] == len(points)

@@ -26,12 +26,12 @@ from pipelines import sample_points
 from rasteret_beam import Collection, build_from_cogs
 from rasteret_beam.readers.storage import byte_ranges as ranges
 from rasteret_beam.readers.storage.byte_ranges import RetryPolicy
-from tests.equivalence.test_transforms import XY, read
-from tests.services.test_cloud import POINTS, same, table_at
+from tests.support.bucket_contents import POINTS, same, table_at
 from tests.support.buckets import SERVICES, Place
 from tests.support.commands import Outcome, as_flags, execute
 from tests.support.emulators import BUCKET, PROJECT, cloud, credentials_file
 from tests.support.front import Front, rule
+from tests.support.pipelines import XY, read
 from tests.support.rasters import RasterCase
 from tests.support.server import Fault, Plan, RasterServer, Request, no_plan
 

@@ -29,13 +29,12 @@ from rasteret_beam.transforms.sources import bigquery as bigquery_source
 from rasteret_beam.transforms.sources.bigquery import STORAGE_HOST, gathered, look_at, open_streams
 from rasteret_beam.transforms.sources.bigquery_rows import _first_rows, _ReadStreamFn
 from rasteret_beam.transforms.sources.points import _PointRows
-from tests.commands.test_command_line import elsewhere
-from tests.equivalence.test_transforms import EMBEDDED, LOCAL, ORDER, read, run
-from tests.services.test_bigquery import DENIED, refusing
 from tests.support.commands import as_flags, execute
-from tests.support.emulators import PROJECT, Cloud, Proxy, Request
+from tests.support.emulators import DENIED, PROJECT, Cloud, Proxy, Request, refusing
 from tests.support.front import Front
 from tests.support.paths import ROOT
+from tests.support.pipelines import EMBEDDED, LOCAL, ORDER, read, run
+from tests.support.scenes import elsewhere
 from tests.support.storage_read import StorageRead, storage_read
 
 XY = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}

@@ -17,7 +17,7 @@ from botocore.config import Config
 import rasteret_beam
 from rasteret_beam import Collection, ReadPoints, SamplePoints, WriteSamplesToParquet, build_from_cogs, metrics
 from rasteret_beam.errors import TileReadError
-from tests.equivalence.test_transforms import ORDER, XY, read, run
+from tests.support.pipelines import ORDER, XY, read, run
 from tests.support.rasters import RasterCase
 
 BUCKET = "scenes"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -210,3 +211,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing: requests are kept."""
+
+
+DENIED = (403, "accessDenied", "Access Denied: User does not have permission.")
+
+
+def refusing(method: str, part: str, answer: Answer, mark: bytes = b"") -> Any:
+    """A proxy's rule: requests of this method to such a path, with such a body, get this answer."""
+
+    def refuse(request: Request) -> Answer | None:
+        return answer if request.method == method and part in request.path and mark in request.body else None
+
+    return refuse

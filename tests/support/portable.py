@@ -20,9 +20,9 @@ from rasterio.transform import Affine
 
 import rasteret_beam
 from pipelines import build_collection, read_chips, sample_points
-from tests.conftest import write_scene
 from tests.support.commands import Outcome, execute
 from tests.support.paths import ROOT
+from tests.support.scenes import write_scene
 
 PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"
 """Beam's own portable runner, written in Go."""

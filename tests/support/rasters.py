@@ -10,6 +10,7 @@ import numpy as np
 import rasterio  # type: ignore[import-untyped]
 import rasterio.mask
 import rasterio.transform
+import tifffile
 from affine import Affine
 from rasterio.features import bounds
 from rasterio.windows import Window
@@ -450,3 +451,12 @@ def oracle(path: Path, band_index: int, x: np.ndarray, y: np.ndarray) -> tuple[n
     values = np.full(len(x), np.nan)
     values[inside] = band[row[inside], col[inside]]
     return values, inside
+
+
+def damage_tile(path: Path, number: int) -> None:
+    """Overwrite the bytes of one tile of a file."""
+    with tifffile.TiffFile(path) as file:
+        start, length = file.pages[0].dataoffsets[number], file.pages[0].databytecounts[number]
+    content = bytearray(path.read_bytes())
+    content[start : start + length] = b"\xff" * length
+    path.write_bytes(content)

@@ -9,16 +9,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import rasterio
+from apache_beam.transforms.window import TimestampedValue
 
 from rasteret_beam import Collection
+from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
+from tests.support.pipelines import XY
 
 Values = dict[tuple[int, str, str], float]
 """(point_index, record_id, band) to value."""
+
+SECONDS = 10
+BATCHES = 12
 
 NAME = re.compile(
     r"s-(?P<start>\d{8}T\d{6}(?:\.\d{6})?Z)-(?P<end>\d{8}T\d{6}(?:\.\d{6})?Z)-pane-(?P<pane>\d+)"
     r"-(?P<shard>\d{5})-of-(?P<shards>\d{5})-(?P<run>[0-9a-f]{12})\.parquet"
 )
+
+
+def batches(points: pa.Table) -> list[pa.RecordBatch]:
+    """The points in batches of 100, as ReadPoints gives them."""
+    chosen = choose_columns(points.schema, **XY)
+    slices = (points.slice(start, 100).combine_chunks().to_batches()[0] for start in range(0, 100 * BATCHES, 100))
+    return [point_batch(batch, 100 * number, chosen) for number, batch in enumerate(slices)]
+
+
+def stamp(number: int, batch: pa.RecordBatch) -> TimestampedValue:
+    return TimestampedValue(batch, number * SECONDS)
 
 
 def brute_force(collection: Collection, batches: Iterable[pa.RecordBatch], bands: Sequence[str]) -> Values:

@@ -18,7 +18,7 @@ def wants_of(path: Path | str, bands: Iterable[str] | None = None) -> list[TileR
     index = collection.index(list(bands or collection.bands))
     grid, names = index.routing.grid_of(TileKey(index.routing.record_ids[0], 0, 0, 0, 0))
     assets = index.assets(index.routing.record_ids[0], names)
-    down, across = -(-grid.height // grid.tile_height), -(-grid.width // grid.tile_width)
+    down, across = grid.tile_counts()
     return [
         TileRequest(asset, grid, row, col, grid.tile_height)
         for asset in assets

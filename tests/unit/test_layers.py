@@ -1,11 +1,11 @@
-"""A layer imports only the layers above it, and Beam stays in transforms/."""
+"""The structure of the code: layers and what they import, how large functions and classes are, and tests apart."""
 
 import ast
 import subprocess
 import sys
-from pathlib import Path
-
-import pytest
+from collections import Counter
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 
 from tests.support.paths import ROOT
 
@@ -29,11 +29,21 @@ ALLOWED_OUTSIDE = {
     "rasteret_beam.metrics": set(),
     "rasteret_beam.kernels": {"numpy", "pyarrow", "pyproj", "shapely"},
 }
-MODULES = sorted([*ROOT.glob("rasteret_beam/**/*.py"), *ROOT.glob("pipelines/*.py")])
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text())
+    for package in ("rasteret_beam", "pipelines")
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+TESTS = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "tests").rglob("*.py"))}
 
+SHARED = ("", "support")
+"""What test modules may import of tests, the folder."""
 
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+STATEMENTS = 32
+"""Of a function, those of functions in it included and docstrings not."""
+
+STATEMENTS_OF_CLASS = 150
+METHODS = 28
 
 
 def layer(name: str) -> int | None:
@@ -43,40 +53,51 @@ def layer(name: str) -> int | None:
     return None
 
 
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+def imports(node: ast.AST, *, for_types: bool = True) -> Iterator[str]:
+    """Names that a module imports, wherever it does; those under ``if TYPE_CHECKING`` only where asked for."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.module and not child.level, "imports are absolute"
+            yield child.module
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        if for_types or not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from imports(child, for_types=for_types)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_imports_go_up_only(path: Path) -> None:
-    name = module_name(path)
-    own = layer(name)
-    if own is None:
-        assert name == "rasteret_beam"
-        return
-    for imported in imports(path):
-        other = layer(imported)
-        assert other is None or other <= own, f"{name} imports {imported}, a layer below it"
-        if imported.startswith("apache_beam"):
-            assert name.startswith(("rasteret_beam.transforms", "pipelines")), f"{name} imports Beam"
+def test_imports_go_up_only() -> None:
+    """Beam is imported in transforms and pipelines alone."""
+    wrong = []
+    for name, tree in MODULES.items():
+        own = layer(name)
+        assert (own is None) == (name == "rasteret_beam"), f"{name} is in no layer"
+        for imported in {*imports(tree)} if own is not None else ():
+            other = layer(imported)
+            is_beam = imported.partition(".")[0] == "apache_beam"
+            if (other or 0) > own or (is_beam and not name.startswith(("rasteret_beam.transforms", "pipelines"))):
+                wrong.append(f"{name} imports {imported}")
+    assert wrong == []
+    assert len(MODULES) > 150
 
 
-@pytest.mark.parametrize("path", MODULES, ids=module_name)
-def test_upper_layers_need_little(path: Path) -> None:
-    name = module_name(path)
-    for prefix, allowed in ALLOWED_OUTSIDE.items():
-        if name == prefix or name.startswith(prefix + "."):
-            outside = {imported.split(".")[0] for imported in imports(path)} - {"rasteret_beam"}
-            assert outside - set(sys.stdlib_module_names) <= allowed
+def test_upper_layers_need_little() -> None:
+    wrong = []
+    for name, tree in MODULES.items():
+        for prefix, allowed in ALLOWED_OUTSIDE.items():
+            if name == prefix or name.startswith(prefix + "."):
+                outside = {imported.partition(".")[0] for imported in imports(tree)} - {"rasteret_beam"}
+                wrong += [f"{name} imports {each}" for each in outside - set(sys.stdlib_module_names) - allowed]
+    assert wrong == []
+
+
+def test_imports_run_in_no_circle() -> None:
+    """Not even where a function imports."""
+    graph = {
+        name: {imported for imported in imports(tree, for_types=False) if imported in MODULES} - {name, "rasteret_beam"}
+        for name, tree in MODULES.items()
+    }
+    assert len([*TopologicalSorter(graph).static_order()]) > 150  # or it names the circle
 
 
 def test_importing_the_package_does_not_import_beam() -> None:
@@ -110,6 +131,43 @@ def test_importing_transforms_is_silent_without_the_extras() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 
-def test_modules_stay_small() -> None:
-    long = {module_name(path): lines for path in MODULES if (lines := len(path.read_text().splitlines())) > 400}
-    assert long == {}
+def statements(node: ast.AST) -> int:
+    """How many are in a function or a class; docstrings are none."""
+    inner = [each for each in ast.walk(node) if isinstance(each, ast.stmt) and each is not node]
+    return sum(
+        not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) and isinstance(each.value.value, str))
+        for each in inner
+    )
+
+
+def test_functions_and_classes_stay_small() -> None:
+    wrong = []
+    for name, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and statements(node) > STATEMENTS:
+                wrong.append(f"{name}.{node.name} has {statements(node)} statements, more than {STATEMENTS}")
+            elif isinstance(node, ast.ClassDef):
+                methods = sum(isinstance(each, ast.FunctionDef) for each in node.body)
+                if statements(node) > STATEMENTS_OF_CLASS:
+                    wrong.append(f"class {name}.{node.name} has {statements(node)} statements")
+                if methods > METHODS:
+                    wrong.append(f"class {name}.{node.name} has {methods} methods, more than {METHODS}")
+    assert wrong == []
+
+
+def test_no_test_module_imports_another() -> None:
+    """What they share is in tests/support, which imports no test either."""
+    wrong = []
+    for path, tree in TESTS.items():
+        for imported in imports(tree):
+            first, _, rest = imported.partition(".")
+            if first.startswith(("test_", "conftest")) or (first == "tests" and rest.partition(".")[0] not in SHARED):
+                wrong.append(f"{path.relative_to(ROOT)} imports {imported}")
+    assert wrong == []
+
+
+def test_names_of_test_modules_are_unique() -> None:
+    """Pytest imports them by these names alone."""
+    names = Counter(path.name for path in TESTS if path.name != "__init__.py")
+    assert [name for name, times in names.items() if times > 1] == []
+    assert len(names) > 100

@@ -10,7 +10,7 @@ from rasteret_beam import metrics
 from rasteret_beam.collection.index.band_facts import FactTable
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.kernels.routing.chip_windows import PixelWindow
-from rasteret_beam.kernels.routing.index import NO_DATETIME
+from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.sampling.chip_rows import ChipFacts, ChipPixels, chip_rows
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Grid, TileKey

@@ -14,7 +14,7 @@ from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.chip_windows import ChipLayer, chip_layers
-from rasteret_beam.kernels.routing.index import NO_DATETIME, check_match
+from rasteret_beam.kernels.routing.match import Matcher, check_match, matcher_of
 from rasteret_beam.kernels.routing.no_hit import EXCHANGED, hits_exchanged
 from rasteret_beam.kernels.sampling.validity import Mask
 from rasteret_beam.kernels.tables.polygon_geometry import Polygons, read_polygons
@@ -107,7 +107,9 @@ def get_numpy(
     polygons = read_polygons(geometries, geometry_crs=geometry_crs, geometry_column=geometry_column)
     wanted = collection.check_bands(bands)
     index = collection.index(wanted)
-    chips = plan_chips(index, polygons, wanted, match)
+    routing = index.routing
+    matcher = matcher_of(match, routing.layers, routing.datetimes, len(routing.grids))
+    chips = plan_chips(index, polygons, wanted, matcher)
     _check_overlaps(polygons, chips, collection, index)
     height, width = _one_shape(polygons, chips)
     ids = list(dict.fromkeys(chip.record_id for chip in chips))
@@ -163,13 +165,13 @@ def _wanted(chips: Sequence[Chip], reads: dict[str, tuple[BandRead, ...]]) -> It
             yield WantedChip(number, layer.grid, layer.window, layer.shape, tuple(band for _, band in members))
 
 
-def plan_chips(index: CollectionIndex, polygons: Polygons, bands: Sequence[str], match: str) -> list[Chip]:
+def plan_chips(index: CollectionIndex, polygons: Polygons, bands: Sequence[str], matcher: Matcher) -> list[Chip]:
     """The chips of some polygons, in order of the polygons, then of the records.
 
     Raises
     ------
     InputError
-        With ``match="all"``, a record lacks one of the bands; or bands of a record lie on several grids.
+        Every record is taken, and one lacks one of the bands; or bands of a record lie on several grids.
     """
     chips: list[Chip] = []
     routing = index.routing
@@ -188,22 +190,16 @@ def plan_chips(index: CollectionIndex, polygons: Polygons, bands: Sequence[str],
                 f"record {record_id!r}, which {polygons.label(geometry)} overlaps, has no "
                 f"band(s) {listed(missing)} there"
             )
-        if match == "latest":
-            of_polygon = sorted(of_polygon, key=lambda pair: _age(int(routing.datetimes[pair[0]])))[:1]
-        if lacking and (match == "all" or not of_polygon):
+        taken = matcher.of_records([record for record, _ in of_polygon])
+        if lacking and not (matcher.one_record and taken):
             raise InputError(
                 f"{lacking}, and an array has no place for a chip without them; leave such records out with where() "
                 "or subset(), or ask for bands that all records have"
             )
-        chips += [chip for _, chip in of_polygon]
+        chips += [chip for record, chip in of_polygon if record in taken]
     for chip in chips:
         _check_one_grid(chip, bands)
     return chips
-
-
-def _age(moment: int) -> tuple[bool, int]:
-    """Sorts the newest first and records without a datetime last."""
-    return moment == NO_DATETIME, 0 if moment == NO_DATETIME else -moment
 
 
 def _check_one_grid(chip: Chip, bands: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
 """What a sampling job would read and give, from the collection's index alone: no file is opened."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from rasteret_beam.collection.eager.inputs import point_stream
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.routing.chunks import ChunkRules, chunks, newest
-from rasteret_beam.kernels.routing.index import NEVER, Hits, Layers, RoutingIndex, locate
+from rasteret_beam.kernels.routing.chunks import ChunkRules, chunks_of_pick
+from rasteret_beam.kernels.routing.index import RoutingIndex, locate
+from rasteret_beam.kernels.routing.layers import Hits
 from rasteret_beam.kernels.tables.point_columns import choose_columns, coordinates, point_batch
 from rasteret_beam.model import Asset, TileKey
 from rasteret_beam.options import SampleOptions, takes_options
@@ -125,18 +126,16 @@ def plan(
 def plan_batches(index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs: str) -> pa.Table:
     """The plan for batches of points, which are drawn once; see :func:`plan`."""
     routing = index.routing
-    views = [routing] if routing.match == "all" else [_won(routing, n) for n in range(len(routing.layers.bandsets))]
-    touched = [TileCounts() for _ in views]
+    touched: defaultdict[int, TileCounts] = defaultdict(TileCounts)
     first_tile = first_tiles(routing)
     counts = dict.fromkeys(COUNTED, 0)
     for batch in batches:
         x, y, reason = coordinates(batch, crs)
         hits = locate(routing, crs, x, y)
         _count(counts, hits, reason)
-        for number, tiles in enumerate(touched):
-            won = hits if routing.match == "all" else newest(routing, hits, number, len(batch))[0]
-            tiles.add(tile_numbers(routing, first_tile, won))
-    groups = (group for view, tiles in zip(views, touched, strict=True) for group in _groups(view, first_tile, tiles))
+        for number, pick in enumerate(routing.matcher.picks(hits, len(batch))):
+            touched[number].add(tile_numbers(routing, first_tile, pick.hits))
+    groups = (group for number, tiles in touched.items() for group in _groups(routing, number, first_tile, tiles))
     schema = PLAN_SCHEMA.with_metadata({COUNTS_KEY: json.dumps(counts)})
     return pa.Table.from_batches(_batched(_Rows(index), groups), schema=PLAN_SCHEMA).cast(schema)
 
@@ -207,15 +206,6 @@ def tile_numbers(routing: RoutingIndex, first_tile: Ints, hits: Hits) -> Ints:
     return first_tile[hits.grid] + row * grids.tiles_across()[hits.grid] + col
 
 
-def _won(routing: RoutingIndex, bandset: int) -> RoutingIndex:
-    """An index of the layers that are the newest of their grid for a band set, and of no other."""
-    grid = np.flatnonzero(routing.best[:, bandset] != NEVER)
-    record = routing.ranked[routing.best[grid, bandset]]
-    layers = Layers(record, grid, np.full(len(grid), bandset), routing.layers.bandsets)
-    count = np.bincount(grid, minlength=len(routing.grids))
-    return replace(routing, match="all", layers=layers, first_layer=np.cumsum(count) - count, layer_count=count)
-
-
 def _count(counts: dict[str, int], hits: Hits, reason: np.ndarray) -> None:
     reason[reason == np.array(None)] = "no_record"
     reason[hits.point] = "sampled"
@@ -233,18 +223,22 @@ Group = tuple[TileKey, tuple[str, ...], Any, Ints, Ints, Ints]
 """A key that points are grouped by, its bands and its grid; and of its tiles: rows, columns, points."""
 
 
-def _groups(view: RoutingIndex, first_tile: Ints, counts: TileCounts) -> Iterator[Group]:
-    """The groups that sampling reads at once: the touched tiles, one point in each, are cut as points are."""
+def _groups(routing: RoutingIndex, number: int, first_tile: Ints, counts: TileCounts) -> Iterator[Group]:
+    """The groups that sampling reads at once, of one of a matcher's picks.
+
+    The tiles that the pick touches, with one point in each, are cut as points are.
+    """
     tiles, points = counts.total()
     grid = np.searchsorted(first_tile, tiles, side="right") - 1
-    row, col = np.divmod(tiles - first_tile[grid], view.grids.tiles_across()[grid])
-    top, left = row * view.grids.tile_height[grid], col * view.grids.tile_width[grid]
-    number = np.arange(len(tiles))
-    hits = Hits(number, grid, top.astype(np.float64), left.astype(np.float64))
-    batch = pa.record_batch({"point_index": number})
-    for key, chunk in chunks(view, batch, hits, ChunkRules(), with_position=False):
+    row, col = np.divmod(tiles - first_tile[grid], routing.grids.tiles_across()[grid])
+    top, left = row * routing.grids.tile_height[grid], col * routing.grids.tile_width[grid]
+    point = np.arange(len(tiles))
+    hits = Hits(point, grid, top.astype(np.float64), left.astype(np.float64))
+    batch = pa.record_batch({"point_index": point})
+    pick = list(routing.matcher.picks(hits, len(tiles)))[number]
+    for key, chunk in chunks_of_pick(routing, batch, pick, ChunkRules(), with_position=False):
         at = chunk["point_index"].to_numpy()
-        named, bands = view.grid_of(key)
+        named, bands = routing.grid_of(key)
         yield key, bands, named, row[at], col[at], points[at]
 
 
@@ -295,7 +289,7 @@ def _row(
 def _stored(want: TileRequest) -> tuple[int | None, int | None]:
     """Offset and byte count of a tile: unknown (None), or none and 0 for a tile that is not in its file."""
     stored, grid = want.asset.stored, want.grid
-    across, down = -(-grid.width // grid.tile_width), -(-grid.height // grid.tile_height)
+    down, across = grid.tile_counts()
     if stored is None or not len(stored.tile_offsets) == len(stored.tile_byte_counts) == across * down:
         return None, None
     number = want.tile_row * across + want.tile_col

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,12 +13,10 @@ from rasteret_beam.collection.eager.geometries import boxes_of
 from rasteret_beam.collection.eager.unknown_keywords import names_of
 from rasteret_beam.collection.filters.criteria import in_range, meets_any, meets_box
 from rasteret_beam.collection.filters.date_ranges import DateRange
+from rasteret_beam.collection.records.selection import RecordSelection
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.schema import CHECKSUMS, EXTRA_SUFFIX, METADATA_SUFFIX
-
-if TYPE_CHECKING:
-    from rasteret_beam.collection.collection import Collection
 
 FEW_BOXES = 64
 
@@ -26,7 +24,7 @@ Boxes = list[tuple[float, ...]]
 
 
 def criteria_of(
-    collection: "Collection",
+    collection: RecordSelection,
     bbox: Sequence[float] | None,
     date_range: DateRange | None,
     geometries: Any,
@@ -74,7 +72,7 @@ def _percent(given: Any) -> float:
     return float(given)
 
 
-def _meets_boxes(collection: "Collection", boxes: Floats) -> ds.Expression:
+def _meets_boxes(collection: RecordSelection, boxes: Floats) -> ds.Expression:
     if len(boxes) <= FEW_BOXES:
         return meets_any(boxes.tolist(), "the box of a geometry")
     # So many terms of one expression would overflow Arrow's stack: name the records instead.

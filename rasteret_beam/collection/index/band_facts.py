@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,14 +12,12 @@ from rasteret_beam.collection.parquet.checks import check_dtypes
 from rasteret_beam.collection.parquet.files import readable
 from rasteret_beam.collection.parquet.layout import exact_nodata
 from rasteret_beam.collection.parquet.row_groups import Columns, files_of
+from rasteret_beam.collection.records.selection import RecordSelection
 from rasteret_beam.errors import listed, without_secrets
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.validity import has_long_integers
 from rasteret_beam.readers.jobs.chip_reader import BandFacts
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
-
-if TYPE_CHECKING:
-    from rasteret_beam.collection.collection import Collection
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +90,7 @@ def _with_nodata_integer(schema: pa.Schema) -> set[str]:
     }
 
 
-def read_facts(collection: "Collection", bands: Sequence[str], record_ids: Sequence[str] | None = None) -> FactTable:
+def read_facts(collection: RecordSelection, bands: Sequence[str], record_ids: Sequence[str] | None = None) -> FactTable:
     """The facts of some bands of a collection's records, by default of all of them.
 
     Raises
@@ -123,7 +120,7 @@ def read_facts(collection: "Collection", bands: Sequence[str], record_ids: Seque
     return table
 
 
-def first_records(collection: "Collection", columns: Columns) -> pa.Table:
+def first_records(collection: RecordSelection, columns: Columns) -> pa.Table:
     """Columns of the first record of a collection, if there is one, and of those that are stored with it."""
     for file in files_of(collection.dataset, collection.filter):
         found = file.read({"id": ("id",)})
@@ -135,7 +132,7 @@ def first_records(collection: "Collection", columns: Columns) -> pa.Table:
     return pa.table({})
 
 
-def warn_of_rounding(collection: "Collection", bands: Sequence[str]) -> None:
+def warn_of_rounding(collection: RecordSelection, bands: Sequence[str]) -> None:
     """Log, in one line, that values of some bands may be rounded; by the records that are stored with the first."""
     columns: Columns = {band: (band + METADATA_SUFFIX, "dtype") for band in bands}
     found = first_records(collection, columns)

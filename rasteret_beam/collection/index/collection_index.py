@@ -25,7 +25,8 @@ from rasteret_beam.collection.parquet.row_groups import CollectionFile, Columns,
 from rasteret_beam.errors import CollectionError, without_secrets
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import GridTable, Ints
-from rasteret_beam.kernels.routing.index import NO_DATETIME, Layers, RoutingIndex, build_index
+from rasteret_beam.kernels.routing.index import RoutingIndex, build_index
+from rasteret_beam.kernels.routing.layers import NO_DATETIME, Layers
 from rasteret_beam.model import DEFAULT_ACCESS, Access, Asset, StoredBand
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.cache import BytesCache

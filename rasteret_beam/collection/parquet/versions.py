@@ -7,7 +7,7 @@ import json
 import os
 from base64 import b85decode, b85encode
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -23,7 +23,6 @@ from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.collection.parquet.arrow_filesystem import on_remote
 from rasteret_beam.collection.parquet.files import is_part, is_remote, two_builds
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, without_secrets
-from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.storage.globs import in_folder
 from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.committed_files import undone_beside
@@ -187,8 +186,6 @@ class IndexVersions:
         Of what each index keeps of files.
     schema : Schema, optional
         That versions are read in.
-    check : callable, optional
-        Refuses a routing index that the job cannot use.
     """
 
     collection: Collection
@@ -196,7 +193,6 @@ class IndexVersions:
     match: str
     cache_bytes: int
     schema: pa.Schema | None = None
-    check: Callable[[RoutingIndex], None] | None = None
     _held: OrderedDict[str | None, CollectionIndex] = field(default_factory=OrderedDict, init=False)
     _known: dict[str, FileState] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
@@ -225,7 +221,4 @@ class IndexVersions:
             version.check_against(self._known, str(collection.path))
             collection = at_version(collection, version, self.schema)
             self._known |= {path: (size, mark) for path, size, mark in version.files}
-        index = collection.index(self.bands, self.match, self.cache_bytes)
-        if self.check is not None:
-            self.check(index.routing)
-        return index
+        return collection.index(self.bands, self.match, self.cache_bytes)

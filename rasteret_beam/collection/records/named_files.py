@@ -1,25 +1,21 @@
 """The files that a collection names: whether it may, and whether they are there."""
 
-from typing import TYPE_CHECKING
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rasteret_beam.collection.records.selection import RecordSelection
 from rasteret_beam.errors import CollectionError, MissingInputError, without_secrets
 from rasteret_beam.model import Access
 from rasteret_beam.readers.storage.href_policy import why_refused
 from rasteret_beam.readers.storage.local_files import exists
 from rasteret_beam.readers.storage.stores import is_local_file, local_path
 
-if TYPE_CHECKING:
-    from rasteret_beam.collection.collection import Collection
-
 CHECKED_FILES = 2000
 
 OF_BUCKETS = r"^(s3|gs|az|abfss?)://[^<]*$"
 
 
-def check_files(collection: "Collection") -> None:
+def check_files(collection: RecordSelection) -> None:
     """Refuse a collection whose local files are gone; looks at up to :data:`CHECKED_FILES` of them.
 
     Raises

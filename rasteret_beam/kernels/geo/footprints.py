@@ -80,8 +80,7 @@ def _check_angles(grid: Grid, turn: float) -> None:
 def _edges(grid: Grid) -> tuple[Floats, Floats]:
     """Longitude and latitude [4, EDGE_POINTS] along the four edges, in ring order."""
     col, row = box_boundary(np.array([0.0, 0.0, grid.width, grid.height]), EDGE_POINTS)
-    a, b, c, d, e, f = grid.transform
-    lon, lat = transform(grid.crs, LONLAT, a * col + b * row + c, d * col + e * row + f)
+    lon, lat = transform(grid.crs, LONLAT, *grid.to_world(row, col))
     return lon.reshape(4, EDGE_POINTS), lat.reshape(4, EDGE_POINTS)
 
 
@@ -97,9 +96,8 @@ def _bulge(along: Floats) -> float:
 
 def _hull(grid: Grid) -> Floats:
     """Box of a grid in its own CRS."""
-    a, b, c, d, e, f = grid.transform
     col, row = np.array([0.0, grid.width, 0.0, grid.width]), np.array([0.0, 0.0, grid.height, grid.height])
-    x, y = a * col + b * row + c, d * col + e * row + f
+    x, y = grid.to_world(row, col)
     return np.array([x.min(), y.min(), x.max(), y.max()])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasteret_beam.kernels.geo.crs import Floats
-from rasteret_beam.model import Grid
+from rasteret_beam.model import Grid, inverse_affine, tiles_along
 
 Ints = NDArray[np.int64]
 
@@ -35,7 +35,7 @@ class GridTable:
     def from_columns(cls, transform: Floats, sizes: Ints) -> "GridTable":
         """From affines [n, 6] and sizes [n, 4]: width, height, tile width, tile height."""
         width, height, tile_width, tile_height = (np.ascontiguousarray(column) for column in sizes.T)
-        return cls(transform, invert(transform), width, height, tile_width, tile_height)
+        return cls(transform, np.stack(inverse_affine(*transform.T), axis=1), width, height, tile_width, tile_height)
 
     @classmethod
     def from_grids(cls, grids: Sequence[Grid]) -> "GridTable":
@@ -46,6 +46,12 @@ class GridTable:
 
     def __len__(self) -> int:
         return len(self.width)
+
+    def grid(self, number: int, crs: str) -> Grid:
+        """The grid of a row, which is in this CRS."""
+        a, b, c, d, e, f = self.transform[number].tolist()
+        sizes = (self.width, self.height, self.tile_width, self.tile_height)
+        return Grid(crs, (a, b, c, d, e, f), *(int(column[number]) for column in sizes))
 
     def take(self, rows: Ints) -> "GridTable":
         """The grids at these row numbers, in this order."""
@@ -59,10 +65,10 @@ class GridTable:
         )
 
     def tiles_across(self) -> Ints:
-        return -(-self.width // self.tile_width)
+        return tiles_along(self.width, self.tile_width)
 
     def tiles_down(self) -> Ints:
-        return -(-self.height // self.tile_height)
+        return tiles_along(self.height, self.tile_height)
 
     def boxes(self) -> Floats:
         """Boxes [n, 4] in the CRS (xmin, ymin, xmax, ymax), grown by a pixel against rounding."""
@@ -71,17 +77,6 @@ class GridTable:
         a, b, c, d, e, f = (column[:, None] for column in self.transform.T)
         x, y = a * cols + b * rows + c, d * cols + e * rows + f
         return np.stack([x.min(axis=1), y.min(axis=1), x.max(axis=1), y.max(axis=1)], axis=1)
-
-
-def invert(transform: Floats) -> Floats:
-    """Inverse affines, [n, 6]; the order of operations is that of the ``affine`` package,
-
-    so that a point on a pixel's corner falls into the pixel that rasterio gives it.
-    """
-    a, b, c, d, e, f = transform.T
-    scale = 1.0 / (a * e - b * d)
-    ra, rb, rd, re = e * scale, -b * scale, -d * scale, a * scale
-    return np.stack([ra, rb, -c * ra - f * rb, rd, re, -c * rd - f * re], axis=1)
 
 
 def pixel_positions(grids: GridTable, grid: Ints, x: Floats, y: Floats) -> tuple[Floats, Floats]:

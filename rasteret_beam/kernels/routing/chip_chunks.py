@@ -1,6 +1,6 @@
 """Routing of polygons: the windows of the grids that they crop, cut and keyed for the shuffle."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.geo.crs import Floats, crs_text, same_crs
+from rasteret_beam.kernels.geo.crs import crs_text, same_crs
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chip_windows import Overlap, PixelWindow, chip_overlaps
-from rasteret_beam.kernels.routing.chunks import compacted, newest, pieces
-from rasteret_beam.kernels.routing.index import Hits, RoutingIndex, reachable_groups
+from rasteret_beam.kernels.routing.chunks import compacted, pieces
+from rasteret_beam.kernels.routing.index import RoutingIndex, reachable_groups
+from rasteret_beam.kernels.routing.layers import Hits
 from rasteret_beam.kernels.tables.polygon_geometry import (
     Polygons,
     Shapes,
@@ -24,7 +25,7 @@ from rasteret_beam.kernels.tables.polygon_geometry import (
     unusable_reasons,
     why_unusable,
 )
-from rasteret_beam.model import TileKey
+from rasteret_beam.model import Grid, TileKey, tiles_along
 from rasteret_beam.schema import (
     CHIP_SHAPE,
     CHIP_WINDOW,
@@ -221,23 +222,24 @@ def _chunks(
     index: RoutingIndex, batch: pa.RecordBatch, overlaps: Sequence[Overlap], rules: ChipRules
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """The windows of one batch by record and block of tiles."""
-    if index.match == "all":
-        for grid, tile_row, tile_col, part, chunk in _pieces(index, batch, overlaps, rules):
-            first = int(index.first_layer[grid])
-            for layer in range(first, first + int(index.layer_count[grid])):
-                record_id, bandset = index.record_ids[index.layers.record[layer]], int(index.layers.bandset[layer])
-                yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), chunk
-        return
     geometry, grid_of = (np.array([overlap[at] for overlap in overlaps], dtype=np.int64) for at in (0, 1))
-    for bandset in range(len(index.layers.bandsets)):
-        # Where each overlap stands in the list travels as its row.
-        hits = Hits(geometry, grid_of, np.arange(len(overlaps), dtype=np.float64), np.zeros(len(overlaps)))
-        won, record = newest(index, hits, bandset, len(batch))
-        record_of_grid = dict(zip(won.grid.tolist(), record.tolist(), strict=True))
-        chosen = [overlaps[int(at)] for at in won.row]
-        for grid, tile_row, tile_col, part, chunk in _pieces(index, batch, chosen, rules):
-            record_id = index.record_ids[record_of_grid[grid]]
-            yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), chunk
+    # Where each overlap stands in the list travels as its row.
+    hits = Hits(geometry, grid_of, np.arange(len(overlaps), dtype=np.float64), np.zeros(len(overlaps)))
+    for pick in index.matcher.picks(hits, len(batch)):
+        groups = dict(zip(pick.hits.row.astype(np.int64).tolist(), pick.group.tolist(), strict=True))
+        for group, members in _by_group(overlaps, groups).items():
+            layers = [(index.record_ids[record], bandset) for record, bandset in pick.layers(group)]
+            for grid, tile_row, tile_col, part, chunk in _pieces(index, batch, members, rules):
+                for record_id, bandset in layers:
+                    yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), chunk
+
+
+def _by_group(overlaps: Sequence[Overlap], groups: Mapping[int, int]) -> dict[int, list[Overlap]]:
+    """Overlaps, by their position, in the groups of a pick, in the order of the groups."""
+    members: dict[int, list[Overlap]] = {group: [] for group in sorted(set(groups.values()))}
+    for at, group in groups.items():
+        members[group].append(overlaps[at])
+    return members
 
 
 def _pieces(
@@ -248,7 +250,7 @@ def _pieces(
     for at, overlap in enumerate(overlaps):
         high, wide = int(index.grids.tile_height[overlap.grid]), int(index.grids.tile_width[overlap.grid])
         windows = cut_window(overlap.window, high, wide, rules.max_pixels)
-        shapes = shapes_in(overlap.shape, index.grids.transform[overlap.grid], windows)
+        shapes = shapes_in(overlap.shape, index.grid(overlap.grid), windows)
         for window, shape in zip(windows, shapes, strict=True):
             row, col = (window.row // (high * rules.block), window.col // (wide * rules.block))
             key = overlap.grid, row * rules.block, col * rules.block
@@ -269,7 +271,7 @@ class _Piece(NamedTuple):
     shape: BaseGeometry | None
 
 
-def shapes_in(shape: BaseGeometry, transform: Floats, windows: Sequence[PixelWindow]) -> list[BaseGeometry | None]:
+def shapes_in(shape: BaseGeometry, grid: Grid, windows: Sequence[PixelWindow]) -> list[BaseGeometry | None]:
     """What windows need to know of a polygon, so that not each of many carries all of its vertices.
 
     A window that lies within the polygon gets a box, one that lies outside None, and one on
@@ -279,8 +281,6 @@ def shapes_in(shape: BaseGeometry, transform: Floats, windows: Sequence[PixelWin
     ----------
     shape : Shapely geometry
         In the CRS of the grid.
-    transform : [6] float64
-        Of the grid.
     """
     if len(windows) == 1:
         return [shape]
@@ -288,8 +288,7 @@ def shapes_in(shape: BaseGeometry, transform: Floats, windows: Sequence[PixelWin
     top, left, high, wide = np.array(windows, dtype=np.float64).T
     rows = np.stack([top - 1, top - 1, top + high + 1, top + high + 1], axis=1)
     cols = np.stack([left - 1, left + wide + 1, left + wide + 1, left - 1], axis=1)
-    a, b, c, d, e, f = transform
-    boxes = shapely.polygons(np.stack([a * cols + b * rows + c, d * cols + e * rows + f], axis=2))
+    boxes = shapely.polygons(np.stack(grid.to_world(rows, cols), axis=2))
     shapely.prepare(shape)
     within, meets = shapely.contains_properly(shape, boxes), shapely.intersects(shape, boxes)
     return [box if is_in else shape if near else None for box, is_in, near in zip(boxes, within, meets, strict=True)]
@@ -313,7 +312,7 @@ def cut_window(window: PixelWindow, tile_height: int, tile_width: int, max_pixel
     """
     if window.height * window.width <= max_pixels:
         return [window]
-    across = -(-(window.col % tile_width + window.width) // tile_width)
+    across = tiles_along(window.col % tile_width + window.width, tile_width)
     tiles = max_pixels // (tile_height * tile_width)
     if tiles:
         wide = max(1, min(across, tiles, round((tiles * tile_height / tile_width) ** 0.5)))

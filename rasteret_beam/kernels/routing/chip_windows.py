@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import LONLAT, Floats, full_turn, reaches, same_crs, transform
-from rasteret_beam.kernels.geo.grids import GridTable, Ints
+from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.geo.regions import Region
 from rasteret_beam.kernels.routing.index import CrsGroup, RoutingIndex, reachable_groups
 from rasteret_beam.kernels.tables.polygon_geometry import Polygons, Shapes
@@ -112,10 +112,9 @@ def chip_layers(index: RoutingIndex, polygons: Polygons) -> list[ChipLayer]:
     for number, grid, window, shape in chip_overlaps(index, polygons):
         if grid not in values:
             values[grid] = index.grid(grid)
-        first = int(index.first_layer[grid])
-        for layer in range(first, first + int(index.layer_count[grid])):
-            bands = index.layers.bandsets[int(index.layers.bandset[layer])]
-            found.append(ChipLayer(number, int(index.layers.record[layer]), bands, values[grid], window, shape))
+        for record, bandset in index.layers.on_grid(grid):
+            bands = index.layers.bandsets[bandset]
+            found.append(ChipLayer(number, record, bands, values[grid], window, shape))
     return sorted(found, key=lambda layer: (layer.geometry, layer.record))
 
 
@@ -263,7 +262,7 @@ def _windows(
         if shift:
             moved = shapely.transform(moved, lambda xy, by=shift: xy + np.array([by, 0.0]))
         for place, grid in _near_boxes(group, moved):
-            window = crop_window(group.grids, grid, moved[place])
+            window = crop_window(group.grids.grid(grid, group.crs), moved[place])
             if window is None:
                 continue
             number = int(members[place])
@@ -306,25 +305,21 @@ def _near_boxes(group: CrsGroup, shapes: Shapes) -> Iterator[tuple[int, int]]:
             yield int(place), grid
 
 
-def crop_window(grids: GridTable, grid: int, shape: BaseGeometry) -> PixelWindow | None:
+def crop_window(grid: Grid, shape: BaseGeometry) -> PixelWindow | None:
     """The window that rasterio crops for a polygon given in the CRS of the grid, or None without an overlap.
 
     It goes from the floor of the smallest row and column of the polygon's vertices to the
     ceiling of the largest, cut at the raster's edges. Touching the edge from outside is no overlap.
     """
-    a, b, c, d, e, f = grids.inverse[grid]
-    x, y = shapely.get_coordinates(shape).T
-    # In this order of operations, a vertex on a pixel's corner falls on the side where rasterio has it.
-    col, row = x * a + y * b + c, x * d + y * e + f
-    size = int(grids.height[grid]), int(grids.width[grid])
+    row, col = grid.to_pixel(*shapely.get_coordinates(shape).T)
     top, bottom = int(np.floor(row.min())), int(np.ceil(row.max()))
     left, right = int(np.floor(col.min())), int(np.ceil(col.max()))
-    inner = max(top, 0), max(left, 0), min(bottom, size[0]), min(right, size[1])
+    inner = max(top, 0), max(left, 0), min(bottom, grid.height), min(right, grid.width)
     if inner[2] <= inner[0] or inner[3] <= inner[1]:
         return None
     if inner != (top, left, bottom, right):
         on_grid = shapely.transform(shape, lambda xy: np.stack([col, row], axis=1))
-        if not shapely.relate_pattern(on_grid, shapely.box(0, 0, size[1], size[0]), INTERIORS_MEET):
+        if not shapely.relate_pattern(on_grid, shapely.box(0, 0, grid.width, grid.height), INTERIORS_MEET):
             return None
     return PixelWindow(inner[0], inner[1], inner[2] - inner[0], inner[3] - inner[1])
 

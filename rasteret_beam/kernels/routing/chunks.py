@@ -10,7 +10,9 @@ import pyarrow as pa
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import epsg_code, same_crs
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.routing.index import NEVER, Hits, RoutingIndex, locate
+from rasteret_beam.kernels.routing.index import RoutingIndex, locate
+from rasteret_beam.kernels.routing.layers import Hits
+from rasteret_beam.kernels.routing.match import Pick
 from rasteret_beam.kernels.sampling.rows import unsampled_rows
 from rasteret_beam.kernels.tables.point_columns import coordinates
 from rasteret_beam.model import TileKey
@@ -138,46 +140,35 @@ def chunks(
     TileKey, RecordBatch
         As in :class:`Routed`.
     """
-    if index.match == "all":
-        yield from _chunks_of_all(index, points, hits, rules, with_position)
-        return
-    for bandset in range(len(index.layers.bandsets)):
-        won, record = newest(index, hits, bandset, len(points))
-        # All winning points of one grid have one record: the newest on that grid.
-        record_of_grid = np.zeros(len(index.grids), dtype=np.int64)
-        record_of_grid[won.grid] = record
-        for grid, tile_row, tile_col, chunk in _cut(index, points, won, rules, with_position):
-            record_id = index.record_ids[record_of_grid[grid]]
-            for part, piece in _parts(chunk, len(points), rules):
-                yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), piece
+    for pick in index.matcher.picks(hits, len(points)):
+        yield from chunks_of_pick(index, points, pick, rules, with_position)
 
 
-def _chunks_of_all(
-    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules, with_position: bool
+def chunks_of_pick(
+    index: RoutingIndex, points: pa.RecordBatch, pick: Pick, rules: ChunkRules, with_position: bool
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
-    for grid, tile_row, tile_col, chunk in _cut(index, points, hits, rules, with_position):
-        first = index.first_layer[grid]
-        on_grid = slice(first, first + index.layer_count[grid])
-        bandsets = index.layers.bandset[on_grid].tolist()
-        records = [index.record_ids[record] for record in index.layers.record[on_grid].tolist()]
+    """Of one pick of a matcher; otherwise as :func:`chunks`."""
+    for group, grid, tile_row, tile_col, chunk in _cut(index, points, pick, rules, with_position):
+        layers = [(index.record_ids[record], bandset) for record, bandset in pick.layers(group)]
         for part, piece in _parts(chunk, len(points), rules):
-            for record_id, bandset in zip(records, bandsets, strict=True):
+            for record_id, bandset in layers:
                 yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), piece
 
 
 def _cut(
-    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules, with_position: bool
-) -> Iterator[tuple[int, int, int, pa.RecordBatch]]:
-    """(grid, first tile row, first tile col, points) of each block that was hit."""
+    index: RoutingIndex, points: pa.RecordBatch, pick: Pick, rules: ChunkRules, with_position: bool
+) -> Iterator[tuple[int, int, int, int, pa.RecordBatch]]:
+    """(group, grid, first tile row, first tile col, points) of each block of a group that was hit."""
+    hits = pick.hits
     if not len(hits.point):
         return
     row, col = hits.row.astype(np.int64), hits.col.astype(np.int64)
     rows, cols = block_shapes(index, rules)
     block_row = row // (index.grids.tile_height * rows)[hits.grid]
     block_col = col // (index.grids.tile_width * cols)[hits.grid]
-    order = np.lexsort((block_col, block_row, hits.grid))
-    grid, block_row, block_col = hits.grid[order], block_row[order], block_col[order]
-    changes = (np.diff(grid) != 0) | (np.diff(block_row) != 0) | (np.diff(block_col) != 0)
+    order = np.lexsort((block_col, block_row, pick.group))
+    group, block_row, block_col = pick.group[order], block_row[order], block_col[order]
+    changes = (np.diff(group) != 0) | (np.diff(block_row) != 0) | (np.diff(block_col) != 0)
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
     stops = np.append(starts[1:], len(order))
     columns = {name: pa.array(pixel[order], type=pa.int32()) for name, pixel in zip(PIXEL, (row, col), strict=True)}
@@ -188,9 +179,9 @@ def _cut(
     columns.update(zip(taken.schema.names, taken.columns, strict=True))
     ordered = pa.RecordBatch.from_pydict(columns, metadata=taken.schema.metadata)
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        number = grid[start]
-        tile_row, tile_col = int(block_row[start] * rows[number]), int(block_col[start] * cols[number])
-        yield int(number), tile_row, tile_col, compacted(ordered.slice(start, stop - start))
+        grid = int(hits.grid[order[start]])
+        tile_row, tile_col = int(block_row[start] * rows[grid]), int(block_col[start] * cols[grid])
+        yield int(group[start]), grid, tile_row, tile_col, compacted(ordered.slice(start, stop - start))
 
 
 def block_shapes(index: RoutingIndex, rules: ChunkRules) -> tuple[Ints, Ints]:
@@ -290,12 +281,3 @@ def _pieces(chunk: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
         rows //= 2
     for start in range(0, len(chunk), rows):
         yield from _pieces(chunk.slice(start, rows), max_bytes)
-
-
-def newest(index: RoutingIndex, hits: Hits, bandset: int, points: int) -> tuple[Hits, Ints]:
-    """Of the hits of each of ``points`` points, the one whose record is the newest, and that record."""
-    rank = index.best[hits.grid, bandset]
-    winner = np.full(points, NEVER, dtype=np.int64)
-    np.minimum.at(winner, hits.point, rank)
-    won = np.flatnonzero((rank == winner[hits.point]) & (rank != NEVER))
-    return hits.take(won), index.ranked[rank[won]]

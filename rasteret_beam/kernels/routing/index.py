@@ -9,37 +9,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import LONLAT, Floats, crs_label, full_turn, reaches, transform
 from rasteret_beam.kernels.geo.grids import GridTable, Ints, inside, pixel_positions
 from rasteret_beam.kernels.geo.regions import ByLongitude, Region, region_of_box
+from rasteret_beam.kernels.routing.layers import Hits, Layers
+from rasteret_beam.kernels.routing.match import Matcher, matcher_of
 from rasteret_beam.model import Grid, TileKey
 
-MATCHES = ("all", "latest")
-NEVER = np.iinfo(np.int64).max
-NO_DATETIME = np.iinfo(np.int64).min
 FEW_GRIDS = 8
 """Up to so many boxes, comparing a batch with each of them beats a search tree."""
-
-
-@dataclass(frozen=True, eq=False)
-class Layers:
-    """Which record has which bands on which grid: one row a (record, grid), as columns.
-
-    Attributes
-    ----------
-    record, grid, bandset : [n] int64
-        Positions in the index's records, grids and ``bandsets``.
-    bandsets : list of tuple of str
-        The wanted bands that a layer can have, in the order wanted.
-    """
-
-    record: Ints
-    grid: Ints
-    bandset: Ints
-    bandsets: list[tuple[str, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,28 +52,23 @@ class RoutingIndex:
         Microseconds since 1970; ``NO_DATETIME`` where a record has none.
     grids : [g] GridTable
         Distinct grids. ``grid_crs`` [g] are their CRSs.
-    layers : Layers
     groups : list of CrsGroup
-    match : "all" or "latest"
-    best : [g, b] int64
-        For ``match="latest"``: rank of the newest record on grid g that has the bands of
-        set b (0 is the newest of the collection), or ``NEVER``.
-    ranked : [r] int64
-        Record at each rank.
+    matcher : Matcher
+        Which of the records that contain a point are taken.
     """
 
     record_ids: list[str]
     datetimes: Ints
     grids: GridTable
     grid_crs: list[str]
-    layers: Layers
     groups: list[CrsGroup]
-    match: str
-    best: Ints
-    ranked: Ints
-    first_layer: Ints
-    layer_count: Ints
+    matcher: Matcher
     positions: dict[str, int] = field(repr=False)
+
+    @property
+    def layers(self) -> Layers:
+        """Which record has which bands on which grid, sorted by grid, then by record."""
+        return self.matcher.layers
 
     def grid_of(self, key: TileKey) -> tuple[Grid, tuple[str, ...]]:
         """The grid that a key names, and the bands to read on it."""
@@ -105,12 +80,7 @@ class RoutingIndex:
 
     def grid(self, number: int) -> Grid:
         """The grid at a position of the index."""
-        row = self.grids.take(np.array([number]))
-        return Grid(
-            self.grid_crs[number],
-            tuple(float(value) for value in row.transform[0]),  # type: ignore[arg-type]
-            *(int(column[0]) for column in (row.width, row.height, row.tile_width, row.tile_height)),
-        )
+        return self.grids.grid(number, self.grid_crs[number])
 
     def grid_of_band(self, record_id: str, band: str) -> Grid | None:
         """The grid on which a record has a band, or None."""
@@ -119,12 +89,6 @@ class RoutingIndex:
             if band in self.layers.bandsets[int(self.layers.bandset[layer])]:
                 return self.grid(int(self.layers.grid[layer]))
         return None
-
-
-def check_match(match: str) -> None:
-    """Refuse an unknown way to match."""
-    if match not in MATCHES:
-        raise InputError(f'match is {match!r}; it can be "all" (every record) or "latest" (the newest for each band)')
 
 
 def build_index(
@@ -140,75 +104,21 @@ def build_index(
     Raises
     ------
     InputError
-        ``match`` is neither "all" nor "latest", or two records have one id.
+        ``match`` is unknown, or two records have one id.
     """
-    check_match(match)
     positions = {record_id: number for number, record_id in enumerate(record_ids)}
     if len(positions) < len(record_ids):
         seen: set[str] = set()
         twice = sorted({name for name in record_ids if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
         raise InputError(f"record id(s) {listed(twice)} stand more than once in the collection; ids must be unique")
 
-    # Newest first; among equals the collection's order; records without a datetime last.
-    age = np.where(datetimes == NO_DATETIME, 0, -(datetimes - datetimes.max(initial=0)))
-    age[datetimes == NO_DATETIME] = NEVER
-    ranked = np.argsort(age, kind="stable")
-    best = np.empty((len(grids), 0), dtype=np.int64)
-    if match == "latest":
-        layers, best = latest_layers(layers, ranked, len(grids))
-
-    order = np.lexsort((layers.record, layers.grid))
-    layers = Layers(layers.record[order], layers.grid[order], layers.bandset[order], layers.bandsets)
-    layer_count = np.bincount(layers.grid, minlength=len(grids))
-    first_layer = np.cumsum(layer_count) - layer_count
-
     groups = []
     crs_names, crs_of_grid = np.unique(np.array(grid_crs, dtype=object), return_inverse=True)
     for number, crs in enumerate(crs_names):
         members = np.flatnonzero(crs_of_grid == number)
         groups.append(CrsGroup.build(str(crs), members, grids.take(members)))
-    return RoutingIndex(
-        record_ids, datetimes, grids, grid_crs, layers, groups, match, best, ranked, first_layer, layer_count, positions
-    )
-
-
-def latest_layers(layers: Layers, ranked: Ints, grid_count: int) -> tuple[Layers, Ints]:
-    """Band sets for ``match="latest"``, and the best rank [grid, set] of each.
-
-    Bands whose newest record is the same on every grid are decided together, so the band
-    sets of the layers are replaced by groups of such bands.
-    """
-    rank = np.empty_like(ranked)
-    rank[ranked] = np.arange(len(ranked))
-    bands = list(dict.fromkeys(band for bandset in layers.bandsets for band in bandset))
-    place = {band: column for column, band in enumerate(bands)}
-    best = np.full((grid_count, len(bands)), NEVER, dtype=np.int64)
-    for number, bandset in enumerate(layers.bandsets):
-        rows = layers.bandset == number
-        for band in bandset:
-            np.minimum.at(best[:, place[band]], layers.grid[rows], rank[layers.record[rows]])
-    groups: dict[bytes, list[int]] = {}
-    for column in range(len(bands)):
-        groups.setdefault(best[:, column].tobytes(), []).append(column)
-    bandsets = [tuple(bands[column] for column in columns) for columns in groups.values()]
-    firsts = [columns[0] for columns in groups.values()]
-    return Layers(layers.record, layers.grid, layers.bandset, bandsets), best[:, firsts]
-
-
-@dataclass(frozen=True, eq=False)
-class Hits:
-    """Pairs of a point and a grid that contains it, with the position on it in pixels, as columns [n].
-
-    ``row`` and ``col`` are fractional; their floor is the pixel.
-    """
-
-    point: Ints
-    grid: Ints
-    row: Floats
-    col: Floats
-
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Hits":
-        return Hits(self.point[rows], self.grid[rows], self.row[rows], self.col[rows])
+    matcher = matcher_of(match, layers, datetimes, len(grids))
+    return RoutingIndex(record_ids, datetimes, grids, grid_crs, groups, matcher, positions)
 
 
 def locate(index: RoutingIndex, crs: str, x: Floats, y: Floats) -> Hits:

@@ -28,7 +28,7 @@ def by_tile(grid: Grid, row: Ints, col: Ints) -> Iterator[TilePoints]:
     """Sort pixels of a grid by the tile they are in; tiles come in row-major order."""
     if not len(row):
         return
-    across = -(-grid.width // grid.tile_width)
+    _, across = grid.tile_counts()
     tile = (row // grid.tile_height) * across + col // grid.tile_width
     first = tile.min()
     # numpy sorts 16-bit numbers by radix, in a fraction of the time.

@@ -4,6 +4,8 @@ Numbers are TIFF's codes (TIFF 6.0 with Technical Notes 1 to 3, BigTIFF). What a
 where a file is indexed, where a collection is loaded, and before pixels are decoded by it.
 """
 
+import math
+
 import numpy as np
 
 from rasteret_beam.kernels.geo.grids import Ints
@@ -65,11 +67,6 @@ def why_converted(stored: StoredBand) -> str | None:
         if stored.dtype.startswith("float"):
             return "LERC of floating-point bands that lie interleaved, whose NaN may be kept as masks"
     return None
-
-
-def tile_count(grid: Grid) -> int:
-    """How many tiles a grid has."""
-    return -(-grid.width // grid.tile_width) * -(-grid.height // grid.tile_height)
 
 
 def tile_bytes(stored: StoredBand, grid: Grid) -> int:
@@ -148,7 +145,7 @@ def _why_not_sized(stored: StoredBand, grid: Grid, band_index: int) -> str | Non
 
 
 def _why_not_placed(stored: StoredBand, grid: Grid) -> str | None:
-    tiles = tile_count(grid)
+    tiles = math.prod(grid.tile_counts())
     given = len(stored.tile_offsets), len(stored.tile_byte_counts)
     if given != (tiles, tiles):
         return f"{given[0]} offsets and {given[1]} byte counts for {tiles} tile(s)"

@@ -16,7 +16,7 @@ from rasterio.io import DatasetReader
 from rasteret_beam import metrics
 from rasteret_beam.errors import without_secrets
 from rasteret_beam.metrics import Counters
-from rasteret_beam.model import DEFAULT_ACCESS, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access, tiles_along
 from rasteret_beam.readers.gdal.opening import open_dataset
 from rasteret_beam.readers.gdal.vsi_opener import BLOCK_BYTES, KEPT_BLOCKS, OPENER, GdalFiles
 from rasteret_beam.readers.gdal.world_files import MAX_BYTES, Affine6, read_world_file
@@ -54,12 +54,10 @@ HEADER_BYTES = 64 << 10
 
 
 def _hide_secrets(record: logging.LogRecord) -> bool:
-    """GDAL's warnings name the URL that it asks for, with its signature."""
+    """Remove signatures from GDAL's warnings, which contain the URLs that it requests."""
     record.msg, record.args = without_secrets(record.getMessage()), None
     return True
 
-
-logging.getLogger("rasterio._env").addFilter(_hide_secrets)
 
 _thread = local()
 
@@ -79,6 +77,7 @@ def limit_gdal_cache(max_bytes: int) -> None:
 def enter_gdal() -> None:
     """Enter a GDAL environment for the rest of this thread, once: entering it for each tile costs 50 microseconds."""
     if not hasattr(_thread, "env"):
+        logging.getLogger("rasterio._env").addFilter(_hide_secrets)
         options = {name: value for name, value in GDAL_OPTIONS.items() if name not in os.environ}
         # Threads of GDAL's own would open remote files without the opener, which belongs to ours.
         _thread.env = rasterio.Env(**options, GDAL_NUM_THREADS=1)
@@ -224,7 +223,7 @@ class Raster:
         dataset = self._dataset
         assert dataset is not None
         height, width = dataset.block_shapes[0]
-        blocks = -(-dataset.height // height) * -(-dataset.width // width)
+        blocks = tiles_along(dataset.height, height) * tiles_along(dataset.width, width)
         return HEADER_BYTES + 16 * blocks * dataset.count + (KEPT_BLOCKS * BLOCK_BYTES if self._files else 0)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.storage.tiff_index import MAX_PLACES, MAX_TILES, SEPARATE
+from rasteret_beam.model import tiles_along
 
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of a value of each field type."""
@@ -236,7 +237,12 @@ class TiffLayout:
     @property
     def tiles(self) -> int:
         """Of one band, or of all where they lie interleaved."""
-        return -(-self.width // self.tile_width) * -(-self.height // self.tile_height) if self.tiled else 0
+        return tile_total(self.width, self.height, self.tile_width, self.tile_height)
+
+
+def tile_total(width: int, height: int, tile_width: int, tile_height: int) -> int:
+    """How many tiles an image has; 0 where it has none, but strips."""
+    return tiles_along(height, tile_height) * tiles_along(width, tile_width) if tile_width else 0
 
 
 SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
@@ -270,7 +276,7 @@ def read_layout(header: TiffHeader) -> TiffLayout:
     if tile_width and STRIP_PLACES & set(header.entries):
         raise HeaderError("it has tiles, and places of strips")
     planar = header.integer(PLANAR, 1)
-    tiles = -(-width // tile_width) * -(-height // tile_height) if tile_width else 0
+    tiles = tile_total(width, height, tile_width, tile_height)
     wanted = tiles * (samples if planar == SEPARATE else 1)
     places = header.count(TILE_OFFSETS), header.count(TILE_BYTE_COUNTS)
     known = 0 < tiles <= MAX_TILES and wanted <= MAX_PLACES and places == (wanted, wanted)

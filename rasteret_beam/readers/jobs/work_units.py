@@ -12,7 +12,8 @@ from rasteret_beam.errors import InputError, without_secrets
 from rasteret_beam.kernels.geo.crs import epsg_code
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chunks import split_kept, with_kept
-from rasteret_beam.kernels.routing.index import NO_DATETIME, RoutingIndex
+from rasteret_beam.kernels.routing.index import RoutingIndex
+from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod, pixel_method, window_cells
 from rasteret_beam.kernels.sampling.rows import RowFacts, SampleRows, merged

@@ -4,11 +4,11 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from rasteret_beam.errors import MissingInputError
 from rasteret_beam.kernels.storage.manifests import MANIFEST, Manifest
 from rasteret_beam.model import Access
+from rasteret_beam.readers.storage.found_file import FoundFile
 from rasteret_beam.readers.storage.objects import (
     is_denied,
     is_object,
@@ -18,14 +18,11 @@ from rasteret_beam.readers.storage.objects import (
     read_object,
 )
 
-if TYPE_CHECKING:
-    from rasteret_beam.readers.storage.listing import FoundFile
-
 SHARD = re.compile(r"-\d{5,}-of-\d{5,}\.parquet")
 """What the names of an output's files end in."""
 
 
-def as_decided(found: "Sequence[FoundFile]", access: Access) -> "list[FoundFile]":
+def as_decided(found: Sequence[FoundFile], access: Access) -> list[FoundFile]:
     """Found files with those of a decided run in place of those that they replace, moved already or not.
 
     Only files of folders and globs, and only of such names as the sinks give, can be of an output.
@@ -68,8 +65,8 @@ def undone_beside(folder: str, access: Access) -> Manifest | None:
 
 
 def _with_decided(
-    files: "dict[str, FoundFile]", folder: str, like: "FoundFile", manifest: Manifest, access: Access
-) -> "dict[str, FoundFile]":
+    files: dict[str, FoundFile], folder: str, like: FoundFile, manifest: Manifest, access: Access
+) -> dict[str, FoundFile]:
     """Files by path, those in a folder as a manifest has decided; new ones are found as ``like`` was."""
     there = {path.removeprefix(folder) for path in files if path.startswith(folder)}
     if not there & {*manifest.moves, *manifest.old}:

@@ -39,11 +39,6 @@ class LocalFileError(Exception):
     """A local file is not regular, or not the one that was indexed."""
 
 
-def is_on_disk(href: str) -> bool:
-    """Whether an href is that of a regular file on a local disk; GDAL also takes folders, and names of its own."""
-    return not is_url(href) and not href.startswith("/vsi") and os.path.isfile(local_path(href))
-
-
 def check_kind(path: str) -> None:
     """Refuse what may never end, or wait for ever to be opened.
 

@@ -17,9 +17,9 @@ from rasteret_beam.kernels.storage.globs import (
     literal_folder,
     matched,
 )
-from rasteret_beam.kernels.tables.partitions import partition_keys
 from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.committed_files import as_decided
+from rasteret_beam.readers.storage.found_file import FoundFile
 from rasteret_beam.readers.storage.local_files import Kind, Walk, exists, kind_of
 from rasteret_beam.readers.storage.objects import (
     check_listable,
@@ -41,33 +41,6 @@ QUERY = re.compile(r"\?[A-Za-z][\w.-]*=")
 """What makes the rest of a URL a query, such as ``?versionId=1``, and not a glob."""
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
-
-
-@dataclass(frozen=True)
-class FoundFile:
-    """A file, and how it was found.
-
-    Attributes
-    ----------
-    path : str
-    real : str
-        The file itself, where the path leads through links.
-    root : str
-        The folder that was given, or stands before the first wildcard of a glob, with ``/`` at its end; None where
-        the file itself was given.
-    is_linked : bool
-        There is a link below the root on the way to it.
-    """
-
-    path: str
-    real: str
-    root: str | None = None
-    is_linked: bool = False
-
-    @property
-    def keys(self) -> dict[str, str | None]:
-        """Values of hive partitions below the root."""
-        return partition_keys(self.path, self.root)
 
 
 class Lister(Protocol):

@@ -12,7 +12,7 @@ from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.sampling.validity import flag_names, masked_by_file
 from rasteret_beam.metrics import Counters
-from rasteret_beam.model import Asset, Grid
+from rasteret_beam.model import Asset, Grid, tiles_along
 from rasteret_beam.readers.gdal.rasters import Raster, RasterPool
 from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
 from rasteret_beam.readers.storage.byte_ranges import RangeError, state_of
@@ -224,7 +224,7 @@ def stored_bytes(dataset: DatasetReader, band_indexes: Sequence[int], window: Wi
     shapes = dataset.block_shapes
     for index in band_indexes[:1] if shared else band_indexes:
         height, width = shapes[index]
-        for row in range(int(window.row_off) // height, -(-int(window.row_off + window.height) // height)):
-            for col in range(int(window.col_off) // width, -(-int(window.col_off + window.width) // width)):
+        for row in range(int(window.row_off) // height, tiles_along(int(window.row_off + window.height), height)):
+            for col in range(int(window.col_off) // width, tiles_along(int(window.col_off + window.width), width)):
                 total += int(dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=index + 1) or 0)
     return total

@@ -43,17 +43,13 @@ class TileRequest:
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the tile, clipped to the grid."""
-        grid = self.grid
-        return (
-            min(grid.tile_height, grid.height - self.tile_row * grid.tile_height),
-            min(grid.tile_width, grid.width - self.tile_col * grid.tile_width),
-        )
+        return self.grid.tile_shape(self.tile_row, self.tile_col)
 
     @property
     def span(self) -> tuple[int, int]:
         """First byte of the stored tile, and the one after its last, where the collection has its place; else 0, 0."""
-        stored, grid = self.asset.stored, self.grid
-        number = self.tile_row * -(-grid.width // grid.tile_width) + self.tile_col
+        stored = self.asset.stored
+        number = self.tile_row * self.grid.tile_counts()[1] + self.tile_col
         if stored is None or number >= len(stored.tile_offsets):
             return 0, 0
         start = int(stored.tile_offsets[number])

@@ -30,7 +30,8 @@ from rasteret_beam.kernels.storage.globs import Selection, as_folder, is_glob
 from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.access import AZURE, GS, S3
 from rasteret_beam.readers.storage.first_contact import within
-from rasteret_beam.readers.storage.listing import CSV_ENDINGS, PARQUET_ENDINGS, FoundFile, Paths, find
+from rasteret_beam.readers.storage.found_file import FoundFile
+from rasteret_beam.readers.storage.listing import CSV_ENDINGS, PARQUET_ENDINGS, Paths, find
 from rasteret_beam.readers.storage.listing import find_rasters as find_rasters  # where callers look for it
 from rasteret_beam.readers.storage.local_files import Kind, denied, why_not_written
 from rasteret_beam.readers.storage.objects import (

@@ -43,7 +43,8 @@ from rasteret_beam.transforms.runtime.bigquery_client import (
 )
 from rasteret_beam.transforms.runtime.files import check_writable, delete_folder
 from rasteret_beam.transforms.sinks.commit import move_files
-from rasteret_beam.transforms.sinks.parquet import WriteFiles, write_empty
+from rasteret_beam.transforms.sinks.parquet import WriteFiles
+from rasteret_beam.transforms.sinks.parquet_file import write_empty
 
 METHODS = ("FILE_LOADS", "STREAMING_INSERTS", "STORAGE_WRITE_API")
 UNITS = ("HOUR", "DAY", "MONTH", "YEAR")

@@ -4,22 +4,17 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.errors import InputError
-from rasteret_beam.readers.storage.local_files import writing
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from rasteret_beam.schema import chips_schema, samples_schema
@@ -27,6 +22,8 @@ from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import in_windows
 from rasteret_beam.transforms.runtime.files import check_output, matching
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
+from rasteret_beam.transforms.sinks.parquet_file import ParquetFile, write_empty
+from rasteret_beam.transforms.sinks.windowed_parquet import WriteWindows
 
 
 @dataclass(eq=False)
@@ -78,10 +75,6 @@ class _WriteToParquet(beam.PTransform):
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
         if in_windows(rows):
-            from rasteret_beam.transforms.sinks.windowed_parquet import (
-                WriteWindows,  # it writes files as this module does
-            )
-
             return rows | WriteWindows(
                 self.prefix,
                 self.target.run,
@@ -149,7 +142,7 @@ class _WriteFn(beam.DoFn):
         self.folder = folder
         self.compression = compression
         self.row_group_rows = row_group_rows
-        self._file: _ParquetFile | None = None
+        self._file: ParquetFile | None = None
 
     def setup(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
@@ -179,7 +172,7 @@ class _WriteFn(beam.DoFn):
             self._writing.result()
         if self._file is None:
             path = f"{self.folder}/{uuid4().hex}.parquet"
-            self._file = _ParquetFile(path, self._held[0].schema, self.compression)
+            self._file = ParquetFile(path, self._held[0].schema, self.compression)
         self._writing = self._thread.submit(self._file.write, self._held)
         count({metrics.ROWS_WRITTEN: self._rows})
         self._held, self._rows, self._bytes = [], 0, 0
@@ -195,74 +188,11 @@ class _WriteFn(beam.DoFn):
         self._file = None
 
 
-class _ParquetFile:
-    """A Parquet file under way on one of Beam's filesystems."""
-
-    def __init__(self, path: str, schema: pa.Schema, compression: str):
-        self.path = path
-        with writing(path):
-            self._file = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
-            self._writer = pq.ParquetWriter(
-                self._file, schema, compression=compression, use_dictionary=_repeating(schema)
-            )
-
-    def write(self, batches: list[pa.RecordBatch]) -> None:
-        """Write batches as one row group."""
-        with self._writing():
-            table = pa.Table.from_batches(batches)
-            self._writer.write_table(table, row_group_size=len(table))
-        del table
-        pa.default_memory_pool().release_unused()  # glibc keeps what was freed
-
-    def close(self) -> None:
-        with self._writing():
-            self._writer.close()
-            self._file.close()
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            with writing(self.path):
-                yield
-        except BaseException:
-            self.abandon()
-            raise
-
-    def abandon(self) -> None:
-        """Let go of the file as it is; it lies in the temporary folder."""
-        self._writer.is_open = False  # or its destructor would write a footer to a file that is closed
-        with suppress(OSError):  # what it still holds may not fit on the disk
-            self._file.close()
-
-
-def _repeating(schema: pa.Schema) -> list[str]:
-    """Columns whose values repeat: record, band, a plot's name.
-
-    A dictionary of positions and values costs a third of all the time to write, and saves nothing.
-    """
-    return [
-        field.name
-        for field in schema
-        if field.name != "point_index"
-        and not (
-            pa.types.is_floating(field.type) or pa.types.is_nested(field.type) or pa.types.is_large_binary(field.type)
-        )
-    ]
-
-
 def shards(prefix: str) -> list[str]:
     """Files of an earlier output with this prefix."""
     numbered = re.compile(re.escape(prefix.rsplit("/", 1)[-1]) + r"-\d{5,}-of-\d{5,}\.parquet")
     found = matching(prefix, "-*-of-*.parquet")
     return [path for path in found if numbered.fullmatch(path.rsplit("/", 1)[-1])]
-
-
-def write_empty(folder: str, schema: pa.Schema, compression: str) -> str:
-    """Write a file without rows; gives its path."""
-    path = f"{folder}/empty.parquet"
-    with writing(path), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        pq.write_table(schema.empty_table(), file, compression=compression)
-    return path
 
 
 def _staged(written: list[str], target: Output, schema: pa.Schema, compression: str) -> bytes:

@@ -24,7 +24,7 @@ from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import check_windows
 from rasteret_beam.transforms.runtime.files import delete_files
 from rasteret_beam.transforms.sinks.commit import move_files
-from rasteret_beam.transforms.sinks.parquet import _ParquetFile
+from rasteret_beam.transforms.sinks.parquet_file import ParquetFile
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -151,10 +151,10 @@ class _WritePaneFn(beam.DoFn):
         yield f"{name}.parquet", hidden
 
     def _write(self, path: str, batches: Iterable[pa.RecordBatch]) -> None:
-        file: _ParquetFile | None = None
+        file: ParquetFile | None = None
         try:
             for group in _row_groups(batches, self.row_group_rows):
-                file = file or _ParquetFile(path, group[0].schema, self.compression)
+                file = file or ParquetFile(path, group[0].schema, self.compression)
                 file.write(group)
                 count({metrics.ROWS_WRITTEN: sum(map(len, group))})
             assert file is not None, "a pane has rows"

@@ -22,7 +22,7 @@ from rasteret_beam.kernels.tables.point_columns import kept_type
 from rasteret_beam.kernels.tables.point_geometry import FirstValue, data_crs, first_value
 from rasteret_beam.kernels.tables.text_columns import named_types
 from rasteret_beam.model import DEFAULT_ACCESS, Access
-from rasteret_beam.readers.storage.listing import FoundFile
+from rasteret_beam.readers.storage.found_file import FoundFile
 from rasteret_beam.readers.storage.local_files import in_memory
 from rasteret_beam.transforms.runtime.files import find_tables, is_parquet, open_parquet
 from rasteret_beam.transforms.sources.csv_files import CsvFile, decided_types

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from rasteret_beam.collection.eager.memory_estimate import COPIES, TableSize
 from rasteret_beam.collection.parquet.files import is_remote
-from rasteret_beam.readers.storage.listing import FoundFile
+from rasteret_beam.readers.storage.found_file import FoundFile
 from rasteret_beam.transforms.runtime.files import is_parquet, open_parquet
 from rasteret_beam.transforms.sources.table_files import BATCH_BYTES, Files
 

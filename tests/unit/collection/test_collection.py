@@ -21,8 +21,8 @@ from rasteret_beam import Collection, build_from_cogs, build_from_table, load
 from rasteret_beam.collection.parquet import writing
 from rasteret_beam.errors import BuildError, CollectionError, InputError, MissingInputError, OutputError
 from rasteret_beam.schema import BAND_METADATA_TYPE, BBOX_TYPE
-from tests.conftest import scene_table, write_scene
 from tests.support import rasters
+from tests.support.scenes import scene_table, write_scene
 
 
 def two_files(folder: Path) -> list[Path]:

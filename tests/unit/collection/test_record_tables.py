@@ -22,8 +22,8 @@ from rasteret_beam import Collection, build_from_cogs, build_from_table, load
 from rasteret_beam.collection.filters.dates import to_datetime
 from rasteret_beam.errors import InputError, OutputError
 from rasteret_beam.kernels.tables.point_columns import kept_column, kept_type
-from tests.conftest import write_scene
 from tests.support.commands import Outcome, execute
+from tests.support.scenes import write_scene
 
 MOMENT, DAY = datetime(2023, 6, 30, 10), datetime(2023, 6, 30)
 TEXT = "2023-06-30T10:00:00Z"

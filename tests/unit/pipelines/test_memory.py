@@ -14,8 +14,8 @@ from rasteret_beam.collection.eager.memory_estimate import BASE_BYTES, Routing, 
 from rasteret_beam.readers.jobs.free_resources import free_memory, own_memory
 from rasteret_beam.readers.jobs.spill import IN_MEMORY_BYTES
 from rasteret_beam.readers.tiles.budget import CacheBudget
-from tests.equivalence.test_transforms import XY
 from tests.support.commands import Outcome, as_flags, execute
+from tests.support.pipelines import XY
 
 CACHE = CacheBudget()
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\n"

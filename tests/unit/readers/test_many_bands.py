@@ -14,7 +14,7 @@ import shapely
 from rasterio.transform import Affine
 
 from rasteret_beam import Collection, build_from_cogs, load
-from tests.equivalence.test_transforms import XY
+from tests.support.pipelines import XY
 
 POINT = pa.table({"x": [500_005.0], "y": [5_000_315.0]})
 BOX = shapely.box(500_000, 5_000_200, 500_100, 5_000_300)

@@ -15,7 +15,7 @@ from apache_beam.transforms.window import FixedWindows
 import rasteret_beam
 from rasteret_beam import Collection, CollectionUpdates, ReadPoints, SamplePoints, WriteSamplesToParquet
 from rasteret_beam.transforms.runtime.coders import RecordBatchCoder
-from tests.equivalence.test_transforms import LOCAL, XY
+from tests.support.pipelines import LOCAL, XY
 
 PICKLES = (FastPrimitivesCoder, PickleCoder, coders.CloudpickleCoder, coders.DillCoder)
 """The first falls back to a pickle for what it does not know."""

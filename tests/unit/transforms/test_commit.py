@@ -24,8 +24,8 @@ from rasteret_beam.transforms.sinks import commit as committing
 from rasteret_beam.transforms.sinks.commit import Output, Staged, abandon, commit, is_in_place
 from rasteret_beam.transforms.sinks.owners import owner, remove_abandoned
 from rasteret_beam.transforms.sinks.parquet import shards
-from tests.conftest import scene_table
 from tests.support.kills import EARLY, LATE, Killed, cut_off, rows
+from tests.support.scenes import scene_table
 
 OPERATIONS = [(os, "replace"), (os, "remove"), (committing, "delete_folder")]
 

@@ -1,0 +1,155 @@
+"""Matchers: which of the records that contain a point are taken.
+
+A matcher is made of the layers of an index, and picks among the hits of a batch. It decides before the shuffle.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.routing.layers import NO_DATETIME, Hits, Layers
+
+NEVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, eq=False)
+class Pick:
+    """Hits whose layers are taken.
+
+    Attributes
+    ----------
+    hits : Hits
+        Of n pairs of a point and a grid.
+    group : [n] int64
+        Hits of one group lie on one grid, and all of them have the layers of the group.
+    layers : callable
+        From a group to the (record, bandset) of its layers.
+    """
+
+    hits: Hits
+    group: Ints
+    layers: Callable[[int], Sequence[tuple[int, int]]]
+
+
+class Matcher(Protocol):
+    """Which of the records that contain a point are taken.
+
+    Attributes
+    ----------
+    layers : Layers
+        Arranged; bands that are decided together are in one set.
+    one_record : bool
+        A point has at most one record for each band.
+    """
+
+    @property
+    def layers(self) -> Layers: ...
+
+    @property
+    def one_record(self) -> bool: ...
+
+    def picks(self, hits: Hits, points: int) -> Iterator[Pick]:
+        """What is taken of the hits of so many points; always as many picks, in the same order."""
+        ...
+
+    def of_records(self, records: Sequence[int]) -> list[int]:
+        """Of whole records that suit, in the order of the collection, those that are taken."""
+        ...
+
+
+class EveryRecord:
+    """``match="all"``: every record that contains the point."""
+
+    one_record = False
+
+    def __init__(self, layers: Layers, datetimes: Ints, grid_count: int):
+        self.layers = Layers.arranged(layers.record, layers.grid, layers.bandset, layers.bandsets)
+
+    def picks(self, hits: Hits, points: int) -> Iterator[Pick]:
+        yield Pick(hits, hits.grid, self.layers.on_grid)
+
+    def of_records(self, records: Sequence[int]) -> list[int]:
+        return list(records)
+
+
+class Newest:
+    """``match="latest"``: for each band, the newest record that has it and contains the point.
+
+    Among equally new ones it is the first of the collection; records without a datetime come last.
+    """
+
+    one_record = True
+
+    def __init__(self, layers: Layers, datetimes: Ints, grid_count: int):
+        age = np.where(datetimes == NO_DATETIME, 0, -(datetimes - datetimes.max(initial=0)))
+        age[datetimes == NO_DATETIME] = NEVER
+        self._ranked = np.argsort(age, kind="stable")
+        """Record at each rank; 0 is the newest."""
+        self._rank = np.empty_like(self._ranked)
+        self._rank[self._ranked] = np.arange(len(self._ranked))
+        self.layers, self._best = self._arranged(layers, grid_count)
+
+    def _arranged(self, layers: Layers, grid_count: int) -> tuple[Layers, Ints]:
+        """Layers, and the best rank [grid, bandset] of each grid and set, or ``NEVER``.
+
+        Bands whose newest record is the same on every grid are decided together, so the band
+        sets of the layers are replaced by groups of such bands.
+        """
+        bands = list(dict.fromkeys(band for bandset in layers.bandsets for band in bandset))
+        place = {band: column for column, band in enumerate(bands)}
+        best = np.full((grid_count, len(bands)), NEVER, dtype=np.int64)
+        for number, bandset in enumerate(layers.bandsets):
+            rows = layers.bandset == number
+            for band in bandset:
+                np.minimum.at(best[:, place[band]], layers.grid[rows], self._rank[layers.record[rows]])
+        groups: dict[bytes, list[int]] = {}
+        for column in range(len(bands)):
+            groups.setdefault(best[:, column].tobytes(), []).append(column)
+        bandsets = [tuple(bands[column] for column in columns) for columns in groups.values()]
+        firsts = [columns[0] for columns in groups.values()]
+        return Layers.arranged(layers.record, layers.grid, layers.bandset, bandsets), best[:, firsts]
+
+    def picks(self, hits: Hits, points: int) -> Iterator[Pick]:
+        for bandset in range(len(self.layers.bandsets)):
+            rank = self._best[hits.grid, bandset]
+            winner = np.full(points, NEVER, dtype=np.int64)
+            np.minimum.at(winner, hits.point, rank)
+            won = hits.take(np.flatnonzero((rank == winner[hits.point]) & (rank != NEVER)))
+            yield Pick(won, won.grid, lambda grid, bandset=bandset: [self._layer(grid, bandset)])  # type: ignore[misc]
+
+    def _layer(self, grid: int, bandset: int) -> tuple[int, int]:
+        return int(self._ranked[self._best[grid, bandset]]), bandset
+
+    def of_records(self, records: Sequence[int]) -> list[int]:
+        return sorted(records, key=lambda record: self._rank[record])[:1]
+
+
+MATCHERS: dict[str, Callable[[Layers, Ints, int], Matcher]] = {"all": EveryRecord, "latest": Newest}
+"""By the values of ``SampleOptions.match``: from layers, the records' datetimes and the number of grids."""
+
+
+def matcher_of(match: str, layers: Layers, datetimes: Ints, grid_count: int) -> Matcher:
+    """The matcher of a name, for layers of records with these datetimes on so many grids.
+
+    Raises
+    ------
+    InputError
+        The name is unknown.
+    """
+    check_match(match)
+    return MATCHERS[match](layers, datetimes, grid_count)
+
+
+def check_match(match: str) -> None:
+    """Refuse an unknown way to match.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(match, str) or match not in MATCHERS:
+        raise InputError(f"match is {match!r}; it can be one of {tuple(MATCHERS)}")

@@ -1,0 +1,46 @@
+"""Beam looks at code once: what it finds in signatures and flags depends on the code alone.
+
+For each pipeline Beam inspects the signatures of the methods of its steps some nine thousand times, and builds some
+five hundred parsers of options: half the time of a small job. The fast tests keep what it found; the slow ones, which
+run on Prism, Flink and for Dataflow, run Beam as it is.
+"""
+
+from copy import deepcopy
+from types import FunctionType, MethodType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.transforms import core
+
+_arguments: WeakKeyDictionary[FunctionType, tuple[list[str], list[Any]]] = WeakKeyDictionary()
+_options: dict[tuple[type, tuple[str, ...]], Any] = {}
+_arguments_of = core.get_function_args_defaults
+_make_options = PipelineOptions.__init__
+
+
+def keep() -> None:
+    """Let Beam find its own earlier answers in this process."""
+    core.get_function_args_defaults = _arguments_once
+    PipelineOptions.__init__ = _options_once  # type: ignore[method-assign]
+
+
+def _arguments_once(function: Any) -> tuple[list[str], list[Any]]:
+    if not (isinstance(function, MethodType) and isinstance(function.__func__, FunctionType)):
+        return _arguments_of(function)
+    if function.__func__ not in _arguments:
+        _arguments[function.__func__] = _arguments_of(function)
+    names, defaults = _arguments[function.__func__]
+    return list(names), list(defaults)
+
+
+def _options_once(self: PipelineOptions, flags: list[str] | None = None, **kwargs: Any) -> None:
+    if not (isinstance(flags, list) and all(isinstance(flag, str) for flag in flags)):
+        _make_options(self, flags, **kwargs)
+        return
+    key = (type(self), tuple(flags))
+    if key not in _options:
+        _make_options(self, flags)
+        _options[key] = deepcopy(self._visible_options)
+    self._flags, self._visible_options = flags, deepcopy(_options[key])
+    self._all_options = {name: getattr(self._visible_options, name) for name in self._visible_option_list()} | kwargs

@@ -1,0 +1,141 @@
+"""An option is defined once: signatures, flags, templates and docs follow from its field."""
+
+import argparse
+import inspect
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pytest
+
+from pipelines.cli.flags import Parser, option_flags, option_values
+from rasteret_beam import Collection, KeyByRecordAndTile, SampleDeadLetters, SampleOptions, SamplePoints, SampleTiles
+from rasteret_beam.columns import COLUMNS
+from rasteret_beam.errors import InputError, UnknownOptionError
+from rasteret_beam.options import option, options_of, takes_options
+from templates.metadata import parameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreOptions(SampleOptions):
+    season: Literal["any", "summer"] = option("any", help="sample records of this season")
+    buffer: int = option(0, help="pixels to leave out at edges", metavar="N", flag="buffer_pixels")
+    labels: tuple[str, ...] = option((), help="labels of records", metavar="A,B")
+    strict: bool = option(False, help="refuse doubtful records")
+
+
+@takes_options(MoreOptions)
+def sample(points: object, *, columns: object = None, options: MoreOptions) -> MoreOptions:
+    """Sample.
+
+    Parameters
+    ----------
+    <options>
+    """
+    return options
+
+
+def test_a_new_field_is_a_keyword_argument() -> None:
+    parameters = inspect.signature(sample).parameters
+    assert list(parameters)[:2] == ["points", "columns"] and list(parameters)[-1] == "options"
+    assert parameters["season"].default == "any" and parameters["season"].annotation == Literal["any", "summer"]
+    assert all(each.kind is each.KEYWORD_ONLY for name, each in parameters.items() if name != "points")
+    assert sample(1, season="summer", match="latest") == MoreOptions(season="summer", match="latest")
+    assert sample(1, options=MoreOptions(buffer=2), strict=True) == MoreOptions(buffer=2, strict=True)
+    assert '    season : "any", "summer", default \'any\'\n        Sample records of this season.\n' in sample.__doc__
+
+
+def test_a_new_field_is_a_flag_and_a_parameter_of_the_template() -> None:
+    parser = Parser("test", "Test.")
+    option_flags(parser, MoreOptions)
+    flags = parser.parse_args(["--season=summer", "--buffer_pixels", "3", "--labels=a,b", "--strict", "--cache_mb=8"])
+    given = option_values(flags, MoreOptions)
+    wanted = MoreOptions(season="summer", buffer=3, labels=["a", "b"], strict=True, cache_bytes=8 << 20)
+    assert replace(MoreOptions(**given), labels=("a", "b")) == replace(wanted, labels=("a", "b"))
+    assert option_values(parser.parse_args([]), MoreOptions)["season"] == "any"
+    (action,) = [each for each in parser._actions if each.dest == "season"]
+    assert parameter(parser, "sample_points", action) == {
+        "name": "season",
+        "label": "Season",
+        "helpText": "Sample records of this season (default: any)",
+        "isOptional": True,
+        "regexes": ["^(any|summer)$"],
+        "paramType": "ENUM",
+        "enumOptions": [{"value": "any", "label": "any"}, {"value": "summer", "label": "summer"}],
+        "defaultValue": "any",
+    }
+
+
+def test_flags_without_values_give_the_defaults() -> None:
+    parser = argparse.ArgumentParser()
+    option_flags(parser, SampleOptions)
+    assert SampleOptions(**option_values(parser.parse_args([]), SampleOptions)) == SampleOptions()
+
+
+@pytest.mark.parametrize("face", [SamplePoints, SampleTiles, KeyByRecordAndTile, Collection.sample_points])
+def test_faces_take_all_options(face: object) -> None:
+    parameters = inspect.signature(face).parameters
+    for each in options_of(SampleOptions):
+        if each.facts.eager or face is not Collection.sample_points:
+            assert parameters[each.name].default == each.default and parameters[each.name].annotation == each.type
+
+
+def test_dead_letters_take_what_is_left_to_choose() -> None:
+    names = {each.name for each in options_of(SampleOptions)}
+    assert set(inspect.signature(SampleDeadLetters).parameters) == {"collection", "path", "options"} | names - {
+        "match",
+        "layout",
+    }
+
+
+REFUSED = {
+    "match": ({"match": "newest"}, "match is 'newest'; it can be one of ('all', 'latest')"),
+    "a list": ({"match": ["all"]}, "match is ['all']; it can be one of ('all', 'latest')"),
+    "switch": ({"prefix_reads": "no"}, "prefix_reads is 'no'; it has to be True or False"),
+    "radius": ({"max_distance_pixels": -1}, "max_distance_pixels is -1; it has to be a whole number, 0 or more"),
+    "radius too large": ({"max_distance_pixels": 5000}, "max_distance_pixels is 5000; the most are 4096"),
+    "cache": ({"cache_bytes": 10}, "cache_bytes is 10; it has to be a whole number of at least 4194304"),
+    "window": (
+        {"return_neighbourhood": "always"},
+        "return_neighbourhood is 'always', but max_distance_pixels is 0; give the radius of the window with "
+        "max_distance_pixels",
+    ),
+    "column": (
+        {"extra_columns": ["pixel"]},
+        "extra_columns have 'pixel'; there are pixel_row, pixel_col, href",
+    ),
+    "column as text": (
+        {"extra_columns": "href"},
+        "extra_columns are 'href'; give a list of names, of pixel_row, pixel_col, href",
+    ),
+    "columns of nothing": (
+        {"extra_columns": None},
+        "extra_columns are None; give a list of names, of pixel_row, pixel_col, href",
+    ),
+    "column twice": ({"extra_columns": ["href", "href"]}, "extra_columns are href, href; name each of them once"),
+    "column of a band": (
+        {"extra_columns": ["href"], "layout": "values"},
+        "layout is 'values', but extra_columns have 'href', which differs from band to band; use layout=\"long\"",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_values_that_cannot_be_used(case: str) -> None:
+    given, message = REFUSED[case]
+    with pytest.raises(InputError) as raised:
+        SampleOptions(**given)
+    assert str(raised.value) == message
+
+
+def test_unknown_and_wrong_arguments() -> None:
+    with pytest.raises(UnknownOptionError, match=r"^sample has no option 'seson' \(did you mean 'season'\?\); it has "):
+        sample(1, seson="any")
+    with pytest.raises(UnknownOptionError, match=r"^SamplePoints has no option 'mach' \(did you mean 'match'\?\)"):
+        SamplePoints(None, ["a"], mach="all")
+    with pytest.raises(InputError, match=r"^options are a dict; give MoreOptions\(\.\.\.\)$"):
+        sample(1, options={"match": "all"})
+
+
+def test_help_names_each_optional_column() -> None:
+    (each,) = [each for each in options_of(SampleOptions) if each.name == "extra_columns"]
+    assert each.facts.help.endswith(": " + ", ".join(column.name for column in COLUMNS if column.optional))
