@@ -4,44 +4,29 @@ from pipelines.startup import prepare
 
 prepare(__name__)
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import Literal
 
-import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.cli.arguments import spelt
+from pipelines.cli.chip_job import Job
 from pipelines.cli.flags import (
     Parser,
-    access,
     access_flags,
-    access_of_collection,
     csv_flags,
-    csv_settings,
     names,
+    option_flags,
     pipeline_options,
     prefix,
     raster_flags,
     source,
     subset_flags,
-    switch,
 )
-from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
-from pipelines.cli.runner import command, figures, not_complete, run
+from pipelines.cli.runner import INCOMPLETE, command, figures, not_complete, run
 from rasteret_beam import metrics
-from rasteret_beam.collection.collection import Collection, load
-from rasteret_beam.errors import InputError, listed
-from rasteret_beam.kernels.routing.chip_chunks import MAX_CHIP_PIXELS, ON_INVALID, route_polygons
-from rasteret_beam.kernels.routing.match import MATCHERS
-from rasteret_beam.kernels.routing.no_hit import why_no_polygon_hit
-from rasteret_beam.model import DEFAULT_ACCESS
-from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
-from rasteret_beam.schema import UNMATCHED_REASONS, chips_schema, kept_polygon_fields, unmatched_schema
-from rasteret_beam.transforms import ReadChips, ReadPolygons, WriteChipsToGeoTiff, WriteChipsToParquet
-from rasteret_beam.transforms.runtime.files import check_writable
-from rasteret_beam.transforms.sinks.commit import Output, PutInPlace
+from rasteret_beam.chip_options import ChipOptions
+from rasteret_beam.schema import UNMATCHED_REASONS
 
 EPILOG = """
 example:
@@ -49,7 +34,8 @@ example:
       --match latest --output out/chips --geotiff out/tiffs
 
 Exit code 0 means that the output is complete; 1 that the job failed, and that every output is as it was before but for
-those that the error names; 2 that a flag was wrong.
+those that the error names; 2 that a flag was wrong; 3 that the output is complete but for the tiles in --dead_letter,
+which --retry tries again.
 """
 
 SHOWN = (
@@ -59,16 +45,9 @@ SHOWN = (
     (metrics.ROWS_WRITTEN, "rows written"),
 )
 
-WRITTEN: Sequence[tuple[str, Literal["files", "chips"]]] = (
-    ("output", "files"),
-    ("unmatched", "files"),
-    ("geotiff", "chips"),
-)
-
-OUTPUTS = [name for name, _ in WRITTEN]
-
 ARGUMENTS = {
     "source": "polygons",
+    "path": "retry",
     "access=": "--anonymous and --requester_pays",
     "by a ReadPolygons of its own": "by a job of its own",
     "with anonymous=True": "with --anonymous (the files of --polygons: --polygons_anonymous)",
@@ -80,46 +59,44 @@ ARGUMENTS = {
 def parser() -> Parser:
     """The command's flags."""
     flags = Parser("read_chips", __doc__ or "", EPILOG, ARGUMENTS)
-    add = flags.add_argument
-    add(
+    _polygon_flags(flags)
+    flags.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
+    flags.add_argument("--bands", type=names, metavar="A,B", help="bands to read; needed, but for --retry")
+    subset_flags(flags)
+    access_flags(flags, "the collection and its rasters")
+    raster_flags(flags)
+    option_flags(flags, ChipOptions)
+    _output_flags(flags)
+    return flags
+
+
+def _polygon_flags(flags: Parser) -> None:
+    one_of = flags.add_mutually_exclusive_group(required=True)
+    one_of.add_argument(
         "--polygons",
         type=source,
         action="append",
-        required=True,
         metavar="PATH",
         help="Parquet, GeoParquet or CSV with WKT (a file, a folder or a glob), or GeoJSON; can be given several times",
     )
+    one_of.add_argument(
+        "--retry",
+        type=source,
+        action="append",
+        metavar="PATH",
+        help="in place of --polygons: dead letters of an earlier run, of which just the chips that are missing are "
+        "read; can be given several times",
+    )
+    add = flags.add_argument
     add("--geometry_column", metavar="NAME", help="polygons as WKB, GeoArrow or WKT (default: the one that is known)")
     add("--geometry_crs", metavar="CRS", help="CRS of the polygons (4326, EPSG:32631, WKT), where they do not say it")
     add("--columns", type=names, metavar="A,B", help="polygon columns to keep in the output (default: all others)")
-    add("--collection", required=True, metavar="PATH", help="folder or file of the collection")
-    add("--bands", type=names, required=True, metavar="A,B", help="bands to read")
-    subset_flags(flags)
     access_flags(flags, "the files of --polygons", "polygons_")
     csv_flags(flags, "--polygons")
-    access_flags(flags, "the collection and its rasters")
-    raster_flags(flags)
-    add(
-        "--match",
-        choices=list(MATCHERS),
-        default="all",
-        help="every record that a polygon overlaps, or for each band the newest one (default: all)",
-    )
-    switch(flags, "--all_touched", "take all pixels that a polygon touches, not only those whose centre it holds")
-    add("--fill", type=float, metavar="NUMBER", help="value of pixels that are not valid (default: nodata, or 0)")
-    add(
-        "--max_chip_pixels",
-        type=int,
-        default=MAX_CHIP_PIXELS,
-        metavar="N",
-        help=f"larger chips are cut into windows, a row each (default: {MAX_CHIP_PIXELS})",
-    )
-    add(
-        "--on_invalid",
-        choices=ON_INVALID,
-        default="raise",
-        help="a geometry that is no valid polygon ends the job, or is left out as unmatched (default: raise)",
-    )
+
+
+def _output_flags(flags: Parser) -> None:
+    add = flags.add_argument
     add(
         "--output",
         required=True,
@@ -128,102 +105,13 @@ def parser() -> Parser:
         help="Parquet files PREFIX-00000-of-0000N.parquet; those of an earlier run are replaced",
     )
     add("--unmatched", type=prefix, metavar="PREFIX", help="also write the polygons without a chip, with the reason")
+    add(
+        "--dead_letter",
+        type=prefix,
+        metavar="PREFIX",
+        help="give up tiles that cannot be read, and write them with their chips there, instead of failing",
+    )
     add("--geotiff", metavar="FOLDER", help="also write each chip to a GeoTIFF; those of an earlier run are replaced")
-    return flags
-
-
-class Job:
-    """The job that the flags ask for; making it finds out what is wrong with them before any pixel is read.
-
-    Raises
-    ------
-    RasteretBeamError
-        Something is missing, unknown or unusable.
-    """
-
-    def __init__(self, flags: argparse.Namespace, options: PipelineOptions):
-        check_packages(options)
-        given = {f"--{name}": getattr(flags, name) for name in ("polygons", *OUTPUTS)}
-        given |= {"--collection": collection_place(flags.collection)}
-        check_paths(options, given, lambda: _collection(flags))
-        self.collection = _collection(flags)
-        self.reading = ReadPolygons(
-            flags.polygons,
-            geometry_column=flags.geometry_column,
-            geometry_crs=flags.geometry_crs,
-            columns=flags.columns,
-            access=access(flags, "polygons_") or DEFAULT_ACCESS,
-            **csv_settings(flags),
-        )
-        self.chips = ReadChips(
-            self.collection,
-            flags.bands,
-            all_touched=flags.all_touched,
-            fill=flags.fill,
-            match=flags.match,
-            max_chip_pixels=flags.max_chip_pixels,
-            on_invalid=flags.on_invalid,
-            with_unmatched=True,
-        )
-        self.chips.check()
-        polygons = self.reading.polygon_columns()
-        self.crs = polygons.crs
-        self.first = self.reading.first_batch()
-        if self.first is None:
-            raise InputError(f"{listed(flags.polygons)} holds no polygons: there is no row in it")
-        check_collection(options, self.collection, self.chips.bands)
-        self.collection.check_files()
-        kept = kept_polygon_fields(polygons.schema)
-        self.writing = WriteChipsToParquet(flags.output, schema=chips_schema(kept))
-        self.unmatched = (
-            WriteChipsToParquet(flags.unmatched, schema=unmatched_schema(kept)) if flags.unmatched else None
-        )
-        if self.unmatched and self.unmatched.prefix == self.writing.prefix:
-            raise InputError(f"--output and --unmatched are both {flags.output}; give two prefixes")
-        self.geotiffs = WriteChipsToGeoTiff(flags.geotiff) if flags.geotiff is not None else None
-        self._check_first()
-        check_apart(
-            [Written(f"--{name}", getattr(flags, name), kind) for name, kind in WRITTEN if getattr(flags, name)],
-            [Read("--polygons", flags.polygons), Read("--collection", [flags.collection])],
-        )
-        for sink in (self.writing, self.unmatched):
-            if sink is not None:
-                check_writable(sink.prefix)
-        if self.geotiffs is not None:
-            check_writable(self.geotiffs.folder)
-            check_writable(f"{self.geotiffs.folder}/chip")
-
-    def _check_first(self) -> None:
-        """Route the first polygons, which refuses those that are not valid before the job begins."""
-        assert self.first is not None
-        index = self.collection.index(self.chips.bands, self.chips.match).routing
-        self.index = index
-        route_polygons(index, self.first, self.crs, self.chips.rules, self.chips.on_invalid)
-
-    @property
-    def outputs(self) -> list[Output]:
-        sinks = (self.writing, self.unmatched, self.geotiffs)
-        return [sink.target for sink in sinks if sink is not None]
-
-    def build(self, pipeline: beam.Pipeline) -> None:
-        """Add the job's steps to a pipeline."""
-        read = pipeline | "ReadPolygons" >> self.reading | "ReadChips" >> self.chips
-        staged = [read.chips | "WriteChips" >> self.writing.staged()]
-        if self.geotiffs is not None:
-            staged.append(read.chips | "WriteGeoTiffs" >> self.geotiffs.staged())
-        if self.unmatched is not None:
-            staged.append(read.unmatched | "WriteUnmatched" >> self.unmatched.staged())
-        staged | beam.Flatten() | PutInPlace()
-
-    def why_nothing_matched(self) -> str:
-        """Why all polygons are unmatched, as far as the first batch of them tells."""
-        assert self.first is not None
-        return why_no_polygon_hit(self.index, self.first, self.crs)
-
-
-def _collection(flags: argparse.Namespace) -> Collection:
-    collection = load(flags.collection, access=access_of_collection(flags))
-    return collection.narrowed(bbox=flags.bbox, date_range=flags.date_range)
 
 
 def summary(counts: dict[str, int], seconds: float) -> str:
@@ -233,6 +121,8 @@ def summary(counts: dict[str, int], seconds: float) -> str:
         for reason in UNMATCHED_REASONS
         if counts.get(metrics.unmatched(reason))
     ]
+    dead = [("tiles given up", metrics.DEAD_LETTERS), ("  chips on them", metrics.CHIPS_DEAD_LETTERED)]
+    dead = dead if counts.get(metrics.DEAD_LETTERS) else []
     files = [("geotiff files", metrics.GEOTIFFS_WRITTEN)] if counts.get(metrics.GEOTIFFS_WRITTEN) else []
     lines = [
         ("polygons read", metrics.POLYGONS_IN),
@@ -240,6 +130,7 @@ def summary(counts: dict[str, int], seconds: float) -> str:
         ("  unmatched", metrics.POLYGONS_UNMATCHED),
         *reasons,
         ("rows", metrics.CHIPS_OUT),
+        *dead,
         *files,
         ("pixels", metrics.CHIP_PIXELS),
         ("tiles decoded", metrics.TILES_DECODED),
@@ -255,9 +146,11 @@ def accounting_error(counts: dict[str, int], with_unmatched: bool, with_geotiffs
     if read != matched + left:
         return f"{read} polygons were read, but {matched} have chips and {left} are unmatched"
     routed, rows = counts.get(metrics.CHIPS_ROUTED, 0), counts.get(metrics.CHIPS_OUT, 0)
-    if routed != rows:
-        return f"{routed} chips were to be read, but {rows} were"
-    due, written = rows + (left if with_unmatched else 0), counts.get(metrics.ROWS_WRITTEN, 0)
+    lost = counts.get(metrics.CHIPS_DEAD_LETTERED, 0)
+    if routed != rows + lost:
+        return f"{routed} chips were to be read, but {rows} were" + (f" and {lost} were given up" if lost else "")
+    due = rows + counts.get(metrics.DEAD_LETTERS, 0) + (left if with_unmatched else 0)
+    written = counts.get(metrics.ROWS_WRITTEN, 0)
     if due != written:
         return f"{due} rows were to be written, but {written} were"
     files = counts.get(metrics.GEOTIFFS_WRITTEN, 0)
@@ -266,20 +159,30 @@ def accounting_error(counts: dict[str, int], with_unmatched: bool, with_geotiffs
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
-    flags, rest = parser().parse(argv)
+    known = parser()
+    flags, rest = known.parse(argv)
     options: PipelineOptions = pipeline_options(rest)
+    if not flags.retry and flags.bands is None:
+        known.error("the following arguments are required: --bands")
     job = Job(flags, options)
     outcome = run(job.build, options, job.outputs, SHOWN)
     if isinstance(outcome, int):
         return outcome
     counts, seconds = outcome
     print(summary(counts, seconds))
-    print(f"{'output':<34}{job.writing.prefix}-*.parquet")
+    print(f"{'output':<34}{job.tables['output'].prefix}-*.parquet")
     if not counts.get(metrics.POLYGONS_MATCHED) and counts.get(metrics.POLYGONS_UNMATCHED):
         print(f"warning: {spelt(job.why_nothing_matched())}", file=sys.stderr)
-    wrong = accounting_error(counts, job.unmatched is not None, job.geotiffs is not None)
+    wrong = accounting_error(counts, "unmatched" in job.tables, job.geotiffs is not None)
     if wrong is not None:
         return not_complete(wrong, [output.path for output in job.outputs])
+    if counts.get(metrics.DEAD_LETTERS):
+        print(
+            f"warning: {counts[metrics.DEAD_LETTERS]} tile(s) could not be read; try them again with "
+            f"--retry '{job.tables['dead_letter'].prefix}-*.parquet'",
+            file=sys.stderr,
+        )
+        return INCOMPLETE
     return 0
 
 

@@ -216,26 +216,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.plan:
         return show_plan(Inputs(flags, options), options)
     job = Job(flags, options)
-    if job.is_loaded():
-        print(f"run {flags.bq_run_id} has its rows in {job.place} already; nothing was read or written")
+    sinks = job.sinks
+    if sinks.is_done(options):
+        print(f"run {flags.bq_run_id} has its rows in {sinks.place} already; nothing was read or written")
         return 0
     if not flags.retry and is_local(options):
         job.look_at_memory().warn()
-    outcome = run(job.build, options, [sink.target for sink in job.parquet.values()], kept=job.kept, loaded=job.loaded)
+    outcome = run(
+        job.build, options, sinks.targets, kept=sinks.leftovers(options), loaded=lambda: sinks.committed(options)
+    )
     if isinstance(outcome, int):
         return outcome
     counts, seconds = outcome
     print(summary(counts, seconds))
-    print(f"{'output':<34}{job.place}")
+    print(f"{'output':<34}{sinks.place}")
     if not counts.get(POINTS_SAMPLED) and (counts.get(POINTS_UNSAMPLED) or flags.points_query):
         _warn(job)
-    wrong = accounting_error(counts, with_unsampled="unsampled" in job.sinks, written=job.counts_rows)
+    wrong = accounting_error(counts, with_unsampled=sinks.of("unsampled") is not None, written=sinks.count_rows)
     if wrong is not None:
-        return not_complete(wrong, job.places)
-    if counts.get(DEAD_LETTERS):
+        return not_complete(wrong, sinks.places)
+    letters = sinks.of("dead_letters")
+    if letters is not None and counts.get(DEAD_LETTERS):
         print(
-            f"warning: {counts[DEAD_LETTERS]} tile(s) could not be read; try them again with "
-            f"--retry '{job.parquet['dead_letters'].prefix}-*.parquet'",
+            f"warning: {counts[DEAD_LETTERS]} tile(s) could not be read; try them again with --retry '{letters.place}'",
             file=sys.stderr,
         )
         return INCOMPLETE

@@ -7,6 +7,7 @@ The PTransforms (``ReadPoints``, ``SamplePoints``, ...) are loaded on first use,
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.build import build_from_cogs, build_from_table
 from rasteret_beam.collection.catalogue import register
 from rasteret_beam.collection.collection import Collection, load
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         GroupByTile,
         KeyByRecordAndTile,
         PointBatches,
+        ReadChipDeadLetters,
         ReadChips,
         ReadPoints,
         ReadPolygons,
@@ -43,11 +45,13 @@ __all__ = [
     "BigQueryQuery",
     "BigQueryTable",
     "BuildCollection",
+    "ChipOptions",
     "Collection",
     "CollectionUpdates",
     "GroupByTile",
     "KeyByRecordAndTile",
     "PointBatches",
+    "ReadChipDeadLetters",
     "ReadChips",
     "ReadPoints",
     "ReadPolygons",

@@ -12,7 +12,7 @@ chunks_out             chunks    routing emits the points of one block of tiles
 samples_out            rows      sampling emits rows of the sample table
 values_sampled         values    of those routed, the ones that are in the sample table
 values_dead_lettered   values    of those routed, the ones that a tile could not be read for
-dead_letters           tiles     a tile of a band is given up, with its points
+dead_letters           tiles     a tile of a band is given up, with its points or the windows of its chips
 tiles_decoded          tiles     a tile of one band is decoded
 tile_cache_hits        tiles     a decoded tile is found in the cache instead
 tiles_indexed          tiles     of those, decoded by the indexed engine, without reading a header
@@ -30,6 +30,7 @@ polygons_unmatched     polygons  of those, the others
 unmatched_<reason>     polygons  the same, by reason (``schema.UNMATCHED_REASONS``)
 chips_routed           rows      routing emits windows of chips, times the bands to read there
 chips_out              rows      reading emits rows of the chip table
+chips_dead_lettered    rows      of those routed, the ones that a tile could not be read for
 chip_pixels            pixels    the same, by their pixels
 geotiffs_written       files     the GeoTIFF file of a chip is put in place
 records_in             records   a batch of records is to be built into a collection
@@ -71,6 +72,7 @@ POLYGONS_MATCHED = "polygons_matched"
 POLYGONS_UNMATCHED = "polygons_unmatched"
 CHIPS_ROUTED = "chips_routed"
 CHIPS_OUT = "chips_out"
+CHIPS_DEAD_LETTERED = "chips_dead_lettered"
 CHIP_PIXELS = "chip_pixels"
 GEOTIFFS_WRITTEN = "geotiffs_written"
 RECORDS_IN = "records_in"

@@ -107,6 +107,19 @@ CHIP_FIELDS = (
     pa.field("mask", pa.large_binary()),
 )
 
+CHIP_DEAD_LETTER_SCHEMA = pa.schema(
+    [
+        *list(DEAD_LETTER_SCHEMA)[:-2],
+        pa.field("geometry_ids", pa.list_(pa.int64())),
+        pa.field("polygons", pa.binary()),
+    ]
+)
+"""A tile of a band that could not be read, and the windows of chips that it leaves without pixels: the number of the
+polygon of each, and (``polygons``) polygons and windows as an Arrow IPC stream, from which they can be tried again."""
+
+CHIP_SETTINGS_KEY = b"rasteret_beam.chips"
+"""Schema metadata key of the chunk of a dead letter: how its chips are read, and the grid of its windows, as JSON."""
+
 CHIP_RESERVED = frozenset(field.name for field in (*CHIP_FIELDS, *POLYGON_FIELDS)) | {
     "reason",
     "message",

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from rasteret_beam import Collection, build_from_table
-from tests.support import beam_reflection, threads
+from tests.support import beam_reflection, properties, threads
 from tests.support.emulators import PROJECT, Cloud, Proxy, cloud, credentials_file
 from tests.support.scenes import scene_table
 
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.markexpr == "not slow":
         beam_reflection.keep()
+        properties.reduce()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of properties run in the slow run too, with all of their examples."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("property")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from types import NoneType
+from typing import Any, NoReturn, get_args
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
@@ -310,10 +311,15 @@ def _option_flag(parser: argparse.ArgumentParser, each: Option) -> None:
     elif each.facts.unit == 1 << 20:
         settings |= {"type": megabytes, "default": each.default >> 20, "help": f"{text} (default: %(default)s)"}
     else:
-        settings["type"] = names if each.type == tuple[str, ...] else each.type
+        settings["type"] = names if each.type == tuple[str, ...] else _without_none(each.type)
     if each.type == tuple[str, ...]:
         settings["default"] = None
     parser.add_argument(flag, **settings)
+
+
+def _without_none(kind: Any) -> Any:
+    """The type of an option's value where it is given."""
+    return next((each for each in get_args(kind) if each is not NoneType), kind)
 
 
 def option_values(flags: argparse.Namespace, definition: type) -> dict[str, Any]:

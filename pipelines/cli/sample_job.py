@@ -1,6 +1,7 @@
 """The sampling job that the flags of a command ask for."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
@@ -10,13 +11,13 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from pipelines.cli.flags import access, access_of_collection, csv_settings, option_values
 from pipelines.cli.memory_report import MemoryCheck, is_local
 from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
+from pipelines.cli.sinks import SinkOf, Sinks
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
 from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.options import SampleOptions
-from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, unsampled_schema
 from rasteret_beam.transforms import (
@@ -28,11 +29,7 @@ from rasteret_beam.transforms import (
     WriteSamplesToBigQuery,
     WriteSamplesToParquet,
 )
-from rasteret_beam.transforms.runtime.files import check_writable
-from rasteret_beam.transforms.sinks.commit import PutInPlace
-
-STEPS = {"samples": "WriteSamples", "unsampled": "WriteUnsampled", "dead_letters": "WriteDeadLetters"}
-FLAGS = {"samples": "output", "unsampled": "unsampled", "dead_letters": "dead_letter"}
+from rasteret_beam.transforms.sinks.protocol import Sink
 
 READ_OR_WRITTEN = "points retry output unsampled dead_letter".split()
 """Flags with paths that workers have to see."""
@@ -42,8 +39,6 @@ NOT_WITH_RETRY = (
     "points_anonymous points_requester_pays column_types csv_delimiter csv_decimal csv_encoding bands bbox date_range "
     "match layout unsampled"
 ).split()
-
-Sink = WriteSamplesToParquet | WriteSamplesToBigQuery
 
 BIGQUERY_SETTINGS = {
     "bq_method": "method",
@@ -75,14 +70,36 @@ def _source(flags: argparse.Namespace, options: PipelineOptions) -> list[str] | 
     return BigQueryQuery(flags.points_query, index_column=index, project=project)
 
 
-def _writing(flags: argparse.Namespace, schema: pa.Schema) -> Sink:
-    """The sink of the samples."""
+def _to_parquet(flags: argparse.Namespace, schema: pa.Schema) -> Sink:
+    given = [f"--{flag}" for flag in BIGQUERY_SETTINGS if getattr(flags, flag)]
+    if given:
+        raise InputError(f"{listed(given)} given without --bigquery")
+    return WriteSamplesToParquet(flags.output, schema=schema)
+
+
+def _to_bigquery(flags: argparse.Namespace, schema: pa.Schema) -> Sink:
     given = {setting: getattr(flags, flag) for flag, setting in BIGQUERY_SETTINGS.items() if getattr(flags, flag)}
-    if flags.bigquery is None:
-        if given:
-            raise InputError(f"{listed(f'--bq_{name}' for name in given)} given without --bigquery")
-        return WriteSamplesToParquet(flags.output, schema=schema)
     return WriteSamplesToBigQuery(flags.bigquery, schema=schema, **given)
+
+
+SAMPLE_SINKS: dict[str, Callable[[argparse.Namespace, pa.Schema], Sink]] = {
+    "output": _to_parquet,
+    "bigquery": _to_bigquery,
+}
+"""Sinks of the samples, by the flag that asks for them."""
+
+
+def _sinks(flags: argparse.Namespace, schema: pa.Schema, kept: list[pa.Field]) -> Sinks:
+    """The sinks that the flags ask for."""
+    flag = next(name for name in SAMPLE_SINKS if getattr(flags, name) is not None)
+    found = [SinkOf("samples", "WriteSamples", f"--{flag}", SAMPLE_SINKS[flag](flags, schema))]
+    if flags.unsampled:
+        sink = WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept))
+        found.append(SinkOf("unsampled", "WriteUnsampled", "--unsampled", sink))
+    if flags.dead_letter:
+        sink = WriteSamplesToParquet(flags.dead_letter, schema=DEAD_LETTER_SCHEMA)
+        found.append(SinkOf("dead_letters", "WriteDeadLetters", "--dead_letter", sink))
+    return Sinks(found)
 
 
 class Inputs:
@@ -161,68 +178,14 @@ class Job(Inputs):
         given |= {"--collection": collection_place(flags.collection)}
         check_paths(options, given, lambda: _collection(flags))
         super().__init__(flags, options)
-        self.beam_options = options
         given = option_values(flags, SampleOptions) | ({"on_error": "dead_letter"} if flags.dead_letter else {})
         self.options = SampleOptions(**given)
         kept = self._retry(flags) if flags.retry else self._sample(flags)
         check_collection(options, self.collection, self.bands)
         self.collection.check_files()
-        schema = self.options.schema(kept, self.bands)
-        self.sinks: dict[str, Sink] = {"samples": _writing(flags, schema)}
-        if flags.unsampled:
-            self.sinks["unsampled"] = WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept))
-        if flags.dead_letter:
-            self.sinks["dead_letters"] = WriteSamplesToParquet(flags.dead_letter, schema=DEAD_LETTER_SCHEMA)
-        outputs = [Written(f"--{FLAGS[name]}", sink.prefix) for name, sink in self.parquet.items()]
+        self.sinks = _sinks(flags, self.options.schema(kept, self.bands), kept)
         read = {"--points": flags.points, "--retry": flags.retry, "--collection": [flags.collection]}
-        check_apart(outputs, [Read(flag, paths) for flag, paths in read.items() if paths])
-        _check_sinks(self.parquet)
-        if self.bigquery is not None:
-            self.bigquery.check(options)
-
-    @property
-    def parquet(self) -> dict[str, WriteSamplesToParquet]:
-        """The sinks that are files."""
-        return {name: sink for name, sink in self.sinks.items() if isinstance(sink, WriteSamplesToParquet)}
-
-    @property
-    def bigquery(self) -> WriteSamplesToBigQuery | None:
-        """The sink of the samples, where it is a BigQuery table."""
-        sink = self.sinks["samples"]
-        return sink if isinstance(sink, WriteSamplesToBigQuery) else None
-
-    @property
-    def kept(self) -> list[str]:
-        """Folders of files under way that stay after a failure."""
-        loads = self.bigquery is not None and self.bigquery.method == "FILE_LOADS"
-        return [self.bigquery.temporary(self.beam_options)] if self.bigquery is not None and loads else []
-
-    @property
-    def counts_rows(self) -> bool:
-        """Whether all sinks are ours, which count the rows that they write."""
-        return self.bigquery is None or self.bigquery.method == "FILE_LOADS"
-
-    @property
-    def place(self) -> str:
-        """What the output is called."""
-        return str(self.bigquery.name) if self.bigquery is not None else f"{self.parquet['samples'].prefix}-*.parquet"
-
-    def is_loaded(self) -> bool:
-        """Whether a run of the same id has brought its rows into BigQuery."""
-        return self.bigquery is not None and self.bigquery.is_loaded(self.beam_options)
-
-    def loaded(self) -> str | None:
-        """The BigQuery table, if this run has brought its rows in by a load job."""
-        by_load = self.bigquery is not None and self.bigquery.method == "FILE_LOADS"
-        if self.bigquery is None or not (by_load and self.bigquery.has_loaded(self.beam_options)):
-            return None
-        return str(self.bigquery.name)
-
-    @property
-    def places(self) -> list[str]:
-        """All outputs."""
-        tables = [str(self.bigquery.name)] if self.bigquery is not None else []
-        return [*tables, *(sink.prefix for sink in self.parquet.values())]
+        self.sinks.check(options, read)
 
     def _sample(self, flags: argparse.Namespace) -> list[pa.Field]:
         """Sample a point table; gives the columns that pass through."""
@@ -245,20 +208,7 @@ class Job(Inputs):
         """Add the job's steps to a pipeline."""
         points = pipeline | "ReadPoints" >> self.reading if self.reading is not None else pipeline
         outputs = points | "SamplePoints" >> self.sampling
-        loaded = outputs.samples | STEPS["samples"] >> self.bigquery if self.bigquery is not None else None
-        staged = [getattr(outputs, name) | STEPS[name] >> sink.staged() for name, sink in self.parquet.items()]
-        if staged:
-            staged | beam.Flatten() | PutInPlace(loaded)
-
-
-def _check_sinks(sinks: dict[str, WriteSamplesToParquet]) -> None:
-    taken: dict[str, str] = {}
-    for name, sink in sinks.items():
-        flag = f"--{FLAGS[name]}"
-        if sink.prefix in taken:
-            raise InputError(f"{taken[sink.prefix]} and {flag} are both {sink.prefix}; give two prefixes")
-        taken[sink.prefix] = flag
-        check_writable(sink.prefix)
+        self.sinks.write(outputs)
 
 
 def _collection(flags: Any) -> Collection:

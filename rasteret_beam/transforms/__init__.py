@@ -2,6 +2,7 @@
 
 import rasteret_beam.transforms.runtime.beam_import  # noqa: F401  (first: it imports Beam without a word)
 from rasteret_beam.transforms.build_collection import BuildCollection
+from rasteret_beam.transforms.chips.dead_letters import ReadChipDeadLetters
 from rasteret_beam.transforms.chips.read_chips import ChipOutputs, ReadChips
 from rasteret_beam.transforms.runtime.event_times import GroupByTile
 from rasteret_beam.transforms.sampling.collection_updates import CollectionUpdates
@@ -27,6 +28,7 @@ __all__ = [
     "GroupByTile",
     "KeyByRecordAndTile",
     "PointBatches",
+    "ReadChipDeadLetters",
     "ReadChips",
     "ReadPoints",
     "ReadPolygons",

@@ -23,6 +23,7 @@ from rasteret_beam.readers.gdal.rasters import RasterPool
 from rasteret_beam.readers.tiles.gdal import RasterioEngine
 from tests.support import tiles
 from tests.support.pipelines import XY, sample_to
+from tests.support.properties import examples
 
 NODATA = -128
 # Powers of two: rasterio itself puts points on the edges of other pixels on either side.
@@ -110,7 +111,7 @@ def test_ten_thousand_points_equal_brute_force(tmp_path: Path, radius: int) -> N
     check(tmp_path, NOT_SQUARE, 0.05, radius, "closest", "if_center_nodata", 2_000, radius)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=examples(25), deadline=None, derandomize=True)
 @given(
     transform=st.sampled_from([NORTH_UP, SOUTH_UP, NOT_SQUARE]),
     share=st.sampled_from([0.0, 0.01, 0.1, 0.5]),

@@ -23,6 +23,7 @@ from rasteret_beam.kernels.routing.chip_windows import reprojected
 from rasteret_beam.readers.tiles.indexed import IndexedEngine
 from rasteret_beam.readers.tiles.protocol import TileRequest
 from tests.support.polygons import Rasters, crs_of, on_raster, oracle, oracle_mask, polygons, star
+from tests.support.properties import examples
 from tests.support.rasters import LOWEST, NAN, RasterCase, case
 
 GRIDS = (
@@ -88,7 +89,7 @@ def corner_pixels(dataset: Any) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("name", GRIDS)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_chips_equal_rasterio(rasters: Rasters, name: str, data: st.DataObject) -> None:
     path, collection = rasters(name)

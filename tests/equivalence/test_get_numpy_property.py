@@ -22,6 +22,7 @@ from pyproj import Transformer
 
 from rasteret_beam import Collection, build_from_cogs
 from rasteret_beam.errors import InputError
+from tests.support.properties import examples
 from tests.support.rasters import RasterCase, case
 
 pytestmark = pytest.mark.slow
@@ -168,7 +169,7 @@ def check(rasters: Rasters, name: str, crs: str, shape: shapely.Geometry, all_to
 
 
 @pytest.mark.parametrize(("name", "crs"), PAIRS)
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), all_touched=st.booleans())
 def test_chips_equal_those_of_the_true_outline(
     rasters: Rasters, name: str, crs: str, data: st.DataObject, all_touched: bool

@@ -23,6 +23,7 @@ from pyproj import Transformer
 
 from pipelines import read_chips
 from rasteret_beam import (
+    ChipOptions,
     Collection,
     ReadChips,
     ReadPolygons,
@@ -34,12 +35,11 @@ from rasteret_beam import (
     join_windows,
     metrics,
 )
-from rasteret_beam.collection.eager.chip_groups import read_chip_group
+from rasteret_beam.collection.eager.chip_groups import ChipJob, read_chip_group
 from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.errors import InputError, MissingInputError, TileReadError
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules, cut_window, route_polygons
 from rasteret_beam.kernels.routing.chip_windows import PixelWindow
-from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.jobs.chip_reader import ChipReader
 from rasteret_beam.schema import chips_schema, unmatched_schema
 from rasteret_beam.transforms.sinks.geotiff import chip_name
@@ -47,6 +47,7 @@ from tests.support import rasters
 from tests.support.commands import Outcome, execute
 from tests.support.pipelines import EMBEDDED, run
 from tests.support.polygons import Rasters, crs_of, on_raster, oracle, oracle_mask, polygons, star
+from tests.support.properties import examples
 
 KEY = ["geometry_id", "record_id", "band", "window_row", "window_col"]
 BOWTIE = shapely.Polygon([(500_000, 5_399_000), (501_000, 5_399_500), (501_000, 5_399_000), (500_000, 5_399_500)])
@@ -99,18 +100,15 @@ def read_without_beam(
     collection: Collection, shapes: Iterable[Any], crs: Any, rules: ChipRules | None = None, **how: Any
 ) -> pa.Table:
     """The same rows, by the functions that the transform calls."""
-    bands, match = collection.bands, how.pop("match", "all")
-    index, facts, reader = collection.index(bands, match), read_facts(collection, bands), ChipReader()
+    bands, options = collection.bands, ChipOptions(**how)
+    job = ChipJob(collection.index(bands, options.match), read_facts(collection, bands), "c", options)
+    reader = ChipReader()
     batch = ReadPolygons(list(shapes), geometry_crs=crs).first_batch()
     groups: dict[Any, list[pa.RecordBatch]] = {}
-    for key, chunk in route_polygons(index.routing, batch, None, rules or ChipRules()).chunks:
+    for key, chunk in route_polygons(job.index.routing, batch, None, rules or ChipRules()).chunks:
         groups.setdefault(key, []).append(chunk)
     try:
-        rows = [
-            row
-            for key, chunks in groups.items()
-            for row in read_chip_group(reader, index, facts, "c", key, chunks, Counters(), **how)
-        ]
+        rows = [row.rows for key, chunks in groups.items() for row in read_chip_group(reader, job, key, chunks)]
     finally:
         reader.close()
     return pa.Table.from_batches(rows, schema=chips_schema()).sort_by([(name, "ascending") for name in KEY])
@@ -297,7 +295,7 @@ def test_values_on_many_rasters(files: Rasters, name: str, max_pixels: int) -> N
 # Other CRSs
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_polygons_in_another_crs_follow_their_edges(files: Rasters, data: st.DataObject) -> None:
     """Compared with edges divided far more finely, pixels differ only where their centre lies on an edge."""
@@ -343,7 +341,7 @@ def test_polygons_in_another_crs_follow_their_edges(files: Rasters, data: st.Dat
     tile=st.sampled_from([(64, 64), (16, 256), (1, 1600), (7, 500), (512, 512)]),
     most=st.integers(1, 200_000),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_cut_windows_cover_the_whole_once(
     row: int, col: int, height: int, width: int, tile: tuple[int, int], most: int
 ) -> None:
@@ -411,7 +409,7 @@ USELESS = [
 ]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_cut_chips_equal_whole_ones(files: Rasters, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(["type_uint16", "rotated_30", "strips_7", "metres_10"]))

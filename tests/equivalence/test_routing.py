@@ -30,13 +30,14 @@ from rasteret_beam.kernels.routing.layers import NO_DATETIME, Layers
 from rasteret_beam.kernels.routing.match import matcher_of
 from rasteret_beam.model import Grid, TileKey
 from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION, points_schema
+from tests.support.properties import examples
 from tests.support.rasters import pixel_of
 
 BANDS = ("A", "B", "C")
 FIRST_INDEX = 1000
 SINUSOIDAL = pyproj.CRS("+proj=sinu +R=6371007.181 +type=crs").to_wkt()
-QUICK = settings(deadline=None, derandomize=True, max_examples=100)
-QUICKER = settings(QUICK, max_examples=50)
+QUICK = settings(deadline=None, derandomize=True, max_examples=examples(100))
+QUICKER = settings(QUICK, max_examples=examples(50))
 
 
 # Collections and points, in plain Python.
@@ -668,7 +669,7 @@ def on_earth(crs: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.nda
     return lon[good], lat[good]
 
 
-@settings(QUICK, max_examples=300)
+@settings(QUICK, max_examples=examples(300))
 @given(boxes(), st.integers(0, 2**32 - 1))
 def test_a_region_covers_all_of_its_box(box_in: tuple[str, np.ndarray], seed: int) -> None:
     crs, box = box_in
@@ -751,19 +752,19 @@ BENT = ("EPSG:32660", "EPSG:32701", "EPSG:3035", "EPSG:5070", "EPSG:2193", "EPSG
 POLAR = ("EPSG:3413", "EPSG:3031")
 
 
-@settings(QUICK, max_examples=200)
+@settings(QUICK, max_examples=examples(200))
 @given(gridded(EVEN, 1e-4))
 def test_a_footprint_holds_its_pixels(grid: Grid) -> None:
     check_footprint(grid)
 
 
-@settings(QUICK, max_examples=200)
+@settings(QUICK, max_examples=examples(200))
 @given(gridded(BENT, 1e-4))
 def test_a_footprint_holds_the_bulge_of_its_edges(grid: Grid) -> None:
     check_footprint(grid)
 
 
-@settings(QUICK, max_examples=200)
+@settings(QUICK, max_examples=examples(200))
 @given(gridded(POLAR, 1e-3))
 def test_a_footprint_near_a_pole_holds_its_pixels(grid: Grid) -> None:
     check_footprint(grid)

@@ -43,6 +43,7 @@ from tests.support import rasters
 from tests.support.commands import execute
 from tests.support.paths import ROOT
 from tests.support.pipelines import ORDER, XY, read, run, sample_to
+from tests.support.properties import examples
 from tests.support.server import Fault, RasterServer, Request
 
 SIZE = 48
@@ -278,7 +279,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("validity")
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=examples(30), deadline=None, derandomize=True)
 @given(
     kind=st.sampled_from(KINDS),
     said=st.booleans(),

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 from apache_beam.options.pipeline_options import FlinkRunnerOptions
 
-from tests.support.portable import check_commands, free_port, process, worker_pool
+from tests.support.portable import check_commands, process, worker_pool
+from tests.support.ports import free_port
 
 FLINK_VERSION = FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS[-1]
 ARTIFACT = f"beam-runners-flink-{FLINK_VERSION}-job-server"

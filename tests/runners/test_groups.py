@@ -37,6 +37,7 @@ from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.transforms.runtime import event_times as windows
 from rasteret_beam.transforms.runtime.event_times import chunk_rules
 from tests.support.pipelines import EMBEDDED, LOCAL, XY, Kept, run
+from tests.support.properties import examples
 from tests.support.scenes import write_scene
 
 LEFT, TOP, WIDTH = 500_000.0, 5_400_000.0, 640.0
@@ -75,7 +76,7 @@ def group_bytes(raster: Collection, points: pa.Table, rules: ChunkRules) -> Coun
     return found
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(share=st.floats(0.05, 1.0), columns=st.integers(0, 12), limit=st.sampled_from([30_000, 70_000, 200_000]))
 def test_groups_are_bounded_and_parts_are_few(raster: Collection, share: float, columns: int, limit: int) -> None:
     points, least = crowd(20 * BATCH, share, columns), ChunkRules(max_bytes=10_000)

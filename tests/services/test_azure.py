@@ -19,9 +19,10 @@ import rasteret_beam
 from rasteret_beam import Access, build_from_cogs
 from rasteret_beam.readers.storage.listing import find_rasters
 from tests.support.bucket_contents import CASES, points, same
-from tests.support.emulators import FOLDER, free_port, serving
+from tests.support.emulators import FOLDER, serving
 from tests.support.front import Front
 from tests.support.pipelines import XY
+from tests.support.ports import free_port
 
 AZURITE = "azurite@3.37.0"
 ACCOUNT = "devstoreaccount1"

@@ -1,8 +1,6 @@
 """Samples in BigQuery, against emulators of it and of Cloud Storage that speak their protocols on loopback."""
 
 import json
-import subprocess
-import sys
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -27,7 +25,6 @@ from rasteret_beam.transforms.sinks import commit as committing
 from rasteret_beam.transforms.sinks.bigquery import _LoadFn, _uris
 from tests.support.commands import as_flags, execute
 from tests.support.emulators import BUCKET, DENIED, PROJECT, Answer, Cloud, Proxy, Request, refusing
-from tests.support.paths import ROOT
 from tests.support.pipelines import LOCAL, ORDER, XY, run
 
 TEMP = f"gs://{BUCKET}/temp"
@@ -507,26 +504,7 @@ def test_types_that_the_storage_write_api_does_not_take() -> None:
         WriteSamplesToBigQuery("p:d.t", schema=schema, method="STORAGE_WRITE_API")
 
 
-# Without the extra, and on the command line
-
-
-def test_without_the_gcp_extra_the_error_names_it() -> None:
-    code = (
-        "import sys\nsys.modules['google.cloud.bigquery'] = None\nimport rasteret_beam\n"
-        "read = lambda source: rasteret_beam.ReadPoints(source).point_columns()\n"
-        "for use in (rasteret_beam.WriteSamplesToBigQuery, lambda name: read(rasteret_beam.BigQueryTable(name)),\n"
-        "            lambda name: read(rasteret_beam.BigQueryQuery(name))):\n"
-        "    try: use('p:d.t')\n"
-        "    except rasteret_beam.errors.MissingInputError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.count("in a checkout of rasteret_beam, pip install '.[gcp]'; of a wheel, ") == 3, done.stderr
-
-
-def test_importing_the_package_does_not_import_google() -> None:
-    code = "import sys, rasteret_beam; print([name for name in sys.modules if name.startswith('google.cloud.')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout.strip() == "[]"
+# On the command line
 
 
 @pytest.fixture

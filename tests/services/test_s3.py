@@ -1,9 +1,6 @@
 """Rasters and collections on S3: a protocol server on the loopback, and local files as the oracle."""
 
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +14,9 @@ from botocore.config import Config
 import rasteret_beam
 from rasteret_beam import Collection, ReadPoints, SamplePoints, WriteSamplesToParquet, build_from_cogs, metrics
 from rasteret_beam.errors import TileReadError
+from tests.support.emulators import serving
 from tests.support.pipelines import ORDER, XY, read, run
+from tests.support.ports import free_port
 from tests.support.rasters import RasterCase
 
 BUCKET = "scenes"
@@ -38,25 +37,11 @@ class Bucket:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
+    with serving(command, port, tmp_path_factory.mktemp("server") / "log"):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")

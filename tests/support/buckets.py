@@ -14,9 +14,10 @@ from apache_beam.internal.gcp import auth
 from botocore.config import Config
 from google.cloud import storage
 
-from tests.support.emulators import BUCKET, environment, free_port, serving
+from tests.support.emulators import BUCKET, environment, serving
 from tests.support.front import Front
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 
 REGION = "eu-west-1"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAPUBLICNAME", "AWS_SECRET_ACCESS_KEY": "hush-hush-secret", "AWS_REGION": REGION}

@@ -24,6 +24,7 @@ import pytest
 
 from tests.support.locks import alone
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 
 FOLDER = ROOT / ".venv-emulators"
 PACKAGES = {
@@ -60,12 +61,6 @@ def _run(*command: object) -> None:
     done = subprocess.run([*map(str, command)], capture_output=True, text=True)
     if done.returncode:
         pytest.fail(f"{command[0]} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"[-4000:])
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
-from tests.support.emulators import free_port
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 
 RULES, LOG = "/-/rules", "/-/log"
 HOPS = ("connection", "transfer-encoding")

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from apache_beam.internal.gcp import auth
 
 from tests.support.locks import alone
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 
 VENV = ROOT / ".venv-gcs"
 EMULATOR = "gcp-storage-emulator==2026.7.19"
@@ -50,7 +50,7 @@ class Gcs:
 def gcs_emulator(folder: Path) -> Iterator[Gcs]:
     """Run the emulator on a free port of the loopback address, and have Beam and Google's client use it."""
     program = _install()
-    gcs = Gcs(folder, _free_port())
+    gcs = Gcs(folder, free_port())
     words = [program, "-d", folder, "start", "-H", "127.0.0.1", "--port", gcs.port, "--default-bucket", gcs.bucket]
     with (folder / "emulator.log").open("wb") as log:
         process = subprocess.Popen([str(word) for word in words], stdout=log, stderr=log)
@@ -86,12 +86,6 @@ def _run(*command: object) -> None:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode:
         pytest.fail(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"[-4000:])
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _wait(process: subprocess.Popen[bytes], gcs: Gcs, log: Path) -> None:

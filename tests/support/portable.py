@@ -22,6 +22,7 @@ import rasteret_beam
 from pipelines import build_collection, read_chips, sample_points
 from tests.support.commands import Outcome, execute
 from tests.support.paths import ROOT
+from tests.support.ports import free_port
 from tests.support.scenes import write_scene
 
 PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"
@@ -29,12 +30,6 @@ PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"
 
 SAMPLE_KEY = ["point_index", "record_id", "band"]
 CHIP_KEY = ["geometry_id", "record_id", "band", "window_row", "window_col"]
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def prism_binary() -> Path:

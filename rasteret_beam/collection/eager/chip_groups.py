@@ -1,54 +1,85 @@
 """Groups of polygons, keyed by record and block of tiles, to batches of the chip table."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import shapely
 
 from rasteret_beam import metrics
+from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.index.band_facts import FactTable
 from rasteret_beam.collection.index.collection_index import CollectionIndex
+from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.routing.chip_windows import PixelWindow
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.sampling.chip_rows import ChipFacts, ChipPixels, chip_rows
+from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, Failure, dead_letters, values_lost
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Grid, TileKey
 from rasteret_beam.readers.gdal.masks import window_transform
-from rasteret_beam.readers.jobs.chip_reader import BandChip, BandRead, ChipReader, WantedChip, fill_value
-from rasteret_beam.schema import CHIP_SHAPE, CHIP_WINDOW
+from rasteret_beam.readers.jobs.chip_reader import (
+    BandChip,
+    BandRead,
+    ChipReader,
+    ChipRun,
+    LostChip,
+    WantedChip,
+    fill_value,
+)
+from rasteret_beam.schema import CHIP_SETTINGS_KEY, CHIP_SHAPE, CHIP_WINDOW
 
 BATCH_BYTES = 16 << 20
 BATCH_ROWS = 4096
 
 
+@dataclass(frozen=True, eq=False)
+class ChipJob:
+    """What groups of polygons are read from, and how.
+
+    Attributes
+    ----------
+    index : CollectionIndex
+    facts : FactTable
+        Of the collection's records and the bands of ``index``.
+    collection : str
+        Its name.
+    options : ChipOptions
+    counters : Counters
+    """
+
+    index: CollectionIndex
+    facts: FactTable
+    collection: str
+    options: ChipOptions
+    counters: Counters = field(default_factory=Counters)
+
+
+class ReadRows(NamedTuple):
+    """A batch that comes out of a group: rows of the chip table, or dead letters (``failed``)."""
+
+    rows: pa.RecordBatch
+    failed: bool = False
+
+
 def read_chip_group(
-    reader: ChipReader,
-    index: CollectionIndex,
-    facts: FactTable,
-    collection: str,
-    key: TileKey,
-    chunks: Iterable[pa.RecordBatch],
-    counters: Counters,
-    *,
-    all_touched: bool = False,
-    fill: float | None = None,
-) -> Iterator[pa.RecordBatch]:
+    reader: ChipReader, job: ChipJob, key: TileKey, chunks: Iterable[pa.RecordBatch]
+) -> Iterator[ReadRows]:
     """Rows of the chip table for the windows of one group.
 
     Parameters
     ----------
-    facts : FactTable
-        Of the collection's records and the bands of ``index``.
     chunks : iterable of RecordBatch
         As :func:`rasteret_beam.kernels.routing.chip_chunks.route_polygons` makes them.
-    all_touched, fill
-        As in :func:`rasteret_beam.collection.eager.get_numpy.get_numpy`.
 
     Yields
     ------
-    RecordBatch
-        Of at most 16 MB and 4096 rows, or one row.
+    ReadRows
+        Of at most 16 MB and 4096 rows, or one row. With ``on_error="dead_letter"`` also the tiles of each chunk that
+        cannot be read, with the windows that lack them.
 
     Raises
     ------
@@ -57,41 +88,117 @@ def read_chip_group(
     InputError
         The fill does not fit the dtype of a band.
     """
-    grid, bands = index.routing.grid_of(key)
-    reads = tuple(
-        BandRead(asset, fact, fill_value(fact, fill))
-        for asset, fact in zip(index.assets(key.record_id, bands), facts.of(key.record_id, bands), strict=True)
-    )
-    moment = int(index.routing.datetimes[index.routing.positions[key.record_id]])
-    common = ChipFacts(key.record_id, None if moment == NO_DATETIME else moment, collection, grid.crs)
+    grid, bands = job.index.routing.grid_of(key)
+    group = _group(job, key.record_id, bands, grid)
     for chunk in chunks:
-        windows = [
-            PixelWindow(*row) for row in zip(*(chunk[name].to_pylist() for name in CHIP_WINDOW[:4]), strict=True)
-        ]
-        counts = chunk[CHIP_WINDOW[4]].to_pylist()
-        affines = [tuple(window_transform(grid, window)[:6]) for window in windows]
-        wanted = _wanted(chunk, windows, grid, reads)
-        found = (
-            _pixels(chip, windows[chip.number], counts[chip.number], affines[chip.number])
-            for chip in reader.read(wanted, all_touched, counters)
+        yield from _read_chunk(reader, job, group, chunk)
+
+
+def read_chips_again(
+    reader: ChipReader, job: ChipJob, record_id: str, band: str, chunk: pa.RecordBatch
+) -> Iterator[ReadRows]:
+    """The same for the windows of a dead letter, which are read with the options of the earlier run.
+
+    Raises
+    ------
+    InputError
+        The collection no longer has the record or the band, or its pixels are others than those of the earlier run.
+    """
+    grid = job.index.routing.grid_of_band(record_id, band)
+    if grid is None:
+        raise InputError(f"a dead letter is of record {record_id!r}, band {band}, which the collection does not have")
+    settings = json.loads((chunk.schema.metadata or {})[CHIP_SETTINGS_KEY])
+    if settings["grid"] != _pixels_of(grid):
+        raise InputError(
+            f"a dead letter of record {record_id!r}, band {band} has windows of {_shown(settings['grid'])}, but the "
+            f"collection has {_shown(_pixels_of(grid))}; read the polygons anew, not the dead letters"
         )
-        for batch in _batches(found):
-            counters.add(metrics.CHIPS_OUT, len(batch))
-            counters.add(metrics.CHIP_PIXELS, sum(chip.pixels.size for chip in batch))
-            yield chip_rows(chunk, batch, common)
+    options = replace(job.options, all_touched=settings["all_touched"], fill=settings["fill"])
+    again = replace(job, options=options)
+    group = _group(again, record_id, [band], grid)
+    yield from _read_chunk(reader, again, group, chunk.replace_schema_metadata(None))
 
 
-def _wanted(
-    chunk: pa.RecordBatch, windows: Sequence[PixelWindow], grid: Grid, reads: tuple[BandRead, ...]
-) -> Iterator[WantedChip]:
-    """What to read; windows that start in one tile come after each other."""
-    order = sorted(
-        range(len(windows)),
-        key=lambda row: (windows[row].row // grid.tile_height, windows[row].col // grid.tile_width, row),
+def _pixels_of(grid: Grid) -> list[Any]:
+    """What gives the windows of a grid their meaning."""
+    return [grid.crs, list(grid.transform), grid.width, grid.height]
+
+
+def _shown(pixels: Sequence[Any]) -> str:
+    crs, transform, width, height = pixels
+    return f"{width} x {height} pixels with transform {tuple(transform)} in {crs}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """What the chips of a group have in common."""
+
+    grid: Grid
+    bands: tuple[BandRead, ...]
+    facts: ChipFacts
+
+
+def _group(job: ChipJob, record_id: str, bands: Sequence[str], grid: Grid) -> _Group:
+    reads = tuple(
+        BandRead(asset, fact, fill_value(fact, job.options.fill))
+        for asset, fact in zip(job.index.assets(record_id, bands), job.facts.of(record_id, bands), strict=True)
     )
+    moment = int(job.index.routing.datetimes[job.index.routing.positions[record_id]])
+    datetime = None if moment == NO_DATETIME else moment
+    return _Group(grid, reads, ChipFacts(record_id, datetime, job.collection, grid.crs))
+
+
+def _read_chunk(reader: ChipReader, job: ChipJob, group: _Group, chunk: pa.RecordBatch) -> Iterator[ReadRows]:
+    windows = [PixelWindow(*row) for row in zip(*(chunk[name].to_pylist() for name in CHIP_WINDOW[:4]), strict=True)]
+    counts = chunk[CHIP_WINDOW[4]].to_pylist()
+    affines = [tuple(window_transform(group.grid, window)[:6]) for window in windows]
+    run = ChipRun(job.options.all_touched, job.counters, job.options.on_error == "dead_letter")
+    lost: list[LostChip] = []
+    found = (
+        _pixels(chip, windows[chip.number], counts[chip.number], affines[chip.number])
+        for chip in _without_lost(reader.read(_wanted(chunk, windows, group), run), lost)
+    )
+    for batch in _batches(found):
+        job.counters.add(metrics.CHIPS_OUT, len(batch))
+        job.counters.add(metrics.CHIP_PIXELS, sum(chip.pixels.size for chip in batch))
+        yield ReadRows(chip_rows(chunk, batch, group.facts))
+    if lost:
+        letters = _letters(chunk, lost, job.options, group.grid)
+        job.counters.add(metrics.DEAD_LETTERS, len(letters))
+        job.counters.add(metrics.CHIPS_DEAD_LETTERED, values_lost(letters, OF_CHIPS))
+        yield ReadRows(letters, failed=True)
+
+
+def _without_lost(chips: Iterable[BandChip | LostChip], lost: list[LostChip]) -> Iterator[BandChip]:
+    for chip in chips:
+        if isinstance(chip, LostChip):
+            lost.append(chip)
+        else:
+            yield chip
+
+
+def _letters(chunk: pa.RecordBatch, lost: Sequence[LostChip], options: ChipOptions, grid: Grid) -> pa.RecordBatch:
+    """A dead letter for each tile that could not be read, with the windows of the chunk that lack it."""
+    by_tile: dict[tuple[str, int, int], list[LostChip]] = {}
+    for chip in lost:
+        by_tile.setdefault((chip.band.asset.band, chip.tile_row, chip.tile_col), []).append(chip)
+    failures = [
+        Failure(chips[0].band.asset, row, col, chips[0].error, np.array([chip.number for chip in chips]))
+        for (_, row, col), chips in by_tile.items()
+    ]
+    fill = options.fill.item() if isinstance(options.fill, np.generic) else options.fill
+    settings = {"all_touched": bool(options.all_touched), "fill": fill, "grid": _pixels_of(grid)}
+    named = chunk.replace_schema_metadata({CHIP_SETTINGS_KEY: json.dumps(settings)})
+    return dead_letters(named, failures, OF_CHIPS)
+
+
+def _wanted(chunk: pa.RecordBatch, windows: Sequence[PixelWindow], group: _Group) -> Iterator[WantedChip]:
+    """What to read; windows that start in one tile come after each other."""
+    high, wide = group.grid.tile_height, group.grid.tile_width
+    order = sorted(range(len(windows)), key=lambda row: (windows[row].row // high, windows[row].col // wide, row))
     shapes = chunk[CHIP_SHAPE]
     for row in order:
-        yield WantedChip(row, grid, windows[row], shapely.from_wkb(shapes[row].as_py()), reads)
+        yield WantedChip(row, group.grid, windows[row], shapely.from_wkb(shapes[row].as_py()), group.bands)
 
 
 def _pixels(chip: BandChip, window: PixelWindow, count: int, affine: Sequence[float]) -> ChipPixels:

@@ -3,24 +3,32 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
 
-from rasteret_beam.collection.eager.unknown_keywords import checked_options
+from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.chip_windows import ChipLayer, chip_layers
-from rasteret_beam.kernels.routing.match import Matcher, check_match, matcher_of
+from rasteret_beam.kernels.routing.match import Matcher, matcher_of
 from rasteret_beam.kernels.routing.no_hit import EXCHANGED, hits_exchanged
 from rasteret_beam.kernels.sampling.validity import Mask
 from rasteret_beam.kernels.tables.polygon_geometry import Polygons, read_polygons
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Grid
-from rasteret_beam.readers.jobs.chip_reader import Array, BandRead, ChipReader, WantedChip, fill_value
+from rasteret_beam.options import takes_options
+from rasteret_beam.readers.jobs.chip_reader import (
+    Array,
+    BandChip,
+    BandRead,
+    ChipReader,
+    ChipRun,
+    WantedChip,
+    fill_value,
+)
 
 if TYPE_CHECKING:
     from rasteret_beam.collection.collection import Collection
@@ -40,7 +48,7 @@ class Chip:
     layers: tuple[ChipLayer, ...]
 
 
-@checked_options
+@takes_options(ChipOptions, lambda option: option.facts.eager)
 def get_numpy(
     collection: "Collection",
     geometries: Any,
@@ -48,10 +56,8 @@ def get_numpy(
     *,
     geometry_crs: Any = None,
     geometry_column: str | None = None,
-    all_touched: bool = False,
-    fill: float | None = None,
     return_mask: bool = False,
-    match: str = "all",
+    options: ChipOptions,
 ) -> Array | tuple[Array, Mask]:
     """Pixels under polygons, each cropped to its polygon and masked by it.
 
@@ -72,17 +78,12 @@ def get_numpy(
         in this CRS, and are divided where they bend in the CRS of a raster.
     geometry_column : str, optional
         Of a table; by default the one that is declared or named as a geometry.
-    all_touched : bool
-        Whether all pixels that a polygon touches are in it, or only those whose centre it
-        holds. A sliver that holds no centre gives a chip of fill values.
-    fill : number, optional
-        In place of pixels that are not valid; by default the band's nodata value, or 0 where
-        it has none.
     return_mask : bool
         Also return which pixels are valid.
-    match : "all" or "latest"
-        A chip of every record that the polygon overlaps; or of the newest one that has all the
-        bands (ties: the first in collection order).
+    <options>
+    options : ChipOptions, optional
+        All options as one value. A polygon that holds no pixel's centre gives a chip of fill values, without
+        ``all_touched``; the newest record is the newest that has all the bands (ties: the first in collection order).
 
     Returns
     -------
@@ -102,13 +103,11 @@ def get_numpy(
     TileReadError
         A raster file cannot be read.
     """
-    check_match(match)
-    check_fill(fill)
     polygons = read_polygons(geometries, geometry_crs=geometry_crs, geometry_column=geometry_column)
     wanted = collection.check_bands(bands)
     index = collection.index(wanted)
     routing = index.routing
-    matcher = matcher_of(match, routing.layers, routing.datetimes, len(routing.grids))
+    matcher = matcher_of(options.match, routing.layers, routing.datetimes, len(routing.grids))
     chips = plan_chips(index, polygons, wanted, matcher)
     _check_overlaps(polygons, chips, collection, index)
     height, width = _one_shape(polygons, chips)
@@ -119,7 +118,7 @@ def get_numpy(
     valid = np.empty(values.shape if return_mask else 0, dtype=bool)
     reads = {
         record_id: tuple(
-            BandRead(asset, fact, fill_value(fact, fill))
+            BandRead(asset, fact, fill_value(fact, options.fill))
             for asset, fact in zip(index.assets(record_id, wanted), facts.of(record_id), strict=True)
         )
         for record_id in ids
@@ -127,26 +126,17 @@ def get_numpy(
     place = {band: number for number, band in enumerate(wanted)}
     reader = ChipReader()
     try:
-        for number, band, pixels, usable in reader.read(_wanted(chips, reads), all_touched, Counters()):
-            values[number, place[band.asset.band]] = pixels
+        for chip in reader.read(_wanted(chips, reads), ChipRun(options.all_touched, Counters())):
+            assert isinstance(chip, BandChip)
+            values[chip.number, place[chip.band.asset.band]] = chip.pixels
             if return_mask:
-                valid[number, place[band.asset.band]] = usable
+                valid[chip.number, place[chip.band.asset.band]] = chip.valid
     finally:
         reader.close()
     if len(wanted) == 1:
         values = values[:, 0]
         valid = valid[:, 0] if return_mask else valid
     return (values, valid) if return_mask else values
-
-
-def check_fill(fill: Any) -> None:
-    """Refuse a fill that is no number."""
-    if fill is not None and (isinstance(fill, bool) or not isinstance(fill, Real | np.number)):
-        raise InputError(f"fill is {fill!r}; it has to be a number, or None for the band's nodata value")
-    try:
-        float(fill or 0)
-    except OverflowError as error:
-        raise InputError(f"fill is {fill}, which no band can hold") from error
 
 
 def _wanted(chips: Sequence[Chip], reads: dict[str, tuple[BandRead, ...]]) -> Iterator[WantedChip]:

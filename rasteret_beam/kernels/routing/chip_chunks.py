@@ -11,6 +11,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from rasteret_beam.chip_options import MAX_CHIP_PIXELS, check_chip_pixels
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import crs_text, same_crs
 from rasteret_beam.kernels.geo.grids import Ints
@@ -36,11 +37,6 @@ from rasteret_beam.schema import (
     unmatched_schema,
 )
 
-ON_INVALID = ("raise", "skip")
-
-MAX_CHIP_PIXELS = 1 << 22
-"""2048 x 2048: at 8 bytes a pixel and with its mask, a row of 36 MB, of which a worker can hold several."""
-
 
 @dataclass(frozen=True)
 class ChipRules:
@@ -64,10 +60,7 @@ class ChipRules:
     crowded_rows: int = 512
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_pixels, bool) or not isinstance(self.max_pixels, int) or self.max_pixels < 1:
-            raise InputError(
-                f"max_chip_pixels is {self.max_pixels!r}; it has to be a whole number of pixels, 1 or more"
-            )
+        check_chip_pixels(self.max_pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +85,6 @@ class RoutedPolygons:
     matched: int
     unmatched: pa.RecordBatch
     reasons: dict[str, int]
-
-
-def check_on_invalid(on_invalid: str) -> None:
-    """Refuse an unknown way to treat geometries that are no valid polygons."""
-    if on_invalid not in ON_INVALID:
-        raise InputError(f'on_invalid is {on_invalid!r}; it can be "raise" or "skip" (to the unmatched polygons)')
 
 
 def route_polygons(

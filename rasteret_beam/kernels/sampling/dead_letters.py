@@ -1,4 +1,4 @@
-"""Dead letters: tiles that could not be read, with the points that were in them."""
+"""Dead letters: tiles that could not be read, with the points or the windows of chips that were in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,35 @@ import pyarrow.compute as pc
 from rasteret_beam.errors import TileReadError, without_secrets
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.model import Asset
-from rasteret_beam.schema import DEAD_LETTER_SCHEMA
+from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, DEAD_LETTER_SCHEMA
+
+
+@dataclass(frozen=True, eq=False)
+class LetterKind:
+    """What is lost with a tile.
+
+    Attributes
+    ----------
+    schema : Schema
+        Of the dead letters. The last two columns hold the numbers of what is lost, and the rows themselves.
+    number : str
+        Column of a chunk that numbers its rows.
+    """
+
+    schema: pa.Schema
+    number: str
+
+    @property
+    def numbers(self) -> str:
+        return str(self.schema.names[-2])
+
+    @property
+    def rows(self) -> str:
+        return str(self.schema.names[-1])
+
+
+OF_POINTS = LetterKind(DEAD_LETTER_SCHEMA, "point_index")
+OF_CHIPS = LetterKind(CHIP_DEAD_LETTER_SCHEMA, "geometry_id")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +51,7 @@ class Failure:
     tile_row, tile_col : int
     error : TileReadError
     points : [n] int64
-        Positions, in their chunk, of the points that it leaves without a value.
+        Positions, in their chunk, of the points (or windows) that it leaves without a value.
     """
 
     asset: Asset
@@ -42,13 +70,14 @@ def left_over(failures: Sequence[Failure], band: str, rows: int) -> np.ndarray:
     return there
 
 
-def dead_letters(chunk: pa.RecordBatch, failures: Sequence[Failure]) -> pa.RecordBatch:
-    """A row for each failure, in :data:`schema.DEAD_LETTER_SCHEMA`; a point of several failures is in the first only.
+def dead_letters(chunk: pa.RecordBatch, failures: Sequence[Failure], kind: LetterKind = OF_POINTS) -> pa.RecordBatch:
+    """A row for each failure, in the schema of their kind; a point of several failures is in the first only.
 
     Parameters
     ----------
     chunk : RecordBatch
-        Of the points, as :class:`rasteret_beam.kernels.routing.chunks.Routed` describes it.
+        Of the points, as :class:`rasteret_beam.kernels.routing.chunks.Routed` describes it; or of the windows, as
+        :class:`rasteret_beam.kernels.routing.chip_chunks.RoutedPolygons` does.
     """
     rows = []
     given: dict[str, np.ndarray] = {}
@@ -70,21 +99,21 @@ def dead_letters(chunk: pa.RecordBatch, failures: Sequence[Failure]) -> pa.Recor
                 "error": failure.error.kind,
                 "message": str(failure.error),
                 "attempts": failure.error.attempts,
-                "point_indexes": points["point_index"].to_pylist(),
-                "points": _packed(points),
+                kind.numbers: points[kind.number].to_pylist(),
+                kind.rows: _packed(points),
             }
         )
-    return pa.RecordBatch.from_pylist(rows, schema=DEAD_LETTER_SCHEMA)
+    return pa.RecordBatch.from_pylist(rows, schema=kind.schema)
 
 
-def values_lost(letters: pa.RecordBatch) -> int:
-    """Values that are missing from the sample table for some dead letters."""
-    return pc.sum(pc.list_value_length(letters["point_indexes"])).as_py() or 0
+def values_lost(letters: pa.RecordBatch, kind: LetterKind = OF_POINTS) -> int:
+    """Values (or chips) that are missing from the output for some dead letters."""
+    return pc.sum(pc.list_value_length(letters[kind.numbers])).as_py() or 0
 
 
-def points_of(letters: pa.RecordBatch, row: int) -> pa.RecordBatch:
-    """The points of a dead letter, as a chunk."""
-    return pa.ipc.open_stream(letters["points"][row].as_buffer()).read_next_batch()
+def points_of(letters: pa.RecordBatch, row: int, kind: LetterKind = OF_POINTS) -> pa.RecordBatch:
+    """The points (or windows) of a dead letter, as a chunk."""
+    return pa.ipc.open_stream(letters[kind.rows][row].as_buffer()).read_next_batch()
 
 
 def _packed(points: pa.RecordBatch) -> bytes:

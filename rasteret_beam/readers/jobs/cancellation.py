@@ -1,5 +1,7 @@
 """A word to the threads of one job that they need not go on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Event
 
 
@@ -29,6 +31,24 @@ class CancelToken:
         """Raise :class:`Cancelled` if the job has ended."""
         if self._event.is_set():
             raise Cancelled("the job has ended")
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """End the job by the first error of the block.
+
+        Raises
+        ------
+        BaseException
+            That error; where the block was stopped by a failure elsewhere, that failure: whichever of a job's results
+            is asked for first, the failure is what matters.
+        """
+        try:
+            yield
+        except Cancelled as stopped:
+            raise self.error or stopped from None
+        except BaseException as error:
+            self.cancel(error)
+            raise
 
     def wait(self, seconds: float) -> None:
         """Wait, but not after the job has ended; then raise :class:`Cancelled`."""

@@ -1,10 +1,10 @@
 """Reading chips: the pixels of windows, masked by their polygon, a few windows ahead."""
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
@@ -12,20 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from rasteret_beam.errors import CollectionError, InputError
+from rasteret_beam.errors import CollectionError, InputError, TileReadError
 from rasteret_beam.kernels.routing.chip_windows import PixelWindow, as_dtype
 from rasteret_beam.kernels.sampling.validity import Mask, is_left_in, not_nan
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.gdal.masks import polygon_mask
-from rasteret_beam.readers.tiles.dispatch import Engines
-from rasteret_beam.readers.tiles.pixel_windows import WindowReader
+from rasteret_beam.readers.jobs.cancellation import CancelToken
+from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
+from rasteret_beam.readers.tiles.pixel_windows import BandWindow, read_window
+from rasteret_beam.readers.tiles.source import TileSource
 
 AHEAD_BYTES = 64 << 20
-"""Pixels that are read before they are handed over, but for what one window holds."""
+"""Pixels that are read before they are handed over, beyond those of one window."""
 
 READ_BYTES = 16 << 20
 """Pixels of the bands that are read together."""
+
+CACHE_BYTES = 128 << 20
+"""Decoded tiles kept for the windows beside."""
 
 Array = NDArray[np.generic]
 
@@ -85,22 +90,50 @@ class BandChip(NamedTuple):
     valid: Mask
 
 
+class LostChip(NamedTuple):
+    """One band of a chip that has no pixels: the first of its tiles, row by row, that could not be read, and why."""
+
+    number: int
+    band: BandRead
+    tile_row: int
+    tile_col: int
+    error: TileReadError
+
+
+@dataclass(frozen=True)
+class ChipRun:
+    """How chips are read.
+
+    Attributes
+    ----------
+    all_touched : bool
+        Whether all pixels that a polygon touches are in it, or only those whose centre it holds.
+    counters : Counters
+    dead_letters : bool
+        Give a :class:`LostChip` in place of one whose tiles cannot be read, instead of raising an error.
+    """
+
+    all_touched: bool
+    counters: Counters
+    dead_letters: bool = False
+
+
 class ChipReader:
     """Reads chips; one object serves all threads of a process.
 
     Parameters
     ----------
-    engines : Engines, optional
+    source : TileSource, optional
     threads : int, optional
         Windows read at the same time.
     """
 
-    def __init__(self, engines: Engines | None = None, threads: int | None = None):
+    def __init__(self, source: TileSource | None = None, threads: int | None = None):
         self.threads = threads or min(8, os.cpu_count() or 1)
-        self._reader = WindowReader(engines)
+        self._source = source or TileSource(cache_bytes=CACHE_BYTES)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="chips")
 
-    def read(self, wanted: Iterable[WantedChip], all_touched: bool, counters: Counters) -> Iterator[BandChip]:
+    def read(self, wanted: Iterable[WantedChip], run: ChipRun) -> Iterator[BandChip | LostChip]:
         """Every band of every chip, in the order given; windows in which the polygon covers no pixel are not read.
 
         Threads read a few windows ahead; polygons are rasterised in the calling thread.
@@ -108,57 +141,60 @@ class ChipReader:
         Raises
         ------
         TileReadError
-            A tile cannot be read; names the record, the band, the file and the tile.
+            A tile cannot be read, and the run takes no dead letters; names the record, the band, the file and the tile.
         CollectionError
             A file holds another dtype than the collection says.
         """
-        pending: deque[tuple[int, Future[list[BandChip]]]] = deque()
-        held = 0
+        stop = CancelToken()
+        ahead: OrderedPool[list[BandChip | LostChip]] = OrderedPool(self._pool, 4 * self.threads, AHEAD_BYTES, stop)
         try:
             for chip in wanted:
-                covered = (
-                    np.zeros(chip.window.shape, dtype=bool)
-                    if chip.shape is None
-                    else polygon_mask(chip.shape, chip.grid, chip.window, all_touched)
-                )
+                covered = _covered(chip, run.all_touched)
                 for bands, size in _together(chip):
-                    pending.append((size, self._pool.submit(self._read, chip, bands, covered, counters)))
-                    held += size
-                    while len(pending) > 1 and (len(pending) > 4 * self.threads or held > AHEAD_BYTES):
-                        size, future = pending.popleft()
-                        yield from future.result()
-                        held -= size
-            while pending:
-                yield from pending.popleft()[1].result()
+                    for done in ahead.push(partial(self._read, chip, bands, covered, run, stop), size):
+                        yield from done
+            for done in ahead.drain():
+                yield from done
         finally:
-            for _, future in pending:
-                future.cancel()
-            for _, future in pending:
-                if not future.cancelled():
-                    future.exception()
+            ahead.cancel()
 
-    def _read(self, chip: WantedChip, bands: Sequence[BandRead], covered: Mask, counters: Counters) -> list[BandChip]:
+    def _read(
+        self, chip: WantedChip, bands: Sequence[BandRead], covered: Mask, run: ChipRun, stop: CancelToken
+    ) -> list[BandChip | LostChip]:
         if not covered.any():
             return [BandChip(chip.number, band, np.full(chip.window.shape, band.fill), covered) for band in bands]
-        found = self._reader.read([band.asset for band in bands], chip.grid, chip.window, counters)
-        return [self._masked(chip, band, pixels, covered, counters) for band, pixels in zip(bands, found, strict=True)]
-
-    def _masked(self, chip: WantedChip, band: BandRead, pixels: Array, covered: Mask, counters: Counters) -> BandChip:
-        asset, fact, fill = band
-        if pixels.dtype != fact.dtype:
-            raise CollectionError(
-                f"record {asset.record_id!r}, band {asset.band}: {asset.href} holds {pixels.dtype}, but the collection "
-                f"has it as {fact.dtype}: the file was changed after the collection was built; build it again"
-            )
-        file_mask = self._reader.read_file_mask(asset, chip.grid, chip.window, counters)
-        inside = covered & is_left_in(pixels, fact.nodata, file_mask)
-        pixels[~inside] = fill
-        return BandChip(chip.number, band, pixels, inside & not_nan(pixels))
+        assets = [band.asset for band in bands]
+        with stop.ending():
+            found = read_window(self._source, assets, chip.grid, chip.window, run.counters, stop, run.dead_letters)
+            return [_masked(chip, band, window, covered) for band, window in zip(bands, found, strict=True)]
 
     def close(self) -> None:
         """End the threads and close what is open."""
         self._pool.shutdown(cancel_futures=True)
-        self._reader.close()
+        self._source.close()
+
+
+def _covered(chip: WantedChip, all_touched: bool) -> Mask:
+    """Pixels of the window that the polygon covers."""
+    if chip.shape is None:
+        return np.zeros(chip.window.shape, dtype=bool)
+    return polygon_mask(chip.shape, chip.grid, chip.window, all_touched)
+
+
+def _masked(chip: WantedChip, band: BandRead, window: BandWindow, covered: Mask) -> BandChip | LostChip:
+    asset, fact, fill = band
+    if window.errors:
+        place = min(window.errors)
+        return LostChip(chip.number, band, *place, window.errors[place])
+    pixels = window.pixels()
+    if pixels.dtype != fact.dtype:
+        raise CollectionError(
+            f"record {asset.record_id!r}, band {asset.band}: {asset.href} holds {pixels.dtype}, but the collection "
+            f"has it as {fact.dtype}: the file was changed after the collection was built; build it again"
+        )
+    inside = covered & is_left_in(pixels, fact.nodata, window.file_mask())
+    pixels[~inside] = fill
+    return BandChip(chip.number, band, pixels, inside & not_nan(pixels))
 
 
 def _together(chip: WantedChip) -> Iterator[tuple[list[BandRead], int]]:

@@ -1,118 +1,23 @@
-"""Windows of pixels put together from tiles, each decoded once while it is in the cache."""
+"""Windows of pixels put together from tiles."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from threading import Lock
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
-from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.routing.chip_windows import PixelWindow
 from rasteret_beam.kernels.sampling.validity import Mask, may_be_masked
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid
-from rasteret_beam.readers.tiles.cache import BytesCache
-from rasteret_beam.readers.tiles.dispatch import Engines
-from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileName, TileRequest, owned, tile_name
-
-LOCKS = 64
+from rasteret_beam.readers.jobs.cancellation import CancelToken
+from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
+from rasteret_beam.readers.tiles.source import TileSource
 
 Part = tuple[slice, slice]
 """Rows and columns."""
-
-
-class WindowReader:
-    """Reads windows of bands by their tiles; one object serves all threads of a process.
-
-    Parameters
-    ----------
-    engines : Engines, optional
-    cache_bytes : int
-        Decoded tiles kept for the windows beside.
-    """
-
-    def __init__(self, engines: Engines | None = None, cache_bytes: int = 128 << 20):
-        self.engines = engines or Engines()
-        self._cache: BytesCache[Tile] = BytesCache(cache_bytes)
-        # A tile that two threads want is decoded by the first; the other one waits and finds it in the cache.
-        self._locks = [Lock() for _ in range(LOCKS)]
-
-    def read(self, assets: Sequence[Asset], grid: Grid, window: PixelWindow, counters: Counters) -> list[Tile]:
-        """Raw values of some bands of one file in a window of their grid, [height, width] each, in the file's dtype.
-
-        Raises
-        ------
-        TileReadError
-            A tile cannot be read; names the record, the band, the file and the tile.
-        """
-        parts = list(tile_parts(grid, window))
-        tiles = self._tiles(assets, grid, parts, counters)
-        wholes = [np.empty(window.shape, dtype=tiles[_key(asset, parts[0])].dtype) for asset in assets]
-        for asset, whole in zip(assets, wholes, strict=True):
-            for part in parts:
-                whole[part.in_window] = tiles[_key(asset, part)][part.in_tile]
-        return wholes
-
-    def _tiles(
-        self, assets: Sequence[Asset], grid: Grid, parts: Sequence["TilePart"], counters: Counters, mask: bool = False
-    ) -> dict[TileName, Tile]:
-        """All tiles, or their masks, under a window: those that are not in the cache are read together."""
-        locks = {hash((assets[0].href, part.tile_row, part.tile_col)) % LOCKS for part in parts}
-        with ExitStack() as held:
-            for number in sorted(locks):  # in one order everywhere, so that no two threads wait for each other
-                held.enter_context(self._locks[number])
-            return self._read_tiles(assets, grid, parts, counters, mask)
-
-    def _read_tiles(
-        self, assets: Sequence[Asset], grid: Grid, parts: Sequence["TilePart"], counters: Counters, mask: bool
-    ) -> dict[TileName, Tile]:
-        tiles: dict[TileName, Tile] = {}
-        wants = []
-        for asset in assets:
-            for part in parts:
-                found = self._cache.get(_key(asset, part, mask))
-                if found is None:
-                    wants.append(TileRequest(asset, grid, part.tile_row, part.tile_col, grid.tile_height, mask))
-                else:
-                    counters.add(metrics.TILE_CACHE_HITS)
-                    tiles[_key(asset, part, mask)] = found
-        for read in self.engines.plan(wants):
-            for want, tile in read.engine.read(read.wants, counters):
-                if isinstance(tile, TileReadError):
-                    raise tile
-                own = owned(tile)
-                tiles[_key(want.asset, want, mask)] = own
-                self._cache.put(_key(want.asset, want, mask), own, own.nbytes)
-        return tiles
-
-    def read_file_mask(self, asset: Asset, grid: Grid, window: PixelWindow, counters: Counters) -> Mask | None:
-        """Where a file's own mask says that pixels are valid, [height, width]; None if it has none.
-
-        Raises
-        ------
-        TileReadError
-            The mask cannot be read.
-        """
-        if not may_be_masked(asset):
-            return None
-        parts = list(tile_parts(grid, window))
-        tiles = self._tiles([asset], grid, parts, counters, mask=True)
-        if any(tile is NO_MASK for tile in tiles.values()):
-            return None
-        left_in = np.empty(window.shape, dtype=bool)
-        for part in parts:
-            left_in[part.in_window] = tiles[_key(asset, part, True)][part.in_tile] != 0
-        return left_in
-
-    def close(self) -> None:
-        """Close what is open."""
-        self.engines.close()
-
-
-def _key(asset: Asset, tile: "TilePart | TileRequest", mask: bool = False) -> TileName:
-    return tile_name(asset, tile.tile_row, tile.tile_col, mask)
 
 
 class TilePart(NamedTuple):
@@ -122,6 +27,98 @@ class TilePart(NamedTuple):
     tile_col: int
     in_window: Part
     in_tile: Part
+
+
+Place = tuple[int, int]
+"""Row and column of a tile."""
+
+
+@dataclass(frozen=True, eq=False)
+class BandWindow:
+    """One band in a window, as far as its tiles could be read.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Height and width.
+    parts : dict
+        What each tile under the window gives of it.
+    tiles, masks : dict of [height, width] arrays
+        Tiles in the file's dtype; and the file's own masks, where it may have one.
+    errors : dict of TileReadError
+        Why the other tiles, or their masks, could not be read.
+    """
+
+    shape: tuple[int, int]
+    parts: dict[Place, TilePart]
+    tiles: dict[Place, Tile] = field(default_factory=dict)
+    masks: dict[Place, Tile] = field(default_factory=dict)
+    errors: dict[Place, TileReadError] = field(default_factory=dict)
+
+    def put(self, request: TileRequest, tile: Tile | TileReadError) -> None:
+        """Take a tile, a mask, or the error of one; threads may do so at the same time."""
+        place = request.tile_row, request.tile_col
+        if not isinstance(tile, TileReadError):
+            (self.masks if request.mask else self.tiles)[place] = tile
+        elif not request.mask or place not in self.errors:
+            self.errors[place] = tile
+
+    def pixels(self) -> Tile:
+        """The raw values, [height, width], of a window without errors."""
+        whole = np.empty(self.shape, dtype=next(iter(self.tiles.values())).dtype)
+        for place, part in self.parts.items():
+            whole[part.in_window] = self.tiles[place][part.in_tile]
+        return whole
+
+    def file_mask(self) -> Mask | None:
+        """Where the file's own mask says that pixels are valid, [height, width]; None if it has none."""
+        if not self.masks or any(mask is NO_MASK for mask in self.masks.values()):
+            return None
+        left_in = np.empty(self.shape, dtype=bool)
+        for place, part in self.parts.items():
+            left_in[part.in_window] = self.masks[place][part.in_tile] != 0
+        return left_in
+
+
+def read_window(
+    source: TileSource,
+    assets: Sequence[Asset],
+    grid: Grid,
+    window: PixelWindow,
+    counters: Counters,
+    stop: CancelToken,
+    keep_errors: bool = False,
+) -> list[BandWindow]:
+    """Some bands in a window of their grid: the tiles under it, whole, and their masks.
+
+    Parameters
+    ----------
+    keep_errors : bool
+        Keep the errors of tiles that cannot be read instead of raising the first.
+
+    Raises
+    ------
+    TileReadError
+        A tile cannot be read; names the record, the band, the file and the tile. It ends the job of ``stop``.
+    Cancelled
+        The job of ``stop`` has ended.
+    """
+    parts = {(part.tile_row, part.tile_col): part for part in tile_parts(grid, window)}
+    found = {asset.band: BandWindow(window.shape, parts) for asset in assets}
+
+    def on_tile(request: TileRequest, tile: Tile | TileReadError) -> None:
+        if isinstance(tile, TileReadError) and not keep_errors:
+            stop.cancel(tile)  # so that the job's other reads are left undone
+            raise tile
+        found[request.asset.band].put(request, tile)
+
+    masked = [asset for asset in assets if may_be_masked(asset)]
+    requests = chain(
+        (TileRequest(asset, grid, *place, grid.tile_height) for asset in assets for place in parts),
+        (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in parts),
+    )
+    source.each(requests, on_tile, counters, stop)
+    return [found[asset.band] for asset in assets]
 
 
 def tile_parts(grid: Grid, window: PixelWindow) -> Iterator[TilePart]:

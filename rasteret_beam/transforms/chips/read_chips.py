@@ -4,55 +4,62 @@ Wiring only: routing is :func:`rasteret_beam.kernels.routing.chip_chunks.route_p
 :func:`rasteret_beam.collection.eager.chip_groups.read_chip_group`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam import typehints
+from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
+from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.collection import Collection
-from rasteret_beam.collection.eager.chip_groups import read_chip_group
-from rasteret_beam.collection.eager.get_numpy import check_fill
+from rasteret_beam.collection.eager.chip_groups import ChipJob, ReadRows, read_chip_group
 from rasteret_beam.collection.index.band_facts import FactTable, read_facts
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.kernels.geo.crs import crs_text
-from rasteret_beam.kernels.routing.chip_chunks import MAX_CHIP_PIXELS, ChipRules, check_on_invalid, route_polygons
-from rasteret_beam.metrics import Counters
+from rasteret_beam.kernels.routing.chip_chunks import ChipRules, route_polygons
 from rasteret_beam.model import TileKey
+from rasteret_beam.options import takes_options
 from rasteret_beam.readers.jobs.chip_reader import ChipReader, fill_value
 from rasteret_beam.readers.jobs.spill import unspilled
 from rasteret_beam.transforms.runtime.beam_metrics import count
-from rasteret_beam.transforms.runtime.event_times import in_windows
+from rasteret_beam.transforms.runtime.event_times import GroupByTile, by_stamp
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
-from rasteret_beam.transforms.runtime.spill import spilled
 
 UNMATCHED = "unmatched"
 CHUNKS = "chunks"
+CHIPS = "chips"
+DEAD_LETTERS = "dead_letters"
 
 
 class ChipOutputs(NamedTuple):
-    """What :class:`ReadChips` gives when asked for unmatched polygons too."""
+    """What :class:`ReadChips` gives when asked for more than chips.
+
+    ``dead_letters`` are tiles that could not be read, with the windows of chips that lack them, in
+    ``schema.CHIP_DEAD_LETTER_SCHEMA``; they are there with ``on_error="dead_letter"``.
+    """
 
     chips: beam.PCollection[pa.RecordBatch]
-    unmatched: beam.PCollection[pa.RecordBatch]
+    unmatched: beam.PCollection[pa.RecordBatch] | None = None
+    dead_letters: beam.PCollection[pa.RecordBatch] | None = None
 
 
 @dataclass(frozen=True)
-class _ChipSettings:
-    """Which index and facts a DoFn needs; the token lets the DoFns of one process share them."""
+class ChipSettings:
+    """Which index, facts and options a DoFn needs; the token lets the DoFns of one process share them."""
 
     collection: Collection
     bands: tuple[str, ...]
-    match: str
+    options: ChipOptions
     token: str = field(default_factory=lambda: uuid4().hex)
 
     def acquire_index(self) -> CollectionIndex:
-        return acquire((self.token, "index"), lambda: self.collection.index(self.bands, self.match))
+        return acquire((self.token, "index"), lambda: self.collection.index(self.bands, self.options.match))
 
     def release_index(self) -> None:
         release((self.token, "index"))
@@ -65,11 +72,10 @@ class _ChipSettings:
 
 
 class _RouteFn(beam.DoFn):
-    def __init__(self, settings: _ChipSettings, crs: str | None, rules: ChipRules, on_invalid: str):
+    def __init__(self, settings: ChipSettings, crs: str | None, rules: ChipRules):
         self.settings = settings
         self.crs = crs
         self.rules = rules
-        self.on_invalid = on_invalid
 
     def setup(self) -> None:
         self.index = self.settings.acquire_index()
@@ -79,7 +85,7 @@ class _RouteFn(beam.DoFn):
 
     def process(self, polygons: pa.RecordBatch) -> Iterator[Any]:
         index = self.index.routing
-        routed = route_polygons(index, polygons, self.crs, self.rules, self.on_invalid)
+        routed = route_polygons(index, polygons, self.crs, self.rules, self.settings.options.on_invalid)
         sent = 0
         for key, chunk in routed.chunks:
             sent += len(chunk) * len(index.bands_of(key))
@@ -95,15 +101,16 @@ class _RouteFn(beam.DoFn):
         count(counts | {metrics.unmatched(reason): number for reason, number in routed.reasons.items()})
 
 
-class _ReadFn(beam.DoFn):
-    def __init__(self, settings: _ChipSettings, all_touched: bool, fill: float | None):
+class ReadFn(beam.DoFn):
+    """Groups of polygons to batches of chips, and of dead letters."""
+
+    def __init__(self, settings: ChipSettings):
         self.settings = settings
-        self.all_touched = all_touched
-        self.fill = fill
 
     def setup(self) -> None:
-        self.index = self.settings.acquire_index()
-        self.facts = self.settings.acquire_facts()
+        settings = self.settings
+        index, facts = settings.acquire_index(), settings.acquire_facts()
+        self.job = ChipJob(index, facts, settings.collection.name, settings.options)
         self.reader: ChipReader = acquire(ChipReader, ChipReader)
 
     def teardown(self) -> None:
@@ -111,24 +118,39 @@ class _ReadFn(beam.DoFn):
         self.settings.release_facts()
         release(ChipReader)
 
-    def process(self, element: tuple[TileKey, Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    def process(
+        self,
+        element: Any,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+    ) -> Iterator[Any]:
         key, chunks = element
-        counters = Counters()
-        yield from read_chip_group(
-            self.reader,
-            self.index,
-            self.facts,
-            self.settings.collection.name,
-            key,
-            map(unspilled, chunks),
-            counters,
-            all_touched=self.all_touched,
-            fill=self.fill,
-        )
-        count(counters.take())
+        for stamp, same in by_stamp(chunks, timestamp):
+            read = read_chip_group(self.reader, self.job, key, map(unspilled, same))
+            yield from self._emit(read, (stamp.time, (window,), pane))
+
+    def _emit(self, read: Iterator[ReadRows], context: tuple[Any, Any, Any]) -> Iterator[Any]:
+        """Each batch in the window and at the time of its polygons."""
+        try:
+            for rows, failed in read:
+                value = WindowedValue(rows, *context)
+                yield beam.pvalue.TaggedOutput(DEAD_LETTERS, value) if failed else value
+        finally:
+            count(self.job.counters.take())
 
 
-@dataclass(eq=False)
+def read_by(reading: ReadFn, groups: beam.PCollection) -> ChipOutputs:
+    """Apply a reading DoFn; the outputs that it gives."""
+    applied = beam.ParDo(reading)
+    if reading.settings.options.on_error == "raise":
+        return ChipOutputs(groups | "Read" >> applied.with_output_types(pa.RecordBatch))
+    outputs = groups | "Read" >> applied.with_outputs(DEAD_LETTERS, main=CHIPS)
+    outputs[CHIPS].element_type = pa.RecordBatch
+    outputs[DEAD_LETTERS].element_type = pa.RecordBatch
+    return ChipOutputs(outputs[CHIPS], dead_letters=outputs[DEAD_LETTERS])
+
+
 class ReadChips(beam.PTransform):
     """Batches of polygons to batches of chips: the pixels under each polygon, on each record that it overlaps.
 
@@ -138,81 +160,78 @@ class ReadChips(beam.PTransform):
     gives its other bands. Polygons in are polygons with at least one chip plus polygons
     unmatched; the metrics of :mod:`rasteret_beam.metrics` count both.
 
+    A chip of more than ``max_chip_pixels`` is cut into windows, along tiles: a row each;
+    :func:`rasteret_beam.join_windows` puts them together. A row of the default, 2048 x 2048, is at most 36 MB.
+    Geometries that are null, empty, no polygons or not valid, or that cannot be brought to the CRS of a record, are an
+    error that names the first, or with ``on_invalid="skip"`` go to the unmatched ones. None is repaired.
+
+    With ``on_error="dead_letter"``, a tile that cannot be read becomes a row of another output, with the windows of
+    chips that lack it, while all other chips are read: each chip is a row of one of the two.
+    :class:`ReadChipDeadLetters` tries them again.
+
+    The polygons may be a stream in windows (:class:`GroupByTile` says which): a chip has the window and the time of
+    its polygon.
+
     Parameters
     ----------
     collection : Collection
     bands : sequence of str
     geometry_crs : optional
         CRS of the polygons, where their batches do not carry it (those of ReadPolygons do).
-    all_touched : bool
-        Whether all pixels that a polygon touches are in it, or only those whose centre it
-        holds. A sliver that holds no centre gives a chip of fill values.
-    fill : number, optional
-        In place of pixels that are not valid; by default the band's nodata value, or 0 where
-        it has none.
-    match : "all" or "latest"
-        A chip of every record that a polygon overlaps, or for each band of the newest one
-        (ties: the first in collection order).
-    max_chip_pixels : int
-        A chip of more pixels is cut into windows of at most so many, along tiles: a row each;
-        :func:`rasteret_beam.join_windows` puts them together. A row of the default, 2048 x
-        2048, is at most 36 MB.
-    on_invalid : "raise" or "skip"
-        Geometries that are null, empty, no polygons or not valid, or that cannot be brought to
-        the CRS of a record, are an error that names the first, or go to the unmatched ones.
-        None is repaired.
-    rules : ChipRules
+    rules : ChipRules, optional
         How chips are put together for the shuffle; ``max_chip_pixels`` takes the place of its ``max_pixels``.
     with_unmatched : bool
         Give :class:`ChipOutputs`: also the polygons without a chip, with a reason each.
+    <options>
+    options : ChipOptions, optional
+        All options as one value.
 
     Yields
     ------
     RecordBatch
         In :func:`rasteret_beam.schema.chips_schema`: a row for each polygon, record, band and
-        window; of at most 16 MB, or one row. :func:`rasteret_beam.decode_chips` gives arrays.
+        window; of at most 16 MB, or one row. :func:`rasteret_beam.decode_chips` gives arrays. With ``with_unmatched``
+        or ``on_error="dead_letter"``, :class:`ChipOutputs`.
 
     Raises
     ------
     InputError
-        When applied: a band is not in the collection, the collection has no records, or an
-        option cannot be used. While running: a geometry cannot be used.
+        When made: an option cannot be used. When applied: a band is not in the collection, or the collection has no
+        records. While running: a geometry cannot be used.
     TileReadError
         While running: a raster file cannot be read.
     """
 
-    collection: Collection
-    bands: Sequence[str]
-    _: KW_ONLY
-    geometry_crs: Any = None
-    all_touched: bool = False
-    fill: float | None = None
-    match: str = "all"
-    max_chip_pixels: int = MAX_CHIP_PIXELS
-    on_invalid: str = "raise"
-    rules: ChipRules = field(default_factory=ChipRules)
-    with_unmatched: bool = False
-
-    def __post_init__(self) -> None:
-        check_fill(self.fill)
-        check_on_invalid(self.on_invalid)
-        self.rules = replace(self.rules, max_pixels=self.max_chip_pixels)
+    @takes_options(ChipOptions)
+    def __init__(
+        self,
+        collection: Collection,
+        bands: Sequence[str],
+        *,
+        geometry_crs: Any = None,
+        rules: ChipRules | None = None,
+        with_unmatched: bool = False,
+        options: ChipOptions,
+    ):
+        super().__init__()
+        self.collection = collection
+        self.bands = bands
+        self.geometry_crs = geometry_crs
+        self.rules = replace(rules or ChipRules(), max_pixels=options.max_chip_pixels)
+        self.with_unmatched = with_unmatched
+        self.options = options
 
     def expand(self, polygons: beam.PCollection) -> Any:
-        settings = self._settings()
+        settings = ChipSettings(self.collection, tuple(self.check()), self.options)
         crs = crs_text(self.geometry_crs) if self.geometry_crs is not None else None
-        routing = _RouteFn(settings, crs, self.rules, self.on_invalid)
-        routed = polygons | "Route" >> beam.ParDo(routing).with_outputs(UNMATCHED, main=CHUNKS)
+        routing = beam.ParDo(_RouteFn(settings, crs, self.rules))
+        routed = polygons | "Route" >> routing.with_outputs(UNMATCHED, main=CHUNKS)
         routed[CHUNKS].element_type = typehints.Tuple[TileKey, pa.RecordBatch]
         routed[UNMATCHED].element_type = pa.RecordBatch
-        reading = _ReadFn(settings, self.all_touched, self.fill)
-        chunks = routed[CHUNKS] if in_windows(polygons) else spilled(routed[CHUNKS])
-        chips = (
-            chunks
-            | "GroupByTile" >> beam.GroupByKey()
-            | "Read" >> beam.ParDo(reading).with_output_types(pa.RecordBatch)
-        )
-        return ChipOutputs(chips, routed[UNMATCHED]) if self.with_unmatched else chips
+        outputs = read_by(ReadFn(settings), routed[CHUNKS] | GroupByTile(spill=True))
+        if self.with_unmatched:
+            return outputs._replace(unmatched=routed[UNMATCHED])
+        return outputs.chips if self.options.on_error == "raise" else outputs
 
     def check(self) -> list[str]:
         """The bands as a list, if everything asked for can work.
@@ -222,13 +241,9 @@ class ReadChips(beam.PTransform):
         InputError
             As said of the transform.
         """
-        wanted = self.collection.check_usable(self.bands, self.match)
-        if self.fill is not None:
+        wanted = self.collection.check_usable(self.bands, self.options.match)
+        if self.options.fill is not None:
             for fact in read_facts(self.collection, wanted).distinct:
                 if fact is not None:
-                    fill_value(fact, self.fill)
+                    fill_value(fact, self.options.fill)
         return wanted
-
-    def _settings(self) -> _ChipSettings:
-        """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
-        return _ChipSettings(self.collection, tuple(self.check()), self.match)

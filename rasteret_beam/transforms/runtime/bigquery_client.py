@@ -107,7 +107,10 @@ def explained(
     ------
     RasteretBeamError
         As ``raising`` says.
+    MissingInputError
+        Google's libraries are not installed.
     """
+    libraries()
     from google.api_core.exceptions import GoogleAPICallError, RetryError
     from google.auth.exceptions import GoogleAuthError
     from requests.exceptions import RequestException

@@ -1,6 +1,6 @@
 """Dead letters of an earlier run, tried again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -10,15 +10,14 @@ import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the cod
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import warn_of_rounding
-from rasteret_beam.errors import InputError, listed, without_secrets
-from rasteret_beam.kernels.sampling.dead_letters import points_of, values_lost
+from rasteret_beam.kernels.sampling.dead_letters import OF_POINTS, points_of, values_lost
 from rasteret_beam.options import SampleOptions, takes_options
 from rasteret_beam.readers.storage.listing import Paths
-from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields
+from rasteret_beam.schema import kept_fields
 from rasteret_beam.transforms.runtime.beam_metrics import count
-from rasteret_beam.transforms.runtime.files import find_files, open_parquet
 from rasteret_beam.transforms.sampling.index_settings import index_settings
 from rasteret_beam.transforms.sampling.sampling import SampleFn, sampled_by
+from rasteret_beam.transforms.sources.dead_letters import DeadLetterFiles
 from rasteret_beam.transforms.sources.table_files import shown
 
 
@@ -48,13 +47,7 @@ class SampleDeadLetters(beam.PTransform):
         self.collection = collection
         self.path = path
         self.options = options
-        self._files = find_files(path)
-        self._bands: dict[str, None] = {}
-        self._kept: Sequence[pa.Field] = ()
-        for file in self._files:
-            for letters in _read(file):
-                self._bands |= dict.fromkeys(letters["band"].to_pylist())
-                self._kept = self._kept or (kept_fields(points_of(letters, 0).schema) if len(letters) else ())
+        self._letters = DeadLetterFiles(path, OF_POINTS, kept_fields)
 
     def __repr__(self) -> str:
         return f"SampleDeadLetters({shown(self.path)})"
@@ -62,26 +55,17 @@ class SampleDeadLetters(beam.PTransform):
     @property
     def bands(self) -> list[str]:
         """Those of the dead letters."""
-        return list(self._bands)
+        return self._letters.bands
 
     @property
     def kept(self) -> list[pa.Field]:
         """The columns of the points that pass through."""
-        return list(self._kept)
+        return self._letters.kept
 
     def expand(self, begin: Any) -> Any:
-        if not self.bands:
-            raise InputError(
-                f"{without_secrets(listed(self._files))} holds no dead letters: there is nothing to try again"
-            )
+        letters = begin | self._letters
         settings = index_settings(self.collection, self.bands, self.options)
         warn_of_rounding(self.collection, settings.bands)
-        letters = (
-            begin
-            | "Files" >> beam.Create(self._files)
-            | "Read" >> beam.FlatMap(_rows).with_output_types(pa.RecordBatch)
-            | "Spread" >> beam.Reshuffle()
-        )
         return sampled_by(_SampleAgainFn(settings), letters)
 
 
@@ -99,20 +83,3 @@ class _SampleAgainFn(SampleFn):
         yield from self._emit(
             self.stream.push_again((timestamp, (window,), pane), record_id, band, points_of(letters, 0))
         )
-
-
-def _read(path: str) -> Iterator[pa.RecordBatch]:
-    with open_parquet(path) as file:
-        if not file.schema_arrow.equals(DEAD_LETTER_SCHEMA):
-            raise InputError(
-                f"{without_secrets(path)} holds no dead letters: its columns are {listed(file.schema_arrow.names)}, "
-                f"not {listed(DEAD_LETTER_SCHEMA.names)}"
-            )
-        yield from file.iter_batches(batch_size=64)
-
-
-def _rows(path: str) -> Iterator[pa.RecordBatch]:
-    """Each dead letter as a batch of one row."""
-    for letters in _read(path):
-        for number in range(len(letters)):
-            yield letters.slice(number, 1)

@@ -42,7 +42,7 @@ from rasteret_beam.transforms.runtime.bigquery_client import (
     load,
 )
 from rasteret_beam.transforms.runtime.files import check_writable, delete_folder
-from rasteret_beam.transforms.sinks.commit import move_files
+from rasteret_beam.transforms.sinks.commit import Output, move_files
 from rasteret_beam.transforms.sinks.parquet import WriteFiles
 from rasteret_beam.transforms.sinks.parquet_file import write_empty
 
@@ -210,6 +210,35 @@ class WriteSamplesToBigQuery(beam.PTransform):
         if temporary:
             check_writable(f"{temporary}/files")
         self._checked = True
+
+    @property
+    def place(self) -> str:
+        return str(self.name)
+
+    @property
+    def prefixes(self) -> list[str]:
+        return []
+
+    @property
+    def targets(self) -> list[Output]:
+        return []
+
+    @property
+    def counts_rows(self) -> bool:
+        """Beam's own ways into BigQuery count nothing."""
+        return self.method == "FILE_LOADS"
+
+    def staged(self) -> beam.PTransform:
+        return self
+
+    def leftovers(self, options: PipelineOptions) -> list[str]:
+        return [self.temporary(options)] if self.method == "FILE_LOADS" else []
+
+    def is_done(self, options: PipelineOptions) -> bool:
+        return self.is_loaded(options)
+
+    def committed(self, options: PipelineOptions) -> str | None:
+        return self.place if self.method == "FILE_LOADS" and self.has_loaded(options) else None
 
     def is_loaded(self, options: PipelineOptions) -> bool:
         """Whether a run of the same ``run_id`` has brought its rows in."""

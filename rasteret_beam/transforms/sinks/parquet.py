@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -20,7 +21,7 @@ from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from rasteret_beam.schema import chips_schema, samples_schema
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import in_windows
-from rasteret_beam.transforms.runtime.files import check_output, matching
+from rasteret_beam.transforms.runtime.files import check_output, check_writable, matching
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.sinks.parquet_file import ParquetFile, write_empty
 from rasteret_beam.transforms.sinks.windowed_parquet import WriteWindows
@@ -84,6 +85,40 @@ class _WriteToParquet(beam.PTransform):
                 wait_seconds=self.wait_seconds,
             )
         return rows | "Stage" >> self.staged() | "PutInPlace" >> PutInPlace()
+
+    @property
+    def place(self) -> str:
+        return f"{self.prefix}-*.parquet"
+
+    @property
+    def prefixes(self) -> list[str]:
+        return [self.prefix]
+
+    @property
+    def targets(self) -> list[Output]:
+        return [self.target]
+
+    @property
+    def counts_rows(self) -> bool:
+        return True
+
+    def check(self, options: PipelineOptions) -> None:
+        """Find out whether files can be written.
+
+        Raises
+        ------
+        OutputError
+        """
+        check_writable(self.prefix)
+
+    def leftovers(self, options: PipelineOptions) -> list[str]:
+        return []
+
+    def is_done(self, options: PipelineOptions) -> bool:
+        return False
+
+    def committed(self, options: PipelineOptions) -> str | None:
+        return None
 
     def staged(self) -> "StageFiles":
         """Write the files without putting them in place; :class:`.commit.PutInPlace` does that for several sinks."""

@@ -18,6 +18,7 @@ from rasteret_beam import ReadPoints, ReadPolygons, build_from_cogs
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.tables.partitions import NULL, partition_column, partition_keys, partition_schema
 from tests.support.commands import execute
+from tests.support.properties import examples
 
 
 def write(folder: Path, *names: str, **columns: list) -> Path:
@@ -84,7 +85,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(rows=st.lists(st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3), min_size=1, max_size=5))
 def test_types_and_values_are_those_of_arrow(rows: list[dict[str, str]]) -> None:
     paths = ["r/" + "".join(f"{k}={quote(v, safe='')}/" for k, v in row.items()) + "f.parquet" for row in rows]

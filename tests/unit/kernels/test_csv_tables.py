@@ -21,6 +21,7 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.tables.csv_quotes import QuoteScan
 from rasteret_beam.kernels.tables.text_columns import MisfitError, NumberForms, named_types, parsed_text
 from rasteret_beam.transforms.sources import csv_files as read_csv
+from tests.support.properties import examples
 
 Write = Callable[..., str]
 
@@ -144,7 +145,7 @@ class TestTypes:
         assert batch is not None
         assert batch.select(["fid", "plot"]).to_pylist() == [{"fid": "007", "plot": 1}]
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=examples(40), deadline=None)
     @given(
         values=st.lists(
             st.one_of(
@@ -424,7 +425,7 @@ class TestQuoteScan:
             position += 1
         return found, state == "quoted"
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=examples(200), deadline=None)
     @given(text=st.text('ab,"\n\r', max_size=40), cut=st.integers(1, 12))
     def test_finds_the_same(self, text: str, cut: int) -> None:
         scan = QuoteScan(",")

@@ -41,6 +41,7 @@ from rasteret_beam.readers.storage.objects import Found
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA
 from rasteret_beam.transforms.runtime.files import find_files
 from tests.support.commands import execute
+from tests.support.properties import examples
 
 HIDDEN = (
     ".ipynb_checkpoints/part-0",
@@ -173,7 +174,7 @@ NAMES = st.sampled_from(["a", "b", ".a", "_b", "ab", "_k=1", "[a]", "a*"])
 PARTS = st.sampled_from(["a", "*", "**", "?", "a*", "[ab]", "[!a]", "_*", ".*", "*b", "[a]", "a**"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     paths=st.sets(st.lists(NAMES, min_size=1, max_size=4).map("/".join), min_size=1, max_size=8),
     pattern=st.lists(PARTS, min_size=1, max_size=4).map("/".join),

@@ -1,0 +1,165 @@
+"""The chip job that the flags of a command ask for."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Literal
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.cli.flags import access, access_of_collection, csv_settings, option_values
+from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
+from rasteret_beam.chip_options import ChipOptions
+from rasteret_beam.collection.collection import Collection, load
+from rasteret_beam.errors import InputError, listed
+from rasteret_beam.kernels.routing.chip_chunks import route_polygons
+from rasteret_beam.kernels.routing.no_hit import why_no_polygon_hit
+from rasteret_beam.model import DEFAULT_ACCESS
+from rasteret_beam.options import options_of
+from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
+from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, chips_schema, kept_polygon_fields, unmatched_schema
+from rasteret_beam.transforms import (
+    ChipOutputs,
+    ReadChipDeadLetters,
+    ReadChips,
+    ReadPolygons,
+    WriteChipsToGeoTiff,
+    WriteChipsToParquet,
+)
+from rasteret_beam.transforms.runtime.files import check_writable
+from rasteret_beam.transforms.sinks.commit import Output, PutInPlace
+
+TABLES = {"output": "chips", "unmatched": "unmatched", "dead_letter": "dead_letters"}
+"""Flags of Parquet outputs, and what of the transform's outputs they take."""
+
+STEPS = {"output": "WriteChips", "unmatched": "WriteUnmatched", "dead_letter": "WriteDeadLetters"}
+
+WRITTEN: Sequence[tuple[str, Literal["files", "chips"]]] = (*((name, "files") for name in TABLES), ("geotiff", "chips"))
+
+OUTPUTS = [name for name, _ in WRITTEN]
+
+NOT_WITH_RETRY = (
+    "geometry_column geometry_crs columns bands bbox date_range polygons_anonymous polygons_requester_pays "
+    "column_types csv_delimiter csv_decimal csv_encoding match all_touched fill max_chip_pixels on_invalid unmatched"
+).split()
+
+
+class Job:
+    """The job that the flags ask for; making it finds out what is wrong with them before any pixel is read.
+
+    Raises
+    ------
+    RasteretBeamError
+        Something is missing, unknown or unusable.
+    """
+
+    def __init__(self, flags: argparse.Namespace, options: PipelineOptions):
+        check_packages(options)
+        given = {f"--{name}": getattr(flags, name) for name in ("polygons", "retry", *OUTPUTS)}
+        given |= {"--collection": collection_place(flags.collection)}
+        check_paths(options, given, lambda: _collection(flags))
+        self.collection = _collection(flags)
+        self.on_error: Literal["raise", "dead_letter"] = "dead_letter" if flags.dead_letter else "raise"
+        self.reading: ReadPolygons | None = None
+        kept = self._retry(flags) if flags.retry else self._look_at_polygons(flags)
+        check_collection(options, self.collection, self.bands)
+        self.collection.check_files()
+        self.tables = self._tables(flags, kept)
+        self.geotiffs = WriteChipsToGeoTiff(flags.geotiff) if flags.geotiff is not None else None
+        if self.reading is not None:
+            self._check_first()
+        self._check_places(flags)
+
+    def _look_at_polygons(self, flags: argparse.Namespace) -> list[pa.Field]:
+        """Read the chips of a table of polygons; gives the columns that pass through."""
+        self.reading = ReadPolygons(
+            flags.polygons,
+            geometry_column=flags.geometry_column,
+            geometry_crs=flags.geometry_crs,
+            columns=flags.columns,
+            access=access(flags, "polygons_") or DEFAULT_ACCESS,
+            **csv_settings(flags),
+        )
+        chip_options = ChipOptions(**option_values(flags, ChipOptions), on_error=self.on_error)
+        self.chips = ReadChips(self.collection, flags.bands, options=chip_options, with_unmatched=True)
+        self.bands = self.chips.check()
+        polygons = self.reading.polygon_columns()
+        self.crs = polygons.crs
+        self.first = self.reading.first_batch()
+        if self.first is None:
+            raise InputError(f"{listed(flags.polygons)} holds no polygons: there is no row in it")
+        return kept_polygon_fields(polygons.schema)
+
+    def _retry(self, flags: argparse.Namespace) -> list[pa.Field]:
+        """Read the chips of dead letters; gives the columns that pass through."""
+        usual = {each.name: each.default for each in options_of(ChipOptions)}
+        given = [name for name in NOT_WITH_RETRY if getattr(flags, name) not in (None, False, usual.get(name))]
+        if given:
+            raise InputError(f"--{given[0]} does not go with --retry, whose dead letters say it all; leave it out")
+        self.again = ReadChipDeadLetters(self.collection, flags.retry, on_error=self.on_error)
+        self.bands = self.collection.check_usable(self.again.bands) if self.again.bands else []
+        return self.again.kept
+
+    def _tables(self, flags: argparse.Namespace, kept: list[pa.Field]) -> dict[str, WriteChipsToParquet]:
+        """The Parquet sinks, by flag."""
+        schemas = {
+            "output": chips_schema(kept),
+            "unmatched": unmatched_schema(kept),
+            "dead_letter": CHIP_DEAD_LETTER_SCHEMA,
+        }
+        sinks: dict[str, WriteChipsToParquet] = {}
+        for name, schema in schemas.items():
+            if not getattr(flags, name):
+                continue
+            sink = WriteChipsToParquet(getattr(flags, name), schema=schema)
+            same = [other for other, before in sinks.items() if before.prefix == sink.prefix]
+            if same:
+                raise InputError(f"--{same[0]} and --{name} are both {getattr(flags, name)}; give two prefixes")
+            sinks[name] = sink
+        return sinks
+
+    def _check_first(self) -> None:
+        """Route the first polygons, which refuses those that are not valid before the job begins."""
+        assert self.first is not None
+        self.index = self.collection.index(self.bands, self.chips.options.match).routing
+        route_polygons(self.index, self.first, self.crs, self.chips.rules, self.chips.options.on_invalid)
+
+    def _check_places(self, flags: argparse.Namespace) -> None:
+        """Refuse outputs that stand in each other's or in an input's way, or cannot be written."""
+        read = {"--polygons": flags.polygons, "--retry": flags.retry, "--collection": [flags.collection]}
+        check_apart(
+            [Written(f"--{name}", getattr(flags, name), kind) for name, kind in WRITTEN if getattr(flags, name)],
+            [Read(flag, paths) for flag, paths in read.items() if paths],
+        )
+        for sink in self.tables.values():
+            check_writable(sink.prefix)
+        if self.geotiffs is not None:
+            check_writable(self.geotiffs.folder)
+            check_writable(f"{self.geotiffs.folder}/chip")
+
+    @property
+    def outputs(self) -> list[Output]:
+        return [sink.target for sink in (*self.tables.values(), self.geotiffs) if sink is not None]
+
+    def build(self, pipeline: beam.Pipeline) -> None:
+        """Add the job's steps to a pipeline."""
+        if self.reading is not None:
+            read = pipeline | "ReadPolygons" >> self.reading | "ReadChips" >> self.chips
+        else:
+            read = pipeline | "ReadChips" >> self.again
+            read = read if isinstance(read, ChipOutputs) else ChipOutputs(read)
+        staged = [getattr(read, TABLES[name]) | STEPS[name] >> sink.staged() for name, sink in self.tables.items()]
+        if self.geotiffs is not None:
+            staged.append(read.chips | "WriteGeoTiffs" >> self.geotiffs.staged())
+        staged | beam.Flatten() | PutInPlace()
+
+    def why_nothing_matched(self) -> str:
+        """Why all polygons are unmatched, as far as the first batch of them tells."""
+        assert self.first is not None
+        return why_no_polygon_hit(self.index, self.first, self.crs)
+
+
+def _collection(flags: argparse.Namespace) -> Collection:
+    collection = load(flags.collection, access=access_of_collection(flags))
+    return collection.narrowed(bbox=flags.bbox, date_range=flags.date_range)

@@ -1,0 +1,82 @@
+"""Dead letters of an earlier chip job, tried again."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import apache_beam as beam
+import pyarrow as pa
+
+from rasteret_beam import metrics
+from rasteret_beam.chip_options import ChipOptions
+from rasteret_beam.collection.collection import Collection
+from rasteret_beam.collection.eager.chip_groups import read_chips_again
+from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, points_of, values_lost
+from rasteret_beam.readers.storage.listing import Paths
+from rasteret_beam.schema import kept_polygon_fields
+from rasteret_beam.transforms.chips.read_chips import ChipSettings, ReadFn, read_by
+from rasteret_beam.transforms.runtime.beam_metrics import count
+from rasteret_beam.transforms.sources.dead_letters import DeadLetterFiles
+from rasteret_beam.transforms.sources.table_files import shown
+
+
+class ReadChipDeadLetters(beam.PTransform):
+    """Tiles that an earlier run gave up, with just the chips that lack them, to batches of chips.
+
+    They are read with the options of the earlier run.
+
+    Parameters
+    ----------
+    collection : Collection
+        The same, or one built anew in which the files are mended; with the same pixels.
+    path : str or pathlib.Path, or a list of such
+        Parquet written of ``ReadChips(...).dead_letters``: a file, a folder or a glob.
+    on_error : "raise" or "dead_letter"
+        As that of :class:`ReadChips`; with "dead_letter" it gives :class:`ChipOutputs`, as that does.
+
+    Raises
+    ------
+    InputError
+        When made: the files are not dead letters of chips. When applied: the collection lacks a band, or there is no
+        dead letter. While running: the collection lacks a record, or has other pixels.
+    """
+
+    def __init__(self, collection: Collection, path: Paths, *, on_error: Literal["raise", "dead_letter"] = "raise"):
+        super().__init__()
+        self.collection = collection
+        self.path = path
+        self.options = ChipOptions(on_error=on_error)
+        self._letters = DeadLetterFiles(path, OF_CHIPS, kept_polygon_fields)
+
+    def __repr__(self) -> str:
+        return f"ReadChipDeadLetters({shown(self.path)})"
+
+    @property
+    def bands(self) -> list[str]:
+        """Those of the dead letters."""
+        return self._letters.bands
+
+    @property
+    def kept(self) -> list[pa.Field]:
+        """The columns of the polygons that pass through."""
+        return self._letters.kept
+
+    def expand(self, begin: Any) -> Any:
+        letters = begin | self._letters
+        wanted = self.collection.check_usable(self.bands)
+        outputs = read_by(_ReadAgainFn(ChipSettings(self.collection, tuple(wanted), self.options)), letters)
+        return outputs.chips if self.options.on_error == "raise" else outputs
+
+
+class _ReadAgainFn(ReadFn):
+    def process(
+        self,
+        letters: pa.RecordBatch,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+    ) -> Iterator[Any]:
+        count({metrics.CHIPS_ROUTED: values_lost(letters, OF_CHIPS)})
+        record_id, band = (letters[name][0].as_py() for name in ("record_id", "band"))
+        chunk = points_of(letters, 0, OF_CHIPS)
+        read = read_chips_again(self.reader, self.job, record_id, band, chunk)
+        yield from self._emit(read, (timestamp, (window,), pane))

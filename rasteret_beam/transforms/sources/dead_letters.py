@@ -1,0 +1,79 @@
+"""Files of dead letters of an earlier run."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
+from rasteret_beam.errors import InputError, listed, without_secrets
+from rasteret_beam.kernels.sampling.dead_letters import LetterKind, points_of
+from rasteret_beam.readers.storage.listing import Paths
+from rasteret_beam.transforms.runtime.files import find_files, open_parquet
+
+
+class DeadLetterFiles(beam.PTransform):
+    """Dead letters, each as a batch of one row.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path, or a list of such
+        Parquet: a file, a folder or a glob.
+    kind : LetterKind
+    kept_fields : callable
+        From the schema of what is lost with a tile to its columns that pass through.
+
+    Attributes
+    ----------
+    bands : list of str
+        Those of the dead letters.
+    kept : list of Field
+        The columns of what was lost that pass through.
+
+    Raises
+    ------
+    InputError
+        When made: the files are not dead letters of this kind. When applied: there is no dead letter in them.
+    """
+
+    def __init__(self, path: Paths, kind: LetterKind, kept_fields: Callable[[pa.Schema], list[pa.Field]]):
+        super().__init__()
+        self.kind = kind
+        self.files = find_files(path)
+        bands: dict[str, None] = {}
+        self.kept: list[pa.Field] = []
+        for file in self.files:
+            for letters in _read(kind, file):
+                bands |= dict.fromkeys(letters["band"].to_pylist())
+                self.kept = self.kept or (kept_fields(points_of(letters, 0, kind).schema) if len(letters) else [])
+        self.bands = list(bands)
+
+    def expand(self, begin: Any) -> beam.PCollection[pa.RecordBatch]:
+        if not self.bands:
+            raise InputError(
+                f"{without_secrets(listed(self.files))} holds no dead letters: there is nothing to try again"
+            )
+        return (
+            begin
+            | "Files" >> beam.Create(self.files)
+            | "Read" >> beam.FlatMap(partial(_rows, self.kind)).with_output_types(pa.RecordBatch)
+            | "Spread" >> beam.Reshuffle()
+        )
+
+
+def _read(kind: LetterKind, path: str) -> Iterator[pa.RecordBatch]:
+    with open_parquet(path) as file:
+        if not file.schema_arrow.equals(kind.schema):
+            raise InputError(
+                f"{without_secrets(path)} holds no dead letters: its columns are {listed(file.schema_arrow.names)}, "
+                f"not {listed(kind.schema.names)}"
+            )
+        yield from file.iter_batches(batch_size=64)
+
+
+def _rows(kind: LetterKind, path: str) -> Iterator[pa.RecordBatch]:
+    for letters in _read(kind, path):
+        for number in range(len(letters)):
+            yield letters.slice(number, 1)
