@@ -31,8 +31,8 @@ ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):`(~?)([\w.]+)`")
 RST_TABLE = re.compile(r"^=+(?:[ ]+=+)+\n.*?^=+(?:[ ]+=+)+\n.*?^=+(?:[ ]+=+)+$", re.MULTILINE | re.DOTALL)
 
 
-OPTIONS = "<options>"
-"""What a docstring has in place of the options that ``takes_options`` adds."""
+OPTIONS = re.compile(r"^\s*<options>$", re.MULTILINE)
+"""The line that a docstring has in place of the options that ``takes_options`` adds."""
 
 
 class MarkdownDocstrings(griffe.Extension):
@@ -44,7 +44,7 @@ class MarkdownDocstrings(griffe.Extension):
             obj.parameters = with_options(obj.parameters, inspect.signature(running(obj)))
         if obj.docstring is not None:
             text = obj.docstring.value
-            obj.docstring.value = as_markdown(with_options_text(text, running(obj)) if OPTIONS in text else text)
+            obj.docstring.value = as_markdown(with_options_text(text, running(obj)) if OPTIONS.search(text) else text)
 
 
 def running(obj: Any) -> Any:
@@ -76,10 +76,11 @@ def with_options(parameters: Any, signature: inspect.Signature) -> griffe.Parame
 
 def with_options_text(text: str, documented_object: Any) -> str:
     """A docstring with the options that a function, or the constructor of a class, takes."""
-    from rasteret_beam.options import SampleOptions, documented, options_of
+    from rasteret_beam.options import documented, options_of
 
-    names = inspect.signature(documented_object).parameters
-    return documented(text, [each for each in options_of(SampleOptions) if each.name in names])
+    parameters = inspect.signature(documented_object).parameters
+    definition = get_args(parameters["options"].annotation)[0]
+    return documented(text, [each for each in options_of(definition) if each.name in parameters])
 
 
 def as_markdown(text: str) -> str:
@@ -197,15 +198,15 @@ def markdown_table(header: Any, rows: Any) -> str:
 
 
 def sample_options() -> str:
-    from rasteret_beam.options import SampleOptions
+    from rasteret_beam import SampleOptions
 
     return options_table(SampleOptions)
 
 
-def sample_columns() -> str:
-    from rasteret_beam.columns import columns_of
+def chip_options() -> str:
+    from rasteret_beam import ChipOptions
 
-    return columns_table(columns_of("long"))
+    return options_table(ChipOptions)
 
 
 def extra_columns() -> str:
@@ -220,4 +221,4 @@ def counters() -> str:
     return docstring_table(metrics.__doc__ or "")
 
 
-TABLES = {each.__name__: each for each in (sample_options, sample_columns, extra_columns, counters)}
+TABLES = {each.__name__: each for each in (sample_options, chip_options, extra_columns, counters)}

@@ -79,7 +79,7 @@ def flags_of(parser: ArgumentParser) -> set[str]:
 @pytest.mark.parametrize("page", [*DOCS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=name)
 def test_flags_that_a_page_names(page: Path) -> None:
     ours = set().union(*(flags_of(import_module(f"pipelines.{command}").parser()) for command in COMMANDS))
-    known = ours | flags_of(_beam_parser()) | {f"--{option.name}" for option in FLINK} | {"--folder"}
+    known = ours | flags_of(_beam_parser()) | {f"--{option.name}" for option in FLINK} | {"--folder", "--min_year"}
     named = set(re.findall(r"`(--[a-z]\w+)", without_code(page)))
     assert named - known == set()
 
@@ -115,11 +115,15 @@ def test_the_table_of_options_is_made_of_their_definition() -> None:
     ]
 
 
-def test_the_sampling_page_has_all_options_and_optional_columns() -> None:
-    text = hooks.with_tables((ROOT / "docs" / "sampling.md").read_text())
-    for option in options.options_of(rasteret_beam.SampleOptions):
+@pytest.mark.parametrize(
+    ("page", "definition"), [("sampling", rasteret_beam.SampleOptions), ("chips", rasteret_beam.ChipOptions)]
+)
+def test_a_page_has_all_options(page: str, definition: type) -> None:
+    text = hooks.with_tables((ROOT / "docs" / f"{page}.md").read_text())
+    for option in options.options_of(definition):
         assert f"| `{option.name}` |" in text and option.facts.help in text
-    assert "| `pixel_row` | `int32` |" in text and "<!-- table" not in text
+    assert "<!-- table" not in text
+    assert page != "sampling" or "| `pixel_row` | `int32` |" in text
 
 
 def test_the_sample_tables_of_the_pages_are_that_of_the_code() -> None:
@@ -138,7 +142,7 @@ def test_the_table_of_counters() -> None:
 
     lines = hooks.counters().splitlines()
     assert lines[0] == "| name | unit | counted when |"
-    assert "| `dead_letters` | tiles | a tile of a band is given up, with its points |" in lines
+    assert any(line.startswith("| `dead_letters` | tiles | a tile of a band is given up") for line in lines)
     assert len(lines) == 2 + len(re.findall(r"^[a-z_<>]+  +", metrics.__doc__ or "", re.MULTILINE)) - 1
 
 
@@ -179,4 +183,6 @@ def test_signatures_of_the_site_have_the_options() -> None:
     function = package["sample_points"]
     read = [each.name for each in function.parameters]
     assert read == list(inspect.signature(rasteret_beam.Collection.sample_points).parameters)
-    assert hooks.OPTIONS not in function.docstring.value and "max_distance_pixels : int" in function.docstring.value
+    assert (
+        not hooks.OPTIONS.search(function.docstring.value) and "max_distance_pixels : int" in function.docstring.value
+    )

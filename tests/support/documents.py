@@ -65,7 +65,7 @@ def commands_of(block: Block) -> list[list[str]]:
 
 def run_page(page: Path) -> dict[str, Any]:
     """Run the blocks of a page in turn, those of Python in one namespace, in this process and folder."""
-    namespace: dict[str, Any] = {}
+    namespace: dict[str, Any] = {"__name__": page.stem}
     for block in blocks_of(page):
         if block.runs and block.language == "python":
             exec(compile(block.code, block.place, "exec"), namespace)
