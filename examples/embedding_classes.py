@@ -8,16 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 import pyarrow as pa
 import rasterio
+from matplotlib.figure import Figure
 from rasterio.transform import Affine
 
 import rasteret_beam
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 CRS = "EPSG:32632"
 WEST, NORTH, PIXEL, SIZE = 500_000.0, 5_300_000.0, 10.0, 256
@@ -101,7 +98,8 @@ def classify(folder: Path) -> Result:
 
 def draw(found: Result, path: Path) -> None:
     """Maps of the truth and of the guesses, side by side."""
-    figure, axes = plt.subplots(1, 2, figsize=(8, 4.8), layout="constrained", sharey=True)
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
     panels = {"truth": found.truth, f"nearest centroid, {found.accuracy:.0%} right": found.guess}
     for panel, (title, numbers) in zip(axes, panels.items(), strict=True):
         for number, (name, colour) in enumerate(zip(CLASSES, COLOURS, strict=True)):
@@ -112,7 +110,6 @@ def draw(found: Result, path: Path) -> None:
     axes[0].set_ylabel("km north")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, markerscale=4)
     figure.savefig(path, dpi=90)
-    plt.close(figure)
 
 
 def main() -> None:

@@ -8,17 +8,14 @@ import tempfile
 from datetime import date, timedelta
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import rasterio
+from matplotlib.figure import Figure
 from rasterio.transform import Affine
 
 import rasteret_beam
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 CRS = "EPSG:32631"
 WEST, NORTH, PIXEL, SIZE = 600_000.0, 5_400_000.0, 10.0, 192
@@ -108,7 +105,8 @@ def series(folder: Path) -> pa.Table:
 
 def draw(found: pa.Table, path: Path) -> None:
     """A line for each crop, its quartiles as a band."""
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
     for crop in FIELDS:
         of_crop = found.filter(pc.equal(found["crop"], crop)).sort_by("datetime")
         when, lower, median, upper = (of_crop[name].to_numpy() for name in ("datetime", "lower", "median", "upper"))
@@ -117,7 +115,6 @@ def draw(found: pa.Table, path: Path) -> None:
     axes.set(title="NDVI of 180 plots in three fields", ylabel="NDVI, median and quartiles", ylim=(0, 1))
     axes.legend(loc="lower right", ncols=3)
     figure.savefig(path, dpi=90)
-    plt.close(figure)
 
 
 def main() -> None:
