@@ -6,6 +6,7 @@ prepare(__name__)
 
 import argparse
 import glob
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import rasterio
 import shapely
 from matplotlib.figure import Figure
+from PIL import Image
 from rasterio.transform import Affine
 
 from pipelines import build_collection, sample_points
@@ -35,6 +37,8 @@ CORNER = (12.0, 0.0)
 QUARTERS = {"32632": (-1, 1), "32732": (-1, -1), "32633": (1, 1), "32733": (1, -1)}
 POINTS = 60_000
 POLYGONS = 200
+COLOURS = 128
+"""Of the map: a fifth of the bytes that it has in true colour."""
 
 
 def write_rasters(folder: Path) -> None:
@@ -79,10 +83,12 @@ def _grid(epsg: str, east: int, north: int) -> tuple[np.ndarray, np.ndarray, Aff
 def _field(lon: np.ndarray, lat: np.ndarray, band: int, year: int) -> np.ndarray:
     """A smooth field in -127..127 that is continuous across the edges of the files."""
     rng = np.random.default_rng([SEED, band, year])
-    value = np.zeros_like(lon)
-    for wave in 2.0 ** np.arange(4):
-        direction, phase = rng.uniform(0, 2 * np.pi, 2)
-        along = (lon - CORNER[0]) * np.cos(direction) + (lat - CORNER[1]) * np.sin(direction)
+    # Sines of float32 take a fifth of the time.
+    east, north = (lon - CORNER[0]).astype(np.float32), (lat - CORNER[1]).astype(np.float32)
+    value = np.zeros_like(east)
+    for wave in np.exp2(np.arange(4, dtype=np.float32)):
+        direction, phase = rng.uniform(0, 2 * np.pi, 2).astype(np.float32)
+        along = east * np.cos(direction) + north * np.sin(direction)
         value += np.sin(along * wave * 40 + phase + np.sin(along * wave * 17)) / wave
     return np.clip(np.round(value * 60), -127, 127)
 
@@ -145,7 +151,10 @@ def draw_map(samples: pa.Table, path: Path) -> None:
     )
     axes.legend(loc="upper right", markerscale=4)
     figure.colorbar(shown, ax=axes, label="stored value")
-    figure.savefig(path, dpi=110)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=110)
+    few = Image.open(drawn).convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
 
 
 def _run(title: str, main: object, argv: list[str]) -> None:

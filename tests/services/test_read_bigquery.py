@@ -38,7 +38,7 @@ from tests.support.scenes import elsewhere
 from tests.support.storage_read import StorageRead, storage_read
 
 XY = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "inputs.md").read_text()
 DENIED_HERE = (grpc.StatusCode.PERMISSION_DENIED, "Permission 'bigquery.readsessions.create' denied on resource")
 
 
@@ -528,12 +528,12 @@ def test_a_query_without_a_project(monkeypatch: pytest.MonkeyPatch, reading: Sto
         ReadPoints(BigQueryQuery("SELECT 1 AS x, 2 AS y"), **XY).point_columns()
 
 
-def test_the_example_of_the_readme(client: bigquery.Client, dataset: str, reading: StorageRead) -> None:
+def test_the_example_of_the_docs(client: bigquery.Client, dataset: str, reading: StorageRead) -> None:
     kinds = {"plot_number": "INTEGER", "geog": "GEOGRAPHY", "planted": "STRING"}
     fields = [bigquery.SchemaField(name, kind) for name, kind in kinds.items()]
     client.create_table(bigquery.Table(f"{dataset}.plots", schema=fields))
     client.query(f"INSERT INTO `{dataset}.plots` VALUES (7, ST_GEOGPOINT(3, 48), '2021-01-01')").result()
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "BigQueryTable" in block]
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "BigQueryTable" in block]
     code = code.replace("project:dataset.", f"{dataset.replace('.', ':')}.").replace("project.dataset.", f"{dataset}.")
     pipeline = beam.Pipeline(options=PipelineOptions(LOCAL))
     names: dict[str, Any] = {"pipeline": pipeline, "ReadPoints": ReadPoints}
