@@ -58,7 +58,7 @@ ARGUMENTS = {
     "project=...": "--points_project PROJECT",
     "temp_location": "temp_location",
     "access=": "--anonymous and --requester_pays",
-    "by a ReadPoints of its own": "by a job of its own",
+    "with a separate ReadPoints": "with a separate job",
     "with anonymous=True": "with --anonymous (the files of --points: --points_anonymous)",
     "requester_pays='my-project'": "--requester_pays PROJECT (for --points: --points_requester_pays PROJECT)",
     **{
@@ -71,59 +71,59 @@ ARGUMENTS = {
 
 def parser() -> Parser:
     """The command's flags."""
-    flags = Parser("sample_points", __doc__ or "", EPILOG, ARGUMENTS)
-    _point_flags(flags)
-    flags.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
-    flags.add_argument("--bands", type=names, metavar="A,B", help="bands to sample; needed, but for --retry")
-    subset_flags(flags)
-    access_flags(flags, "the collection and its rasters")
-    raster_flags(flags)
-    option_flags(flags, SampleOptions)
-    _output_flags(flags)
-    switch(
-        flags,
-        "--plan",
-        "read no pixel and write nothing: print the records, tiles, bytes, requests and rows that a run would "
-        "come to, the most crowded tiles, and an estimate of the memory and temporary disk of a local run; runs in "
-        "this process (windows of --max_distance_pixels are not counted)",
+    flags = Parser(
+        "sample_points",
+        __doc__ or "",
+        EPILOG,
+        ARGUMENTS,
+        needed="--points PATH --collection PATH --bands A,B --output PREFIX",
     )
+    _point_flags(flags.add_argument_group("points"))
+    collection = flags.add_argument_group("collection")
+    collection.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
+    collection.add_argument("--bands", type=names, metavar="A,B", help="bands to sample; required without --retry")
+    subset_flags(collection)
+    access_flags(collection, "the collection and its rasters")
+    raster_flags(collection)
+    option_flags(flags.add_argument_group("sampling"), SampleOptions)
+    _output_flags(flags.add_argument_group("outputs"))
+    _bigquery_flags(flags.add_argument_group("output to BigQuery"))
     return flags
 
 
-def _point_flags(flags: Parser) -> None:
+def _point_flags(flags: argparse._ArgumentGroup) -> None:
     one_of = flags.add_mutually_exclusive_group(required=True)
     one_of.add_argument(
         "--points",
         type=source,
         action="append",
         metavar="PATH",
-        help="Parquet, GeoParquet, CSV (a file, a folder or a glob) or GeoJSON; can be given several times",
+        help="Parquet, GeoParquet, CSV or GeoJSON: a file, a folder or a glob; may be repeated",
     )
     one_of.add_argument(
         "--points_table",
         type=source,
         metavar="PROJECT:DATASET.TABLE",
-        help="in place of --points: a BigQuery table, of which only the needed columns are read",
+        help="read a BigQuery table instead of files, and only the columns that are needed",
     )
     one_of.add_argument(
         "--points_query",
         type=source,
         metavar="SQL",
-        help="in place of --points: a SELECT statement for BigQuery, which runs once",
+        help="read the result of a BigQuery SELECT statement, which runs once",
     )
     one_of.add_argument(
         "--retry",
         type=source,
         action="append",
         metavar="PATH",
-        help="in place of --points: dead letters of an earlier run, of which just those tiles and points are sampled; "
-        "can be given several times",
+        help="read dead letters of an earlier run, and sample only their tiles and points; can be given several times",
     )
     add = flags.add_argument
     add("--x_column", metavar="NAME", help="longitude or easting")
     add("--y_column", metavar="NAME", help="latitude or northing")
-    add("--geometry_column", metavar="NAME", help="points as WKB, WKT, GeoArrow or GEOGRAPHY, in place of x and y")
-    add("--geometry_crs", metavar="CRS", help="CRS of the points (4326, EPSG:32631, WKT); needed for plain columns")
+    add("--geometry_column", metavar="NAME", help="points as WKB, WKT, GeoArrow or GEOGRAPHY, instead of x and y")
+    add("--geometry_crs", metavar="CRS", help="CRS of the points (4326, EPSG:32631, WKT); required for x and y columns")
     add(
         "--columns",
         type=names,
@@ -133,47 +133,68 @@ def _point_flags(flags: Parser) -> None:
     add(
         "--points_index",
         metavar="NAME",
-        help="of a BigQuery table or query: column of integers that gives point_index, the same in every job; without "
-        "it rows are numbered as they are read",
+        help="integer column of the BigQuery table or query that becomes point_index, the same in every job (default: "
+        "rows are numbered as they are read)",
     )
     add("--points_snapshot", metavar="TIME", help="read the BigQuery table as it was then, in ISO form (default: now)")
-    add("--points_project", metavar="PROJECT", help="where BigQuery bills (default: --project, else the table's)")
+    add(
+        "--points_project", metavar="PROJECT", help="project that BigQuery bills (default: --project, else the table's)"
+    )
     access_flags(flags, "the files of --points", "points_")
     csv_flags(flags, "--points")
 
 
-def _output_flags(flags: Parser) -> None:
+def _output_flags(flags: argparse._ArgumentGroup) -> None:
     one_of = flags.add_mutually_exclusive_group()
     one_of.add_argument(
         "--output",
         type=prefix,
         metavar="PREFIX",
-        help="Parquet files PREFIX-00000-of-0000N.parquet; those of an earlier run are replaced; needed but for --plan",
+        help="write Parquet files PREFIX-00000-of-0000N.parquet, and replace those of an earlier run",
     )
     one_of.add_argument(
         "--bigquery",
         metavar="PROJECT:DATASET.TABLE",
-        help="a BigQuery table in place of files, by one load job; needs --temp_location gs://...",
+        help="write to a BigQuery table instead of files, by one load job; requires --temp_location gs://...",
     )
     add = flags.add_argument
     add(
         "--unsampled",
         type=prefix,
         metavar="PREFIX",
-        help="also write the points without a sample, each with its reason, to Parquet",
+        help="also write the points without a sample to Parquet, each with its reason",
     )
     add(
         "--dead_letter",
         type=prefix,
         metavar="PREFIX",
-        help="give up tiles that cannot be read, and write them with their points there, instead of failing",
+        help="write tiles that cannot be read to Parquet, with their points, instead of failing",
     )
+    switch(
+        flags,
+        "--plan",
+        "read no pixels and write nothing: print the estimated records, tiles, bytes, requests and rows, the most "
+        "crowded tiles, and the memory and temporary disk of a local run (windows of --max_distance_pixels are not "
+        "counted)",
+    )
+
+
+def _bigquery_flags(flags: argparse._ArgumentGroup) -> None:
+    add = flags.add_argument
     add("--bq_method", choices=METHODS, help="by a load job, or row by row through Beam's sink (default: FILE_LOADS)")
-    add("--bq_create_disposition", choices=CREATE_DISPOSITIONS, help="whether to make the table (default: if needed)")
-    add("--bq_write_disposition", choices=WRITE_DISPOSITIONS, help="what of rows that are there (default: append)")
-    add("--bq_cluster_by", type=names, metavar="A,B", help="of a table that is made (default: record_id,band)")
-    add("--bq_partition_by", metavar="COLUMN[:UNIT]", help="of a table that is made: datetime, or datetime:MONTH")
-    add("--bq_run_id", metavar="ID", help="name of this run: a rerun of the same id adds no row twice")
+    add(
+        "--bq_create_disposition",
+        choices=CREATE_DISPOSITIONS,
+        help="whether to create the table (default: CREATE_IF_NEEDED)",
+    )
+    add(
+        "--bq_write_disposition",
+        choices=WRITE_DISPOSITIONS,
+        help="what to do with existing rows (default: WRITE_APPEND)",
+    )
+    add("--bq_cluster_by", type=names, metavar="A,B", help="columns that cluster a new table (default: record_id,band)")
+    add("--bq_partition_by", metavar="COLUMN[:UNIT]", help="column that partitions a new table: datetime:MONTH")
+    add("--bq_run_id", metavar="ID", help="name of this run; a second run of the same name adds no row twice")
 
 
 def _check_needed(known: Parser, flags: argparse.Namespace) -> None:
@@ -202,7 +223,7 @@ def show_plan(inputs: Inputs, options: PipelineOptions) -> int:
 def _warn(inputs: Inputs) -> None:
     try:
         why = inputs.why_nothing_sampled()
-    except RasteretBeamError as error:  # the job is done all the same: its workers may read what this account may not
+    except RasteretBeamError as error:  # the job is complete: its workers may read what this account may not
         why = f"no point is sampled, and points cannot be read again to say why: {error}"
     print(f"warning: {spelt(why)}", file=sys.stderr)
 

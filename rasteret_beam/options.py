@@ -107,7 +107,7 @@ def check_options(options: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """What may be asked of a sampling job, beside its points, collection and bands.
+    """The options of a sampling job, beside its points, collection and bands.
 
     Raises
     ------
@@ -153,8 +153,7 @@ class SampleOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_columns", check_extra_columns(self.extra_columns, self.layout))
-        if self.cache_bytes is not None:
-            check_cache_bytes(self.cache_bytes)
+        check_cache_bytes(self.cache_bytes)
         check_options(self)
         if self.max_distance_pixels > MAX_RADIUS:
             raise InputError(f"max_distance_pixels is {self.max_distance_pixels}; the most are {MAX_RADIUS}")

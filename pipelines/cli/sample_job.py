@@ -145,7 +145,7 @@ class Inputs:
         return self.collection.index(self.bands, self.match)
 
     def look_at_memory(self) -> MemoryCheck:
-        """What a local run should need, now that the first points can be routed; they are let go of.
+        """What a local run should need, now that the first points can be routed; they are released.
 
         Only for a local run or a plan.
         """

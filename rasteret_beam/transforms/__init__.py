@@ -1,6 +1,6 @@
 """The PTransforms; the only package that imports Apache Beam."""
 
-import rasteret_beam.transforms.runtime.beam_import  # noqa: F401  (first: it imports Beam without a word)
+import rasteret_beam.transforms.runtime.beam_import  # noqa: F401 (first: it imports Beam silently)
 from rasteret_beam.transforms.build_collection import BuildCollection
 from rasteret_beam.transforms.chips.dead_letters import ReadChipDeadLetters
 from rasteret_beam.transforms.chips.read_chips import ChipOutputs, ReadChips

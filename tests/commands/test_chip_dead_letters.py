@@ -31,11 +31,10 @@ from rasteret_beam import (
 from rasteret_beam.errors import InputError, TileReadError
 from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, points_of
 from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, CHIP_WINDOW, chips_schema, unmatched_schema
-from tests.commands.test_bad_input import damage_tile
 from tests.support.commands import execute
 from tests.support.pipelines import run
 from tests.support.polygons import on_raster, oracle
-from tests.support.rasters import RasterCase
+from tests.support.rasters import RasterCase, damage_tile
 
 BANDS = ["B1", "B2"]
 KEY = ["geometry_id", "record_id", "band", "window_row", "window_col"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import LONLAT, Floats, crs_text, same_crs
+from rasteret_beam.kernels.tables.geometry_objects import geojson_crs, is_box
 from rasteret_beam.kernels.tables.point_geometry import check_geometry_type, data_crs, extension_name, geometry_xy
 
 GEOJSON_GEOMETRIES = frozenset(
@@ -114,7 +115,7 @@ def _of_list(given: list[Any], what: str) -> Geometries:
     broken = np.flatnonzero((wkb | geojson) & shapely.is_missing(shapes))
     if len(broken):
         kind = "WKB" if wkb[broken[0]] else "GeoJSON"
-        raise InputError(f"number {broken[0]} of {what} is no {kind} that can be read: {values[broken[0]][:80]!r}")
+        raise InputError(f"number {broken[0]} of {what} is not valid {kind}: {values[broken[0]][:80]!r}")
     stated = sorted({crs for _, _, crs in expanded if crs is not None})
     if len(stated) > 1:
         raise InputError(f"{what} are in more than one CRS: {listed(stated)}")
@@ -139,7 +140,7 @@ def _parts(value: Any, number: int, what: str) -> Iterator[Part]:
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise InputError(f"number {number} of {what} is no GeoJSON: {error}") from error
+            raise InputError(f"number {number} of {what} is not GeoJSON: {error}") from error
     if isinstance(value, bytearray | memoryview):
         value = bytes(value)
     if value is None or isinstance(value, shapely.Geometry | bytes):
@@ -157,7 +158,7 @@ def _geojson_parts(value: Mapping[str, Any], number: int, what: str) -> Iterator
         raise InputError(
             f"number {number} of {what} has a feature that is a {type(value).__name__}, not a GeoJSON Feature"
         )
-    kind, crs = value.get("type"), _geojson_crs(value)
+    kind, crs = value.get("type"), geojson_crs(value) or LONLAT
     if kind == "FeatureCollection":
         for feature in value.get("features") or []:
             for geometry, properties, own in _geojson_parts(feature, number, what):
@@ -177,12 +178,6 @@ def _geojson_parts(value: Mapping[str, Any], number: int, what: str) -> Iterator
         )
 
 
-def _geojson_crs(value: Mapping[str, Any]) -> str:
-    """CRS84 by RFC 7946, or the CRS of GeoJSON's older edition, which GDAL still writes."""
-    named = value.get("crs")
-    return crs_text(named["properties"]["name"]) if isinstance(named, Mapping) and "properties" in named else LONLAT
-
-
 def boxes_of(geometries: Any) -> Floats:
     """Boxes [n, 4] (west, south, east, north) of geometries in longitude and latitude.
 
@@ -196,9 +191,9 @@ def boxes_of(geometries: Any) -> Floats:
     InputError
         They cannot be read, are in another CRS, or none of them has a box.
     """
-    if _is_box(geometries):
+    if is_box(geometries):
         return np.array([geometries], dtype=np.float64)
-    if isinstance(geometries, list | tuple) and geometries and all(_is_box(one) for one in geometries):
+    if isinstance(geometries, list | tuple) and geometries and all(is_box(one) for one in geometries):
         return np.array(geometries, dtype=np.float64)
     found = read_geometries(geometries, "geometries")
     if found.crs is not None and not same_crs(found.crs, LONLAT):
@@ -210,10 +205,3 @@ def boxes_of(geometries: Any) -> Floats:
     if not usable.any():
         raise InputError("geometries are all null or empty; leave them out to keep all records")
     return boxes[usable]
-
-
-def _is_box(value: Any) -> bool:
-    numbers = (int, float, np.integer, np.floating)
-    return (
-        isinstance(value, list | tuple | np.ndarray) and len(value) == 4 and all(isinstance(n, numbers) for n in value)
-    )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import LONLAT, crs_text, full_turn, same_crs
 from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.tables.geometry_objects import are_numbers, geojson_crs
 from rasteret_beam.kernels.tables.point_geometry import data_crs, declared_columns
 
 POLYGON, MULTIPOLYGON = 3, 6
@@ -74,7 +74,7 @@ def read_polygons(geometries: Any, *, geometry_crs: Any = None, geometry_column:
         object with an Arrow C stream whose geometry column holds WKB or GeoArrow polygons.
         In degrees, a box with xmin > xmax crosses the antimeridian.
     geometry_crs
-        Their CRS. Without it, tables need a CRS of their own, and the other inputs are in
+        Their CRS. Without it, tables need to have a CRS, and the other inputs are in
         longitude and latitude (CRS84) unless EWKB or Shapely objects carry an SRID.
     geometry_column : str, optional
         Of a table; by default its one column that is declared as a geometry, or is named
@@ -99,7 +99,7 @@ def read_polygons(geometries: Any, *, geometry_crs: Any = None, geometry_column:
             raise InputError(
                 f"geometry_column is {geometry_column!r}, but the geometries are not a table; leave it out"
             )
-        name, found = None, _geojson_crs(geometries)
+        name, found = None, geojson_crs(geometries)
         box_crs = given or found or LONLAT
         shapes = _object_array([_shape(item, number, box_crs) for number, item in enumerate(_items(geometries))])
     crs = _one_crs(given, found, _srid(shapes))
@@ -214,7 +214,7 @@ def decode_column(column: pa.Array, name: str) -> Shapes:
     Raises
     ------
     InputError
-        The array's type is no geometry, or a value is not WKB.
+        The array's type is not a geometry, or a value is not WKB.
     """
     storage = column.storage if isinstance(column, pa.ExtensionArray) else column
     if pa.types.is_binary(storage.type) or pa.types.is_large_binary(storage.type) or storage.type == pa.binary_view():
@@ -252,8 +252,8 @@ def _native_polygons(storage: pa.Array, depth: int) -> Shapes:
 
 
 def _items(geometries: Any) -> Iterator[Any]:
-    """Single geometries of an input that is no table, collections of GeoJSON taken apart."""
-    if _is_box(geometries) or isinstance(geometries, BaseGeometry | bytes | bytearray | memoryview | str | None):
+    """Single geometries of an input other than a table, with GeoJSON collections taken apart."""
+    if are_numbers(geometries) or isinstance(geometries, BaseGeometry | bytes | bytearray | memoryview | str | None):
         yield geometries
     elif isinstance(geometries, Mapping):
         if geometries.get("type") == "FeatureCollection":
@@ -269,16 +269,11 @@ def _items(geometries: Any) -> Iterator[Any]:
         yield geometries
 
 
-def _is_box(value: Any) -> bool:
-    is_sequence = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes | bytearray)
-    return is_sequence and len(value) > 0 and all(isinstance(side, Real | np.number) for side in value)
-
-
 def _shape(item: Any, number: int, crs: str) -> BaseGeometry | None:
     label = geometry_label(number, None)
     if item is None or isinstance(item, BaseGeometry):
         return item
-    if _is_box(item):
+    if are_numbers(item):
         return _box(item, label, crs)
     if isinstance(item, bytes | bytearray | memoryview):
         try:
@@ -310,13 +305,6 @@ def _box(sides: Sequence[Any], label: str, crs: str) -> BaseGeometry:
             f"{label} is the box ({shown}); a box is (xmin, ymin, xmax, ymax) with xmin < xmax, ymin < ymax"
         )
     return shapely.box(xmin, ymin, xmax, ymax)
-
-
-def _geojson_crs(geometries: Any) -> str | None:
-    """The CRS of a GeoJSON object in the style of 2008, which files of projected coordinates still have."""
-    crs = geometries.get("crs") if isinstance(geometries, Mapping) else None
-    name = (crs.get("properties") or {}).get("name") if isinstance(crs, Mapping) else None
-    return crs_text(name) if name is not None else None
 
 
 def _srid(shapes: Shapes) -> str | None:

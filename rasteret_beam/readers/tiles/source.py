@@ -68,7 +68,8 @@ class TileSource:
                     waiting.append(waiter)
                 else:
                     missing.append(want)
-            self._read(missing, partial(self._keep, claims, take), counters, stop)
+            if missing:
+                self._read(missing, partial(self._keep, claims, take), counters, stop)
         finally:
             self._give_up(claims)
         again = [waiter.want for waiter in waiting if not waiter.served.result()]
@@ -97,7 +98,7 @@ class TileSource:
     def _keep(
         self, claims: "dict[TileName, _Claim]", take: Take, want: TileRequest, tile: Tile | TileReadError
     ) -> None:
-        """Take a tile, and hand it to those who wait for it, at once: nobody has to hold it for them."""
+        """Take a tile, and hand it at once to the threads that wait for it."""
         if not isinstance(tile, TileReadError):
             own = owned(tile)
             with self._lock:
