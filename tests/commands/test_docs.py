@@ -141,8 +141,8 @@ def test_the_table_of_counters() -> None:
     from rasteret_beam import metrics
 
     lines = hooks.counters().splitlines()
-    assert lines[0] == "| name | unit | counted when |"
-    assert any(line.startswith("| `dead_letters` | tiles | a tile of a band is given up") for line in lines)
+    assert lines[0].startswith("| name | unit | count")
+    assert [line for line in lines if line.startswith("| `dead_letters` | tiles | ")]
     assert len(lines) == 2 + len(re.findall(r"^[a-z_<>]+  +", metrics.__doc__ or "", re.MULTILINE)) - 1
 
 
