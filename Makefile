@@ -56,7 +56,7 @@ clean:
 
 # The documentation, into site/, without the network; a broken link or an unknown name fails.
 docs: $(VENV)/dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The pictures that the pages show, anew.
 pictures: $(VENV)/dev

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 INCLUDED = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "README.md",
     "SECURITY.md",
     "benchmarks/README.md",
     "examples/README.md",
@@ -96,11 +97,11 @@ def _link(name: str, short: bool) -> str:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the included pages, and the pictures beside them."""
+    """Add the included pages, and the examples with their pictures."""
     from mkdocs.structure.files import File
 
-    pictures = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("examples/*.png")]
-    for name in (*INCLUDED, *pictures):
+    examples = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("examples/*.p*")]
+    for name in (*INCLUDED, *examples):
         if (ROOT / name).exists():
             files.append(File.generated(config, f"repository/{name}", abs_src_path=str(ROOT / name)))
     return files

@@ -50,7 +50,7 @@ def test_links(page: Path) -> None:
 
 def test_links_out_of_docs_lead_to_pages_that_the_site_has() -> None:
     targets = {name(target) for page in DOCS for target, _ in links_of(page)}
-    assert {target for target in targets if not target.startswith("docs/")} <= {*hooks.INCLUDED, "README.md"}
+    assert {target for target in targets if not target.startswith("docs/")} <= set(hooks.INCLUDED)
 
 
 def test_the_site_has_each_page() -> None:
@@ -141,8 +141,8 @@ def test_the_table_of_counters() -> None:
     from rasteret_beam import metrics
 
     lines = hooks.counters().splitlines()
-    assert lines[0] == "| name | unit | counted when |"
-    assert any(line.startswith("| `dead_letters` | tiles | a tile of a band is given up") for line in lines)
+    assert lines[0].startswith("| name | unit | count")
+    assert [line for line in lines if line.startswith("| `dead_letters` | tiles | ")]
     assert len(lines) == 2 + len(re.findall(r"^[a-z_<>]+  +", metrics.__doc__ or "", re.MULTILINE)) - 1
 
 

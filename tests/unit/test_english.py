@@ -26,6 +26,10 @@ TEXTS = [
     *ROOT.glob("pipelines/**/*.py"),
     *ROOT.glob("templates/*.json"),
     *ROOT.glob("docs/**/*.md"),
+    *ROOT.glob("examples/*.[mp][dy]"),
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
 ]
 
 
