@@ -3,7 +3,7 @@
 import pytest
 from obstore.exceptions import GenericError
 
-from rasteret_beam.readers.storage.storage_errors import is_retryable, said
+from rasteret_beam.readers.storage.storage_errors import describe, is_retryable
 
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 ASKED = "Generic S3 error: Error performing GET https://host/bucket/key in 3.1ms - "
@@ -37,11 +37,11 @@ DEBUG = '\n\nDebug source:\nGeneric {\n    store: "S3",\n'
         (
             "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1s - "
             f"HTTP error: error sending request{DEBUG} kind: Timeout",
-            "no credentials were found (the machine's metadata service, the last place to look, does not answer)",
+            "no credentials were found (the metadata service, the last place to look, does not answer)",
             True,
         ),
     ],
 )
 def test_errors_of_buckets_are_put_in_a_line(text: str, expected: str, passing: bool) -> None:
-    assert said(GenericError(text)) == expected
+    assert describe(GenericError(text)) == expected
     assert is_retryable(GenericError(text)) is passing

@@ -214,7 +214,7 @@ def test_null_in_values_becomes_nan() -> None:
 @pytest.mark.parametrize(
     "name, data, part",
     [
-        ("n", pa.null(), "no value at all"),
+        ("n", pa.null(), "only nulls"),
         ("u", pa.uint64(), "cast it to int64"),
         ("d", pa.duration("s"), "cast it to int64"),
         ("m", pa.map_(pa.string(), pa.int64()), "list of structs"),
@@ -223,7 +223,7 @@ def test_null_in_values_becomes_nan() -> None:
         ("wide", pa.decimal256(76, 0), "38 digits"),
         ("two words", pa.int64(), "'two words'"),
         ("_TABLE_x", pa.int64(), "_TABLE_"),
-        ("VALUE", pa.int64(), "upper and lower case"),
+        ("VALUE", pa.int64(), "differ only in case"),
     ],
 )
 def test_columns_that_bigquery_has_no_place_for(name: str, data: pa.DataType, part: str) -> None:
@@ -266,7 +266,7 @@ def test_names_of_types_that_mean_the_same_do_not_differ() -> None:
     "settings, part",
     [
         ({"table": "nothing"}, "PROJECT:DATASET.TABLE"),
-        ({"table": "d.t"}, "names no project"),
+        ({"table": "d.t"}, "has no project"),
         ({"method": "LOADS"}, "FILE_LOADS"),
         ({"write_disposition": "APPEND"}, "WRITE_APPEND"),
         ({"create_disposition": "NEVER"}, "CREATE_NEVER"),
@@ -293,7 +293,7 @@ def test_append_truncate_and_write_empty(client: bigquery.Client, dataset: str) 
     assert [row["point_index"] for row in rows_of(client, table)] == [0, 1, 2, 10, 11]
     write(table, sample_batch(2, 20), write_disposition="WRITE_TRUNCATE")
     assert [row["point_index"] for row in rows_of(client, table)] == [20, 21]
-    with pytest.raises(InputError, match="2 rows already"):
+    with pytest.raises(InputError, match="already has 2 rows"):
         write(table, sample_batch(1), write_disposition="WRITE_EMPTY")
     assert client.get_table(table).clustering_fields == ["record_id", "band"]
 
@@ -386,7 +386,7 @@ def kept_files(error: BaseException) -> list[str]:
 
 def test_files_are_kept_and_named_after_a_failure(client: bigquery.Client, dataset: str, proxy: Proxy) -> None:
     proxy.refuse = refusing("POST", "/jobs", QUOTA, b'"load"')
-    with pytest.raises(Exception, match="a quota is used up") as failed:
+    with pytest.raises(Exception, match="a quota is exceeded") as failed:
         write(f"{dataset}.t", sample_batch())
     (path,) = kept_files(failed.value)
     with FileSystems.open(path) as file:
@@ -529,7 +529,9 @@ def test_without_the_gcp_extra_the_error_names_it() -> None:
         "    except rasteret_beam.errors.MissingInputError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.count("in a checkout of rasteret_beam, pip install '.[gcp]'; of a wheel, ") == 3, done.stderr
+    assert done.stdout.count("in a checkout of rasteret_beam, run pip install '.[gcp]'; with a wheel, ") == 3, (
+        done.stderr
+    )
 
 
 def test_importing_the_package_does_not_import_google() -> None:
@@ -584,7 +586,7 @@ def test_the_command_refuses_before_it_reads(asked: dict[str, Any], dataset: str
 def test_the_command_names_what_it_keeps(asked: dict[str, Any], proxy: Proxy) -> None:
     proxy.refuse = refusing("POST", "/jobs", QUOTA, b'"load"')
     done = execute(sample_points.main, *as_flags(**asked))
-    assert done.code == 1 and "a quota is used up" in done.err and done.err.count("\n") == 1
+    assert done.code == 1 and "a quota is exceeded" in done.err and done.err.count("\n") == 1
     kept = files_in(done.err.split("are kept in ")[1].split("/:")[0])
     assert len(kept) == 1
     FileSystems.delete(kept)
@@ -602,6 +604,6 @@ def test_a_failed_command_names_the_table_that_has_its_rows(
     monkeypatch.setattr(committing, "commit", full)
     done = execute(sample_points.main, *as_flags(**asked, unsampled=f"{tmp_path}/left"))
     assert done.code == 1
-    assert done.err == f"error: the disk is full\nin place all the same: {dataset.replace(':', '.')}.t\n"
+    assert done.err == f"error: the disk is full\nalready in place: {dataset.replace(':', '.')}.t\n"
     assert count_of(client, f"{dataset}.t") > 50
     assert not list(tmp_path.glob("*left*"))

@@ -448,7 +448,7 @@ class TestFlags:
         outcome = execute(sample_points.main, *REQUIRED[:2], "--bands", "red", "nir", "--output=o")
         assert outcome.code == 2
         assert outcome.err.splitlines() == [
-            "error: 'nir' belongs to no flag; lists are written with commas and without blanks"
+            "error: 'nir' does not belong to a flag; write lists with commas and without blanks"
         ]
 
     @pytest.mark.parametrize("left_out", REQUIRED)
@@ -470,7 +470,7 @@ class TestFlags:
             ("--bbox=1,2,3", "'1,2,3' is not west,south,east,north in degrees"),
             ("--date_range=2023/2024/2025", "--date_range: '2023/2024/2025'; give (first, last) or 'FIRST/LAST'"),
             ("--direct_num_workers=x", "argument --direct_num_workers: invalid int value: 'x'"),
-            ("--requester_pays=", "'' is no project, true or false"),
+            ("--requester_pays=", "'' is neither a project, true nor false"),
         ],
     )
     def test_unusable_value_is_a_usage_error(self, flag: str, message: str):
@@ -624,7 +624,7 @@ class TestInterrupt:
     @staticmethod
     def check_clean(running: Running, err: str) -> None:
         assert (running.process.returncode, err.count("\n")) == (130, 1), err
-        assert err == "interrupted: the job was not finished; what was under way is removed\n"
+        assert err == "interrupted: the job did not finish; its unfinished files are removed\n"
         assert {path.name: path.read_bytes() for path in running.out.iterdir()} == running.earlier
         assert list((running.out.parent / "tmp").iterdir()) == []
 
@@ -661,7 +661,7 @@ class TestInterrupt:
         outcome = sample(point_table(50), output=waiting.out / "samples", unsampled=waiting.out / "left")
         assert (outcome.code, sorted(outcome.err.splitlines())) == (
             0,
-            [f"removed {folder}/, which a killed run has left" for folder in left],
+            [f"removed {folder}/, left by a killed run" for folder in left],
         )
         there = {path.name for path in waiting.out.iterdir() if not path.name.endswith(".manifest.json")}
         assert there == set(waiting.earlier)
@@ -756,13 +756,13 @@ class TestBuildFromCogs:
         monkeypatch.setattr(ranges, "RETRY_POLICY", ranges.RetryPolicy(tries=2, first_pause=0.01))
         outcome = build(cogs="http://127.0.0.1:9/scene.tif")
         assert outcome.code == 1
-        why = "its size could not be read in 2 tries, at last: the connection was refused"
+        why = "its size could not be read in 2 attempt(s); last error: the connection was refused"
         assert f"http://127.0.0.1:9/scene.tif: {why}" in outcome.err
 
     @pytest.mark.parametrize(
         ("flags", "message"),
         [
-            ({"datetime_regex": "("}, "--datetime_regex '(' is no regular expression: "),
+            ({"datetime_regex": "("}, "--datetime_regex '(' is not a regular expression: "),
             ({"datetime_regex": r"_\d{8}"}, r"--datetime_regex '_\\d{8}' has no group; "),
             ({"datetime_regex": r"x(\d{8})"}, r"--datetime_regex 'x(\\d{8})' does not match "),
             ({"shards": 0}, "--shards is 0; it has to be 1 or more"),
@@ -788,7 +788,7 @@ class TestBuildFromCogs:
     def test_no_file(self, build: Build, tmp_path: Path):
         (tmp_path / "empty").mkdir()
         outcome = build(cogs=tmp_path / "empty")
-        expected = f"error: there is no *.tif file in {tmp_path}/empty; names that begin with . or _ do not count\n"
+        expected = f"error: there is no *.tif file in {tmp_path}/empty; names that begin with . or _ are skipped\n"
         assert (outcome.code, outcome.err) == (1, expected)
 
 
@@ -884,7 +884,7 @@ class TestFailingFiles:
         lines = outcome.err.splitlines()
         assert [f"{name}_20230101.tif: " in line for name, line in zip(("cut", "nowhere", "text"), lines, strict=False)]
         assert len(lines) == 4
-        assert lines[3] == "warning: 3 records were left out, see above"
+        assert lines[3] == "warning: 3 records were skipped, see above"
         assert rasteret.load(tmp_path / "built").to_table()["id"].to_pylist() == ["good_20230101"]
 
     def test_skip_of_all_is_an_error(self, build: Build, folder: Path, tmp_path: Path):
@@ -924,5 +924,5 @@ class TestBuildAgain:
         before = files_in(tmp_path / "built")
         outcome = build(cogs=scene_files[0])
         assert outcome.code == 1
-        assert str(tmp_path / "built") in outcome.err and "no collection" in outcome.err
+        assert str(tmp_path / "built") in outcome.err and "not a collection" in outcome.err
         assert files_in(tmp_path / "built") == before

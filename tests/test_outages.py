@@ -170,7 +170,7 @@ def test_a_server_that_stays_away(
         first = sample(place, str(tmp_path / "s"))
     place.front.start()
     assert first.code == 1 and len(first.err.splitlines()) == 1
-    assert "could not be read in 2 tries, at last: the connection was refused" in first.err
+    assert "could not be read in 2 attempt(s); last error: the connection was refused" in first.err
     assert list(tmp_path.iterdir()) == []
     again = sample(place, str(tmp_path / "s"))
     assert again.code == 0 and same(read(tmp_path / "s"), expected)

@@ -148,7 +148,7 @@ def test_no_text_sends_users_to_an_index_without_the_package() -> None:
     assert len(texts) > 100 and found <= {"README.md", "CHANGELOG.md"}
     assert "`pip install rasteret-beam` finds nothing of ours" in (ROOT / "README.md").read_text()
     assert how_to_install("gcp") == (
-        "in a checkout of rasteret_beam, pip install '.[gcp]'; of a wheel, "
+        "in a checkout of rasteret_beam, run pip install '.[gcp]'; with a wheel, "
         "pip install 'rasteret_beam-VERSION-py3-none-any.whl[gcp]'"
     )
 
