@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow test-prism test-flink lint lock templates dist clean
+.PHONY: demo test slow test-prism test-flink lint lock templates dist clean docs pictures
 
 demo: $(VENV)/demo
 	$(BIN)/python -m pipelines.demo --folder demo
@@ -52,4 +52,15 @@ $(VENV)/dev: setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) .prism .venv-rasteret .venv-gcs .venv-emulators demo build dist *.egg-info
+	rm -rf $(VENV) .prism .venv-rasteret .venv-gcs .venv-emulators demo build dist site *.egg-info
+
+# The documentation, into site/, without the network; a broken link or an unknown name fails.
+docs: $(VENV)/dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The pictures that the pages show, anew.
+pictures: $(VENV)/dev
+	$(BIN)/python -m pipelines.demo --folder demo
+	cp demo/map.png docs/images/demo.png
+	$(BIN)/python -m examples.field_series
+	$(BIN)/python -m examples.embedding_classes

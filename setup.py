@@ -1,5 +1,6 @@
 """Packaging of rasteret_beam; Dataflow takes this file with ``--setup_file``."""
 
+import os
 import re
 from pathlib import Path
 
@@ -8,7 +9,10 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "rasteret_beam" / "__init__.py").read_text())[1]
 
+RELATIVE_LINK = re.compile(r"(!?)\[([^\]]*)\]\((?![a-z]+:|#)([^)\s]+)\)")
+
 DEMO = ["matplotlib>=3.8"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.29"]
 TABLES = ["pandas>=2.2", "geopandas>=1.0", "polars>=1.30", "duckdb>=1.5", "sedonadb>=0.5"]
 """The libraries whose tables the tests hand over as points; the package needs none of them."""
 
@@ -30,11 +34,30 @@ TEST = [
 BUILD = ["setuptools>=77", "wheel>=0.43"]
 """What makes the sdist and the wheel; as in pyproject.toml."""
 
+
+def long_description() -> str:
+    """README.md for the package index, which has no other file of the repository.
+
+    Relative links and pictures get the address of this version on GitHub where ``GITHUB_REPOSITORY`` (OWNER/NAME) is
+    set, as it is in the release workflow; otherwise links become plain text, and pictures are left out.
+    """
+    repository = os.environ.get("GITHUB_REPOSITORY")
+
+    def absolute(link: re.Match[str]) -> str:
+        picture, text, target = link.groups()
+        if not repository:
+            return "" if picture else text
+        host = "https://raw.githubusercontent.com/{}/" if picture else "https://github.com/{}/blob/"
+        return f"{picture}[{text}]({host.format(repository)}v{VERSION}/{target})"
+
+    return RELATIVE_LINK.sub(absolute, (HERE / "README.md").read_text())
+
+
 setup(
     name="rasteret-beam",
     version=VERSION,
     description="Raster point sampling on cloud-optimised GeoTIFF collections as Apache Beam transforms",
-    long_description=(HERE / "README.md").read_text(),
+    long_description=long_description(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
@@ -57,9 +80,10 @@ setup(
         "gcp": GCP,
         "aws": AWS,
         "demo": DEMO,
+        "docs": DOCS,
         "test": TEST,
         "bench": ['rasteret>=0.4.1; python_version >= "3.12"'],
-        "dev": [*TEST, *BUILD, "ruff>=0.8", "mypy>=1.13"],
+        "dev": [*TEST, *BUILD, *DOCS, "ruff>=0.8", "mypy>=1.13"],
     },
     classifiers=[
         "Programming Language :: Python :: 3.11",

@@ -1,4 +1,4 @@
-"""Build a collection: read the headers of raster files, and write their index as Parquet."""
+"""Build a collection: read the headers of raster files and write an index of them as Parquet."""
 
 from pipelines.startup import prepare
 
@@ -15,7 +15,7 @@ import apache_beam as beam
 from pipelines.cli.flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options, raster_flags
 from pipelines.cli.remote_workers import check_hrefs, check_packages, check_paths
 from pipelines.cli.runner import command, not_complete, run
-from rasteret_beam import metrics
+from rasteret_beam import BuildCollection, metrics
 from rasteret_beam.collection.build import DESCRIPTIONS, sources_from_cogs
 from rasteret_beam.collection.collection import load
 from rasteret_beam.collection.filters.dates import datetime_in
@@ -28,7 +28,6 @@ from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.listing import find_rasters, split_lists
 from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
-from rasteret_beam.transforms import BuildCollection
 from rasteret_beam.transforms.runtime.files import check_writable
 
 EPILOG = """
@@ -36,8 +35,8 @@ examples:
   python -m pipelines.build_collection --cogs 'scenes/*.tif' --datetime_regex '_(\\d{8})' --output collection/
   python -m pipelines.build_collection --table items.parquet --href_column path --bands A00:0,A01:1 --output collection/
 
-Exit code 0 means that the collection is complete (with --on_error skip: but for the files it names); 1 that the job
-failed, and that the collection is as it was before unless the error names it as in place; 2 that a flag was wrong.
+Exit code 0 means that the collection is complete (with --on_error skip: except for the files that it lists); 1 that the
+job failed, and that the collection is as it was before unless the error names it as in place; 2 that a flag is wrong.
 """
 
 
@@ -47,7 +46,7 @@ ARGUMENTS = {
     "band_index_map": "bands",
     "access=": "--anonymous and --requester_pays",
 }
-"""Arguments of the library that have a flag of another name."""
+"""Arguments of the library whose flags have other names."""
 
 
 def parser() -> Parser:
@@ -63,41 +62,41 @@ def parser() -> Parser:
         action="append",
         metavar="PATH,...",
         help="raster files, folders of *.tif, or globs, local or in a bucket (gs://bucket/prefix/), or URLs of files; "
-        "each file is a record; can be given several times",
+        "each file is a record; may be repeated",
     )
-    source.add_argument("--table", metavar="PATH", help="Parquet with a row for each record: id, datetime, assets")
+    source.add_argument("--table", metavar="PATH", help="Parquet with one row per record: id, datetime, assets")
     add(
         "--bands",
         type=band_indexes,
         metavar="A,B:3",
         help="band names, counted from 0 or with their index; "
-        "with --cogs, descriptions takes the names that each file has for its bands",
+        "with --cogs, 'descriptions' takes the band names from each file",
     )
     add(
         "--datetime_regex",
         metavar="REGEX",
-        help="with --cogs: finds the date in a path, by its first group (20230630, 2023-06-30T1000, the month 2023.06, "
-        "the day of the year 2023181, a year) or by groups named year, month, day, hour, minute, second and doy",
+        help="with --cogs: where the date is in a path: the first group (20230630, 2023-06-30T1000, the month 2023.06, "
+        "the day of the year 2023181, a year), or groups named year, month, day, hour, minute, second and doy",
     )
     add("--href_column", metavar="NAME", help="with --table: the column with each record's file, for --bands")
-    add("--column_map", type=names, metavar="THEIRS:OURS,...", help="with --table: columns to take under another name")
-    add("--name", default="", help="name of the collection, which stands in every sample")
-    add("--data_source", default="", help="where the rasters are from, as free text")
-    add("--on_error", choices=("raise", "skip"), default="raise", help="about unreadable files, once all were tried")
-    add("--shards", type=int, default=1, help="files for each year and month (default: 1)")
+    add("--column_map", type=names, metavar="THEIRS:OURS,...", help="with --table: columns to rename")
+    add("--name", default="", help="name of the collection, a column of every sample")
+    add("--data_source", default="", help="origin of the rasters, as free text")
+    add("--on_error", choices=("raise", "skip"), default="raise", help="if some files cannot be read (default: raise)")
+    add("--shards", type=int, default=1, help="number of files per year and month (default: 1)")
     access_flags(flags, "the rasters and the table")
     raster_flags(flags)
-    add("--output", required=True, metavar="FOLDER", help="the collection; one that is there is replaced whole")
+    add("--output", required=True, metavar="FOLDER", help="the collection to write; replaces an existing one")
     return flags
 
 
 def sources(flags: argparse.Namespace) -> list[RecordSource]:
-    """The records that the flags name, before their files are opened."""
+    """The records of the flags, before their files are opened."""
     reading = access(flags) or DEFAULT_ACCESS
     if flags.cogs is not None:
         for name in ("href_column", "column_map"):
             if getattr(flags, name) is not None:
-                raise InputError(f"--{name} goes with --table, not with --cogs; leave it out")
+                raise InputError(f"--{name} goes with --table, not with --cogs; omit it")
         files = find_rasters(split_lists(flags.cogs, reading), reading)
         bands = DESCRIPTIONS if flags.bands == {DESCRIPTIONS: 0} else flags.bands
         return sources_from_cogs(files, bands=bands, datetime=_date_finder(flags.datetime_regex))
@@ -133,7 +132,7 @@ def _date_finder(pattern: str | None) -> Callable[[str], Datetime] | None:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"--datetime_regex {pattern!r} is no regular expression: {error}") from error
+        raise InputError(f"--datetime_regex {pattern!r} is not a regular expression: {error}") from error
     if not compiled.groups:
         raise InputError(f"--datetime_regex {pattern!r} has no group; put the date in brackets, as '_(\\d{{8}})'")
 
@@ -147,10 +146,10 @@ def _date_finder(pattern: str | None) -> Callable[[str], Datetime] | None:
 
 
 def accounting_error(counts: dict[str, int], named: int, there: int) -> str | None:
-    """What does not add up, if anything, between the records that the flags name and those in the collection."""
+    """A difference between the records of the flags and those in the collection, or None."""
     read, left = counts.get(metrics.RECORDS_READ, 0), counts.get(metrics.RECORDS_LEFT_OUT, 0)
     if not named == counts.get(metrics.RECORDS_IN, 0) == read + left:
-        return f"there are {named} records, but {read} were read and {left} left out"
+        return f"the flags name {named} records, but {read} were read and {left} skipped"
     written = counts.get(metrics.RECORDS_WRITTEN, 0)
     if not read == written == there:
         return f"{read} records were read, but {written} written, and {there} are in the collection"
@@ -158,7 +157,7 @@ def accounting_error(counts: dict[str, int], named: int, there: int) -> str | No
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; gives its exit code."""
+    """Run the command; returns its exit code."""
     flags, rest = parser().parse(argv)
     if flags.shards < 1:
         raise InputError(f"--shards is {flags.shards}; it has to be 1 or more")
@@ -194,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrong is not None:
         return not_complete(wrong, [building.output])
     if len(built) < len(records):
-        print(f"warning: {len(records) - len(built)} records were left out, see above", file=sys.stderr)
+        print(f"warning: {len(records) - len(built)} records were skipped, see above", file=sys.stderr)
     return 0
 
 

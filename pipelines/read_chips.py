@@ -49,7 +49,7 @@ ARGUMENTS = {
     "source": "polygons",
     "path": "retry",
     "access=": "--anonymous and --requester_pays",
-    "by a ReadPolygons of its own": "by a job of its own",
+    "with a separate ReadPolygons": "with a separate job",
     "with anonymous=True": "with --anonymous (the files of --polygons: --polygons_anonymous)",
     "requester_pays='my-project'": "--requester_pays PROJECT (for --polygons: --polygons_requester_pays PROJECT)",
 }
@@ -83,7 +83,7 @@ def _polygon_flags(flags: Parser) -> None:
         type=source,
         action="append",
         metavar="PATH",
-        help="Parquet, GeoParquet or CSV with WKT (a file, a folder or a glob), or GeoJSON; can be given several times",
+        help="Parquet, GeoParquet, CSV with WKT or GeoJSON: a file, a folder or a glob; may be repeated",
     )
     one_of.add_argument(
         "--retry",

@@ -15,7 +15,7 @@ MAX_CHIP_PIXELS = 1 << 22
 
 @dataclass(frozen=True, kw_only=True)
 class ChipOptions:
-    """What may be asked of a chip job, beside its polygons, collection and bands.
+    """The options of a chip job, beside its polygons, collection and bands.
 
     Raises
     ------
@@ -39,7 +39,7 @@ class ChipOptions:
         eager=False,
     )
     on_invalid: Literal["raise", "skip"] = option(
-        "raise", help="fail if a geometry is no valid polygon, or leave it out as unmatched", eager=False
+        "raise", help="fail if a geometry is not a valid polygon, or leave it out as unmatched", eager=False
     )
     on_error: Literal["raise", "dead_letter"] = option(
         "raise", help="fail if a tile cannot be read, or give it up with the chips on it", flag="", eager=False
@@ -52,7 +52,7 @@ class ChipOptions:
 
 
 def check_chip_pixels(value: Any) -> None:
-    """Refuse a size of the largest chip that is no whole number of pixels.
+    """Refuse a chip size that is not a whole number of pixels.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def check_chip_pixels(value: Any) -> None:
 
 
 def check_fill(fill: Any) -> None:
-    """Refuse a fill that is no number.
+    """Refuse a fill that is not a number.
 
     Raises
     ------

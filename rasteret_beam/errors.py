@@ -1,6 +1,6 @@
-"""The errors a user of this package can meet.
+"""The exceptions of this package.
 
-Every message names the thing, the value found and the value wanted, and the way out.
+Every message names the subject, the actual and the expected value, and what to do.
 """
 
 import re
@@ -10,10 +10,10 @@ from difflib import get_close_matches
 PASSWORD = re.compile(r"(\w://)[^/\s@'\"]*@")
 QUERY = re.compile(r"(\w://[^\s?'\"]+\?)[^\s'\"]+")
 INLINE = re.compile(r"<(VRTDataset|GDAL_WM\w+|WCS_GDAL|MRF_META)\b(?! \.\.\.>).*?(</\1\s*>|/>\s*$|$)", re.DOTALL)
-"""A description of a raster in place of its name, which may hold passwords."""
+"""An inline description of a raster instead of its name; it may contain passwords."""
 
 OPENER = re.compile(r"/vsiriopener_\w+/\d+/")
-"""What stands before the URL of a remote file in GDAL's texts."""
+"""The prefix of a remote file's URL in GDAL's messages."""
 
 
 class RasteretBeamError(Exception):
@@ -25,23 +25,23 @@ class InputError(RasteretBeamError, ValueError):
 
 
 class UnknownOptionError(InputError, TypeError):
-    """A keyword argument that a function does not have."""
+    """A keyword argument that a function does not accept."""
 
 
 class MissingInputError(RasteretBeamError, FileNotFoundError):
-    """A file, a folder or a collection that is not there."""
+    """A file, a folder or a collection that does not exist."""
 
 
 class PermissionDeniedError(RasteretBeamError, PermissionError):
-    """A file or a folder that is there, and that the account that runs this may not read."""
+    """A file or a folder that exists but that the current user may not read."""
 
 
 class CollectionError(RasteretBeamError, ValueError):
-    """A collection whose layout or content is not what the format asks for."""
+    """A collection whose layout or content does not follow the format."""
 
 
 class BuildError(RasteretBeamError):
-    """One or more raster files of a collection to build could not be read.
+    """Raster files of a collection could not be read while it was built.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class BuildError(RasteretBeamError):
         super().__init__(
             f"{len(failures)} raster file(s) could not be read:\n"
             + "\n".join(lines)
-            + '\nMend or remove them, or leave them out with on_error="skip".'
+            + '\nRepair or remove them, or skip them with on_error="skip".'
         )
 
     def __reduce__(self) -> tuple[type, tuple[list[tuple[str, str]]]]:
@@ -68,9 +68,9 @@ class TileReadError(RasteretBeamError, OSError):
     Attributes
     ----------
     kind : str
-        Class of the error at its root.
+        Class of the original error.
     attempts : int
-        Times that it was tried.
+        Number of attempts.
     """
 
     kind = "TileReadError"
@@ -78,34 +78,34 @@ class TileReadError(RasteretBeamError, OSError):
 
 
 class OutputError(RasteretBeamError, OSError):
-    """An output place that cannot be written."""
+    """An output that cannot be written."""
 
 
 class NoAnswerError(RasteretBeamError, TimeoutError):
-    """A service that does not answer the first time that it is asked."""
+    """A service that does not answer the first request."""
 
 
 class OutOfMemoryError(RasteretBeamError, MemoryError):
-    """What is read or written does not fit into memory; names the file."""
+    """Data that does not fit into memory; names the file."""
 
 
 def how_to_install(extra: str) -> str:
-    """The way out where an extra is missing: from a checkout or a wheel, since the package index has no release yet."""
+    """How to install an extra from a checkout or a wheel; the package index has no release yet."""
     return (
-        f"in a checkout of rasteret_beam, pip install '.[{extra}]'; of a wheel, "
+        f"in a checkout of rasteret_beam, run pip install '.[{extra}]'; with a wheel, "
         f"pip install 'rasteret_beam-VERSION-py3-none-any.whl[{extra}]'"
     )
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text on one line, or its kind where it has none; without the secrets of URLs in it."""
+    """An error's text on one line, or its class if it has none, without secrets in URLs."""
     return without_secrets(" ".join(str(error).split())) or type(error).__name__
 
 
 def without_secrets(text: str, href: str = "") -> str:
-    """A text whose URLs have lost what may be secret: user and password, and the query, where signatures are.
+    """A text without the secrets in its URLs: user, password and query, which may contain a signature.
 
-    GDAL's texts have the end of a URL alone; its query is found if the URL is given.
+    GDAL's messages contain only the end of a URL; give the URL as ``href`` to remove its query there too.
     """
     query = href.partition("?")[2] if "://" in href else ""
     text = OPENER.sub("", text.replace(f"?{query}", "?...") if query else text)
@@ -113,7 +113,7 @@ def without_secrets(text: str, href: str = "") -> str:
 
 
 def listed(names: object, limit: int = 20) -> str:
-    """``a, b, c`` of the names, cut after ``limit`` of them."""
+    """The names as ``a, b, c``, at most ``limit`` of them."""
     items = [str(name) for name in names]  # type: ignore[attr-defined]
     shown = ", ".join(items[:limit])
     return shown + (f", ... ({len(items)} in all)" if len(items) > limit else "")

@@ -1,46 +1,46 @@
-"""Names and units of every figure that is counted, in one place.
+"""Names and units of all counters.
 
 =====================  ========  =====================================================
-name                   unit      counted when
+name                   unit      counts
 =====================  ========  =====================================================
-points_in              points    a batch of points is routed
-points_sampled         points    of those, the ones at least one record contains
-points_unsampled       points    of those, the others
+points_in              points    points that are routed
+points_sampled         points    of those, points in at least one record
+points_unsampled       points    of those, all others
 unsampled_<reason>     points    the same, by reason (``schema.UNSAMPLED_REASONS``)
-values_routed          values    routing finds a point on a record that has a wanted band
-chunks_out             chunks    routing emits the points of one block of tiles
-samples_out            rows      sampling emits rows of the sample table
-values_sampled         values    of those routed, the ones that are in the sample table
-values_dead_lettered   values    of those routed, the ones that a tile could not be read for
-dead_letters           tiles     a tile of a band is given up, with its points or the windows of its chips
-tiles_decoded          tiles     a tile of one band is decoded
-tile_cache_hits        tiles     a decoded tile is found in the cache instead
-tiles_indexed          tiles     of those, decoded by the indexed engine, without reading a header
-tile_bytes_read        bytes     compressed bytes of the decoded tiles, where the format says
-mask_tiles_read        tiles     the file's own mask of a tile of one band is read
-range_requests         requests  a byte range is asked for: of tiles, or of what GDAL reads of a remote file
-range_bytes            bytes     of those ranges, gaps between tiles included
-read_retries           requests  a byte range is asked for again
-datasets_opened        files     a raster file is opened
-dataset_cache_hits     files     an open raster file is found in the cache instead
-rows_written           rows      rows reach a Parquet file
-polygons_in            polygons  a batch of polygons is routed
-polygons_matched       polygons  of those, the ones at least one record overlaps
-polygons_unmatched     polygons  of those, the others
+values_routed          values    bands to read at the points, over all of their records
+chunks_out             chunks    chunks that routing emits: the points of one block of tiles
+samples_out            rows      rows of the sample table
+values_sampled         values    of those routed, values in the sample table
+values_dead_lettered   values    of those routed, values of tiles that could not be read
+dead_letters           tiles     tiles of a band that are given up, with their points or the windows of their chips
+tiles_decoded          tiles     decoded tiles of one band
+tile_cache_hits        tiles     decoded tiles that are found in the cache
+tiles_indexed          tiles     of the decoded ones, tiles read by the index, without a header
+tile_bytes_read        bytes     compressed bytes of the decoded tiles, if the format gives them
+mask_tiles_read        tiles     tiles of a file's mask that are read for one band
+range_requests         requests  requests for byte ranges, of tiles or by GDAL for remote files
+range_bytes            bytes     bytes of those ranges, including gaps between tiles
+read_retries           requests  retries of requests for byte ranges
+datasets_opened        files     raster files that are opened
+dataset_cache_hits     files     open raster files that are found in the cache
+rows_written           rows      rows that are written to Parquet files
+polygons_in            polygons  polygons that are routed
+polygons_matched       polygons  of those, polygons that overlap at least one record
+polygons_unmatched     polygons  of those, all others
 unmatched_<reason>     polygons  the same, by reason (``schema.UNMATCHED_REASONS``)
-chips_routed           rows      routing emits windows of chips, times the bands to read there
-chips_out              rows      reading emits rows of the chip table
-chips_dead_lettered    rows      of those routed, the ones that a tile could not be read for
-chip_pixels            pixels    the same, by their pixels
-geotiffs_written       files     the GeoTIFF file of a chip is put in place
-records_in             records   a batch of records is to be built into a collection
-records_read           records   of those, the ones of which at least one file could be read
-records_left_out       records   of those, the others
-records_written        records   a record reaches a file of the collection
+chips_routed           rows      windows of chips that routing emits, times the bands to read
+chips_out              rows      rows of the chip table
+chips_dead_lettered    rows      of those routed, rows whose tiles could not be read
+chip_pixels            pixels    pixels of the rows of the chip table
+geotiffs_written       files     GeoTIFF files that are put in place
+records_in             records   records to build a collection from
+records_read           records   of those, records with at least one readable file
+records_left_out       records   of those, all others
+records_written        records   records that are written to files of the collection
 =====================  ========  =====================================================
 
-In a stream, ``values_routed`` less ``values_sampled`` and ``values_dead_lettered`` are those of points that came
-later than their window allows, which Beam drops.
+In a stream, ``values_routed`` minus ``values_sampled`` and ``values_dead_lettered`` is the number of values of points
+that exceed the allowed lateness, which Beam drops.
 """
 
 from threading import Lock
@@ -82,17 +82,17 @@ RECORDS_WRITTEN = "records_written"
 
 
 def unsampled(reason: str) -> str:
-    """Name of the counter of points that were left without a sample for this reason."""
+    """Name of the counter of points without a sample for a reason."""
     return f"unsampled_{reason}"
 
 
 def unmatched(reason: str) -> str:
-    """Name of the counter of polygons that were left without a chip for this reason."""
+    """Name of the counter of polygons without a chip for a reason."""
     return f"unmatched_{reason}"
 
 
 class Counters:
-    """Counts that threads of one process share."""
+    """Thread-safe counts."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -103,7 +103,7 @@ class Counters:
             self._counts[name] = self._counts.get(name, 0) + amount
 
     def take(self) -> dict[str, int]:
-        """The counts since the last call, which start again at nothing."""
+        """The counts since the last call; resets them."""
         with self._lock:
             counts, self._counts = self._counts, {}
         return counts
@@ -114,4 +114,4 @@ class Counters:
 
 
 PROGRESS = Counters()
-"""What the DoFns of this process have counted so far; a ticker shows it during a local run."""
+"""Counts of the DoFns of this process, for the progress line of a local run."""

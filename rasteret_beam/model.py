@@ -202,13 +202,13 @@ class Access:
         URL of the service, where it is not Amazon's, Google's or Microsoft's own. That of an Azure account ends in the
         account's name where the host does not begin with it.
     requester_pays : bool or str
-        The reader pays for requests: True for an S3 bucket; for one of Google's the project that is billed, or True for
+        Requester pays: True for an S3 bucket; for a Google bucket the project to bill, or True for
         the one that ``GOOGLE_CLOUD_PROJECT`` names.
     vrt : bool
         Virtual rasters (VRT) are opened too, and what they name.
     drivers : sequence of str
         GDAL's drivers that open rasters, beside those of GeoTIFF, JPEG 2000, PNG and JPEG: ``["netCDF", "HDF5"]``. A
-        file system of GDAL's that is not among the usual ones is allowed here too: ``["/vsisubfile/"]``.
+        GDAL file system other than the usual ones is allowed here too: ``["/vsisubfile/"]``.
     allow_local : bool
         A collection, a record table or a VRT that lies elsewhere may name files of this machine, and loopback hosts.
     origin : str or None
@@ -217,7 +217,7 @@ class Access:
     Raises
     ------
     InputError
-        The endpoint is no plain URL, or requests without credentials are to be paid for.
+        The endpoint is not a plain URL, or anonymous requests are to be paid for.
     """
 
     anonymous: bool = False

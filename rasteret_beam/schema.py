@@ -131,7 +131,7 @@ CHIP_RESERVED = frozenset(field.name for field in (*CHIP_FIELDS, *POLYGON_FIELDS
 UNMATCHED_REASONS = {
     "null": "the geometry is null",
     "broken": "the geometry is not WKB that can be read",
-    "not_polygon": "the geometry is no polygon or multipolygon",
+    "not_polygon": "the geometry is not a polygon or multipolygon",
     "empty": "the polygon is empty",
     "invalid": "the polygon is not valid",
     "no_projection": "the polygon cannot be brought to the CRS of a record",

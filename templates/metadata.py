@@ -136,7 +136,7 @@ WORKERS: list[dict[str, Any]] = [
     {
         "name": "number_of_worker_harness_threads",
         "label": "Threads of a worker process",
-        "helpText": "Bundles that a worker process works on at a time, each of which decodes in threads of its own. "
+        "helpText": "Bundles that a worker process works on at a time, each of which decodes in separate threads. "
         "Dataflow's default for batch jobs is a dozen. Example: 2",
         "isOptional": True,
         "regexes": [whole(r"[1-9]\d*")],

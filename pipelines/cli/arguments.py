@@ -1,4 +1,4 @@
-"""Errors of the library, which name the arguments of Python, in the words of the command line."""
+"""Rewrite the library's errors, which name Python arguments, with the flags of a command."""
 
 import argparse
 import re
@@ -7,22 +7,22 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 LISTS = re.compile(r"(\b(?:it|they|table|file|dataset) (?:has|have|are) (?!to\b)[^;.]*)")
-"""What an error lists of the user's own names, which may be those of arguments."""
+"""Lists of the user's names in an error, which may equal names of arguments."""
 
 VALUE = r"""(?P<value>"[^"]*"|'[^']*'|\[[^]]*\]|\{[^}]*\}|\.\.\.|[\w.:-]*\w|)"""
 
 
 @dataclass(frozen=True)
 class Spelling:
-    """How a command says what the library's arguments are.
+    """The flags of a command that stand for the library's arguments.
 
     Attributes
     ----------
     flags : {argument: flag}
     metavars : {argument: str}
-        What stands for a value that an error leaves open; empty for switches.
+        Placeholder of a value that an error does not give; empty for switches.
     phrases : {text: text}
-        What is not said of one flag and its value.
+        Replacements of texts other than a flag and its value.
     """
 
     flags: Mapping[str, str] = field(default_factory=dict)
@@ -31,9 +31,9 @@ class Spelling:
 
     @classmethod
     def of(cls, parser: argparse.ArgumentParser, arguments: Mapping[str, str]) -> "Spelling":
-        """Of the flags of a parser, and of arguments that its flags have other names for.
+        """The spelling for a parser's flags and for arguments whose flags have other names.
 
-        ``arguments`` maps an argument to the name of a flag, or a phrase, which is no identifier, to a phrase.
+        ``arguments`` maps an argument to the name of a flag, or a phrase (not an identifier) to a phrase.
         """
         actions = {action.dest: action for action in parser._actions if action.dest != "help"}
         named = {name: name for name in actions} | {a: to for a, to in arguments.items() if a.isidentifier()}
@@ -45,11 +45,11 @@ class Spelling:
         return cls({name: f"--{to}" for name, to in named.items()}, metavars, phrases)
 
     def spell(self, text: str) -> str:
-        """A text of the library's in which arguments are named as flags."""
+        """A text of the library with its arguments replaced by flags."""
         text = re.sub(r"access=Access\(([^()]*)\)", r"\1", text)
         for phrase, instead in self.phrases.items():
             text = text.replace(phrase, instead)
-        parts = LISTS.split(text)  # those that match stand at odd places
+        parts = LISTS.split(text)  # matches have odd positions
         return "".join(part if number % 2 else self._spell(part) for number, part in enumerate(parts))
 
     def _spell(self, text: str) -> str:
@@ -59,7 +59,7 @@ class Spelling:
         free = r"(?<![\w'\"/.-])"
         text = re.sub(rf"{free}(?P<name>{names})={VALUE}", self._with_value, text)
         text = re.sub(rf"{free}(?P<name>{names})(?= is (?:['\"\[({{]|-?\d|None\b|True\b|False\b))", self._bare, text)
-        # One word may be plain English; two with an underscore are not.
+        # A single word may be plain English; a name with an underscore is an argument.
         compound = "|".join(sorted((name for name in self.flags if "_" in name), key=len, reverse=True))
         return re.sub(rf"{free}(?P<name>{compound})(?![\w'\"/(]|\.\w)", self._bare, text) if compound else text
 
@@ -79,11 +79,11 @@ _current: ContextVar[Spelling | None] = ContextVar("spelling", default=None)
 
 
 def use(spelling: Spelling) -> None:
-    """Spell errors so from now on: the flags of a command are parsed."""
+    """Spell errors this way from now on."""
     _current.set(spelling)
 
 
 def spelt(text: object) -> str:
-    """A text for the terminal in the words of the command that runs."""
+    """A text for the terminal with the flags of the running command."""
     spelling = _current.get()
     return str(text) if spelling is None else spelling.spell(str(text))

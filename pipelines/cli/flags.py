@@ -1,4 +1,4 @@
-"""Flags: ours are parsed here, Beam's are forwarded, anything else is refused with the nearest known one."""
+"""Flags of the commands: parse ours, forward Beam's, and refuse others with the nearest known one."""
 
 import argparse
 import logging
@@ -27,15 +27,15 @@ from rasteret_beam.options import LEAST_CACHE_BYTES, Option, options_of
 log = logging.getLogger(__name__)
 
 OUTER_COMMA = re.compile(r",(?![^(\[]*[)\]])")
-"""A comma that is not within the brackets of a type, such as ``decimal128(10, 2)``."""
+"""A comma outside the brackets of a type such as ``decimal128(10, 2)``."""
 
 CSV_SETTINGS = ("column_types", "csv_delimiter", "csv_decimal", "csv_encoding")
 
 LAUNCHER = "FLEX_TEMPLATE_PYTHON_PY_FILE"
-"""The environment variable that makes an image a Flex Template's."""
+"""The environment variable that is set in the image of a Flex Template."""
 
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
-"""Plain DirectRunner is another runner on another machine; this one is the same everywhere."""
+"""Beam's DirectRunner chooses a runner by the machine; this one is the same everywhere."""
 
 THREADED = (
     "--direct_running_mode=multi_threading is refused: Beam's local runner loses data in that mode. Leave it out "
@@ -44,13 +44,13 @@ THREADED = (
 
 
 OF_BEAM = """\
-Beam's own options (--runner, --temp_location, ...) are taken too and handed on. Without --runner the job runs in this
-process. With --runner=DataflowRunner the command ends with exit code 0 once the job is submitted, and --dry_run=True
-checks the whole job and submits nothing."""
+Beam's options (--runner, --temp_location, ...) are accepted too. Without --runner the job runs in this process. With
+--runner=DataflowRunner the command ends with exit code 0 once the job is submitted; --dry_run=True checks the whole job
+and submits nothing."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose flags cannot be abbreviated, and that knows Beam's."""
+    """A parser of a command's flags, without abbreviations, which passes Beam's options on."""
 
     def __init__(
         self,
@@ -69,18 +69,17 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.arguments = arguments or {}
-        switch(self, "--verbose", "show the log of Beam and of the runner too, and the traceback of an error")
+        switch(self, "--verbose", "also show the logs of Beam and the runner, and the tracebacks of errors")
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
-        """Our flags, and Beam's as given.
+        """Parse our flags; returns them and Beam's options as given.
 
-        An unknown flag, and the threaded mode of the local runner, end the command with a
-        line that says so, and exit code 2.
+        An unknown flag, or the threaded mode of the local runner, ends the command with an error line and exit code 2.
 
         Raises
         ------
         InputError
-            A flag that may be one of the runner's is not known here, and its job server does not answer.
+            A flag is unknown here and may belong to the runner, but its job server does not answer.
         """
         words = list(sys.argv[1:] if argv is None else argv)
         beam = _beam_parser()
@@ -95,15 +94,15 @@ class Parser(argparse.ArgumentParser):
         rest = beams_spelling(rest, beam)
         known, stray = beam.parse_known_args(rest)
         if stray:
-            self.error(f"{stray[0]!r} belongs to no flag; lists are written with commas and without blanks")
+            self.error(f"{stray[0]!r} does not belong to a flag; write lists with commas and without blanks")
         if known.direct_running_mode == "multi_threading":
             self.error(THREADED)
         return ours, rest
 
     def _add_runner_options(self, words: Sequence[str], beam: argparse.ArgumentParser) -> None:
-        """Have Beam's parser, and Beam, know the options of a portable runner that are given.
+        """Add the given options of a portable runner to Beam's parser and options.
 
-        The job server is asked for them, where there is one and a flag is not known without.
+        Unknown flags are looked up at the job server, if there is one.
         """
         known = {*self._option_string_actions, *beam._option_string_actions}
         strange = [word.split("=", 1)[0] for word in words if word.startswith("--")]
@@ -114,10 +113,10 @@ class Parser(argparse.ArgumentParser):
             if flag not in known:
                 option.add_to(beam)
         for flag in sorted({flag for flag in strange if flag in words and flag in options and options[flag].is_on}):
-            log.warning("%s is on by default; to turn it off give %s=false", flag, flag)
+            log.warning("%s is on by default; turn it off with %s=false", flag, flag)
 
     def _runner_options(self, words: Sequence[str], strange: Sequence[str]) -> Sequence[RunnerOption]:
-        """The options of the runner's job server, or, where none can be asked, of Flink."""
+        """The options of the runner's job server, or Flink's where there is no job server."""
         finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
         finder.add_argument("--job_endpoint", nargs="?")
         endpoint = finder.parse_known_args(words)[0].job_endpoint
@@ -126,7 +125,7 @@ class Parser(argparse.ArgumentParser):
         except InputError:
             if not {flag.removeprefix("--") for flag in strange} <= {option.name for option in FLINK}:
                 raise
-            described = []  # the job is not given to it: a plan or a dry run needs no server
+            described = []  # a plan or a dry run submits nothing and needs no server
         return [RunnerOption.of(each) for each in described] or FLINK
 
     def _refuse_unknown_flags(self, words: Sequence[str], beam: argparse.ArgumentParser) -> None:
@@ -138,15 +137,15 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else "; see --help"))
 
     def _without_unknown_flags(self, words: Sequence[str], beam: argparse.ArgumentParser) -> list[str]:
-        """The launcher of a template adds flags of its own, and the template's metadata refuses wrong names before."""
+        """Ignore flags that a template's launcher adds; the template's metadata has already refused wrong names."""
         known = {*self._option_string_actions, *beam._option_string_actions}
         unknown = [word for word in words if word.startswith("--") and word.split("=", 1)[0] not in known]
         if unknown:
-            log.warning("flags that nobody here knows are left out: %s", " ".join(unknown))
+            log.warning("ignoring unknown flags: %s", " ".join(unknown))
         return [word for word in words if word not in unknown]
 
     def error(self, message: str) -> NoReturn:
-        """One line, and exit code 2; the whole usage is what --help is for."""
+        """Print one line and exit with code 2; --help prints the usage."""
         self.exit(2, f"error: {message}\n")
 
 
@@ -156,7 +155,7 @@ class _BeamParser(argparse.ArgumentParser):
 
 
 def _beam_parser() -> _BeamParser:
-    """A parser of all options that Beam's Python knows."""
+    """A parser of all options of Beam's Python SDK."""
     parser = _BeamParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     waiting = [PipelineOptions]
     while waiting:
@@ -172,18 +171,18 @@ def _beam_parser() -> _BeamParser:
 
 
 def pipeline_options(rest: Sequence[str]) -> PipelineOptions:
-    """Beam's options, with the local runner where none is chosen, and without the main session.
+    """Beam's options: with the local runner by default, and without the main session.
 
-    Beam would pickle ``__main__`` for the workers; they have all they need from the package.
+    Beam would pickle ``__main__`` for the workers, which import everything from the package.
     """
     flags = {word.split("=", 1)[0] for word in rest}
     runner = [] if "--runner" in flags else [f"--runner={LOCAL_RUNNER}"]
     session = [] if "--save_main_session" in flags else ["--no_save_main_session"]
     options = PipelineOptions([*rest, *runner, *session])
     tests = options.view_as(TestOptions)
-    if str(tests.dry_run).lower() in ("false", "no", "0"):  # which Beam takes for true, as any text
+    if str(tests.dry_run).lower() in ("false", "no", "0"):  # Beam takes any text for true
         tests.dry_run = False
-    FileSystems.set_options(options)  # which a pipeline does too, but outputs are looked at before
+    FileSystems.set_options(options)  # a pipeline does the same, but outputs are checked before
     return options
 
 
@@ -193,7 +192,7 @@ def names(text: str) -> list[str]:
 
 
 def source(text: str) -> str:
-    """A path, table or query, which an unset variable of a script is not."""
+    """A path, table or query; empty text, as of an unset shell variable, is refused."""
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty")
     return text
@@ -202,19 +201,19 @@ def source(text: str) -> str:
 def paths(text: str) -> str:
     """``PATH,PATH``, one or more; :func:`rasteret_beam.readers.storage.listing.split_lists` knows where one ends."""
     if not names(text):
-        raise argparse.ArgumentTypeError(f"{text!r} names no file")
+        raise argparse.ArgumentTypeError(f"{text!r} does not name a file")
     return text
 
 
 def prefix(text: str) -> str:
-    """A path that output files' names begin with."""
+    """The path prefix of output files."""
     if not text.removesuffix(".parquet").strip() or text.endswith("/"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no prefix; give a path that ends in the files' first name")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a prefix; give one such as out/samples")
     return text
 
 
 def megabytes(text: str) -> int:
-    """What caches may hold."""
+    """The size of the caches in megabytes."""
     least = LEAST_CACHE_BYTES >> 20
     if not text.isdigit() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of megabytes; give {least} or more")
@@ -231,7 +230,7 @@ def bbox(text: str) -> tuple[float, ...]:
 
 
 def date_range(text: str) -> str:
-    """``FIRST/LAST`` or ``FIRST,LAST``, a side of which may be open, or one date, month or year, as a checked text."""
+    """``FIRST/LAST`` or ``FIRST,LAST`` with an optional open side, or one date, month or year; returns checked text."""
     span = text.replace(",", "/")
     try:
         date_bounds(span)
@@ -267,41 +266,41 @@ def column_types(text: str) -> dict[str, str]:
 
 
 def csv_flags(parser: argparse._ActionsContainer, what: str) -> None:
-    """Flags that say how CSV files are read."""
+    """Add the flags for the format of CSV files."""
     parser.add_argument(
         "--column_types",
         type=column_types,
         metavar="COLUMN:TYPE,...",
-        help=f"types of columns of CSV in {what}, such as plot:string,count:int64; without one, a column is text "
-        "unless all of its values are numbers that say the same as their text (7, not 007)",
+        help=f"types of CSV columns in {what}, such as plot:string,count:int64; a column without a type is text "
+        "unless all of its values are numbers in plain form (7, not 007)",
     )
     parser.add_argument(
-        "--csv_delimiter", metavar="CHARACTER", help="what divides the fields of CSV (default: a comma, a tab in .tsv)"
+        "--csv_delimiter", metavar="CHARACTER", help="field separator in CSV (default: comma, or tab in .tsv)"
     )
-    parser.add_argument("--csv_decimal", metavar=".|,", help="the decimal point of numbers in CSV (default: .)")
-    parser.add_argument("--csv_encoding", metavar="NAME", help="of CSV, such as cp1252 or utf-16 (default: utf-8)")
+    parser.add_argument("--csv_decimal", metavar=".|,", help="decimal separator in CSV (default: .)")
+    parser.add_argument("--csv_encoding", metavar="NAME", help="encoding of CSV, such as cp1252 (default: utf-8)")
 
 
 def csv_settings(flags: argparse.Namespace) -> dict[str, Any]:
-    """The settings of CSV that the flags give, by argument."""
+    """The CSV settings from the flags, by argument."""
     given = {name: getattr(flags, name) for name in CSV_SETTINGS}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def payer(text: str) -> bool | str:
-    """``true`` or ``false``, or the project that is billed."""
+    """``true``, ``false`` or the project to bill."""
     if not text.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} is no project, true or false")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a project, true nor false")
     return truth(text) if text.lower() in ("true", "false") else text
 
 
 def switch(parser: argparse._ActionsContainer, flag: str, text: str) -> None:
-    """Add a flag that is off, on where it is given, and takes a ``true`` or ``false`` too."""
+    """Add a flag that is off by default and on if given; ``true`` or ``false`` may follow it."""
     parser.add_argument(flag, nargs="?", type=truth, const=True, default=False, metavar="true|false", help=text)
 
 
 def option_flags(parser: argparse._ActionsContainer, definition: type) -> None:
-    """A flag for each option of a definition, such as :class:`rasteret_beam.options.SampleOptions`."""
+    """Add a flag for each option of a definition, such as :class:`rasteret_beam.options.SampleOptions`."""
     for each in options_of(definition):
         if each.facts.flag != "":
             _option_flag(parser, each)
@@ -341,41 +340,41 @@ def option_values(flags: argparse.Namespace, definition: type) -> dict[str, Any]
 
 
 def access_flags(parser: argparse._ActionsContainer, what: str, prefix: str = "") -> None:
-    """Flags that say how buckets are read."""
+    """Add the flags for access to buckets."""
     switch(parser, f"--{prefix}anonymous", f"read {what} without credentials")
     parser.add_argument(
         f"--{prefix}requester_pays",
         type=payer,
         default=False,
         metavar="PROJECT|true",
-        help=f"pay for the requests to {what}: the Google project that is billed, or true for s3://",
+        help=f"pay for the requests to {what}: the Google project to bill, or true for s3://",
     )
 
 
 def raster_flags(parser: argparse._ActionsContainer) -> None:
-    """Flags that say which rasters are opened."""
-    switch(parser, "--vrt", "open virtual rasters (VRT) too, and what they name")
+    """Add the flags for the rasters that may be opened."""
+    switch(parser, "--vrt", "also open virtual rasters (VRT) and the files that they name")
     parser.add_argument(
         "--drivers",
         type=names,
         metavar="NAME,...",
-        help="GDAL's drivers that open rasters, beside those of GeoTIFF, JPEG 2000, PNG and JPEG: netCDF,HDF5",
+        help="GDAL drivers to use in addition to those of GeoTIFF, JPEG 2000, PNG and JPEG, such as netCDF,HDF5",
     )
     switch(
         parser,
         "--allow_local",
-        "let a collection, a record table or a VRT in a bucket or on the web name local files and loopback hosts",
+        "allow a collection, record table or VRT in a bucket or on the web to name local files and loopback hosts",
     )
 
 
 def access(flags: argparse.Namespace, prefix: str = "") -> Access | None:
-    """How buckets, and rasters, are read, if the flags say so."""
+    """The access to buckets and rasters that the flags give; None if they give none."""
     given = _given(flags, prefix)
     return Access(**given) if given else None
 
 
 def access_of_collection(flags: argparse.Namespace) -> Access | None:
-    """As :func:`access`; for a dataset of the catalogue, what the flags leave open is as that says."""
+    """As :func:`access`; options without a flag come from the catalogue, if the collection is in it."""
     given = _given(flags, "")
     if not given or looks_like_path(flags.collection):
         return Access(**given) if given else None
@@ -390,17 +389,18 @@ def _given(flags: argparse.Namespace, prefix: str) -> dict[str, Any]:
 
 
 def subset_flags(parser: argparse._ActionsContainer) -> None:
-    """Flags that narrow a collection."""
+    """Add the flags that select records of a collection."""
     parser.add_argument(
         "--bbox",
         type=bbox,
         metavar="W,S,E,N",
-        help="only records that meet this box in degrees; west > east crosses the antimeridian (--bbox=-5,40,5,50)",
+        help="only records that intersect this box in degrees; west > east crosses the antimeridian "
+        "(--bbox=-5,40,5,50)",
     )
     parser.add_argument(
         "--date_range",
         type=date_range,
         metavar="FIRST/LAST",
-        help="only records of these ISO dates (UTC, both included); a date, month (2023-06) or year alone covers "
+        help="only records in this range of ISO dates (UTC, inclusive); a single date, month (2023-06) or year covers "
         "all of it, and 2023-01-01/.. is open",
     )

@@ -1,4 +1,4 @@
-"""The job server that a pipeline is given to: whether it answers, what its loss means, and ending what we started."""
+"""Job servers: check that they answer, describe a lost connection, and end those that Beam started."""
 
 import gc
 import socket
@@ -28,13 +28,13 @@ from rasteret_beam.readers.storage.stores import service_name
 from rasteret_beam.transforms.runtime.google_services import look_for_credentials
 
 CONNECT_SECONDS = 20.0
-"""For which a server is waited for before the job begins."""
+"""Seconds to wait for a server before the job begins."""
 
 END_SECONDS = 5
 
 
 def check_server(options: PipelineOptions) -> None:
-    """Refuse the address of a job server, or of a Flink cluster, where nobody listens.
+    """Refuse the address of a job server or Flink cluster that does not answer.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def check_server(options: PipelineOptions) -> None:
 
 
 def check_buckets(options: PipelineOptions) -> None:
-    """Refuse buckets that a job for Dataflow is staged in and that do not answer, which Beam asks for minutes.
+    """Refuse staging buckets of a Dataflow job that do not answer; Beam would retry for minutes.
 
     Raises
     ------
@@ -77,17 +77,17 @@ def check_buckets(options: PipelineOptions) -> None:
 
 def _ask_for(place: str) -> None:
     look_for_credentials()
-    with suppress(BeamIOError):  # which Beam tells of when the job is staged
+    with suppress(BeamIOError):  # Beam reports it when it stages the job
         FileSystems.exists(place)
 
 
 def described_options(endpoint: str) -> Sequence[beam_job_api_pb2.PipelineOptionDescriptor]:
-    """The options of the job server's runner; none where it does not describe them.
+    """The options of the job server's runner; empty if the server does not describe them.
 
     Raises
     ------
     InputError
-        No job server answers there.
+        The job server does not answer.
     """
     with _channel(endpoint) as channel:
         try:
@@ -103,14 +103,14 @@ def described_options(endpoint: str) -> Sequence[beam_job_api_pb2.PipelineOption
 
 @contextmanager
 def _channel(endpoint: str) -> Iterator[grpc.Channel]:
-    """A connection to a job server that has answered."""
+    """A connection to a job server, after its first answer."""
     _check_listens("--job_endpoint", endpoint)
     with grpc.insecure_channel(endpoint) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
         except grpc.FutureTimeoutError as error:
             raise InputError(
-                f"--job_endpoint is {endpoint}, where something listens that has not answered as a job server in "
+                f"--job_endpoint is {endpoint}, which accepts connections but did not answer as a job server within "
                 f"{CONNECT_SECONDS:.0f} s; correct the address (Flink's job server has port 8099 by default), or "
                 "start it again"
             ) from error
@@ -118,11 +118,11 @@ def _channel(endpoint: str) -> Iterator[grpc.Channel]:
 
 
 def _check_flink(master: str) -> None:
-    """Ask a Flink cluster for its configuration, by its REST interface."""
+    """Request the configuration of a Flink cluster from its REST interface."""
     scheme, _, address = master.rpartition("://")
     address = address.partition("/")[0]
     _check_listens("--flink_master", address)
-    if scheme == "https":  # its certificate, and who may ask, are the runner's business
+    if scheme == "https":  # certificates and authorization are left to the runner
         return
     connection = HTTPConnection(address, timeout=CONNECT_SECONDS)
     try:
@@ -130,7 +130,7 @@ def _check_flink(master: str) -> None:
         connection.getresponse()
     except (OSError, HTTPException) as error:
         raise InputError(
-            f"--flink_master is {address}, where something listens that has not answered as Flink's REST interface in "
+            f"--flink_master is {address}, which accepts connections but did not answer as Flink's REST API within "
             f"{CONNECT_SECONDS:.0f} s: {one_line(error)}; correct the address (port 8081 by default), or start it again"
         ) from error
     finally:
@@ -145,12 +145,12 @@ def _check_listens(flag: str, address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise InputError(
-            f"{flag} is {address}, where no server answers: {one_line(error)}; start it, or correct the address"
+            f"{flag} is {address}, but no server answers there: {one_line(error)}; start it, or correct the address"
         ) from error
 
 
 def lost_server(error: grpc.RpcError) -> str:
-    """What a failed call to a job server means, in one line."""
+    """One line about a failed call to a job server."""
     code, details = getattr(error, "code", None), getattr(error, "details", None)
     if code is None or details is None:
         return f"the job server does not answer: {one_line(error)}"
@@ -160,8 +160,8 @@ def lost_server(error: grpc.RpcError) -> str:
 
 
 def end_children() -> None:
-    """End the job servers that Beam has started for this process; Beam itself does so only at a normal exit."""
-    # Beam keeps them in its runners, so the collector has to say where they are.
+    """End the job servers that Beam has started; Beam itself does so only at a normal exit."""
+    # Beam has no list of them, so find them among all objects.
     started = [each for each in gc.get_objects() if issubclass(type(each), SubprocessJobServer)]
     ending = threading.Thread(target=_stop_all, args=(started,), name="end-children", daemon=True)
     ending.start()
@@ -170,5 +170,5 @@ def end_children() -> None:
 
 def _stop_all(servers: Sequence[SubprocessJobServer]) -> None:
     for server in servers:
-        with suppress(Exception):  # one that was not started, or has ended
+        with suppress(Exception):  # not started, or already ended
             server.stop()

@@ -1,4 +1,4 @@
-"""What stands on the terminal beside a command's own lines: nothing, or with ``--verbose`` all that is logged."""
+"""Logging of the commands: quiet by default, everything with ``--verbose``."""
 
 import logging
 import os
@@ -13,16 +13,16 @@ from apache_beam.utils import thread_pool_executor
 from grpc import RpcError
 
 NOISY = ("apache_beam.utils.retry",)
-"""Beam's loggers that write a traceback for each try that fails."""
+"""Beam loggers that write a traceback for each failed attempt."""
 
 ON_ROOT = ("s3io", "portable_runner")
-"""Modules of Beam's that write tracebacks to the root log."""
+"""Beam modules that write tracebacks to the root logger."""
 
 _verbose = threading.Event()
 
 
 def be_verbose() -> None:
-    """Show from now on what is logged, and the tracebacks of errors, until the command ends."""
+    """Show all log lines and the tracebacks of errors until the command ends."""
     _verbose.set()
     logging.getLogger().setLevel(logging.INFO)
     for name in NOISY:
@@ -30,23 +30,23 @@ def be_verbose() -> None:
 
 
 def is_verbose() -> bool:
-    """Whether the user has asked for everything."""
+    """Whether ``--verbose`` was given."""
     return _verbose.is_set()
 
 
 def show_traceback() -> None:
-    """Print the traceback of the error that is being handled, where the user has asked for everything."""
+    """Print the traceback of the error that is being handled, with ``--verbose``."""
     if is_verbose():
         traceback.print_exc(file=sys.stderr)
 
 
 class quiet:
-    """Keep other logs of what fails off the terminal: they repeat the one line we print.
+    """Suppress logs of failures on the terminal, which repeat the line that the command prints.
 
     Parameters
     ----------
     names : str
-        Loggers that are silent meanwhile, but for a verbose command.
+        Loggers to silence, unless the command is verbose.
     """
 
     def __init__(self, *names: str):
@@ -75,19 +75,19 @@ def _is_not_repeated(record: logging.LogRecord) -> bool:
 
 
 def _quiet_hook(failed: threading.ExceptHookArgs) -> None:
-    """A lost server ends Beam's threads that listen to it; the main thread tells of it."""
+    """A lost server ends the Beam threads that listen to it; the main thread reports the error."""
     if is_verbose() or not isinstance(failed.exc_value, RpcError):
         threading.__excepthook__(failed)
 
 
 @contextmanager
 def quiet_workers(in_processes: bool) -> Iterator[None]:
-    """Keep off the terminal what Beam's workers on this machine print there: the traceback of each error.
+    """Suppress the tracebacks that Beam's workers on this machine print to the terminal.
 
     Parameters
     ----------
     in_processes : bool
-        Workers are processes, which have inherited the terminal; else threads.
+        Workers are processes, which inherit the terminal; otherwise threads.
     """
     if is_verbose():
         yield
@@ -112,7 +112,7 @@ class _NotOfWorkers:
 
 @contextmanager
 def _own_terminal() -> Iterator[None]:
-    """Leave standard error to this process alone: those that it starts meanwhile write to nowhere."""
+    """Reserve standard error for this process: processes that it starts write to the null device."""
     before = sys.stderr
     before.flush()
     kept = os.dup(2)

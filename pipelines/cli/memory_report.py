@@ -1,4 +1,4 @@
-"""The memory and temporary disk of a local run: an estimate for the plan, and a warning where a machine has less."""
+"""Memory and temporary disk of a local run: an estimate for the plan, and a warning if the machine has less."""
 
 import shutil
 import sys
@@ -22,10 +22,10 @@ def is_local(options: PipelineOptions) -> bool:
 
 
 class MemoryCheck:
-    """What a local run should need, as far as is known so far.
+    """An estimate of what a local run needs.
 
-    What the machine lacks is a warning, not an error: the estimate can be wrong by half, other processes come and go,
-    and swap may hold the rest. A job that does fit should not need a flag that says so.
+    Too little memory is a warning, not an error: the estimate can be wrong by half, the load of the machine changes,
+    and swap may help. A job that fits should not need a flag.
     """
 
     def __init__(self, table: TableSize, cache: CacheBudget):
@@ -35,7 +35,7 @@ class MemoryCheck:
         self._has_warned = False
 
     def route(self, index: RoutingIndex, batch: pa.RecordBatch, crs: str) -> None:
-        """Take the first batch of points into account."""
+        """Add the first batch of points to the estimate."""
         self.estimate = estimate(self.table, batch, Routing.of(index, batch, crs), self.cache)
 
     def lines(self) -> list[str]:
@@ -46,7 +46,7 @@ class MemoryCheck:
         return lines
 
     def warn(self) -> None:
-        """Print what the machine lacks, once, with the way out."""
+        """Print once what the machine lacks, and what to do."""
         found = self._too_little()
         if found and not self._has_warned:
             self._has_warned = True
@@ -56,13 +56,13 @@ class MemoryCheck:
         free = free_memory()
         if free is not None and self.estimate.memory > free + own_memory():
             need, left = human_bytes(self.estimate.memory), human_bytes(free + own_memory())
-            return f"this job should need about {need} of memory, and {left} are free; {_way_out(self.estimate)}"
+            return f"this job needs about {need} of memory, but {left} are free; {_way_out(self.estimate)}"
         folder = tempfile.gettempdir()
         room = shutil.disk_usage(folder).free
         if self.estimate.disk > room:
             need, left = human_bytes(self.estimate.disk), human_bytes(room)
             return (
-                f"this job should need up to {need} of temporary disk, and {folder} has {left} free; set TMPDIR to a "
+                f"this job needs up to {need} of temporary disk, but {folder} has {left} free; set TMPDIR to a "
                 f"folder with more, or {FEWER}"
             )
         return ""
@@ -71,4 +71,4 @@ class MemoryCheck:
 def _way_out(found: Estimate) -> str:
     if not found.reading:
         return FEWER
-    return f"{human_bytes(found.reading)} of it are to read one row group: write --points with smaller ones, or {FEWER}"
+    return f"{human_bytes(found.reading)} of it hold one row group: write --points with smaller row groups, or {FEWER}"

@@ -1,4 +1,4 @@
-"""The plan of a sampling job, printed: what it would read and give."""
+"""Print the plan of a sampling job: the estimated tiles, bytes and rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +15,9 @@ SHOWN_BANDS = 6
 
 
 def plan_text(plan: pa.Table, further: Sequence[str] = ()) -> str:
-    """A plan as lines for the terminal: its sums, in the order of a run's summary, and the most crowded tiles.
+    """A plan as lines for the terminal: its totals in the order of a run's summary, and the most crowded tiles.
 
-    ``further`` lines come after the sums.
+    ``further`` lines come after the totals.
     """
     totals = plan_totals(plan)
     labels = {
@@ -53,7 +53,7 @@ def _crowded_line(tile: dict[str, Any]) -> str:
 
 
 def human_bytes(count: int) -> str:
-    """A number of bytes in the unit that leaves up to four digits."""
+    """A number of bytes in the unit that gives up to four digits."""
     value, unit = float(count), 0
     while value >= 1000 and unit < len(UNITS) - 1:
         value, unit = value / 1000, unit + 1

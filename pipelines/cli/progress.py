@@ -1,4 +1,4 @@
-"""A line on the terminal while a local run is under way."""
+"""The progress line of a local run."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from rasteret_beam.metrics import PROGRESS
 
 SECONDS = 0.5
 Shown = Sequence[tuple[str, str]]
-"""Names of counters, and what they are called on the terminal."""
+"""Names of counters and their labels on the terminal."""
 
 SAMPLING: Shown = (
     (metrics.POINTS_IN, "points routed"),
@@ -29,7 +29,7 @@ def progress_line(counts: dict[str, int], seconds: float, shown: Shown = SAMPLIN
 
 @contextmanager
 def progress(shown: Shown = SAMPLING) -> Iterator[None]:
-    """Show counts of this process on standard error, if that is a terminal."""
+    """Show the counts of this process on standard error, if it is a terminal."""
     if not sys.stderr.isatty():
         yield
         return

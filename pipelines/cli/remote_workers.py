@@ -1,4 +1,4 @@
-"""Jobs whose workers run on other machines: they see nothing of what lies on this one."""
+"""Checks of jobs whose workers run on other machines, which cannot read files of this one."""
 
 import os
 import re
@@ -27,16 +27,16 @@ from rasteret_beam.kernels.storage.hosts import LOOPBACK, host_of, nearness
 from rasteret_beam.readers.storage.stores import as_place, is_subdataset, is_url
 
 SERVED = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(_streaming)?/")
-"""GDAL's filesystems that are not of this machine."""
+"""GDAL filesystems on other machines."""
 
 URL_INSIDE = re.compile(r"\w+:(\d+:)*\"?[A-Za-z][A-Za-z0-9+.-]+://")
-"""How the name of a dataset begins that is inside of a file on another machine."""
+"""Beginning of the name of a dataset inside a file on another machine."""
 
 REMOTE = rf"^([A-Za-z][A-Za-z0-9+.-]+://|{SERVED.pattern})"
-"""What :func:`is_on_this_machine` need not look at."""
+"""Paths that :func:`is_on_this_machine` need not check."""
 
 BUCKET = "put it in a bucket, such as gs://my-bucket/..."
-SHARED = "that works only where each worker has it under the same path, as on a shared filesystem"
+SHARED = "this works only if each worker has it under the same path, as on a shared filesystem"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Workers:
     ----------
     name : str
     may_share : bool
-        They may have a filesystem in common with this machine.
+        They may share a filesystem with this machine.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Workers:
 
 
 def workers_elsewhere(options: PipelineOptions) -> Workers | None:
-    """The workers of a job, if they are sure not to run on this machine."""
+    """The workers of a job if they run on other machines."""
     runner = str(options.view_as(StandardOptions).runner).rpartition(".")[2].lower()
     if runner.endswith("dataflowrunner"):
         return Workers("Dataflow's workers", may_share=False)
@@ -69,7 +69,7 @@ def workers_elsewhere(options: PipelineOptions) -> Workers | None:
 
 
 def _addresses(options: PipelineOptions, runner: str) -> list[str]:
-    """HOST:PORT of the servers and of the workers of a portable job, as far as they are named."""
+    """HOST:PORT of the servers and workers that the options of a portable job name."""
     portable = options.view_as(PortableOptions)
     masters = {
         "flinkrunner": options.view_as(FlinkRunnerOptions).flink_master,
@@ -91,13 +91,13 @@ def check_paths(
     given: Mapping[str, Sequence[str] | str | None],
     load: Callable[[], Collection] | None = None,
 ) -> None:
-    """Refuse flags with paths of this machine where workers do not see them; warn where they may.
+    """Refuse flags with local paths that workers cannot read; warn if they may be shared.
 
     Parameters
     ----------
     given : {flag: path, paths or None}
     load : function, optional
-        Gives the collection, whose rasters are counted too where it is one of these paths.
+        Returns the collection, whose rasters are checked too if it is one of these paths.
 
     Raises
     ------
@@ -113,31 +113,31 @@ def check_paths(
         return
     what = f"{listed(local)} {'is' if len(local) == 1 else 'are'} on this machine"
     if load is not None and not workers.may_share and any(each.startswith("--collection ") for each in local):
-        with suppress(RasteretBeamError):  # it is refused as it is
+        with suppress(RasteretBeamError):  # it is refused anyway
             some = _rasters_here("the collection", _hrefs(load()))
             what += f" (and {some})" if some else ""
     _object(workers, what)
 
 
 def collection_place(text: str) -> str:
-    """The path of a collection that a flag names, if only by an id of the catalogue.
+    """The path of a collection that a flag names by its path or its id in the catalogue.
 
     Raises
     ------
     MissingInputError
-        There is no dataset with such an id.
+        No dataset has this id.
     """
     return text if looks_like_path(text) else find_entry(text).data
 
 
 def is_on_this_machine(href: str) -> bool:
-    """Whether a path, or an href as GDAL knows it, leads to this machine's disk."""
+    """Whether a path or an href for GDAL is on a disk of this machine."""
     place = as_place(href)
     return not (is_url(place) or SERVED.search(place) or (is_subdataset(place) and URL_INSIDE.match(place)))
 
 
 def check_collection(options: PipelineOptions, collection: Collection, bands: Sequence[str]) -> None:
-    """Refuse a collection with rasters on this machine where workers do not see them; warn where they may.
+    """Refuse a collection with local rasters that workers cannot read; warn if they may be shared.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def _hrefs(collection: Collection, bands: Sequence[str] | None = None) -> pa.Chu
 
 
 def check_hrefs(options: PipelineOptions, what: str, hrefs: pa.ChunkedArray | Iterable[str]) -> None:
-    """Refuse rasters of this machine where workers do not see them; warn where they may.
+    """Refuse local rasters that workers cannot read; warn if they may be shared.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def check_hrefs(options: PipelineOptions, what: str, hrefs: pa.ChunkedArray | It
 
 
 def _rasters_here(what: str, hrefs: pa.ChunkedArray) -> str:
-    """How many rasters are on this machine, and one of them; empty where none is."""
+    """A text with the number of local rasters and one of them; empty if there are none."""
     files = pc.unique(hrefs.drop_null())
     near = files.filter(pc.invert(pc.match_substring_regex(files, REMOTE))) if len(files) else files
     local = [href for href in near.to_pylist() if is_on_this_machine(href)]
@@ -182,34 +182,34 @@ def _rasters_here(what: str, hrefs: pa.ChunkedArray) -> str:
 
 def _object(workers: Workers, what: str) -> None:
     if not workers.may_share:
-        raise InputError(f"{without_secrets(what)}, which {workers.name} do not see; {BUCKET}")
+        raise InputError(f"{without_secrets(what)}, which {workers.name} cannot read; {BUCKET}")
     print(f"warning: {without_secrets(what)}, and {workers.name} are not: {SHARED}", file=sys.stderr)
 
 
 def check_packages(options: PipelineOptions) -> None:
-    """Warn of workers that are not given this package.
+    """Warn if workers would lack this package.
 
     Raises
     ------
     InputError
-        The file that brings it is not there.
+        The file of --setup_file does not exist.
     """
     setup, workers = options.view_as(SetupOptions), workers_elsewhere(options)
     if setup.setup_file and not os.path.exists(setup.setup_file):
-        raise InputError(f"--setup_file is {setup.setup_file}, which is not there; name the setup.py of this package")
+        raise InputError(f"--setup_file is {setup.setup_file}, which does not exist; give the setup.py of this package")
     if workers is None or setup.setup_file or setup.requirements_file or setup.extra_packages:
         return
     portable = options.view_as(PortableOptions)
     if not workers.may_share and not options.view_as(WorkerOptions).sdk_container_image:
         print(
-            f"warning: {workers.name} lack this package, and the job brings none: give --sdk_container_image IMAGE "
-            "(templates/README.md says how to build one), or --setup_file=./setup.py",
+            f"warning: {workers.name} lack this package: give --sdk_container_image IMAGE "
+            "(see templates/README.md for how to build one), or --setup_file=./setup.py",
             file=sys.stderr,
         )
     named = portable.environment_config or portable.lookup_environment_option("docker_container_image")
     if workers.may_share and portable.environment_type in (None, "DOCKER") and not named:
         print(
-            f"warning: {workers.name} run Beam's own image, which lacks this package: give --environment_config=IMAGE, "
+            f"warning: {workers.name} run Beam's image, which lacks this package: give --environment_config=IMAGE, "
             "or another --environment_type (docs/flink.md)",
             file=sys.stderr,
         )

@@ -1,7 +1,7 @@
-"""Running a pipeline from the command line: one clear line for an error, an honest exit code.
+"""Run a pipeline from the command line, with one line for an error and a correct exit code.
 
-A job on Dataflow is not waited for: the machine that launches a template ends once the job is
-handed over, and a terminal should not have to stay open for ten hours.
+The command does not wait for a job on Dataflow: the launcher of a template ends once the job is submitted, and a
+terminal need not stay open for hours.
 """
 
 import gc
@@ -52,7 +52,7 @@ HINTS = {
     "java.lang.OutOfMemoryError": "give TaskManagers more memory, see docs/flink.md",
     "MemoryError": "memory ran out; give the machine more, or lower --cache_mb",
 }
-"""Ways out of errors that come from elsewhere."""
+"""Advice for errors of other libraries, by a part of their text."""
 
 
 def command(main: Callable[[], int]) -> NoReturn:
@@ -83,8 +83,8 @@ def _exit_code(main: Callable[[], int]) -> int:
 
 
 def _more() -> str:
-    """Where to find more of an error that is not ours."""
-    return "" if is_verbose() else "; --verbose shows where it comes from"
+    """How to see more of an error of another library."""
+    return "" if is_verbose() else "; --verbose shows the traceback"
 
 
 def run(
@@ -95,7 +95,7 @@ def run(
     kept: Iterable[str] = (),
     loaded: Callable[[], str | None] = lambda: None,
 ) -> tuple[dict[str, int], float] | int:
-    """Build a pipeline and run it: to its end, or, on Dataflow, until the job is handed over.
+    """Build a pipeline and run it to its end, or on Dataflow until the job is submitted.
 
     Parameters
     ----------
@@ -104,15 +104,15 @@ def run(
     outputs : sequence of Output
         Their temporary folders are deleted when the run fails or is interrupted.
     shown : sequence of (counter, label)
-        What a local run shows while it is under way.
+        Counters in the progress line of a local run.
     kept : iterable of str
         Folders to delete when the run is interrupted, and to name when it fails.
     loaded : function
-        Gives the table that this run has brought rows into; None where it has not.
+        Returns the table that this run has loaded rows into, or None.
 
     Returns
     -------
-    (counts, seconds), or the exit code of a run that did not succeed or was not waited for
+    (counts, seconds), or the exit code of a run that failed or that the command did not wait for
     """
     start = time.monotonic()
     runner = str(options.view_as(StandardOptions).runner)
@@ -129,7 +129,7 @@ def run(
             _leaving_on_signals(under_way),
         ):
             pipeline = beam.Pipeline(options=options)
-            # Beam deletes it when the pipeline has run; not one that is not run, or that we leave.
+            # Beam deletes it after the run, but not if the pipeline does not run or the process exits early.
             under_way.folders.append(pipeline.local_tempdir)
             build(pipeline)
             if not is_waited_for(options):
@@ -150,23 +150,23 @@ def run(
     except Exception as error:
         show_traceback()
         why = spelt(root_message(error))
-        return not_complete(f"what the job has counted cannot be read: {why}", [output.path for output in outputs])
+        return not_complete(f"the job's counters cannot be read: {why}", [output.path for output in outputs])
 
 
 def not_complete(why: str, places: Iterable[str]) -> int:
-    """Tell of a job that has put its output in place, and that may lack rows; gives the exit code."""
-    print(f"error: the output is not complete: {why}; it is in place all the same: {listed(places)}", file=sys.stderr)
+    """Report that the output is in place but may lack rows; returns the exit code."""
+    print(f"error: the output is in place but not complete: {why}; check {listed(places)}", file=sys.stderr)
     return FAILED
 
 
 @contextmanager
 def _leaving_on_signals(under_way: UnderWay) -> Iterator[None]:
-    """On Ctrl-C, on termination and when the terminal closes, remove what is under way and leave at once.
+    """On SIGINT, SIGTERM and SIGHUP, remove unfinished files and exit at once.
 
-    An exception would not do: Beam wraps it as an error of the step it meets, and waits for threads that may be waiting
-    for a server. Nor would Python's handler: it runs in the main thread, which does not wake where the signal comes
-    just before it begins to wait. So a thread of its own reads the signals' numbers from the descriptor that
-    ``signal.set_wakeup_fd`` has them written to.
+    An exception does not work: Beam wraps it in an error of the current step, and waits for threads that may be waiting
+    for a server. Python's handler does not work either: it runs in the main thread, which does not wake if the signal
+    arrives just before it begins to wait. So a separate thread reads the signal numbers from the descriptor that
+    ``signal.set_wakeup_fd`` writes to.
     """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -179,7 +179,7 @@ def _leaving_on_signals(under_way: UnderWay) -> Iterator[None]:
                         end_children()
                         start = b"\r\033[K" if sys.stderr.isatty() else b""
                         os.write(sys.stderr.fileno(), start + f"interrupted: {message}\n".encode())
-                finally:  # also where nobody reads that any more: `2>&1 | tee log` ends by Ctrl-C too
+                finally:  # also if the reader is gone: Ctrl-C ends the tee of `2>&1 | tee log` too
                     os._exit(INTERRUPTED)
 
     reading, writing = os.pipe()
@@ -200,7 +200,7 @@ def _leaving_on_signals(under_way: UnderWay) -> Iterator[None]:
 
 
 def root_message(error: BaseException) -> str:
-    """The message of our error at the root of a failed run, or the last line of any other."""
+    """The message of our error that made a run fail, or the last line of any other error."""
     text = str(error)
     if isinstance(error, RasteretBeamError):
         return STEP.sub("", text)
@@ -215,7 +215,7 @@ def root_message(error: BaseException) -> str:
 
 
 def counted(result: Any) -> dict[str, int]:
-    """Our counters of a finished job, over all its steps."""
+    """The project's counters of a finished job, summed over its steps."""
     counts: dict[str, int] = {}
     for metric in result.metrics().query()["counters"]:
         if metric.key.metric.namespace == NAMESPACE:
@@ -226,7 +226,7 @@ def counted(result: Any) -> dict[str, int]:
 
 
 def summary(counts: dict[str, int], seconds: float) -> str:
-    """What a sampling job did, as lines for the terminal."""
+    """The counts of a sampling job as lines for the terminal."""
     reasons = [
         (f"    {reason}", metrics.unsampled(reason))
         for reason in UNSAMPLED_REASONS
@@ -248,15 +248,15 @@ def summary(counts: dict[str, int], seconds: float) -> str:
 
 
 def figures(counts: dict[str, int], seconds: float, lines: Sequence[tuple[str, str]]) -> str:
-    """Counts as lines of (label, counter) for the terminal, and the time."""
+    """Counts, by (label, counter), and the time as lines for the terminal."""
     shown = [f"{label:<34}{counts.get(name, 0):>16,}" for label, name in lines]
     return "\n".join([*shown, f"{'seconds':<34}{seconds:>16.1f}"])
 
 
 def accounting_error(counts: dict[str, int], with_unsampled: bool = False, written: bool = True) -> str | None:
-    """What does not add up in the counts of a sampling job, if anything; ``written`` says that all rows are counted.
+    """An inconsistency in the counts of a sampling job, or None; ``written``: the sinks count all rows.
 
-    Routing, sampling and writing count for themselves, so that a batch lost between two of them shows.
+    Routing, sampling and writing count independently, so a batch that is lost between two of them is found.
     """
 
     def of(name: str) -> int:
@@ -279,14 +279,14 @@ def accounting_error(counts: dict[str, int], with_unsampled: bool = False, writt
 
 
 def is_waited_for(options: PipelineOptions) -> bool:
-    """Whether the command ends with the job rather than before it, and can say what it did."""
+    """Whether the command waits for the end of the job and can report its counts."""
     chosen = options.view_as(StandardOptions)
     leaves = chosen.no_wait_until_finish and not is_local(options)
     return not (_is_dataflow(options) or leaves or options.view_as(TestOptions).dry_run)
 
 
 def _lives_here(options: PipelineOptions) -> bool:
-    """Whether the job ends with this process, where its workers or the whole of it are."""
+    """Whether the job ends with this process, because its workers or its runner are in it."""
     portable = options.view_as(PortableOptions)
     return is_local(options) or portable.job_endpoint == "embed" or portable.environment_type == "LOOPBACK"
 
@@ -296,9 +296,9 @@ def _is_dataflow(options: PipelineOptions) -> bool:
 
 
 def _handed_over(pipeline: beam.Pipeline, options: PipelineOptions) -> str:
-    """Give a pipeline to its runner without waiting for it; what became of it, as a line for the terminal.
+    """Submit a pipeline without waiting for it; returns a line for the terminal.
 
-    A dry run is one of Dataflow's own, which checks the whole job; other runners have none, and would run it.
+    Dataflow's dry run checks the whole job; other runners have no dry run and would run the job.
     """
     cloud = options.view_as(GoogleCloudOptions)
     if options.view_as(TestOptions).dry_run:
@@ -309,4 +309,4 @@ def _handed_over(pipeline: beam.Pipeline, options: PipelineOptions) -> str:
     if cloud.template_location:
         return f"the job is written to {cloud.template_location}; nothing was submitted"
     place = f"project {cloud.project}, region {cloud.region}" if _is_dataflow(options) else "the runner"
-    return f"submitted as job {job_id(result)} to {place}; it was not waited for, and its output is not there yet"
+    return f"submitted as job {job_id(result)} to {place}; the output appears when the job has finished"

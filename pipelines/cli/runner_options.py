@@ -1,4 +1,4 @@
-"""Options that Beam's Python does not know: those of a portable runner, which its job server takes with the job."""
+"""Options of portable runners, which Beam's Python SDK does not know and the job server takes with the job."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from apache_beam.portability.api import beam_job_api_pb2
 Kind = Literal["switch", "integer", "list", "text"]
 
 ON = "attached_mode fail_on_checkpointing_errors operator_chaining".split()
-"""Switches of Flink's that are on by default."""
+"""Flink switches that are on by default."""
 
 SWITCHES = (
     "allow_non_restored_state auto_balance_write_files_sharding_enabled disable_metrics enable_heap_dumps "
@@ -49,7 +49,7 @@ class RunnerOption:
     name : str
     kind : "switch", "integer", "list" or "text"
     is_on : bool
-        A switch is on where it is not given.
+        A switch is on by default.
     """
 
     name: str
@@ -58,14 +58,14 @@ class RunnerOption:
 
     @classmethod
     def of(cls, described: beam_job_api_pb2.PipelineOptionDescriptor) -> "RunnerOption":
-        """As a job server describes it."""
+        """From a job server's description."""
         return cls(described.name, KINDS.get(described.type, "text"), described.default_value == "true")
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Have a parser take it; it has no value where it is not given, so that the server's default holds.
+        """Add it to a parser, without a default, so that the server's default applies.
 
-        A switch takes a value too, and has the value that is meant: Beam itself adds it without, and turns off what
-        is on by default where its name is given.
+        A switch may have a value and means what it says: Beam itself adds switches without values, and turns off those
+        that are on by default if their name is given.
         """
         flag = f"--{self.name}"
         if self.kind == "switch":
@@ -81,13 +81,13 @@ FLINK = (
     *(RunnerOption(name, "integer") for name in INTEGERS),
     *(RunnerOption(name) for name in TEXTS),
 )
-"""Options of Beam's Flink runner, for a command that can ask no job server."""
+"""Options of Beam's Flink runner, for a command without a job server."""
 
 
 class RunnerOptions(PipelineOptions):
-    """The runner's options that a command was given, as one of Beam's classes: so they go to the job server.
+    """The runner's options of a command as a Beam options class, so that Beam sends them to the job server.
 
-    Beam asks the server for its options too when it submits a job, and leaves those that it knows by then.
+    When Beam submits a job it requests the server's options too, and keeps those that it already knows.
     """
 
     given: ClassVar[Sequence[RunnerOption]] = ()
@@ -106,10 +106,10 @@ def truth(text: str) -> bool:
 
 
 def beams_spelling(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
-    """Flags with Beam's switches, which take no value, in the one form that Beam has.
+    """Flags with Beam's switches in the form without a value, the only one that Beam accepts.
 
-    ``--streaming=true`` becomes ``--streaming``, and ``--streaming=false`` nothing. ``--dry_run`` alone, which Beam
-    takes with a value only, becomes ``--dry_run=True``.
+    ``--streaming=true`` becomes ``--streaming``, and ``--streaming=false`` is removed. ``--dry_run`` alone becomes
+    ``--dry_run=True``, as Beam requires a value there.
     """
     spelt: list[str] = []
     for number, word in enumerate(words):

@@ -48,20 +48,20 @@ log = logging.getLogger(__name__)
 Failures = list[tuple[str, str]]
 
 DESCRIPTIONS = "descriptions"
-"""In place of bands: the names that each file has for its own."""
+"""Value of ``bands`` for the band names that each file has."""
 
 
 def read_records(
     sources: Sequence[RecordSource], threads: int = 16, access: Access = DEFAULT_ACCESS
 ) -> tuple[list[RecordHeaders], Failures]:
-    """Open every file of the records, many at a time; ``access`` is how their buckets are read.
+    """Open all files of the records concurrently.
 
     Returns
     -------
     list of RecordHeaders
         The records of which at least one file could be read, in order.
     list of (href, reason)
-        The files that could not, or whose headers hold what no collection can.
+        The files that could not be read, or whose headers do not fit into a collection.
     """
     failures: Failures = []
     wanted, files_of = _wanted(sources, failures)
@@ -95,7 +95,7 @@ Wanted = list[tuple[str, list[int] | None]]
 def _wanted(
     sources: Sequence[RecordSource], failures: Failures
 ) -> tuple[Wanted, list[list[tuple[int, list[str] | None]]]]:
-    """The files of all records, and of each record the numbers of its files among them with their bands."""
+    """The files of all records, and for each record the numbers of its files and their bands."""
     wanted: Wanted = []
     files_of: list[list[tuple[int, list[str] | None]]] = []
     for source in sources:
@@ -115,7 +115,7 @@ Footprints = dict[Grid, Footprint | None]
 
 
 def _checked(found: list[BandHeader] | str, footprints: Footprints) -> list[BandHeader] | str:
-    """Headers of a file if a collection can hold them, else why not; adds the footprints of their grids."""
+    """Headers of a file if a collection can hold them, otherwise the reason; adds the footprints of their grids."""
     if isinstance(found, str):
         return found
     try:
@@ -124,13 +124,13 @@ def _checked(found: list[BandHeader] | str, footprints: Footprints) -> list[Band
                 shape = footprint(grid)
                 footprints[grid] = shape and Footprint(shapely.to_wkb(shape[0]), shape[1])
         check_storable(found)
-    except Exception as error:  # whatever is in one file, the others are built
+    except Exception as error:  # one bad file does not prevent the others
         return one_line(error)
     return found
 
 
 def _names(headers: Sequence[BandHeader], by_description: bool) -> list[str]:
-    """Names of the bands of a file: B1, B2, ..., or its own descriptions if each band has one and they differ."""
+    """Names of the bands of a file: B1, B2, ..., or its descriptions if each band has a different one."""
     described = [header.description for header in headers if header.description]
     if by_description and len(set(described)) == len(headers):
         return described
@@ -138,9 +138,9 @@ def _names(headers: Sequence[BandHeader], by_description: bool) -> list[str]:
 
 
 def with_stated(header: BandHeader, said: Stated, what: str) -> BandHeader:
-    """A header with what a record table says where the file says nothing: no nodata value, scale 1 and offset 0.
+    """A header completed with nodata, scale and offset of the record table, where the file has the defaults.
 
-    What both say, and differently, is taken from the file, with a warning.
+    If both have a value and they differ, the file's is kept, with a warning.
     """
     if said == NOTHING_STATED:
         return header
@@ -149,21 +149,19 @@ def with_stated(header: BandHeader, said: Stated, what: str) -> BandHeader:
         if given is None or own == given or (own is not None and math.isnan(own) and math.isnan(given)):
             continue
         if own != default:
-            log.warning("%s has %s %g, but the record table says %g; the file's is kept", what, name, own, given)
+            log.warning("%s has %s %g, but the record table has %g; the file's value is kept", what, name, own, given)
         elif name == "nodata" and as_dtype(given, np.dtype(header.dtype)) is None:
-            log.warning(
-                "nodata %g of %s in the record table does not fit %s; it is left out", given, what, header.dtype
-            )
+            log.warning("nodata %g of %s in the record table does not fit %s; it is ignored", given, what, header.dtype)
         else:
             header = replace(header, **{name: given})
             if name == "nodata" and 0 in header.tile_byte_counts:
-                # Tiles that are not in the file are 0 for GDAL, as the file has no nodata value: let it read them.
+                # GDAL fills missing tiles with 0, as the file has no nodata value; so GDAL has to read them.
                 header = replace(header, tile_offsets=(), tile_byte_counts=())
     return header
 
 
 def collection_table(records: Sequence[RecordHeaders], bands: Sequence[str]) -> pa.Table:
-    """Records in the collection layout (see :mod:`.parquet.layout`), with columns for these bands."""
+    """The records in the collection layout (see :mod:`.parquet.layout`), with columns for these bands."""
     assets = [
         {band: {"href": href, "band_index": index} for band, (href, index) in record.source.assets.items()}
         for record in records
@@ -190,35 +188,35 @@ def build_from_cogs(
     on_error: str = "raise",
     access: Access = DEFAULT_ACCESS,
 ) -> Collection:
-    """Build a collection of raster files, each of them a record.
+    """Build a collection with one record per raster file.
 
     Parameters
     ----------
     hrefs : iterable of str or pathlib.Path
-        Paths, ``file:`` URIs or URLs of files; folders, of which all ``*.tif`` and ``*.tiff`` are taken, at any depth;
-        or globs; local or in a bucket. Local paths are made absolute.
+        Paths, ``file:`` URIs or URLs of files; folders, searched for ``*.tif`` and ``*.tiff`` at any depth; or globs;
+        local or in a bucket. Local paths become absolute.
     bands : {name: 0-based band index} or list of names, optional
-        By default all bands of each file, as B1, B2, ...; ``"descriptions"`` takes their names from the file,
-        where it describes each of its bands, and no two alike.
+        By default all bands of each file, as B1, B2, ...; ``"descriptions"`` takes the names from the file, if each of
+        its bands has a different description.
     record_id, datetime : list with one for each href, or function of the href, optional
         By default the file's stem (made unique with _2, _3, ...), and null. A datetime is a
         ``datetime``, an ISO text or a year (:func:`rasteret_beam.collection.filters.dates.to_datetime`); one
         without a zone is UTC.
     name : str
-        Of the collection.
+        Name of the collection.
     on_error : "raise" or "skip"
-        What to do about files that cannot be read, after all have been tried. Skipped ones
-        are logged and stand in the collection's ``failures``.
+        What to do if some files cannot be read, after all were tried. Skipped files are logged and listed in the
+        collection's ``failures``.
     access : Access
-        How their buckets are read, now and when the collection is sampled. It is not exported:
-        give it to :func:`rasteret_beam.load` again, or to the catalogue.
+        How buckets are read, now and when the collection is sampled. It is not exported: give it again to
+        :func:`rasteret_beam.load`, or to the catalogue.
 
     Raises
     ------
     BuildError
         Lists every file that could not be read, with its reason.
     InputError
-        The lists do not match, two records have one id, or there is no file at all.
+        The lists differ in length, two records have the same id, or there are no files.
     """
     check_on_error(on_error)
     files = expand_rasters(paths_of(hrefs, "hrefs"), access)
@@ -230,17 +228,17 @@ def build_from_cogs(
 
 
 def check_on_error(on_error: str) -> None:
-    """Refuse what is neither "raise" nor "skip"."""
+    """Refuse a value other than "raise" and "skip"."""
     if on_error not in ("raise", "skip"):
         raise InputError(f'on_error is {on_error!r}; it has to be "raise" or "skip"')
 
 
 def settle_failures(failures: Failures, on_error: str, built: int) -> None:
-    """Raise for files that could not be read, or report them; nothing at all built is always an error."""
+    """Raise for files that could not be read, or log them; a build without any record is always an error."""
     if failures and (on_error == "raise" or not built):
         raise BuildError(failures)
     for href, reason in failures:
-        log.warning("left out of the collection: %s: %s", without_secrets(href), without_secrets(reason, href))
+        log.warning("skipped in the collection: %s: %s", without_secrets(href), without_secrets(reason, href))
 
 
 def sources_from_cogs(
@@ -250,15 +248,15 @@ def sources_from_cogs(
     record_id: Sequence[str] | Callable[[str], str] | None = None,
     datetime: Sequence[Moment] | Callable[[str], Moment] | None = None,
 ) -> list[RecordSource]:
-    """The records of :func:`build_from_cogs` before their files are opened; same parameters and errors.
+    """The records of :func:`build_from_cogs` before their files are opened, with the same parameters and errors.
 
-    Each href is one file; :func:`rasteret_beam.readers.storage.listing.find_rasters` gives those of folders and globs.
+    Each href is one file; :func:`rasteret_beam.readers.storage.listing.find_rasters` expands folders and globs.
     """
     if isinstance(hrefs, str | os.PathLike):
         hrefs = [hrefs]
     paths = [absolute(href) for href in hrefs]
     if not paths:
-        raise InputError("there is no raster file to build a collection from: hrefs is empty")
+        raise InputError("hrefs is empty; give the raster files to build a collection from")
     ids = (
         [str(value) for value in _each(record_id, paths, "record_id")] if record_id is not None else unique_stems(paths)
     )
@@ -289,15 +287,15 @@ def _dated(value: Moment, href: str) -> Datetime | None:
 
 def _each(given: Any, paths: list[str], what: str) -> list[Any]:
     if not callable(given) and (isinstance(given, str | bytes) or not isinstance(given, Iterable)):
-        raise InputError(f"{what} is {given!r}; give a list with one for each href, or a function of the href")
+        raise InputError(f"{what} is {given!r}; give a list with one value per href, or a function of the href")
     values = [given(path) for path in paths] if callable(given) else list(given)
     if len(values) != len(paths):
-        raise InputError(f"{what} has {len(values)} value(s) for {len(paths)} href(s); give one for each")
+        raise InputError(f"{what} has {len(values)} value(s) for {len(paths)} href(s); give one per href")
     return values
 
 
 def unique_stems(hrefs: Sequence[str]) -> list[str]:
-    """File names without folder and ending; repeated ones get _2, _3, ..."""
+    """File names without folder and extension; repeated names get _2, _3, ..."""
     taken: set[str] = set()
     names = []
     for href in hrefs:
@@ -324,31 +322,31 @@ def build_from_table(
     on_error: str = "raise",
     access: Access = DEFAULT_ACCESS,
 ) -> Collection:
-    """Build a collection from a table that has a row for each record.
+    """Build a collection from a table with one row per record.
 
     Parameters
     ----------
     table_or_path : Arrow table (or anything with an Arrow C stream), frame, or path of Parquet
         With columns id, datetime, geometry (WKB, WKT or GeoJSON in CRS84), assets (struct, map or JSON of band to
         struct of href and band_index), or columns mapped to them. Other columns are kept.
-        ``geometry`` may be missing where headers are read: the files' footprints take its place.
-        A record whose ``datetime`` is null may have ``start_datetime`` and ``end_datetime`` in its place.
-        Relative hrefs begin at the folder of the table, of a table in memory at the working folder.
-        Where a file has no nodata value, or scale 1 and offset 0, those of STAC's ``raster:bands``, ``bands``,
-        ``nodata``, ``raster:scale`` and ``raster:offset`` are taken, of the asset or the record.
+        ``geometry`` may be missing if headers are read: the files' footprints replace it. A record whose ``datetime``
+        is null may have ``start_datetime`` and ``end_datetime`` instead. Relative hrefs start at the folder of the
+        table, or at the working folder for a table in memory. If a file has no nodata value, or scale 1 and offset 0,
+        the values of STAC's ``raster:bands``, ``bands``, ``nodata``, ``raster:scale`` and ``raster:offset`` are used,
+        of the asset or the record.
     href_column, band_index_map
-        In place of ``assets``: the column with each record's file, and its bands' 0-based indexes.
+        Instead of ``assets``: the column with each record's file, and the 0-based indexes of its bands.
     column_map : {column of the table: name in the collection}
     enrich_cog : bool
-        Read the files' headers. Without them a collection cannot be sampled.
+        Read the files' headers. A collection without them cannot be sampled.
     band_codes : sequence of str, optional
-        Bands to read headers for; by default all assets that are rasters by media type or role, or, where these are
-        not said, by the ending of the href.
+        Bands to read headers for; by default all assets that are rasters by media type or role, or, if neither is
+        given, by the extension of the href.
     name, data_source : str
     on_error : "raise" or "skip"
-        As for :func:`build_from_cogs`. A record that still has a band is kept.
+        As for :func:`build_from_cogs`. A record is kept while it has a readable band.
     access : Access
-        As for :func:`build_from_cogs`; the bucket of the table is read so too.
+        As for :func:`build_from_cogs`; it applies to the bucket of the table too.
 
     Raises
     ------

@@ -1,15 +1,14 @@
-"""The catalogue: short ids of datasets, and where their collections are.
+"""The catalogue: short ids of datasets and the places of their collections.
 
-Entries come from ``catalogue.json`` beside this module, from a file of the user's, and from
-:func:`register`; of two with one id, the later of these three counts. The user's file is the
-one that environment variable ``RASTERET_BEAM_CATALOGUE`` names, a path or a URL, else
-``~/.config/rasteret_beam/catalogue.json``:
+Entries come from ``catalogue.json`` beside this module, from the user's file, and from :func:`register`; a later source
+overrides an earlier one. The environment variable ``RASTERET_BEAM_CATALOGUE`` gives the path or URL of the user's file;
+the default is ``~/.config/rasteret_beam/catalogue.json``:
 
     {"team/plots": {"data": "s3://bucket/plots", "region": "eu-west-1", "anonymous": true}}
 
-``data`` is needed (a relative path starts at the file's folder); ``name``, ``description``,
-``region``, ``anonymous``, ``endpoint``, ``requester_pays`` (``true``, or the project of Google's that is billed),
-``vrt``, ``drivers`` and ``allow_local`` are not, and other keys are for the reader.
+``data`` is required (a relative path starts at the file's folder); ``name``, ``description``, ``region``,
+``anonymous``, ``endpoint``, ``requester_pays`` (``true``, or the Google project to bill), ``vrt``, ``drivers`` and
+``allow_local`` are optional, and other keys are ignored.
 """
 
 import json
@@ -43,7 +42,7 @@ KEYS: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
     ("drivers", list, "a list of names of GDAL's drivers"),
     ("allow_local", bool, "true or false"),
 )
-"""Keys of an entry that are used; others are for the reader."""
+"""Keys of an entry that are used; others are ignored."""
 
 NAMES = [name for name, _, _ in KEYS]
 
@@ -58,9 +57,9 @@ class Entry:
     ----------
     id : str
     data : str
-        Path or URI of its collection: a Parquet file, or a folder of such.
+        Path or URI of its collection: a Parquet file, or a folder of Parquet files.
     name : str
-        Of the collection, where it is to have another than its own.
+        Name of the collection, if it should differ from the stored one.
     description : str
     access : Access
         How its bucket is read.
@@ -90,30 +89,28 @@ def register(
     drivers: Sequence[str] = (),
     allow_local: bool = False,
 ) -> None:
-    """Give a collection an id that :func:`rasteret_beam.load` takes, in this process.
+    """Give a collection an id for :func:`rasteret_beam.load` in this process.
 
     Parameters
     ----------
     id : str
-        Such as ``"team/plots"``. An entry of the same id is hidden.
+        An id such as ``"team/plots"``. It overrides an entry with the same id.
     path : str
-        The collection: a Parquet file or a folder of such, local or in a bucket.
+        The collection: a Parquet file or a folder of Parquet files, local or in a bucket.
     name, description : str, optional
     anonymous, region, endpoint, requester_pays, vrt, drivers, allow_local
-        How the bucket and its rasters are read; see :class:`rasteret_beam.Access`.
-
-    The bucket of the collection, and those of its rasters, are read so.
+        How the buckets of the collection and its rasters are read; see :class:`rasteret_beam.Access`.
 
     Raises
     ------
     InputError
-        The id is empty or could be taken for a path, or the endpoint is no plain URL.
+        The id is empty or looks like a path, or the endpoint is not a plain URL.
     """
     _check_id(id, "dataset id")
     if looks_like_path(id):
-        raise InputError(f"dataset id {id!r} could be taken for a path, as there is one of this name; give another")
+        raise InputError(f"dataset id {id!r} is the name of an existing path; give another id")
     fields = {
-        "data": path_of(path, "path", "that of a collection: a Parquet file or a folder of such"),
+        "data": path_of(path, "path", "that of a collection: a Parquet file or a folder of Parquet files"),
         "name": name,
         "description": description,
         "anonymous": anonymous,
@@ -133,7 +130,7 @@ def entries() -> dict[str, Entry]:
     Raises
     ------
     InputError, MissingInputError
-        The user's file cannot be used, or the one that the environment names is not there.
+        The user's file cannot be used, or the file that the environment names does not exist.
     """
     shipped = files("rasteret_beam.collection").joinpath("catalogue.json").read_text()
     found = _parsed(shipped, "catalogue.json", "/")
@@ -144,7 +141,7 @@ def entries() -> dict[str, Entry]:
     if os.path.isfile(path):
         found |= _parsed(_text(path), path, os.path.dirname(path))
     elif named:
-        raise MissingInputError(f"{FILE_VARIABLE} is {named}, but there is no such file")
+        raise MissingInputError(f"{FILE_VARIABLE} is {named}, but that file does not exist")
     return found | _registered
 
 
@@ -167,11 +164,11 @@ def _check_id(id: object, what: str) -> None:
     if not isinstance(id, str):
         raise InputError(f"{what} is {id!r}, a {type(id).__name__}; give a text such as 'team/plots'")
     if not id.strip() or _is_path(id):
-        raise InputError(f"{what} {id!r} could be taken for a path; give one such as 'team/plots'")
+        raise InputError(f"{what} {id!r} looks like a path; give one such as 'team/plots'")
 
 
 def looks_like_path(text: str) -> bool:
-    """Whether a text is a path, not an id: it exists, has a scheme or a wildcard, is absolute or ends in .parquet."""
+    """Whether a text is a path and not an id: it exists, has a scheme or wildcard, is absolute or ends in .parquet."""
     return _is_path(text) or os.path.exists(text)
 
 
@@ -191,7 +188,7 @@ def find_entry(id: str) -> Entry:
     Raises
     ------
     MissingInputError
-        There is none; lists the ids there are.
+        No dataset has this id; lists the known ids.
     """
     known = entries()
     if id not in known:
@@ -207,7 +204,7 @@ def _parsed(text: str, source: str, folder: str) -> dict[str, Entry]:
     try:
         described = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"catalogue {source} is no JSON: {error}") from error
+        raise InputError(f"catalogue {source} is not JSON: {error}") from error
     if not isinstance(described, dict):
         raise InputError(f"catalogue {source} is a JSON {type(described).__name__}; it has to map ids to entries")
     for id in described:
@@ -242,5 +239,5 @@ def _entry(id: str, fields: Any, source: str, folder: str) -> Entry:
 
 
 def _absolute(path: str, folder: str) -> str:
-    # An absolute path is a local one, wherever the catalogue lies.
+    # An absolute path is local, wherever the catalogue is.
     return path if os.path.isabs(path) else resolved(path, folder)

@@ -1,4 +1,4 @@
-"""The collection: records of raster files, filtered lazily, sampled eagerly."""
+"""Collections of raster records: load, filter, describe, export and sample them."""
 
 import logging
 import os
@@ -40,11 +40,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """Raster records and where their bands are; filters are applied when it is read.
+    """Raster records and the places of their bands; filters are applied when records are read.
 
     Made by :func:`rasteret_beam.load`, :func:`~rasteret_beam.build_from_cogs` and
-    :func:`~rasteret_beam.build_from_table`. It pickles as a path and a filter where it was
-    loaded from Parquet, and with its table otherwise.
+    :func:`~rasteret_beam.build_from_table`. If it was loaded from Parquet it pickles as a path and a filter, otherwise
+    with its table.
 
     Attributes
     ----------
@@ -52,11 +52,11 @@ class Collection:
     path : str or None
         Where it was loaded from.
     failures : tuple of (href, reason)
-        Files that were left out when it was built with ``on_error="skip"``.
+        Files that were skipped when it was built with ``on_error="skip"``.
     access : Access
-        How its bucket, and those of its rasters, are read.
+        How its bucket and those of its rasters are read.
     boxes : tuple of (west, south, east, north)
-        Some of those that it was narrowed to, for errors.
+        Some of the boxes that it was filtered by, for errors.
     """
 
     name: str
@@ -78,15 +78,15 @@ class Collection:
         failures: Iterable[tuple[str, str]] = (),
         access: Access = DEFAULT_ACCESS,
     ) -> "Collection":
-        """A collection held in memory; the table (or what has an Arrow C stream) is in the collection layout."""
+        """A collection in memory, from a table (or an object with an Arrow C stream) in the collection layout."""
         if not isinstance(table, pa.Table):
             if not hasattr(table, "__arrow_c_stream__"):
                 raise InputError(
-                    f"table is a {type(table).__name__}; give an Arrow table, or what has an Arrow C stream"
+                    f"table is a {type(table).__name__}; give an Arrow table, or an object with an Arrow C stream"
                 )
             table = pa.table(table)
         check_layout(table.schema, "the table")
-        if CHECKSUMS in table.column_names:  # of what the table was before it was given to us
+        if CHECKSUMS in table.column_names:  # the caller may have changed the table since they were computed
             table = table.drop_columns([CHECKSUMS])
         return cls(name, None, data_source, tuple(failures), table, access=access)
 
@@ -117,7 +117,7 @@ class Collection:
         Raises
         ------
         InputError
-            It is not an expression, names a column that the collection lacks, or compares what cannot be compared.
+            It is not an expression, names a column that the collection lacks, or compares incompatible types.
         """
         check_expression(expr, self.schema)
         return replace(self, filter=expr if self.filter is None else self.filter & expr)
@@ -132,32 +132,30 @@ class Collection:
         cloud_cover_lt: float | None = None,
         ids: str | Iterable[str] | None = None,
     ) -> "Collection":
-        """The records that meet every criterion given.
+        """The records that meet all given criteria.
 
         Parameters
         ----------
         bbox : (west, south, east, north) in degrees, optional
-            Records whose box meets it; west > east crosses the antimeridian.
+            Records whose box intersects it; west > east crosses the antimeridian.
         date_range : (first, last) or text, optional
-            ISO dates or datetimes in UTC, both included; a date, month or year as the last one
-            means all of it. ``"2023-01-01/2023-06-30"``, ``"2023-06"`` and ``("2023", None)`` or
-            ``"2023/.."``, which is open, are taken too; see
-            :func:`rasteret_beam.collection.filters.date_ranges.date_bounds`. Of a record without a
-            datetime, the time from ``start_datetime`` to ``end_datetime`` has to overlap it;
-            without these either, it is left out.
+            ISO dates or datetimes in UTC, both inclusive; a last date, month or year means its end.
+            ``"2023-01-01/2023-06-30"``, ``"2023-06"``, and the open ``("2023", None)`` or ``"2023/.."`` are accepted
+            too; see :func:`rasteret_beam.collection.filters.date_ranges.date_bounds`. A record without a datetime
+            matches if the time from ``start_datetime`` to ``end_datetime`` overlaps the range; without these too, it
+            does not match.
         geometries : optional
-            Records whose box meets the box of one of them: Shapely geometries, WKB, GeoJSON,
-            (west, south, east, north), lists of those, or Arrow arrays of WKB or GeoArrow
-            points; in longitude and latitude.
+            Records whose box intersects the box of one of them: Shapely geometries, WKB, GeoJSON, (west, south, east,
+            north), lists of those, or Arrow arrays of WKB or GeoArrow points; in longitude and latitude.
         cloud_cover_lt : float, optional
-            Percent, compared with column ``eo:cloud_cover``.
+            Upper bound (exclusive) of column ``eo:cloud_cover``, in percent.
         ids : str or iterable of str, optional
-            Records with these ids; those that are not in the collection are passed over.
+            Records with these ids; unknown ids are ignored.
 
         Raises
         ------
         InputError
-            A criterion cannot be used, or none is given.
+            A criterion cannot be used, or there are none.
         """
         criteria, boxes = criteria_of(self, bbox, date_range, geometries, cloud_cover_lt, ids)
         narrowed = self._where_all(criteria, boxes)
@@ -172,18 +170,18 @@ class Collection:
         return narrowed
 
     def has_records(self) -> bool:
-        """Whether any record is left; reads no further than to the first."""
+        """Whether any record matches the filter; stops at the first one."""
         return any(file.has_rows() for file in files_of(self.dataset, self.filter))
 
     def narrowed(self, **criteria: Any) -> "Collection":
-        """As :meth:`subset`, without a warning; criteria that are None are passed over, and may be all."""
+        """As :meth:`subset`, without a warning; criteria may be None."""
         names = ("bbox", "date_range", "geometries", "cloud_cover_lt", "ids")
         if all(criteria.get(name) is None for name in names):
             return self
         return self._where_all(*criteria_of(self, **{name: criteria.get(name) for name in names}))
 
     def to_table(self, columns: list[str] | None = None) -> pa.Table:
-        """The records, filtered, as an Arrow table of all or some columns."""
+        """The filtered records as an Arrow table of all or some columns."""
         columns = None if columns is None else names_of(columns, "columns")
         with readable(self.path or "the table"):
             check_parts(self.dataset)
@@ -207,9 +205,9 @@ class Collection:
 
     @property
     def bounds(self) -> tuple[float, float, float, float] | None:
-        """Box (west, south, east, north) of all records that have one, in degrees; None where none has.
+        """Box (west, south, east, north) of all records in degrees; None if no record has a box.
 
-        Records on other celestial bodies and in engineering CRSs have none.
+        Records on other celestial bodies and in engineering CRSs have no box.
         """
         if not len(self):
             return None
@@ -236,23 +234,24 @@ class Collection:
         return html_table(self.describe())
 
     def export(self, path: str | os.PathLike[str], *, access: Access = DEFAULT_ACCESS) -> None:
-        """Write the collection, filtered, to a folder (or a file ``*.parquet``), in place of one that is there.
+        """Write the filtered collection to a folder or a file ``*.parquet``, and replace an existing collection.
 
         Parameters
         ----------
         path : str
-            Local, or in a bucket.
+            A local path, or one in a bucket.
         access : Access
-            How that bucket is reached.
+            How that bucket is accessed.
 
         Raises
         ------
         OutputError
             The place cannot be written.
         InputError
-            There is no record to write.
+            The collection has no records.
         CollectionError
-            It lies elsewhere, and names a file that it may not: one that is written here might.
+            It was loaded from a bucket or the web and names a file that it may not; an exported copy might be allowed
+            to.
         """
         place = path_of(path, "path", "where the collection is to be written")
         table = self.to_table()
@@ -264,31 +263,34 @@ class Collection:
         write_collection(table.replace_schema_metadata(metadata), place, access)
 
     def check_bands(self, bands: Sequence[str]) -> list[str]:
-        """The wanted bands as a list, if the collection has them all.
+        """The given bands as a list, if the collection has all of them.
 
         Raises
         ------
         InputError
-            A band is not in the collection, is named twice, or none is wanted.
+            A band is missing or named twice, or no band is given.
         CollectionError
             The collection was built without headers.
         """
         if isinstance(bands, set | frozenset):
-            raise InputError("bands are a set, which has no order; give a list of band names")
+            raise InputError("bands is a set, which has no order; give a list of band names")
         wanted = names_of(bands, "bands")
         known, columns = set(self._bands), set(self.schema.names)
         missing = [band for band in wanted if band not in known]
         if missing:
             near = did_you_mean(missing[0], self.bands)
-            raise InputError(f"the collection has no band(s) {listed(missing)}{near}; it has {listed(self.bands, 80)}")
+            raise InputError(f"the collection lacks band(s) {listed(missing)}{near}; it has {listed(self.bands, 80)}")
         if not wanted or len(set(wanted)) < len(wanted):
-            raise InputError(f"bands must be named once each, and at least one; got {listed(wanted) or 'none'}")
+            raise InputError(f"bands are {listed(wanted) or 'empty'}; give at least one band, and each band once")
         if any(band + METADATA_SUFFIX not in columns for band in wanted):
-            raise CollectionError("the collection has no headers of its files; build it with enrich_cog=True")
+            raise CollectionError(
+                "the collection was built without the headers of its files; build it again with them, the default of "
+                "build_from_table and pipelines.build_collection"
+            )
         return wanted
 
     def check_usable(self, bands: Sequence[str], match: str = "all") -> list[str]:
-        """The wanted bands as a list, if they can be sampled.
+        """The given bands as a list, if they can be sampled.
 
         Raises
         ------
@@ -303,17 +305,17 @@ class Collection:
         return wanted
 
     def _why_no_box(self) -> str:
-        """Why a bbox has left no record: none meets it, or none has longitude and latitude."""
+        """Why a box matches no record: none intersects it, or none has longitude and latitude."""
         everything = replace(self, filter=None)
         if self.filter is None or not len(everything) or everything.bounds is not None:
             return f": {why_no_record(self.dataset, self.boxes)}" if self.boxes else ""
         return (
-            f"; none has longitude and latitude of the Earth (CRS {listed(map(crs_label, everything.crs), 3)}), so a "
-            "bbox leaves none: choose records by ids or where"
+            f"; no record has longitude and latitude on Earth (CRS {listed(map(crs_label, everything.crs), 3)}), so a "
+            "bbox matches none: choose records by ids or where"
         )
 
     def index(self, bands: Sequence[str], match: str = "all", cache_bytes: int = 64 << 20) -> CollectionIndex:
-        """What sampling some bands needs to know of the collection; ``cache_bytes`` bound what it keeps of files.
+        """The index for sampling some bands; it caches facts of files in up to ``cache_bytes``.
 
         Raises
         ------
@@ -327,7 +329,7 @@ class Collection:
 
     @property
     def raster_access(self) -> Access:
-        """How its rasters are read: on whose word, if the collection lies elsewhere."""
+        """How its rasters are read; with the collection's origin if it is in a bucket or on the web."""
         return self.access if self.path is None else named_in(self.path, self.access)
 
     check_files = named_files.check_files
@@ -343,29 +345,28 @@ def load(
     access: Access | None = None,
     allow_local: bool = False,
 ) -> Collection:
-    """Load a collection from Parquet, or a dataset of the catalogue by its id.
+    """Load a collection from Parquet or by its id in the catalogue.
 
     Parameters
     ----------
     path_or_dataset_id : str
-        A file, a folder with hive partitions, or a glob, local or in a bucket (gs://, s3://, az://); a
-        file on the web (https://); or an id such as ``"aef/v1-annual"``. What exists, has a
-        scheme or a wildcard, starts with ``/``, ``.`` or ``~`` or ends in ``.parquet`` is a path.
+        A file, a folder with hive partitions, or a glob, local or in a bucket (gs://, s3://, az://); a file on the web
+        (https://); or an id such as ``"aef/v1-annual"``. A text is a path if it exists, has a scheme or wildcard,
+        starts with ``/``, ``.`` or ``~``, or ends in ``.parquet``.
     name : str, optional
-        Of the collection, in place of its own.
+        Name of the collection instead of the stored one.
     access : Access, optional
-        How its bucket and those of its rasters are read: without credentials, paid by the
-        reader, at another endpoint. By default as the catalogue says, else as the URI and the
-        environment do.
+        How its bucket and those of its rasters are read: without credentials, requester pays, at another endpoint. The
+        default comes from the catalogue, or from the URI and the environment.
     allow_local : bool
-        As that of ``access``: a collection in a bucket or on the web may name files of this machine.
+        As in ``access``: a collection in a bucket or on the web may name files of this machine.
 
     Raises
     ------
     MissingInputError
-        There is nothing at the path, and no dataset with such an id; lists the known ids.
+        Neither a path nor a dataset with this id exists; lists the known ids.
     CollectionError
-        What is there is no collection.
+        The path is not a collection.
     """
     if not isinstance(name, str | None):
         raise InputError(f"name is {name!r}; give a text")

@@ -1,4 +1,4 @@
-"""What a collection tells of itself, and shows in a notebook."""
+"""A summary of a collection, as a dict and as HTML for notebooks."""
 
 from collections.abc import Mapping
 from html import escape

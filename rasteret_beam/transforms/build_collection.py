@@ -1,4 +1,4 @@
-"""Records to a collection on disk, with headers read by many workers."""
+"""Build a collection, with workers that read the headers of files."""
 
 import logging
 import zlib
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 
 FAILED = "failed"
 READ_AHEAD = 64
-"""Files that one worker opens at a time."""
+"""Files that one worker opens concurrently."""
 
 
 @dataclass(frozen=True)
 class _Summary:
-    """What every file of a collection has to agree on: bands with their rank in a record, and the datetimes."""
+    """Facts that all files of a collection share: bands with their rank in a record, and the datetimes."""
 
     bands: dict[str, int] = field(default_factory=dict)
     first: Datetime | None = None
@@ -74,31 +74,30 @@ class _Summarise(beam.CombineFn):
 
 @dataclass(eq=False)
 class BuildCollection(beam.PTransform):
-    """Read the headers of records' files and write the collection; gives the file names.
+    """Read the headers of the records' files and write the collection; returns the file names.
 
-    The eager ``build_from_cogs`` and ``build_from_table`` run the same code in one process;
-    ``sources_from_cogs`` and ``sources_from_table`` of :mod:`rasteret_beam.collection.build`
-    make the input.
+    ``build_from_cogs`` and ``build_from_table`` run the same code in one process. ``sources_from_cogs`` and
+    ``sources_from_table`` of :mod:`rasteret_beam.collection.build` create the input.
 
     Parameters
     ----------
     output : str or pathlib.Path
-        Folder of the collection, on any of Beam's filesystems; a collection there is replaced
-        whole, once all files have been read.
+        Folder of the collection on any Beam filesystem; an existing collection is replaced after all files have been
+        read.
     name, data_source : str
     on_error : "raise" or "skip"
-        What to do about files that cannot be read, after all have been tried.
+        What to do if some files cannot be read, after all were tried.
     shards : int
-        Files for each year and month.
+        Number of files per year and month.
     access : Access
-        How the buckets of the rasters are read.
+        Access to the buckets of the rasters.
 
     Raises
     ------
     BuildError
         While running: lists the files that could not be read.
     InputError
-        While running: two records have one id.
+        While running: two records have the same id.
     """
 
     output: str
@@ -163,7 +162,7 @@ def _write_part(
     name: str,
     data_source: str,
 ) -> tuple[str, str, list[str]]:
-    """Write the records of one partition; gives its place in the collection, the file, and the ids in it."""
+    """Write the records of one partition; returns its place in the collection, the file, and its record ids."""
     (year, month, shard), records = keyed
     ordered = sorted(records, key=lambda record: record.source.id)
     table = with_checksums(collection_table(ordered, summary.ordered()), "the collection")
@@ -172,7 +171,7 @@ def _write_part(
         metadata[b"date_range"] = f"{summary.first.isoformat()},{summary.last.isoformat()}".encode()
     values = [str(part) if part else "__HIVE_DEFAULT_PARTITION__" for part in (year, month)]
     folder = "/".join(f"{column}={value}" for column, value in zip(PARTITIONS, values, strict=True))
-    path = f"{temporary}/{folder}/{uuid4().hex}.parquet"  # readers take year and month from it
+    path = f"{temporary}/{folder}/{uuid4().hex}.parquet"  # readers get year and month from it
     stored = table.drop_columns(list(PARTITIONS)).replace_schema_metadata(metadata)
     with writing(path, "collection"), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         pq.write_table(stored, file, compression="zstd", row_group_size=row_group_rows(stored))
@@ -188,7 +187,7 @@ def _finish(
         delete_folder(target.temporary)
         raise BuildError(failures)
     for href, reason in failures:
-        log.warning("left out of the collection: %s: %s", without_secrets(href), without_secrets(reason, href))
+        log.warning("skipped in the collection: %s: %s", without_secrets(href), without_secrets(reason, href))
     ids = sorted(record for _, _, records in written for record in records)
     twice = [one for one, other in pairwise(ids) if one == other]
     if twice:

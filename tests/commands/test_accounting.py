@@ -162,7 +162,7 @@ def test_exit_code_of_a_job_that_does_not_add_up(
     outcome = command(folder, tmp_path)
     assert outcome.code == 1
     assert len(outcome.err.strip().splitlines()) == 1
-    assert re.search("error: the output is not complete: " + message, outcome.err), outcome.err
+    assert re.search("error: the output is in place but not complete: " + message, outcome.err), outcome.err
 
 
 def test_garbage_is_collected_while_a_command_runs() -> None:

@@ -115,7 +115,7 @@ def test_an_output_that_was_there_stays(folder: Path, tmp_path: Path, monkeypatc
     fill_up(monkeypatch, "_s.temporary-", error=lambda: OSError(errno.EDQUOT, "Disk quota exceeded"))
     outcome = sample(folder, tmp_path)
     assert outcome.code == 1
-    assert "Disk quota exceeded; the quota of this user is used up" in outcome.err
+    assert "Disk quota exceeded; free some of the quota of this user" in outcome.err
     assert pq.read_table(tmp_path).equals(before)
 
 

@@ -75,7 +75,7 @@ def test_what_nobody_has_thought_of(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as ended:
         _run.command(main)
     assert ended.value.code == 1
-    assert capsys.readouterr().err == "error: KeyError: 'a key'; --verbose shows where it comes from\n"
+    assert capsys.readouterr().err == "error: KeyError: 'a key'; --verbose shows the traceback\n"
 
 
 JAVA = """Pipeline job-7 failed in state FAILED: java.util.concurrent.ExecutionException: the job has failed

@@ -46,7 +46,7 @@ def test_a_job_that_fails_between_two_outputs(flags: list[str], tmp_path: Path, 
     monkeypatch.setattr(committing, "_write", first_only)
     outcome = execute(sample_points.main, *flags)
     assert outcome.code == 1
-    assert outcome.err == f"error: the disk is full\nin place all the same: {decided[0]}\n"
+    assert outcome.err == f"error: the disk is full\nalready in place: {decided[0]}\n"
     names = {path.name.partition("-")[0] for path in (tmp_path / "out").iterdir() if not path.name.startswith("_")}
     assert names == {Path(decided[0]).name}
 
@@ -59,8 +59,8 @@ def test_a_job_whose_counts_are_lost(flags: list[str], tmp_path: Path, monkeypat
     outcome = execute(sample_points.main, *flags)
     assert outcome.code == 1
     assert outcome.err == (
-        "error: the output is not complete: what the job has counted cannot be read: the server is gone; it is in "
-        f"place all the same: {tmp_path}/out/s, {tmp_path}/out/u\n"
+        "error: the output is in place but not complete: the job's counters cannot be read: the server is gone; "
+        f"check {tmp_path}/out/s, {tmp_path}/out/u\n"
     )
     assert list((tmp_path / "out").glob("s-*")) and list((tmp_path / "out").glob("u-*"))
 
@@ -70,8 +70,7 @@ def test_a_job_that_does_not_add_up(flags: list[str], tmp_path: Path, monkeypatc
     outcome = execute(sample_points.main, *flags)
     assert outcome.code == 1
     assert outcome.err == (
-        f"error: the output is not complete: 1 row is lost; it is in place all the same: {tmp_path}/out/s, "
-        f"{tmp_path}/out/u\n"
+        f"error: the output is in place but not complete: 1 row is lost; check {tmp_path}/out/s, {tmp_path}/out/u\n"
     )
 
 
@@ -82,7 +81,7 @@ def under_way(loaded) -> UnderWay:
 def test_a_table_that_was_loaded(capsys: pytest.CaptureFixture) -> None:
     under_way(lambda: "p.d.t").fail("a tile")
     under_way(lambda: None).fail("a tile")
-    assert capsys.readouterr().err == "error: a tile\nin place all the same: p.d.t\nerror: a tile\n"
+    assert capsys.readouterr().err == "error: a tile\nalready in place: p.d.t\nerror: a tile\n"
 
 
 def test_a_table_of_which_nobody_knows(capsys: pytest.CaptureFixture) -> None:
@@ -90,4 +89,4 @@ def test_a_table_of_which_nobody_knows(capsys: pytest.CaptureFixture) -> None:
         raise OutputError("no connection")
 
     under_way(unknown).fail("a tile")
-    assert capsys.readouterr().err == "whether rows were loaded cannot be found out: no connection\nerror: a tile\n"
+    assert capsys.readouterr().err == "cannot find out whether rows were loaded: no connection\nerror: a tile\n"

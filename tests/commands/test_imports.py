@@ -54,4 +54,4 @@ def test_transforms_are_silent_without_the_extras_until_they_are_used() -> None:
     rows, *errors = done.stdout.splitlines()
     assert rows == "1" and len(errors) == 3
     for error in errors:
-        assert "in a checkout of rasteret_beam, pip install '.[gcp]'; of a wheel, " in error
+        assert "in a checkout of rasteret_beam, run pip install '.[gcp]'; with a wheel, " in error

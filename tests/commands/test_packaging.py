@@ -113,7 +113,7 @@ class TestPackages:
         headers = metadata.partition("\n\n")[0].splitlines()
         assert {"Name: rasteret-beam", f"Version: {__version__}", "License: Apache-2.0"} <= set(headers)
         assert not [line for line in headers if line.startswith("Classifier: License")]
-        assert {f"Provides-Extra: {extra}" for extra in ("gcp", "aws", "demo", "test", "dev")} <= set(headers)
+        assert {f"Provides-Extra: {extra}" for extra in ("gcp", "aws", "demo", "docs", "test", "dev")} <= set(headers)
 
     def test_the_commands_run_from_the_wheel(self, installed: Path, tmp_path: Path) -> None:
         """Also where the working folder has pipelines of its own."""
@@ -140,6 +140,19 @@ def test_pipelines_of_the_users_own_are_passed_over(tmp_path: Path) -> None:
     assert "python -m pipelines.sample_points" in by_flag.stdout == by_variable.stdout
 
 
+@pytest.mark.parametrize("repository", ["", "owner/project"])
+def test_links_of_the_readme_on_the_package_index(repository: str) -> None:
+    """The index has no other file: links are absolute, by the address that a release workflow has, or plain text."""
+    words = [sys.executable, "setup.py", "--quiet", "--long-description"]
+    shown = run(*words, folder=ROOT, GITHUB_REPOSITORY=repository).stdout
+    links = re.findall(r"\]\(([^)]+)\)", shown)
+    assert links and all(link.startswith("https://") for link in links)
+    page = f"https://github.com/owner/project/blob/v{__version__}/docs/sampling.md#how-tiles-are-read"
+    picture = f"https://raw.githubusercontent.com/owner/project/v{__version__}/docs/images/demo.png"
+    assert (page in links) == (picture in links) == ("![" in shown) == bool(repository)
+    assert "[limits]" in shown if repository else "(limits)" in shown
+
+
 def test_no_text_sends_users_to_an_index_without_the_package() -> None:
     """Until there is a release: from a checkout, or a wheel."""
     named = re.compile(r"pip install (?:-\S+ )*['\"]?rasteret[-_]beam\b(?!-VERSION)")
@@ -149,7 +162,7 @@ def test_no_text_sends_users_to_an_index_without_the_package() -> None:
     assert len(texts) > 100 and found <= {"README.md", "CHANGELOG.md"}
     assert "`pip install rasteret-beam` finds nothing of ours" in (ROOT / "README.md").read_text()
     assert how_to_install("gcp") == (
-        "in a checkout of rasteret_beam, pip install '.[gcp]'; of a wheel, "
+        "in a checkout of rasteret_beam, run pip install '.[gcp]'; with a wheel, "
         "pip install 'rasteret_beam-VERSION-py3-none-any.whl[gcp]'"
     )
 

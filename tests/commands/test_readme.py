@@ -1,22 +1,34 @@
-"""The README's examples run as shown."""
+"""The code of the README and of the documentation runs as shown."""
 
 import os
 import re
-import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
+import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import rasterio
+import rasterio.mask
+import shapely
+from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import demo
+import rasteret_beam.schema
+from pipelines import demo, sample_points
+from tests.support.documents import PAGES, Block, blocks_of, check_calls, commands_of, run_page
 from tests.support.paths import ROOT
 
-README = (ROOT / "README.md").read_text()
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
-COMMANDS = re.findall(r"^(python -m pipelines\.(?:.*\\\n)*.*)$", README, re.M)
+README = blocks_of(ROOT / "README.md")
+EAGER, BEAM = (block.code for block in README if block.language == "python")
+(COMMAND,) = (words for block in README if "pipelines.sample_points" in block.code for words in commands_of(block))
+BUILT = [block for page in PAGES for block in blocks_of(page) if block.language == "python" and not block.runs]
+RUN = [page for page in PAGES if page.parent == ROOT / "docs" and any(block.runs for block in blocks_of(page))]
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +37,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("readme")
     assert demo.main(["--folder", str(place / "demo")]) == 0
     return place
+
+
+def run_here(code: str, folder: Path) -> dict[str, Any]:
+    """Run code in this process, which saves the imports; gives its names."""
+    names: dict[str, Any] = {}
+    with chdir(folder):
+        exec(code, names)
+    return names
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -39,50 +59,153 @@ def rows(prefix: Path) -> pa.Table:
     return pa.concat_tables(pq.read_table(path) for path in sorted(prefix.parent.glob(prefix.name + "-*.parquet")))
 
 
+def of_the_demo(folder: Path, bands: list[str]) -> pa.Table:
+    """The rows that the demo has written, of some bands."""
+    whole = rows(folder / "demo" / "samples")
+    return in_order(whole.filter(pa.compute.is_in(whole["band"], pa.array(bands))))
+
+
+def in_order(samples: pa.Table) -> pa.Table:
+    return samples.sort_by([("point_index", "ascending"), ("band", "ascending"), ("record_id", "ascending")])
+
+
 def test_the_demo_draws_its_map(folder: Path) -> None:
+    """The README shows that map, in few bytes."""
     png = (folder / "demo" / "map.png").read_bytes()
-    assert png.startswith(b"\x89PNG") and len(png) > 50_000
+    assert png.startswith(b"\x89PNG") and 50_000 < len(png) < 200_000
+    points = f"{rows(folder / 'demo' / 'samples').num_rows // 3:,} points"
+    assert points in (ROOT / "README.md").read_text() and points in (ROOT / "docs" / "index.md").read_text()
 
 
 def test_the_beam_example(folder: Path) -> None:
-    assert len([line for line in PYTHON[0].splitlines() if line.strip()]) <= 15
-    run([sys.executable, "-c", PYTHON[0]], folder)
-    samples, whole = rows(folder / "demo" / "readme"), rows(folder / "demo" / "samples")
-    bands = pa.compute.is_in(whole["band"], pa.array(["A00", "A01"]))
-    order = [("point_index", "ascending"), ("band", "ascending")]
-    assert samples.sort_by(order).equals(whole.filter(bands).sort_by(order))
+    assert len([line for line in BEAM.splitlines() if line.strip()]) <= 15
+    run_here(BEAM, folder)
+    assert in_order(rows(folder / "demo" / "readme")).equals(of_the_demo(folder, ["A00", "A01"]))
 
 
-def test_the_commands(folder: Path) -> None:
-    assert len(COMMANDS) == 3
-    for command in COMMANDS:
-        words = shlex.split(command.replace("\\\n", " "))
-        run([sys.executable, *words[1:]], folder)
-    assert len(rows(folder / "demo" / "fields")) == len(list((folder / "demo" / "tiffs").glob("*.tif"))) >= 200
+def test_the_command(folder: Path, same_signal_handlers: None) -> None:
+    assert COMMAND[:3] == ["python", "-m", "pipelines.sample_points"]
+    with chdir(folder):
+        assert sample_points.main(COMMAND[3:]) == 0
+    assert in_order(rows(folder / "demo" / "latest")).equals(of_the_demo(folder, ["A00", "A01"]))
     assert len(rows(folder / "demo" / "latest")) == 2 * (60_000 - len(rows(folder / "demo" / "left")))
 
 
 def test_the_example_in_one_process(folder: Path) -> None:
-    printed = run([sys.executable, "-c", PYTHON[1]], folder)
+    printed = run([sys.executable, "-c", EAGER], folder)
     number, shown = printed.split(" ", 1)
     assert int(number) > 100_000  # two years
     assert shown.startswith("Collection('demo', 8 records, bands A00, A01")
 
 
-def test_the_chips_example(folder: Path) -> None:
-    printed = run([sys.executable, "-c", PYTHON[2]], folder).splitlines()
-    assert len(printed) == len(rows(folder / "demo" / "chips")) >= 400
-    assert all(re.fullmatch(r"field-\d{3} A0[01] \(\d+, \d+\) int8 (-?[\d.]+|no data)", line) for line in printed)
+Found = dict[str, Any]
+
+
+def inputs(found: Found, folder: Path) -> None:
+    names = rasteret_beam.schema.samples_schema().names
+    assert found["by_columns"].select(names).equals(found["by_frame"].select(names))
+    assert found["by_columns"].num_rows > 1000
+    assert len(found["by_geojson"]) == 2  # both years
+    kept = found["reading"].point_columns().schema.field("plot")
+    assert kept.type == pa.string()
+
+
+def collections(found: Found, folder: Path) -> None:
+    assert found["two"].bands == ["A00", "A15"] and len(found["two"]) == 2
+    assert rasteret_beam.load(str(folder / "demo" / "exported")).describe()["records"] == 8
+    built = rasteret_beam.load(str(folder / "demo" / "two_bands")).to_table(["id", "datetime"])
+    assert built.sort_by("id").equals(found["collection"].to_table(["id", "datetime"]).sort_by("id"))
+    assert {row["id"] for row in found["recent"].to_table(["id"]).to_pylist()} == {
+        "embedding_32632_2023",
+        "embedding_32633_2023",
+    }
+
+
+def sampling(found: Found, folder: Path) -> None:
+    assert in_order(found["samples"]).equals(of_the_demo(folder, ["A00", "A01"]))
+    assert in_order(rows(folder / "demo" / "sampled")).equals(of_the_demo(folder, ["A00", "A01"]))
+    assert len(rows(folder / "demo" / "first_run")) == len(found["located"]) and not len(
+        rows(folder / "demo" / "letters")
+    )
+    _check_pixels(found["located"].slice(0, 500))
+    filled, nodata = found["filled"]["value"].to_numpy(), of_the_demo(folder, ["A00"])["value"].to_numpy()
+    assert 0 < np.count_nonzero(filled == demo.NODATA) < np.count_nonzero(nodata == demo.NODATA)
+    assert found["wide"].column_names[7:9] == ["A00", "A01"]
+    assert sum(found["tiles"]["points"].to_pylist()) == len(found["located"])
+
+
+def _check_pixels(located: pa.Table) -> None:
+    """Values are those that rasterio reads at the named pixels of the named files."""
+    for href in located["href"].unique().to_pylist():
+        of_file = located.filter(pa.compute.equal(located["href"], href))
+        with rasterio.open(href) as dataset:
+            pixels = dataset.read(1)
+        expected = pixels[of_file["pixel_row"].to_numpy(), of_file["pixel_col"].to_numpy()]
+        assert of_file["value"].to_numpy().tolist() == expected.tolist()
+
+
+def chips(found: Found, folder: Path) -> None:
+    written = rows(folder / "demo" / "fields")
+    assert len(written) == len(list((folder / "demo" / "tiffs").glob("*.tif"))) >= 200
+    (west, south, east, north), arrays = found["squares"][0], found["arrays"]
+    with rasterio.open(folder / "demo" / "rasters" / "embedding_32633_2023.tif") as dataset:
+        box = shapely.segmentize(shapely.box(west, south, east, north), 1e-5)
+        lon, lat = shapely.get_coordinates(box).T
+        x, y = demo.transform("OGC:CRS84", dataset.crs.to_string(), lon, lat)
+        polygon = shapely.polygons(np.column_stack([x, y]))
+        expected, _ = rasterio.mask.mask(dataset, [polygon], crop=True, indexes=[1, 2])
+    assert arrays.shape == (1, *expected.shape)
+    assert np.count_nonzero(arrays[0] != expected) <= 4  # corners, as this box has more of them
+
+
+def command_line(found: Found, folder: Path) -> None:
+    assert in_order(rows(folder / "demo" / "latest")).equals(of_the_demo(folder, ["A00", "A01"]))
+
+
+CHECKS: dict[str, Callable[[Found, Path], None]] = {
+    check.__name__: check for check in (inputs, collections, sampling, chips, command_line)
+}
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
+def test_the_code_of_a_page(
+    page: Path, folder: Path, same_signal_handlers: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Blocks of Python and commands; a block of text shows lines that the commands have printed."""
+    with chdir(folder):
+        found = run_page(page)
+        CHECKS.get(page.stem, lambda found, folder: None)(found, folder)
+    printed = capfd.readouterr().out.splitlines()
+    shown = [line for block in blocks_of(page) if block.language == "text" for line in block.code.splitlines()]
+    assert page.stem == "architecture" or set(shown) <= set(printed)
+
+
+def test_each_page_with_python_or_commands_is_checked() -> None:
+    runs = {
+        page.stem for page in RUN if any(block.runs and block.language in ("python", "sh") for block in blocks_of(page))
+    }
+    assert runs == set(CHECKS)
+
+
+@pytest.mark.parametrize("block", BUILT, ids=lambda block: block.place)
+def test_calls_of_a_block_that_does_not_run(block: Block) -> None:
+    """It needs a service; names and arguments exist."""
+    assert check_calls(block, {}) > 0
 
 
 def test_the_stream_example_can_be_built(folder: Path) -> None:
-    """It reads from Pub/Sub, so it is not run: what is wrong with a stream is said while it is built."""
-    (example,) = [block for block in PYTHON if "PointBatches" in block]
-    last = """
-from apache_beam.options.pipeline_options import PipelineOptions
-pipeline = beam.Pipeline(options=PipelineOptions(["--streaming"]))
-written = build(pipeline)
-pipeline.to_runner_api()
-print(written.is_bounded, written.element_type.__name__)
-"""
-    assert run([sys.executable, "-c", example + last], folder).split() == ["False", "str"]
+    """It reads from Pub/Sub, so it does not run; what is wrong with a stream is an error while it is built."""
+    (example,) = [block.code for block in BUILT if "PointBatches" in block.code]
+    names = run_here(example, folder)
+    pipeline = beam.Pipeline(options=PipelineOptions(["--streaming"]))
+    with chdir(folder):
+        written = names["build"](pipeline)
+        pipeline.to_runner_api()
+    assert not written.is_bounded and written.element_type is str
+
+
+def test_the_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 130
+    table = re.search(r"## The sample table\n\n(.*?)\n\n", text, re.DOTALL)
+    assert table is not None and len(table[1].splitlines()) == 2 + 10

@@ -18,11 +18,10 @@ from affine import Affine
 
 import rasteret_beam
 from pipelines import build_collection, sample_points
-from rasteret_beam import Collection, load
+from rasteret_beam import Collection, SamplePoints, load
 from rasteret_beam.collection.parquet import checksums
 from rasteret_beam.errors import CollectionError, RasteretBeamError
 from rasteret_beam.schema import CHECKSUMS
-from rasteret_beam.transforms import SamplePoints
 from tests.support.commands import as_flags, execute
 
 pytestmark = pytest.mark.usefixtures("same_signal_handlers")
@@ -208,7 +207,7 @@ EDITS: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "grid NaN": (put("grids/0/transform/2", float("nan")), "grids.transform is"),
     "grid infinite": (put("grids/0/transform/2", float("inf")), "not 6 finite numbers"),
     "grid null number": (put("grids/0/transform/2", None), "not 6 finite numbers"),
-    "grid of no pixel size": (put("grids/0/transform/0", 0.0), "which has no pixel size"),
+    "grid of no pixel size": (put("grids/0/transform/0", 0.0), "whose pixels have no size"),
     "grid of four numbers": (put("grids/0/transform", [1.0, 2.0, 3.0, 4.0]), "not 6 numbers"),
     "grid without a transform": (put("grids/0/transform", None), "grids.transform is None"),
     "grid moved": (put("grids/0/transform/2", lambda x: x + PIXEL), "id, datetime, grids"),
@@ -219,7 +218,7 @@ EDITS: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "grid tile width zero": (put("grids/0/tile_width", 0), "grids.tile_width is 0"),
     "grid tile height null": (put("grids/0/tile_height", None), "grids.tile_height is None"),
     "grid CRS of another": (put("grids/0/crs", "EPSG:32632"), "id, datetime, grids"),
-    "grid CRS unknown": (put("grids/0/crs", "EPSG:99999999"), "grids.crs is 'EPSG:99999999', which PROJ cannot read"),
+    "grid CRS unknown": (put("grids/0/crs", "EPSG:99999999"), "grids.crs is 'EPSG:99999999', which PROJ cannot parse"),
     "grid CRS null": (put("grids/0/crs", None), "grids.crs is None"),
     "grid bands null": (put("grids/0/bands", None), "grids.bands is None"),
     "grid bands not JSON": (put("grids/0/bands", "B1,B2"), "grids.bands is 'B1,B2', not a JSON list"),
@@ -266,20 +265,20 @@ EDITS: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "crs unknown": (put("crs", "nowhere"), SAME),
     "proj:epsg dropped": (drop("proj:epsg"), SAME),
     "year wrong": (put("year", 1), SAME),
-    "metadata column dropped": (drop("B1_metadata"), r"no band\(s\) B1"),
+    "metadata column dropped": (drop("B1_metadata"), r"lacks band\(s\) B1"),
     "metadata text": (recast("B1_metadata", pa.string(), ["x"] * 3), "column B1_metadata is string, not a struct"),
     "metadata without dtype": (drop_field("B1_metadata", "dtype"), "column B1_metadata lacks dtype"),
     "metadata without offsets": (drop_field("B1_metadata", "tile_offsets"), "band B1"),
     "extra dropped": (drop("B1_extra"), "band B1"),
     "extra text": (recast("B1_extra", pa.string(), ["x"] * 3), "column B1_extra is string, not a struct"),
-    "href with a null byte": (put("assets/B1/href", "/a\0b.tif"), "assets.B1.href is .* which no path may hold"),
+    "href with a null byte": (put("assets/B1/href", "/a\0b.tif"), "assets.B1.href is .* which a path cannot contain"),
     "checksums null": (put(CHECKSUMS, None), SAME),
     "checksums dropped": (drop(CHECKSUMS), SAME),
     "checksums text": (recast(CHECKSUMS, pa.string(), ["x"] * 3), "column checksums of .* is string, not a struct"),
     "checksum changed": (put(f"{CHECKSUMS}/bands/B2", 5), "band B2"),
     # Metadata of the schema.
-    "version 2": (metadata(b"rasteret_collection_version", b"2"), "version '2' of the layout"),
-    "version of bytes": (metadata(b"rasteret_collection_version", b"\xff"), "of the layout"),
+    "version 2": (metadata(b"rasteret_collection_version", b"2"), "layout version '2'"),
+    "version of bytes": (metadata(b"rasteret_collection_version", b"\xff"), "layout version"),
     "geo not JSON": (metadata(b"geo", b"{"), SAME),
     "geo of another column": (metadata(b"geo", json.dumps({"primary_column": "x", "columns": {}}).encode()), SAME),
     "name not text": (metadata(b"name", b"\xff\xfe"), SAME),

@@ -396,7 +396,7 @@ def test_bands_on_different_grids(scenes: Collection) -> None:
 
 
 def test_unknown_band(scenes: Collection) -> None:
-    with pytest.raises(InputError, match=r"no band\(s\) B99; it has B10, B20"):
+    with pytest.raises(InputError, match=r"lacks band\(s\) B99; it has B10, B20"):
         scenes.get_numpy((0, 0, 1, 1), ["B99"])
 
 

@@ -237,11 +237,11 @@ def test_geojson_in_another_crs_than_said_is_refused(aef: Collection) -> None:
         (7, "points are a int"),
         ("points.parquet", "points are a str"),
         (polars.LazyFrame({"lon": [1.0]}), "points are a LazyFrame.*collect a lazy frame first"),
-        (polars.Series([b"1"]), "points are a Series whose Arrow stream is no table"),
+        (polars.Series([b"1"]), "points are a Series whose Arrow stream is not a table"),
         ({"type": "Pint"}, "is a dict with type 'Pint'; GeoJSON has a Feature"),
-        ([b"junk"], "number 0 of the points is no WKB that can be read: b'junk'"),
-        (['{"type": "Point"}'], "number 0 of the points is no GeoJSON that can be read"),
-        (['{"type": '], "number 0 of the points is no GeoJSON"),
+        ([b"junk"], "number 0 of the points is not valid WKB: b'junk'"),
+        (['{"type": "Point"}'], "number 0 of the points is not valid GeoJSON"),
+        (['{"type": '], "number 0 of the points is not GeoJSON"),
         ({"type": "FeatureCollection", "features": [None]}, "number 0 of the points has a feature that is a NoneType"),
         ([SHAPES[0], feature(1, 2)], "some of the points are in OGC:CRS84, but number 0 says no CRS"),
         ([shapely.box(0, 0, 1, 1)], "row 0 of column 'geometry' is POLYGON"),
@@ -474,7 +474,7 @@ def test_ewkb_brings_its_crs(aef: Collection, tmp_path: Path) -> None:
         ([32632, 32632, 4326], None, "row 2 of column 'geometry' has SRID 4326, but the points' CRS is EPSG:32632"),
         ([32632, 0, 32632], None, "row 1 of column 'geometry' has no SRID"),
         ([32632] * 3, 4326, r"row 0 of column 'geometry' has SRID 32632, but the points' CRS is EPSG:4326"),
-        ([999999] * 3, None, "has SRID 999999, which is no EPSG code; give it with geometry_crs"),
+        ([999999] * 3, None, "has SRID 999999, which is not an EPSG code; give it with geometry_crs"),
     ],
 )
 def test_srids_that_do_not_fit(aef: Collection, srids: list[int], crs: Any, message: str) -> None:
@@ -635,7 +635,9 @@ def test_the_index_of_pandas_is_kept_where_it_has_a_name(aef: Collection) -> Non
 
 def test_frames_that_cannot_be_used_are_refused(aef: Collection) -> None:
     mixed = pandas.DataFrame({"geometry": pandas.Series([SHAPES[0], "POINT (1 2)", None], dtype=object)})
-    with pytest.raises(InputError, match="row 1 of column 'geometry' is 'POINT \\(1 2\\)', and others are geometries"):
+    with pytest.raises(
+        InputError, match="row 1 of column 'geometry' is 'POINT \\(1 2\\)', but other rows are geometries"
+    ):
         aef.sample_points(mixed, ["A00"], geometry_crs=4326)
     with pytest.raises(InputError, match="several columns of one name"):
         aef.sample_points(pandas.DataFrame([[1, 2]], columns=["x", "x"]), ["A00"], geometry_crs=4326)

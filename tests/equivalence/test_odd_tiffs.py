@@ -212,7 +212,7 @@ class TestSizes:
     def test_a_file_of_very_many_bands(self, tmp_path: Path) -> None:
         path = rasters.case("deflate_noise").write(tmp_path)
         patch(path, 277, 50_000)
-        with pytest.raises(BuildError, match=f"{path}: the file has 50000 bands; name at most 10000 of them with"):
+        with pytest.raises(BuildError, match=f"{path}: the file has 50000 bands; choose at most 10000 of them with"):
             build_from_cogs([path])
 
 

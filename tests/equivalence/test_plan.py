@@ -156,7 +156,7 @@ def test_points_that_no_record_contains_give_an_empty_plan(scenes: Collection) -
 
 
 def test_bad_arguments_are_refused_as_in_sampling(scenes: Collection, points: pa.Table) -> None:
-    with pytest.raises(InputError, match=r"no band\(s\) B99"):
+    with pytest.raises(InputError, match=r"lacks band\(s\) B99"):
         rasteret_beam.plan(scenes, points, ["B99"], **XY)
     with pytest.raises(InputError, match="geometry_crs"):
         rasteret_beam.plan(scenes, points, ["B10"], x_column="x", y_column="y")

@@ -590,7 +590,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         "row 0 of column 'geometry' is not WKT: 'POLY'",
     ),
     "a number": (7, {}, "polygons are a int; give an Arrow table"),
-    "no file": ([], {}, "there is no file to read polygons from"),
+    "no file": ([], {}, "source is an empty list; give the files to read polygons from"),
 }
 
 
@@ -611,7 +611,7 @@ def test_refused_options(scenes: Collection) -> None:
     ):
         with pytest.raises(InputError, match=message):
             ReadChips(scenes, ["B10"], **how).check()
-    with pytest.raises(InputError, match=r"no band\(s\) B99"):
+    with pytest.raises(InputError, match=r"lacks band\(s\) B99"):
         ReadChips(scenes, ["B99"]).check()
 
 
@@ -745,7 +745,7 @@ BAD_FLAGS: dict[str, tuple[dict[str, Any], list[str], int, str]] = {
     "no file": ({"polygons": "/nowhere/x.parquet"}, [], 1, "there is no file, folder or match of /nowhere/x.parquet"),
     "no column": ({"geometry_column": "shape"}, [], 1, "has no column 'shape'; it has plot, geometry"),
     "no kept column": ({"columns": "shape"}, [], 1, "has no column 'shape'; it has plot, geometry"),
-    "band": ({"bands": "B99"}, [], 1, "no band(s) B99; it has B10, B20"),
+    "band": ({"bands": "B99"}, [], 1, "lacks band(s) B99; it has B10, B20"),
     "fill": ({"fill": 0.5}, [], 1, "fill is 0.5, which uint16 cannot hold"),
     "crs": ({"geometry_crs": 4326}, [], 1, "leave --geometry_crs out to use the column's own"),
     "pixels": ({"max_chip_pixels": 0}, [], 1, "max_chip_pixels is 0"),

@@ -92,6 +92,7 @@ def test_pipeline_on_the_portable_runner(
     assert found.equals(eager[match])
 
 
+@pytest.mark.slow
 def test_pipeline_with_several_processes(scenes: Collection, parquet: Path, eager: dict, tmp_path: Path) -> None:
     options = [*LOCAL, "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     found, _ = sample_to(tmp_path / "s", str(parquet), scenes, options=options)
@@ -244,7 +245,7 @@ def test_large_row_groups_come_in_bounded_batches(tmp_path: Path) -> None:
 def test_a_later_file_with_other_columns_is_named(parquet: Path, tmp_path: Path, points: pa.Table) -> None:
     pq.write_table(points, tmp_path / "a.parquet")
     pq.write_table(points.drop_columns(["plot"]), tmp_path / "b.parquet")
-    with pytest.raises(Exception, match=r"b.parquet has no column\(s\) plot, which the first file has"):
+    with pytest.raises(Exception, match=r"b.parquet lacks column\(s\) plot, which the first file has"):
         batches_of(str(tmp_path))
 
 

@@ -165,7 +165,7 @@ class TestDryRun:
     def test_warns_of_workers_without_this_package(self, command: str, data: Data, gcs: Gcs) -> None:
         outcome = self.dry(command, data, f"{gcs.uri}/dry", *on_dataflow(gcs))
         assert outcome.code == 0
-        assert outcome.err.startswith("warning: Dataflow's workers lack this package, and the job brings none: give ")
+        assert outcome.err.startswith("warning: Dataflow's workers lack this package: give ")
         assert outcome.err.count("\n") == 1
 
     def test_finds_what_dataflow_needs(self, command: str, data: Data, gcs: Gcs) -> None:
@@ -340,7 +340,7 @@ def test_a_submitted_job_is_not_waited_for(command: str, data: Data, gcs: Gcs, m
     assert outcome.code == 0, outcome.err
     assert outcome.out == (
         "submitted as job 2026-01-01_00_00_00-123 to project demo-project, region europe-west4; "
-        "it was not waited for, and its output is not there yet\n"
+        "the output appears when the job has finished\n"
     )
 
 

@@ -72,7 +72,7 @@ def test_a_job_on_a_cluster_goes_on_after_its_client(tmp_path: Path, state: Any,
     old = staged(tmp_path / "out", "old", 1.0)
     job = under_way(old.output, state)
     told = job.interrupt()
-    assert told.startswith("job job-7 may go on with FlinkRunner and put its output in place; see there, or cancel it")
+    assert told.startswith("job job-7 may still be running on FlinkRunner and write its output; check or cancel it")
     assert Path(old.output.temporary).is_dir()
     job.fail("the job server does not answer: UNAVAILABLE: failed to connect")
     assert capsys.readouterr().err == f"error: the job server does not answer: UNAVAILABLE: failed to connect\n{told}\n"
@@ -94,7 +94,7 @@ def test_an_interrupted_job_says_which_outputs_are_in_place(tmp_path: Path) -> N
     commit([done])
     job = UnderWay([left.output, done.output], [], "FnApiRunner", is_local=True)
     assert job.interrupt() == (
-        f"the job was not finished; what was under way is removed; in place all the same: {tmp_path}/left"
+        f"the job did not finish; its unfinished files are removed; already in place: {tmp_path}/left"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_left.manifest.json", "left-00000-of-00001.parquet"]
 
@@ -117,7 +117,7 @@ def flink() -> Iterator[str]:
         server.shutdown()
 
 
-SERVERS = {"--job_endpoint": (job_server, "a job server"), "--flink_master": (flink, "Flink's REST interface")}
+SERVERS = {"--job_endpoint": (job_server, "a job server"), "--flink_master": (flink, "Flink's REST API")}
 
 
 @pytest.mark.parametrize("flag", SERVERS)
@@ -125,7 +125,7 @@ def test_a_server_that_is_away(flag: str) -> None:
     with SERVERS[flag][0]() as address:
         options = PipelineOptions(["--runner=FlinkRunner", f"{flag}={address}"])
         check_server(options)
-    with pytest.raises(InputError, match=f"{flag} is {address}, where no server answers: .*refused; start it, or"):
+    with pytest.raises(InputError, match=f"{flag} is {address}, but no server answers there: .*refused; start it, or"):
         check_server(options)
 
 
@@ -135,7 +135,9 @@ def test_a_server_that_never_answers(flag: str, monkeypatch: pytest.MonkeyPatch)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         options = PipelineOptions(["--runner=FlinkRunner", f"{flag}={address}"])
-        with pytest.raises(InputError, match=f"{flag} is {address}, .* not answered as {SERVERS[flag][1]} in 0 s"):
+        with pytest.raises(
+            InputError, match=f"{flag} is {address}, .* did not answer as {SERVERS[flag][1]} within 0 s"
+        ):
             check_server(options)
 
 
@@ -187,6 +189,6 @@ def test_a_signal_ends_the_job_server_that_was_started(number: int) -> None:
         client.send_signal(number)
         _, err = client.communicate(timeout=20)
     assert client.returncode == 130
-    assert err.startswith("interrupted: the job may go on with FlinkRunner")
+    assert err.startswith("interrupted: the job may still be running on FlinkRunner")
     status = Path(f"/proc/{child}/stat")
     assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"

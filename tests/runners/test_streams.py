@@ -272,7 +272,7 @@ class TestPointBatches:
             ([ROWS[0] | {"id": None}], "row 0 of column 'id' is null, and index_column needs a number"),
             ([ROWS[0] | {"x": "east"}], "column 'x' of the stream of points should be double"),
             ([ROWS[0] | {"id": 1.5}], "column 'id' of the stream of points should be int64: .* 1.5"),
-            ([b'{"id": 7}'], "the stream of points gives a bytes without 'id'; give dicts, Beam Rows or NamedTuples"),
+            ([b'{"id": 7}'], "the stream of points has a bytes without 'id'; give dicts, Beam Rows or NamedTuples"),
         ],
     )
     def test_bad_rows(self, rows: list[Any], message: str) -> None:
@@ -300,7 +300,10 @@ class TestPointBatches:
         kept = [pa.RecordBatch.from_pydict({"id": [1], "geometry": [point]}, schema=own)]
         assert len(self.made(kept, pa.RecordBatch, schema=own)) == 1
         other = pa.RecordBatch.from_pydict({"id": [2], "geometry": [point]}, schema=geometries("EPSG:4326"))
-        with pytest.raises(Exception, match="column 'geometry' is in EPSG:4326, but its points are in EPSG:32631"):
+        with pytest.raises(
+            Exception,
+            match=r"column 'geometry' of a batch .* is in EPSG:4326, but its points are expected in EPSG:32631",
+        ):
             self.made([*kept, other], pa.RecordBatch, schema=own)
 
     @pytest.mark.parametrize(
@@ -308,8 +311,8 @@ class TestPointBatches:
         [
             ({"schema": TYPES.remove(0)}, "the stream of points has no column 'id'"),
             ({"schema": TYPES.set(0, pa.field("id", pa.string()))}, "it has to hold integers"),
-            ({}, "whose columns are not known; give schema="),
-            ({"schema": TYPES, "windows": GlobalWindows()}, "would have one time for points of many windows"),
+            ({}, "whose columns are unknown; give schema="),
+            ({"schema": TYPES, "windows": GlobalWindows()}, "would have one timestamp for points of many windows"),
             ({"schema": TYPES, "geometry_crs": None}, "give it with geometry_crs"),
         ],
     )
@@ -397,17 +400,17 @@ class TestGrowing:
         indexes.at(first)
         path = first.files[0][0]
         os.utime(path, (1, 1))
-        with pytest.raises(CollectionError, match=r"part-0.parquet of the growing collection .* has been written anew"):
+        with pytest.raises(CollectionError, match=r"part-0.parquet of the growing collection .* has been rewritten"):
             indexes.at(look(str(collection.path)))
         anew = IndexVersions(collection, ["B10"], "all", 1 << 20, collection.schema)
-        with pytest.raises(CollectionError, match="has been written anew"):
+        with pytest.raises(CollectionError, match="has been rewritten"):
             anew.at(first)
         Path(path).unlink()
         with pytest.raises(CollectionError, match="is gone"):
             anew.at(first)
 
     def test_nothing_there(self, tmp_path: Path) -> None:
-        with pytest.raises(MissingInputError, match="holds no Parquet file"):
+        with pytest.raises(MissingInputError, match="has no Parquet files"):
             look(str(tmp_path))
 
     @pytest.mark.parametrize("windows", [None, GlobalWindows(), Sessions(10)])

@@ -211,7 +211,7 @@ def test_null_in_values_becomes_nan() -> None:
         ("wide", pa.decimal256(76, 0), "38 digits"),
         ("two words", pa.int64(), "'two words'"),
         ("_TABLE_x", pa.int64(), "_TABLE_"),
-        ("VALUE", pa.int64(), "upper and lower case"),
+        ("VALUE", pa.int64(), "differ only in case"),
     ],
 )
 def test_columns_that_bigquery_has_no_place_for(name: str, data: pa.DataType, part: str) -> None:
@@ -374,7 +374,7 @@ def kept_files(error: BaseException) -> list[str]:
 
 def test_files_are_kept_and_named_after_a_failure(client: bigquery.Client, dataset: str, proxy: Proxy) -> None:
     proxy.refuse = refusing("POST", "/jobs", QUOTA, b'"load"')
-    with pytest.raises(Exception, match="a quota is used up") as failed:
+    with pytest.raises(Exception, match="a quota is exceeded") as failed:
         write(f"{dataset}.t", sample_batch())
     (path,) = kept_files(failed.value)
     with FileSystems.open(path) as file:
@@ -553,7 +553,7 @@ def test_the_command_refuses_before_it_reads(asked: dict[str, Any], dataset: str
 def test_the_command_names_what_it_keeps(asked: dict[str, Any], proxy: Proxy) -> None:
     proxy.refuse = refusing("POST", "/jobs", QUOTA, b'"load"')
     done = execute(sample_points.main, *as_flags(**asked))
-    assert done.code == 1 and "a quota is used up" in done.err and done.err.count("\n") == 1
+    assert done.code == 1 and "a quota is exceeded" in done.err and done.err.count("\n") == 1
     kept = files_in(done.err.split("are kept in ")[1].split("/:")[0])
     assert len(kept) == 1
     FileSystems.delete(kept)
@@ -571,6 +571,6 @@ def test_a_failed_command_names_the_table_that_has_its_rows(
     monkeypatch.setattr(committing, "commit", full)
     done = execute(sample_points.main, *as_flags(**asked, unsampled=f"{tmp_path}/left"))
     assert done.code == 1
-    assert done.err == f"error: the disk is full\nin place all the same: {dataset.replace(':', '.')}.t\n"
+    assert done.err == f"error: the disk is full\nalready in place: {dataset.replace(':', '.')}.t\n"
     assert count_of(client, f"{dataset}.t") > 50
     assert not list(tmp_path.glob("*left*"))

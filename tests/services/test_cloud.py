@@ -178,7 +178,7 @@ def test_a_collection_that_grows(place: Place, collection: str, local: Collectio
     place.put("growing/_temporary/part-0.parquet", b"not yet")
     assert look(folder) == first
     place.put("empty/_temporary/part-0.parquet", b"not yet")
-    with pytest.raises(MissingInputError, match="holds no Parquet file"):
+    with pytest.raises(MissingInputError, match="has no Parquet files"):
         look(f"{place.uri}/empty")
     parts[1].export(f"{folder}/more")
     second = look(folder)
@@ -190,7 +190,7 @@ def test_a_collection_that_grows(place: Place, collection: str, local: Collectio
     name = first.files[0][0].removeprefix(f"{place.uri}/")
     data = place.get(name)
     place.put(name, data[:-1] + bytes([data[-1] ^ 1]))  # as many bytes as before
-    with pytest.raises(CollectionError, match=r"of the growing collection .* has been written anew"):
+    with pytest.raises(CollectionError, match=r"of the growing collection .* has been rewritten"):
         indexes.at(look(folder))
 
 
@@ -358,7 +358,7 @@ def test_flags_say_how_points_and_the_collection_are_read(place: Place, local: C
     if place.uri.startswith("s3"):
         assert {request["headers"]["x-amz-request-payer"] for request in place.front.log()} == {"requester"}
     else:
-        assert done.code == 1 and "needs the project that is billed: --requester_pays PROJECT (" in done.err
+        assert done.code == 1 and "needs a project to bill: --requester_pays PROJECT (" in done.err
 
 
 def test_a_collection_in_a_bucket_names_no_file_of_this_machine(
@@ -460,7 +460,7 @@ def test_building_from_what_cannot_be_read(place: Place, tmp_path: Path) -> None
 def test_a_service_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "LISTING_SECONDS", 0.5)
     with pytest.raises(
-        MissingInputError, match=r"gs://bucket at http://127.0.0.1:9 cannot be listed: no answer in time, at last"
+        MissingInputError, match=r"gs://bucket at http://127.0.0.1:9 cannot be listed: no answer in time; last error"
     ) as raised:
         objects.list_folder("gs://bucket/c", Access(anonymous=True, endpoint="http://127.0.0.1:9"))
     assert "Connection refused" in str(raised.value) and "HTTPConnectionPool" not in str(raised.value)
@@ -604,21 +604,25 @@ WEB = "https://example.org/folder"
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda c: WriteSamplesToParquet(f"{WEB}/s"), OutputError, "output .* a web server takes no files"),
-        (lambda c: WriteChipsToParquet(f"{WEB}/s"), OutputError, "output .* a web server takes no files"),
-        (lambda c: WriteChipsToGeoTiff(WEB), OutputError, "folder of GeoTIFFs .* a web server takes no files"),
-        (lambda c: BuildCollection(WEB), OutputError, "collection .* a web server takes no files"),
-        (lambda c: c.export(WEB), OutputError, "collection .* a web server takes no files"),
+        (lambda c: WriteSamplesToParquet(f"{WEB}/s"), OutputError, "output .* cannot be written to a web server"),
+        (lambda c: WriteChipsToParquet(f"{WEB}/s"), OutputError, "output .* cannot be written to a web server"),
+        (lambda c: WriteChipsToGeoTiff(WEB), OutputError, "folder of GeoTIFFs .* cannot be written to a web server"),
+        (lambda c: BuildCollection(WEB), OutputError, "collection .* cannot be written to a web server"),
+        (lambda c: c.export(WEB), OutputError, "collection .* cannot be written to a web server"),
         (lambda c: WriteSamplesToParquet("az://c/s"), OutputError, "Beam writes to Azure as azfs://"),
         (lambda c: WriteSamplesToParquet("gopher://c/s"), OutputError, "no filesystem for gopher://, only .* gs://"),
         (lambda c: WriteSamplesToParquet("ftp://me:secret@host/s"), OutputError, "no filesystem for ftp://"),
         (lambda c: find_files("ftp://me:secret@host/s.csv"), MissingInputError, "^ftp://host/s.csv cannot be listed"),
-        (lambda c: find_files(f"{WEB}/"), InputError, "a web server has no folders; name each file"),
-        (lambda c: find_rasters([f"{WEB}/*.tif"]), InputError, "a web server has no folders; name each file"),
+        (lambda c: find_files(f"{WEB}/"), InputError, "a web server has no folders; give the URL of each file"),
+        (
+            lambda c: find_rasters([f"{WEB}/*.tif"]),
+            InputError,
+            "a web server has no folders; give the URL of each file",
+        ),
         (
             lambda c: rasteret_beam.load("ftp://host/c"),
             InputError,
-            "is local, or at http, https, s3, gs, az",
+            "give a local path, or a URL with http, https, s3, gs, az",
         ),
         (lambda c: Access(endpoint="http://me:secret@host"), InputError, "endpoint is 'http://host'; give a plain URL"),
         (lambda c: Access(endpoint="host:9000"), InputError, "endpoint is 'host:9000'; give a plain URL"),

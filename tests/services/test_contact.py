@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import sample_points
 from pipelines.cli.job_servers import check_buckets
-from rasteret_beam import Access, load
+from rasteret_beam import Access, BigQueryTable, ReadPoints, load
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, NoAnswerError, OutputError
 from rasteret_beam.kernels.bigquery.names import TableName
 from rasteret_beam.metrics import Counters
@@ -22,7 +22,6 @@ from rasteret_beam.readers.storage import first_contact as contact
 from rasteret_beam.readers.storage import objects, stores
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader, RetryPolicy
 from rasteret_beam.readers.storage.first_contact import Contact, within
-from rasteret_beam.transforms import BigQueryTable, ReadPoints
 from rasteret_beam.transforms.runtime import google_services as services
 from rasteret_beam.transforms.runtime.bigquery_client import Destination, check_destination, is_loaded
 from rasteret_beam.transforms.runtime.files import check_writable
@@ -91,13 +90,15 @@ def test_a_bucket_to_read(away: str, scheme: str) -> None:
 
 
 def test_a_file_on_the_web(away: str) -> None:
-    with pytest.raises(CollectionError, match=r"could not be read in [1-6] tries, at last: .*; see that the network"):
+    with pytest.raises(
+        CollectionError, match=r"could not be read in [1-6] attempt\(s\); last error: .*; check the network"
+    ):
         load(f"{away}/c.parquet")
 
 
 def test_bigquery(away: str) -> None:
     to = Destination(TableName("p", "d", "t"), "p", [], "CREATE_IF_NEEDED", "WRITE_APPEND")
-    told = f"BigQuery at {away}, asked about table p.d.t, has not answered in 1 s; see that the network"
+    told = f"BigQuery at {away}, asked about table p.d.t, has not answered in 1 s; check the network"
     for ask in (lambda: check_destination(to), lambda: is_loaded(to, "job")):
         with pytest.raises(NoAnswerError, match=told):
             ask()
@@ -192,11 +193,11 @@ def test_a_server_that_has_answered_is_waited_for(tmp_path: Path, monkeypatch: p
         root = server.url
     monkeypatch.setattr(contact, "FIRST_SECONDS", 0.0)
     monkeypatch.setattr("rasteret_beam.readers.storage.byte_ranges.log.info", lambda *words: tried.append(words))
-    with pytest.raises(RangeError, match="in 3 tries, at last: the connection was refused"):
+    with pytest.raises(RangeError, match=r"in 3 attempt\(s\); last error: the connection was refused"):
         reader.read(FileState(f"{root}/a"), 0, 4, Counters())
     assert len(tried) == 2
     monkeypatch.setattr(contact, "_answered", set())
-    with pytest.raises(RangeError, match="in 1 tries, at last: "):
+    with pytest.raises(RangeError, match=r"in 1 attempt\(s\); last error: "):
         reader.read(FileState(f"{root}/a"), 0, 4, Counters())
 
 

@@ -60,11 +60,11 @@ PASSING = {
     "408": (Fault(status=408), "the server answered 408 Request Timeout"),
     "reset": (Fault(reset_after=100), "the connection was reset"),
     "reset before the body": (Fault(reset_after=0), "the connection was reset"),
-    "broken off": (Fault(stop_after=100), "the answer broke off"),
+    "broken off": (Fault(stop_after=100), "the answer ended early"),
     "short": (Fault(cut=100), "the server sent bytes "),
     "another range": (Fault(shift=7), "the server sent bytes "),
-    "hang": (Fault(hang=30), "no answer, or no more of it, within the time limit"),
-    "stall": (Fault(stall_after=100), "no answer, or no more of it, within the time limit"),
+    "hang": (Fault(hang=30), "no answer, or no further data, within the time limit"),
+    "stall": (Fault(stall_after=100), "no answer, or no further data, within the time limit"),
 }
 STALE = "the file was changed after the collection was built, so its index is stale; build it again"
 LASTING = {
@@ -73,7 +73,7 @@ LASTING = {
     "403": (Fault(status=403), "the server does not allow reading it: the server answered 403 Forbidden"),
     "410": (Fault(status=410), "the server answered 410 Gone"),
     "412": (Fault(status=412), STALE + " (its ETag is no longer "),
-    "no ranges": (Fault(whole=True), "the server sends whole files only, not byte ranges"),
+    "no ranges": (Fault(whole=True), "the server does not support byte ranges"),
     "another size": (Fault(size=999_999), STALE + " (it has 999999 bytes, in the collection "),
     "now tiny": (Fault(size=7), STALE + " (it has 7 bytes, in the collection "),
     "another ETag": (Fault(etag='"other"'), STALE + ' (its ETag is "other", in the collection '),
@@ -329,14 +329,14 @@ class TestErrors:
         start, stop = tile_spans(served.scenes)[2, 3]
         assert line_of(error).startswith(  # type: ignore[arg-type]
             f"record 's0', band B1: {served.server.url}/s0.tif, tile (2, 3): "
-            f"bytes {start} to {stop} could not be read in 3 tries, at last: {text}"
+            f"bytes {start} to {stop} could not be read in 3 attempt(s); last error: {text}"
         )
         assert len(served.server.log) == TRIES and counters.snapshot()[metrics.READ_RETRIES] == TRIES - 1
 
     def test_a_refused_connection(self, served: Served) -> None:
         with RasterServer(served.folder) as gone:
             pass
-        with pytest.raises(ranges.RangeError, match=r"in 3 tries, at last: the connection was refused$"):
+        with pytest.raises(ranges.RangeError, match=r"in 3 attempt\(s\); last error: the connection was refused$"):
             RangeReader(QUICK).read(ranges.FileState(f"{gone.url}/s0.tif"), 0, 10, Counters())
 
     def test_a_file_that_ends_early_keeps_its_other_tiles(self, served: Served) -> None:

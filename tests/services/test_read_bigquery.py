@@ -38,7 +38,7 @@ from tests.support.scenes import elsewhere
 from tests.support.storage_read import StorageRead, storage_read
 
 XY = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "inputs.md").read_text()
 DENIED_HERE = (grpc.StatusCode.PERMISSION_DENIED, "Permission 'bigquery.readsessions.create' denied on resource")
 
 
@@ -445,9 +445,9 @@ def test_batches_of_another_type_than_promised() -> None:
     inner = pa.list_(pa.field("l", pa.float64()))
     given = pa.record_batch({"l": pa.array([[1.0]], inner), "n": pa.array([Decimal("1.25")], pa.decimal128(18, 3))})
     assert in_schema(given, schema, "t").to_pylist() == [{"n": Decimal("1.25"), "l": [1.0]}]
-    with pytest.raises(InputError, match=r"column 'n' of t came as string, not as int64"):
+    with pytest.raises(InputError, match=r"column 'n' of t was sent as string, not as int64"):
         in_schema(pa.record_batch({"n": ["x"]}), pa.schema([("n", pa.int64())]), "t")
-    with pytest.raises(InputError, match=r"t came without column\(s\) m; it has n"):
+    with pytest.raises(InputError, match=r"t was sent without column\(s\) m; it has n"):
         in_schema(pa.record_batch({"n": ["x"]}), pa.schema([("m", pa.int64())]), "t")
 
 
@@ -528,12 +528,12 @@ def test_a_query_without_a_project(monkeypatch: pytest.MonkeyPatch, reading: Sto
         ReadPoints(BigQueryQuery("SELECT 1 AS x, 2 AS y"), **XY).point_columns()
 
 
-def test_the_example_of_the_readme(client: bigquery.Client, dataset: str, reading: StorageRead) -> None:
+def test_the_example_of_the_docs(client: bigquery.Client, dataset: str, reading: StorageRead) -> None:
     kinds = {"plot_number": "INTEGER", "geog": "GEOGRAPHY", "planted": "STRING"}
     fields = [bigquery.SchemaField(name, kind) for name, kind in kinds.items()]
     client.create_table(bigquery.Table(f"{dataset}.plots", schema=fields))
     client.query(f"INSERT INTO `{dataset}.plots` VALUES (7, ST_GEOGPOINT(3, 48), '2021-01-01')").result()
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "BigQueryTable" in block]
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "BigQueryTable" in block]
     code = code.replace("project:dataset.", f"{dataset.replace('.', ':')}.").replace("project.dataset.", f"{dataset}.")
     pipeline = beam.Pipeline(options=PipelineOptions(LOCAL))
     names: dict[str, Any] = {"pipeline": pipeline, "ReadPoints": ReadPoints}
@@ -559,7 +559,7 @@ def test_tables_that_cannot_be(loaded: str, client: bigquery.Client, dataset: st
         look(f"{PROJECT}:plots.nothing")
     with pytest.raises(MissingInputError, match=r"table proj.nothing.t cannot be read: .*check the names of"):
         look("nothing.t", project=PROJECT)
-    with pytest.raises(InputError, match=r"'plots.t' names no project; write it as PROJECT:DATASET.TABLE"):
+    with pytest.raises(InputError, match=r"'plots.t' has no project; write it as PROJECT:DATASET.TABLE"):
         look("plots.t")
     with pytest.raises(InputError, match=r"table proj.plots.t has no column 'lon'; it has plot, x, y, number, unused"):
         ReadPoints(BigQueryTable(loaded), x_column="lon", y_column="y", geometry_crs=4326).point_columns()
@@ -591,7 +591,7 @@ def test_places_that_are_closed(
     ):
         look(loaded)
     reading.refuse = lambda method, request: (grpc.StatusCode.RESOURCE_EXHAUSTED, "Quota exceeded: concurrent sessions")
-    with pytest.raises(MissingInputError, match=r"Quota exceeded: .*; a quota is used up: wait"):
+    with pytest.raises(MissingInputError, match=r"Quota exceeded: .*; a quota is exceeded: wait"):
         look(loaded)
     old = "Invalid snapshot time 1577836800000. Cannot read before 1700000000000."
     reading.refuse = lambda method, request: (grpc.StatusCode.INVALID_ARGUMENT, old)

@@ -220,7 +220,7 @@ class TestFileSystems:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
             archive.writestr("s.vrt", raw_vrt(secret))
             archive.writestr("s.tif", vrt_of(str(write(tmp_path / "source.tif"))))
-        why = "cannot be looked at; unpack it" if access.vrt else "access=Access(vrt=True)"
+        why = "cannot be checked; unpack it" if access.vrt else "access=Access(vrt=True)"
         assert why in reason(f"/vsizip/{tmp_path}/a.zip/s.vrt", access)
         assert "not recognized" in reason(f"/vsizip/{tmp_path}/a.zip/s.tif", access)
 
@@ -232,7 +232,7 @@ class TestFileSystems:
         source = write(tmp_path / "s.tif")
         name = path.split("/")[1]
         for href in (path.format(source), f"/vsizip/{path.format(source)}"):
-            assert f"/{name}/ is not among those" in reason(href) and f"drivers='/{name}/'" in reason(href)
+            assert f"/{name}/ is not allowed" in reason(href) and f"drivers='/{name}/'" in reason(href)
         if name == "vsisubfile":
             assert value(built(path.format(source), Access(drivers=["/vsisubfile/"]))) == PIXEL
 
@@ -251,14 +251,14 @@ class TestSidecars:
                 if folder == server.folder and ending != ".msk":
                     continue  # GDAL does not ask for it
                 why = reason(href)
-                assert f"s.tif{ending}" in why and "is no TIFF" in why
+                assert f"s.tif{ending}" in why and "not TIFF" in why
         assert not [request for request in server.log if "secret" in request.target]
 
     def test_of_a_file_in_an_archive(self, secret: Path, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
             archive.write(write(tmp_path / "s.tif"), "s.tif")
             archive.writestr("s.tif.msk", raw_vrt(secret))
-        assert "s.tif.msk is no TIFF" in reason(f"/vsizip/{tmp_path}/a.zip/s.tif")
+        assert "s.tif.msk, are not TIFF" in reason(f"/vsizip/{tmp_path}/a.zip/s.tif")
 
     def test_masks_and_world_files_still_count(self, tmp_path: Path) -> None:
         path = tmp_path / "s.tif"
@@ -288,7 +288,7 @@ class TestVirtualRasters:
         (tmp_path / "deep.vrt").write_text(vrt_of("raw.vrt", 1))
         (tmp_path / "inline.vrt").write_text(vrt_of(raw_vrt(secret).replace("<", "&lt;")))
         for name in ("raw.vrt", "deep.vrt", "inline.vrt"):
-            assert "a raw band, which takes the bytes of any file" in reason(tmp_path / name, VRT)
+            assert "a raw band, which can read any file as pixels" in reason(tmp_path / name, VRT)
         assert "a raw band" in reason(raw_vrt(secret), VRT)
 
     def test_raw_bands_are_found_however_they_are_written(self, secret: Path, tmp_path: Path) -> None:
@@ -305,25 +305,25 @@ class TestVirtualRasters:
         ):
             (tmp_path / "s.vrt").write_text(content)
             found = reason(tmp_path / "s.vrt", VRT)
-            assert "a raw band" in found or "stands where it does not belong" in found
+            assert "a raw band" in found or "in an unexpected place" in found
 
     def test_names_are_found_however_they_are_written(self, tmp_path: Path, server: RasterServer) -> None:
         local = write(tmp_path / "local.tif")
         write(server.folder / "a.tif")
         good = vrt_of("a.tif", 1)
         for content, why in (
-            (good.replace("<SimpleSource>", f'<SimpleSource SourceFilename="{local}">'), "where it does not belong"),
-            (good.replace("a.tif", "a.tif<relativeToVRT>0</relativeToVRT>"), "where it does not belong"),
-            (good.replace("a.tif", f"{local}<b/>"), "where it does not belong"),
+            (good.replace("<SimpleSource>", f'<SimpleSource SourceFilename="{local}">'), "in an unexpected place"),
+            (good.replace("a.tif", "a.tif<relativeToVRT>0</relativeToVRT>"), "in an unexpected place"),
+            (good.replace("a.tif", f"{local}<b/>"), "in an unexpected place"),
             (good.replace('relativeToVRT="1"', 'relativeToVRT="yes"'), "a file of this machine"),
-            (good.replace('relativeToVRT="1"', 'RelativeToVRT="1" relativetovrt="0"'), "where it does not belong"),
+            (good.replace('relativeToVRT="1"', 'RelativeToVRT="1" relativetovrt="0"'), "in an unexpected place"),
             (good.replace("SourceFilename", "sourceFILENAME").replace("a.tif", str(local)), "a file of this machine"),
             (good.replace("a.tif", f"<!-- -->{local}"), "a file of this machine|markup"),
             (good.replace("a.tif", f"{local}<!-- -->x"), "a file of this machine|markup"),
             (good.replace("a.tif", f"<![CDATA[{local}]]>"), "a file of this machine|markup"),
             (good.replace("a.tif", "&#47;etc&#x2f;x"), "a file of this machine"),
             (f'<!DOCTYPE x [<!ENTITY e "{local}">]>' + good.replace("a.tif", "&e;"), "a file of this machine|markup"),
-            (f"{good}{vrt_of(str(local))}", "no XML"),
+            (f"{good}{vrt_of(str(local))}", "not XML"),
         ):
             (server.folder / "s.vrt").write_text(content)
             assert re.search(why, reason(f"{server.url}/s.vrt", VRT)), content
@@ -332,7 +332,7 @@ class TestVirtualRasters:
         write(tmp_path / "s.tif")
         (tmp_path / "s.tif.msk").write_text(raw_vrt(secret))
         (tmp_path / "s.vrt").write_text(vrt_of("s.tif", 1).replace("<SourceBand>1", "<SourceBand>mask,1"))
-        assert "s.tif.msk is no TIFF" in reason(tmp_path / "s.vrt", VRT)
+        assert "s.tif.msk, are not TIFF" in reason(tmp_path / "s.vrt", VRT)
 
     def test_what_a_local_one_names_is_opened_by_the_same_drivers(self, tmp_path: Path, server: RasterServer) -> None:
         rasterio.shutil.copy(write(tmp_path / "s.tif"), tmp_path / "s.nc", driver="netCDF")
@@ -344,7 +344,7 @@ class TestVirtualRasters:
             ("junk.tif", "first bytes"),
             (f"WMS:{server.url}/x", "drivers='WMS'"),
             (wms(server.url).replace("<", "&lt;"), "drivers='WMS'"),
-            (f"/vsisubfile/0_9,{tmp_path}/s.tif", "/vsisubfile/ is not among"),
+            (f"/vsisubfile/0_9,{tmp_path}/s.tif", "/vsisubfile/ is not allowed"),
         ):
             (tmp_path / "s.vrt").write_text(vrt_of(source, int("/" not in source)))
             found = reason(tmp_path / "s.vrt", VRT)
@@ -409,7 +409,7 @@ class TestVirtualRasters:
 
     def test_more_than_its_xml(self, tmp_path: Path) -> None:
         (tmp_path / "s.vrt").write_text("<VRTDataset><broken>")
-        assert "is no XML" in reason(tmp_path / "s.vrt", VRT)
+        assert "is not XML" in reason(tmp_path / "s.vrt", VRT)
 
 
 class TestCollectionsFromElsewhere:
@@ -512,7 +512,7 @@ class TestCollectionsFromElsewhere:
             "zip+https://example.org/x.zip!a",
             "ftp://example.org/x.tif",
         ):
-            with pytest.raises(TileReadError, match="GDAL by itself would ask the server"):
+            with pytest.raises(TileReadError, match="GDAL would send the requests itself"):
                 value(from_elsewhere(local, href))
         for href in ("https://example.org/x.tif", "/vsis3/b/x.tif", "gs://b/x.tif", "/vsizip//vsigs/b/a.zip/x.tif"):
             assert why_refused(href, Access(origin=ELSEWHERE)) is None

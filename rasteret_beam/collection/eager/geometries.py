@@ -115,7 +115,7 @@ def _of_list(given: list[Any], what: str) -> Geometries:
     broken = np.flatnonzero((wkb | geojson) & shapely.is_missing(shapes))
     if len(broken):
         kind = "WKB" if wkb[broken[0]] else "GeoJSON"
-        raise InputError(f"number {broken[0]} of {what} is no {kind} that can be read: {values[broken[0]][:80]!r}")
+        raise InputError(f"number {broken[0]} of {what} is not valid {kind}: {values[broken[0]][:80]!r}")
     stated = sorted({crs for _, _, crs in expanded if crs is not None})
     if len(stated) > 1:
         raise InputError(f"{what} are in more than one CRS: {listed(stated)}")
@@ -140,7 +140,7 @@ def _parts(value: Any, number: int, what: str) -> Iterator[Part]:
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise InputError(f"number {number} of {what} is no GeoJSON: {error}") from error
+            raise InputError(f"number {number} of {what} is not GeoJSON: {error}") from error
     if isinstance(value, bytearray | memoryview):
         value = bytes(value)
     if value is None or isinstance(value, shapely.Geometry | bytes):

@@ -1,4 +1,4 @@
-"""Any input of points as a stream of Arrow record batches with one schema."""
+"""Turn inputs of points and polygons into streams of Arrow record batches with one schema."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ from rasteret_beam.kernels.tables.point_geometry import first_value
 from rasteret_beam.kernels.tables.polygon_geometry import read_polygons
 
 BATCH_ROWS = 131_072
-"""Rows of the largest batch that a stream gives."""
+"""Maximum number of rows of a batch."""
 
 POINT_INPUTS = (
     "an Arrow table or dataset, anything with an Arrow C stream (Polars, DuckDB, SedonaDB), a pandas or GeoPandas "
@@ -28,12 +28,12 @@ POINT_INPUTS = (
 
 
 class PointStream:
-    """Batches of a point table, of at most :data:`BATCH_ROWS`, drawn once and as the producer gives them.
+    """Batches of a point table, of at most :data:`BATCH_ROWS` rows, read once and on demand.
 
     Attributes
     ----------
     schema : pyarrow.Schema
-        Of every batch, with the metadata of the table.
+        The schema of every batch, with the metadata of the table.
     """
 
     def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]):
@@ -48,7 +48,7 @@ class PointStream:
         self._drawn.clear()
 
     def first_value(self, column: str) -> bytes | str | None:
-        """The first WKB or WKT of a column that is not null; draws batches as needed."""
+        """The first WKB or WKT of a column that is not null; reads batches as needed."""
         for batch in self._drawn:
             value = first_value(batch.column(column))
             if value is not None:
@@ -69,15 +69,15 @@ POLYGON_INPUTS = (
 
 
 def polygon_stream(polygons: Any, geometry_crs: Any = None) -> tuple[PointStream, bool]:
-    """Any input of polygons as a stream of batches, and whether it was a table.
+    """An input of polygons as a stream of batches, and whether it was a table.
 
     Parameters
     ----------
     polygons
-        As :func:`point_stream` takes points; also a box (xmin, ymin, xmax, ymax) or a list of
-        boxes, and an Arrow array of WKB or GeoArrow polygons.
+        As points in :func:`point_stream`; also a box (xmin, ymin, xmax, ymax) or a list of boxes, and an Arrow array of
+        WKB or GeoArrow polygons.
     geometry_crs : optional
-        CRS of boxes, in which those in degrees may cross the antimeridian.
+        CRS of boxes; boxes in degrees may cross the antimeridian.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def polygon_stream(polygons: Any, geometry_crs: Any = None) -> tuple[PointStream
 
 
 def point_stream(points: Any) -> PointStream:
-    """Any input of points as a stream of batches.
+    """An input of points as a stream of batches.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def point_stream(points: Any) -> PointStream:
 
 
 def table_stream(points: Any, what: str, accepted: str) -> PointStream:
-    """As :func:`point_stream`, with the words that errors use for the rows, and for what is accepted."""
+    """As :func:`point_stream`; ``what`` names the rows in errors, and ``accepted`` the accepted types."""
     if isinstance(points, pa.RecordBatchReader):
         return PointStream(points.schema, points)
     if isinstance(points, pa.RecordBatch):
@@ -133,12 +133,12 @@ def table_stream(points: Any, what: str, accepted: str) -> PointStream:
     try:
         reader = pa.RecordBatchReader.from_stream(points)
     except (pa.ArrowInvalid, TypeError) as error:
-        raise InputError(f"{what} are {_described(points)} whose Arrow stream is no table: {error}") from error
+        raise InputError(f"{what} are {_described(points)} whose Arrow stream is not a table: {error}") from error
     return PointStream(reader.schema, reader)
 
 
 def _dataset_schema(dataset: ds.Dataset) -> pa.Schema:
-    """The schema of a dataset, with what the types of its Parquet files say of geometries; these have to be alike."""
+    """The schema of a dataset with the geometry types of its Parquet files, which have to agree."""
     files = (part for part in dataset.get_fragments() if isinstance(part, ds.ParquetFileFragment))
     first = next(files, None)
     crs = native_crs(first.metadata, first.path) if first is not None else {}
@@ -148,8 +148,8 @@ def _dataset_schema(dataset: ds.Dataset) -> pa.Schema:
         found = native_crs(other.metadata, other.path)
         if found != crs:
             raise InputError(
-                f"the geometries of {other.path} are in {found}, but those of {first.path} in {crs}; give files of "
-                "each CRS by a dataset of their own"
+                f"the geometries of {other.path} are in {found}, but those of {first.path} in {crs}; give one dataset "
+                "per CRS"
             )
     return with_native_geometries(dataset.schema, first.metadata, first.path)
 
@@ -183,7 +183,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _geometry_table(points: Any, what: str) -> pa.Table:
-    """A table of geometries as WKB, with their SRIDs, and of the properties of features."""
+    """A table of geometries as WKB with their SRIDs, and of the properties of features."""
     found = read_geometries(points, f"the {what}")
     wkb = shapely.to_wkb(found.shapes, include_srid=found.crs is None)
     columns = {"geometry": pa.array(wkb, type=pa.binary())}
@@ -212,13 +212,13 @@ def _wkb_field(name: str, crs: Any) -> pa.Field:
 
 
 def is_frame(points: Any) -> bool:
-    """Whether it is a DataFrame of pandas or GeoPandas, which need not be installed."""
+    """Whether it is a pandas or GeoPandas DataFrame; neither needs to be installed."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(points, pandas.DataFrame)
 
 
 def _frame_table(frame: Any) -> pa.Table:
-    """A pandas or GeoPandas frame as a table: geometries as WKB with their CRS, the active one declared primary."""
+    """A pandas or GeoPandas frame as a table: geometries as WKB with their CRS, and the active one as primary."""
     if not frame.columns.is_unique:
         raise InputError(f"the frame has several columns of one name; it has {listed(frame.columns)}")
     shapes = [name for name in frame.columns if _holds_geometries(frame[name])]
@@ -235,7 +235,9 @@ def _frame_table(frame: Any) -> pa.Table:
         wrong = np.flatnonzero(~shapely.is_geometry(values) & ~shapely.is_missing(values))
         if len(wrong):
             shown = repr(values[wrong[0]])[:80]
-            raise InputError(f"row {wrong[0]} of column {name!r} is {shown}, and others are geometries")
+            raise InputError(
+                f"row {wrong[0]} of column {name!r} is {shown}, but other rows are geometries; drop or convert it"
+            )
         wkb = shapely.to_wkb(values, include_srid=crs is None)
         named = _wkb_field(str(name), crs.to_json_dict() if crs is not None else None)
         table = table.add_column(frame.columns.get_loc(name), named, pa.array(wkb, type=pa.binary()))

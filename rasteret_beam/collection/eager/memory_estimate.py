@@ -37,7 +37,7 @@ class TableSize:
     ----------
     rows : int or None
     total_bytes : int
-        Of the needed columns, not compressed; 0 where nobody says.
+        Of the needed columns, not compressed; 0 if unknown.
     read_bytes : int
         Memory that reading takes at once.
     """

@@ -79,9 +79,11 @@ def plan(
 
     Parameters
     ----------
-    collection, points, bands, match, and the names of columns and filters
+    collection, points, bands, match, x_column, y_column, geometry_column, geometry_crs
         As for :func:`rasteret_beam.collection.eager.sample.sample_points`. Windows around nodata pixels
         (``max_distance_pixels``) may need further tiles, which are not in the plan.
+    bbox, date_range, geometries, cloud_cover_lt, ids
+        As for :meth:`Collection.subset`.
 
     Returns
     -------

@@ -132,7 +132,7 @@ def sample_points(
 def _sampled(
     job: SampleJob, groups: dict[TileKey, list[pa.RecordBatch]], sampler: TileSampler
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of the groups in the order of their keys; groups are let go of as they are taken."""
+    """Rows of the groups in the order of their keys; groups are released as they are taken."""
     stream = sampler.stream(job, Counters())
     try:
         for key in sorted(groups):

@@ -1,1 +1,1 @@
-"""The criteria of a subset."""
+"""Filters that select records of a collection."""

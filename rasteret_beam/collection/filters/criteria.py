@@ -1,4 +1,4 @@
-"""Criteria that records are chosen by, as expressions over a collection's columns."""
+"""Selection criteria as expressions over a collection's columns."""
 
 from collections.abc import Sequence
 from datetime import UTC
@@ -15,7 +15,7 @@ from rasteret_beam.errors import InputError
 
 
 def meets_any(boxes: Sequence[Sequence[float]], what: str = "bbox") -> ds.Expression:
-    """Records whose box meets one of some boxes; see :func:`meets_box`."""
+    """Records whose box intersects one of the given boxes; see :func:`meets_box`."""
     return _any([meets_box(box, what) for box in boxes])
 
 
@@ -27,9 +27,9 @@ def _any(expressions: list[ds.Expression]) -> ds.Expression:
 
 
 def meets_box(bbox: Sequence[float], what: str = "bbox") -> ds.Expression:
-    """Records whose box meets (west, south, east, north), in degrees; one with west > east spans the antimeridian.
+    """Records whose box intersects (west, south, east, north) in degrees; west > east crosses the antimeridian.
 
-    ``what`` is what an error calls it.
+    ``what`` is the name of the box in errors.
 
     Raises
     ------
@@ -47,10 +47,10 @@ def meets_box(bbox: Sequence[float], what: str = "bbox") -> ds.Expression:
 
 
 def in_range(date_range: DateRange, schema: pa.Schema) -> ds.Expression:
-    """Records of a span of time; see :func:`rasteret_beam.collection.filters.date_ranges.date_bounds`.
+    """Records in a time range; see :func:`rasteret_beam.collection.filters.date_ranges.date_bounds`.
 
-    A record without a datetime is taken where the time from its ``start_datetime`` to its ``end_datetime`` overlaps
-    the span; one of these that is null leaves that side open. A record without any of the three is never taken.
+    A record without a datetime matches if the time from ``start_datetime`` to ``end_datetime`` overlaps the range; a
+    null leaves that side open. A record without any of the three never matches.
     """
     lower, upper = date_bounds(date_range)
     at = pc.field("datetime")

@@ -1,4 +1,4 @@
-"""Spans of time as users give them: two moments, either of which may be open, or one text."""
+"""Parse time ranges: two datetimes, either of which may be open, or one text."""
 
 import re
 from collections.abc import Sequence
@@ -15,38 +15,38 @@ from rasteret_beam.errors import InputError
 DateRange = str | Sequence[Any] | Date | np.datetime64 | int
 
 FORMS = (
-    "give (first, last) or 'FIRST/LAST', such as '2023-01-01/2023-06-30'; a date, a month (2023-06) or a year alone "
-    "covers all of it, and '..' or None leaves a side open"
+    "give (first, last) or 'FIRST/LAST', such as '2023-01-01/2023-06-30'; a single date, month (2023-06) or year "
+    "means all of it, and '..' or None leaves a side open"
 )
 
 OPEN = ("", "..")
 YEAR, MONTH, WEEK = re.compile(r"\d{4}"), re.compile(r"\d{4}-\d{2}"), re.compile(r"\d{4}-?W\d{2}")
 DAY = re.compile(r"[\d._W-]{6,10}")
-"""Texts without a time of day; :func:`to_datetime` decides whether they are dates."""
+"""Texts without a time of day; :func:`to_datetime` checks that they are dates."""
 
 TICK = timedelta(microseconds=1)
 
 
 def date_bounds(date_range: DateRange) -> tuple[Datetime | None, Datetime | None]:
-    """First and last moment of a span of time, both included, in UTC; None where a side is open.
+    """First and last datetime of a time range in UTC, both inclusive; None for an open side.
 
     Parameters
     ----------
     date_range
-        A pair of moments; a text of two with ``/`` between them, as STAC has it; or one date, month or year, of which
-        all is meant. A moment is a date or datetime of Python, NumPy or pandas, an ISO 8601 text, a month
-        (``"2023-06"``) or a year; None, ``".."``, an empty text and NaT leave its side open. One with a zone is
-        converted to UTC. As the last moment, a year, month, week or day means its last microsecond.
+        A pair of datetimes; a text with two, separated by ``/`` as in STAC; or one date, month or year, which means all
+        of it. Each may be a Python, NumPy or pandas date or datetime, an ISO 8601 text, a month (``"2023-06"``) or a
+        year; None, ``".."``, an empty text and NaT leave the side open. Datetimes with a time zone are converted to
+        UTC. A last year, month, week or day means its last microsecond.
 
     Raises
     ------
     InputError
-        It is neither, a moment cannot be read, both sides are open, or the first moment is after the last.
+        It has another form, a datetime cannot be parsed, both sides are open, or the first is after the last.
     """
     lower, upper = _two_sides(date_range)
     first, last = _start(lower, date_range), _end(upper, date_range)
     if first is None and last is None:
-        raise InputError(f"date_range is {date_range!r}, open on both sides; leave it out, or {FORMS}")
+        raise InputError(f"date_range is {date_range!r}, open on both sides; omit it, or {FORMS}")
     if first is not None and last is not None and first > last:
         raise InputError(f"date_range is {date_range!r}; its first date must not be after its last")
     return first, last
@@ -66,7 +66,7 @@ def _two_sides(given: Any) -> tuple[Any, Any]:
     if len(sides) == 1 and not _is_open(sides[0]) and isinstance(given, str | Date | np.datetime64 | int | np.integer):
         sides = [sides[0], sides[0]]
     if len(sides) != 2:
-        raise InputError(f"date_range is {given!r}, which has {len(sides)} moment(s); {FORMS}")
+        raise InputError(f"date_range is {given!r}, which has {len(sides)} side(s); {FORMS}")
     return sides[0], sides[1]
 
 
@@ -91,7 +91,7 @@ def _start(moment: Any, given: Any) -> Datetime | None:
     try:
         return to_datetime(moment)
     except (ValueError, OverflowError) as error:
-        reason = str(error) if isinstance(error, InputError) else f"{moment!r} is no date: {error}"
+        reason = str(error) if isinstance(error, InputError) else f"{moment!r} is not a date: {error}"
         raise InputError(f"date_range is {given!r}: {reason}; {FORMS}") from error
 
 
@@ -111,7 +111,7 @@ def _end(moment: Any, given: Any) -> Datetime | None:
 
 
 def _unit(moment: Any) -> str:
-    """Y, M, W or D where a moment is a whole year, month, week or day; else nothing."""
+    """Y, M, W or D for a whole year, month, week or day; otherwise empty."""
     if isinstance(moment, np.datetime64):
         unit = np.datetime_data(moment)[0]
         return unit if unit in "YMWD" else ""

@@ -1,4 +1,4 @@
-"""Datetimes as users give them, in UTC and without a zone."""
+"""Convert users' datetimes to UTC without a time zone."""
 
 import re
 from datetime import UTC, timedelta
@@ -23,19 +23,19 @@ DATE = re.compile(r"(\d{4})([._/])(\d{1,2})\2(\d{1,2})")
 
 
 def to_datetime(value: Moment) -> Datetime | None:
-    """A datetime in UTC without a zone, of what tables and users have as one.
+    """A value of a table or an argument as a datetime in UTC without a time zone.
 
     Parameters
     ----------
     value
-        A date or datetime of Python, NumPy or pandas; a text (:data:`FORMS`); or a number of such digits: a year
-        (2023), a month (202306), a day of the year (2023181) or a date (20230630). None, NaN and NaT are no datetime.
-        Seconds since 1970 are refused: numbers do not say their unit.
+        A Python, NumPy or pandas date or datetime; a text (:data:`FORMS`); or a number with the digits of a year
+        (2023), a month (202306), a day of the year (2023181) or a date (20230630). None, NaN and NaT give None. Seconds
+        since 1970 are refused, because a number has no unit.
 
     Raises
     ------
     InputError
-        It is none of these.
+        It is something else.
     """
     if isinstance(value, pa.Scalar):
         value = value.as_py()
@@ -44,7 +44,7 @@ def to_datetime(value: Moment) -> Datetime | None:
     if value is None or value != value:  # NaN and NaT differ from themselves
         return None
     if isinstance(value, bool | np.bool_ | np.timedelta64):
-        raise InputError(f"{value!r} is no datetime; give {FORMS}")
+        raise InputError(f"{value!r} is not a datetime; give {FORMS}")
     try:
         if isinstance(value, int | float | np.integer | np.floating | Decimal):
             return _of_text(_digits(value))
@@ -52,21 +52,21 @@ def to_datetime(value: Moment) -> Datetime | None:
             value = _of_text(value.strip())
     except (ValueError, OverflowError) as error:
         what = "ISO date or datetime (such as 2023-06-30)" if isinstance(value, str) else "date or datetime"
-        raise InputError(f"{value!r} is no {what}: {error}; give {FORMS}") from error
+        raise InputError(f"{value!r} is not a valid {what}: {error}; give {FORMS}") from error
     if isinstance(value, Datetime):
         if value.tzinfo is not None:
             value = value.astimezone(UTC).replace(tzinfo=None)
-        return Datetime(*value.timetuple()[:6], value.microsecond)  # plain, without the nanoseconds of pandas
+        return Datetime(*value.timetuple()[:6], value.microsecond)  # without pandas' nanoseconds
     if isinstance(value, Date):
         return Datetime(value.year, value.month, value.day)
-    raise InputError(f"{value!r} is a {type(value).__name__}, no date or datetime; give {FORMS}")
+    raise InputError(f"{value!r} is a {type(value).__name__}, not a date or datetime; give {FORMS}")
 
 
 def _of_numpy(value: np.datetime64) -> Datetime | None:
     moment = value.astype("datetime64[us]")
     back = moment.astype(value.dtype)
     if not (back == value or np.isnat(value)) or not isinstance(moment.item(), Datetime | None):
-        raise InputError(f"{value!r} is beyond the years 1 to 9999; give {FORMS}")
+        raise InputError(f"{value!r} is outside the years 1 to 9999; give {FORMS}")
     return moment.item()
 
 
@@ -75,12 +75,12 @@ def _digits(value: Any) -> str:
         raise ValueError("a number has to be a year, a month (202306), a day of the year (2023181) or 20230630")
     digits = str(int(value))
     if len(digits) < 4:
-        raise ValueError("a year has four digits; give those before 1000 as text, such as '0999'")
+        raise ValueError("a year has four digits; write years before 1000 as text, such as '0999'")
     return digits
 
 
 def _of_text(text: str) -> Datetime:
-    """A datetime of a text; ISO 8601 says all but months and days of the year without a hyphen."""
+    """Parse a text: ISO 8601, or a month or day of the year without a hyphen."""
     if re.fullmatch(r"\d{4}", text):
         return Datetime(int(text), 1, 1)
     if found := DAY_OF_YEAR.fullmatch(text):
@@ -95,30 +95,30 @@ def _of_text(text: str) -> Datetime:
 
 
 def of_day(year: int, day: int) -> Datetime:
-    """The day of a year, counted from 1.
+    """The date of a day of the year, counted from 1.
 
     Raises
     ------
     ValueError
-        The year has no such day.
+        The year does not have this day.
     """
     moment = Datetime(year, 1, 1) + timedelta(days=day - 1)
     if moment.year != year:
-        raise ValueError(f"{year} has no day {day}")
+        raise ValueError(f"{year} does not have a day {day}")
     return moment
 
 
 PARTS = ("year", "month", "day", "hour", "minute", "second", "doy")
-"""Names of the groups by which a pattern finds a datetime; ``doy`` is the day of the year."""
+"""Names of the groups of a pattern for a datetime; ``doy`` is the day of the year."""
 
 
 def datetime_in(pattern: re.Pattern[str], text: str) -> Datetime:
-    """The datetime that a pattern finds in a text: by groups of the names :data:`PARTS`, else by its first group.
+    """The datetime that a pattern finds in a text: in groups named as in :data:`PARTS`, or in its first group.
 
     Raises
     ------
     InputError
-        It does not match, or what it finds is no datetime.
+        The pattern does not match, or its match is not a datetime.
     """
     found = pattern.search(text)
     if found is None:
@@ -127,19 +127,19 @@ def datetime_in(pattern: re.Pattern[str], text: str) -> Datetime:
     try:
         moment = _of_parts(named) if named else to_datetime(found[1])
     except (ValueError, OverflowError) as error:
-        raise InputError(f"{pattern.pattern!r} finds no datetime in {text}: {error}") from error
+        raise InputError(f"{pattern.pattern!r} does not find a datetime in {text}: {error}") from error
     if moment is None:
-        raise InputError(f"{pattern.pattern!r} matches {text}, but its first group does not take part")
+        raise InputError(f"{pattern.pattern!r} matches {text}, but its first group is empty")
     return moment
 
 
 def _of_parts(named: dict[str, str]) -> Datetime:
     numbers = {name: int(value) for name, value in named.items()}
     if "year" not in numbers:
-        raise ValueError(f"there is no group named year beside {', '.join(named)}")
+        raise ValueError(f"the pattern has groups {', '.join(named)} but no group named year")
     if "doy" not in numbers:
         return Datetime(**({"month": 1, "day": 1} | numbers))  # type: ignore[arg-type]
     if {"month", "day"} & set(numbers):
-        raise ValueError("a day of the year (doy) goes without month and day")
+        raise ValueError("use either a day of the year (doy) or month and day")
     at = {name: numbers.get(name, 0) for name in ("hour", "minute", "second")}
     return of_day(numbers["year"], numbers["doy"]) + timedelta(**{f"{name}s": value for name, value in at.items()})

@@ -1,4 +1,4 @@
-"""Why a subset by boxes leaves no record, in words for the user."""
+"""Explain why a filter by boxes matches no record."""
 
 import os
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from rasteret_beam.errors import listed
 from rasteret_beam.kernels.routing.no_hit import EXCHANGED
 
 SMALL = 16 << 20
-"""Bytes of files on a local disk in which a record is looked for at once, and not when the collection is used."""
+"""Size of local files up to which a subset is searched for a record at once, not when it is used."""
 
 Boxes = Sequence[Sequence[float]]
 
 
 def is_small(dataset: ds.Dataset) -> bool:
-    """Whether a collection is in memory, or in a few local files."""
+    """Whether a collection is in memory or in a few local files."""
     if not isinstance(dataset, ds.FileSystemDataset):
         return True
     local = isinstance(dataset.filesystem, pafs.LocalFileSystem)
@@ -27,12 +27,12 @@ def is_small(dataset: ds.Dataset) -> bool:
 
 
 def why_no_record(dataset: ds.Dataset, boxes: Boxes) -> str:
-    """One sentence on boxes (west, south, east, north) that no record meets; hints at exchanged coordinates."""
+    """A sentence about boxes (west, south, east, north) that no record intersects; detects exchanged coordinates."""
     shown = listed([_shown(box) for box in boxes], 2)
     exchanged = [(south, west, north, east) for west, south, east, north in boxes]
     if _meet(dataset, exchanged):
-        return f"no record meets {shown} (west, south, east, north in degrees), but some do {EXCHANGED}"
-    return f"no record meets {shown} (west, south, east, north in degrees); {_where(dataset)}"
+        return f"no record intersects {shown} (west, south, east, north in degrees), but some do {EXCHANGED}"
+    return f"no record intersects {shown} (west, south, east, north in degrees); {_where(dataset)}"
 
 
 def _meet(dataset: ds.Dataset, boxes: Boxes) -> bool:

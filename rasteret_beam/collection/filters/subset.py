@@ -1,4 +1,4 @@
-"""The criteria of ``Collection.subset``, checked, as expressions over the collection's columns."""
+"""Check the criteria of ``Collection.subset`` and turn them into expressions over the collection's columns."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -31,12 +31,12 @@ def criteria_of(
     cloud_cover_lt: float | None,
     ids: str | Iterable[str] | None,
 ) -> tuple[list[ds.Expression], Boxes]:
-    """An expression for each criterion that is given, and some of the boxes among them.
+    """An expression for each given criterion, and some of its boxes for errors.
 
     Raises
     ------
     InputError
-        A criterion cannot be used, or none is given.
+        A criterion cannot be used, or there are none.
     """
     criteria: list[ds.Expression] = []
     boxes: Boxes = []
@@ -47,7 +47,7 @@ def criteria_of(
         (cloud_cover_lt, "cloud_cover_lt", "eo:cloud_cover"),
     ):
         if given is not None and column not in names:
-            raise InputError(f"the collection has no column {column} to compare with {option}")
+            raise InputError(f"{option} needs column {column}, which the collection lacks")
     if bbox is not None:
         criteria.append(meets_box(bbox))
         boxes.append(tuple(map(float, bbox)))
@@ -75,7 +75,7 @@ def _percent(given: Any) -> float:
 def _meets_boxes(collection: RecordSelection, boxes: Floats) -> ds.Expression:
     if len(boxes) <= FEW_BOXES:
         return meets_any(boxes.tolist(), "the box of a geometry")
-    # So many terms of one expression would overflow Arrow's stack: name the records instead.
+    # An expression with this many terms would overflow Arrow's stack; select the records by id instead.
     parts = [boxes[start : start + FEW_BOXES].tolist() for start in range(0, len(boxes), FEW_BOXES)]
     ids = {
         record
@@ -86,7 +86,7 @@ def _meets_boxes(collection: RecordSelection, boxes: Floats) -> ds.Expression:
 
 
 def check_expression(expression: Any, schema: pa.Schema) -> None:
-    """Refuse what is no condition on the columns of a collection.
+    """Refuse a condition that cannot be applied to the columns of a collection.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""The index of a collection, as workers hold it."""
+"""The index of a collection that workers hold."""

@@ -1,4 +1,4 @@
-"""What is compared of a record's bands when their assets are read."""
+"""Checks of a record's bands when their assets are read."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ FACTS = ("href", "band_index", "dtype", *METADATA_FIELDS)
 
 
 class BandChecks:
-    """Plausibility of what a collection says of bands, and their checksums where it has some.
+    """Check that facts of bands are plausible, and compare their checksums if the collection has any.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class BandChecks:
         self._checksums = Checksums(schema)
 
     def columns(self, bands: tuple[str, ...]) -> Columns:
-        """What :meth:`check` needs beside the columns of assets, those of a band named with its number."""
+        """Further columns that :meth:`check` needs; names of a band's columns end in its number."""
         columns: Columns = {name: (name,) for name in ("id", "grids") if name in self._names}
         for number, band in enumerate(bands):
             if band + METADATA_SUFFIX in self._names:
@@ -42,7 +42,7 @@ class BandChecks:
     def check(
         self, columns: Mapping[str, pa.Array], row: int, record_id: str, bands: tuple[str, ...], path: str
     ) -> None:
-        """Refuse a record that is not the one at this row of a file, or whose bands cannot be as they are there.
+        """Refuse a row of a file that has another record than expected, or facts of bands that cannot be true.
 
         Raises
         ------
@@ -52,7 +52,7 @@ class BandChecks:
         there = columns["id"][row].as_py()
         if there != record_id:
             raise CollectionError(
-                f"{source} was written anew while it was read: record {there!r} is where {record_id!r} was; start again"
+                f"{source} was rewritten while it was read: record {there!r} replaces {record_id!r}; start again"
             )
         grids = columns["grids"][row].as_py() if "grids" in columns else []
         grid_of = {band: grid for grid in grids for band in json.loads(grid["bands"])}

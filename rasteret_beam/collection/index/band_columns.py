@@ -1,4 +1,4 @@
-"""Grids and CRSs of records from the columns that Rasteret writes: ``{band}_metadata``, ``crs`` and ``proj:epsg``."""
+"""Read grids and CRSs from the columns that Rasteret writes: ``{band}_metadata``, ``crs`` and ``proj:epsg``."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""What chips have to know of the bands of records before a file is opened: dtype and nodata value."""
+"""Data types and nodata values of bands, which chips need before a file is opened."""
 
 import logging
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ PARTS = ("dtype", "nodata", "nodata_integer")
 
 
 class FactTable:
-    """The facts of some bands of records, as numbers of a few distinct ones: four bytes a record and band.
+    """The facts of bands of records, stored as numbers of distinct values: four bytes per record and band.
 
     Attributes
     ----------
     bands : tuple of str
     distinct : list of BandFacts or None
-        None stands for a band that a record lacks.
+        None for a band that a record lacks.
     """
 
     def __init__(self, bands: Sequence[str]):
@@ -44,13 +44,13 @@ class FactTable:
         self._codes = np.empty((0, len(self.bands)), dtype=np.int32)
 
     def of(self, record_id: str, bands: Sequence[str] | None = None) -> list[BandFacts]:
-        """Facts of some bands (by default all) of a record that has them."""
+        """Facts of some bands (by default all) of a record."""
         codes = self._codes[self._rows[record_id]]
         found = [self.distinct[codes[self._place[band]]] for band in (self.bands if bands is None else bands)]
         return [fact for fact in found if fact is not None]
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take in rows of ``id``, and of :data:`PARTS` with the number of each band."""
+        """Add rows of ``id`` and of :data:`PARTS` with the number of each band."""
         for record_id in batch["id"].to_pylist():
             self._rows[record_id] = len(self._rows)
         found = dict(zip(batch.schema.names, batch.columns, strict=True))
@@ -58,7 +58,7 @@ class FactTable:
         self._parts.append(np.stack(columns, axis=1))
 
     def finish(self) -> None:
-        """Put together what was taken in."""
+        """Combine the added rows."""
         self._codes = np.concatenate([self._codes, *self._parts])
         self._parts.clear()
 
@@ -91,7 +91,7 @@ def _with_nodata_integer(schema: pa.Schema) -> set[str]:
 
 
 def read_facts(collection: RecordSelection, bands: Sequence[str], record_ids: Sequence[str] | None = None) -> FactTable:
-    """The facts of some bands of a collection's records, by default of all of them.
+    """The facts of some bands, of all records of a collection or of the given ones.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def read_facts(collection: RecordSelection, bands: Sequence[str], record_ids: Se
 
 
 def first_records(collection: RecordSelection, columns: Columns) -> pa.Table:
-    """Columns of the first record of a collection, if there is one, and of those that are stored with it."""
+    """Columns of the first record and the rest of its row group; empty for an empty collection."""
     for file in files_of(collection.dataset, collection.filter):
         found = file.read({"id": ("id",)})
         if len(found.position):
@@ -133,15 +133,15 @@ def first_records(collection: RecordSelection, columns: Columns) -> pa.Table:
 
 
 def warn_of_rounding(collection: RecordSelection, bands: Sequence[str]) -> None:
-    """Log, in one line, that values of some bands may be rounded; by the records that are stored with the first."""
+    """Log once if values of some bands may be rounded, according to the first row group."""
     columns: Columns = {band: (band + METADATA_SUFFIX, "dtype") for band in bands}
     found = first_records(collection, columns)
     kinds = {band: pc.unique(column).to_pylist() for band, column in zip(columns, found.columns, strict=False)}
     pairs = [(band, kind) for band, each in kinds.items() for kind in each if kind and has_long_integers(kind)]
     if pairs:
         log.warning(
-            "band(s) %s hold %s: values beyond 2^53 are rounded, as the sample table has them as float64; chips "
-            "(get_numpy, ReadChips) have them whole",
+            "band(s) %s are %s: values beyond 2^53 are rounded, as the sample table stores float64; chips "
+            "(get_numpy, ReadChips) keep them exact",
             listed(dict.fromkeys(band for band, _ in pairs)),
             listed(dict.fromkeys(kind for _, kind in pairs)),
         )

@@ -1,7 +1,7 @@
-"""From a collection's table to what workers hold: the light routing index, and assets by need.
+"""The index of a collection: a small routing index in memory, and assets that are read on demand.
 
-The index reads ids, datetimes and grids only, file by file. Assets are read for the records and bands that
-a worker meets, one row group at a time, into a cache that is bounded in bytes.
+The routing index reads only ids, datetimes and grids, file by file. Assets are read for the records and bands that a
+worker needs, one row group at a time, into a cache that is limited in bytes.
 """
 
 import dataclasses
@@ -57,13 +57,13 @@ EXTRA_FACTS = (
     "mask",
     "nodata_integer",
 )
-"""What an asset keeps of a band's columns; a collection of another maker has no extra ones."""
+"""Columns of a band that an asset keeps; collections by other tools lack the extra columns."""
 
 Arrays = dict[str, pa.Array]
 
 
 class CollectionIndex:
-    """The routing index of a collection for some bands, and its assets.
+    """The routing index and the assets of a collection for some bands.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ class CollectionIndex:
     schema : pyarrow.Schema
         Of the collection.
     bands : sequence of str
-        Wanted, in output order; each is in the schema.
+        Bands to read, in output order; each is in the schema.
     match : "all" or "latest"
     access : Access
-        How the buckets of its files are read.
+        How the buckets of the rasters are read.
     cache_bytes : int
-        Of tile offsets and other facts of bands; a row group that is larger is read for each record anew.
+        Limit of the cache of tile offsets and other facts; a larger row group is read again for each record.
 
     Attributes
     ----------
@@ -108,12 +108,12 @@ class CollectionIndex:
         self.routing: RoutingIndex = build_index(records.ids, records.datetimes, grids, crs, layers, match=match)
 
     def assets(self, record_id: str, bands: Sequence[str]) -> list[Asset]:
-        """Where the pixels of some bands of a record are.
+        """The assets of some bands of a record.
 
         Raises
         ------
         CollectionError
-            What the collection says of a band cannot be, or was changed after the collection was written.
+            The facts of a band cannot be true, or were changed after the collection was written.
         """
         position = self.routing.positions[record_id]
         key = position, tuple(bands)
@@ -137,14 +137,14 @@ class CollectionIndex:
             for number, band in enumerate(bands):
                 columns |= _asset_columns(self._facts_in, number, band)
             table = self._units[unit].read(columns).combine_chunks()
-            # By name once: a table of a thousand columns looks a name up for a millisecond.
+            # One lookup for all: finding a name in a table of a thousand columns takes a millisecond.
             found = {name: column.chunk(0) for name, column in zip(table.column_names, table.columns, strict=True)}
             self._cache.put((unit, bands), found, table.nbytes)
         return found
 
 
 def _facts_in(schema: pa.Schema) -> dict[str, list[str]]:
-    """By column of a band, which of the facts that an asset keeps it has."""
+    """The facts that each column of a band has, of those that an asset keeps."""
     facts = {METADATA_SUFFIX: METADATA_FACTS, EXTRA_SUFFIX: EXTRA_FACTS}
     return {
         field.name: [name for name in wanted if field.type.get_field_index(name) >= 0]
@@ -180,7 +180,7 @@ def _asset(columns: Arrays, row: int, record_id: str, number: int, band: str, ac
 
 
 def _integers(value: pa.Scalar) -> Ints | None:
-    """The numbers of a list, [n], in an array of its own: not of the row group that it was read with."""
+    """The numbers of a list, [n], copied so that they do not keep the row group in memory."""
     if not value.is_valid:
         return None
     numbers = value.values
@@ -190,7 +190,7 @@ def _integers(value: pa.Scalar) -> Ints | None:
 
 
 def _held_bytes(asset: Asset) -> int:
-    """Estimate of what an asset takes in memory: the places of its tiles, mostly."""
+    """Estimated memory of an asset, mostly for the places of its tiles."""
     return 2000 + (16 * len(asset.stored.tile_offsets) if asset.stored else 0)
 
 
@@ -211,7 +211,7 @@ def _light_columns(schema: pa.Schema, bands: Sequence[str]) -> Columns:
 
 @dataclass(frozen=True, eq=False)
 class RawLayers:
-    """Layers before grids are made distinct, as columns [n].
+    """Layers before equal grids are merged, as columns [n].
 
     Attributes
     ----------
@@ -232,7 +232,7 @@ class RawLayers:
 
     @classmethod
     def together(cls, parts: "Sequence[RawLayers]") -> "RawLayers":
-        """The layers of several files as one, with one numbering of CRSs and band sets."""
+        """The layers of several files with common numbers of CRSs and band sets."""
         crs_names = {name: 0 for part in parts for name in part.crs_names}
         bandsets = {bands: 0 for part in parts for bands in part.bandsets}
         for numbers in (crs_names, bandsets):
@@ -252,7 +252,7 @@ class RawLayers:
 
 @dataclass(frozen=True, eq=False)
 class RawRecords:
-    """What is read of the records: ids, datetimes, the row among those of all units, and their layers."""
+    """The data of records for routing: ids, datetimes, row numbers over all row groups, and layers."""
 
     ids: list[str]
     datetimes: Ints
@@ -263,7 +263,7 @@ class RawRecords:
 
 
 def _read_records(files: Sequence[CollectionFile], schema: pa.Schema, bands: list[str]) -> RawRecords:
-    """The records of all files; one file's columns are in memory at a time."""
+    """Read the records of all files; the columns of only one file are in memory at a time."""
     read_layers = _read_grids if "grids" in schema.names else _read_band_metadata
     columns = _light_columns(schema, bands)
     ids: list[str] = []
@@ -289,7 +289,7 @@ def _read_records(files: Sequence[CollectionFile], schema: pa.Schema, bands: lis
 
 
 def _read_grids(light: pa.Table, bands: list[str], checks: RecordChecks) -> RawLayers:
-    """From our ``grids`` column."""
+    """Layers from column ``grids``."""
     column = light["grids"].combine_chunks()
     checks.grids(column)
     lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
@@ -312,9 +312,9 @@ def _read_grids(light: pa.Table, bands: list[str], checks: RecordChecks) -> RawL
 
 
 def _read_band_metadata(light: pa.Table, bands: list[str], checks: RecordChecks) -> RawLayers:
-    """From the ``{band}_metadata`` columns of a collection that has no ``grids``.
+    """Layers from columns ``{band}_metadata``, for a collection without column ``grids``.
 
-    Bands that are alike in all records, as those of one file are, give one layer of a record together.
+    Bands that are equal in all records, such as those of one file, give one layer per record.
     """
     crs_names, crs_of_record = record_crs(light, checks)
     alike: list[tuple[BandColumns, list[str]]] = []
@@ -333,7 +333,7 @@ def _read_band_metadata(light: pa.Table, bands: list[str], checks: RecordChecks)
 
 
 def _distinct(raw: RawLayers, bands: list[str]) -> tuple[GridTable, list[str], Layers]:
-    """Number the distinct grids, and put the bands of a record that share one together."""
+    """Number the distinct grids and group the bands of a record that share one."""
     wanted = np.flatnonzero(np.array([bool(names) for names in raw.bandsets], dtype=bool)[raw.bandset])
     record, crs, bandset = raw.record[wanted], raw.crs[wanted], raw.bandset[wanted]
     transform, sizes = raw.transform[wanted], raw.sizes[wanted]
@@ -344,9 +344,10 @@ def _distinct(raw: RawLayers, bands: list[str]) -> tuple[GridTable, list[str], L
 
 
 def _distinct_rows(columns: Sequence[NDArray[Any]]) -> tuple[Ints, Ints]:
-    """Of rows given as columns [n]: a position of each distinct one, [d] in sorted order, and the number of each, [n].
+    """For rows given as columns [n]: positions [d] of the distinct rows in sorted order, and the number [n] of each
+    row.
 
-    Column by column, most of which are the same in all rows: a tenth of the time of sorting whole rows.
+    Works column by column, as most columns are constant: a tenth of the time of sorting whole rows.
     """
     number = np.zeros(len(columns[0]), dtype=np.int64)
     for column in columns:
@@ -360,7 +361,7 @@ def _distinct_rows(columns: Sequence[NDArray[Any]]) -> tuple[Ints, Ints]:
 def _merge_bandsets(
     record: Ints, grid: Ints, bandset: Ints, bandsets: list[tuple[str, ...]], bands: list[str]
 ) -> Layers:
-    """One layer for each (record, grid), whose band set is the union of those given for it."""
+    """One layer for each (record, grid) with the union of its band sets."""
     order = np.lexsort((bandset, grid, record))
     record, grid, bandset = record[order], grid[order], bandset[order]
     changes = (np.diff(record) != 0) | (np.diff(grid) != 0)

@@ -1,1 +1,1 @@
-"""Collections on disk."""
+"""Collections as Parquet: layout, checks, versions, reading and writing."""

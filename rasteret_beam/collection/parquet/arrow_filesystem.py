@@ -23,32 +23,34 @@ from rasteret_beam.readers.storage.stores import SCHEMES
 
 
 def on_remote(url: str, access: Access) -> tuple[pafs.FileSystem, str]:
-    """The filesystem that a URL is read from, and the path on it.
+    """The Arrow filesystem that reads a URL, and the path on it.
 
     Raises
     ------
     InputError
-        Its scheme is none that is read.
+        Its scheme is not supported.
     """
     if not is_remote_object(url):
-        raise InputError(f"{without_secrets(url)} cannot be read; a collection is local, or at {', '.join(SCHEMES)}")
+        raise InputError(
+            f"{without_secrets(url)} cannot be read; give a local path, or a URL with {', '.join(SCHEMES)}"
+        )
     scheme, _, path = url.partition("://")
     return pafs.PyFileSystem(_Objects(scheme, access)), path if is_web(url) else path.rstrip("/")
 
 
 def url_of(fragment: ds.ParquetFileFragment) -> str:
-    """Where a fragment is read from."""
+    """The URL or path of a fragment."""
     handler = getattr(fragment.filesystem, "handler", None)
     return f"{handler.scheme}://{fragment.path}" if isinstance(handler, _Objects) else str(fragment.path)
 
 
 class _Objects(pafs.FileSystemHandler):
-    """Objects of one scheme, to be read; a path has its bucket or host first."""
+    """Read-only objects of one scheme; a path starts with the bucket or host."""
 
     def __init__(self, scheme: str, access: Access):
         self.scheme = scheme
         self.access = access
-        self.sizes: dict[str, int] = {}  # as listed: a file is not asked for its size each time that it is opened
+        self.sizes: dict[str, int] = {}  # from the listing, so that opening a file does not request its size
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Objects) and (self.scheme, self.access) == (other.scheme, other.access)
@@ -69,7 +71,7 @@ class _Objects(pafs.FileSystemHandler):
         return [self._info(path) for path in paths]
 
     def _info(self, path: str) -> pafs.FileInfo:
-        """What is at a path; a folder is what objects have in their names."""
+        """The kind of a path; a folder is a common prefix of object names."""
         url = self._url(path)
         file_first = is_web(url) or path.endswith(".parquet")
         for look in (self._file, self._folder) if file_first else (self._folder, self._file):
@@ -107,7 +109,7 @@ class _Objects(pafs.FileSystemHandler):
         return self.open_input_file(path)
 
     def _refuse(self, *_: Any) -> Any:
-        raise NotImplementedError("this filesystem is for reading")
+        raise NotImplementedError("this filesystem is read-only")
 
     create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = delete_file = _refuse
     move = copy_file = open_output_stream = open_append_stream = _refuse

@@ -1,4 +1,4 @@
-"""Whether the index of a collection can be true: types of its columns, ids, grids, and what it claims of bands."""
+"""Check the index of a collection: types of columns, ids, grids, and facts of bands."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from rasteret_beam.schema import (
 REQUIRED = ("id", "datetime", "geometry", "assets")
 SIZES = ("width", "height", "tile_width", "tile_height")
 BAND_FIELDS = ("image_width", "image_height", "tile_width", "tile_height", "dtype", "transform", "nodata")
-"""Fields without which a band's metadata cannot be used."""
+"""Required fields of a band's metadata."""
 
 AGAIN = "build the collection again"
 
@@ -33,7 +33,7 @@ Flags = NDArray[np.bool_]
 
 
 def check_types(schema: pa.Schema, source: str) -> None:
-    """Refuse a table that is not a collection: it lacks a column, or has one of another type.
+    """Refuse a table that lacks a column of a collection or has one of another type.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def _check_type(field: pa.Field, check: Callable[[pa.DataType], bool], wanted: s
 
 
 def _check_like(field: pa.Field, model: pa.DataType, required: list[str] | tuple[str, ...], source: str) -> None:
-    """Refuse a column whose type is not a model's, but for the width of numbers and lists, and further fields."""
+    """Refuse a column with another type than the model; number and list widths and extra fields may differ."""
     wrong = _unlike(field.type, model, required, field.name)
     if wrong is not None:
         raise CollectionError(f"column {wrong} in {source}; {AGAIN}")
@@ -129,11 +129,11 @@ def _same_family(kind: pa.DataType, model: pa.DataType) -> bool:
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)  # Arrow cannot compare views of text
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)  # Arrow cannot compare string views
 
 
 class RecordChecks:
-    """Checks of the records of one file, whose errors name it.
+    """Checks of the records of one file; errors name the file.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class RecordChecks:
         self.ids = ids
 
     def refuse(self, wrong: Flags, column: str, values: Any, why: str, owner: Ints | None = None) -> None:
-        """Raise for the first of some values [m] that is wrong; ``owner`` [m] are the records they are of."""
+        """Raise for the first wrong value of [m]; ``owner`` [m] are the records of the values."""
         if wrong.any():
             at = int(np.flatnonzero(wrong)[0])
             record_id = self.ids[at if owner is None else int(owner[at])].as_py()
@@ -163,17 +163,17 @@ class RecordChecks:
             raise CollectionError(f"record {record_id!r} of {self.source}: {column} is {_shown(value)}, {why}; {AGAIN}")
 
     def grids(self, column: pa.Array) -> None:
-        """Refuse a column ``grids`` in which a record has none, or one that cannot be.
+        """Refuse a column ``grids`` with a record without grids, or with an invalid grid.
 
         Raises
         ------
         CollectionError
         """
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        self.refuse(lengths == 0, "grids", column, "but a record has a grid at least")
+        self.refuse(lengths == 0, "grids", column, "but a record needs at least one grid")
         owner = np.repeat(np.arange(len(column), dtype=np.int64), lengths)
         flat = pc.list_flatten(column)
-        self.refuse(_nulls(flat), "grids", flat, "but a grid has a size and a transform", owner)
+        self.refuse(_nulls(flat), "grids", flat, "but a grid needs a size and a transform", owner)
         parts = {name: pc.struct_field(flat, name) for name in GRID_TYPE.names}
         self.sizes({f"grids.{name}": parts[name] for name in SIZES}, owner)
         self.transforms("grids.transform", parts["transform"], 6, owner)
@@ -181,26 +181,26 @@ class RecordChecks:
         self._band_lists(parts["bands"], owner, lengths)
 
     def sizes(self, columns: Mapping[str, pa.Array], owner: Ints | None = None) -> None:
-        """Refuse sizes [m] in pixels that are null or below 1."""
+        """Refuse sizes [m] in pixels that are null or less than 1."""
         for name, values in columns.items():
             wrong = pc.fill_null(pc.less(values, 1), True).to_numpy(zero_copy_only=False)
             self.refuse(wrong, name, values, "not a number of pixels of 1 or more", owner)
 
     def transforms(self, name: str, lists: pa.Array, length: int, owner: Ints | None = None) -> None:
-        """Refuse lists [m] that are not of so many finite numbers, or whose pixels have no area."""
+        """Refuse lists [m] that do not have ``length`` finite numbers, or whose pixels have no area."""
         lengths = pc.fill_null(pc.list_value_length(lists), -1).to_numpy(zero_copy_only=False)
         self.refuse(lengths != length, name, lists, f"not {length} numbers", owner)
         values = pc.fill_null(pc.list_flatten(lists), np.nan).to_numpy(zero_copy_only=False)
         numbers = values.astype(np.float64).reshape(-1, length)
         self.refuse(~np.isfinite(numbers).all(axis=1), name, lists, f"not {length} finite numbers", owner)
-        self.refuse(_area(numbers) == 0, name, lists, "which has no pixel size", owner)
+        self.refuse(_area(numbers) == 0, name, lists, "whose pixels have no size", owner)
 
     def crs(self, name: str, texts: pa.Array, owner: Ints | None = None) -> None:
-        """Refuse CRSs [m] that PROJ cannot read."""
+        """Refuse CRSs [m] that PROJ cannot parse."""
         self.refuse(_nulls(texts), name, texts, "not a CRS", owner)
         encoded = pc.dictionary_encode(texts)
         broken = [number for number, text in enumerate(encoded.dictionary.to_pylist()) if not _is_crs(text)]
-        self.refuse(np.isin(encoded.indices.to_numpy(), broken), name, texts, "which PROJ cannot read", owner)
+        self.refuse(np.isin(encoded.indices.to_numpy(), broken), name, texts, "which PROJ cannot parse", owner)
 
     def _band_lists(self, texts: pa.Array, owner: Ints, lengths: Ints) -> None:
         self.refuse(_nulls(texts), "grids.bands", texts, "not a JSON list of band names", owner)
@@ -210,7 +210,7 @@ class RecordChecks:
         code = encoded.indices.to_numpy().astype(np.int64)
         self.refuse(np.isin(code, broken), "grids.bands", texts, "not a JSON list of band names", owner)
         starts = np.cumsum(lengths) - lengths
-        for count in np.unique(lengths[lengths > 1]).tolist():  # of records with several grids
+        for count in np.unique(lengths[lengths > 1]).tolist():  # records with several grids
             first = starts[lengths == count]
             sets, which = np.unique(code[first[:, None] + np.arange(count)], axis=0, return_inverse=True)
             twice = np.array([_overlap([lists[n] or [] for n in row]) for row in sets.tolist()], dtype=bool)
@@ -229,7 +229,7 @@ def _nulls(values: pa.Array) -> Flags:
 
 
 def _area(numbers: Floats) -> Floats:
-    """Of the pixels of affines [m, 6], or [m, 4] of (scale x, left, scale y, top)."""
+    """Areas of the pixels of affines [m, 6], or [m, 4] of (scale x, left, scale y, top)."""
     if numbers.shape[1] == 4:
         return numbers[:, 0] * numbers[:, 2]
     return numbers[:, 0] * numbers[:, 4] - numbers[:, 1] * numbers[:, 3]
@@ -257,16 +257,16 @@ def _overlap(lists: list[list[str]]) -> bool:
 
 
 def check_band(facts: Mapping[str, Any], grid: Mapping[str, Any] | None, band: str, record: str) -> None:
-    """Refuse what a collection claims of one band of a record if it cannot be used.
+    """Refuse invalid facts of one band of a record.
 
     Parameters
     ----------
     facts : {name: value}
-        Of its asset and metadata.
+        Facts from its asset and metadata.
     grid : dict, optional
-        The element of the record's column ``grids`` that has the band.
+        The element of column ``grids`` that contains the band.
     record : str
-        Names record and file in the error.
+        Record and file, for the error.
 
     Raises
     ------
@@ -281,7 +281,7 @@ def check_band(facts: Mapping[str, Any], grid: Mapping[str, Any] | None, band: s
     if not href or not href.strip():
         refuse(f"assets.{band}.href", href, "but the record has a grid for this band")
     if "\0" in str(href):
-        refuse(f"assets.{band}.href", href, "which no path may hold")
+        refuse(f"assets.{band}.href", href, "which a path cannot contain")
     if index is not None and index < 0:
         refuse(f"assets.{band}.band_index", index, "not a number of 0 or more")
     if grid is not None and dtype is None:
@@ -295,14 +295,14 @@ def check_band(facts: Mapping[str, Any], grid: Mapping[str, Any] | None, band: s
 
 
 def _of_grid(grid: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """What a band's metadata have to hold of its grid."""
+    """The values that a band's metadata must have for its grid."""
     a, b, c, d, e, f = grid["transform"]
     pairs = [(name, grid[name.removeprefix("image_")]) for name in BAND_FIELDS[:4]]
     return [*pairs, ("transform", [a, c, e, f])] if b == d == 0 else pairs
 
 
 def known_dtype(text: str) -> np.dtype | None:
-    """The dtype of pixels that a name stands for, or None."""
+    """The pixel dtype of a name, or None."""
     try:
         dtype = np.dtype(text)
     except (TypeError, ValueError):
@@ -311,7 +311,7 @@ def known_dtype(text: str) -> np.dtype | None:
 
 
 def check_dtypes(batch: pa.RecordBatch, bands: Sequence[str], source: str) -> None:
-    """Refuse rows of ``id`` and of ``dtype`` with the number of each band, one of which names no dtype of pixels.
+    """Refuse rows of ``id`` and numbered columns ``dtype`` with a name that is not a pixel dtype.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Checksums of a collection's records and bands, in its column ``checksums``, by which damage to the index is found.
+"""Checksums of a collection's records and bands in column ``checksums``, which reveal damage to the index.
 
-They belong to records, not to files or row groups, so a collection that was filtered, sorted, split or rewritten by
-another tool still passes. Files of Rasteret and of older releases have none and are read without this check.
+They belong to records, not to files or row groups, so a collection that another tool has filtered, sorted, split or
+rewritten still passes. Files of Rasteret and of older releases have no checksums and are read without this check.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from rasteret_beam.kernels.storage.checksums import row_checksums
 from rasteret_beam.schema import BAND_EXTRA_TYPE, BAND_METADATA_TYPE, CHECKSUMS, EXTRA_SUFFIX, METADATA_SUFFIX
 
 FOR_RASTERET = ("pixel_scale", "tiepoint", "extra_samples")
-"""Fields of a band's metadata that nothing here reads."""
+"""Fields of a band's metadata that this package does not read."""
 
 FIELDS = {
     METADATA_SUFFIX: tuple(name for name in BAND_METADATA_TYPE.names if name not in FOR_RASTERET),
@@ -25,14 +25,14 @@ FIELDS = {
 }
 
 SHARED = ("id", "assets", CHECKSUMS)
-"""Columns that are looked into for every band."""
+"""Columns with facts of every band."""
 
 Columns = Mapping[str, pa.Array]
 Sums = NDArray[np.int32]
 
 
 class Checksums:
-    """The columns that the checksums of a collection are of, and the comparison with those stored.
+    """The columns that a collection's checksums cover, and the comparison with the stored checksums.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Checksums:
         self.bands = frozenset(stored.type.field("bands").type.names) if stored is not None else frozenset()
 
     def paths(self, band: str) -> dict[str, tuple[str, ...]]:
-        """The facts of a band that its checksum is of, and the place of each in the collection's columns."""
+        """The facts of a band that its checksum covers, and the place of each in the collection's columns."""
         if band not in self._paths:
             parts: list[tuple[tuple[str, ...], pa.StructType, tuple[str, ...]]]
             parts = [(("assets", band), self._fields["assets"].type.field(band).type, ("href", "band_index"))]
@@ -60,21 +60,21 @@ class Checksums:
         return self._paths[band]
 
     def columns(self, number: int, band: str) -> dict[str, tuple[str, ...]]:
-        """What :meth:`check` needs of a band, named with its number; nothing where it has no checksums."""
+        """The columns that :meth:`check` needs for a band, named with its number; empty without checksums."""
         if band not in self.bands:
             return {}
         facts = {f"{name}{number}": path for name, path in self.paths(band).items()}
         return {"id": ("id",), f"checksum{number}": (CHECKSUMS, "bands", band), **facts}
 
     def check(self, columns: Columns, row: int, bands: Sequence[str], source: str) -> None:
-        """Refuse a record, at a row of such columns, of which a band is not as it was written.
+        """Refuse a record, at a row of these columns, if a band differs from its checksum.
 
         Raises
         ------
         CollectionError
         """
         alike: dict[tuple[str, ...], list[int]] = {}
-        for number, band in enumerate(bands):  # bands with the same facts, mostly all of them, are taken at once
+        for number, band in enumerate(bands):  # bands with the same columns, usually all of them, are compared at once
             if band in self.bands:
                 alike.setdefault(tuple(self.paths(band)), []).append(number)
         for names, numbers in alike.items():
@@ -91,20 +91,20 @@ class Checksums:
 
 
 def first_other(found: Sums, stored: pa.Array) -> int | None:
-    """The first of the stored checksums [n] that differs; null ones are passed over."""
+    """The first stored checksum [n] that differs; nulls are skipped."""
     known = stored.is_valid().to_numpy(zero_copy_only=False)
     wrong = np.flatnonzero(known & (found != pc.fill_null(stored, 0).to_numpy(zero_copy_only=False)))
     return int(wrong[0]) if len(wrong) else None
 
 
 def record_columns(names: Sequence[str]) -> list[str]:
-    """The columns, of these of a collection, that the checksum of a record is of."""
+    """The columns among these that the checksum of a record covers."""
     grids = ["grids"] if "grids" in names else [name for name in ("crs", "proj:epsg") if name in names]
     return ["id", "datetime", *grids]
 
 
 def check_records(light: pa.Table, source: str) -> None:
-    """Refuse records of which a value that routing reads is not as it was written.
+    """Refuse records if a value that routing reads differs from the checksum.
 
     Parameters
     ----------
@@ -141,12 +141,12 @@ def _hex(checksum: int) -> str:
 
 
 def with_checksums(table: pa.Table, source: str) -> pa.Table:
-    """A collection's table with its column ``checksums``, computed anew.
+    """A collection's table with column ``checksums`` computed again.
 
     Raises
     ------
     CollectionError
-        Those that are there show damage.
+        The existing checksums reveal damage.
     """
     if CHECKSUMS in table.column_names:
         check_table(table, source)
@@ -160,7 +160,7 @@ def with_checksums(table: pa.Table, source: str) -> pa.Table:
 
 
 def check_table(table: pa.Table, source: str) -> None:
-    """Refuse a table, with all columns of a collection, of which a record or a band is not as it was written.
+    """Refuse a table with all columns of a collection if a record or a band differs from its checksum.
 
     Raises
     ------
@@ -183,7 +183,7 @@ class _Table:
 
     def __init__(self, table: pa.Table):
         self.checksums = Checksums(table.schema)
-        # By name once: a table of a thousand columns looks a name up for a millisecond.
+        # One lookup for all: finding a name in a table of a thousand columns takes a millisecond.
         self._columns = dict(zip(table.column_names, table.columns, strict=True))
 
     def column(self, name: str) -> pa.Array:

@@ -1,4 +1,4 @@
-"""Parquet on disk or in a bucket: which files of a folder count, and opening them as a dataset."""
+"""Find the Parquet files of a collection, on disk or in a bucket, and open them as a dataset."""
 
 import logging
 import os
@@ -35,16 +35,16 @@ log = logging.getLogger(__name__)
 PARTITIONS = ("year", "month")
 
 OF_A_FOLDER = re.compile(r"(year=[^/]+/(month=[^/]+/)?)?[^/]+")
-"""Where the files of a collection lie in its folder."""
+"""Folders of a collection's files below its folder."""
 
 OF_PARTITIONS = re.compile(r"(/[^/=]+=[^/]*)*$")
-"""The end of the path of a folder of partitions, which is not the collection's."""
+"""The end of a path of a partition's folder, which is not the folder of the collection."""
 
 IN_EACH_FILE = ("id", "assets")
-"""Columns without which a file holds no records."""
+"""Required columns of each file."""
 
 UNDER_WAY = ".new-"
-"""In the names of folders that a collection is being written to."""
+"""Part of the names of folders that a collection is being written to."""
 
 
 def is_remote(path: str) -> bool:
@@ -52,14 +52,14 @@ def is_remote(path: str) -> bool:
 
 
 def open_dataset(path: str | os.PathLike[str], access: Access = DEFAULT_ACCESS) -> ds.Dataset:
-    """A Parquet file, a folder of such with hive partitions, or a glob, as a dataset.
+    """A Parquet file, a folder of Parquet files with hive partitions, or a glob as a dataset.
 
     Raises
     ------
     MissingInputError
-        There is nothing at the path, or no Parquet file in the folder.
+        The path does not exist, or the folder has no Parquet files.
     CollectionError
-        What is there is not Parquet.
+        The path is not Parquet.
     """
     path = absolute(path)
     if not (is_remote(path) or exists(path) or is_glob(path) or undone_beside(path, access)):
@@ -76,7 +76,7 @@ def open_dataset(path: str | os.PathLike[str], access: Access = DEFAULT_ACCESS) 
     except (pa.ArrowInvalid, OSError) as error:
         raise CollectionError(f"{shown} cannot be read as Parquet: {one_line(error)}") from error
     if not dataset.files:
-        raise MissingInputError(f"folder {shown} holds no Parquet file")
+        raise MissingInputError(f"folder {shown} has no Parquet files")
     return dataset
 
 
@@ -94,21 +94,21 @@ def read_record_table(path: str | os.PathLike[str], access: Access = DEFAULT_ACC
 
 
 def _denied(error: PermissionError, path: str) -> PermissionDeniedError:
-    """Arrow's error about a file that may not be read, in whose text alone its path stands."""
+    """Our error for Arrow's error about a file without read permission; only Arrow's text has the path."""
     named = re.search(r"'([^']+)'", str(error))
     return denied(named[1] if named and os.path.isabs(named[1]) else path)
 
 
 @contextmanager
 def readable(path: str) -> Iterator[None]:
-    """Turn Arrow's error about damaged Parquet into one that names the file.
+    """Turn Arrow's errors about damaged Parquet into errors that name the collection.
 
     Raises
     ------
     CollectionError
     """
     try:
-        with in_memory(f"what is read of the collection in {path}"):
+        with in_memory(f"the columns that are read of the collection in {path}"):
             yield
     except RasteretBeamError:
         raise
@@ -143,14 +143,14 @@ def _open(path: str, access: Access) -> ds.Dataset:
 
 
 def _check_done(part: str, access: Access) -> None:
-    """Refuse to read a part of a collection, or a glob, where a build was killed while it put its files in place."""
+    """Refuse to read a part of a collection, or a glob, if a build was killed while it moved files into place."""
     folder = OF_PARTITIONS.sub("", part.rstrip("/"))
     if undone_beside(folder, access) is not None:
         raise CollectionError(f"{two_builds(part, folder)}. Load the whole folder, or build the collection again first")
 
 
 def two_builds(place: str, collection: str) -> str:
-    """What is wrong with files of a collection whose build was killed while it put them in place."""
+    """The error text for a collection whose build was killed while it moved files into place."""
     return (
         f"{without_secrets(place)} holds files of two builds: one of the collection {without_secrets(collection)} was "
         "killed while its files were put in place"
@@ -158,9 +158,9 @@ def two_builds(place: str, collection: str) -> str:
 
 
 def _as_decided(manifest: Manifest, filesystem: pafs.FileSystem, folder: str) -> ds.Dataset:
-    """A collection whose build was killed while it put its files in place: all of that build, moved already or not.
+    """The complete new version of a collection whose build was killed while it moved files into place.
 
-    Files that have not moved yet lie in folders of their partitions too.
+    Files that were not moved yet are in folders of their partitions too.
     """
     start = folder.rfind("/") + 1
     is_there = filesystem.get_file_info(folder).type == pafs.FileType.Directory
@@ -175,7 +175,7 @@ def _as_decided(manifest: Manifest, filesystem: pafs.FileSystem, folder: str) ->
 
 
 def _dataset(files: list[str], filesystem: pafs.FileSystem, base: str) -> ds.Dataset:
-    """Files below a folder ``base``, whose folders below that name partitions."""
+    """Files below folder ``base`` as a dataset; folders below it give the partitions."""
 
     def opened(partitioning: ds.Partitioning) -> ds.Dataset:
         return ds.dataset(
@@ -187,33 +187,33 @@ def _dataset(files: list[str], filesystem: pafs.FileSystem, base: str) -> ds.Dat
     except pa.ArrowInvalid as error:
         if "couldn't infer type" not in str(error):
             raise
-        # No record has a datetime, so the partitions are all null.
+        # All partitions are null, as no record has a datetime.
         typed = ds.partitioning(pa.schema([(name, pa.int32()) for name in PARTITIONS]), flavor="hive")
         return opened(typed)
 
 
 def _files_in(filesystem: pafs.FileSystem, folder: str) -> list[str]:
-    """The Parquet files of a folder and of those in it, in name order; see :func:`is_part`.
+    """The Parquet files of a folder at any depth, in name order; see :func:`is_part`.
 
     Raises
     ------
     MissingInputError
-        There is none.
+        There are none.
     """
     inner = {path: path[len(folder.rstrip("/")) :] for path in _names_in(filesystem, folder)}
     files = sorted(path for path, name in inner.items() if is_part(name))
     shown = [path for path, name in sorted(inner.items()) if not is_part(name) and not is_hidden(name)]
     if shown and not any(OF_A_FOLDER.fullmatch(inner[path].lstrip("/")) for path in files):
-        files = []  # such as a folder of rasters with a collection in a folder of it
+        files = []  # such as a folder of rasters with a collection in a subfolder
     if not files:
         there = f"; it has {listed(os.path.basename(path) for path in shown)}" if shown else ""
         raise MissingInputError(
-            f"folder {without_secrets(folder)} holds no Parquet file{there}. Build a collection of raster files with "
-            "build_from_cogs, or of a table of records with build_from_table"
+            f"folder {without_secrets(folder)} has no Parquet files{there}. Build a collection from raster files with "
+            "build_from_cogs, or from a record table with build_from_table"
         )
     if shown:
         log.warning(
-            "%d file(s) of the collection %s are left out, as their names end in none of %s: %s",
+            "ignoring %d file(s) of the collection %s, as their names do not end in %s: %s",
             len(shown),
             without_secrets(folder),
             ", ".join(PARQUET_ENDINGS),
@@ -223,7 +223,7 @@ def _files_in(filesystem: pafs.FileSystem, folder: str) -> list[str]:
 
 
 def _names_in(filesystem: pafs.FileSystem, folder: str) -> Iterable[str]:
-    """Paths of the files below a folder; on a local disk, links are followed and hidden folders are not entered."""
+    """Paths of the files below a folder; local links are followed, and hidden folders are skipped."""
     if isinstance(filesystem, pafs.LocalFileSystem):
         return (path for path, *_ in Walk(in_folder(folder)))
     found = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
@@ -231,17 +231,17 @@ def _names_in(filesystem: pafs.FileSystem, folder: str) -> Iterable[str]:
 
 
 def is_part(inner: str) -> bool:
-    """Whether a file, by its path below the collection's folder, is one of the collection."""
+    """Whether a file belongs to the collection, by its path below the collection's folder."""
     return inner.lower().endswith(PARQUET_ENDINGS) and not is_hidden(inner)
 
 
 def is_hidden(inner: str) -> bool:
-    """Whether a part of a path is hidden (see :mod:`rasteret_beam.kernels.storage.globs`), or is being written."""
+    """Whether a part of a path is hidden (see :mod:`rasteret_beam.kernels.storage.globs`) or being written."""
     return UNDER_WAY in inner or in_folder("").files.fullmatch(inner.lstrip("/")) is None
 
 
 def check_parts(dataset: ds.Dataset) -> None:
-    """Refuse a dataset of files of which one does not hold records; see :func:`check_part`."""
+    """Refuse a dataset with a file that does not have records; see :func:`check_part`."""
     for part in dataset.get_fragments():
         if isinstance(part, ds.ParquetFileFragment):
             with readable(url_of(part)):
@@ -250,7 +250,7 @@ def check_parts(dataset: ds.Dataset) -> None:
 
 
 def check_part(columns: Sequence[str], path: str) -> None:
-    """Refuse a Parquet file that lies in a collection's folder and lacks the columns of records.
+    """Refuse a Parquet file in a collection's folder that lacks the columns of records.
 
     Raises
     ------
@@ -265,4 +265,4 @@ def check_part(columns: Sequence[str], path: str) -> None:
 
 
 def _hint(path: str) -> str:
-    return "; a folder cannot be listed over the web: name one Parquet file" if is_web(path) else ""
+    return "; folders cannot be listed over HTTP: give the URL of one Parquet file" if is_web(path) else ""

@@ -1,7 +1,7 @@
-"""The layout of a collection: one row a record, GeoParquet, as Rasteret 0.4 reads and writes it.
+"""The layout of a collection: GeoParquet with one row per record, as Rasteret 0.4 reads and writes it.
 
-Columns of ours that Rasteret ignores: ``grids`` (the distinct grids of a record with their
-full affine, which is all that routing needs) and ``{band}_extra``.
+Additional columns, which Rasteret ignores: ``grids`` (the distinct grids of a record with their full affine, which is
+all that routing needs) and ``{band}_extra``.
 """
 
 import json
@@ -30,7 +30,7 @@ from rasteret_beam.schema import (
 )
 
 SPAN = ("start_datetime", "end_datetime")
-"""The time that a record without a datetime spans, both included, as STAC has it."""
+"""Columns with the first and last datetime of a record without a datetime, as in STAC."""
 
 VERSION = b"rasteret_collection_version"
 """Key of the schema metadata."""
@@ -39,7 +39,7 @@ BandHeaders = Mapping[str, BandHeader]
 
 
 def band_names(schema: pa.Schema) -> list[str]:
-    """Bands of a collection: those of its assets that have metadata, else all of its assets."""
+    """Bands of a collection: its assets with metadata, or all assets if none has metadata."""
     if "assets" not in schema.names:
         return []
     assets = schema.field("assets").type.names
@@ -49,7 +49,7 @@ def band_names(schema: pa.Schema) -> list[str]:
 
 
 def check_layout(schema: pa.Schema, source: str) -> None:
-    """Refuse a table that is not a collection, or is one in a version of the layout that is not known.
+    """Refuse a table that is not a collection, or whose version of the layout is unknown.
 
     Raises
     ------
@@ -58,26 +58,26 @@ def check_layout(schema: pa.Schema, source: str) -> None:
     version = (schema.metadata or {}).get(VERSION, COLLECTION_VERSION)
     if version != COLLECTION_VERSION:
         raise CollectionError(
-            f"{source} is a collection in version {version.decode(errors='replace')!r} of the layout; this release of "
+            f"{source} is a collection in layout version {version.decode(errors='replace')!r}, but this release of "
             f"rasteret_beam reads version {COLLECTION_VERSION.decode()!r}. Update it, or build the collection again"
         )
     check_types(schema, source)
 
 
 def check_storable(headers: Sequence[BandHeader]) -> None:
-    """Refuse headers of one file that the columns of a collection cannot hold.
+    """Refuse headers of one file that do not fit into the columns of a collection.
 
     Raises
     ------
     CollectionError
-        A number is beyond its column's type, as in a file whose header is broken.
+        A number exceeds its column's type, as in a file with a broken header.
     """
     try:
         pa.array([_metadata(header) for header in headers], type=BAND_METADATA_TYPE)
         pa.array([_extra(header) for header in headers], type=BAND_EXTRA_TYPE)
         pa.array(_grids({str(number): header for number, header in enumerate(headers)}), type=GRID_TYPE)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-        raise CollectionError(f"its header holds what a collection cannot: {error}") from error
+        raise CollectionError(f"a value of its header does not fit into a collection: {error}") from error
 
 
 def with_headers(
@@ -86,13 +86,13 @@ def with_headers(
     bands: Sequence[str],
     footprints: Sequence[Footprint | None],
 ) -> pa.Table:
-    """Add to a record table what was read from the headers of its files.
+    """Add the headers of the files to a record table.
 
     Parameters
     ----------
     records : Table
-        id, datetime, assets, and any other columns. ``geometry``, ``bbox``, ``crs`` and
-        ``proj:epsg`` are filled in where it has none.
+        id, datetime, assets, and any other columns. Missing values of ``geometry``, ``bbox``, ``crs`` and ``proj:epsg``
+        are filled in.
     headers : sequence of {band: BandHeader}
         One for each row.
     bands : sequence of str
@@ -111,7 +111,7 @@ def with_headers(
         if part not in records.column_names:
             value = getattr(pc, part)(records["datetime"]).cast(pa.int32())
             records = records.append_column(part, value)
-    if CHECKSUMS in records.column_names:  # of what the records were before
+    if CHECKSUMS in records.column_names:  # they were computed before the change
         records = records.drop_columns([CHECKSUMS])
     records = _set_column(records, "grids", pa.array([_grids(row) for row in headers], type=pa.list_(GRID_TYPE)))
     columns = {}
@@ -135,7 +135,7 @@ def _set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 
 def _set_columns(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
-    """Many columns at once: to put in one by one copies all of the others each time."""
+    """Replace many columns at once; replacing one by one would copy all others each time."""
     own = [(field, column) for field, column in zip(table.schema, table.columns, strict=True)]
     kept = [(field, column) for field, column in own if field.name not in columns]
     new = [(pa.field(name, column.type), column) for name, column in columns.items()]
@@ -144,7 +144,7 @@ def _set_columns(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
 
 
 def _fill_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    """A column with these values where it is null; they take the place of one of another type."""
+    """A column with its nulls filled by these values; a column of another type is replaced."""
     if name not in table.column_names or table.schema.field(name).type != values.type:
         return _set_column(table, name, values)
     own = table[name].combine_chunks()
@@ -182,7 +182,7 @@ def _metadata(header: BandHeader) -> dict[str, Any]:
         "tile_width": header.grid.tile_width,
         "tile_height": header.grid.tile_height,
         "dtype": header.dtype,
-        # Four numbers cannot say a rotation; none at all keeps others from reading it wrongly.
+        # Four numbers cannot represent a rotation; null prevents other readers from misreading it.
         "transform": (a, c, e, f) if b == d == 0 else None,
         "predictor": header.predictor,
         "compression": header.compression,
@@ -203,12 +203,12 @@ def _extra(header: BandHeader) -> dict[str, Any]:
 
 
 def exact_nodata(nodata: float | None, digits: str | None) -> float | None:
-    """The nodata value of a band: an int, of its digits, where the column of doubles cannot hold it."""
+    """The nodata value of a band: an int, parsed from digits, if a double cannot hold it exactly."""
     return nodata if digits is None else int(digits)
 
 
 def time_span(records: pa.Table) -> tuple[Datetime | None, Datetime | None]:
-    """First and last moment of some records; of those without a datetime, of the time that they span."""
+    """First and last datetime of records; records without a datetime count with their time range."""
     ends = []
     for name in SPAN:
         moments = records["datetime"]

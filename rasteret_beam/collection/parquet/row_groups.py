@@ -1,10 +1,10 @@
-"""The parts a collection is read in: whole files for the light columns, single row groups for assets.
+"""Read a collection in parts: whole files for the small columns, single row groups for assets.
 
-A Parquet footer of a wide collection is large once parsed (210 MB for 50,000 records of 64 bands), and Arrow keeps
-it as long as the fragment lives. So files are read through fragments of their own, which are let go of.
+A parsed Parquet footer of a wide collection is large (210 MB for 50,000 records of 64 bands), and Arrow keeps it while
+the fragment exists. So each read uses a new fragment, which is released afterwards.
 
-Columns are read as the leaves that they are in the file, and picked out of their structs afterwards: Arrow's scanner
-looks each nested field up among all columns, which takes minutes for a thousand bands.
+Columns are read as leaves of the file and taken from their structs afterwards: Arrow's scanner searches all columns for
+each nested field, which takes minutes for a thousand bands.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ from rasteret_beam.readers.tiles.cache import BytesCache
 
 FOOTER_CACHE_BYTES = 512 << 20
 PARSED_FOOTER = 12
-"""Times the size of a Parquet footer on disk that it has in memory."""
+"""Ratio of a Parquet footer's size in memory to its size on disk."""
 
 Path = tuple[str, ...]
 Members = dict[Path, dict[str, Any]]
 Columns = dict[str, Path]
-"""Names of columns, and where each is: a column of the collection, and below it the fields of structs."""
+"""Names of columns and the path of each: a column of the collection, then fields of structs."""
 
 Footers = BytesCache[ds.Fragment]
 
@@ -42,7 +42,7 @@ class RowGroup:
     row_group: int | None = None
 
     def read(self, columns: Columns) -> pa.Table:
-        """Columns of all its rows, in the order they are stored in."""
+        """Columns of all rows, in stored order."""
         with readable(self.file.path):
             row_groups = None if self.row_group is None else [self.row_group]
             return _read(self.file.with_footer(), row_groups, columns, self.file.schema)
@@ -50,15 +50,15 @@ class RowGroup:
 
 @dataclass(frozen=True, eq=False)
 class FileRows:
-    """The wanted rows of a file.
+    """The selected rows of a file.
 
     Attributes
     ----------
     table : Table
     position : [n] int64
-        Where they are among the rows of all units.
+        Their positions among the rows of all units.
     units : sequence of Unit
-        The row groups that may have wanted rows. ``sizes`` [u] int64 are their rows.
+        The row groups that may have selected rows. ``sizes`` [u] int64 are their numbers of rows.
     """
 
     table: pa.Table
@@ -69,7 +69,7 @@ class FileRows:
 
 @dataclass(frozen=True, eq=False)
 class CollectionFile:
-    """A file of a collection (or its table), and which of its rows are wanted."""
+    """A file of a collection (or its table) and the filter of its rows."""
 
     fragment: ds.Fragment
     schema: pa.Schema
@@ -81,7 +81,7 @@ class CollectionFile:
         return url_of(self.fragment) if isinstance(self.fragment, ds.ParquetFileFragment) else "the table"
 
     def read(self, columns: Columns) -> FileRows:
-        """Columns of the wanted rows, in one scan: that costs little more than one of a row group."""
+        """Columns of the selected rows in one scan, which costs little more than a scan of one row group."""
         with readable(self.path):
             fragment = self._fresh()
             if isinstance(fragment, ds.ParquetFileFragment):
@@ -101,13 +101,13 @@ class CollectionFile:
         return FileRows(table, position, units, np.array(sizes, dtype=np.int64))
 
     def has_rows(self) -> bool:
-        """Whether any of its rows is wanted."""
+        """Whether the filter selects any row."""
         with readable(self.path):
             scanner = self._fresh().scanner(schema=self.schema, columns=["id"], filter=self.filter)
             return len(scanner.head(1)) > 0
 
     def with_footer(self) -> ds.Fragment:
-        """The file's fragment with its footer parsed, as long as the cache has room for it."""
+        """The file's fragment with its parsed footer, kept while the cache has room for it."""
         if not isinstance(self.fragment, ds.ParquetFileFragment):
             return self.fragment
         found = self.footers.get(self.fragment.path)
@@ -118,7 +118,7 @@ class CollectionFile:
         return found
 
     def _fresh(self) -> ds.Fragment:
-        """A fragment that nobody else holds."""
+        """A new fragment, which is released after use."""
         given = self.fragment
         if not isinstance(given, ds.ParquetFileFragment):
             return given
@@ -126,7 +126,7 @@ class CollectionFile:
 
 
 def _read(fragment: ds.Fragment, row_groups: list[int] | None, columns: Columns, schema: pa.Schema) -> pa.Table:
-    """Columns of a table, or of some row groups of a file, as the types of the collection's schema."""
+    """Columns of a table or of row groups of a file, cast to the collection's schema."""
     if not isinstance(fragment, ds.ParquetFileFragment):
         return _picked(fragment.to_table(), columns, schema, {})
     with fragment.open() as opened, pq.ParquetFile(opened, metadata=fragment.metadata, pre_buffer=True) as file:
@@ -135,7 +135,7 @@ def _read(fragment: ds.Fragment, row_groups: list[int] | None, columns: Columns,
 
 
 def _picked(table: pa.Table, columns: Columns, schema: pa.Schema, partition: dict[str, Any]) -> pa.Table:
-    """Columns out of the structs of a table; null where a file lacks them, constant where its folder says them."""
+    """Columns from the structs of a table: null if the file lacks them, constant if its folder gives them."""
     found: Members = {(): dict(zip(table.column_names, table.columns, strict=True))}
     types: Members = {(): {field.name: field.type for field in schema}}
     picked = []
@@ -151,7 +151,7 @@ def _picked(table: pa.Table, columns: Columns, schema: pa.Schema, partition: dic
 def _members(
     path: Path, known: dict[Path, dict[str, Any]], take_apart: Callable[[Any], dict[str, Any]]
 ) -> dict[str, Any]:
-    """By name what the struct at a path holds; each struct is taken apart once, for it may have a field a band."""
+    """The fields of the struct at a path by name; each struct is flattened once, as it may have a field per band."""
     if path not in known:
         struct = _members(path[:-1], known, take_apart).get(path[-1])
         known[path] = {} if struct is None else take_apart(struct)
@@ -167,7 +167,7 @@ def _member_types(struct: pa.StructType) -> dict[str, Any]:
 
 
 def files_of(dataset: ds.Dataset, filter: ds.Expression | None) -> list[CollectionFile]:
-    """The files of a collection that may hold rows for which a filter is true, in collection order."""
+    """The files of a collection that may have rows that match a filter, in collection order."""
     footers: Footers = BytesCache(FOOTER_CACHE_BYTES)
     return [
         CollectionFile(fragment, dataset.schema, filter, footers) for fragment in dataset.get_fragments(filter=filter)

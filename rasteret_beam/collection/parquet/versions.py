@@ -1,6 +1,6 @@
-"""Versions of a collection that grows: which files it had at a moment, and the index of just those.
+"""Versions of a growing collection: its files at a moment, and the index of these files.
 
-A version is text, so that it travels as a side input by Beam's own coder of strings.
+A version is a text, so that Beam's coder of strings can encode it as a side input.
 """
 
 import json
@@ -30,10 +30,10 @@ from rasteret_beam.readers.storage.local_files import Walk
 from rasteret_beam.readers.storage.objects import Found, find_objects, is_web, list_folder, object_size
 
 FileState = tuple[int, str] | None
-"""Bytes of a file, and what changes when it is written anew: its ETag, or when that was; None where it is gone."""
+"""Size of a file and its ETag or modification time, which change when it is rewritten; None if it is gone."""
 
 KEPT_VERSIONS = 3
-"""Indexes that a process holds: those of the newest windows, of the ones before, and of late points."""
+"""Indexes that a process holds: for the newest windows, the previous ones, and late points."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class CollectionVersion:
     Attributes
     ----------
     files : tuple of (path, bytes, mark)
-        In name order; the mark is an object's ETag, or when a file was modified, in nanoseconds since 1970.
+        In name order; the mark is an object's ETag, or a file's modification time in nanoseconds since 1970.
     """
 
     files: tuple[tuple[str, int, str], ...]
@@ -54,7 +54,7 @@ class CollectionVersion:
 
     @cached_property
     def text(self) -> str:
-        """Packed: Flink keeps the version of each window as long as the job runs."""
+        """The version as compressed text, as Flink keeps the version of each window while the job runs."""
         return b85encode(compress(self._plain)).decode()
 
     @cached_property
@@ -66,7 +66,7 @@ class CollectionVersion:
         return json.dumps(self.files).encode()
 
     def check_against(self, files: Mapping[str, FileState], place: str) -> None:
-        """Refuse files that are other than those of this version; those not in ``files`` are passed over.
+        """Refuse files that have changed since this version; those not in ``files`` are not compared.
 
         Raises
         ------
@@ -75,28 +75,28 @@ class CollectionVersion:
         for path, *state in self.files:
             found = files.get(path, tuple(state))
             if found != tuple(state):
-                what = "is gone" if found is None else "has been written anew"
+                what = "is gone" if found is None else "has been rewritten"
                 raise CollectionError(
-                    f"{path} of the growing collection {place} {what}, so points routed before can no longer be "
-                    "sampled; add records as files of their own, and end the job before others are touched"
+                    f"{path} of the growing collection {place} {what}, so points routed before cannot be "
+                    "sampled; add records as new files, and end the job before you change existing files"
                 )
 
 
 def look(path: str, access: Access = DEFAULT_ACCESS) -> CollectionVersion:
-    """The Parquet files of a collection as they are now; names that start with ``_`` or ``.`` do not count.
+    """The Parquet files of a collection now; names that start with ``_`` or ``.`` are skipped.
 
     Raises
     ------
     MissingInputError
         There is none.
     CollectionError
-        A build of the collection was killed while its files were put in place.
+        A build of the collection was killed while it moved files into place.
     """
     found = _remote_files(path, access) if is_remote(path) else _local_files(path)
     if undone_beside(path, access) is not None:
-        raise CollectionError(f"{two_builds(path, path)}. Build it again before a stream looks at it")
+        raise CollectionError(f"{two_builds(path, path)}. Build it again before a stream uses it")
     if not found:
-        raise MissingInputError(f"{without_secrets(path)} holds no Parquet file")
+        raise MissingInputError(f"{without_secrets(path)} has no Parquet files")
     return CollectionVersion(tuple(sorted((each.url, each.size, each.etag) for each in found)))
 
 
@@ -124,7 +124,7 @@ def _local_state(entry: pafs.FileInfo) -> Found:
 
 
 def first_version(collection: Collection) -> CollectionVersion:
-    """The version of a collection that is to grow, as it is now.
+    """The present version of a growing collection.
 
     Raises
     ------
@@ -133,18 +133,18 @@ def first_version(collection: Collection) -> CollectionVersion:
     """
     if collection.path is None:
         raise InputError(
-            f"collection {collection.name!r} is in memory, where it cannot grow; export it, and load it from there"
+            f"collection {collection.name!r} is in memory, where it cannot grow; export it and load it again"
         )
     return look(collection.path, collection.access)
 
 
 def at_version(collection: Collection, version: CollectionVersion, schema: pa.Schema) -> Collection:
-    """The collection with the files of a version only, read in the schema given.
+    """The collection with only the files of a version, read in the given schema.
 
     Raises
     ------
     CollectionError
-        A file is no longer what it was.
+        A file has changed.
     """
     place = str(collection.path).rstrip("/")
     paths = [path for path, _, _ in version.files]
@@ -165,7 +165,7 @@ def at_version(collection: Collection, version: CollectionVersion, schema: pa.Sc
 
 
 def _states(paths: Sequence[str], place: str, access: Access) -> dict[str, FileState]:
-    """Some files as they are now."""
+    """The present state of some files."""
     found = _remote_files(place, access) if is_remote(place) else _local_files(place)
     now = {each.url: (each.size, each.etag) for each in found}
     return {path: now.get(path) for path in paths}
@@ -173,9 +173,9 @@ def _states(paths: Sequence[str], place: str, access: Access) -> dict[str, FileS
 
 @dataclass(eq=False)
 class IndexVersions:
-    """The indexes of a collection that one process needs: of the collection as it is, or of its versions in turn.
+    """The indexes of a collection in one process: of the collection itself, or of its versions.
 
-    One object serves all threads; an index is made when it is first asked for.
+    One object serves all threads; an index is built on first use.
 
     Parameters
     ----------
@@ -183,9 +183,9 @@ class IndexVersions:
     bands : sequence of str
     match : str
     cache_bytes : int
-        Of what each index keeps of files.
+        Limit of each index's cache.
     schema : Schema, optional
-        That versions are read in.
+        Schema to read versions with.
     """
 
     collection: Collection
@@ -198,12 +198,12 @@ class IndexVersions:
     _lock: Lock = field(default_factory=Lock, init=False)
 
     def at(self, version: CollectionVersion | None = None) -> CollectionIndex:
-        """The index of a version; without one, of the collection as it is.
+        """The index of a version, or of the collection itself.
 
         Raises
         ------
         CollectionError
-            A file of it is gone, or is another than in an earlier version.
+            A file of the version is gone or has been rewritten.
         """
         key = version.digest if version is not None else None
         with self._lock:

@@ -1,4 +1,4 @@
-"""Writing a collection to Parquet whole, on disk or in a bucket."""
+"""Write a whole collection to Parquet, on disk or in a bucket."""
 
 import glob
 import os
@@ -35,10 +35,10 @@ from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.schema import CHECKSUMS, EXTRA_SUFFIX, METADATA_SUFFIX
 
 ROW_GROUP_BYTES = 32 << 20
-"""So that the assets of one record can be read without those of a million."""
+"""Small, so that the assets of one record can be read without many others."""
 
 DISPENSABLE = (".DS_Store", "_SUCCESS", "_metadata", "_common_metadata")
-"""Hidden files that a collection may be replaced with."""
+"""Hidden files that do not prevent replacing a collection."""
 
 
 def row_group_rows(table: pa.Table) -> int:
@@ -47,10 +47,10 @@ def row_group_rows(table: pa.Table) -> int:
 
 
 def writer_options(schema: pa.Schema) -> dict[str, object]:
-    """How Parquet is written: statistics and dictionaries only of the columns that records are chosen by.
+    """Options for writing Parquet: statistics and dictionaries only for columns that select records.
 
-    The others, some 28 a band, are read whole for the records that are met: without, files of 64 bands are a third
-    smaller, written in three quarters of the time, and their row groups read in half of it.
+    Without them for the other columns, some 28 per band, files of 64 bands are a third smaller, take three quarters of
+    the time to write, and half the time to read a row group.
     """
     chosen_by = [
         path
@@ -72,21 +72,21 @@ def _leaves(field: pa.Field, above: str = "") -> list[str]:
 
 
 def write_collection(table: pa.Table, path: str, access: Access = DEFAULT_ACCESS) -> None:
-    """Write a collection, with its schema metadata, in place of whatever collection is there.
+    """Write a collection with its schema metadata, and replace an existing collection.
 
-    A path that ends in ``.parquet`` is one file; any other is a folder with hive partitions
-    year and month. On a local disk the old one is there until the new one is complete; in a
-    bucket, whose objects are replaced one by one, until the new one is complete on this machine.
+    A path that ends in ``.parquet`` is one file; any other is a folder with hive partitions year and month. On a local
+    disk the old collection stays until the new one is complete. In a bucket, objects are replaced one by one, after the
+    new collection is complete on this machine.
 
     Raises
     ------
     OutputError
-        The place cannot be written, or holds something that is not a collection.
+        The path cannot be written, or is something other than a collection.
     """
     if undone_beside(absolute(path), access) is not None:
         raise OutputError(
-            f"{path} is not replaced: a build of it was killed while its files were put in place; build it again with "
-            "BuildCollection first, which puts them in order, or give another place"
+            f"{path} is not replaced: a build of it was killed while it moved files into place; build it again with "
+            "BuildCollection, which completes it, or give another path"
         )
     if is_remote(path):
         _write_remote(table, path, access)
@@ -152,7 +152,7 @@ def _write_parquet(table: pa.Table, place: str) -> None:
         pq.write_table(table, place, row_group_size=rows, **options)
         return
     for name, part in zip(PARTITIONS, (pc.year, pc.month), strict=True):
-        if name not in table.column_names:  # of a part of a collection, whose folders above it name them
+        if name not in table.column_names:  # a part of a collection has them in the names of its parent folders
             table = table.append_column(name, part(table["datetime"]).cast(pa.int32()))
     pq.write_to_dataset(
         table,
@@ -165,7 +165,7 @@ def _write_parquet(table: pa.Table, place: str) -> None:
 
 
 def check_replaceable(place: str, access: Access = DEFAULT_ACCESS) -> None:
-    """Refuse to put a collection in place of anything but a collection; nothing, or an empty folder, is fine.
+    """Refuse to replace anything but a collection or an empty folder.
 
     Raises
     ------
@@ -187,23 +187,25 @@ def check_replaceable(place: str, access: Access = DEFAULT_ACCESS) -> None:
             break
     if others:
         raise OutputError(
-            f"{place} has files that are not of a collection, such as {listed(others)}, so it is not replaced; give "
-            "another place, or remove them"
+            f"{place} has files that do not belong to a collection, such as {listed(others)}, so it is not replaced; "
+            "give another path, or remove them"
         )
     if not any(map(OF_A_FOLDER.fullmatch, parts)):
-        raise OutputError(f"{place} has collections in folders of it, so it is not replaced; give another place")
+        raise OutputError(f"{place} has collections in its subfolders, so it is not replaced; give another path")
     try:
         dataset = open_dataset(place, access)
         names = dataset.schema.names
         check_parts(dataset)
     except RasteretBeamError as error:
-        raise OutputError(f"{place} is there and is no collection, so it is not replaced: {error}") from error
+        raise OutputError(f"{place} exists and is not a collection, so it is not replaced: {error}") from error
     if not {"id", "assets"} <= set(names):
-        raise OutputError(f"{place} is there and is no collection (it has {listed(names)}), so it is not replaced")
+        raise OutputError(
+            f"{place} exists and is not a collection (it has {listed(names)}), so it is not replaced; give another path"
+        )
 
 
 def _inner_names(place: str, access: Access) -> Iterable[str]:
-    """Paths of all files below a folder, hidden ones too; of a file, its own name."""
+    """Paths of all files below a folder, including hidden ones; for a file, its name."""
     if is_remote(place):
         inside = find_objects(place, access)
         return [url.removeprefix(place.rstrip("/")).lstrip("/") or os.path.basename(url) for url in inside]

@@ -1,1 +1,1 @@
-"""Records and their files, as record tables give them."""
+"""Records and their files, from record tables."""

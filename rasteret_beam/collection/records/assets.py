@@ -1,7 +1,7 @@
-"""Assets of record tables: which of them are rasters, where they are, and what the table says of their bands.
+"""Read the assets of record tables: which are rasters, their hrefs, and nodata, scale and offset of bands.
 
-The names are those of STAC: media types, roles, and of its raster extension (1.0) ``raster:bands``, or (1.1) ``bands``
-with ``nodata``, ``raster:scale`` and ``raster:offset``, each in the asset or the whole item.
+Names follow STAC: media types, roles, and ``raster:bands`` of its raster extension 1.0, or ``bands`` (1.1) with
+``nodata``, ``raster:scale`` and ``raster:offset``, each in the asset or the item.
 """
 
 import json
@@ -33,10 +33,10 @@ RASTER_TYPES = (
     "application/x-zarr",
     "application/vnd+zarr",
 )
-"""Media types of rasters, or how they begin."""
+"""Media types of rasters, or their beginnings."""
 
 DOCUMENT_TYPES = ("text/", "application/json", "application/geo+json", "application/xml", "application/pdf")
-"""Media types that are no raster, whatever an asset's roles are, or how they begin."""
+"""Media types, or their beginnings, that are not rasters whatever the asset's roles are."""
 
 RASTER_ENDINGS = (
     ".tif",
@@ -63,19 +63,19 @@ Assets = dict[str, dict[str, Any]]
 
 
 def read_assets(column: pa.ChunkedArray, ids: Sequence[str]) -> list[Assets]:
-    """The assets of each record by name; one that is null has no ``href``.
+    """The assets of each record by name; a null asset has no ``href``.
 
     Parameters
     ----------
     column : ChunkedArray
-        Structs, maps, or texts of JSON; an asset is a struct (an object) with ``href``, or a text that is the href.
+        Structs, maps, or JSON texts; an asset is a struct (an object) with ``href``, or a text with the href.
     ids : sequence of str
-        Of the records, for errors.
+        Record ids, for errors.
 
     Raises
     ------
     InputError
-        An asset is something else; names the record.
+        An asset has another form; names the record.
     """
     return [_row(value, f"record {ids[number]!r}") for number, value in enumerate(column.to_pylist())]
 
@@ -97,7 +97,7 @@ def _decoded(value: Any, what: str) -> Any:
     try:
         return json.loads(value)
     except json.JSONDecodeError as error:
-        raise InputError(f"{what} are a text that is no JSON: {error}") from error
+        raise InputError(f"{what} are a text that is not JSON: {error}") from error
 
 
 def _asset(value: Any, what: str) -> dict[str, Any]:
@@ -118,18 +118,18 @@ def choose_bands(assets: Sequence[Assets]) -> list[str]:
     Raises
     ------
     InputError
-        There is none.
+        There are none.
     """
     named = list(dict.fromkeys(name for row in assets for name in row))
     rasters = {name for row in assets for name, asset in row.items() if asset.get("href") and _is_raster(asset)}
     left = [name for name in named if name not in rasters]
     if not rasters:
         raise InputError(
-            "no asset of the record table is a raster by its media type, its roles or the ending of its href; it has "
-            f"{listed(named) or 'none'}. Name those to take with band_codes (--bands)."
+            "no asset of the record table is a raster by its media type, roles or extension; it has "
+            f"{listed(named) or 'none'}. Choose assets with band_codes (--bands)."
         )
     if left:
-        log.info("assets that are no raster data are left out: %s", listed(left))
+        log.info("ignoring assets that are not raster data: %s", listed(left))
     return [name for name in named if name in rasters]
 
 
@@ -145,14 +145,14 @@ def _is_raster(asset: Mapping[str, Any]) -> bool:
     if is_subdataset(href) or href.startswith("/vsi"):
         return True
     path = (urlsplit(href).path if is_url(href) else href).rstrip("/").lower()
-    # A name without an ending says nothing: it is for GDAL to find out.
+    # A name without an extension may be a raster; GDAL decides.
     return path.endswith(RASTER_ENDINGS) or not posixpath.splitext(path)[1]
 
 
 def placed_assets(
     row: Assets, bands: Sequence[str], place: Callable[[str], str], item: Mapping[str, Any], record_id: str
 ) -> Assets:
-    """Of a record's assets, those wanted: href, band_index, and what the table says of the band.
+    """The given bands of a record's assets: href, band_index, and the table's facts of the band.
 
     Parameters
     ----------
@@ -164,14 +164,16 @@ def placed_assets(
     Raises
     ------
     InputError
-        A band index or a number is none; names the record and the asset.
+        A band index or a number is invalid; names the record and the asset.
     """
     placed = {}
     for band in (band for band in bands if row.get(band, {}).get("href")):
         asset, what = row[band], f"asset {band!r} of record {record_id!r}"
         index = _number(asset.get("band_index") or 0, f"band_index of {what}")
         if not 0 <= index < 1 << 31 or index != int(index):
-            raise InputError(f"band_index of {what} is {asset['band_index']!r}; it has to be a whole number from 0")
+            raise InputError(
+                f"band_index of {what} is {asset['band_index']!r}; it has to be a whole number of 0 or more"
+            )
         said = stated(asset, item, int(index), what)
         facts = {name: getattr(said, name) for name in FACTS}
         placed[band] = {"href": place(asset["href"]), "band_index": int(index), **facts}
@@ -179,10 +181,10 @@ def placed_assets(
 
 
 def stated(asset: Mapping[str, Any], item: Mapping[str, Any], index: int, what: str) -> Stated:
-    """What a table says of a band: the asset's entry for it, else the asset, else the item."""
+    """The table's facts of a band: from the asset's entry for the band, or the asset, or the item."""
     found: dict[str, float] = {}
     for level in (asset, item):
-        # In an entry for the band the names stand alone too; outside of one only nodata does.
+        # An entry for the band may have short names too; elsewhere only nodata may be short.
         for source in (_entry(level, "bands", index), _entry(level, "raster:bands", index), level):
             for name in FACTS:
                 alone = source.get(name) if source is not level or name == "nodata" else None
@@ -200,7 +202,7 @@ def _entry(level: Mapping[str, Any], name: str, index: int) -> Mapping[str, Any]
 
 
 def _number(value: Any, what: str) -> float:
-    """A number, also as the texts that STAC has for those that JSON has not: nan, inf, -inf."""
+    """A number, or one of STAC's texts for numbers that JSON lacks: nan, inf, -inf."""
     try:
         return float(value)
     except (TypeError, ValueError) as error:
@@ -208,7 +210,7 @@ def _number(value: Any, what: str) -> float:
 
 
 def asset_column(rows: Sequence[Assets], bands: Sequence[str]) -> pa.Array:
-    """Assets as a struct of bands; what the table says of them is there only where it says anything."""
+    """Assets as a struct of bands, with fields for the table's facts if there are any."""
     said = [name for name in FACTS if any(asset[name] is not None for row in rows for asset in row.values())]
     kind = pa.struct([*ASSET_TYPE, *(pa.field(name, pa.float64()) for name in said)])
     return pa.array([dict(row) for row in rows], type=pa.struct([(band, kind) for band in bands]))

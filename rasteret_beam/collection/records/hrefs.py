@@ -1,4 +1,4 @@
-"""Names of raster files as users and record tables write them, made absolute."""
+"""Make the hrefs of users and record tables absolute."""
 
 import os
 import posixpath
@@ -9,17 +9,17 @@ from rasteret_beam.readers.storage.stores import WEB, is_subdataset, is_url, loc
 
 
 def absolute(href: str | os.PathLike[str]) -> str:
-    """A local path, or ``file:`` URI, as an absolute path; URLs and GDAL's /vsi paths as they are.
+    """A local path or ``file:`` URI as an absolute path; URLs and GDAL's /vsi paths are unchanged.
 
-    Of the name of a subdataset (``NETCDF:file.nc:variable``) the file inside is made absolute.
+    In the name of a subdataset (``NETCDF:file.nc:variable``) the file becomes absolute.
     """
     return resolved(os.fspath(href), os.getcwd())
 
 
 def resolved(href: str, folder: str) -> str:
-    """As :func:`absolute`, but that relative paths begin at a folder, on a local disk or a URL.
+    """As :func:`absolute`, but relative paths start at a folder, which may be local or a URL.
 
-    On the web, a path from the root begins at the server (RFC 3986, section 5.2.2).
+    On the web, a path from the root starts at the server (RFC 3986, section 5.2.2).
     """
     if is_url(href) or href.startswith("/vsi") or is_inline(href, folder):
         return href
@@ -38,12 +38,12 @@ def resolved(href: str, folder: str) -> str:
 
 
 def is_inline(href: str, folder: str) -> bool:
-    """Whether an href is the description of a raster (GDAL's XML) in place of a name, and no file has that name."""
+    """Whether an href is an inline description of a raster (GDAL's XML) and not the name of a file."""
     return href.lstrip().startswith("<") and not os.path.exists(os.path.join(folder, href))
 
 
 def folder_of(path: str) -> str:
-    """The folder, local or on a URL, that a file lies in; a query (a signature) is not of the folder."""
+    """The folder of a file, local or a URL; a query (a signature) is removed."""
     if not is_url(path):
         return os.path.dirname(os.path.abspath(local_path(path)))
     scheme, root, place = split_url(path)
@@ -52,9 +52,9 @@ def folder_of(path: str) -> str:
 
 
 def _resolved_subdataset(name: str, folder: str) -> str:
-    """The name of a subdataset with its file made absolute: the quoted part, else the longest part that is a file.
+    """The name of a subdataset with its file made absolute: the quoted part, or the longest part that is a file.
 
-    Where no part is one, it is the first, but for numbers and names of parts that come before (``GTIFF_DIR:2:file``).
+    If no part is a file, it is the first part after numbers and names of parts (``GTIFF_DIR:2:file``).
     """
     driver, _, rest = name.partition(":")
     if re.match('"?(/vsi|[a-z][a-z0-9+.-]*://)', rest):

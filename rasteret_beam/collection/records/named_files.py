@@ -1,4 +1,4 @@
-"""The files that a collection names: whether it may, and whether they are there."""
+"""Check that a collection may name its files, and that they exist."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,14 +16,14 @@ OF_BUCKETS = r"^(s3|gs|az|abfss?)://[^<]*$"
 
 
 def check_files(collection: RecordSelection) -> None:
-    """Refuse a collection whose local files are gone; looks at up to :data:`CHECKED_FILES` of them.
+    """Refuse a collection whose local files are missing; checks up to :data:`CHECKED_FILES` files.
 
     Raises
     ------
     CollectionError
         It names a file that it may not (see :mod:`rasteret_beam.readers.storage.href_policy`).
     MissingInputError
-        Names the first that is missing, and how many are.
+        Names the first missing file and the number of missing files.
     """
     assets = collection.to_table(["assets"])["assets"]
     check_hrefs(assets, collection.raster_access, collection.path or f"collection {collection.name!r}")
@@ -31,18 +31,18 @@ def check_files(collection: RecordSelection) -> None:
     gone = [href for href in local if not exists(local_path(href))]
     if gone:
         raise MissingInputError(
-            f"{len(gone)} of {len(local)} files of the collection are gone, such as {gone[0]}; "
-            "build the collection again, or put the files back"
+            f"{len(gone)} of {len(local)} files of the collection are missing, such as {gone[0]}; "
+            "build the collection again, or restore the files"
         )
 
 
 def check_hrefs(assets: pa.ChunkedArray, access: Access, what: str) -> None:
-    """Refuse assets of a collection that lies elsewhere, if they name a file that they may not.
+    """Refuse assets of a collection in a bucket or on the web that name a forbidden file.
 
     Raises
     ------
     CollectionError
-        Names the first such file of a band.
+        Names the first forbidden file of a band.
     """
     if access.origin is None:
         return

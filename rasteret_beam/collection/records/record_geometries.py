@@ -1,4 +1,4 @@
-"""Footprints that a record table brings along, as WKB in longitude and latitude."""
+"""Read the footprints of a record table as WKB in longitude and latitude."""
 
 from collections.abc import Sequence
 
@@ -19,18 +19,18 @@ def as_wkb(table: pa.Table, ids: Sequence[str]) -> pa.ChunkedArray:
     table : Table
         The column holds WKB, WKT, or GeoJSON as text or as an object.
     ids : sequence of str
-        Of the records, for errors.
+        Record ids, for errors.
 
     Raises
     ------
     InputError
-        A geometry cannot be read (names its record), or they are not in longitude and latitude.
+        A geometry cannot be parsed (names its record), or is not in longitude and latitude.
     """
     crs = data_crs(table.schema, "geometry")
     if crs is not None and not same_crs(crs, LONLAT):
         raise InputError(
             f"column geometry of the record table is in {crs_label(crs)}; give footprints in longitude and latitude "
-            "(OGC:CRS84), or leave the column out: those of the files then take its place"
+            "(OGC:CRS84), or drop the column to use the footprints of the files"
         )
     column = table["geometry"].combine_chunks()
     column = column.storage if isinstance(column, pa.ExtensionArray) else column
@@ -49,12 +49,12 @@ def as_wkb(table: pa.Table, ids: Sequence[str]) -> pa.ChunkedArray:
     else:
         raise InputError(
             f"column geometry of the record table is {column.type}; it has to hold WKB, WKT or GeoJSON in longitude "
-            "and latitude, or be left out: the footprints of the files then take its place"
+            "and latitude; or drop the column to use the footprints of the files"
         )
     broken = np.flatnonzero(shapely.is_missing(shapes) & (values != np.array(None)))
     if len(broken):
         first = int(broken[0])
         raise InputError(
-            f"column geometry of record {ids[first]!r} is {values[first][:60]!r}, which is no WKB, WKT or GeoJSON"
+            f"column geometry of record {ids[first]!r} is {values[first][:60]!r}, which is not WKB, WKT or GeoJSON"
         )
     return pa.chunked_array([pa.array(shapely.to_wkb(shapely.force_2d(shapes)), type=pa.binary())])

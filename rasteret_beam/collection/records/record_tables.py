@@ -1,4 +1,4 @@
-"""Record tables: a row for each record, with its id, datetime and files, as others write them."""
+"""Read record tables: one row per record, with its id, datetime and files."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -48,9 +48,7 @@ def record_table(
     Parameters
     ----------
     bands : sequence of str, optional
-        The assets to take; by default those that are rasters.
-
-    See :func:`rasteret_beam.build_from_table` for the others.
+        The assets to use; by default those that are rasters. See :func:`rasteret_beam.build_from_table` for the others.
     """
     table, folder = _read(table_or_path, access)
     table = _mapped(table, column_map or {}, href_column)
@@ -82,12 +80,12 @@ def record_table(
 
 
 def path_or_here(table_or_path: Any) -> str:
-    """Where a record table lies: its path or URL, or nothing of one in memory."""
+    """The path or URL of a record table; empty for one in memory."""
     return os.fspath(table_or_path) if isinstance(table_or_path, str | os.PathLike) else ""
 
 
 def check_named(table: pa.Table, access: Access) -> None:
-    """Refuse a record table, of :func:`record_table`, that names a file which it may not.
+    """Refuse a record table of :func:`record_table` that names a forbidden file.
 
     Raises
     ------
@@ -101,7 +99,7 @@ def check_named(table: pa.Table, access: Access) -> None:
 
 
 def _mapped(table: pa.Table, column_map: Mapping[str, str], href_column: str | None) -> pa.Table:
-    """The table with columns under the names that the collection has for them; those it needs are all there."""
+    """The table with columns renamed for the collection, and with all required columns."""
     for source, target in column_map.items():
         if source not in table.column_names:
             raise InputError(f"column_map names column {source!r}; the record table has {listed(table.column_names)}")
@@ -122,7 +120,7 @@ def _mapped(table: pa.Table, column_map: Mapping[str, str], href_column: str | N
 
 
 def _read(table_or_path: Any, access: Access) -> tuple[pa.Table, str]:
-    """The table, in types that Arrow can take rows of, and the folder at which its relative paths begin."""
+    """The table, in types that Arrow can slice, and the folder where its relative paths start."""
     if isinstance(table_or_path, str | os.PathLike):
         path = os.fspath(table_or_path)
         table = read_record_table(path, access)
@@ -145,13 +143,13 @@ def _read(table_or_path: Any, access: Access) -> tuple[pa.Table, str]:
 
 
 def _with_texts(records: Any) -> Any:
-    """Records whose paths are texts, of a frame of pandas or a dict of columns; a dict becomes a table."""
+    """Records of a pandas frame or a dict of columns, with paths as texts; a dict becomes a table."""
     if isinstance(records, Mapping) and not isinstance(records.get("type"), str):
         columns = {name: _texts(values) if isinstance(values, list) else values for name, values in records.items()}
         try:
             return pa.table(columns)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"records are a dict whose values are no columns of a table: {error}") from error
+            raise InputError(f"records are a dict whose values cannot be columns of a table: {error}") from error
     if is_frame(records) and records.columns.is_unique:
         paths = [name for name in records.columns if any(isinstance(one, os.PathLike) for one in records[name].head(1))]
         records = records.assign(**{name: _texts(list(records[name])) for name in paths})
@@ -163,7 +161,7 @@ def _texts(values: list[Any]) -> list[Any]:
 
 
 def _check_spans(table: pa.Table, ids: Sequence[str]) -> None:
-    """Refuse a record that ends before it starts: no range of dates would find it."""
+    """Refuse a record that ends before it starts, which no date range would match."""
     if not all(name in table.column_names for name in SPAN):
         return
     first, last = (table[name] for name in SPAN)
@@ -184,7 +182,9 @@ def _ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         ids = column.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        raise InputError(f"column id of the record table is {column.type}; ids are texts or whole numbers") from error
+        raise InputError(
+            f"column id of the record table is {column.type}; give ids as text or whole numbers"
+        ) from error
     if ids.null_count:
         row = ids.is_null().to_pylist().index(True)
         raise InputError(f"row {row} of the record table has no id")
@@ -192,7 +192,7 @@ def _ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def check_unique(ids: Sequence[str]) -> None:
-    """Refuse ids that are given more than once."""
+    """Refuse repeated ids."""
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
         twice = dict.fromkeys(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
@@ -200,14 +200,14 @@ def check_unique(ids: Sequence[str]) -> None:
 
 
 def datetimes(column: pa.ChunkedArray, name: str, ids: Sequence[str]) -> pa.ChunkedArray:
-    """A column of datetimes, in whatever type, as timestamp[us] in UTC without a zone.
+    """A column of datetimes of any type as timestamp[us] in UTC without a time zone.
 
-    Nanoseconds are cut off. Texts and numbers are read by :func:`.filters.dates.to_datetime`.
+    Nanoseconds are truncated. Texts and numbers are parsed by :func:`.filters.dates.to_datetime`.
 
     Raises
     ------
     InputError
-        A value is no datetime; names its record.
+        A value is not a datetime; names its record.
     """
     kind = pa.timestamp("us")
     if isinstance(column.type, pa.BaseExtensionType):
@@ -220,9 +220,11 @@ def datetimes(column: pa.ChunkedArray, name: str, ids: Sequence[str]) -> pa.Chun
         zone = getattr(column.type, "tz", None)
         try:
             moments = column.cast(pa.timestamp("us", zone), safe=getattr(column.type, "unit", "us") != "ns").cast(kind)
-            moments.to_pylist()  # Python's datetimes, which records hold, end with the year 9999
+            moments.to_pylist()  # records have Python datetimes, which end with the year 9999
         except (pa.ArrowInvalid, OverflowError, ValueError) as error:
-            raise InputError(f"column {name} of the record table holds what is no datetime: {error}") from error
+            raise InputError(
+                f"column {name} of the record table has a value that is not a datetime: {error}"
+            ) from error
         return moments
     return pa.chunked_array([pa.array(_each(to_datetime, column, name, ids), type=kind)])
 
@@ -243,7 +245,7 @@ def _assets_of_column(
     rows = []
     for record_id, href in zip(ids, table[href_column].to_pylist(), strict=True):
         if not isinstance(href, str | None):
-            raise InputError(f"column {href_column!r} of record {record_id!r} is {href!r}; an href is a text")
+            raise InputError(f"column {href_column!r} of record {record_id!r} is {href!r}; an href has to be text")
         rows.append({band: {"href": href, "band_index": n} for band, n in band_index_map.items()})
     return rows
 

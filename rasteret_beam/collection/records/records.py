@@ -1,4 +1,4 @@
-"""Records of a collection while it is built: what is known before, and after, their files are opened."""
+"""Records while a collection is built: before and after their files are opened."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from rasteret_beam.model import BandHeader
 
 @dataclass(frozen=True)
 class Stated:
-    """What a record table says of a band beside its file; None where it says nothing."""
+    """Facts of a band from a record table; None if the table lacks them."""
 
     nodata: float | None = None
     scale: float | None = None
@@ -22,25 +22,25 @@ NOTHING_STATED = Stated()
 
 @dataclass(frozen=True)
 class RecordSource:
-    """A record to be built: what is known before its files are opened.
+    """A record before its files are opened.
 
     Attributes
     ----------
     id : str
     datetime : datetime or None
-        Without a time zone, in UTC.
+        In UTC, without a time zone.
     assets : {band: (href, 0-based band index)}
-        Empty where ``href`` is given.
+        Empty if ``href`` is given.
     href : str, optional
-        One file whose bands, all of them, are the record's bands B1, B2, ...
+        One file, all of whose bands become the record's bands B1, B2, ...
     row : bytes
-        The record's row of a record table, all its columns but ``assets``, as Arrow IPC; or nothing.
+        The record's row of a record table without column ``assets``, as Arrow IPC; or empty.
     stated : {band: Stated}
-        What a record table says of bands.
+        Facts of bands from a record table.
     start, end : datetime or None
-        The time that a record without a datetime spans, as STAC has it.
+        First and last datetime of a record without a datetime, as in STAC.
     by_description : bool
-        Name the bands of ``href`` as the file describes them, where it describes all of them differently.
+        Name the bands of ``href`` by their descriptions, if each band has a different one.
     """
 
     id: str
@@ -55,16 +55,16 @@ class RecordSource:
 
     @property
     def span(self) -> tuple[Datetime | None, Datetime | None]:
-        """First and last moment."""
+        """First and last datetime."""
         return self.datetime or self.start, self.datetime or self.end
 
 
 @dataclass(frozen=True)
 class RecordHeaders:
-    """A record whose files have been read; bands whose file failed are left out of it.
+    """A record with the headers of its files, without the bands of files that failed.
 
-    ``footprint`` is that of the first band's grid; None where the grid is on another celestial body or in an
-    engineering CRS.
+    ``footprint`` is that of the first band's grid; None if the grid is on another celestial body or in an engineering
+    CRS.
     """
 
     source: RecordSource
@@ -73,5 +73,5 @@ class RecordHeaders:
 
 
 def bands_of_records(records: Iterable[RecordHeaders]) -> list[str]:
-    """Bands of some records, in order of first mention."""
+    """Bands of records in order of first appearance."""
     return list(dict.fromkeys(band for record in records for band in record.headers))

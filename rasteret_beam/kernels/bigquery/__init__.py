@@ -1,1 +1,1 @@
-"""Arrow schemas and rows as BigQuery has them."""
+"""Conversions between Arrow and BigQuery."""

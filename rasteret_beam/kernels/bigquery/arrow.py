@@ -1,4 +1,4 @@
-"""BigQuery's fields as the Arrow schema in which its Storage Read API gives their columns."""
+"""Convert BigQuery fields to the Arrow schema of the Storage Read API."""
 
 from collections.abc import Iterator, Sequence
 
@@ -23,7 +23,7 @@ _ARROW = {
     "TIMESTAMP": pa.timestamp("us", "UTC"),
 }
 _DIGITS = {"NUMERIC": (pa.decimal128, 38, 9), "BIGNUMERIC": (pa.decimal256, 76, 38)}
-"""Type, and digits in all and after the point where a field names none."""
+"""Type, and default precision and scale of a field."""
 
 _GEOGRAPHY = {"ARROW:extension:name": GEOGRAPHY, "ARROW:extension:metadata": '{"encoding": "WKT"}'}
 
@@ -31,9 +31,9 @@ _GEOGRAPHY = {"ARROW:extension:name": GEOGRAPHY, "ARROW:extension:metadata": '{"
 def arrow_schema(fields: Sequence[Field]) -> pa.Schema:
     """The Arrow schema of a table's fields.
 
-    NUMERIC is decimal128, BIGNUMERIC decimal256, TIMESTAMP a timestamp in UTC, DATETIME one
-    without a zone; GEOGRAPHY is WKT and JSON its text, as strings; REPEATED fields are lists,
-    records structs. Types that are unknown here are null: :func:`check_readable` refuses them.
+    NUMERIC is decimal128, BIGNUMERIC decimal256, TIMESTAMP a timestamp in UTC, DATETIME one without a time zone;
+    GEOGRAPHY is WKT and JSON is text, both as strings; REPEATED fields are lists, records structs. Unknown types become
+    null, which :func:`check_readable` refuses.
     """
     return pa.schema([_arrow_field(field) for field in fields])
 
@@ -57,7 +57,7 @@ def _arrow_type(field: Field) -> pa.DataType:
 
 
 def check_readable(fields: Sequence[Field], needed: Sequence[str], source: str) -> None:
-    """Refuse needed columns of a type that has no place here (INTERVAL, RANGE), at any depth.
+    """Refuse needed columns with an unsupported type (INTERVAL, RANGE) at any depth.
 
     Raises
     ------
@@ -81,17 +81,17 @@ def _unreadable(field: Field, inside: str = "") -> Iterator[str]:
 
 
 def in_schema(batch: pa.RecordBatch, schema: pa.Schema, source: str) -> pa.RecordBatch:
-    """The columns of a schema, in its order and types, from a batch that may have them in others.
+    """The columns of a batch in the order and with the types of a schema.
 
     Raises
     ------
     InputError
-        A column is missing, or has values that its type cannot hold.
+        A column is missing, or has values that do not fit the type.
     """
     came = set(batch.schema.names)
     missing = [name for name in schema.names if name not in came]
     if missing:
-        raise InputError(f"{source} came without column(s) {listed(missing)}; it has {listed(batch.schema.names)}")
+        raise InputError(f"{source} was sent without column(s) {listed(missing)}; it has {listed(batch.schema.names)}")
     return pa.RecordBatch.from_arrays([_as_type(batch[one.name], one, source) for one in schema], schema=schema)
 
 
@@ -102,5 +102,5 @@ def _as_type(column: pa.Array, field: pa.Field, source: str) -> pa.Array:
         return pc.cast(column, field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
-            f"column {field.name!r} of {source} came as {column.type}, not as {field.type}: {error}"
+            f"column {field.name!r} of {source} was sent as {column.type}, not as {field.type}: {error}"
         ) from error

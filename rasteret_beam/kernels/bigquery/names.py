@@ -1,4 +1,4 @@
-"""Names of BigQuery's tables."""
+"""Parse names of BigQuery tables."""
 
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class TableName:
 
     @classmethod
     def parse(cls, text: str, project: str | None = None) -> "TableName":
-        """The table of a text; ``project`` is taken where the text names none.
+        """The table of a text; ``project`` is the default project.
 
         Raises
         ------
@@ -29,7 +29,7 @@ class TableName:
             raise InputError(f"BigQuery table is {text!r}; write it as PROJECT:DATASET.TABLE")
         owner = found["project"] or project
         if not owner:
-            raise InputError(f"BigQuery table {text!r} names no project; write it as PROJECT:DATASET.TABLE")
+            raise InputError(f"BigQuery table {text!r} has no project; write it as PROJECT:DATASET.TABLE")
         return cls(owner, found["dataset"], found["table"])
 
     @property

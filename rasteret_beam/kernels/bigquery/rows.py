@@ -1,4 +1,4 @@
-"""Batches of rows as dicts, for the ways into BigQuery that take one row at a time."""
+"""Convert batches to dicts, for the BigQuery interfaces that take single rows."""
 
 import base64
 import math
@@ -13,7 +13,7 @@ from rasteret_beam.kernels.bigquery.schema import loadable
 
 
 def json_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Rows as streaming inserts take them: JSON, in which NaN, infinities, times, numbers and bytes are text."""
+    """Rows for streaming inserts: JSON with NaN, infinities, times, decimals and bytes as text."""
     for row in loadable(batch).to_pylist():
         yield {name: _json(value) for name, value in row.items()}
 
@@ -38,7 +38,7 @@ def _json(value: Any) -> Any:
 
 
 def python_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Rows as dicts of Python values; lists that are null become empty."""
+    """Rows as dicts of Python values; null lists become empty."""
     batch = loadable(batch)
     lists = [field.name for field in batch.schema if pa.types.is_list(field.type)]
     for row in batch.to_pylist():

@@ -1,7 +1,7 @@
-"""Arrow schemas as BigQuery's: types of columns, what has no place there, and how a table differs.
+"""Convert Arrow schemas to BigQuery schemas, check column names and types, and compare tables.
 
-A BigQuery schema is a list of fields as the REST interface has them: dicts of ``name``, ``type``,
-``mode`` and, for records, ``fields``. Nothing here needs Google's libraries.
+A BigQuery schema is a list of fields as in the REST API: dicts of ``name``, ``type``, ``mode`` and, for records,
+``fields``. This module does not need Google's libraries.
 """
 
 import re
@@ -33,10 +33,10 @@ PARTITION_TYPES = ("DATE", "DATETIME", "TIMESTAMP")
 CLUSTER_TYPES = (*PARTITION_TYPES, "STRING", "INTEGER", "BOOLEAN", "NUMERIC", "BIGNUMERIC")
 MOST_CLUSTERED = 4
 UTC_COLUMN = "datetime"
-"""Of the samples: a time in UTC, though its Arrow type has no zone."""
+"""Column of the samples that is in UTC though its Arrow type has no time zone."""
 
 NAN_FOR_NULL = frozenset({"values"})
-"""Lists of ours in which null is no value of a band; an array of BigQuery holds no null, so it becomes NaN."""
+"""List columns in which null means a missing band; BigQuery arrays cannot hold null, so it becomes NaN."""
 
 _SIMPLE: tuple[tuple[Any, str | None], ...] = (
     (pa.types.is_boolean, "BOOLEAN"),
@@ -53,7 +53,7 @@ _SIMPLE: tuple[tuple[Any, str | None], ...] = (
 )
 _WAYS_OUT = {
     pa.types.is_uint64: "cast it to int64 or decimal128(20, 0)",
-    pa.types.is_null: "it has no value at all; cast it to the type it stands for",
+    pa.types.is_null: "it has only nulls; cast it to its intended type",
     pa.types.is_duration: "cast it to int64",
     pa.types.is_map: "make it a list of structs",
     pa.types.is_decimal: "BigQuery keeps 38 digits before and 38 after the point",
@@ -61,15 +61,15 @@ _WAYS_OUT = {
 
 
 def bigquery_fields(schema: pa.Schema) -> list[dict[str, Any]]:
-    """BigQuery's fields of an Arrow schema.
+    """The BigQuery fields of an Arrow schema.
 
-    Lists are REPEATED, structs RECORD, dictionaries their values' type; the samples'
-    ``datetime`` and timestamps with a zone are TIMESTAMP, those without one DATETIME.
+    Lists are REPEATED, structs RECORD, dictionaries the type of their values; the samples' ``datetime`` and timestamps
+    with a time zone are TIMESTAMP, others DATETIME.
 
     Raises
     ------
     InputError
-        A column has a type or a name that BigQuery has no place for; it names them.
+        A column has a type or a name that BigQuery does not support.
     """
     _check_names(schema.names)
     return [_field(field.name, field, field.name == UTC_COLUMN) for field in schema]
@@ -80,16 +80,15 @@ def _check_names(names: Sequence[str], inside: str = "") -> None:
     bad = [name for name in names if not NAME.fullmatch(name) or name.upper().startswith(RESERVED_STARTS)]
     if bad:
         raise InputError(
-            f"column name(s) {listed(map(repr, bad))}{place} are not for BigQuery: letters of ASCII, digits and _ (no "
-            "digit first), 300 at most, and not its own names such as _TABLE_; rename or leave them out with "
+            f"column name(s) {listed(map(repr, bad))}{place} are not valid in BigQuery: use ASCII letters, digits "
+            "and _ (no digit first), at most 300, and no reserved names such as _TABLE_; rename or leave them out with "
             "columns=[...]"
         )
     folded = Counter(name.lower() for name in names)
     twice = [name for name in names if folded[name.lower()] > 1]
     if twice:
         raise InputError(
-            f"columns {listed(twice)}{place} differ in upper and lower case only, and BigQuery does not tell them "
-            "apart; rename all but one"
+            f"columns {listed(twice)}{place} differ only in case, which BigQuery ignores; rename all but one"
         )
 
 
@@ -99,7 +98,7 @@ def _field(path: str, field: pa.Field, utc: bool = False) -> dict[str, Any]:
         mode, data = "REPEATED", _plain(data.value_type)
         if _is_list(data):
             raise InputError(
-                f"column {path!r} is {field.type}, a list of lists, which BigQuery has not; make it a list of structs, "
+                f"column {path!r} is {field.type}, a list of lists, which BigQuery lacks; make it a list of structs, "
                 "or leave it out with columns=[...]"
             )
     made = {"name": field.name, "type": _type(path, data, utc), "mode": mode}
@@ -111,7 +110,7 @@ def _field(path: str, field: pa.Field, utc: bool = False) -> dict[str, Any]:
 
 
 def _plain(data: pa.DataType) -> pa.DataType:
-    """The type of the stored values: of an extension its storage, of a dictionary its values."""
+    """The type of the stored values: the storage of an extension type, the values of a dictionary."""
     if isinstance(data, pa.BaseExtensionType):
         return _plain(data.storage_type)
     return _plain(data.value_type) if pa.types.is_dictionary(data) else data
@@ -145,7 +144,7 @@ def _decimal(precision: int, scale: int) -> str | None:
 
 
 def differences(found: Sequence[Field], wanted: Sequence[Field], inside: str = "") -> Iterator[str]:
-    """How the fields of a table differ from those of the samples, one text each; their order does not count."""
+    """The differences between the fields of a table and the samples, one text each, ignoring order."""
     theirs = {field["name"].lower(): field for field in found}
     ours = {field["name"].lower(): field for field in wanted}
     for key, field in ours.items():
@@ -168,7 +167,7 @@ def _shown(field: Field) -> str:
 
 
 def check_columns(what: str, names: Sequence[str], fields: Sequence[Field], types: Sequence[str]) -> None:
-    """Refuse columns to cluster or partition by that are not there, or not of a type for it.
+    """Refuse clustering or partitioning columns that are missing or have an unsuitable type.
 
     Raises
     ------
@@ -183,7 +182,7 @@ def check_columns(what: str, names: Sequence[str], fields: Sequence[Field], type
 
 
 def loadable_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema of Parquet files that BigQuery reads into the fields of :func:`bigquery_fields`."""
+    """The schema of Parquet files that BigQuery loads into the fields of :func:`bigquery_fields`."""
     return pa.schema([pa.field(one.name, _loadable_type(one.type, one.name == UTC_COLUMN)) for one in schema])
 
 
@@ -211,7 +210,7 @@ def loadable(batch: pa.RecordBatch) -> pa.RecordBatch:
     Raises
     ------
     InputError
-        A value would be cut (nanoseconds), or a list holds a null.
+        A value would be truncated (nanoseconds), or a list has a null.
     """
     schema = loadable_schema(batch.schema)
     columns = [_loadable_column(*pair) for pair in zip(schema, batch.columns, strict=True)]
@@ -238,7 +237,7 @@ def _without_inner_nulls(name: str, lists: pa.Array) -> pa.Array:
         return lists
     if name not in NAN_FOR_NULL:
         raise InputError(
-            f"column {name!r} has a list with a null in it, and an array of BigQuery holds none; fill or drop them "
+            f"column {name!r} has a list with a null, which BigQuery arrays cannot hold; fill or drop nulls "
             "before, or leave the column out with columns=[...]"
         )
     return pa.ListArray.from_arrays(_offsets(lists), pc.fill_null(inner, float("nan")), mask=_missing(lists))

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 def crs_text(value: Any) -> str:
-    """The text this package keeps of a CRS: its authority code, or WKT where it has none.
+    """The normalized text of a CRS: its authority code, or WKT if it has none.
 
     Parameters
     ----------
@@ -30,13 +30,13 @@ def crs_text(value: Any) -> str:
         pyproj cannot read it.
     """
     if isinstance(value, str):
-        return _text_of(value.strip())  # PROJ used to pass over blanks, and no longer does
+        return _text_of(value.strip())  # PROJ does not ignore blanks
     return _described(value)
 
 
 @lru_cache(maxsize=4096)
 def _text_of(text: str) -> str:
-    """Each file of a collection has its own WKT, in which PROJ looks for a code for up to half a second."""
+    """Cached, as PROJ takes up to half a second to find the code of a WKT, and every file has one."""
     return _described(int(text) if text.isdecimal() else text)
 
 
@@ -51,7 +51,7 @@ def _described(value: Any) -> str:
     authority = crs.to_authority(min_confidence=100)
     if authority is not None:
         return ":".join(authority)
-    # A PROJ string or foreign WKT that means exactly an EPSG definition gets its code at 70.
+    # PROJ identifies a PROJ string or other WKT that equals an EPSG definition with confidence 70.
     code = crs.to_epsg(min_confidence=70)
     if code is not None and pyproj.CRS.from_epsg(code).equals(crs, ignore_axis_order=True):
         return f"EPSG:{code}"
@@ -64,7 +64,7 @@ def _crs(text: str) -> pyproj.CRS:
 
 
 def _horizontal(crs: pyproj.CRS) -> pyproj.CRS:
-    """The part of a CRS that x and y are in: without heights, and without a transformation that is bound to it."""
+    """The horizontal part of a CRS, without heights and bound transformations."""
     while crs.sub_crs_list or (crs.is_bound and crs.source_crs is not None):
         crs = crs.sub_crs_list[0] if crs.sub_crs_list else crs.source_crs  # type: ignore[assignment]
     return crs
@@ -96,21 +96,21 @@ def is_degrees(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def on_wgs84(text: str) -> bool:
-    """Whether a CRS has the datum of longitude and latitude as we keep them, so that no shift comes in between."""
+    """Whether a CRS has the datum WGS 84, so that transformations to CRS84 need no datum shift."""
     geodetic = _crs(text).geodetic_crs
     return geodetic is not None and geodetic.to_epsg() in (4326, 4979)
 
 
 def same_crs(one: str, other: str) -> bool:
-    """Whether coordinates in the two need no transformation; axis order does not count."""
+    """Whether coordinates need no transformation between two CRSs, ignoring axis order."""
     return one == other or {one, other} == {LONLAT, "EPSG:4326"} or _same_engineering(one, other)
 
 
 @lru_cache(maxsize=4096)
 def _same_engineering(one: str, other: str) -> bool:
-    """Whether two texts mean one engineering (local) CRS: PROJ transforms none of them, not even to itself.
+    """Whether two texts mean the same engineering (local) CRS, which PROJ cannot transform even to itself.
 
-    Its datums are all "unknown", so the name has to agree beside what PROJ compares.
+    All their datums are "unknown", so their names have to be equal too.
     """
     a, b = _horizontal(_crs(one)), _horizontal(_crs(other))
     return a.is_engineering and b.is_engineering and a.name == b.name and a.equals(b, ignore_axis_order=True)
@@ -118,10 +118,10 @@ def _same_engineering(one: str, other: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def reaches(source: str, target: str) -> bool:
-    """Whether PROJ brings coordinates of one CRS to another.
+    """Whether PROJ can transform coordinates from one CRS to another.
 
-    It does not between celestial bodies, nor from or to an engineering (local) CRS other than itself. Geocentric and
-    vertical CRSs have no x and y on a map, so only themselves are reached from them.
+    It cannot between celestial bodies, or between different CRSs if one is an engineering (local) CRS. Geocentric and
+    vertical CRSs have no x and y on a map, so they only reach themselves.
     """
     if same_crs(source, target):
         return True
@@ -141,7 +141,7 @@ def _is_horizontal(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def crs_label(text: str) -> str:
-    """A CRS in an error: its code, or its name and the beginning of its WKT."""
+    """A CRS for errors: its code, or its name and the beginning of its WKT."""
     return text if len(text) <= 40 else f"{_crs(text).name!r} ({text[:60]}...)"
 
 
@@ -156,7 +156,7 @@ def _transformer(source: str, target: str) -> pyproj.Transformer:
 
 
 def transform(source: str, target: str, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Coordinates in another CRS, [n] each; infinite where PROJ has no answer."""
+    """Coordinates in another CRS, [n] each; infinite where PROJ cannot transform them."""
     if same_crs(source, target):
         return x, y
     x, y = _transformer(source, target).transform(x, y, errcheck=False)

@@ -1,4 +1,4 @@
-"""Footprints of grids in longitude and latitude, for the collection's ``geometry`` and ``bbox``."""
+"""Compute footprints of grids in longitude and latitude, for the collection's ``geometry`` and ``bbox``."""
 
 from typing import NamedTuple
 
@@ -14,30 +14,29 @@ from rasteret_beam.model import Grid
 EDGE_POINTS = 65
 OUTLINE_STEP = 4
 DATUM_MARGIN = 0.002
-"""Degrees by which a datum's shift from WGS 84 may differ between the points of an edge (200 m)."""
+"""Maximum difference, in degrees, of a datum's shift from WGS 84 between points of an edge (200 m)."""
 
 Box = tuple[float, float, float, float]
 WORLD: Box = (-180.0, -90.0, 180.0, 90.0)
 
 
 class Footprint(NamedTuple):
-    """Where a record is: its outline, as WKB, and a box that holds it, both in CRS84."""
+    """The outline of a record as WKB and a box that contains it, both in CRS84."""
 
     wkb: bytes
     box: Box
 
 
 def footprint(grid: Grid) -> tuple[BaseGeometry, Box] | None:
-    """Outline of a grid and a box that holds it, both in CRS84; None where the grid has no longitude and latitude.
+    """Outline of a grid and a box that contains it, both in CRS84; None if the grid has no longitude and latitude.
 
-    That is so on other celestial bodies, whose longitudes are not those of the Earth, and in engineering CRSs.
-    A grid across the antimeridian gives two polygons, and a box of all longitudes; so does
-    one around a pole. A grid that PROJ cannot bring to longitude and latitude in part gets the world.
+    Grids on other celestial bodies and in engineering CRSs have none. A grid across the antimeridian or around a pole
+    gives two polygons and a box of all longitudes. A grid that PROJ cannot transform completely gets the world.
 
     Raises
     ------
     InputError
-        The grid's coordinates cannot be the longitudes and latitudes that its CRS has.
+        The grid's coordinates are not valid longitudes and latitudes, though its CRS is geographic.
     """
     turn = full_turn(grid.crs)
     if turn is not None:
@@ -47,7 +46,7 @@ def footprint(grid: Grid) -> tuple[BaseGeometry, Box] | None:
     lon, lat = _edges(grid)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         return shapely.box(*WORLD), WORLD
-    lat = np.clip(lat, -90.0, 90.0)  # a grid on the centres of its pixels may reach beyond the pole
+    lat = np.clip(lat, -90.0, 90.0)  # a grid of pixel centres may extend beyond the pole
     turned = (lon.flat[0] + 180.0) % 360.0 - 180.0 + _unwrapped(lon.ravel()).reshape(lon.shape)
     margin = 0.0 if on_wgs84(grid.crs) else DATUM_MARGIN
     beside, above = _bulge(turned) + margin, _bulge(lat) + margin
@@ -68,12 +67,12 @@ def footprint(grid: Grid) -> tuple[BaseGeometry, Box] | None:
 
 
 def _check_angles(grid: Grid, turn: float) -> None:
-    """Refuse metres tagged as degrees: all latitudes beyond half a turn, or a longitude beyond two turns."""
+    """Refuse metres in a CRS of degrees: all latitudes beyond half a turn, or a longitude beyond two turns."""
     west, south, east, north = _hull(grid)
     if south > turn / 2 or north < -turn / 2 or max(abs(west), abs(east)) > 2 * turn:
         raise InputError(
-            f"its coordinates (x {west:g} to {east:g}, y {south:g} to {north:g}) are no longitudes and latitudes, but "
-            f"its CRS is {crs_label(grid.crs)}; assign the CRS that they are in (rio edit-info --crs ...)"
+            f"its coordinates (x {west:g} to {east:g}, y {south:g} to {north:g}) are not longitudes and latitudes, but "
+            f"its CRS is {crs_label(grid.crs)}; assign the CRS of the coordinates (rio edit-info --crs ...)"
         )
 
 
@@ -85,12 +84,12 @@ def _edges(grid: Grid) -> tuple[Floats, Floats]:
 
 
 def _unwrapped(lon: Floats) -> Floats:
-    """Longitudes relative to the first, going on over the antimeridian."""
+    """Longitudes relative to the first, continuous across the antimeridian."""
     return np.concatenate([[0.0], np.cumsum((np.diff(lon) + 180.0) % 360.0 - 180.0)])
 
 
 def _bulge(along: Floats) -> float:
-    """How far, at most, edges [4, n] reach beyond their points: twice an eighth of the second difference."""
+    """Maximum distance of edges [4, n] beyond their points: twice an eighth of the second difference."""
     return float(np.abs(np.diff(along, n=2, axis=1)).max() / 4) + 1e-9
 
 
@@ -102,7 +101,7 @@ def _hull(grid: Grid) -> Floats:
 
 
 def _within_world(outline: BaseGeometry, turn: float) -> BaseGeometry:
-    """The part of an outline, turned, that lies between -180 and 180 degrees."""
+    """The part of an outline, shifted by ``turn``, between -180 and 180 degrees."""
     moved = shapely.transform(outline, lambda xy: xy + np.array([turn, 0.0]))
     west, _, east, _ = moved.bounds
     if west >= -180.0 and east <= 180.0:

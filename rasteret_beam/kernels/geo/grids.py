@@ -1,4 +1,4 @@
-"""Grids as columns: affine transforms and pixel addresses of many grids at once."""
+"""Many grids as columns, with vectorised affine transforms and pixel positions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class GridTable:
 
     @classmethod
     def from_grids(cls, grids: Sequence[Grid]) -> "GridTable":
-        """From grid values, whose CRS is not looked at."""
+        """From grids; their CRSs are ignored."""
         transform = np.array([grid.transform for grid in grids], dtype=np.float64).reshape(-1, 6)
         sizes = [(grid.width, grid.height, grid.tile_width, grid.tile_height) for grid in grids]
         return cls.from_columns(transform, np.array(sizes, dtype=np.int64).reshape(-1, 4))
@@ -71,7 +71,7 @@ class GridTable:
         return tiles_along(self.height, self.tile_height)
 
     def boxes(self) -> Floats:
-        """Boxes [n, 4] in the CRS (xmin, ymin, xmax, ymax), grown by a pixel against rounding."""
+        """Boxes [n, 4] in the CRS (xmin, ymin, xmax, ymax), enlarged by a pixel for rounding."""
         cols = np.stack([np.full(len(self), -1), self.width + 1, np.full(len(self), -1), self.width + 1], axis=1)
         rows = np.stack([np.full(len(self), -1), np.full(len(self), -1), self.height + 1, self.height + 1], axis=1)
         a, b, c, d, e, f = (column[:, None] for column in self.transform.T)

@@ -1,4 +1,4 @@
-"""Longitude/latitude regions that narrow a search and never lose a point."""
+"""Regions of longitude and latitude that preselect points without losing any."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from rasteret_beam.kernels.geo.crs import LONLAT, Floats, reaches, transform
 
 EDGE_POINTS = 65
 MARGIN = 0.05
-"""Share of its own width by which a region is widened: far more than a chord's sag between edge points."""
+"""Share of its width by which a region is enlarged, much more than the sag of a chord between edge points."""
 
 SLACK = 1e-6
-"""Degrees by which the search among sorted longitudes is wider than a region, which then decides."""
+"""Degrees by which the search in sorted longitudes is wider than a region; the region then decides."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,19 @@ class Region:
     north: float
 
     def covers(self, lon: Floats, lat: Floats) -> NDArray[np.bool_]:
-        """Whether each point, [n], may lie in the region. Longitudes in any turn of the circle."""
-        with np.errstate(invalid="ignore"):  # infinite where PROJ had no answer; such a point is nowhere
+        """Whether each point, [n], may be in the region; longitudes may have any multiple of 360 degrees added."""
+        with np.errstate(invalid="ignore"):  # infinite where PROJ failed; these points are in no region
             distance = np.abs((lon - self.middle + 180.0) % 360.0 - 180.0)
         return (distance <= self.half_width) & (lat >= self.south) & (lat <= self.north)
 
 
 class ByLongitude:
-    """Points sorted by longitude, so that the many regions of a batch need not each look at all of them.
+    """Points sorted by longitude, so that each region of a batch searches only some of them.
 
     Parameters
     ----------
     lon, lat : [n] float64
-        Points that are not finite lie in no region.
+        Points that are not finite are in no region.
     """
 
     def __init__(self, lon: Floats, lat: Floats):
@@ -48,7 +48,7 @@ class ByLongitude:
         self._point, self._turned = finite[order], turned[order]
 
     def covered(self, region: Region) -> NDArray[np.int64]:
-        """Positions of the points that a region covers, in order."""
+        """Positions of the points in a region, in order."""
         first, last = region.middle - region.half_width - SLACK, region.middle + region.half_width + SLACK
         near = self._point
         if last - first < 360.0:
@@ -59,7 +59,7 @@ class ByLongitude:
 
 
 def box_boundary(box: Floats, count: int = EDGE_POINTS) -> tuple[Floats, Floats]:
-    """Points along the four edges of a box (xmin, ymin, xmax, ymax), ``count`` to an edge, in ring order."""
+    """Points along the four edges of a box (xmin, ymin, xmax, ymax), ``count`` per edge, in ring order."""
     xmin, ymin, xmax, ymax = box
     along_x, along_y = np.linspace(xmin, xmax, count), np.linspace(ymin, ymax, count)
     x = np.concatenate([along_x, np.full(count, xmax), along_x[::-1], np.full(count, xmin)])
@@ -68,9 +68,9 @@ def box_boundary(box: Floats, count: int = EDGE_POINTS) -> tuple[Floats, Floats]
 
 
 def region_of_box(crs: str, box: Floats) -> Region | None:
-    """The region of a box given in ``crs``; None where none is sure to hold it (then search everywhere).
+    """The region of a box in ``crs``; None if no region is certain to contain it (then search everywhere).
 
-    So it is on other celestial bodies and in engineering CRSs, which have no longitude and latitude of the Earth.
+    It is None on other celestial bodies and in engineering CRSs, which have no longitude and latitude on Earth.
     """
     if not reaches(crs, LONLAT):
         return None
@@ -87,7 +87,7 @@ def region_of_box(crs: str, box: Floats) -> Region | None:
 
 
 def poles_in(crs: str, box: Floats) -> list[float]:
-    """Latitudes of the poles in a box of ``crs``: around them, edges say nothing about the latitudes inside."""
+    """Latitudes of the poles in a box of ``crs``; around a pole, edges do not bound the latitudes inside."""
     latitudes = np.array([90.0, -90.0])
     x, y = transform(LONLAT, crs, np.zeros(2), latitudes)
     xmin, ymin, xmax, ymax = box

@@ -51,7 +51,7 @@ class ChipRules:
     max_bytes : int
         Size of the largest chunk of polygons (or of one polygon).
     crowded_rows : int
-        A chunk of so many chips pays for reading its tiles anew, so it is a part of its own.
+        A chunk of so many chips pays for reading its tiles anew, so it is a separate part.
     """
 
     max_pixels: int = MAX_CHIP_PIXELS
@@ -99,7 +99,7 @@ def route_polygons(
     crs : str, optional
         CRS of the polygons where the batch does not carry it.
     on_invalid : "raise" or "skip"
-        What to do about geometries that are no valid polygons, or that cannot be brought to
+        What to do about geometries that are not valid polygons, or that cannot be brought to
         the CRS of a record: an error, or a row in ``unmatched``.
 
     Raises

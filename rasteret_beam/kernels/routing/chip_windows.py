@@ -309,7 +309,7 @@ def crop_window(grid: Grid, shape: BaseGeometry) -> PixelWindow | None:
     """The window that rasterio crops for a polygon given in the CRS of the grid, or None without an overlap.
 
     It goes from the floor of the smallest row and column of the polygon's vertices to the
-    ceiling of the largest, cut at the raster's edges. Touching the edge from outside is no overlap.
+    ceiling of the largest, cut at the raster's edges. Touching the edge from outside does not count as overlap.
     """
     row, col = grid.to_pixel(*shapely.get_coordinates(shape).T)
     top, bottom = int(np.floor(row.min())), int(np.ceil(row.max()))

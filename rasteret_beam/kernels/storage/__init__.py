@@ -1,1 +1,1 @@
-"""Names of files, byte ranges, manifests and checksums."""
+"""Globs, byte ranges, hosts, manifests, checksums and TIFF facts."""

@@ -1,9 +1,9 @@
 """Checksums of table rows that do not depend on row order, row groups or encodings.
 
-Each row of some columns gets a 32-bit number, of a multilinear hash modulo 2**64 (Lemire and Kaser, "Strongly universal
-string hashing is fast", 2014) with fixed weights: it finds damage, and does not protect against forgery. Equal values
-give equal checksums in every integer, float, string, list and timestamp width, and a column that is missing counts as
-one of nulls, so a rewrite by another Arrow tool keeps them.
+Each row gets a 32-bit multilinear hash modulo 2**64 (Lemire and Kaser, "Strongly universal string hashing is fast",
+2014) with fixed weights. It detects damage, not forgery. Equal values give equal checksums in every integer, float,
+string, list and timestamp width, and a missing column counts as nulls, so the checksums survive a rewrite by another
+Arrow tool.
 """
 
 import zlib
@@ -24,12 +24,12 @@ FIRST_WEIGHTS = 1 << 10
 
 
 def row_checksums(columns: Mapping[str, pa.Array]) -> NDArray[np.int32]:
-    """Checksums [n] of the rows of some columns of ``n`` values, by name; their order does not count.
+    """Checksums [n] of the rows of named columns of ``n`` values, independent of the order of columns.
 
     Raises
     ------
     ArrowNotImplementedError, ArrowInvalid
-        A column's type is none that a collection's index has.
+        A column has a type that does not occur in a collection's index.
     """
     return (_row_words(columns) >> np.uint64(32)).astype(np.uint32).view(np.int32)
 
@@ -87,7 +87,7 @@ def _text_words(texts: pa.LargeStringArray) -> Words:
 
 
 def _sums(words: Words, lengths: Ints) -> Words:
-    """Of consecutive runs of words, of these lengths, the sums weighted by the position in the run; mixed."""
+    """Mixed sums of consecutive runs of words, with these lengths, weighted by the position in the run."""
     longest = int(lengths.max(initial=0))
     weights = _weights(longest + 1)
     if longest and (lengths == longest).all():
@@ -106,7 +106,7 @@ def _taken(words: Words, indices: pa.Array) -> Words:
 
 
 def _where_valid(column: pa.Array, words: Words) -> Words:
-    """The words, made other than those of nulls, which are :data:`NULL`."""
+    """The words, made different from :data:`NULL`, the word of nulls."""
     found = words + VALID
     if column.null_count:
         found[column.is_null().to_numpy(zero_copy_only=False)] = NULL
@@ -114,14 +114,14 @@ def _where_valid(column: pa.Array, words: Words) -> Words:
 
 
 def _mixed(words: Words) -> Words:
-    """A one-to-one mapping of the words whose every bit depends on all bits (the end of SplitMix64); keeps 0."""
+    """A one-to-one mapping of words in which every bit depends on all bits (the end of SplitMix64); keeps 0."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))
 
 
 def _weights(count: int) -> Words:
-    """The first of a fixed sequence of odd numbers, one for each place in a list."""
+    """The first numbers of a fixed sequence of odd numbers, one per position in a list."""
     return _weight_table(max(FIRST_WEIGHTS, 1 << (count - 1).bit_length()))[:count]
 
 

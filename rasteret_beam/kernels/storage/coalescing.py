@@ -1,4 +1,4 @@
-"""Which byte ranges of a file are fetched together."""
+"""Combine neighbouring byte ranges of a file into requests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CoalesceRules:
-    """When two neighbouring ranges become one request.
+    """Limits for combining neighbouring ranges into one request.
 
     Attributes
     ----------
     max_gap : int
-        Bytes between them that cost less than another request: 30 ms at 30 MB/s.
+        Maximum bytes between two ranges, which cost less than another request: 30 ms at 30 MB/s.
     max_waste : float
-        Most bytes in gaps, as a share of the bytes wanted in a request.
+        Maximum bytes in gaps, as a share of the needed bytes of a request.
     max_bytes : int
-        Of one request, unless a single range is longer; bounds memory and keeps threads busy.
+        Maximum size of a request, unless a single range is longer; limits memory and keeps threads busy.
     """
 
     max_gap: int = 1 << 20
@@ -25,16 +25,16 @@ class CoalesceRules:
 
 REMOTE = CoalesceRules()
 LOCAL = CoalesceRules(max_gap=64 << 10, max_bytes=1 << 20)
-"""What is read from a local disk at once fits in a processor's cache."""
+"""For local disks, so that one read fits into a processor's cache."""
 
 
 def coalesce(starts: Sequence[int], stops: Sequence[int], rules: CoalesceRules = REMOTE) -> list[list[int]]:
-    """Put ranges together in requests.
+    """Combine ranges into requests.
 
     Parameters
     ----------
     starts, stops : [n] int
-        Half open, in any order; ranges may overlap, and equal ones are one: bands that lie interleaved.
+        Half open, in any order; ranges may overlap, and equal ranges (interleaved bands) count once.
 
     Returns
     -------

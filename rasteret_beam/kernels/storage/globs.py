@@ -1,8 +1,8 @@
-"""Which files a folder or a glob means: one rule for local paths, buckets and all other filesystems.
+"""Select the files of a folder or a glob, with the same rules for local paths, buckets and other filesystems.
 
-Paths are texts with ``/``. Below the folder that is given, names that begin with ``.`` or ``_`` are hidden (copies in
-``.ipynb_checkpoints``, unfinished files in ``_temporary``, ``._x.tif`` of macOS), but for folders ``_key=value`` of
-hive partitions. A part of a pattern that begins with such a character itself finds hidden names.
+Paths are texts with ``/``. Below the given folder, names that begin with ``.`` or ``_`` are hidden (copies in
+``.ipynb_checkpoints``, unfinished files in ``_temporary``, ``._x.tif`` of macOS), except for hive partitions
+``_key=value``. A part of a pattern that begins with one of these characters matches hidden names.
 """
 
 import re
@@ -13,31 +13,31 @@ MARKS = "*?["
 
 HIDDEN = r"(?:\.|_(?![^/=]*=[^/]*/))"
 OPEN = rf"(?!{HIDDEN})"
-"""Where a part begins that is not hidden."""
+"""The beginning of a part that is not hidden."""
 
 FOLDERS = rf"(?:{OPEN}[^/]*/)*"
 CROSSING = rf"(?:[^/]|/{OPEN})*"
-"""What ``**`` stands for as a whole part, and beside other characters."""
+"""The meaning of ``**`` as a whole part, and beside other characters."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The files below a folder that are meant.
+    """A selection of files below a folder.
 
     Attributes
     ----------
     root : str
-        The folder, with ``/`` at its end; empty for the working directory.
+        The folder, which ends in ``/``; empty for the working directory.
     start : str
-        What the path of each file begins with.
+        Common prefix of the paths.
     files : re.Pattern
-        Of whole paths of files.
+        Matches whole paths of files.
     folders : re.Pattern
-        Of whole paths of folders, with ``/`` at their ends, that such files may be in, at any depth.
+        Matches whole paths of folders, which end in ``/``, that may contain selected files at any depth.
     is_deep : bool
-        Files may be in folders of the root.
+        Files may be in subfolders of the root.
     is_whole : bool
-        Every file in every folder that is not hidden is meant.
+        All files in all folders that are not hidden are selected.
     """
 
     root: str
@@ -49,17 +49,17 @@ class Selection:
 
 
 def is_glob(text: str) -> bool:
-    """Whether a text has a wildcard in it."""
+    """Whether a text has a wildcard."""
     return any(mark in text for mark in MARKS)
 
 
 def literal_start(pattern: str) -> str:
-    """What every name that a pattern matches begins with."""
+    """Common prefix of all names that a pattern matches."""
     return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
 
 
 def literal_folder(pattern: str) -> str:
-    """The folder, with ``/`` at its end, above the first part of a pattern that has a wildcard."""
+    """The folder, ending in ``/``, above the first part of a pattern with a wildcard."""
     start = literal_start(pattern)
     return start[: start.rfind("/") + 1]
 
@@ -93,16 +93,16 @@ def in_matched(pattern: str) -> Selection:
 
 
 def as_folder(path: str) -> str:
-    """A path with one ``/`` at its end; the working directory stays empty."""
+    """A path with one ``/`` at its end; empty for the working directory."""
     return (path.rstrip("/") + "/") if path else ""
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:
-    """A pattern as a regular expression for whole paths.
+    """The regular expression of a pattern, for whole paths.
 
-    ``*`` and ``?`` stand for characters but ``/``, ``[ab]`` and ``[!ab]`` for one of some, ``**`` as a whole part for
-    any number of folders, none too (at the end: for files at any depth), and beside other characters for any of them. A
-    wildcard at the beginning of a part finds no hidden name.
+    ``*`` and ``?`` match characters other than ``/``; ``[ab]`` and ``[!ab]`` match one of a set; ``**`` as a whole part
+    matches zero or more folders (at the end: files at any depth), and beside other characters any characters. A
+    wildcard at the beginning of a part does not match hidden names.
     """
     return re.compile(_whole(pattern), re.S)
 
@@ -114,12 +114,12 @@ def _whole(pattern: str) -> str:
 
 
 def _above(pattern: str) -> str:
-    """A regular expression for the folders on the way to what a pattern matches."""
+    """The regular expression of the parent folders of names that a pattern matches."""
     opened, text = 0, ""
     for part in pattern.split("/")[:-1]:
         if part == "**":
             text += FOLDERS
-        elif "**" in part:  # which goes on through any folders
+        elif "**" in part:  # it continues through any folders
             text += f"(?:{_part(part.partition('**')[0] + '**')}/)?"
             break
         else:
@@ -135,7 +135,7 @@ def _above(pattern: str) -> str:
 
 
 def _part(part: str) -> str:
-    """One part of a pattern, other than ``**``, as a regular expression."""
+    """The regular expression of one part of a pattern other than ``**``."""
     found = "".join(_tokens(part))
     return OPEN + found if part[:1] in ("*", "?") or part[:2] in ("[!", "[^") else found
 
@@ -156,7 +156,7 @@ def _tokens(part: str) -> Iterator[str]:
 
 
 def _one_of(inside: str) -> str:
-    """The characters between brackets as a class; ranges that run backwards stand for nothing."""
+    """The characters in brackets as a character class; reversed ranges match nothing."""
     negated = inside[0] in "!^"
     text = re.sub(r"([\\\[&~|^])", r"\\\1", inside[1:] if negated else inside)
     text = re.sub(r"\\?(.)-\\?(.)", lambda found: found[0] if found[1] <= found[2] else "", text, flags=re.S)

@@ -1,8 +1,8 @@
-"""Hosts that are no place for a stranger to send requests to: this machine, its link, and metadata services.
+"""Recognize local hosts, which untrusted sources must not reach: loopback, link-local, and metadata services.
 
-One address has many spellings, and libraries differ in what they take a URL's host for. So all spellings of IPv4 that
-a C library knows are read (``127.1``, ``0x7f.1``, ``2130706433``), as are IPv4 addresses inside IPv6, and a host that
-libraries may read differently is :data:`UNREADABLE`.
+One address has many spellings, and libraries parse the host of a URL differently. So all IPv4 spellings of C libraries
+are recognized (``127.1``, ``0x7f.1``, ``2130706433``), as are IPv4 addresses in IPv6; a host that libraries may parse
+differently is :data:`UNREADABLE`.
 """
 
 import re
@@ -30,17 +30,17 @@ METADATA_ADDRESSES = frozenset(
         ("169.254.169.254", "169.254.170.2", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
     )
 )
-"""Of Amazon (machines, and their containers), Alibaba, Azure and Oracle; the others use the first one too."""
+"""Metadata services of Amazon (machines and containers), Alibaba, Azure and Oracle; others use the first one too."""
 
 NAT64 = IPv6Network("64:ff9b::/96")
 DOTS = re.compile("[\u3002\uff0e\uff61]")
-"""What counts as a dot in a host (RFC 3490, section 3.1)."""
+"""Characters that count as a dot in a host (RFC 3490, section 3.1)."""
 
 HOST = re.compile(r"[\w.~-]*|\[[0-9a-f:.]+(%[a-z0-9._~-]+)?\]")
 
 
 def host_of(url: str) -> str | None:
-    """The host of a URL in lower case, IPv6 in brackets; None where libraries may read another one."""
+    """The host of a URL in lower case, IPv6 in brackets; None if libraries may parse it differently."""
     authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
     host = authority.rpartition("@")[2]
     host = DOTS.sub(".", unicodedata.normalize("NFKC", unquote(re.sub(r":\d*$", "", host)))).lower()
@@ -50,12 +50,12 @@ def host_of(url: str) -> str | None:
 
 
 def nearness(host: str | None) -> str | None:
-    """How a host is near: one of the texts above; None for all others, private networks among them.
+    """The kind of a local host, one of the texts above; None for all others, including private networks.
 
     Parameters
     ----------
     host : str or None
-        As :func:`host_of` gives it, or an address.
+        A result of :func:`host_of`, or an address.
     """
     if host is None:
         return UNREADABLE
@@ -86,7 +86,7 @@ def _address(name: str) -> IPv4Address | IPv6Address | None:
 
 
 def _inner(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that an IPv6 address stands for: mapped, compatible, 6to4, Teredo or NAT64."""
+    """The IPv4 address in an IPv6 address: mapped, compatible, 6to4, Teredo or NAT64."""
     if address in NAT64 or (not int(address) >> 32 and int(address) > 1):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]

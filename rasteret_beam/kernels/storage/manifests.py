@@ -1,4 +1,4 @@
-"""The manifest of an output: which files of a run replace which, and what a reader may see meanwhile."""
+"""The manifest of an output: which files of a run replace which, for writers and concurrent readers."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,24 +9,24 @@ from rasteret_beam.errors import OutputError
 VERSION = 1
 
 MANIFEST = ".manifest.json"
-"""What the name of a manifest ends in; it begins with ``_`` and the output's name."""
+"""The end of a manifest's name, after ``_`` and the output's name."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The decision that the files of a run are the output; all names are relative to the manifest's folder.
+    """The commit of a run's files as the output; all names are relative to the manifest's folder.
 
     Attributes
     ----------
     run : str
         Token of the run.
     started : float
-        When the run was set up, in seconds since 1970: of two runs the later one wins.
+        Start of the run, in seconds since 1970; a later run overrides an earlier one.
     moves : {final name: temporary name}
     old : tuple of str
-        Files of earlier runs, which go.
+        Files of earlier runs, to be deleted.
     done : bool
-        Whether all files have moved and the old ones are gone.
+        Whether all files were moved and the old ones deleted.
     """
 
     run: str
@@ -37,11 +37,11 @@ class Manifest:
 
     @property
     def order(self) -> tuple[float, str]:
-        """Position among the runs of one output."""
+        """Sort key among the runs of one output."""
         return self.started, self.run
 
     def to_json(self) -> bytes:
-        """The manifest as it is stored."""
+        """The manifest as stored bytes."""
         content = {
             "version": VERSION,
             "run": self.run,
@@ -59,13 +59,13 @@ class Manifest:
         Raises
         ------
         OutputError
-            It is damaged, or of a later version; names the file.
+            It is damaged or has a later version; names the file.
         """
         try:
             content = json.loads(data)
             if content["version"] != VERSION:
                 raise OutputError(
-                    f"{path} has version {content['version']}, and this release reads version {VERSION}; update it"
+                    f"{path} has version {content['version']}, but this release reads version {VERSION}; update it"
                 )
             return cls(
                 str(content["run"]),
@@ -78,9 +78,9 @@ class Manifest:
             raise OutputError(f"{path} cannot be read as the manifest of an output: {error!r}; delete it") from error
 
     def visible(self, files: Iterable[str]) -> list[str]:
-        """What a reader of the output sees in place of the files that are there: those of the run, all of them.
+        """The files that a reader of the output should read instead of the present ones: all files of the run.
 
-        Files that have not moved yet are read where they are. Files that no run of the manifest wrote stay.
+        Files that were not moved yet are read in their temporary place. Files of other origin stay.
         """
         there = set(files)
         if self.done:

@@ -1,7 +1,7 @@
-"""What a collection may claim of a band of a tiled TIFF: facts that agree with each other.
+"""Check that the facts about a band of a tiled TIFF agree with each other.
 
-Numbers are TIFF's codes (TIFF 6.0 with Technical Notes 1 to 3, BigTIFF). What a claim says is checked
-where a file is indexed, where a collection is loaded, and before pixels are decoded by it.
+Numbers are TIFF's codes (TIFF 6.0 with Technical Notes 1 to 3, BigTIFF). The facts are checked when a file is indexed,
+when a collection is loaded, and before pixels are decoded.
 """
 
 import math
@@ -15,10 +15,10 @@ NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LERC, ZSTD = 1, 5, 8, 32946, 32773, 3
 """Compression codes."""
 
 PREDICTED = (LZW, DEFLATE, OLD_DEFLATE, ZSTD)
-"""Compressions that take a predictor; libtiff ignores the tag with the others."""
+"""Compressions that use a predictor; libtiff ignores the tag with others."""
 
 STREAMED = (DEFLATE, OLD_DEFLATE, ZSTD)
-"""Compressions whose first bytes give the first rows."""
+"""Compressions whose first bytes decode to the first rows."""
 
 NO_PREDICTOR, HORIZONTAL, FLOATING_POINT = 1, 2, 3
 
@@ -26,13 +26,13 @@ CONTIGUOUS, SEPARATE = 1, 2
 """Planar configurations."""
 
 MAX_TILES = 1 << 22
-"""Of a band that the index holds the places of: 64 MB of offsets and byte counts."""
+"""Maximum number of tiles of a band in the index: 64 MB of offsets and byte counts."""
 
 MAX_PLACES = 1 << 24
-"""Of the tiles of all bands of a file, which are read together."""
+"""Maximum number of tiles of all bands of a file, which are read together."""
 
 MAX_TILE_BYTES = 1 << 29
-"""Decoded; a corrupt or hostile size is left to GDAL."""
+"""Maximum decoded size; a corrupt or hostile size is left to GDAL."""
 
 
 AS_STORED = {
@@ -45,23 +45,23 @@ AS_STORED = {
     34892: "linear raw",
     51177: "depth",
 }
-"""Photometric interpretations whose samples GDAL gives as they are stored; it turns others into RGB(A)."""
+"""Photometric interpretations whose samples GDAL gives unchanged; it converts others to RGB(A)."""
 
 RGB_BANDS = 3
 
 UNASSOCIATED_ALPHA = 2
-"""Of an extra sample."""
+"""Codes of extra samples."""
 
 
 def why_converted(stored: StoredBand) -> str | None:
-    """Why GDAL gives other pixels than a TIFF stores; None where it gives what is stored."""
+    """Why GDAL gives other pixels than a TIFF stores; None if it gives the stored pixels."""
     if stored.photometric is None:
         if stored.dtype == "uint8" and (stored.samples_per_pixel or RGB_BANDS) >= RGB_BANDS:
             return "the collection does not have its photometric interpretation"
     elif stored.photometric not in AS_STORED:
         return f"photometric interpretation {stored.photometric}, which GDAL may convert"
     if stored.compression == LERC and samples_in_tile(stored) > 1:
-        # A blob has masks, whose meaning for several bands is libtiff's own.
+        # A blob has masks, whose meaning for several bands is defined by libtiff.
         if UNASSOCIATED_ALPHA in stored.extra_samples:
             return "LERC with alpha, which may be kept as a mask"
         if stored.dtype.startswith("float"):
@@ -70,22 +70,22 @@ def why_converted(stored: StoredBand) -> str | None:
 
 
 def tile_bytes(stored: StoredBand, grid: Grid) -> int:
-    """Bytes of a tile that is not compressed."""
+    """Size of an uncompressed tile in bytes."""
     return grid.tile_width * grid.tile_height * samples_in_tile(stored) * np.dtype(stored.dtype).itemsize
 
 
 def samples_in_tile(stored: StoredBand) -> int:
-    """Bands that lie interleaved in a tile."""
+    """Number of bands that are interleaved in a tile."""
     return (stored.samples_per_pixel or 1) if stored.planar_configuration != SEPARATE else 1
 
 
 def effective_predictor(stored: StoredBand) -> int:
-    """The predictor that the pixels were stored with."""
+    """The predictor of the stored pixels."""
     return (stored.predictor or NO_PREDICTOR) if stored.compression in PREDICTED else NO_PREDICTOR
 
 
 def why_inconsistent(stored: StoredBand, grid: Grid, band_index: int) -> str | None:
-    """Why the facts of a band cannot all hold; None where they agree.
+    """Why the facts of a band contradict each other; None if they agree.
 
     Parameters
     ----------
@@ -93,12 +93,12 @@ def why_inconsistent(stored: StoredBand, grid: Grid, band_index: int) -> str | N
     grid : Grid
         Gives the sizes of the image and of a tile.
     band_index : int
-        0-based, of the band in its file.
+        0-based index of the band in its file.
 
     Returns
     -------
     str or None
-        The first fact that is impossible, or that contradicts another, with both values.
+        The first impossible fact, or the first contradiction with both values.
     """
     return (
         _why_not_shaped(grid)
@@ -153,13 +153,13 @@ def _why_not_placed(stored: StoredBand, grid: Grid) -> str | None:
         offsets, counts = (np.asarray(each, dtype=np.int64) for each in (stored.tile_offsets, stored.tile_byte_counts))
     except OverflowError:
         return "an offset or a byte count beyond 2^63"
-    # libtiff reads uncompressed tiles whole, whatever their byte counts.
+    # libtiff reads whole uncompressed tiles, whatever their byte counts.
     least = tile_bytes(stored, grid) if stored.compression == NONE else 0
     return _wrong_place(offsets, counts, least, stored.file_size) or _shared_place(offsets, counts)
 
 
 def _wrong_place(offsets: Ints, counts: Ints, least: int, file_size: int | None) -> str | None:
-    """The first tile [n] whose place cannot be; offset and byte count are both 0 for one that the file leaves out."""
+    """The first tile [n] with an impossible place; a missing tile has offset and byte count 0."""
     beyond = np.iinfo(np.int64).max if file_size is None else file_size
     wrong = (offsets < 0) | (counts < 0) | ((offsets == 0) != (counts == 0)) | (offsets > beyond - counts)
     short = (counts > 0) & (counts < least)
@@ -173,7 +173,7 @@ def _wrong_place(offsets: Ints, counts: Ints, least: int, file_size: int | None)
 
 
 def _shared_place(offsets: Ints, counts: Ints) -> str | None:
-    """The first two tiles [n] of a band that share bytes: a file may be so, but then GDAL reads it."""
+    """The first two tiles [n] of a band that share bytes; such files are valid but read by GDAL."""
     number = np.flatnonzero(counts > 0)
     number = number[np.argsort(offsets[number], kind="stable")]
     first, after = number[:-1], number[1:]

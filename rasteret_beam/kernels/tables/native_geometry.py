@@ -72,13 +72,13 @@ def _declared(field: pa.Field, kind: Mapping[str, Any], keys: Mapping[bytes, byt
 
 def _crs_of(text: str, keys: Mapping[bytes, bytes], what: str) -> str | None:
     """A CRS as Parquet spells it: an authority's code, PROJJSON, its key in the file's metadata, or an SRID; None for
-    SRID 0, which is no CRS."""
+    SRID 0, which means no CRS."""
     try:
         if text.startswith(SRID):
             srid = text.removeprefix(SRID).strip()
             found = srid_crs(int(srid)) if srid.isdecimal() else None
             if found is None and srid.strip("0"):
-                raise InputError(f"SRID {srid} is no EPSG code")
+                raise InputError(f"SRID {srid} is not an EPSG code")
             return found
         if text.startswith(PROJJSON):
             key = text.removeprefix(PROJJSON)

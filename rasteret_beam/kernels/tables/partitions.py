@@ -48,7 +48,7 @@ def _decoded(text: str, path: str) -> str:
 
 
 def partition_schema(all_keys: Iterable[Keys]) -> pa.Schema:
-    """The fields of all keys: int32 where each value is such a number, else string."""
+    """The fields of all keys: int32 if each value is one, otherwise string."""
     values: dict[str, set[str | None]] = {}
     for keys in all_keys:
         for name, value in keys.items():

@@ -201,7 +201,7 @@ def kept_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def check_names(columns: Any, *single: Any) -> None:
-    """Refuse what is no list of names of columns, and what is no name of one.
+    """Refuse anything but a list of column names, and anything but the name of a single column.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def check_single(names: list[str], needed: list[str], source: str) -> None:
     held = Counter(names)
     twice = sorted({name for name in needed if held[name] > 1})
     if twice:
-        raise InputError(f"{source} has more than one column named {listed(twice)}; give columns names of their own")
+        raise InputError(f"{source} has more than one column named {listed(twice)}; rename them")
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -297,7 +297,7 @@ def table_crs(
     if geometry_column is None:
         what = "plain coordinate columns have no CRS"
     elif srid:
-        what = f"geometry column {geometry_column!r} of {source} has SRID {srid}, which is no EPSG code"
+        what = f"geometry column {geometry_column!r} of {source} has SRID {srid}, which is not an EPSG code"
     else:
         what = f"geometry column {geometry_column!r} of {source} has no CRS"
     raise InputError(f"{what}; give it with geometry_crs (for longitude and latitude: 4326)")
@@ -321,7 +321,7 @@ def point_batch(batch: pa.RecordBatch, first_row: int, chosen: PointColumns) -> 
     Raises
     ------
     InputError
-        A geometry is no point, or an index is null or beyond 64 bits; names the row.
+        A geometry is not a point, or an index is null or beyond 64 bits; names the row.
     """
     if chosen.geometry is not None:
         column = batch.column(chosen.geometry)

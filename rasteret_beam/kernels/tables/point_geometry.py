@@ -185,7 +185,7 @@ def geometry_xy(
     Raises
     ------
     InputError
-        The column's type is no geometry; or a value is not WKB, is no point or has an SRID
+        The column's type is not a geometry; or a value is not WKB, not a point, or has an SRID
         that contradicts the CRS; names the row.
     """
     storage = column.storage if isinstance(column, pa.ExtensionArray) else column

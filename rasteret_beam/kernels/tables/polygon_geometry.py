@@ -74,7 +74,7 @@ def read_polygons(geometries: Any, *, geometry_crs: Any = None, geometry_column:
         object with an Arrow C stream whose geometry column holds WKB or GeoArrow polygons.
         In degrees, a box with xmin > xmax crosses the antimeridian.
     geometry_crs
-        Their CRS. Without it, tables need a CRS of their own, and the other inputs are in
+        Their CRS. Without it, tables need to have a CRS, and the other inputs are in
         longitude and latitude (CRS84) unless EWKB or Shapely objects carry an SRID.
     geometry_column : str, optional
         Of a table; by default its one column that is declared as a geometry, or is named
@@ -214,7 +214,7 @@ def decode_column(column: pa.Array, name: str) -> Shapes:
     Raises
     ------
     InputError
-        The array's type is no geometry, or a value is not WKB.
+        The array's type is not a geometry, or a value is not WKB.
     """
     storage = column.storage if isinstance(column, pa.ExtensionArray) else column
     if pa.types.is_binary(storage.type) or pa.types.is_large_binary(storage.type) or storage.type == pa.binary_view():
@@ -252,7 +252,7 @@ def _native_polygons(storage: pa.Array, depth: int) -> Shapes:
 
 
 def _items(geometries: Any) -> Iterator[Any]:
-    """Single geometries of an input that is no table, collections of GeoJSON taken apart."""
+    """Single geometries of an input other than a table, with GeoJSON collections taken apart."""
     if are_numbers(geometries) or isinstance(geometries, BaseGeometry | bytes | bytearray | memoryview | str | None):
         yield geometries
     elif isinstance(geometries, Mapping):

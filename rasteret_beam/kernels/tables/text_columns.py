@@ -19,7 +19,7 @@ ZONED = re.compile(r"timestamp\[(s|ms|us|ns)\s*,\s*(?:tz=)?([^\]\s]+)\]")
 
 
 class MisfitError(ValueError):
-    """A text that is no value of the wanted type.
+    """A text that is not a value of the wanted type.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ def named_types(types: Mapping[str, Any]) -> dict[str, pa.DataType]:
     Raises
     ------
     InputError
-        ``types`` is no mapping, a name stands for no type, or text cannot become that type.
+        ``types`` is not a mapping, a name is not a type, or text cannot become that type.
     """
     if not isinstance(types, Mapping):
         raise InputError(

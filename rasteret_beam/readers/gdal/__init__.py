@@ -1,1 +1,1 @@
-"""Raster files as GDAL reads them, through rasterio."""
+"""Read raster files with GDAL, through rasterio."""

@@ -1,7 +1,7 @@
-"""GDAL's drivers: those that open rasters, and which one a file or a name is for.
+"""GDAL drivers: which may open rasters, and which one a file or a name needs.
 
-GDAL tries some 150 drivers on a file, whatever its name is. Many of them read what a file tells them to: other files,
-servers, parts of this machine's disk.
+GDAL tries some 150 drivers on a file, whatever its name is. Many of them read other resources that the file names:
+files, servers, parts of this machine's disk.
 """
 
 import re
@@ -13,19 +13,19 @@ from rasteret_beam.model import Access
 
 VRT = "VRT"
 USUAL = ("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JP2Lura", "PNG", "JPEG")
-"""Drivers that read the file itself, and no other that it names."""
+"""Drivers that read only the file itself."""
 
 SHOWN = "GeoTIFF, JPEG 2000, PNG and JPEG"
 
 BY_NAME = ("netCDF", "HDF5", "HDF5Image", "HDF4", "HDF4Image")
-"""Whose datasets have no other name than that with the driver in it."""
+"""Drivers whose datasets always have the driver in their names."""
 
 FAMILIES = {
     "HDF5": ("HDF5", "HDF5Image", "netCDF"),
     "HDF5Image": ("HDF5", "HDF5Image"),
     "HDF4Image": ("HDF4", "HDF4Image"),
 }
-"""Drivers of which each may open what another is for."""
+"""Groups of drivers that open each other's files."""
 
 PREFIXES = {
     "GTIFF_DIR": "GTiff",
@@ -38,7 +38,7 @@ PREFIXES = {
     "HDF4_EOS": "HDF4Image",
     "HDF4": "HDF4",
 }
-"""Drivers by the beginning of a dataset's name; others have their own name there, up to a ``_``."""
+"""Drivers by the prefix of a dataset's name; for other drivers the prefix is their name up to a ``_``."""
 
 ROOTS = {
     "vrtdataset": VRT,
@@ -48,18 +48,18 @@ ROOTS = {
     "mrf_meta": "MRF",
     "gdaltileindexdataset": "GTI",
 }
-"""Drivers by the first element of a description in XML."""
+"""Drivers by the first element of an XML description."""
 
 ROOT = re.compile(r"<\s*(?:\w+:)?([A-Za-z_][\w.-]*)")
 
 HEAD_BYTES = 1024
-"""Of a file, by which GDAL tells what it is."""
+"""Length of the beginning of a file that GDAL uses to identify it."""
 
 TIFF = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")
-"""First bytes of a TIFF and a BigTIFF, of either byte order (TIFF 6.0, section 2)."""
+"""First bytes of a TIFF and a BigTIFF in either byte order (TIFF 6.0, section 2)."""
 
 SIDES = (".msk", ".MSK", ".ovr", ".OVR")
-"""Masks and overviews beside a raster, which GDAL opens by any driver."""
+"""Masks and overviews beside a raster, which GDAL opens with any driver."""
 
 MAGIC = (
     *((magic, "GTiff") for magic in TIFF),
@@ -82,13 +82,13 @@ MAGIC = (
 
 
 def is_tiff(path: str) -> bool:
-    """Whether a local file begins as a TIFF."""
+    """Whether a local file starts like a TIFF."""
     with open(path, "rb") as file:
         return file.read(4) in TIFF
 
 
 def driver_of_bytes(head: bytes) -> str | None:
-    """The driver of GDAL's that a file's first bytes are for; None where they do not tell."""
+    """The GDAL driver for a file by its first bytes; None if they do not identify it."""
     for magic, driver in MAGIC:
         if head.startswith(magic):
             return driver
@@ -97,7 +97,7 @@ def driver_of_bytes(head: bytes) -> str | None:
 
 
 def driver_of_text(text: str) -> str | None:
-    """The driver of a description in XML; GDAL takes some of them wherever in a text they begin."""
+    """The driver of an XML description; GDAL accepts some of them anywhere in a text."""
     for found in ROOT.finditer(text):
         if found[1].lower() in ROOTS:
             return ROOTS[found[1].lower()]
@@ -105,28 +105,28 @@ def driver_of_text(text: str) -> str | None:
 
 
 def driver_of_prefix(prefix: str) -> str:
-    """The driver of a dataset that is named ``PREFIX:...``."""
+    """The driver of a dataset named ``PREFIX:...``."""
     return PREFIXES.get(prefix.upper()) or prefix.partition("_")[0]
 
 
 def driver_of_name(path: str) -> str | None:
-    """The driver that the ending of a path is for."""
+    """The driver for the extension of a path."""
     ending = path.partition("?")[0].rpartition("/")[2].rpartition(".")[2].lower()
     return raster_driver_extensions().get(ending)
 
 
 def is_by_name(driver: str) -> bool:
-    """Whether a user's own name of a dataset is enough to allow its driver."""
+    """Whether the name of a dataset, if the user gives it, allows its driver."""
     return driver in BY_NAME
 
 
 def drivers_for(href: str, access: Access, with_vrt: bool) -> list[str]:
-    """The drivers that open a dataset, by GDAL's names.
+    """The drivers that may open a dataset, by GDAL's names.
 
     Parameters
     ----------
     with_vrt : bool
-        Whether it can be a virtual raster; where it can, what that names was looked at before.
+        Whether it may be a virtual raster, whose files were checked before.
     """
     named = [name for name in access.drivers if not is_driver(name, (VRT,)) and not name.startswith("/")]
     prefix = re.match(r"(\w+):(?!//)", href)
@@ -137,7 +137,7 @@ def drivers_for(href: str, access: Access, with_vrt: bool) -> list[str]:
 
 
 def is_driver(name: str, among: Iterable[str]) -> bool:
-    """Whether a driver is among some; case does not count."""
+    """Whether a driver is in a list, ignoring case."""
     return name.lower() in {each.lower() for each in among}
 
 
@@ -147,12 +147,12 @@ def allows_vrt(access: Access) -> bool:
 
 
 def why_not_driver(driver: str, access: Access) -> str | None:
-    """Why a driver does not open rasters; None where it does. The text names the option that allows it."""
+    """Why a driver may not open rasters, with the option that allows it; None if it may."""
     family = FAMILIES.get(driver, (driver,))
     if any(is_driver(each, (*USUAL, *access.drivers)) for each in family) or (driver == VRT and allows_vrt(access)):
         return None
     option = "vrt=True" if driver == VRT else f"drivers='{driver}'"
     return (
-        f"GDAL's driver {driver} would read it, and rasters are read as {SHOWN} alone; if you trust it, and what it "
-        f"may lead to, allow it with access=Access({option})"
+        f"it needs GDAL's driver {driver}, but only {SHOWN} are read by default; if you trust it and the files that it "
+        f"may name, allow it with access=Access({option})"
     )

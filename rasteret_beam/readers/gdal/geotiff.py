@@ -1,4 +1,4 @@
-"""Arrays as GeoTIFF files in memory."""
+"""Encode arrays as GeoTIFF files in memory."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def geotiff_bytes(
     description: str,
     tags: Mapping[str, str],
 ) -> bytes:
-    """A GeoTIFF of one band, compressed by deflate.
+    """A single-band GeoTIFF with deflate compression.
 
     Parameters
     ----------
@@ -37,15 +37,15 @@ def geotiff_bytes(
     crs : str
         Authority code or WKT.
     nodata : number, optional
-        In the dtype of the pixels.
+        It has to fit the dtype of the pixels.
     description : str
-        Of the band.
+        Description of the band.
     tags : mapping of str
 
     Raises
     ------
     OutputError
-        A GeoTIFF cannot hold this.
+        A GeoTIFF cannot hold the data.
     """
     enter_gdal()
     height, width = pixels.shape
@@ -76,7 +76,7 @@ def geotiff_bytes(
 
 
 def _with_nodata(data: bytes, digits: str) -> bytes:
-    """A GeoTIFF with another nodata value in GDAL's tag: rasterio would round a 64-bit integer."""
+    """A GeoTIFF with another nodata value in GDAL's tag, as rasterio would round a 64-bit integer."""
     file = io.BytesIO(data)
     with tifffile.TiffFile(file) as tiff:
         page: Any = tiff.pages[0]

@@ -1,8 +1,8 @@
-"""Headers of raster files: what a collection keeps of each band.
+"""Read the headers of raster files: the facts that a collection stores for each band.
 
-GDAL (through rasterio) gives what the file means: CRS, affine, types, nodata. The first directory of a TIFF gives
-how it stores the pixels: tile offsets, compression, predictor, byte order. Where the two do not agree, GDAL changes
-pixels while it reads them, or gets over an error, and the collection keeps the reason why GDAL has to read the band.
+GDAL (through rasterio) gives CRS, affine, types and nodata. The first directory of a TIFF gives the storage of the
+pixels: tile offsets, compression, predictor, byte order. If the two disagree, GDAL converts pixels or tolerates an
+error, and the collection stores the reason why GDAL has to read the band.
 """
 
 from collections.abc import Sequence
@@ -39,26 +39,26 @@ from rasteret_beam.readers.storage.local_files import exists
 from rasteret_beam.readers.storage.stores import is_local_file, local_path
 
 STRIP_PIXELS = 1 << 18
-"""Strips are taken together as one tile up to so many pixels (a 512 x 512 tile has as many)."""
+"""Pixels up to which strips are combined into one tile (as in a 512 x 512 tile)."""
 
 MAX_BANDS = 10_000
-"""Taken of a file without being named: a corrupt header may claim 65,535, each of which has columns of its own."""
+"""Bands of a file that are read by default; a corrupt header may claim 65,535, and each band adds columns."""
 
 FULL_RESOLUTION = (0, 2)
-"""Subfile types (TIFF 6.0, NewSubfileType) of an image, and of one page of several; others are reduced, or masks."""
+"""Subfile types (TIFF 6.0, NewSubfileType) of a full-resolution image and of a page; others are overviews or masks."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredFile:
-    """What is known of the stored bytes of a raster file.
+    """The storage of a raster file.
 
     Attributes
     ----------
     layout : TiffLayout or None
-        Of a TIFF; None also where its header cannot be taken apart, for the reason ``why_not``.
+        None for other formats, and for a TIFF whose header cannot be parsed, with the reason in ``why_not``.
     size : int or None
     etag : str or None
-        Of a remote file; ``digest`` is that of a local one's header.
+        ETag of a remote file; ``digest`` is that of a local file's header.
     """
 
     layout: TiffLayout | None = None
@@ -69,7 +69,7 @@ class StoredFile:
 
 
 def stored_file(dataset: DatasetReader, raster: Raster) -> StoredFile:
-    """Read how the first (full resolution) image of a file is stored, and what tells that the file has changed."""
+    """Read the storage of the first (full resolution) image of a file, and the state that detects changes."""
     is_tiff = dataset.driver == "GTiff"
     if not raster.has_bytes or not (is_tiff or raster.is_local):
         return StoredFile()
@@ -87,21 +87,21 @@ def stored_file(dataset: DatasetReader, raster: Raster) -> StoredFile:
 def read_headers(
     href: str, band_indexes: Sequence[int] | None = None, access: Access = DEFAULT_ACCESS
 ) -> list[BandHeader]:
-    """Headers of some bands of a raster file, or of all.
+    """Headers of some or all bands of a raster file.
 
     Parameters
     ----------
     href : str
-        A path, a URL or another name that GDAL knows, as far as :mod:`.href_policy` lets it be opened.
+        A path, a URL or another name for GDAL, if :mod:`.href_policy` allows it.
     band_indexes : sequence of int, optional
         0-based.
     access : Access
-        How its bucket is read.
+        Access to its bucket.
 
     Raises
     ------
     CollectionError
-        The file has no CRS or no georeferencing, lacks one of the bands, or is complex-valued.
+        The file has no CRS or no georeferencing, lacks one of the bands, or has complex values.
     RasterioError, RangeError
         The file cannot be opened.
     """
@@ -111,13 +111,11 @@ def read_headers(
 
 def _headers(dataset: DatasetReader, raster: Raster, band_indexes: Sequence[int] | None) -> list[BandHeader]:
     if band_indexes is None and dataset.count > MAX_BANDS:
-        raise CollectionError(f"the file has {dataset.count} bands; name at most {MAX_BANDS} of them with bands")
+        raise CollectionError(f"the file has {dataset.count} bands; choose at most {MAX_BANDS} of them with bands")
     wanted = list(band_indexes) if band_indexes is not None else list(range(dataset.count))
     missing = [index for index in wanted if not 0 <= index < dataset.count]
     if missing:
-        raise CollectionError(
-            f"band index {missing[0]} is wanted (indexes count from 0), but the file has {dataset.count} band(s)"
-        )
+        raise CollectionError(f"band index is {missing[0]} (counted from 0), but the file has {dataset.count} band(s)")
     stored, given = stored_file(dataset, raster), GivenBands.of(dataset)
     crs, transform = _georeference(dataset, raster)
     return [_band_header(given, index, crs, transform, stored) for index in wanted]
@@ -126,7 +124,8 @@ def _headers(dataset: DatasetReader, raster: Raster, band_indexes: Sequence[int]
 def _georeference(dataset: DatasetReader, raster: Raster) -> tuple[str, tuple[float, ...]]:
     affine, crs = dataset.transform, dataset.crs
     if affine.is_identity and dataset.driver in DRIVERS and (placed := raster.world_file()) is not None:
-        # By GDAL's order it comes after what the file itself has, and before control points, whose CRS is the file's.
+        # In GDAL's order it follows the file's own georeferencing and precedes control points, which use the file's
+        # CRS.
         affine, crs = Affine(*placed), crs or dataset.gcps[1]
     if affine.is_identity:
         _refuse_control_points(dataset)
@@ -139,7 +138,7 @@ def _georeference(dataset: DatasetReader, raster: Raster) -> tuple[str, tuple[fl
 
 
 def _refuse_control_points(dataset: DatasetReader) -> None:
-    """Refuse a raster that is placed by points or polynomials alone, for which no pixel has an address by an affine."""
+    """Refuse a raster that is georeferenced only by control points or polynomials, without an affine."""
     if dataset.gcps[0]:
         placed, how = f"ground control points ({len(dataset.gcps[0])} GCPs)", "gdalwarp"
     elif dataset.rpcs is not None:
@@ -147,14 +146,14 @@ def _refuse_control_points(dataset: DatasetReader) -> None:
     else:
         return
     raise CollectionError(
-        f"the file is placed by {placed} alone, without an affine; warp it onto a grid first "
-        f"({how} -t_srs EPSG:4326 in.tif out.tif, with the CRS wanted), and build from that"
+        f"the file is georeferenced only by {placed}, without an affine; warp it to a grid first "
+        f"({how} -t_srs EPSG:4326 in.tif out.tif, with your CRS), and use the result"
     )
 
 
 @dataclass(frozen=True, eq=False)
 class GivenBands:
-    """What rasterio gives of all bands of a dataset, asked for once: each list takes time for every band."""
+    """rasterio's facts of all bands of a dataset, read once, as each list takes time for every band."""
 
     driver: str
     width: int
@@ -229,14 +228,14 @@ def _band_header(
 
 
 def _is_striped(dataset: GivenBands, block_width: int, layout: TiffLayout | None) -> bool:
-    """Whether blocks are taken together: strips of a TIFF, and blocks of other formats, which may be as narrow."""
+    """Whether blocks are combined: strips of a TIFF, and blocks of other formats, which may be as narrow."""
     if layout is not None:
         return not layout.tiled
     return dataset.driver != "GTiff" or block_width >= dataset.width
 
 
 def _why_differs(dataset: GivenBands, index: int, layout: TiffLayout | None) -> str | None:
-    """How what GDAL gives differs from what a tiled TIFF stores; None for other files too."""
+    """How GDAL's pixels differ from the storage of a tiled TIFF; None if they agree or for other files."""
     if layout is None or not layout.tiled:
         return None
     facts = (
@@ -267,7 +266,7 @@ def _why_unplaced(layout: TiffLayout) -> str | None:
 
 
 def _tiles_of_band(layout: TiffLayout | None, index: int) -> tuple[Ints, Ints]:
-    """Offsets and byte counts of one band: all of the file's, or its share where bands lie apart."""
+    """Offsets and byte counts of one band: those of the file, or its part if bands are stored separately."""
     if layout is None:
         return NO_PLACES, NO_PLACES
     start = index * layout.tiles if layout.planar_configuration == SEPARATE else 0
@@ -277,14 +276,14 @@ def _tiles_of_band(layout: TiffLayout | None, index: int) -> tuple[Ints, Ints]:
 Headers = list[BandHeader]
 
 EXPECTED = (RasteretBeamError, RasterioError, RangeError, OSError)
-"""Errors whose texts need no name of their class."""
+"""Errors whose texts are clear without the name of the class."""
 
 
 def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Access = DEFAULT_ACCESS) -> Headers | str:
-    """The headers, or in one line the reason why there are none."""
+    """The headers, or one line with the reason for the failure."""
     try:
         return read_headers(href, band_indexes, access)
-    except Exception as error:  # of one file, whatever it is: the others are read
+    except Exception as error:  # one bad file does not prevent the others
         if why := why_refused(href, access):
             return why
         try:
@@ -298,7 +297,7 @@ def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Ac
 def read_all_headers(
     wanted: Sequence[tuple[str, Sequence[int] | None]], threads: int = 16, access: Access = DEFAULT_ACCESS
 ) -> list[Headers | str]:
-    """Headers, or a reason, of each (href, band indexes), by a pool of threads; in the order given."""
+    """The headers of each (href, band indexes), or the reason for a failure, in order; uses a pool of threads."""
     if not wanted:
         return []
     with ThreadPoolExecutor(min(threads, len(wanted))) as pool:

@@ -1,4 +1,4 @@
-"""Masks of windows: the pixels that a polygon covers, and those that a file's own mask leaves out."""
+"""Masks of windows: the pixels that a polygon covers."""
 
 from threading import Lock
 
@@ -13,27 +13,27 @@ from rasteret_beam.kernels.sampling.validity import Mask
 from rasteret_beam.model import Grid
 from rasteret_beam.readers.gdal.rasters import enter_gdal
 
-# rasterio changes the process's warning filters while it rasterises, which threads must not do at the same time.
+# While it rasterises, rasterio changes the warning filters of the process, which is not safe in several threads.
 _rasterising = Lock()
 
 
 def window_transform(grid: Grid, window: PixelWindow) -> Affine:
-    """Affine of a window of a grid, as rasterio computes it."""
+    """Affine of a window of a grid, computed as in rasterio."""
     whole = Window(window.col, window.row, window.width, window.height)  # type: ignore[call-arg]
     return rasterio.windows.transform(whole, Affine(*grid.transform))
 
 
 def polygon_mask(shape: BaseGeometry, grid: Grid, window: PixelWindow, all_touched: bool = False) -> Mask:
-    """Pixels of a window that a polygon covers, [height, width], True is covered.
+    """Pixels of a window that a polygon covers, [height, width]; True is covered.
 
     Parameters
     ----------
     shape : Shapely geometry
         In the CRS of the grid.
     all_touched : bool
-        Whether every pixel that the polygon touches is covered, or only those whose centre it holds.
+        Whether all pixels that the polygon touches are covered, or only those whose centre is in it.
     """
-    enter_gdal()  # without it, rasterio makes an environment for every call
+    enter_gdal()  # otherwise rasterio makes an environment for every call
     affine = window_transform(grid, window)
     with _rasterising:
         return geometry_mask([shape], window.shape, affine, all_touched=all_touched, invert=True)

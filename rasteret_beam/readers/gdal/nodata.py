@@ -1,4 +1,4 @@
-"""Nodata values as a file has them: rasterio gives all of them as float64, which rounds 64-bit integers."""
+"""Read exact nodata values: rasterio gives them as float64, which rounds 64-bit integers."""
 
 from xml.etree import ElementTree
 
@@ -9,7 +9,7 @@ from rasteret_beam.kernels.sampling.validity import LARGEST_EXACT, has_long_inte
 
 
 def nodata_values(dataset: DatasetReader) -> list[float | None]:
-    """The nodata value of each band: an int where float64 cannot be trusted to hold it."""
+    """The nodata value of each band: an int if float64 may not hold it exactly."""
     values = list(dataset.nodatavals)
     unsure = [n for n, dtype in enumerate(dataset.dtypes) if has_long_integers(dtype) and not is_exact(values[n])]
     if unsure:
@@ -20,7 +20,7 @@ def nodata_values(dataset: DatasetReader) -> list[float | None]:
 
 
 def _nodata_texts(dataset: DatasetReader) -> list[str | None]:
-    """The nodata value of each band as GDAL writes it into a description (VRT) of the dataset, which opens no file."""
+    """The nodata value of each band in GDAL's VRT description of the dataset, which opens no file."""
     with MemoryFile(ext=".vrt") as memory:
         rasterio.shutil.copy(dataset, memory.name, driver="VRT")
         described = ElementTree.fromstring(bytes(memory.getbuffer()))
@@ -28,7 +28,7 @@ def _nodata_texts(dataset: DatasetReader) -> list[str | None]:
 
 
 def _number(text: str | None) -> float | None:
-    """Of an integer band: GDAL writes digits."""
+    """The value of an integer band, which GDAL writes as digits."""
     if text is None:
         return None
     value = int(text)

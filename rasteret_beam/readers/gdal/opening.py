@@ -1,4 +1,4 @@
-"""Opening datasets of GDAL: by the drivers that are allowed, once what a raster leads to has been looked at."""
+"""Open GDAL datasets with the allowed drivers, after checking the files that a raster names."""
 
 import os
 import re
@@ -28,23 +28,23 @@ from rasteret_beam.readers.storage.stores import is_local_file, local_path
 
 UNKNOWN = re.compile("not recognized as")
 MISSING = re.compile(r"no such file|does not exist|not exist in|HTTP response code: 4\d\d", re.IGNORECASE)
-"""What GDAL's errors say of a file that is not there."""
+"""Texts of GDAL's errors about a missing file."""
 
 
 def open_dataset(name: str, file: FileState, files: GdalFiles | None) -> DatasetReader:
-    """A dataset whose href is not refused, and whose file leads to nothing that is.
+    """Open a dataset if its href and all files that it names are allowed.
 
     Parameters
     ----------
     name : str
-        Its name for GDAL.
+        Name for GDAL.
     files : GdalFiles, optional
-        That serve it to GDAL.
+        The files that GDAL reads it from.
 
     Raises
     ------
     RangeError
-        It is for another driver of GDAL's, or leads to what may not be read.
+        It needs another GDAL driver, or names a forbidden file.
     RasterioError
         GDAL cannot open it.
     """
@@ -57,7 +57,7 @@ def open_dataset(name: str, file: FileState, files: GdalFiles | None) -> Dataset
         raise
     if files is None:
         try:
-            _check_sides(file)  # which GDAL opens when a mask is asked for
+            _check_sides(file)  # GDAL opens it when a mask is read
         except RangeError:
             dataset.close()
             raise
@@ -70,7 +70,7 @@ def _open(name: str, drivers: list[str]) -> DatasetReader:
 
 
 def _check_virtual(file: FileState, files: GdalFiles | None) -> bool:
-    """Whether it is a virtual raster, which leads to nothing that is refused; those in archives are not opened."""
+    """Whether it is a virtual raster; refuses one that names forbidden files or is in an archive."""
     href, access = file.href, file.access
     if driver_of_text(href) and not os.path.exists(href):
         _refuse(why_not_virtual(href.encode(), "", access))
@@ -101,31 +101,29 @@ def _refuse(why: str | None) -> None:
 
 
 def _check_sides(file: FileState) -> None:
-    """Refuse a mask or overviews beside a raster that are no TIFF: another driver might read anything for them."""
+    """Refuse a mask or overviews beside a raster that are not TIFF, as another driver could read any file."""
     if is_local_file(file.href):
         path = local_path(file.href)
         for side in (path + ending for ending in SIDES):
             if os.path.isfile(side) and not is_tiff(side):
-                raise RangeError(
-                    f"what lies beside it as {side} is no TIFF, so it is not read as its mask or overviews"
-                )
+                raise RangeError(f"its mask or overviews, {side}, are not TIFF, so they are not read")
     elif file.href.startswith("/vsi"):
         for side in (file.href + ending for ending in SIDES):
             try:
                 _open(side, ["GTiff"]).close()
             except RasterioError as error:
                 if not MISSING.search(str(error)):
-                    raise RangeError(f"what lies beside it as {side} is no TIFF: {one_line(error)}") from error
+                    raise RangeError(f"its mask or overviews, {side}, are not TIFF: {one_line(error)}") from error
 
 
 def _named(error: RasterioIOError, file: FileState, files: GdalFiles | None) -> Exception:
-    """Why no driver opens a file: it is for another one, or none that is known."""
+    """Why no allowed driver opens a file: it needs another one, or its format is unknown."""
     driver = driver_of_bytes(_head(file, files))
     if driver is None:
         driver = driver_of_name(file.href)
     why = why_not_driver(driver, file.access) if driver else None
     if driver == VRT and not why:
-        why = "what a virtual raster in an archive leads to cannot be looked at; unpack it"
+        why = "the files that a virtual raster in an archive names cannot be checked; unpack it"
     if why:
         return RangeError(why)
     hint = "" if driver else f" (opened as {SHOWN}; others by name, with access=Access(drivers='NAME'))"

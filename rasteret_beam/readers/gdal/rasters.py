@@ -1,4 +1,4 @@
-"""Open datasets of GDAL, through rasterio."""
+"""Open GDAL datasets through rasterio, and keep them open in a pool."""
 
 import logging
 import os
@@ -30,27 +30,27 @@ from rasteret_beam.readers.tiles.budget import CacheBudget
 Result = TypeVar("Result")
 
 GDAL_OPTIONS = {
-    # Each tile is read once, so GDAL's own cache has only to hold what one read touches.
+    # Each tile is read once, so GDAL's cache only needs to hold the blocks of one read.
     "GDAL_CACHEMAX": CacheBudget().share,
-    # Paths of GDAL's own (/vsicurl/, /vsis3/ ...): a server that stops answering is an error after a while.
+    # For GDAL's paths (/vsicurl/, /vsis3/ ...): time limits for servers that stop answering.
     "GDAL_HTTP_MAX_RETRY": 5,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
     "GDAL_HTTP_CONNECTTIMEOUT": 30,
     "GDAL_HTTP_LOW_SPEED_TIME": 60,
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
     "VSI_CACHE": "FALSE",
-    # What lies beside a file is asked for by its name: a listing would have GDAL take masks of any spelling.
+    # Look for sidecar files by name; with a listing GDAL would accept masks in any spelling.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
-    # Python in a virtual raster runs, and a raw band takes the bytes of any file for pixels.
+    # A virtual raster could run Python, and a raw band can read any file as pixels.
     "GDAL_VRT_ENABLE_PYTHON": "NO",
     "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO",
-    # Else a file that could not be opened stays so for the process, however well its server is again.
+    # Otherwise GDAL caches a failed open for the lifetime of the process.
     "CPL_VSIL_CURL_NON_CACHED": ":".join(f"/vsi{name}/" for name in ("curl", "s3", "gs", "az", "adls", "oss")),
 }
-"""Set for our reads; a variable of that name in the environment wins."""
+"""GDAL options for our reads; environment variables override them."""
 
 HEADER_BYTES = 64 << 10
-"""Estimate of what GDAL keeps of an open file, beside 16 bytes a tile."""
+"""Estimated memory of an open file in GDAL, in addition to 16 bytes per tile."""
 
 
 def _hide_secrets(record: logging.LogRecord) -> bool:
@@ -62,15 +62,15 @@ def _hide_secrets(record: logging.LogRecord) -> bool:
 _thread = local()
 
 _virtual = RLock()
-"""Held while a raster is closed, and while a virtual one is read from a server.
+"""Lock that is held while a raster is closed, and while a virtual raster is read from a server.
 
-GDAL holds its lock of open datasets while it closes those that a virtual raster is made of, and calls Python; rasterio
-holds Python's lock while it closes any dataset, and waits for GDAL's. Two threads would wait for each other for ever.
+GDAL holds its lock of open datasets while it closes the parts of a virtual raster, and calls Python; rasterio holds the
+GIL while it closes a dataset, and waits for GDAL's lock. Without this lock two threads could deadlock.
 """
 
 
 def limit_gdal_cache(max_bytes: int) -> None:
-    """Bound GDAL's block cache, which is one for the process; it counts for threads that have not read yet."""
+    """Limit GDAL's block cache, which the process shares; applies to threads that have not read yet."""
     GDAL_OPTIONS["GDAL_CACHEMAX"] = max_bytes
 
 
@@ -79,15 +79,17 @@ def enter_gdal() -> None:
     if not hasattr(_thread, "env"):
         logging.getLogger("rasterio._env").addFilter(_hide_secrets)
         options = {name: value for name, value in GDAL_OPTIONS.items() if name not in os.environ}
-        # Threads of GDAL's own would open remote files without the opener, which belongs to ours.
+        # GDAL's threads would open remote files without the opener, which is set per thread.
         _thread.env = rasterio.Env(**options, GDAL_NUM_THREADS=1)
         _thread.env.__enter__()
         OPENER.install()
 
 
 OpenName = tuple[str, bool, Version | None, Access, str | None]
-"""An href, whether it is opened alone, the state of a local file: one that is written anew is opened anew; and whose
-word it is opened on."""
+"""Key of an open raster: href, whether sidecars are skipped, state of a local file, access and origin.
+
+A changed local file has another key, and so is opened again.
+"""
 
 
 class Raster:
@@ -96,17 +98,17 @@ class Raster:
     Parameters
     ----------
     file : FileState
-        A path, a URL or another name that GDAL knows, as far as :mod:`.href_policy` lets it be opened.
-    alone : bool
-        For the pixels of its bands only: do not ask a server for what else may lie beside a TIFF.
+        A path, a URL or another name for GDAL, if :mod:`.href_policy` allows it.
+    skip_sidecars : bool
+        Read only the file itself: do not request sidecar files of a remote TIFF.
 
     Raises
     ------
     RasterioError
         GDAL cannot open it.
     RangeError, Cancelled
-        It may not be opened (see :mod:`.href_policy`), its server does not give what GDAL asks for, a local file is
-        not a regular one or was changed since it was indexed, or the job has ended before.
+        It may not be opened (see :mod:`.href_policy`), its server fails, a local file is not regular or has changed
+        since it was indexed, or the job ended.
     """
 
     def __init__(
@@ -141,19 +143,19 @@ class Raster:
     def read(
         self, work: Callable[[DatasetReader], Result], counters: Counters, cancel: CancelToken | None = None
     ) -> Result:
-        """The result of some work with the dataset; the raster is to be closed where it fails.
+        """Run a function with the dataset and return its result; close the raster if it fails.
 
         Raises
         ------
         RangeError, Cancelled
-            As when it is opened; and what the work raises.
+            As when it is opened; and the errors of the function.
         """
         assert self._dataset is not None
         return self._run(partial(work, self._dataset), counters, cancel or CancelToken())
 
     @contextmanager
     def ahead(self, start: int, stop: int, counters: Counters, cancel: CancelToken | None = None) -> Iterator[None]:
-        """With the bytes of some neighbouring tiles of a remote file at hand, by one request.
+        """Fetch the bytes of neighbouring tiles of a remote file with one request, for reads in the block.
 
         Raises
         ------
@@ -171,22 +173,22 @@ class Raster:
 
     @property
     def has_bytes(self) -> bool:
-        """Whether its stored bytes can be had without GDAL."""
+        """Whether its bytes can be read without GDAL."""
         return self._files is not None or self.is_local
 
     @property
     def name(self) -> OpenName:
-        """What tells open rasters apart."""
+        """Key of the raster in a pool."""
         return self.href, self.skip_sidecars, self.version, self._file.access, self._file.access.origin
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a regular file on a local disk."""
+        """Whether it is a regular local file."""
         return self.version is not None
 
     @contextmanager
     def open_bytes(self) -> Iterator[tuple[Any, int, str | None]]:
-        """The stored bytes as a file, its size and its ETag; to be used within the work of :meth:`read`."""
+        """The bytes as a file object, the size and the ETag; for use in the function of :meth:`read`."""
         if self._files is not None:
             name = self._files.name
             state = self._files.state(name)
@@ -196,9 +198,9 @@ class Raster:
             yield file, os.fstat(file.fileno()).st_size, None
 
     def world_file(self) -> Affine6 | None:
-        """The affine of the world file beside a remote raster; None where there is none, or the raster is local.
+        """The affine of the world file beside a remote raster; None if there is none or the raster is local.
 
-        To be used within the work of :meth:`read`. Of a local one, GDAL has taken it.
+        For use in the function of :meth:`read`. GDAL itself reads the world file of a local raster.
         """
         return read_world_file(self._beside, self._files.name) if self._files is not None else None
 
@@ -219,7 +221,7 @@ class Raster:
 
     @property
     def held_bytes(self) -> int:
-        """Estimate of what it keeps in memory."""
+        """Estimated memory."""
         dataset = self._dataset
         assert dataset is not None
         height, width = dataset.block_shapes[0]
@@ -243,12 +245,12 @@ def _checked(file: FileState) -> Version | None:
 
 
 def _check_settings(file: FileState) -> None:
-    """GDAL by itself takes from its environment how a bucket is read."""
+    """Refuse access settings for an object that only GDAL can read, with its environment's settings."""
     if is_url(file.href) and split_url(file.href)[0] in BUCKETS and file.access.of_bucket != DEFAULT_ACCESS.of_bucket:
         raise RangeError(
-            "only GDAL can ask for an object of such a name (a part of it is empty, '.' or '..', or it has a '?'), "
-            "and GDAL takes how a bucket is read (anonymous, endpoint, requester pays) from its own variables of the "
-            "environment: rename it, or set those in place of access="
+            "an object name with '?' or with an empty, '.' or '..' part is read by GDAL, which ignores access= "
+            "(anonymous, endpoint, requester pays); rename the object, or set GDAL's environment variables "
+            "instead of access="
         )
 
 
@@ -256,7 +258,7 @@ Idle = OrderedDict[OpenName, list[Raster]]
 
 
 class RasterPool:
-    """Open rasters, bounded by number and bytes; each is lent to one thread at a time."""
+    """A pool of open rasters, limited in number and bytes; one thread at a time uses a raster."""
 
     def __init__(self, max_open: int = 256, max_bytes: int = CacheBudget().share, skip_sidecars: bool = False):
         self.skip_sidecars = skip_sidecars
@@ -266,7 +268,7 @@ class RasterPool:
         self._count = 0
         self._bytes = 0
         self._lock = Lock()
-        # At the latest when the interpreter ends: after that, GDAL would call what is no longer there.
+        # Close them before the interpreter exits, as GDAL would call Python later.
         finalize(self, _close_all, self._idle)
 
     def __len__(self) -> int:
@@ -276,9 +278,9 @@ class RasterPool:
     def borrow(
         self, file: FileState, counters: Counters, cancel: CancelToken | None = None, with_sidecars: bool = False
     ) -> Iterator[Raster]:
-        """A raster, opened or found open, for the calling thread alone; errors as of :class:`Raster`.
+        """A raster from the pool, or newly opened, for the calling thread; errors as :class:`Raster`.
 
-        ``with_sidecars`` has what lies beside a remote TIFF, such as its mask, though the pool is one of rasters alone.
+        ``with_sidecars`` opens sidecar files of a remote TIFF, such as its mask, even if the pool skips them.
         """
         skip_sidecars = self.skip_sidecars and not with_sidecars and has_ranges(file.href)
         raster = self._take((file.href, skip_sidecars, _checked(file), file.access, file.access.origin))
@@ -289,7 +291,7 @@ class RasterPool:
         try:
             yield raster
         except BaseException:
-            # Its state is unknown after an error: a retry opens the file anew.
+            # Its state is unknown after an error, so a retry opens the file again.
             raster.close()
             raise
         self._give_back(raster)
@@ -321,7 +323,7 @@ class RasterPool:
             oldest.close()
 
     def close(self) -> None:
-        """Close what is open; the pool can be used again."""
+        """Close all rasters; the pool can be used again."""
         with self._lock:
             self._count = self._bytes = 0
             _close_all(self._idle)

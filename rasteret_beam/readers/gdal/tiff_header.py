@@ -1,7 +1,7 @@
-"""The first directory of a TIFF, as it stands in the file: the entries, their values, and a digest of all of them.
+"""Parse the first directory of a TIFF: its entries, their values, and a digest of them.
 
-Formats: TIFF 6.0, section 2, and BigTIFF. Nothing is taken for granted: a file may be corrupt or hostile,
-so counts are checked before values are read, and what is irregular is an error that GDAL may still get over.
+Formats: TIFF 6.0, section 2, and BigTIFF. A file may be corrupt or hostile, so counts are checked before values are
+read. Irregular data is an error, which GDAL may tolerate.
 """
 
 import struct
@@ -16,34 +16,34 @@ from rasteret_beam.kernels.storage.tiff_index import MAX_PLACES, MAX_TILES, SEPA
 from rasteret_beam.model import tiles_along
 
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Bytes of a value of each field type."""
+"""Size in bytes of a value of each field type."""
 
 INTEGERS = {3: "u2", 4: "u4", 16: "u8"}
 FLOATS = {11: "f4", 12: "f8"}
-"""Field types that the formats have for the tags read here, with NumPy's name; others are left to libtiff."""
+"""NumPy names of the field types of the tags that are read here; other types are left to libtiff."""
 
 MAX_ENTRIES = 4096
 MAX_VALUES = 1 << 16
-"""Of a tag other than those of tiles' places."""
+"""Maximum number of values of a tag, except for the places of tiles."""
 
 NO_PLACES: Ints = np.empty(0, dtype=np.int64)
 
 INT32_MAX = np.iinfo(np.int32).max
 
 DIGESTED_BYTES = 64 << 10
-"""Of each value that lies outside the directory, and of a file that is not a TIFF."""
+"""Bytes in the digest of each value outside the directory, and of a file that is not a TIFF."""
 
 MAGIC = {b"II*\0": ("<", 4), b"MM\0*": (">", 4), b"II+\0": ("<", 8), b"MM\0+": (">", 8)}
-"""Byte order, and bytes of an offset, by a file's first bytes."""
+"""Byte order and size of offsets by the first bytes of a file."""
 
 
 class HeaderError(Exception):
-    """The directory is not as the format asks."""
+    """The directory violates the format."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A tag of the directory: its field type, the count of its values, and the first byte of them in the file."""
+    """A tag of the directory: its field type, the number of its values, and their position in the file."""
 
     tag: int
     kind: int
@@ -56,19 +56,19 @@ class Entry:
 
 
 class TiffHeader:
-    """The first directory of a TIFF; values are read when they are asked for.
+    """The first directory of a TIFF; values are read on demand.
 
     Parameters
     ----------
     file : file object
-        Open for reading while values are asked for.
+        Open for reading as long as values are read.
     size : int
-        Of the file, in bytes.
+        Size of the file in bytes.
 
     Raises
     ------
     HeaderError
-        It is not a TIFF, or its first directory is not within the file.
+        It is not a TIFF, or its first directory is outside the file.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class TiffHeader:
         if start[:4] not in MAGIC:
             raise HeaderError("it does not begin as a TIFF")
         self.byte_order, self._word = MAGIC[start[:4]]
-        # A BigTIFF has the size of its offsets, and two bytes of zero, before the offset of its first directory.
+        # In a BigTIFF the size of offsets and two zero bytes precede the offset of the first directory.
         self._head = start[: 8 if self._word == 4 else 16]
         if self._word == 8 and self._unpacked("HH", self._head[4:8]) != (8, 0):
             raise HeaderError(f"a BigTIFF with offsets of {self._unpacked('H', self._head[4:6])[0]} bytes")
@@ -110,12 +110,12 @@ class TiffHeader:
             self.entries[tag] = entry
 
     def integers(self, tag: int, default: tuple[int, ...] = (), most: int = MAX_VALUES) -> Ints:
-        """Values [n] of a tag of whole numbers.
+        """Values [n] of an integer tag.
 
         Raises
         ------
         HeaderError
-            It has another type, more than ``most`` values, or some beyond the file or beyond int64.
+            It has another type, more than ``most`` values, or values outside the file or int64.
         """
         found = self._numbers(tag, INTEGERS, most)
         if found is None:
@@ -125,11 +125,11 @@ class TiffHeader:
         return found.astype(np.int64)
 
     def integer(self, tag: int, default: int) -> int:
-        """The only value of a tag, from 0 up to that of an int32; raises as :meth:`integers`."""
+        """The single value of a tag, from 0 to the maximum of int32; raises as :meth:`integers`."""
         return self.same(tag, 1, default)
 
     def same(self, tag: int, samples: int, default: int) -> int:
-        """The value of a tag that has one for each sample, which are all equal, or one for all; raises so too."""
+        """The common value of a tag with one value per sample, or one for all; raises as :meth:`integers`."""
         found = self.integers(tag, (default,))
         if len(found) not in (1, samples) or np.any(found != found[0]) or not 0 <= found[0] <= INT32_MAX:
             shown = f"{found[:8].tolist()}" + (" and more" if len(found) > 8 else "")
@@ -137,12 +137,12 @@ class TiffHeader:
         return int(found[0])
 
     def floats(self, tag: int) -> tuple[float, ...]:
-        """Values of a tag of floating-point numbers; none where it is missing. Raises as :meth:`integers`."""
+        """Values of a floating-point tag; empty if it is missing. Raises as :meth:`integers`."""
         found = self._numbers(tag, FLOATS, MAX_VALUES)
         return () if found is None else tuple(found.tolist())
 
     def count(self, tag: int) -> int:
-        """How many values a tag has."""
+        """Number of values of a tag."""
         return self.entries[tag].count if tag in self.entries else 0
 
     def _numbers(self, tag: int, types: dict[int, str], most: int) -> Any:
@@ -156,7 +156,7 @@ class TiffHeader:
         return np.frombuffer(self._bytes(entry.offset, entry.offset + entry.size), self.byte_order + types[entry.kind])
 
     def digest(self) -> str:
-        """Of the directory and of the values of its entries: of where the tiles are, the georeference, and the rest."""
+        """Digest of the directory and the values of its entries: places of tiles, georeference, and the others."""
         found = sha256(self._head + self._directory)
         for entry in self.entries.values():
             if entry.size > self._word:
@@ -181,7 +181,7 @@ class TiffHeader:
 
 
 def header_digest(file: Any, size: int) -> str:
-    """What tells two states of a file apart that have one size: of a TIFF its directory, else how the file begins."""
+    """A digest that detects changes at the same size: of a TIFF's directory, or of the beginning of another file."""
     try:
         return TiffHeader(file, size).digest()
     except HeaderError:
@@ -191,7 +191,7 @@ def header_digest(file: Any, size: int) -> str:
 
 @dataclass(frozen=True)
 class TiffLayout:
-    """How the first image of a TIFF is stored.
+    """The storage of the first image of a TIFF.
 
     Attributes
     ----------
@@ -200,11 +200,12 @@ class TiffLayout:
     tile_width, tile_height : int
         0 for strips.
     places : (int, int)
-        How many offsets and byte counts of tiles there are.
+        Numbers of offsets and byte counts of tiles.
     tile_offsets, tile_byte_counts : [n] int64
-        Of all bands; empty for strips, and where there are more of them than the index holds, or not one for each tile.
+        For all bands; empty for strips, if there are more than the index holds, or if their number differs from the
+        tiles.
     dtype : str or None
-        NumPy's name of a sample; None where it has none.
+        NumPy's name of the sample type; None if there is none.
     """
 
     width: int
@@ -236,12 +237,12 @@ class TiffLayout:
 
     @property
     def tiles(self) -> int:
-        """Of one band, or of all where they lie interleaved."""
+        """Number of tiles of one band, or of all bands if they are interleaved."""
         return tile_total(self.width, self.height, self.tile_width, self.tile_height)
 
 
 def tile_total(width: int, height: int, tile_width: int, tile_height: int) -> int:
-    """How many tiles an image has; 0 where it has none, but strips."""
+    """Number of tiles of an image; 0 if it has strips."""
     return tiles_along(height, tile_height) * tiles_along(width, tile_width) if tile_width else 0
 
 
@@ -251,19 +252,19 @@ TILE_OFFSETS, TILE_BYTE_COUNTS, EXTRA_SAMPLES, SAMPLE_FORMAT = 324, 325, 338, 33
 IMAGE_DEPTH, TILE_DEPTH, PIXEL_SCALE, TIEPOINT, LERC_PARAMETERS = 32997, 32998, 33550, 33922, 50674
 
 STRIP_PLACES = {273, 279}
-"""StripOffsets and StripByteCounts, which libtiff takes for those of tiles too."""
+"""StripOffsets and StripByteCounts, which libtiff accepts for tiles too."""
 
 KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
-"""NumPy's letter for a sample format; GDAL takes the undefined one for unsigned numbers."""
+"""NumPy's letter for a sample format; GDAL reads undefined formats as unsigned integers."""
 
 
 def read_layout(header: TiffHeader) -> TiffLayout:
-    """How the first image of a TIFF is stored.
+    """The storage of the first image of a TIFF.
 
     Raises
     ------
     HeaderError
-        A tag is missing, or its values are not as the format asks.
+        A tag is missing, or its values violate the format.
     """
     samples = header.integer(SAMPLES, 1)
     bits = header.same(BITS, samples, 1)

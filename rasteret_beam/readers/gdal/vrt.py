@@ -1,6 +1,6 @@
-"""What a virtual raster (GDAL's VRT) leads to: it opens other files, by any driver, and GDAL asks nobody.
+"""Check the files that a virtual raster (GDAL's VRT) names, as GDAL opens them with any driver.
 
-Format: GDAL's VRT, as its documentation has it. Only what names files is read here.
+Format: GDAL's documentation of VRT. Only elements that name files are read.
 """
 
 import os
@@ -25,33 +25,33 @@ MARKUP = re.compile(rb"<!|<\?(?!xml\s)|encoding\s*=\s*[\"'](?!(?i:utf-8)[\"'])")
 
 PLAIN = ("", "vrtsourcedrasterband", "vrtderivedrasterband")
 RAW = "vrtrawrasterband"
-"""A band that takes the bytes of any file for pixels."""
+"""A band that reads the bytes of any file as pixels."""
 
 MAX_BYTES = 64 << 20
 MAX_DEPTH = 8
 
 
 def is_virtual(head: bytes) -> bool:
-    """Whether GDAL takes a file that begins so for a virtual raster."""
+    """Whether GDAL opens a file with this beginning as a virtual raster."""
     return driver_of_bytes(head) == VRT
 
 
 def why_not_virtual(data: bytes, place: str, access: Access, depth: int = 0) -> str | None:
-    """Why a virtual raster is not opened: it leads to what it may not, or to what cannot be told; None where it may be.
+    """Why a virtual raster must not be opened: it names forbidden or unknown files; None if it may be.
 
     Parameters
     ----------
     data : bytes
         The whole description.
     place : str
-        Where it lies: a path or a URL; the working folder for one in an href.
+        Path or URL of the file; the working folder for a description in an href.
     """
     if depth > MAX_DEPTH:
-        return f"virtual rasters lie in each other more than {MAX_DEPTH} deep"
+        return f"virtual rasters are nested more than {MAX_DEPTH} levels deep"
     try:
         root = ElementTree.fromstring(data.rstrip(b"\0"))
     except ElementTree.ParseError as error:
-        return f"its description of a virtual raster is no XML: {error}"
+        return f"its description of a virtual raster is not XML: {error}"
     inside = named_in(place, access)
     if why := _why_irregular(data, root, inside) or _why_not_kind(root, inside):
         return why
@@ -64,26 +64,28 @@ def why_not_virtual(data: bytes, place: str, access: Access, depth: int = 0) -> 
 
 
 def _why_irregular(data: bytes, root: ElementTree.Element, access: Access) -> str | None:
-    """Why GDAL may read something else in a description: it takes elements for attributes, and knows little of XML."""
+    """Why GDAL may interpret a description differently: it mixes elements and attributes and parses XML loosely."""
     for element in root.iter():
         tag, attributes = _local(element.tag), [_local(name) for name in element.attrib]
         odd = [name for name in attributes if name in FILES] + [tag] * (tag in ATTRIBUTES)
         odd += [tag] * (tag in FILES and len(element) > 0)
         odd += [name for name in attributes if attributes.count(name) > 1]
         if odd:
-            return f"its description of a virtual raster is irregular: {odd[0]} stands where it does not belong"
+            return f"its description of a virtual raster is irregular: {odd[0]} is in an unexpected place"
     if not is_trusted(access) and MARKUP.search(data):
-        return "its description of a virtual raster has comments or other markup, and lies elsewhere"
+        return "its description of a virtual raster has comments or other markup, and is from an untrusted place"
     return None
 
 
 def _why_not_kind(root: ElementTree.Element, access: Access) -> str | None:
     kinds = [_kind(element) for element in root.iter()]
     if RAW in kinds:
-        return "it is a virtual raster with a raw band, which takes the bytes of any file for pixels"
+        return "it is a virtual raster with a raw band, which can read any file as pixels"
     odd = [kind for kind in kinds if kind not in PLAIN]
     if odd and not is_trusted(access):
-        return f"it is a virtual raster of kind {odd[0]}, and lies elsewhere; what it leads to cannot be told"
+        return (
+            f"it is a virtual raster of kind {odd[0]} from an untrusted place, and the files that it names are unknown"
+        )
     return None
 
 
@@ -92,7 +94,7 @@ def _kind(element: ElementTree.Element) -> str:
 
 
 def _attribute(element: ElementTree.Element, name: str) -> str:
-    """An attribute, whatever the case of its name is."""
+    """An attribute by its name, ignoring case."""
     return next((value.strip() for each, value in element.attrib.items() if _local(each) == name), "")
 
 
@@ -101,19 +103,19 @@ def _local(tag: str) -> str:
 
 
 def sources(data: bytes, place: str) -> list[str]:
-    """The files that a description, which has been looked at, names as paths or URLs."""
+    """The paths or URLs of the files that a checked description names."""
     return [name for name, _ in _named(ElementTree.fromstring(data.rstrip(b"\0")), place)]
 
 
 def _named(root: ElementTree.Element, place: str) -> Iterator[tuple[str, bool]]:
-    """The files that a description names, and whether relative to itself."""
+    """The files that a description names, and whether they are relative to it."""
     for element in root.iter():
         if _local(element.tag) in FILES and (text := (element.text or "").strip()):
             absolute = text.startswith("/") or is_url(text) or is_subdataset(text) or "<" in text
             flag = _attribute(element, "relativetovrt")
             if flag not in ("", "0") and not absolute:
                 yield _beside(place, text), True
-            if flag != "1" or absolute:  # what GDAL makes of other flags is not for us to guess
+            if flag != "1" or absolute:  # GDAL's interpretation of other flags is unknown
                 yield text, False
 
 
@@ -123,14 +125,14 @@ def _beside(place: str, name: str) -> str:
 
 
 def _why_not_source(name: str, access: Access, depth: int) -> str | None:
-    """Of the content of a local file that a virtual raster names: its driver, and what it leads to."""
+    """Why a local file that a virtual raster names must not be opened, by its driver and the files it names."""
     if "<" in name and driver_of_bytes(name.encode()) == VRT:
         return why_not_virtual(name.encode(), "", access, depth + 1)
     if not is_local_file(name) or not os.path.isfile(path := local_path(name)):
         return None
     for side in (path + ending for ending in SIDES):
         if os.path.isfile(side) and not is_tiff(side):
-            return f"what lies beside it as {side} is no TIFF"
+            return f"its mask or overviews, {side}, are not TIFF"
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
         whole = head + file.read(MAX_BYTES) if is_virtual(head) else b""
@@ -138,17 +140,17 @@ def _why_not_source(name: str, access: Access, depth: int) -> str | None:
 
 
 def why_not_content(head: bytes, whole: bytes, place: str, access: Access, depth: int = 0) -> str | None:
-    """Why a file is not opened by GDAL with all its drivers, as GDAL opens what a virtual raster names.
+    """Why a file must not be opened with all GDAL drivers, as GDAL opens the files of a virtual raster.
 
     Parameters
     ----------
     head : bytes
-        The first :data:`.drivers.HEAD_BYTES` of it; ``whole`` is needed of a virtual raster alone.
+        The first :data:`.drivers.HEAD_BYTES` of it; ``whole`` is needed only for a virtual raster.
     """
     driver = driver_of_bytes(head)
     if driver == VRT:
         return why_not_driver(VRT, access) or why_not_virtual(whole, place, access, depth)
     if driver is None:
         named = [name for name in access.drivers if not name.startswith("/")]
-        return None if named or not head else "its first bytes are not those of a raster that is opened"
+        return None if named or not head else "its first bytes are not those of an allowed raster format"
     return why_not_driver(driver, access)

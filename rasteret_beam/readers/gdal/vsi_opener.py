@@ -1,11 +1,11 @@
-"""Remote files as GDAL reads them: by the ranges that everything else is read by.
+"""Remote files for GDAL, read with the same byte ranges as everything else.
 
-GDAL's own reading of servers takes an answer that breaks off for the whole of it, so that a raster opens without its
-CRS, and forgets the failure. So rasterio is given an opener (its ``MultiByteRangeResourceContainer``) whose files ask
-by :class:`.byte_ranges.RangeReader`, with its patience, its check of size and ETag, and its errors.
+GDAL's HTTP client accepts an incomplete answer as complete, so that a raster may open without its CRS, and discards the
+error. So rasterio gets an opener (its ``MultiByteRangeResourceContainer``) whose files use
+:class:`.byte_ranges.RangeReader`, with its retry policy, its check of size and ETag, and its errors.
 
-It is one opener for the process: rasterio has GDAL add a file system for each, and remove it with the dataset, and GDAL
-looks through its list of them without a lock, in all threads. Openers of single files end in a segmentation fault.
+The process has one opener: for each opener rasterio adds a file system to GDAL and removes it with the dataset, while
+GDAL searches the list of file systems without a lock in all threads. One opener per file leads to segmentation faults.
 """
 
 import io
@@ -32,38 +32,38 @@ from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, Ran
 from rasteret_beam.readers.storage.stores import WEB, has_ranges, split_url
 
 BLOCK_BYTES = 32 << 10
-"""Asked for at once where GDAL reads a few bytes of a header."""
+"""Bytes per request when GDAL reads a few bytes of a header."""
 
 KEPT_BLOCKS = 4
 
 SIDE = re.compile(r"\.(msk|ovr)$", re.IGNORECASE)
-"""Masks and overviews beside a raster, which GDAL opens by any driver."""
+"""Masks and overviews beside a raster, which GDAL opens with any driver."""
 
 HTML = re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 
 UNSURE = re.compile(rb"\s*(?:\{|\xef\xbb\xbf|<(?!PAMDataset))")
-"""How JSON and XML begin that are no metadata of GDAL's."""
+"""Beginnings of JSON and XML that are not GDAL metadata."""
 
 
 class GdalFiles:
-    """A remote raster and what GDAL looks for beside it (masks, world files, metadata).
+    """A remote raster and its sidecar files for GDAL (masks, world files, metadata).
 
-    GDAL does not hear an error that is raised here, and goes on without what it asked for, so the first failure is kept
-    and raised by :meth:`serving` when GDAL is done; until then there is nothing more to read.
+    GDAL ignores errors that are raised here and continues without the data. So the first failure is kept and raised by
+    :meth:`serving` when GDAL is done; until then reads return nothing.
 
     Parameters
     ----------
     file : FileState
         The raster.
-    alone : bool
-        Look for nothing beside a TIFF, whose bands are all in it.
+    skip_sidecars : bool
+        Do not look for files beside a TIFF, which has all of its bands.
 
     Attributes
     ----------
     name : str
-        Its URL for GDAL and rasterio, which log it: without user, password and query.
+        Its URL without user, password and query, as GDAL and rasterio log it.
     sources : set of str or None
-        Files that a virtual raster leads to; None of other rasters.
+        Files that a virtual raster names; None for other rasters.
     """
 
     def __init__(self, file: FileState, skip_sidecars: bool = False):
@@ -83,12 +83,12 @@ class GdalFiles:
 
     @contextmanager
     def serving(self, counters: Counters, cancel: CancelToken) -> Iterator[None]:
-        """Requests of the block are counted, and end with the job.
+        """Count the requests of the block; they end when the job is cancelled.
 
         Raises
         ------
         RangeError, Cancelled
-            Something that was asked for in the block could not be read, whatever GDAL made of it.
+            A request of the block failed, even if GDAL ignored it.
         """
         self.counters, self.cancel = counters, cancel
         try:
@@ -100,12 +100,12 @@ class GdalFiles:
             raise self.failure
 
     def state(self, path: str) -> FileState:
-        """A file, by its name for GDAL, as the collection has it, or where that knows nothing, as its server does.
+        """The state of a file by its name for GDAL: from the collection, or from its server.
 
         Raises
         ------
         FileNotFoundError
-            There is no such file, or the server has failed.
+            The file does not exist, or the server has failed.
         """
         if path not in self._states:
             self._states[path] = self._ask_state(path)
@@ -129,7 +129,7 @@ class GdalFiles:
         return None
 
     def _may_lie_beside(self, path: str) -> bool:
-        """No file lies beside a signed URL."""
+        """Whether a sidecar file may exist; a signed URL has none."""
         if self.skip_sidecars and self.first_bytes[:4] in TIFF:
             return False
         return path.startswith(f"{self._shown_root}/") and "?" not in self.file.href
@@ -141,13 +141,13 @@ class GdalFiles:
         return opened
 
     def _check_beside(self, path: str, file: "GdalFile") -> None:
-        """Refuse what GDAL would open by any driver, and what a virtual raster leads to that it may not."""
+        """Refuse sidecar files that GDAL would open with any driver, and forbidden files of a virtual raster."""
         head = file.read(HEAD_BYTES)
         why = None
         if HTML.match(head):
-            raise FileNotFoundError(path)  # what some servers send in place of 404
+            raise FileNotFoundError(path)  # some servers send it instead of 404
         if SIDE.search(path):
-            why = None if head[:4] in TIFF else "it is no TIFF, so it is not read as a mask or overviews"
+            why = None if head[:4] in TIFF else "it is not TIFF, so it is not read as a mask or overviews"
         elif self.sources is not None:
             whole = head + file.read(MAX_BYTES) if is_virtual(head) else b""
             if path in self.sources or driver_of_bytes(head) is not None or UNSURE.match(head):
@@ -156,24 +156,24 @@ class GdalFiles:
                 self.sources |= set(sources(whole, path))
         file.seek(0)
         if why:
-            self.fail(RangeError(f"{path}, which lies beside it: {why}"))
+            self.fail(RangeError(f"its sidecar file {path}: {why}"))
             raise FileNotFoundError(path)
 
     def fetch(self, start: int, stop: int, counters: Counters, cancel: CancelToken) -> None:
-        """Ask for bytes of the raster before GDAL does; raises as :meth:`serving`."""
+        """Read bytes of the raster before GDAL requests them; raises as :meth:`serving`."""
         self._ahead, self._ahead_at = memoryview(self.ranges.read(self.file, start, stop, counters, cancel)), start
 
     def has(self, file: FileState, start: int, stop: int) -> bool:
-        """Whether bytes are among those fetched."""
+        """Whether the bytes were fetched."""
         inside = self._ahead_at <= start and stop <= self._ahead_at + len(self._ahead)
         return inside and file.href == self.file.href
 
     def keep(self, data: bytes) -> None:
-        """Have GDAL read the whole raster, which was looked at, as it was then."""
+        """Serve the whole raster from these bytes, which were checked."""
         self._ahead, self._ahead_at = memoryview(data), 0
 
     def forget(self) -> None:
-        """Let go of what was fetched."""
+        """Release the fetched bytes."""
         self._ahead = memoryview(b"")
 
     def fail(self, error: BaseException) -> None:
@@ -181,7 +181,7 @@ class GdalFiles:
         self.failure = self.failure or error
 
     def read(self, file: FileState, start: int, stop: int) -> bytes:
-        """Bytes of a file; none after a failure."""
+        """Bytes of a file; empty after a failure."""
         if self.has(file, start, stop):
             return bytes(self._ahead[start - self._ahead_at : stop - self._ahead_at])
         if self.failure is None:
@@ -197,7 +197,7 @@ class GdalFiles:
 
 
 class GdalFile:
-    """One file of :class:`GdalFiles`, to be read from anywhere."""
+    """One seekable file of :class:`GdalFiles`."""
 
     def __init__(self, files: GdalFiles, file: FileState):
         self._files = files
@@ -226,11 +226,11 @@ class GdalFile:
         return data
 
     def get_byte_ranges(self, offsets: list[int], sizes: list[int]) -> list[bytes]:
-        """Several ranges, neighbouring ones by one request: the stored tiles, or strips, of a window."""
+        """Several ranges, with one request for neighbours: the tiles or strips of a window."""
         stops = [start + size for start, size in zip(offsets, sizes, strict=True)]
         found = [b""] * len(offsets)
         if max(stops, default=0) > self._size:
-            # GDAL would take whatever its memory holds for the bytes that are missing.
+            # GDAL would use uninitialized memory for the missing bytes.
             self._files.fail(
                 RangeError(f"the file ends at byte {self._size}, but has a tile up to byte {max(stops)}", of_file=False)
             )
@@ -261,38 +261,38 @@ class GdalFile:
 
 
 class Opener(MultiByteRangeResourceContainer):
-    """The file system of all :class:`GdalFiles`, each in a folder of its own; threads may call it at the same time."""
+    """The thread-safe file system of all :class:`GdalFiles`, each in a separate folder."""
 
     ANCHOR = "anchor/anchor.vrt"
     EMPTY = (
         b'<VRTDataset rasterXSize="1" rasterYSize="1"><GeoTransform>0, 1, 0, 1, 0, -1</GeoTransform>'
         b'<VRTRasterBand dataType="Byte" band="1" /></VRTDataset>'
     )
-    """An open dataset keeps its opener; this one stays open."""
+    """A dataset that stays open to keep the opener alive."""
 
     def __init__(self) -> None:
         self._files: dict[str, GdalFiles] = {}
         self._numbers = count()
         self._lock = Lock()
         self._anchor: DatasetReader | None = None
-        # rasterio keeps openers, the files that they have opened, and GDAL's errors, in variables of the context.
+        # rasterio keeps openers, their open files and GDAL's errors in context variables.
         self._context = Context()
 
     def install(self) -> None:
-        """Have GDAL know it, once; before threads read by it."""
+        """Register it with GDAL once, before threads use it."""
         with self._lock:
             if self._anchor is None:
                 anchor = self._context.run(rasterio.open, self.ANCHOR, opener=self)
-                self._context.run(anchor.read)  # for all of the variables to be there
+                self._context.run(anchor.read)  # creates all context variables
                 self._anchor = anchor
 
     def close(self) -> None:
-        """Have GDAL forget it."""
+        """Remove it from GDAL."""
         if self._anchor is not None:
             self._context.run(self._anchor.close)
 
     def context(self) -> Context:
-        """A context to read in, with errors of its own; one thread may be in it at a time."""
+        """A context for reading with separate errors; one thread at a time may use it."""
         context = self._context.copy()
         for variable, value in self._context.items():
             if isinstance(value, list):
@@ -300,14 +300,14 @@ class Opener(MultiByteRangeResourceContainer):
         return context
 
     def add(self, files: GdalFiles) -> tuple[str, str]:
-        """Serve files from now on; gives the name of their folder, and of the raster for GDAL."""
+        """Serve files; returns the names of their folder and of the raster for GDAL."""
         assert self._anchor is not None
         folder = str(next(self._numbers))
         self._files[folder] = files
         return folder, f"{self._anchor.name.removesuffix(self.ANCHOR)}{folder}/{files.name}"
 
     def remove(self, folder: str) -> None:
-        """Serve some files no longer."""
+        """Stop serving the files of a folder."""
         self._files.pop(folder, None)
 
     def _files_of(self, path: str) -> tuple[GdalFiles, str]:
@@ -338,7 +338,7 @@ class Opener(MultiByteRangeResourceContainer):
         return False
 
     def ls(self, path: str) -> list[str]:
-        """No listing: GDAL then asks for each file that it looks for."""
+        """Refuse listings, so that GDAL requests each sidecar file by name."""
         raise FileNotFoundError(path)
 
     def mtime(self, path: str) -> int:
@@ -349,5 +349,5 @@ class Opener(MultiByteRangeResourceContainer):
 
 
 OPENER = Opener()
-# The finalizers of a program that ends run in reverse order: those of what is read by the opener come before.
+# Finalizers run in reverse order at exit, so datasets that use the opener are closed before it.
 finalize(OPENER, OPENER.close)

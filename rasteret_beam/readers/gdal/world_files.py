@@ -1,7 +1,7 @@
-"""World files: six lines of text beside an image that place it (ESRI's format, as GDAL reads it).
+"""Read world files: six lines of text beside an image with its affine (ESRI's format, as GDAL reads it).
 
-GDAL reads those on a local disk by itself. Beside a remote raster it finds them, but reads no line of them, as the file
-systems that rasterio gives it cannot tell the end of a file.
+GDAL reads local world files itself. It finds those of a remote raster but cannot read their lines, because rasterio's
+file systems do not report the end of a file.
 """
 
 import re
@@ -10,28 +10,28 @@ from collections.abc import Callable
 Affine6 = tuple[float, float, float, float, float, float]
 
 DRIVERS = ("GTiff", "PNG", "JPEG", "GIF", "BMP", "JP2OpenJPEG")
-"""GDAL's drivers that look for a world file."""
+"""GDAL drivers that look for a world file."""
 
 MAX_BYTES = 4096
 NUMBER = re.compile(r"\s*([-+]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?)")
 
 
 def world_endings(path: str) -> list[str]:
-    """Endings of world files beside an image, in GDAL's order: .tfw, .tifw and .wld for x.tif; each in capitals too."""
+    """Extensions of an image's world files in GDAL's order: .tfw, .tifw and .wld for x.tif; each also in capitals."""
     ending = path.rpartition("/")[2].rpartition(".")[2].lower()
     names = [f"{ending[0]}{ending[-1]}w", f"{ending}w", "wld"] if len(ending) > 1 else ["wld"]
     return [name for lower in dict.fromkeys(names) for name in (lower, lower.upper())]
 
 
 def read_world_file(read: Callable[[str], bytes | None], path: str) -> Affine6 | None:
-    """The affine that the world file beside an image gives; None where there is none that can be used.
+    """The affine from the world file of an image; None if there is no usable one.
 
     Parameters
     ----------
     read : function
-        Bytes of a file by its path, or None where there is none.
+        Returns the bytes of a path, or None if it does not exist.
     path : str
-        Of the image.
+        Path of the image.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def read_world_file(read: Callable[[str], bytes | None], path: str) -> Affine6 |
 
 
 def parse_world_file(content: bytes) -> Affine6 | None:
-    """The affine of a world file, or None where it has not six numbers or its pixels have no width or height."""
+    """The affine of a world file; None unless it has six numbers and pixels with a width and height."""
     lines = content[:MAX_BYTES].decode("latin-1").splitlines()[:6]
     numbers = [float(found[1].replace(",", ".")) if (found := NUMBER.match(line)) else 0.0 for line in lines]
     if len(numbers) < 6:

@@ -1,4 +1,4 @@
-"""A word to the threads of one job that they need not go on."""
+"""Cooperative cancellation of the threads of one job."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,1 +1,1 @@
-"""Files on disks, in buckets and on web servers."""
+"""Read files on local disks, in buckets and on web servers."""

@@ -1,7 +1,7 @@
-"""How a bucket is read, in the settings of each library that reads it.
+"""Access to buckets: the settings of each storage library.
 
-Both libraries look for credentials where they always do: obstore and google-cloud-storage know the platform's own. What
-they do not agree on is said here: endpoints, unsigned requests, and who pays.
+obstore and google-cloud-storage find the platform's credentials by themselves. This module sets what they handle
+differently: endpoints, unsigned requests, and requester pays.
 """
 
 import os
@@ -21,11 +21,11 @@ MISSING_GCS = (
     f"listing and writing on gs:// needs google-cloud-storage, which is not installed: {how_to_install('gcp')}"
 )
 PROFILE_SECONDS = timedelta(minutes=30)
-"""After which the file of AWS profiles is read again."""
+"""Interval at which the file of AWS profiles is read again."""
 
 
 def endpoint_of(scheme: str, access: Access) -> str | None:
-    """URL of the service that a scheme's buckets are read from; None for the platform's own."""
+    """URL of the service for a scheme's buckets; None for the platform's default."""
     if access.endpoint:
         return access.endpoint.rstrip("/")
     if scheme == GS:
@@ -37,31 +37,31 @@ def endpoint_of(scheme: str, access: Access) -> str | None:
 
 
 def is_anonymous(scheme: str, access: Access) -> bool:
-    """Whether requests are not signed; an emulator of Google's has no accounts."""
+    """Whether requests are unsigned; Google's emulator has no accounts."""
     return access.anonymous or (scheme == GS and not access.endpoint and bool(os.environ.get("STORAGE_EMULATOR_HOST")))
 
 
 def billed_project(access: Access) -> str | None:
-    """The project that pays for requests to a bucket of Google's; None where its owner does.
+    """The project to bill for requests to a Google bucket; None if its owner pays.
 
     Raises
     ------
     InputError
-        The reader is to pay, and no project is named.
+        The requester pays, but no project is given.
     """
     if isinstance(access.requester_pays, str) or not access.requester_pays:
         return access.requester_pays or None
     project = os.environ.get("GOOGLE_CLOUD_PROJECT")
     if not project:
         raise InputError(
-            "a gs:// bucket whose reader pays needs the project that is billed: requester_pays='my-project', "
+            "a requester-pays bucket on gs:// needs a project to bill: requester_pays='my-project', "
             "or GOOGLE_CLOUD_PROJECT in the environment"
         )
     return project
 
 
 def obstore_settings(scheme: str, access: Access) -> tuple[dict[str, Any], dict[str, str]]:
-    """A store's configuration, and the headers of all its requests."""
+    """The configuration of a store and the headers of its requests."""
     config: dict[str, Any] = {}
     headers: dict[str, str] = {}
     endpoint = endpoint_of(scheme, access)
@@ -76,13 +76,13 @@ def obstore_settings(scheme: str, access: Access) -> tuple[dict[str, Any], dict[
     if scheme == S3:
         config |= {"region": access.region} if access.region else {}
         config |= {"request_payer": True} if access.requester_pays else {}
-    elif os.environ.get("AZURE_STORAGE_ACCOUNT"):  # GDAL's name of it
+    elif os.environ.get("AZURE_STORAGE_ACCOUNT"):  # the variable that GDAL reads
         config["account_name"] = os.environ["AZURE_STORAGE_ACCOUNT"]
     return config, headers
 
 
 def gcs_client(access: Access) -> Any:
-    """A client of google-cloud-storage, which serves what is no reading of bytes; one for the process.
+    """A google-cloud-storage client for everything but reading bytes; one per process and setting.
 
     Raises
     ------
@@ -95,13 +95,13 @@ def gcs_client(access: Access) -> Any:
 
 @cache
 def _gcs_client(endpoint: str | None, anonymous: bool, credentials: str) -> Any:
-    """Which file has the credentials is the client's own business, but another one needs another client."""
+    """The client finds its credentials; ``credentials`` is a key of the cache, as another file needs another client."""
     try:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud import storage  # type: ignore[attr-defined]
     except ImportError as error:
         raise MissingInputError(MISSING_GCS) from error
-    # Objects belong to no project, but the client insists on one, which a user's own credentials do not name.
+    # The client requires a project, though objects do not have one and user credentials may not name one.
     return storage.Client(
         project="none",
         credentials=AnonymousCredentials() if anonymous else None,
@@ -110,11 +110,11 @@ def _gcs_client(endpoint: str | None, anonymous: bool, credentials: str) -> Any:
 
 
 def aws_credentials(access: Access) -> Any:
-    """What gives obstore the keys of an AWS profile; None where it finds credentials by itself, or needs none.
+    """A provider of an AWS profile's keys for obstore; None if obstore finds credentials by itself or needs none.
 
-    obstore knows the variables of the environment and the metadata of Amazon's machines, not the files that
-    ``aws configure`` writes, which GDAL and boto3 read. boto3 is used where it is installed: it knows all kinds of
-    profile; else keys that stand in the file are.
+    obstore reads environment variables and the metadata service of AWS, but not the files of ``aws configure``, which
+    GDAL and boto3 read. boto3 is used if it is installed, as it supports all kinds of profiles; otherwise the keys in
+    the file are used.
     """
     if access.anonymous or {"AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"} & set(os.environ):
         return None
@@ -126,7 +126,7 @@ def aws_credentials(access: Access) -> Any:
         return _profile_keys if _keys_of_profile() else None
     try:
         return Boto3CredentialProvider()
-    except ValueError:  # the profile has none
+    except ValueError:  # the profile has no credentials
         return None
 
 
@@ -136,7 +136,7 @@ def _aws_files() -> list[str]:
 
 
 def _keys_of_profile() -> dict[str, str]:
-    """Keys of the profile in the shared credentials file; empty where there are none."""
+    """Keys of the profile in the shared credentials file; empty if there are none."""
     parser = ConfigParser(interpolation=None)
     profile = os.environ.get("AWS_PROFILE", "default")
     try:

@@ -1,8 +1,7 @@
-"""Byte ranges of files: on a local disk by the operating system, elsewhere by obstore.
+"""Read byte ranges of files: local ones with ``pread``, remote ones with obstore.
 
-A local range costs 0.03 ms of CPU by ``pread`` and 0.13 to 0.5 ms by obstore (280 kB, measured), so obstore serves
-what is not local. Retries are made here, not in obstore, so that a body that breaks off is
-retried by the same rule as an answer of 503.
+A local range of 280 kB takes 0.03 ms of CPU with ``pread`` and 0.13 to 0.5 ms with obstore. Retries are made here, not
+in obstore, so that an incomplete body is retried by the same policy as status 503.
 """
 
 import logging
@@ -36,16 +35,16 @@ Answer = TypeVar("Answer")
 
 
 class RangeError(Exception):
-    """A byte range cannot be read; retrying would not help, or did not.
+    """A byte range cannot be read, and retries would not help or have failed.
 
     Attributes
     ----------
     of_file : bool
-        The reason holds for the whole file; without, other ranges of it may be readable.
+        The reason applies to the whole file; otherwise other ranges of it may be readable.
     attempts : int
-        Times that the range was asked for.
+        Number of requests for the range.
     status : int or None
-        That a server answered with; 404 for a file that is not there.
+        HTTP status of the answer; 404 for a missing file.
     """
 
     def __init__(self, why: str, of_file: bool = True, attempts: int = 1, status: int | None = None):
@@ -57,17 +56,17 @@ class RangeError(Exception):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long a server is waited for.
+    """Retries of requests and their time limit.
 
     Attributes
     ----------
     tries : int
-        Times that a range is asked for, when the answer is 408, 425, 429 or 5xx, breaks off, is too short or another
-        range, or when there is none.
+        Maximum number of requests for a range, if the answer is 408, 425, 429 or 5xx, ends early, is too short or
+        another range, or does not arrive.
     first_pause : float
-        Seconds before the second try; each further pause is twice as long, give or take a quarter.
+        Seconds before the second request; each further pause is twice as long, plus or minus a quarter.
     timeout : float
-        Seconds without a byte of the answer; however slowly it comes, it may take ten times as long.
+        Seconds without a byte of the answer; a slow answer may take ten times as long.
     """
 
     tries: int = 6
@@ -80,16 +79,16 @@ RETRY_POLICY = RetryPolicy()
 
 @dataclass(frozen=True)
 class FileState:
-    """What a file was when it was indexed, where that is known; and how its bucket is read.
+    """The state of a file when it was indexed, if known, and the access to its bucket.
 
     Attributes
     ----------
     size : int or None
-        Bytes.
+        In bytes.
     etag : str or None
-        Of a remote file.
+        ETag of a remote file.
     digest : str or None
-        Of a local file's header.
+        Digest of a local file's header.
     """
 
     href: str
@@ -100,7 +99,7 @@ class FileState:
 
 
 def state_of(asset: Asset) -> FileState:
-    """The file of a band, as far as the collection knows it."""
+    """The state of a band's file according to the collection."""
     stored = asset.stored
     if stored is None:
         return FileState(asset.href, access=asset.access)
@@ -112,7 +111,7 @@ class RangeReader:
 
     Parameters
     ----------
-    patience : RetryPolicy, optional
+    retry_policy : RetryPolicy, optional
         By default :data:`RETRY_POLICY`.
     """
 
@@ -122,20 +121,19 @@ class RangeReader:
     def read(
         self, file: FileState, start: int, stop: int, counters: Counters, cancel: CancelToken | None = None
     ) -> bytes | memoryview:
-        """The bytes from ``start`` up to ``stop`` of a file.
+        """The bytes of a file from ``start`` up to ``stop``.
 
         Parameters
         ----------
-        job : Stop, optional
-            When it has ended, a server that fails is not asked again.
+        cancel : CancelToken, optional
+            Once it is cancelled, failed requests are not retried.
 
         Raises
         ------
         RangeError
-            The file is missing, forbidden, too short, or not the one that was indexed; or the server does not answer
-            in all tries.
+            The file is missing, forbidden, too short, or has changed since it was indexed; or all requests failed.
         Cancelled
-            The job has ended before the range was read.
+            The job ended before the range was read.
         """
         _check_trusted(file)
         counters.add(metrics.RANGE_REQUESTS)
@@ -147,24 +145,24 @@ class RangeReader:
         return data
 
     def check(self, file: FileState) -> None:
-        """Look at a local file of which no byte is needed; a server is not asked.
+        """Check the state of a local file without reading it; makes no request for a remote file.
 
         Raises
         ------
         RangeError
-            It is missing, or not the one that was indexed.
+            It is missing or has changed since it was indexed.
         """
         _check_trusted(file)
         if not is_url(file.href):
             _read_local(file, 0, 0)
 
     def state(self, file: FileState, cancel: CancelToken | None = None) -> FileState:
-        """A remote file as its server has it now: its size, and its ETag where the server gives one.
+        """The present state of a remote file: its size, and its ETag if the server sends one.
 
         Raises
         ------
         RangeError, Cancelled
-            As of :meth:`read`.
+            As :meth:`read`.
         """
         _check_trusted(file)
         return self._again(partial(self._ask_state, file), file, "its size", Counters(), cancel or CancelToken())
@@ -177,7 +175,7 @@ class RangeReader:
     def _again(
         self, ask: Callable[[float], Answer], file: FileState, what: str, counters: Counters, cancel: CancelToken
     ) -> Answer:
-        """What a server answers, asked again while it fails; for the first time, no longer than is waited for that."""
+        """The answer to a request, with retries; the first contact with a server has a shorter time limit."""
         contact = Contact(split_url(file.href)[1])
         attempt, why = 0, ""
         while attempt < self.retry_policy.tries and not (attempt and contact.is_over()):
@@ -197,7 +195,7 @@ class RangeReader:
             else:
                 contact.is_answered()
                 return answer
-        raise RangeError(f"{what} could not be read in {attempt} tries, at last: {why}", attempts=attempt)
+        raise RangeError(f"{what} could not be read in {attempt} attempt(s); last error: {why}", attempts=attempt)
 
     def _ask_state(self, file: FileState, timeout: float) -> FileState:
         if is_confined(file.href, file.access):
@@ -239,12 +237,12 @@ class RangeReader:
         _check_etag(file, found.meta["e_tag"])
         _check_size(file, found.meta["size"], stop)
         if len(data) != stop - start:
-            raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
+            raise _AskAgain(f"received {len(data)} bytes instead of {stop - start}")
         return data
 
 
 def _ask_web(file: FileState, start: int, stop: int, timeout: float) -> memoryview:
-    """From a URL that obstore cannot ask for, or must not."""
+    """Read a URL that obstore cannot or must not request."""
     etag = None
     if is_confined(file.href, file.access):
         data, size, etag = _ask_confined(file, start, stop, timeout)
@@ -253,12 +251,12 @@ def _ask_web(file: FileState, start: int, stop: int, timeout: float) -> memoryvi
     _check_etag(file, etag)
     _check_size(file, size, stop)
     if len(data) != stop - start:
-        raise _AskAgain(f"{len(data)} bytes came, where {stop - start} were asked for")
+        raise _AskAgain(f"received {len(data)} bytes instead of {stop - start}")
     return memoryview(data)
 
 
 def _ask_confined(file: FileState, start: int, stop: int, timeout: float) -> tuple[bytes, int, str | None]:
-    """From a web server that a stranger names."""
+    """Read a URL from an untrusted source."""
     etag = file.etag if _is_strong(file.etag) else None
     ask = partial(confined.get_range, access=file.access, etag=etag)
     return _of_web(ask, file, timeout, start, stop)
@@ -288,7 +286,7 @@ def _status(error: BaseException) -> int | None:
 
 
 class _AskAgain(Exception):
-    """A try failed for a reason that may pass."""
+    """An attempt failed for a temporary reason."""
 
 
 def _read_local(file: FileState, start: int, stop: int) -> bytes:
@@ -305,17 +303,17 @@ def _read_local(file: FileState, start: int, stop: int) -> bytes:
     except OSError as error:
         raise RangeError(one_line(error), of_file=False) from error
     if len(data) != stop - start:
-        raise RangeError(f"{len(data)} bytes were read, where {stop - start} were asked for", of_file=False)
+        raise RangeError(f"read {len(data)} bytes instead of {stop - start}", of_file=False)
     return data
 
 
 def _is_strong(etag: str | None) -> bool:
-    """Whether an ETag stands for equal bytes: If-Match never holds for a weak one (RFC 9110, 13.1.1)."""
+    """Whether an ETag identifies equal bytes: If-Match never matches a weak one (RFC 9110, 13.1.1)."""
     return etag is not None and not etag.startswith("W/")
 
 
 def _check_etag(file: FileState, etag: str | None) -> None:
-    """For servers that do not know If-Match."""
+    """Compare ETags, for servers that ignore If-Match."""
     if _is_strong(file.etag) and _is_strong(etag) and etag != file.etag:
         raise RangeError(f"{STALE} (its ETag is {etag}, in the collection {file.etag})")
 

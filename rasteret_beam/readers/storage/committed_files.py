@@ -1,4 +1,4 @@
-"""Outputs as their manifests have decided, where a run was killed while it put its files in place."""
+"""Find the files of an output by its manifest, if a run was killed while it moved files into place."""
 
 import os
 import re
@@ -19,13 +19,13 @@ from rasteret_beam.readers.storage.objects import (
 )
 
 SHARD = re.compile(r"-\d{5,}-of-\d{5,}\.parquet")
-"""What the names of an output's files end in."""
+"""The end of the names of an output's files."""
 
 
 def as_decided(found: Sequence[FoundFile], access: Access) -> list[FoundFile]:
-    """Found files with those of a decided run in place of those that they replace, moved already or not.
+    """Found files, with the files of a committed run instead of those that they replace, moved or not.
 
-    Only files of folders and globs, and only of such names as the sinks give, can be of an output.
+    Only files in folders and globs with names that sinks write can belong to an output.
     """
     files = {file.path: file for file in found}
     inside = [file for file in found if file.root is not None and SHARD.search(file.path)]
@@ -37,9 +37,9 @@ def as_decided(found: Sequence[FoundFile], access: Access) -> list[FoundFile]:
 
 
 def undone_beside(folder: str, access: Access) -> Manifest | None:
-    """The manifest of an output that is a folder, if it has decided on files which may not have moved yet.
+    """The manifest of an output folder with committed files that may not have been moved yet.
 
-    None too where nothing beside the folder may be looked at, and on the web, which has no folders.
+    None too if the parent folder may not be read, and on the web, which has no folders.
 
     Raises
     ------
@@ -67,10 +67,10 @@ def undone_beside(folder: str, access: Access) -> Manifest | None:
 def _with_decided(
     files: dict[str, FoundFile], folder: str, like: FoundFile, manifest: Manifest, access: Access
 ) -> dict[str, FoundFile]:
-    """Files by path, those in a folder as a manifest has decided; new ones are found as ``like`` was."""
+    """Files by path, with those in a folder according to its manifest; new ones have the root of ``like``."""
     there = {path.removeprefix(folder) for path in files if path.startswith(folder)}
     if not there & {*manifest.moves, *manifest.old}:
-        return files  # what was asked for is not of this output
+        return files  # the given path is not part of this output
     waiting = {fresh for fresh in manifest.moves.values() if _exists(folder + fresh, access)}
     seen = {folder + name for name in manifest.visible(there | waiting)}
     kept = {path: file for path, file in files.items() if not path.startswith(folder) or path in seen}
@@ -78,9 +78,9 @@ def _with_decided(
 
 
 def _undone(folder: str, access: Access) -> Iterable[Manifest]:
-    """The manifests in a folder that have decided on files which may not have moved yet.
+    """The manifests in a folder with committed files that may not have been moved yet.
 
-    The folder has ``/`` at its end, and is empty for the working directory.
+    The folder ends in ``/``, or is empty for the working directory.
     """
     if is_remote_object(folder):
         listed = list_folder(folder, access, f"{folder}_", False)

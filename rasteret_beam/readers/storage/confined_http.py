@@ -1,7 +1,7 @@
-"""Byte ranges of web servers that a stranger names: no answer leads to a host that is near.
+"""Read byte ranges of URLs from untrusted sources, without reaching local hosts by name or redirect.
 
-obstore follows redirects unseen, and a name may stand for any address. So these requests are made here, each address
-that is connected to and each redirect is looked at before anything is asked, and connections are kept per thread.
+obstore follows redirects silently, and a name may resolve to any address. So these requests are made here: each address
+and each redirect is checked before a request is sent. Connections are kept per thread.
 """
 
 import re
@@ -28,20 +28,20 @@ from rasteret_beam.readers.storage.stores import WEB, split_url
 REDIRECTS = (301, 302, 303, 307, 308)
 MAX_REDIRECTS = 10
 MAX_KEPT = 16
-"""Connections of one thread."""
+"""Connections per thread."""
 
 LEFT_OVER = 64 << 10
-"""Bytes of an answer of no use that are read, for its connection to be kept."""
+"""Bytes of an unused answer that are read to keep its connection open."""
 
 SAFE = "/%:=&?~#+!$,;'@()*[]|"
-"""Characters of a URL that stand as they are (RFC 3986), and ``%``, which was encoded before."""
+"""Unescaped characters of a URL (RFC 3986), and ``%`` of parts that are already encoded."""
 
 _thread = local()
 
 
 @dataclass(frozen=True)
 class _Asking:
-    """What is asked for, at most so many bytes, and why a host or address is not asked."""
+    """A request, the limit of its answer, and the check of hosts and addresses."""
 
     headers: dict[str, str]
     timeout: float
@@ -58,17 +58,17 @@ Answer = tuple[int, Message, bytes]
 def get_range(
     url: str, start: int, stop: int, access: Access, timeout: float, etag: str | None = None
 ) -> tuple[bytes, int, str | None]:
-    """Bytes from ``start`` up to ``stop``, or to the end of the file; the size of the whole; its ETag.
+    """Bytes from ``start`` up to ``stop`` or the end of the file, the size of the file, and its ETag.
 
     Parameters
     ----------
     etag : str, optional
-        That the file has to have.
+        Required ETag of the file.
 
     Raises
     ------
     WebError
-        With status 412 where the file has another ETag.
+        With status 412 if the file has another ETag.
     """
     headers = {"Range": f"bytes={start}-{stop - 1}", "User-Agent": "rasteret_beam"}
     headers |= {"If-Match": etag} if etag else {}
@@ -99,19 +99,19 @@ def _follow(url: str, asking: _Asking) -> Answer:
         if answer[0] not in REDIRECTS or not place:
             return answer
         url = urljoin(url, place)
-    raise WebError(f"the server leads on more than {MAX_REDIRECTS} times")
+    raise WebError(f"the server redirects more than {MAX_REDIRECTS} times")
 
 
 def _check(url: str, asking: _Asking) -> None:
     scheme = split_url(url)[0].lower()
     if scheme not in WEB:
-        raise WebError(f"the server leads to {scheme}:, which is not on the web")
+        raise WebError(f"the server redirects to {scheme}:, which is not http or https")
     if why := asking.why_not(host_of(url)):
         raise WebError(why)
 
 
 def _ask(url: str, asking: _Asking) -> Answer:
-    """One request, by a connection that is kept; by a new one where the server has closed that."""
+    """Send a request on an open connection, or on a new one if the server has closed it."""
     kept: dict[tuple[str, str], HTTPConnection] = _thread.__dict__.setdefault("kept", {})
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
@@ -132,11 +132,11 @@ def _ask(url: str, asking: _Asking) -> Answer:
             raise
         _keep(kept, key, connection, answer)
         return answer.status, answer.headers, body
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _body(answer: HTTPResponse, most: int) -> bytes:
-    """What was asked for, and no more; of another answer, such as a whole file, nothing."""
+    """The requested bytes only; nothing of another answer, such as a whole file."""
     body = answer.read(most if answer.status == 206 else LEFT_OVER)
     if not answer.isclosed() and answer.read(1):
         answer.will_close = True
@@ -173,7 +173,7 @@ class _Redirects(HTTPRedirectHandler):
 
 
 def _by_proxy(url: str, asking: _Asking) -> Answer:
-    """By the proxy that the environment names, which looks names up itself."""
+    """A connection through the environment's proxy, which resolves names itself."""
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
     request = Request(parts._replace(netloc=host).geturl(), headers=asking.headers_for(user))

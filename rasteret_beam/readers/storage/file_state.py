@@ -1,8 +1,8 @@
-"""Files on a local disk: only regular ones are opened, and a changed one is found out.
+"""Local files: open only regular files and detect changed ones.
 
-A file's state is its size and a digest of its header (:func:`.tiff_header.header_digest`), not its time: a copy of a
-collection and its rasters is as good as they are. The digest is taken once for each file and process, and again when
-the file system shows that something was written.
+A file's state is its size and a digest of its header (:func:`.tiff_header.header_digest`), not its modification time,
+so that a copy of a collection and its rasters remains valid. The digest is computed once per file and process, and
+again when the file system reports a change.
 """
 
 import os
@@ -18,7 +18,7 @@ from rasteret_beam.readers.storage.stores import is_url, local_path
 STALE = "the file was changed after the collection was built, so its index is stale; build it again"
 
 KEPT = 1 << 16
-"""Files whose digest is remembered."""
+"""Number of files whose digests are cached."""
 
 KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -29,18 +29,18 @@ KINDS = {
 }
 
 Version = tuple[int, ...]
-"""What the file system shows of a file's state, and changes whenever it is written."""
+"""Facts of the file system that change whenever a file is written."""
 
 _digests: dict[tuple[str, Version], str] = {}
 _lock = Lock()
 
 
 class LocalFileError(Exception):
-    """A local file is not regular, or not the one that was indexed."""
+    """A local file is not regular, or has changed since it was indexed."""
 
 
 def check_kind(path: str) -> None:
-    """Refuse what may never end, or wait for ever to be opened.
+    """Refuse files that may have no end or block when they are opened.
 
     Raises
     ------
@@ -50,19 +50,19 @@ def check_kind(path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except OSError:
-        return  # not there, or a name that only GDAL understands: who opens it gives the reason
+        return  # missing, or a name for GDAL; opening it gives the reason
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise LocalFileError(f"it is {KINDS.get(stat.S_IFMT(mode), 'something else')}, not a regular file")
 
 
 @contextmanager
 def opened(path: str) -> Iterator[tuple[FileIO, os.stat_result]]:
-    """A regular file, open for reading without a buffer.
+    """A regular file, opened for unbuffered reading.
 
     Raises
     ------
     LocalFileError
-        It is not a regular one.
+        It is not a regular file.
     OSError
         It cannot be opened.
     """
@@ -79,12 +79,12 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def version_of(found: os.stat_result) -> Version:
-    """The state that the file system shows."""
+    """The file system's facts about a file."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def check_unchanged(path: str, file: FileIO, found: os.stat_result, size: int | None, digest: str | None) -> None:
-    """Compare an open file with what a collection has of it, as far as that knows.
+    """Compare an open file with the state in a collection, as far as it is known.
 
     Raises
     ------
@@ -108,12 +108,12 @@ def check_unchanged(path: str, file: FileIO, found: os.stat_result, size: int | 
 
 
 def check_file(href: str, size: int | None, digest: str | None) -> Version | None:
-    """Check what GDAL is to open; gives the state of a regular file.
+    """Check a file before GDAL opens it; returns the state of a regular file.
 
     Raises
     ------
     LocalFileError
-        As of :func:`check_kind` and :func:`check_unchanged`.
+        As :func:`check_kind` and :func:`check_unchanged`.
     """
     if is_url(href) or href.startswith("/vsi"):
         return None
@@ -126,4 +126,4 @@ def check_file(href: str, size: int | None, digest: str | None) -> Version | Non
             check_unchanged(path, file, found, size, digest)
             return version_of(found)
     except OSError:
-        return None  # it cannot be opened: GDAL gives the reason
+        return None  # it cannot be opened, and GDAL gives the reason

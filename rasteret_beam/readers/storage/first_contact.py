@@ -1,7 +1,6 @@
-"""The first contact with a service: it has a limit, so that one that is away is told of soon.
+"""A time limit for the first answer of a service, so that an unreachable one is reported soon.
 
-Clients try again for minutes, each in its own way and without a word. Once a service has answered, their patience is
-right; before that it is silence.
+Clients retry for minutes without a log line. That is right once a service has answered, but not before.
 """
 
 import queue
@@ -16,7 +15,7 @@ from rasteret_beam.errors import NoAnswerError
 
 FIRST_SECONDS = 20.0
 
-WAY_OUT = "see that the network and the proxy let this machine reach it, and that the address is right"
+WAY_OUT = "check the network, the proxy and the address"
 
 Answer = TypeVar("Answer")
 
@@ -24,20 +23,20 @@ _answered: set[str] = set()
 
 
 def within(who: str, ask: Callable[[], Answer], way_out: str = WAY_OUT) -> Answer:
-    """What a service answers when it is asked for the first time.
+    """The answer of a service to its first request.
 
-    It is asked in a thread, which is left behind where it does not end in time.
+    The request runs in a thread, which is abandoned if it does not end in time.
 
     Parameters
     ----------
     who : str
-        What is waited for.
+        Name of the service, for errors.
     ask : function
 
     Raises
     ------
     NoAnswerError
-        There is no answer in :data:`FIRST_SECONDS`.
+        The service does not answer within :data:`FIRST_SECONDS`.
     """
     came: queue.SimpleQueue[tuple[Answer | None, BaseException | None]] = queue.SimpleQueue()
     context = copy_context()
@@ -59,17 +58,17 @@ def within(who: str, ask: Callable[[], Answer], way_out: str = WAY_OUT) -> Answe
 
 
 def no_answer(who: str, way_out: str = WAY_OUT) -> str:
-    """An error's text about a service that has not answered."""
+    """The error text about a service that has not answered."""
     return f"{who} has not answered in {FIRST_SECONDS:.0f} s; {way_out}"
 
 
 class Contact:
-    """Requests to one host or bucket, of which the first have to be answered in time.
+    """Requests to one host or bucket, with a time limit for its first answer.
 
     Parameters
     ----------
     root : str
-        Such as ``s3://bucket``.
+        The bucket or host, such as ``s3://bucket``.
     """
 
     def __init__(self, root: str):
@@ -77,13 +76,13 @@ class Contact:
         self.until = monotonic() + FIRST_SECONDS
 
     def timeout(self, usual: float) -> float:
-        """Seconds that the next request may take, whole ones, of which each makes a client for itself."""
+        """Time limit of the next request in whole seconds, as each different limit needs a new client."""
         return usual if self.root in _answered else min(usual, max(1, ceil(self.until - monotonic())))
 
     def is_over(self) -> bool:
-        """Whether there is no time for another request, as none of this process has been answered."""
+        """Whether the time limit has passed without an answer to this process."""
         return self.root not in _answered and monotonic() >= self.until
 
     def is_answered(self) -> None:
-        """The service has answered, now and for all requests."""
+        """Record that the service has answered."""
         _answered.add(self.root)

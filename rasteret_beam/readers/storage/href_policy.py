@@ -1,10 +1,9 @@
-"""Which hrefs are opened: what a collection from elsewhere, or a file, may make this machine read.
+"""Decide which hrefs may be opened: what an untrusted collection or file may make this machine read.
 
-One rule for every open. An href on this machine's own authority (the user's words, a collection or record table on a
-local disk) may name any file and host. One that stands elsewhere (in a bucket, on the web) may name neither local files
-nor hosts that are near (:mod:`rasteret_beam.kernels.storage.hosts`), unless it lies on one itself. Whoever names it,
-an href is opened by few of GDAL's drivers (:mod:`.drivers`) and file systems; :class:`rasteret_beam.Access` allows
-others by name.
+One policy applies to every open. A trusted href (from the user, or from a collection or record table on a local disk)
+may name any file and host. An href in a bucket or on the web may name neither local files nor local hosts
+(:mod:`rasteret_beam.kernels.storage.hosts`), unless its source is on the same local host. In both cases only a few GDAL
+drivers (:mod:`.drivers`) and file systems are used; :class:`rasteret_beam.Access` allows others by name.
 """
 
 import os
@@ -20,7 +19,7 @@ from rasteret_beam.readers.storage.stores import BUCKETS, WEB, is_subdataset, is
 
 ARCHIVES = ("zip", "tar", "gzip")
 OBJECTS = ("s3", "gs", "az", "adls", "oss", "swift")
-"""GDAL's file systems of buckets, whose hosts its own settings name."""
+"""GDAL file systems of buckets, whose hosts come from GDAL's settings."""
 
 CURL = "curl"
 
@@ -30,14 +29,14 @@ LOCAL = "access=Access(allow_local=True)"
 
 
 def named_in(place: str, access: Access) -> Access:
-    """How the hrefs are read that stand in a collection, record table or VRT at a place."""
+    """The access for hrefs in a collection, record table or VRT at a place."""
     return replace(access, origin=place if is_url(place) or place.startswith("/vsi") else None)
 
 
 def why_refused(href: str, access: Access) -> str | None:
-    """Why an href is not opened; None where it may be.
+    """Why an href must not be opened; None if it may be.
 
-    The text names the option that allows it; that of the href is left to the caller.
+    The text names the option that allows it; the caller adds the href.
     """
     return _why_refused(href, access, access.origin)
 
@@ -61,12 +60,12 @@ def is_trusted(access: Access) -> bool:
 
 
 def is_confined(href: str, access: Access) -> bool:
-    """Whether answers of a web server, too, must not lead to hosts that are near: redirects, and names of addresses."""
+    """Whether redirects and resolved names of a web server must not lead to local hosts."""
     return access.origin is not None and split_url(href)[0] in WEB
 
 
 def why_not_host(host: str | None, access: Access) -> str | None:
-    """Why a host, or an address, is not asked; None where it may be."""
+    """Why a host or an address must not be requested; None if it may be."""
     near = nearness(host)
     if access.origin is None or near is None or _lies_at(host, access.origin):
         return None
@@ -97,7 +96,7 @@ def _why_not_local(access: Access) -> str | None:
 
 
 def _why_opaque(access: Access) -> str | None:
-    """Of what names files in ways that only GDAL knows."""
+    """Why a name that only GDAL understands must not be opened."""
     if is_trusted(access):
         return None
     where = without_secrets(access.origin or "")
@@ -117,7 +116,7 @@ def _why_not_subdataset(href: str, access: Access) -> str | None:
 
 
 def why_gdal_refused(href: str, access: Access) -> str | None:
-    """As :func:`why_refused`, of what GDAL reads by itself, whose requests follow redirects unseen."""
+    """As :func:`why_refused`, for requests of GDAL itself, which follows redirects silently."""
     if is_url(href) and split_url(href)[0] in WEB:
         return _why_not_url(href, access) or _why_not_curl(access)
     return _why_refused(href, access, access.origin)
@@ -127,13 +126,13 @@ def _why_not_curl(access: Access) -> str | None:
     if is_trusted(access) or _near_origin(access) == LOOPBACK:
         return None
     return (
-        "GDAL by itself would ask the server, and follow it anywhere; name the file by its URL alone, "
+        "GDAL would send the requests itself and follow any redirect; give the plain URL of the file, "
         f"or, if you trust {without_secrets(access.origin or '')}, allow it with {LOCAL}"
     )
 
 
 def _why_not_chain(path: str, access: Access) -> str | None:
-    """Of a path through GDAL's file systems, ``/vsizip//vsicurl/https://host/a.zip/b.tif``."""
+    """Why a path through GDAL's file systems (``/vsizip//vsicurl/https://host/a.zip/b.tif``) must not be opened."""
     found = CHAIN.match(path)
     if found is None:
         return _why_not_local(access)
@@ -148,7 +147,7 @@ def _why_not_chain(path: str, access: Access) -> str | None:
     if f"/vsi{name}/" in {f"/{each.strip('/')}/" for each in access.drivers}:
         return _why_opaque(access)
     return (
-        f"GDAL's file system /vsi{name}/ is not among those that are used (/vsizip/, /vsitar/, /vsigzip/, /vsicurl/, "
+        f"GDAL's file system /vsi{name}/ is not allowed (only /vsizip/, /vsitar/, /vsigzip/, /vsicurl/ "
         f"and those of buckets); if you trust it, allow it with access=Access(drivers='/vsi{name}/')"
     )
 
@@ -166,7 +165,7 @@ def _why_not_url(href: str, access: Access) -> str | None:
     if scheme in (*BUCKETS, "oss"):
         return None
     if scheme == "vrt":
-        return "vrt:// is not opened, as it can lead to any file; give a file of its own, with access=Access(vrt=True)"
+        return "vrt:// is not opened, as it can name any file; give a VRT file, with access=Access(vrt=True)"
     parts = scheme.split("+")
     if all(part in (*ARCHIVES, *WEB, *BUCKETS, "file") for part in parts):
         return (

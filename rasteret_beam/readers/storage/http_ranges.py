@@ -1,4 +1,4 @@
-"""Byte ranges of URLs that obstore cannot ask for: signed ones, whose query counts, and those with a password."""
+"""Read byte ranges of URLs that obstore cannot request: signed URLs with a query, and URLs with a password."""
 
 import base64
 import re
@@ -20,9 +20,9 @@ class WebError(Exception):
     Attributes
     ----------
     status : int or None
-        Of the answer, where one came.
+        HTTP status of the answer, if there was one.
     passing : bool
-        Whether asking again may help.
+        Whether a retry may help.
     """
 
     def __init__(self, why: str, status: int | None = None, passing: bool = False):
@@ -32,7 +32,7 @@ class WebError(Exception):
 
 
 def get_range(url: str, start: int, stop: int, timeout: float = TIMEOUT) -> tuple[bytes, int]:
-    """Bytes from ``start`` up to ``stop``, or to the end of the file; and the size of the whole.
+    """Bytes from ``start`` up to ``stop`` or the end of the file, and the size of the file.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def get_range(url: str, start: int, stop: int, timeout: float = TIMEOUT) -> tupl
 
 
 def size_of(url: str, timeout: float = TIMEOUT) -> int:
-    """Bytes of the whole file; asked for by its first bytes, since a signature is often for GET alone.
+    """Size of the file, from a request for its first bytes, as a signature is often valid for GET only.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def _as_error(reason: object) -> BaseException:
 
 
 def _request(url: str) -> Request:
-    """A request whose user and password stand in its header."""
+    """A request with user and password in its header."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     request = Request(urlunsplit(parts._replace(netloc=host, fragment="")))

@@ -1,4 +1,4 @@
-"""Finding the files that paths, folders and globs mean, on the local disk and in buckets by one rule."""
+"""Find the files of paths, folders and globs, with the same rules on a local disk and in buckets."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -38,20 +38,20 @@ RASTER_ENDINGS = (".tif", ".tiff")
 LOST_SLASH = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
 
 QUERY = re.compile(r"\?[A-Za-z][\w.-]*=")
-"""What makes the rest of a URL a query, such as ``?versionId=1``, and not a glob."""
+"""The beginning of a URL's query, such as ``?versionId=1``, as opposed to a glob."""
 
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
 class Lister(Protocol):
-    """What files there are in one kind of place."""
+    """Lists the files of one kind of storage."""
 
     def kind(self, place: str) -> Kind | None:
-        """What a path, taken literally, leads to."""
+        """The kind of a literal path."""
         ...
 
     def files(self, selection: Selection) -> Iterable[tuple[str, str, bool]]:
-        """The files of a selection, as (path, real path, whether a link is on the way)."""
+        """The files of a selection as (path, real path, whether a part of the path is a link)."""
         ...
 
 
@@ -67,7 +67,7 @@ class LocalLister:
 
 @dataclass
 class ObjectLister:
-    """Objects in buckets; what was listed is kept for the next question."""
+    """Objects in buckets; listings are cached."""
 
     access: Access = DEFAULT_ACCESS
     _listed: dict[tuple[str, str, bool], list[str]] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class ObjectLister:
         return [(name, name, False) for name in self._names(selection) if selection.files.fullmatch(name)]
 
     def _names(self, selection: Selection) -> list[str]:
-        """URLs of objects that begin as the files of a selection do."""
+        """URLs of objects that begin with the prefix of a selection."""
         root, start, deep = selection.root, selection.start, selection.is_deep
         if root.endswith("://"):
             raise InputError(f"{start}... has a wildcard in the name of its bucket; name the bucket in full")
@@ -96,16 +96,16 @@ class ObjectLister:
 
 
 def files_at(place: str, lister: Lister, endings: tuple[str, ...], what: str) -> list[FoundFile]:
-    """The files that a path means: itself, those in it as a folder, or those that it matches as a glob.
+    """The files of a path: the file itself, those in a folder, or those that match a glob.
 
-    A path that is there is taken as it stands, even with wildcards in it. A glob that matches folders only means the
-    files in these. In folders the files with these endings count, and hidden names do not; see
+    An existing path is used literally, even if it contains wildcards. A glob that matches only folders selects the
+    files in them. In folders, files with these endings are selected and hidden names are skipped; see
     :mod:`rasteret_beam.kernels.storage.globs`.
 
     Raises
     ------
     MissingInputError
-        There is nothing; ``what`` is what an error calls the files.
+        There are no files; ``what`` names them in the error.
     """
     kind = lister.kind(place)
     if kind == "file":
@@ -117,7 +117,7 @@ def files_at(place: str, lister: Lister, endings: tuple[str, ...], what: str) ->
         if matches:
             return [FoundFile(path, real, literal_folder(place), linked) for path, real, linked in matches]
         return _in_folders(place, lister, in_matched(place), endings, what)
-    hint = "; a Path loses a slash of a URL: give it as text" if LOST_SLASH.match(place) else ""
+    hint = "; pathlib.Path drops a slash of a URL: give it as text" if LOST_SLASH.match(place) else ""
     raise MissingInputError(f"there is no file, folder or match of {without_secrets(place)}{hint}")
 
 
@@ -130,12 +130,12 @@ def _in_folders(
     ]
     if not found and is_glob(place) and not selection.is_whole:
         raise MissingInputError(
-            f"there is no file, folder or match of {without_secrets(place)}; a wildcard finds no name that begins with "
-            ". or _"
+            f"there is no file, folder or match of {without_secrets(place)}; wildcards do not match names "
+            "that begin with . or _"
         )
     if not chosen:
         raise MissingInputError(
-            f"there is no {what} in {without_secrets(place)}; names that begin with . or _ do not count"
+            f"there is no {what} in {without_secrets(place)}; names that begin with . or _ are skipped"
         )
     return chosen
 
@@ -147,23 +147,23 @@ def find(
     access: Access = DEFAULT_ACCESS,
     others: Lister | None = None,
 ) -> list[FoundFile]:
-    """The files of a path, a folder or a glob, or of a list of such; each file once, in name order.
+    """The files of a path, a folder or a glob, or of a list of them; each file once, in name order.
 
     Parameters
     ----------
     endings : tuple of str
-        Of the files that count in folders, in lower case.
+        Lower-case endings of the files to select in folders.
     what : str
-        What an error calls these files.
+        Name of the files in errors.
     access : Access
         How buckets are read.
     others : Lister, optional
-        Of URLs that are neither in a bucket nor on the web.
+        Lister for URLs that are neither in a bucket nor on the web.
 
     Raises
     ------
     MissingInputError, PermissionDeniedError, InputError
-        A place leads to nothing, may not be read, or is no regular file.
+        A path does not exist, may not be read, or is not a regular file.
     """
     found: list[FoundFile] = []
     objects = ObjectLister(access)
@@ -182,29 +182,29 @@ def find(
 
 
 def once(found: Iterable[FoundFile]) -> list[FoundFile]:
-    """Each file once, in name order: by a path without links, if there is one, else by the first."""
+    """Each file once, in name order: by its path without links if there is one, otherwise by its first path."""
     ordered = sorted(found, key=lambda file: (file.is_linked, file.path))
     return sorted({file.real: file for file in reversed(ordered)}.values(), key=lambda file: file.path)
 
 
 def find_rasters(places: Paths, access: Access = DEFAULT_ACCESS) -> list[str]:
-    """Raster files: paths, URLs and globs, and all ``*.tif`` and ``*.tiff`` of folders; each once, in name order.
+    """Raster files of paths, URLs, globs and folders (all ``*.tif`` and ``*.tiff``); each once, in name order.
 
-    What has such an ending in a bucket is taken as a file, without asking; everything else there as a folder.
+    A name with one of these endings in a bucket is a file without a request; any other name is a folder.
 
     Raises
     ------
     MissingInputError
-        A path or a glob leads to nothing.
+        A path or a glob matches nothing.
     """
     given = [places] if isinstance(places, str | PathLike) else places
     return [file.path for file in once(file for place in given for file in rasters_at(place, access))]
 
 
 def split_lists(texts: Iterable[str], access: Access = DEFAULT_ACCESS) -> list[str]:
-    """The rasters' paths of texts that may be lists with commas.
+    """The paths of rasters in texts that may be comma-separated lists.
 
-    A text that leads to something as it stands (a file, a folder or a glob, whose names have commas) is one path.
+    A text that exists as a whole (a file, folder or glob whose name has commas) is one path.
     """
     found: list[str] = []
     for text in texts:
@@ -226,22 +226,22 @@ def _is_one_path(text: str, parts: Sequence[str], access: Access) -> bool:
 
 
 def _has_starts(parts: Sequence[str]) -> bool:
-    """Whether one of the parts of a URL at its commas begins like a path, so that the URL ends before it."""
+    """Whether a part of a URL after a comma begins like a path, so that the URL ends before it."""
     return any("://" in part or part.startswith(("/", "~")) for part in parts)
 
 
 def expand_rasters(
     hrefs: Iterable[str | PathLike[str]] | str | PathLike[str], access: Access = DEFAULT_ACCESS
 ) -> list[str]:
-    """Hrefs in their order, folders and globs replaced by their raster files, in name order.
+    """Hrefs in their order, with folders and globs replaced by their raster files in name order.
 
-    What is named as one file is kept, whether it is there or not, and however often; in a bucket that is what has an
-    ending. What comes of folders and globs is added once.
+    A single file (in a bucket: a name with an extension) is kept, even if it is missing or repeated. Files of folders
+    and globs are added once.
 
     Raises
     ------
     MissingInputError
-        A folder or a glob has no raster.
+        A folder or a glob has no rasters.
     """
     kept: list[str] = []
     for given in [hrefs] if isinstance(hrefs, str | PathLike) else hrefs:
@@ -261,18 +261,18 @@ def _is_one_file(place: str) -> bool:
         return not is_glob(place) and "." in place.rpartition("/")[2]
     try:
         kind = kind_of(place)
-    except (PermissionDeniedError, InputError):  # for whoever reads the file to report
+    except (PermissionDeniedError, InputError):  # reading the file reports it
         return True
     return kind == "file" or (kind is None and not is_glob(place))
 
 
 def _is_gdals(place: str) -> bool:
-    """Whether only GDAL knows what a name means, and it is not a local path all the same."""
+    """Whether a name is for GDAL only and not also a local path."""
     return place.startswith("/vsi") or (is_subdataset(place) and not exists(place))
 
 
 def rasters_at(given: str | PathLike[str], access: Access = DEFAULT_ACCESS) -> list[FoundFile]:
-    """The raster files that one path means; as :func:`find_rasters`."""
+    """The raster files of one path; as :func:`find_rasters`."""
     place = as_place(given)
     if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or QUERY.search(place))):
         return [FoundFile(place, place)]

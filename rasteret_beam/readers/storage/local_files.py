@@ -1,4 +1,4 @@
-"""What is on the local disk: kinds of paths, and the files of a folder or a glob."""
+"""Local files: kinds of paths, files of folders and globs, and errors of reading and writing."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ OTHERS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a de
 
 
 def denied(path: str) -> PermissionDeniedError:
-    """The error about a path that this account may not read; names the folder or the file that refuses."""
+    """The error about a path without read permission; names the folder or file that denies it."""
     closed = path = path.rstrip("/") or path
     while not os.path.lexists(closed) and os.path.dirname(closed) not in ("", closed):
         closed = os.path.dirname(closed)
@@ -42,23 +42,23 @@ def denied(path: str) -> PermissionDeniedError:
 
 
 def stat_of(path: str) -> os.stat_result | None:
-    """What a path leads to, links followed; None where there is nothing.
+    """The kind of a path, with links followed; None if it does not exist.
 
     Raises
     ------
     PermissionDeniedError
-        A folder on the way may not be searched.
+        A parent folder may not be searched.
     """
     try:
         return os.stat(path)
     except PermissionError as error:
         raise denied(path) from error
-    except (OSError, ValueError):  # not there, a loop of links, a file for a folder, a name no file can have
+    except (OSError, ValueError):  # missing, a loop of links, a file instead of a folder, or an invalid name
         return None
 
 
 def exists(path: str) -> bool:
-    """As ``os.path.exists``, but that a folder that may not be searched is an error.
+    """As ``os.path.exists``, except that a parent folder without search permission is an error.
 
     Raises
     ------
@@ -68,12 +68,12 @@ def exists(path: str) -> bool:
 
 
 def kind_of(path: str) -> Kind | None:
-    """Whether a path leads to a regular file or a folder; None where there is nothing.
+    """Whether a path is a regular file or a folder; None if it does not exist.
 
     Raises
     ------
     InputError
-        There is something else, from which reading might wait for ever.
+        It is something else, and reading it might block.
     PermissionDeniedError
     """
     found = stat_of(path)
@@ -85,14 +85,14 @@ def kind_of(path: str) -> Kind | None:
         return "folder"
     raise InputError(
         f"{path} is {OTHERS.get(stat.S_IFMT(found.st_mode), 'something else')}, not a regular file; files are read "
-        "more than once and from anywhere, so write it to a file first"
+        "more than once and at random positions, so write it to a file first"
     )
 
 
 WAYS_OUT = {
     ENOSPC: "free space on its disk, or write to another",
-    EDQUOT: "the quota of this user is used up; free some of it, or write to another disk",
-    EFBIG: "its disk, or the limit of this process (ulimit -f), takes no file of that size",
+    EDQUOT: "free some of the quota of this user, or write to another disk",
+    EFBIG: "the file is too large for its disk or for the limit of this process (ulimit -f)",
     EROFS: "its disk is mounted read-only; write to another",
     EACCES: "give this user write permission there, or write to another folder",
     EPERM: "give this user write permission there, or write to another folder",
@@ -102,7 +102,7 @@ MORE_MEMORY = "give the machine more memory, run fewer worker processes on it, o
 
 @contextmanager
 def writing(path: str, what: str = "output") -> Iterator[None]:
-    """Turn the errors of writing a local file, and of memory that runs out, into ones that name it and the way out.
+    """Turn errors of writing a local file, and out-of-memory errors, into errors that name the file and what to do.
 
     Raises
     ------
@@ -123,14 +123,14 @@ def writing(path: str, what: str = "output") -> Iterator[None]:
 
 
 def why_not_written(error: OSError) -> str:
-    """An error of the system's on one line, with the way out where there is one."""
+    """A system error on one line, with advice if there is any."""
     way_out = WAYS_OUT.get(error.errno or 0)
     return one_line(error) + (f"; {way_out}" if way_out else "")
 
 
 @contextmanager
 def in_memory(what: str, way_out: str = MORE_MEMORY) -> Iterator[None]:
-    """Name what is read when memory runs out.
+    """Name the data that does not fit into memory.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def in_memory(what: str, way_out: str = MORE_MEMORY) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Folder:
-    """A folder under way: its path with ``/``, its real path, and the identities of those above it."""
+    """A folder of the walk: its path with ``/``, its real path, and the identities of its parents."""
 
     path: str
     real: str
@@ -156,10 +156,10 @@ class _Folder:
 
 @dataclass
 class Walk:
-    """The regular files of a selection, as (path, real path, whether there is a link between root and file).
+    """The regular files of a selection as (path, real path, whether a part of the path below the root is a link).
 
-    A link that leads back to a folder above it is not entered. Folders without a link on the way come first, and where
-    all files are meant each folder is entered once, so that a link beside its target adds nothing.
+    A link to a parent folder is not followed. Folders without links in their paths come first, and if all files are
+    selected each folder is entered once, so that a link beside its target adds nothing.
     """
 
     selection: Selection
@@ -190,7 +190,7 @@ class Walk:
                     yield path, real, folder.is_linked or is_link
 
     def _enter(self, folder: _Folder) -> frozenset[tuple[int, int]] | None:
-        """The identities of the folder and of those above it; None where it is not to be read again."""
+        """The identities of the folder and its parents; None if it must not be read again."""
         found = stat_of(folder.path or ".")
         if found is None:
             return None
@@ -224,12 +224,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 @cache
 def _report(path: str, target: str) -> None:
-    """Once in a process: files are looked for more than once."""
-    log.warning("%s is left out: it is a link to %s, which is not there", path, target)
+    """Log once per process, as files are listed more than once."""
+    log.warning("ignoring %s: it is a link to %s, which does not exist", path, target)
 
 
 def _is_regular(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a regular file; a link that leads nowhere is reported and passed over."""
+    """Whether it is a regular file; a dangling link is logged and skipped."""
     if not entry.is_symlink():
         return entry.is_file(follow_symlinks=False)
     found = stat_of(entry.path)

@@ -1,6 +1,6 @@
-"""Objects in buckets and files on the web: finding, opening, putting, deleting.
+"""Find, open, write and delete objects in buckets; find and open files on the web.
 
-Bytes are read by obstore with the retries of :mod:`.byte_ranges`. What is no reading of bytes on gs:// goes through
+Bytes are read with obstore and the retries of :mod:`.byte_ranges`. All other operations on gs:// use
 google-cloud-storage.
 """
 
@@ -33,13 +33,13 @@ from rasteret_beam.readers.storage.storage_errors import MISSING, describe, stat
 from rasteret_beam.readers.storage.stores import BUCKETS, SCHEMES, WEB, is_url, open_store, service_name, split_url
 
 BUFFER_BYTES = 4 << 20
-"""Read at a time where a file is read from its beginning to its end."""
+"""Bytes per request when a file is read sequentially."""
 
 LISTING_SECONDS = 8
-"""For which a listing on gs:// is tried again, as long as a read is."""
+"""Seconds during which a listing on gs:// is retried, as long as a read is."""
 
 AWAY = re.compile("no answer|was refused|host's name|Could not connect|Connect timeout|Read timeout")
-"""What errors of clients have where nobody answers."""
+"""Texts of client errors about a service that does not answer."""
 
 GRANT_READING = {
     GS: "grant roles/storage.objectViewer on the bucket",
@@ -53,7 +53,7 @@ GRANT_WRITING = {
 
 @dataclass(frozen=True)
 class Found:
-    """An object, its bytes, and the ETag of what it holds."""
+    """An object, its size in bytes, and its ETag."""
 
     url: str
     size: int
@@ -61,7 +61,7 @@ class Found:
 
 
 def is_remote_object(path: str) -> bool:
-    """Whether a path is a URL that is read here, by obstore or from the web."""
+    """Whether a path is a URL that this module reads, in a bucket or on the web."""
     return is_url(path) and split_url(path)[0] in SCHEMES
 
 
@@ -70,7 +70,7 @@ def is_web(path: str) -> bool:
 
 
 def check_listable(url: str) -> None:
-    """Refuse a folder or a glob on the web, which has no listing.
+    """Refuse a folder or a glob on the web, which cannot be listed.
 
     Raises
     ------
@@ -79,18 +79,18 @@ def check_listable(url: str) -> None:
     path = url.partition("?")[0]
     if is_web(url) and (path.endswith("/") or "*" in path):
         raise InputError(
-            f"{without_secrets(url)} cannot be listed: a web server has no folders; name each file by its own URL, or "
+            f"{without_secrets(url)} cannot be listed: a web server has no folders; give the URL of each file, or "
             "give the bucket's URI (gs://, s3://)"
         )
 
 
 def find_objects(url: str, access: Access = DEFAULT_ACCESS) -> list[str]:
-    """The objects that a URL, taken literally, names: those in it as a folder, or itself; in name order.
+    """The objects of a literal URL: those in the folder, or the object itself; in name order.
 
     Raises
     ------
     MissingInputError
-        The bucket cannot be listed. Nothing found is an empty list.
+        The bucket cannot be listed. Without objects the list is empty.
     """
     check_listable(url)
     if is_web(url):
@@ -100,12 +100,12 @@ def find_objects(url: str, access: Access = DEFAULT_ACCESS) -> list[str]:
 
 
 def is_object(url: str, access: Access = DEFAULT_ACCESS) -> bool:
-    """Whether there is an object of this name.
+    """Whether an object with this name exists.
 
     Raises
     ------
     MissingInputError
-        That cannot be found out.
+        The request fails.
     """
     scheme, root, path = split_url(url)
     if not path or path.endswith("/"):
@@ -127,14 +127,14 @@ def list_folder(url: str, access: Access = DEFAULT_ACCESS, start: str = "", deep
     Parameters
     ----------
     start : str
-        Only those whose URL begins so.
+        Only objects whose URL begins with this.
     deep : bool
-        Those of its folders too.
+        Include objects in subfolders.
 
     Raises
     ------
     MissingInputError
-        There is no such bucket, or it may not be listed.
+        The bucket does not exist or may not be listed.
     """
     scheme, root, path = split_url(url.rstrip("/") + "/")
     start = start or f"{root}/{path}"
@@ -164,7 +164,7 @@ def _gcs_objects(root: str, folder: str, start: str, access: Access, deep: bool)
 
 def _store_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int, str]]:
     store, _ = open_store(root, access, timedelta(seconds=contact.FIRST_SECONDS))
-    prefix = folder.rstrip("/") or None  # obstore takes whole folders only
+    prefix = folder.rstrip("/") or None  # obstore lists whole folders only
     if deep:
         metas = [meta for chunk in obstore.list(store, prefix=prefix, chunk_size=1000) for meta in chunk]
     else:
@@ -176,7 +176,7 @@ def _store_objects(root: str, folder: str, start: str, access: Access, deep: boo
 
 @contextmanager
 def _listing(root: str, access: Access) -> Iterator[None]:
-    """Turn a client's error into one that says what to grant or mend."""
+    """Turn a client's error into one that says what to grant or correct."""
     try:
         yield
     except RasteretBeamError:
@@ -186,33 +186,33 @@ def _listing(root: str, access: Access) -> Iterator[None]:
 
 
 def explained(error: Exception, url: str, writing: bool = False) -> str:
-    """What a storage client's error means for whoever runs the job, on one line."""
+    """A storage client's error on one line, with what to do."""
     scheme, root, _ = split_url(url)
     code = _status(error)
     grants = GRANT_WRITING if writing else GRANT_READING
     text = describe(error) if isinstance(error, BaseError | FileNotFoundError) else one_line(error)
-    if hasattr(error, "response") and text.startswith("("):  # of an upload by google-cloud-storage
+    if hasattr(error, "response") and text.startswith("("):  # upload with google-cloud-storage
         text = f"the server answered {code}"
     if code == 404 and scheme in BUCKETS:
         return f"there is no bucket {root} ({text})"
     if code in (401, 403):
-        return f"{text}; {grants.get(scheme, 'grant it')} to the account that runs this, or name credentials that may"
-    if type(error).__name__ == "RetryError":  # of google-cloud-storage
-        return f"no answer in time, at last: {_last_try(error)}; {contact.WAY_OUT}"
+        return f"{text}; {grants.get(scheme, 'grant it')} to the current account, or use other credentials"
+    if type(error).__name__ == "RetryError":  # google-cloud-storage
+        return f"no answer in time; last error: {_last_try(error)}; {contact.WAY_OUT}"
     if type(error).__name__ == "DefaultCredentialsError":
         return f"{text}; or read a public bucket with anonymous=True"
     return f"{text}; {contact.WAY_OUT}" if code is None and AWAY.search(text) else text
 
 
 def _last_try(error: Exception) -> str:
-    """What a client's last try met: its own error, or of a connection what the system said."""
+    """The error of a client's last attempt; for a connection, the system's error."""
     last = getattr(error, "cause", None) or error
     inner = getattr(last.args[0], "reason", last) if last.args else last
     return one_line(inner).rpartition("): ")[2]
 
 
 def is_denied(error: BaseException | None) -> bool:
-    """Whether an error comes of an answer that something may not be looked at."""
+    """Whether an error is about missing permission."""
     while error is not None:
         if isinstance(error, Exception) and _status(error) in (401, 403):
             return True
@@ -221,14 +221,14 @@ def is_denied(error: BaseException | None) -> bool:
 
 
 def _status(error: Exception) -> int | None:
-    """The HTTP status of an error of any of the clients."""
+    """The HTTP status of an error of any client."""
     answer = getattr(error, "response", None)
     given = (getattr(error, "status", None), getattr(error, "code", None), getattr(answer, "status_code", None))
     return next((code for code in given if isinstance(code, int)), None) or status_of(error)
 
 
 class ObjectFile(io.RawIOBase):
-    """A remote file of known size, to be read from anywhere."""
+    """A seekable remote file of known size."""
 
     def __init__(self, href: str, size: int, access: Access = DEFAULT_ACCESS, ranges: RangeReader | None = None):
         self._state = FileState(href, access=access)
@@ -278,18 +278,18 @@ class ObjectFile(io.RawIOBase):
 
 
 def open_object(href: str, access: Access = DEFAULT_ACCESS) -> ObjectFile:
-    """A remote file to read from anywhere.
+    """A remote file for random access.
 
     Raises
     ------
     FileNotFoundError, OSError
-        It is not there, or not to be read.
+        It does not exist or cannot be read.
     """
     return ObjectFile(href, object_size(href, access), access)
 
 
 def open_to_the_end(href: str, access: Access = DEFAULT_ACCESS) -> io.BufferedReader:
-    """A remote file to read from its beginning to its end, some megabytes at a time."""
+    """A remote file for sequential reading, some megabytes at a time."""
     return io.BufferedReader(open_object(href, access), BUFFER_BYTES)
 
 
@@ -322,13 +322,13 @@ def check_bucket_output(path: str, what: str) -> None:
     """
     if is_url(path) and is_web(path):
         raise OutputError(
-            f"{what} {without_secrets(path)} cannot be written: a web server takes no files; give a local path or a "
+            f"{what} {without_secrets(path)} cannot be written to a web server; give a local path or a "
             "bucket's URI (gs://, s3://)"
         )
 
 
 def put_object(url: str, data: bytes, access: Access = DEFAULT_ACCESS) -> None:
-    """Write an object, whole or not at all.
+    """Write an object atomically.
 
     Raises
     ------
@@ -349,7 +349,7 @@ def put_object(url: str, data: bytes, access: Access = DEFAULT_ACCESS) -> None:
 
 
 def delete_objects(urls: Iterable[str], access: Access = DEFAULT_ACCESS) -> None:
-    """Delete objects, as far as they are there.
+    """Delete objects; missing ones are ignored.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Outputs stay apart from inputs: none is written at, into or above what the same job reads."""
+"""Check that a job does not write over, into or above its inputs."""
 
 import os
 import re
@@ -21,7 +21,7 @@ class Written:
     Attributes
     ----------
     what : str
-        What an error calls it, such as ``--output``.
+        Name in errors, such as ``--output``.
     path : str
     kind : "files", "chips" or "collection"
         Parquet files whose names begin with the path, or a folder.
@@ -33,12 +33,12 @@ class Written:
 
     @property
     def example(self) -> str:
-        """The path of a file that will be written."""
+        """The path of an output file."""
         names = {"files": SHARD, "chips": "/0@id@band.tif", "collection": "/year=2000/month=1/part-0.parquet"}
         return _resolved(self.path) + names[self.kind]
 
     def replaces(self, file: str) -> bool:
-        """Whether a file that is read may be replaced, or lies in the folder that is written."""
+        """Whether the output may replace an input file or contain it in its folder."""
         place = _resolved(self.path)
         if self.kind != "files":
             return file == place or file.startswith(place + "/")
@@ -54,9 +54,9 @@ class Read:
 
 
 def check_apart(outputs: Iterable[Written], inputs: Sequence[Read]) -> None:
-    """Refuse outputs that would mix with what the same job, or the same job run again, reads.
+    """Refuse outputs that would mix with inputs of the same job, now or when it runs again.
 
-    Local paths are compared with their links followed.
+    Links in local paths are followed before the comparison.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def check_apart(outputs: Iterable[Written], inputs: Sequence[Read]) -> None:
 
 
 def _meets(output: Written, path: str) -> str | None:
-    """How an output meets an input, if it does."""
+    """How an output conflicts with an input, if it does."""
     if is_glob(path) and (is_url(path) or not os.path.exists(path)):
         folder = literal_folder(path)
         found = _resolved(folder.rstrip("/")) + "/"

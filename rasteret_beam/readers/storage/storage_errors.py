@@ -1,6 +1,6 @@
-"""What obstore's errors say: in a line that a user can read, and whether asking again may help.
+"""Describe obstore's errors on one line, and decide whether a retry may help.
 
-obstore gives most failures as one kind of error, with the status, or what went wrong on the way, in a long text.
+obstore raises one class for most failures, with the status or the cause in a long text.
 """
 
 import re
@@ -10,9 +10,9 @@ from obstore.exceptions import BaseError, NotSupportedError, PermissionDeniedErr
 from rasteret_beam.errors import one_line
 
 PASSING = (408, 425, 429)
-"""Answers below 500 after which asking again may help."""
+"""HTTP statuses below 500 that are worth a retry."""
 
-NO_RANGES = "the server sends whole files only, not byte ranges; put the file where ranges are answered"
+NO_RANGES = "the server does not support byte ranges; move the file to one that does"
 NOT_ALLOWED = "the server does not allow reading it"
 MISSING = "no such file"
 
@@ -21,12 +21,12 @@ REASON = re.compile(r"<(?:Code|Message)>([^<]*)</(?:Code|Message)>")
 ON_THE_WAY = (
     (
         re.compile(r"performing \w+ \S*(?:169\.254\.169\.254|metadata\.google)"),
-        "no credentials were found (the machine's metadata service, the last place to look, does not answer)",
+        "no credentials were found (the metadata service, the last place to look, does not answer)",
     ),
     (re.compile(r"[Cc]ertificate"), "the server's certificate is not accepted"),
-    (re.compile(r"kind: Timeout|TimedOut"), "no answer, or no more of it, within the time limit"),
+    (re.compile(r"kind: Timeout|TimedOut"), "no answer, or no further data, within the time limit"),
     (re.compile(r"ConnectionReset|BrokenPipe"), "the connection was reset"),
-    (re.compile(r"IncompleteBody|IncompleteMessage|UnexpectedEof"), "the answer broke off"),
+    (re.compile(r"IncompleteBody|IncompleteMessage|UnexpectedEof"), "the answer ended early"),
     (re.compile(r"ConnectionRefused"), "the connection was refused"),
     (re.compile(r"dns error"), "the host's name is not known"),
 )
@@ -35,7 +35,7 @@ ENDS_EARLY = re.compile(r"object was only (\d+) bytes long")
 PREAMBLE = re.compile(r"Generic \w+ error: |Error performing \w+ \S+ in \S+ - ")
 CAUSE = re.compile(r'message: "([^"]+)"')
 LONGEST = 300
-"""Characters of a text that nothing here knows."""
+"""Maximum length of an unknown text."""
 
 
 def status_of(error: BaseException) -> int | None:
@@ -45,13 +45,13 @@ def status_of(error: BaseException) -> int | None:
 
 
 def size_of_short_file(error: BaseException) -> int | None:
-    """Bytes of the file, where the range asked for begins behind its end."""
+    """Size of the file in an error about a range that starts after its end."""
     found = ENDS_EARLY.search(str(error))
     return int(found[1]) if found else None
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether asking again may help."""
+    """Whether a retry may help."""
     if isinstance(error, FileNotFoundError | NotSupportedError):
         return False
     status = status_of(error)
@@ -61,7 +61,7 @@ def is_retryable(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """What went wrong, on one line."""
+    """The cause of an error on one line."""
     text = str(error)
     if isinstance(error, NotSupportedError) and "Range" in text:
         return NO_RANGES
@@ -84,7 +84,7 @@ def _status_text(text: str) -> str | None:
 def _what_happened(text: str) -> str:
     wrong = WRONG_RANGE.search(text)
     if wrong is not None:
-        return f"the server sent bytes {wrong[3]} to {wrong[4]} in place of {wrong[1]} to {wrong[2]}"
+        return f"the server sent bytes {wrong[3]} to {wrong[4]} instead of {wrong[1]} to {wrong[2]}"
     for pattern, meaning in ON_THE_WAY:
         if pattern.search(text):
             return meaning

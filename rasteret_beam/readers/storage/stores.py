@@ -1,4 +1,4 @@
-"""obstore's stores: one for each bucket (or host) and way to read it, shared by the process."""
+"""obstore's stores: one per bucket (or host) and access, shared by the process."""
 
 import os
 import re
@@ -16,26 +16,26 @@ from rasteret_beam.readers.storage.access import AZURE, GS, S3, aws_credentials,
 WEB = ("http", "https")
 BUCKETS = (S3, GS, *AZURE)
 SCHEMES = (*WEB, *BUCKETS)
-"""What obstore reads; ``file`` and plain paths are local."""
+"""Schemes that obstore reads; ``file`` and plain paths are local."""
 
 TIMEOUT = timedelta(seconds=60)
 CONNECT_TIMEOUT = timedelta(seconds=30)
 RETRY_TIMEOUT = timedelta(seconds=8)
-"""After which obstore begins no further try."""
+"""Time after which obstore starts no further attempt."""
 
 SLOW_ANSWERS = 10
-"""An answer that keeps coming may take so many times the timeout: a slow line is no failure."""
+"""Limit of a slow but steady answer, as a multiple of the timeout."""
 
 _stores: dict[tuple[str, Access, str | None, timedelta, bool], Any] = {}
 _lock = Lock()
 
 
 SUBDATASET = re.compile(r"(?!(?i:file):/)[A-Za-z][A-Za-z0-9_]+:(?!//)")
-"""How GDAL's names of datasets inside a file begin: NETCDF:file.nc:variable, HDF5:"file.h5"://group, GTIFF_DIR:2:x."""
+"""Beginning of GDAL's names of datasets in files: NETCDF:file.nc:variable, HDF5:"file.h5"://group, GTIFF_DIR:2:x."""
 
 
 def is_url(href: str) -> bool:
-    """Whether it is a URL of anything but a local file."""
+    """Whether it is a URL of something other than a local file."""
     return "://" in href and not _is_file_uri(href) and not is_subdataset(href)
 
 
@@ -44,17 +44,17 @@ def _is_file_uri(text: str) -> bool:
 
 
 def is_subdataset(href: str) -> bool:
-    """Whether it is GDAL's name of a dataset inside a file; a local path that looks so begins with ``/`` or ``.``."""
+    """Whether it is GDAL's name of a dataset in a file; local paths of this form have to begin with ``/`` or ``.``."""
     return SUBDATASET.match(href) is not None
 
 
 def is_local_file(href: str) -> bool:
-    """Whether it names a file on a local disk as the system knows it: no URL, /vsi path or subdataset."""
+    """Whether it is a plain local path: not a URL, /vsi path or subdataset."""
     return not (is_url(href) or href.startswith("/vsi") or is_subdataset(href))
 
 
 def local_path(given: str | os.PathLike[str]) -> str:
-    """The local path that a user gives: a path, ``~`` in it expanded, or a ``file:`` URI (RFC 8089), decoded.
+    """The local path of a user's text: a path with ``~`` expanded, or a decoded ``file:`` URI (RFC 8089).
 
     Raises
     ------
@@ -77,19 +77,19 @@ def local_path(given: str | os.PathLike[str]) -> str:
 
 
 def as_place(given: str | os.PathLike[str]) -> str:
-    """What a user gives as a path: a URL or a name of GDAL's as it is, all else as :func:`local_path`."""
+    """A user's text as a path: a URL or a GDAL name unchanged, anything else by :func:`local_path`."""
     text = os.fspath(given)
     return local_path(text) if is_local_file(text) else text
 
 
 def absolute(given: str | os.PathLike[str]) -> str:
-    """As :func:`as_place`, with local paths made absolute."""
+    """As :func:`as_place`, with absolute local paths."""
     place = as_place(given)
     return os.path.abspath(place) if is_local_file(place) else place
 
 
 def is_addressable(href: str) -> bool:
-    """Whether obstore can ask for exactly this URL: it sends no query and no password, and writes paths its own way."""
+    """Whether obstore requests exactly this URL: it drops the query and password, and normalizes paths."""
     scheme, root, path = split_url(href)
     if scheme not in SCHEMES or "?" in href:
         return False
@@ -99,19 +99,19 @@ def is_addressable(href: str) -> bool:
 
 
 def has_ranges(href: str) -> bool:
-    """Whether byte ranges of this URL can be asked for, by obstore or (signed URLs, passwords) as a web request."""
+    """Whether byte ranges of this URL can be requested, by obstore or (signed URLs, passwords) as a web request."""
     return is_addressable(href) or (is_url(href) and split_url(href)[0] in WEB)
 
 
 def split_url(href: str) -> tuple[str, str, str]:
-    """Scheme, root (up to the bucket or host) and path, as written, of a URL."""
+    """Scheme, root (up to the bucket or host) and unchanged path of a URL."""
     scheme, _, rest = href.partition("://")
     host, _, path = rest.partition("/")
     return scheme, f"{scheme}://{host}", path
 
 
 def service_name(url: str, access: Access = DEFAULT_ACCESS) -> str:
-    """A bucket or host, and where it is asked for if that is not the platform's own place; for an error."""
+    """A bucket or host, with its endpoint if that is not the default; for errors."""
     scheme, root, _ = split_url(url)
     endpoint = endpoint_of(scheme, access)
     return without_secrets(f"{root} at {endpoint}" if endpoint else root)
@@ -125,12 +125,12 @@ def open_store(
     Parameters
     ----------
     timeout : timedelta
-        Without a byte of the answer.
+        Time without a byte of the answer.
     retry : bool
-        Let obstore ask again when a request fails.
+        Let obstore retry failed requests.
     """
     scheme, root, path = split_url(href)
-    # The endpoint may come from the environment, which may change.
+    # The endpoint may come from the environment, which can change.
     key = root, access, endpoint_of(scheme, access), timeout, retry
     with _lock:
         if key not in _stores:
@@ -139,7 +139,7 @@ def open_store(
 
 
 def _decoded(scheme: str, path: str) -> str:
-    """Paths on the web are percent-encoded; the name of an object in a bucket stands as it is, as GDAL has it."""
+    """Percent-encode paths on the web; object names in buckets are literal, as in GDAL."""
     return unquote(path) if scheme in WEB else path
 
 

@@ -47,7 +47,7 @@ def fallback_reason(asset: Asset, grid: Grid) -> str | None:
         found = stored.fallback_reason if stored is not None else None
         return found or "the collection has no tile offsets for it: it is striped, or no TIFF"
     if href.startswith("/vsi") or (is_url(href) and not has_ranges(href)):
-        return "only GDAL reads such a URL"
+        return "only GDAL reads this URL"
     return (
         _why_not_decoded(stored)
         or why_converted(stored)

@@ -69,7 +69,7 @@ class TileRequest:
 
 TileName = tuple[str, str | None, int, int, int, bool, Access, str | None]
 """File, the state that it was indexed in, band index, tile row, tile column, whether it is the tile's mask, and on
-whose word it is read: what a stranger's collection has of a file's tiles is not what another one gets.
+whose word it is read: what an untrusted collection has of a file's tiles is not what another one gets.
 """
 
 

@@ -98,7 +98,7 @@ class TileSource:
     def _keep(
         self, claims: "dict[TileName, _Claim]", take: Take, want: TileRequest, tile: Tile | TileReadError
     ) -> None:
-        """Take a tile, and hand it to those who wait for it, at once: nobody has to hold it for them."""
+        """Take a tile, and hand it at once to the threads that wait for it."""
         if not isinstance(tile, TileReadError):
             own = owned(tile)
             with self._lock:

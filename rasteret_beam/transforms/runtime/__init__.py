@@ -1,1 +1,1 @@
-"""What every transform needs of Beam: coders, metrics, shared resources, windows and files."""
+"""Beam support for the transforms: coders, metrics, shared resources, windows and files."""

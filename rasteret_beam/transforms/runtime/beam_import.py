@@ -1,7 +1,7 @@
-"""Import Beam without the warning that its extra for Google Cloud is not installed, which most users do not need.
+"""Import Beam without its warning that the extra for Google Cloud is not installed.
 
-Beam writes it by ``logging.warning`` whenever it is imported, which also gives the root logger a handler where it has
-none, so that a later ``logging.basicConfig`` of the user's would do nothing.
+Beam calls ``logging.warning`` when it is imported, which also adds a handler to the root logger if it has none, so that
+a later ``logging.basicConfig`` by the user would have no effect.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""From counts to Beam metrics, and to the ticker of a local run."""
+"""Add counts to Beam metrics and to the progress line of a local run."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -15,7 +15,7 @@ def _counter(name: str) -> "_Metrics.DelegatingCounter":
 
 
 def count(counts: Mapping[str, int]) -> None:
-    """Add counts to the metrics of the bundle being processed; call it from the bundle's own thread."""
+    """Add counts to the metrics of the current bundle; call it from the bundle's thread."""
     for name, amount in counts.items():
         _counter(name).inc(amount)
         PROGRESS.add(name, amount)

@@ -1,6 +1,6 @@
-"""Talking to BigQuery: what can be refused before a job begins, and one load job that is never run twice.
+"""BigQuery client functions: checks before a job begins, and a load job that never runs twice.
 
-google-cloud-bigquery is imported where it is used: only the ``gcp`` extra brings it.
+google-cloud-bigquery is imported on use, as only the ``gcp`` extra installs it.
 """
 
 import itertools
@@ -27,10 +27,10 @@ from rasteret_beam.transforms.runtime.google_services import ask_bigquery
 CREATE_DISPOSITIONS = ("CREATE_IF_NEEDED", "CREATE_NEVER")
 WRITE_DISPOSITIONS = ("WRITE_APPEND", "WRITE_TRUNCATE", "WRITE_EMPTY")
 MOST_URIS = 10_000
-"""Of one load job; more files than these are named by a wildcard."""
+"""Maximum number of URIs of a load job; more files are given as a wildcard."""
 
 CHECK_SECONDS, LOAD_SECONDS = 15, 600
-"""How long a request is tried again, before a job begins and when rows are there."""
+"""Seconds of retries of a request, before a job begins and when rows are loaded."""
 
 TRANSIENT = frozenset({"backendError", "internalError", "jobBackendError", "jobInternalError", "rateLimitExceeded"})
 TRIES = 3
@@ -44,7 +44,7 @@ MISSING_EXTRA = (
 
 @dataclass(frozen=True)
 class Destination:
-    """A table, and how rows come into it; travels with the job.
+    """A table and the settings for loading rows; it is sent with the job.
 
     ``partitioning`` is a column and one of HOUR, DAY, MONTH, YEAR. Jobs run in ``job_project``.
     """
@@ -74,11 +74,11 @@ def libraries() -> Any:
 
 
 def make_client(project: str | None) -> Any:
-    """A client of BigQuery whose jobs run in a project; None is the environment's."""
+    """A BigQuery client whose jobs run in a project; None for the environment's project."""
     bigquery = libraries()
     from google.auth.credentials import AnonymousCredentials
 
-    # The client takes the emulator's address from this variable, but asks for credentials all the same.
+    # The client uses the emulator's address from this variable, but requires credentials anyway.
     credentials = AnonymousCredentials() if os.environ.get("BIGQUERY_EMULATOR_HOST") else None
     return bigquery.Client(project=project, credentials=credentials)
 
@@ -90,23 +90,23 @@ def explained(
     raising: type[RasteretBeamError] = OutputError,
     ways_out: Mapping[str, str] = WAYS_OUT,
 ) -> Iterator[None]:
-    """Turn an error of Google's clients into one line that says what to grant or mend.
+    """Turn an error of Google's clients into one line that says what to grant or correct.
 
     Parameters
     ----------
     doing : str
-        What cannot be done.
+        The operation that failed.
     grant : str
-        The roles that it takes.
+        The required roles.
     raising : type
-        Of the error.
+        Type of the error to raise.
     ways_out : mapping
-        What to do, by one of BigQuery's reasons or a word of its text.
+        What to do, by one of BigQuery's reasons or a part of its text.
 
     Raises
     ------
     RasteretBeamError
-        As ``raising`` says.
+        Of type ``raising``.
     MissingInputError
         Google's libraries are not installed.
     """
@@ -141,26 +141,26 @@ def _way_out(error: Any, reasons: set[str], said: str, grant: str, ways_out: Map
     if known is not None:
         return known
     if reasons & QUOTA or error.code == 429:
-        return "a quota is used up: wait, or ask for more in the console under IAM & Admin > Quotas"
+        return "a quota is exceeded: wait, or request more in the console under IAM & Admin > Quotas"
     if "billingNotEnabled" in reasons:
         return "enable billing for the project"
     if isinstance(error, Forbidden):
         return f"grant {grant} to the account that runs the job"
     if isinstance(error, NotFound):
-        return "check the names of project, dataset and table, or make what is missing"
+        return "check the names of project, dataset and table, or create the missing one"
     return next((way for word, way in ways_out.items() if word in said), "")
 
 
 def check_destination(to: Destination, bucket: str | None = None) -> None:
-    """Refuse a table that rows cannot come into; asks the service, and changes nothing.
+    """Refuse a table that rows cannot be loaded into; sends requests but changes nothing.
 
     Raises
     ------
     NoAnswerError
     OutputError
-        No such dataset or bucket, no permission, or bucket and dataset at different locations.
+        Dataset or bucket do not exist, need permission, or are in different locations.
     InputError
-        The table does not suit the dispositions, or has another schema.
+        The table conflicts with the dispositions or has another schema.
     """
     ask_bigquery(f"table {to.name}", lambda: _check_destination(to, bucket))
 
@@ -192,7 +192,7 @@ def patiently() -> Any:
 
 
 def _get_table(client: Any, to: Destination, retry: Any) -> Any:
-    """The table as it is now; None where there is none."""
+    """The present table, or None."""
     from google.api_core.exceptions import NotFound
 
     with explained(f"table {to.name} cannot be read", f"roles/bigquery.dataEditor on {to.name.in_dataset}"):
@@ -205,7 +205,7 @@ def _get_table(client: Any, to: Destination, retry: Any) -> Any:
 def _check_table(table: Any, to: Destination) -> None:
     if table is None:
         if to.create_disposition == "CREATE_NEVER":
-            raise InputError(f"there is no table {to.name}; create it, or allow that with CREATE_IF_NEEDED")
+            raise InputError(f"there is no table {to.name}; create it, or allow creating it with CREATE_IF_NEEDED")
         return
     if table.table_type != "TABLE":
         raise InputError(f"{to.name} is a {table.table_type}, which rows cannot be written to; name a table")
@@ -216,11 +216,11 @@ def _check_table(table: Any, to: Destination) -> None:
             "columns=[...], alter the table, or write to another one"
         )
     if to.write_disposition == "WRITE_EMPTY" and table.num_rows:
-        raise InputError(f"table {to.name} has {table.num_rows} rows already, and WRITE_EMPTY writes to an empty one")
+        raise InputError(f"table {to.name} already has {table.num_rows} rows, but WRITE_EMPTY requires an empty table")
 
 
 def _check_jobs(client: Any, to: Destination, location: str | None, retry: Any) -> None:
-    """Find out by a dry run, which costs nothing, whether jobs may be run."""
+    """Check with a dry run, which is free, that jobs may run."""
     config = libraries().QueryJobConfig(dry_run=True, use_query_cache=False)
     granting = f"roles/bigquery.jobUser on project {to.job_project}"
     with explained(f"jobs cannot be run in project {to.job_project}", granting):
@@ -235,17 +235,17 @@ def _check_bucket(bucket: str, to: Destination, location: str | None, retry: Any
     with explained(f"bucket gs://{bucket} of temp_location cannot be used", granting):
         try:
             found = storage.Client(project=to.job_project).get_bucket(bucket, retry=retry)
-        except Forbidden:  # to see the bucket is a permission of its own, which writing to it does not need
+        except Forbidden:  # reading the bucket's metadata needs a separate permission, which writing does not need
             return
     if location and found.location and _apart(found.location.upper(), location.upper()):
         raise OutputError(
             f"bucket gs://{bucket} of temp_location is in {found.location}, dataset {to.name.in_dataset} in {location}"
-            ", and BigQuery loads nothing across; give a temp_location in a bucket at the dataset's location"
+            ", but BigQuery loads only within one location; give a temp_location in a bucket at the dataset's location"
         )
 
 
 def _apart(bucket: str, dataset: str) -> bool:
-    """Whether a load is sure to be refused; where a multi-region may hold a region, the service decides."""
+    """Whether a load is certain to be refused; if a multi-region may contain a region, the service decides."""
     if dataset == "US" or bucket == dataset:
         return False
     if dataset == "EU":
@@ -254,7 +254,7 @@ def _apart(bucket: str, dataset: str) -> bool:
 
 
 def is_loaded(to: Destination, job_name: str) -> bool:
-    """Whether a load job of this name has brought its rows in.
+    """Whether a load job of this name has loaded its rows.
 
     Raises
     ------
@@ -275,10 +275,10 @@ def _is_loaded(to: Destination, job_name: str) -> bool:
 
 
 def load(to: Destination, uris: Sequence[str], job_name: str) -> str:
-    """Bring Parquet files in by one load job, unless a job of this name has done so; gives the job's id.
+    """Load Parquet files with one job, unless a job of this name has done so; returns the job's id.
 
-    A job's id is its name and the number of the attempt. An attempt that succeeded, or is under way, is never made
-    again, by whatever worker; one that failed brought no row in, so the next may begin.
+    A job's id is its name and the number of the attempt. No worker repeats an attempt that succeeded or is running. A
+    failed attempt has loaded no rows, so the next attempt may begin.
 
     Raises
     ------
@@ -292,16 +292,16 @@ def load(to: Destination, uris: Sequence[str], job_name: str) -> str:
 
 
 def run_once(client: Any, job_name: str, location: str | None, submit: Callable[[str], Any]) -> Any:
-    """The job of a name that has succeeded, after waiting for its end; submitted only where there is none.
+    """The successful job of a name, after waiting for its end; submitted only if there is none.
 
-    ``submit`` begins a job of an id. What a transient error ended is tried again under the next id.
+    ``submit`` starts a job with an id. A job that ended with a transient error is retried with the next id.
     """
     tries = 0
     for attempt in itertools.count():
         name = f"{job_name}-{attempt}"
         found = _get_job(client, name, location)
         job = found or _submitted(client, submit, name, location)
-        failed = job.exception()  # waits for its end
+        failed = job.exception()  # wait for its end
         if failed is None:
             return job
         if found is None:
@@ -336,7 +336,7 @@ def _submit(client: Any, to: Destination, uris: Sequence[str], name: str, locati
         source_format="PARQUET", create_disposition="CREATE_NEVER", write_disposition=to.write_disposition
     )
     config.schema = table.schema
-    # Those of the table: truncating would otherwise change them.
+    # From the table, as truncating would otherwise change them.
     config.clustering_fields = table.clustering_fields
     config.time_partitioning = table.time_partitioning
     config.range_partitioning = table.range_partitioning
@@ -348,7 +348,7 @@ def _submit(client: Any, to: Destination, uris: Sequence[str], name: str, locati
 
 
 def _made_table(client: Any, to: Destination) -> Any:
-    """The table, made first where it may be: empty, with schema, clustering and partitions."""
+    """The table, created if allowed: empty, with schema, clustering and partitions."""
     table = _get_table(client, to, patiently())
     _check_table(table, to)
     if table is not None:
@@ -362,7 +362,7 @@ def _made_table(client: Any, to: Destination) -> Any:
 
 
 def check_choice(what: str, value: str, known: Sequence[str]) -> None:
-    """Refuse a word that is none of the known ones.
+    """Refuse a value that is not one of the known ones.
 
     Raises
     ------

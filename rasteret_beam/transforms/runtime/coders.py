@@ -1,6 +1,6 @@
-"""Coders of the elements that cross a shuffle. Importing this module registers them.
+"""Coders of the elements that cross a shuffle. Importing this module registers them with Beam.
 
-Without them Beam pickles a RecordBatch, and a pickled slice drags its parent's buffers along.
+Without them Beam pickles a RecordBatch, and a pickled slice includes the buffers of its parent.
 """
 
 import pyarrow as pa
@@ -11,13 +11,13 @@ from rasteret_beam.model import TileKey
 
 
 class RecordBatchCoder(coders.Coder):
-    """A RecordBatch as :func:`rasteret_beam.kernels.tables.ipc.to_ipc` writes it."""
+    """Encodes a RecordBatch with :func:`rasteret_beam.kernels.tables.ipc.to_ipc`."""
 
     def __init__(self) -> None:
         self._last: tuple[pa.RecordBatch | None, bytes] = (None, b"")
 
     def encode(self, value: pa.RecordBatch) -> bytes:
-        # Routing gives the chunk of one grid to each of its records in turn; it is packed once.
+        # Routing emits the chunk of one grid for each of its records in turn; encode it once.
         last, encoded = self._last
         if value is not last:
             encoded = to_ipc(value).to_pybytes()
@@ -25,7 +25,7 @@ class RecordBatchCoder(coders.Coder):
         return encoded
 
     def estimate_size(self, value: pa.RecordBatch) -> int:
-        # Beam asks for the size of some elements that are never encoded; packing those cost as much as all the others.
+        # Beam requests the size of elements that it does not encode; encoding them for that would double the cost.
         return value.nbytes
 
     def decode(self, encoded: bytes) -> pa.RecordBatch:

@@ -1,4 +1,4 @@
-"""Windows and times: what can be grouped in them, and how the points of a group keep the times they came with."""
+"""Check windows before grouping, and keep the timestamps of points in a group."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -20,35 +20,35 @@ from rasteret_beam.transforms.runtime.spill import spilled
 Chunk = tuple[TileKey, pa.RecordBatch]
 
 GROUP_BYTES = 8 << 20
-"""Of a group that an engine holds in memory, before it is packed."""
+"""Bytes of a group in memory, before encoding."""
 
 
 def in_windows(rows: beam.PCollection) -> bool:
-    """Whether a collection is unbounded, or in windows other than the global one."""
+    """Whether a PCollection is unbounded or has windows other than the global window."""
     return not rows.is_bounded or not isinstance(rows.windowing.windowfn, GlobalWindows)
 
 
 def chunk_rules(points: beam.PCollection) -> ChunkRules:
-    """How chunks are cut for the runner of a pipeline.
+    """The rules for chunks on the runner of a pipeline.
 
-    Engines that are reached by Beam's job API (Flink, Spark) hold each group of a batch job in memory, several times
-    over, and hand it to a worker in one message.
+    Runners behind Beam's job API (Flink, Spark) hold each group of a batch job in memory several times, and send it to
+    a worker in one message.
     """
-    from apache_beam.runners.portability.portable_runner import PortableRunner  # it loads much of gRPC
+    from apache_beam.runners.portability.portable_runner import PortableRunner  # it imports much of gRPC
 
     held = isinstance(points.pipeline.runner, PortableRunner) and not in_windows(points)
     return ChunkRules(group_bytes=GROUP_BYTES) if held else ChunkRules()
 
 
 def check_windows(rows: beam.PCollection, step: str) -> None:
-    """Refuse windows in which grouping gives nothing, or gives rows more than once.
+    """Refuse windows in which grouping emits nothing or emits rows more than once.
 
     Parameters
     ----------
     rows : PCollection
-        What is to be grouped.
+        The PCollection to group.
     step : str
-        What an error calls the step that groups.
+        Name of the grouping step in errors.
 
     Raises
     ------
@@ -62,33 +62,33 @@ def check_windows(rows: beam.PCollection, step: str) -> None:
     ):
         raise InputError(
             f"the input of {step} is unbounded and in the global window, which never ends, so nothing would come out; "
-            "give it windows before, such as beam.WindowInto(beam.window.FixedWindows(60)), or a repeated trigger"
+            "window it first, for example with beam.WindowInto(beam.window.FixedWindows(60)), or set a repeated trigger"
         )
     if in_windows(rows) and windowing.accumulation_mode == AccumulationMode.ACCUMULATING:
         raise InputError(
-            f"the windows of the input of {step} have accumulation_mode=ACCUMULATING, so each later pane would hold "
-            "the rows of the earlier ones again; give beam.WindowInto accumulation_mode=AccumulationMode.DISCARDING"
+            f"the windows of the input of {step} have accumulation_mode=ACCUMULATING, so each later pane would repeat "
+            "the rows of earlier ones; give beam.WindowInto accumulation_mode=AccumulationMode.DISCARDING"
         )
 
 
 class GroupByTile(beam.PTransform):
-    """Chunks of one key together: the only shuffle between points and samples.
+    """Group chunks by key: the only shuffle between points and samples.
 
-    Chunks of a stream are grouped by window and pane. What comes later than its window allows is
-    dropped by Beam: it is the difference between the metrics ``values_routed`` and
-    ``values_sampled`` (plus ``values_dead_lettered``).
+    Chunks of a stream are grouped by window and pane. Beam drops chunks that exceed the allowed lateness; they are the
+    difference between the metrics ``values_routed`` and ``values_sampled`` (plus ``values_dead_lettered``).
 
     Parameters
     ----------
     spill : bool
-        Let chunks of a table wait on disk where the runner would hold them all in memory: see
-        :mod:`rasteret_beam.transforms.runtime.spill`. Groups then hold batches that say where, which SampleTiles reads.
+        Spill chunks of a bounded input to disk if the runner would hold all of them in memory: see
+        :mod:`rasteret_beam.transforms.runtime.spill`. Groups then have references to the spilled batches, which
+        SampleTiles reads.
 
     Raises
     ------
     InputError
-        When applied: the input is unbounded and in the global window without a trigger, so nothing would come out; or
-        its panes accumulate, so that rows would come again and again.
+        When applied: the input is unbounded and in the global window without a trigger, so there would be no output; or
+        its panes accumulate, so rows would be repeated.
     """
 
     def __init__(self, spill: bool = False):
@@ -106,14 +106,14 @@ class GroupByTile(beam.PTransform):
 
 
 class StampTimeFn(beam.DoFn):
-    """Write the time of each chunk into its metadata: a group has a time of its own."""
+    """Write the timestamp of each chunk into its metadata, as a group has a different timestamp."""
 
     def start_bundle(self) -> None:
         self._last: tuple[Any, Any, pa.RecordBatch | None] = None, None, None
 
     def process(self, element: Chunk, time: Any = beam.DoFn.TimestampParam) -> Iterator[Chunk]:
         key, chunk = element
-        # The chunk of one grid comes for each of its records in turn; as one object it is encoded once.
+        # The chunk of one grid arrives for each of its records in turn; as the same object it is encoded once.
         before, when, stamped = self._last
         if chunk is not before or time != when:
             metadata = (chunk.schema.metadata or {}) | {TIME_KEY: str(time.micros).encode()}
@@ -124,16 +124,16 @@ class StampTimeFn(beam.DoFn):
 
 
 class Stamp(NamedTuple):
-    """What a chunk says of its points: their time, and the digest of the version that they were routed by."""
+    """Metadata of a chunk: the timestamp of its points, and the digest of the version that routed them."""
 
     time: Any
     version: str | None
 
 
 def by_stamp(chunks: Iterable[pa.RecordBatch], time: Any) -> Iterator[tuple[Stamp, Iterator[pa.RecordBatch]]]:
-    """The chunks of a group, without their stamps, as (stamp, chunks that follow each other and have it).
+    """The chunks of a group without stamps, as (stamp, consecutive chunks with this stamp).
 
-    ``time`` is that of chunks without one.
+    ``time`` is the default timestamp.
     """
     for (when, version), same in groupby(chunks, key=_stamps):
         moment = time if when is None else Timestamp(micros=int(when))

@@ -1,4 +1,4 @@
-"""Files: finding and opening them, and replacing them through Beam's filesystems."""
+"""Find, open, check and delete files, with Beam's filesystems where needed."""
 
 import glob
 import os
@@ -32,7 +32,7 @@ from rasteret_beam.readers.storage.access import AZURE, GS, S3
 from rasteret_beam.readers.storage.first_contact import within
 from rasteret_beam.readers.storage.found_file import FoundFile
 from rasteret_beam.readers.storage.listing import CSV_ENDINGS, PARQUET_ENDINGS, Paths, find
-from rasteret_beam.readers.storage.listing import find_rasters as find_rasters  # where callers look for it
+from rasteret_beam.readers.storage.listing import find_rasters as find_rasters  # for callers of this module
 from rasteret_beam.readers.storage.local_files import Kind, denied, why_not_written
 from rasteret_beam.readers.storage.objects import (
     check_bucket_output,
@@ -50,22 +50,22 @@ GEOJSON_ENDINGS = (".geojson", ".geojsonl", ".geojsons")
 PARQUET_MAGIC = b"PAR1"
 
 EXTRAS = {GS: ("google.cloud.storage", "google-cloud-storage", "gcp"), S3: ("boto3", "boto3", "aws")}
-"""What Beam writes to a scheme with: module, package and extra."""
+"""Requirements of Beam for writing to a scheme: module, package and extra."""
 
 
 def find_tables(places: Paths, access: Access = DEFAULT_ACCESS) -> list[FoundFile]:
-    """Files of a path, a folder or a glob (or of a list of such), each once, in name order.
+    """Files of a path, a folder, a glob or a list of these, each once, in name order.
 
-    In a folder, all Parquet and CSV files at any depth count, but for hidden ones; see
-    :mod:`rasteret_beam.kernels.storage.globs`. Where there is none, its GeoJSON files do, but for those named
-    ``.json``, which may be anything. ``access`` is how buckets are read.
+    In a folder, all Parquet and CSV files at any depth are selected, except hidden ones; see
+    :mod:`rasteret_beam.kernels.storage.globs`. If there are none, its GeoJSON files (``.geojson``, ``.geojsonl``,
+    ``.geojsons``) are selected, but not ``.json``, which may have any content. ``access`` is the access to buckets.
 
     Raises
     ------
     MissingInputError, PermissionDeniedError, InputError
-        A path leads to nothing, to nothing that may be read, or to no regular file.
+        A path does not exist, may not be read, or is not a regular file.
     """
-    what = "Parquet or CSV file"
+    what = "Parquet, CSV or GeoJSON file"
     try:
         return find(places, PARQUET_ENDINGS + CSV_ENDINGS, what, access, BeamLister())
     except MissingInputError:
@@ -80,7 +80,7 @@ def find_files(places: Paths, access: Access = DEFAULT_ACCESS) -> list[str]:
 
 
 class BeamLister:
-    """Files of the schemes that only Beam reads."""
+    """Lists files of schemes that only Beam supports."""
 
     def kind(self, place: str) -> Kind | None:
         if is_glob(place):
@@ -101,12 +101,12 @@ class BeamLister:
 
 
 def name_of(path: str) -> str:
-    """A path in lower case, without the query of a URL: what its ending is looked for in."""
+    """A path in lower case without the query of a URL, for checking its extension."""
     return (path.partition("?")[0] if is_remote(path) and is_web(path) else path).lower()
 
 
 def is_parquet(path: str, access: Access = DEFAULT_ACCESS) -> bool:
-    """Whether a file is Parquet rather than CSV, by its first bytes, else by its name.
+    """Whether a file is Parquet (by its first bytes) or CSV (by its name).
 
     Raises
     ------
@@ -132,7 +132,7 @@ def is_parquet(path: str, access: Access = DEFAULT_ACCESS) -> bool:
 
 
 def open_file(path: str, access: Access = DEFAULT_ACCESS, to_the_end: bool = False) -> IO[bytes]:
-    """The raw bytes of a file; ``to_the_end`` says that it is read whole, so that a server is asked seldom."""
+    """The raw bytes of a file; ``to_the_end`` is for sequential reading with few requests."""
     if not is_remote(path):
         try:
             return open(path, "rb")
@@ -149,7 +149,7 @@ def open_parquet(path: str, access: Access = DEFAULT_ACCESS) -> pq.ParquetFile:
     Raises
     ------
     InputError
-        It is not Parquet, or broken.
+        It is not Parquet, or is damaged.
     """
     try:
         return pq.ParquetFile(path) if not is_remote(path) else pq.ParquetFile(open_file(path, access), pre_buffer=True)
@@ -160,7 +160,7 @@ def open_parquet(path: str, access: Access = DEFAULT_ACCESS) -> pq.ParquetFile:
 
 
 def check_output(path: str, what: str) -> None:
-    """Refuse an output at a place that takes no files; asks nobody.
+    """Refuse an output that cannot be written, without a request.
 
     Raises
     ------
@@ -186,22 +186,22 @@ def check_output(path: str, what: str) -> None:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # not even its parent
+    except ModuleNotFoundError:  # its parent is not installed
         return False
 
 
 def known_schemes() -> list[str]:
-    """Schemes that Beam writes to."""
+    """Schemes that Beam can write to."""
     return sorted({each.scheme() for each in FileSystem.get_all_subclasses() if each.scheme() not in (None, "file")})
 
 
 def check_writable(prefix: str) -> None:
-    """Write and remove a small file beside an output, and the folders that it needs.
+    """Write and remove a small file beside an output, with its folders.
 
     Raises
     ------
     OutputError
-        That does not work.
+        It cannot be written.
     """
     probe = f"{prefix}.probe-{uuid.uuid4().hex[:8]}"
     missing = [] if is_remote(prefix) else _missing_folders(probe)
@@ -212,13 +212,13 @@ def check_writable(prefix: str) -> None:
             _write_and_delete(probe)
     except NoAnswerError as error:
         raise OutputError(f"output {prefix} cannot be written: {error}") from None
-    except Exception as error:  # each of Beam's filesystems has errors of its own
+    except Exception as error:  # each Beam filesystem has its own errors
         local = isinstance(error, OSError) and not is_remote(prefix)
         why = why_not_written(error) if local else explained(error, prefix, writing=True)  # type: ignore[arg-type]
         raise OutputError(f"output {prefix} cannot be written: {why}") from error
     finally:
         for folder in missing:
-            with suppress(OSError):  # another job may have put something there
+            with suppress(OSError):  # another job may have written a file there
                 os.rmdir(folder)
 
 
@@ -231,7 +231,7 @@ def _write_and_delete(probe: str) -> None:
 
 
 def _missing_folders(path: str) -> list[str]:
-    """Folders above a path that are not there, the innermost first."""
+    """Missing parent folders of a path, the innermost first."""
     found = []
     folder = os.path.dirname(os.path.abspath(path))
     while not os.path.exists(folder):
@@ -241,14 +241,14 @@ def _missing_folders(path: str) -> list[str]:
 
 
 def matching(start: str, pattern: str) -> list[str]:
-    """Files whose path begins with ``start``, taken literally, and goes on as the glob ``pattern``."""
+    """Files whose paths are the literal ``start`` followed by a match of the glob ``pattern``."""
     if not is_remote(start):
         return glob.glob(glob.escape(start) + pattern)
     return [entry.path for entry in FileSystems.match([start + pattern])[0].metadata_list]
 
 
 def delete_files(paths: Sequence[str]) -> None:
-    """Delete files by their literal paths: Beam takes the brackets of a local one for a glob."""
+    """Delete files by their literal paths, as Beam treats brackets in a local path as a glob."""
     for path in paths:
         if not is_remote(path):
             os.remove(path)
@@ -258,7 +258,7 @@ def delete_files(paths: Sequence[str]) -> None:
 
 
 def delete_folder(folder: str) -> None:
-    """Delete a folder and what is in it, if it is there."""
+    """Delete a folder and its content, if it exists."""
     if is_remote(folder):
         delete_files(matching(folder + "/", "**"))
     else:

@@ -1,4 +1,4 @@
-"""Services of Google's that are met before a job begins: credentials for them, and a limit to what BigQuery takes."""
+"""Checks of Google services before a job begins: credentials, and a time limit for BigQuery's first answer."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Answer = TypeVar("Answer")
 
 
 def ask_bigquery(about: str, ask: Callable[[], Answer]) -> Answer:
-    """What BigQuery answers before a job begins.
+    """Send a request to BigQuery before a job begins and return its answer.
 
     Raises
     ------
@@ -24,14 +24,14 @@ def ask_bigquery(about: str, ask: Callable[[], Answer]) -> Answer:
 
 
 def look_for_credentials() -> None:
-    """Find out whether there are credentials for Google's services, for which Beam looks half a minute in silence.
+    """Check for Google credentials, for which Beam would search silently for half a minute.
 
-    An emulator has no accounts: where there are none, Beam need not look again.
+    An emulator needs no credentials; Beam is then told not to search.
 
     Raises
     ------
     OutputError
-        There are none.
+        There are no credentials.
     """
     from apache_beam.internal.gcp.auth import _Credentials
 

@@ -1,4 +1,4 @@
-"""Resources that the DoFns of one process share: the first to set up makes one, the last to tear down ends it."""
+"""Resources shared by the DoFns of a process: created by the first setup, closed by the last teardown."""
 
 from collections.abc import Callable, Hashable
 from threading import Lock
@@ -9,7 +9,7 @@ _held: dict[Hashable, tuple[Any, int]] = {}
 
 
 def acquire(key: Hashable, make: Callable[[], Any]) -> Any:
-    """The resource of this key, made if no DoFn holds it yet; others wait while it is made."""
+    """The resource of a key, created if no DoFn holds it; other threads wait during the creation."""
     with _lock:
         resource, holders = _held.get(key, (None, 0))
         if not holders:
@@ -19,7 +19,7 @@ def acquire(key: Hashable, make: Callable[[], Any]) -> Any:
 
 
 def release(key: Hashable) -> None:
-    """Give a resource back; the last holder's ends it by its ``close``, if it has one."""
+    """Release a resource; the last release calls its ``close`` method, if it has one."""
     with _lock:
         resource, holders = _held.pop(key)
         if holders > 1:

@@ -1,7 +1,7 @@
-"""Spilling: with Beam's local runner, chunks wait on disk for their turn.
+"""Spill chunks to disk with Beam's local runner.
 
-That runner holds all that goes through a shuffle in memory, three times while it hands it on, and the chunk of a grid
-once for each record on it. Other runners have a shuffle that keeps to bounds.
+That runner holds all data of a shuffle in memory, temporarily three times, and the chunk of a grid once per record.
+Other runners limit the memory of a shuffle.
 """
 
 import logging
@@ -22,28 +22,28 @@ log = logging.getLogger(__name__)
 
 
 def spill_folder(pipeline: beam.Pipeline) -> str | None:
-    """The folder for the chunks of a pipeline that the local runner runs, which Beam deletes when it has run.
+    """The folder for the chunks of a pipeline on the local runner, which Beam deletes after the run.
 
-    None for other runners: their workers may be on other machines, or go on after ``pipeline.run()``.
+    None for other runners, whose workers may be on other machines or continue after ``pipeline.run()``.
     """
     return pipeline.local_tempdir if type(pipeline.runner).__name__ == "FnApiRunner" else None
 
 
 def spilled(chunks: beam.PCollection) -> beam.PCollection[tuple[TileKey, pa.RecordBatch]]:
-    """The chunks of a table as they should go through a shuffle; :func:`.unspilled` gives them back."""
+    """The chunks of a bounded input, spilled for the shuffle if needed; :func:`.unspilled` restores them."""
     folder = spill_folder(chunks.pipeline)
     if folder is None:
         return chunks
-    # In notebooks Beam leaves the folder there.
+    # In notebooks Beam does not delete the folder.
     weakref.finalize(chunks.pipeline, shutil.rmtree, folder, ignore_errors=True)
     spilling = beam.ParDo(SpillFn(folder))
     return chunks | "Spill" >> spilling.with_output_types(typehints.Tuple[TileKey, pa.RecordBatch])
 
 
 class SpillFn(beam.DoFn):
-    """Chunks beyond the first :data:`.IN_MEMORY_BYTES` to a file; batches that say where they lie go on.
+    """Writes chunks beyond the first :data:`.IN_MEMORY_BYTES` to a file and emits references to them.
 
-    Where the disk takes no more, chunks go on in memory as they are.
+    If the disk is full, further chunks are emitted unchanged.
     """
 
     def __init__(self, folder: str):
@@ -64,7 +64,7 @@ class SpillFn(beam.DoFn):
             self._held += max(LEAST_CHUNK_BYTES, chunk.nbytes)
             yield element
             return
-        # Routing gives the chunk of one grid to each of its records in turn; it is written once.
+        # Routing emits the chunk of one grid for each of its records in turn; write it once.
         last, reference = self._last
         if chunk is not last:
             reference = self._spilled(self._file, chunk)
@@ -76,7 +76,7 @@ class SpillFn(beam.DoFn):
             return file.write(chunk)
         except OSError as error:
             log.warning(
-                "points cannot wait on disk in %s: %s; they wait in memory. Free space there, or set TMPDIR to a "
+                "points cannot be written to disk in %s: %s; they stay in memory. Free space there, or set TMPDIR to a "
                 "folder on another disk",
                 self.folder,
                 one_line(error),

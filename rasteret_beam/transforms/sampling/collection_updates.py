@@ -127,7 +127,7 @@ def by_version(
     """Apply a step to rows with their version, and to those of windows before the updates apart, with the first one.
 
     Updates that :class:`CollectionUpdates` did not make may lack a version for any window, and then the first is
-    taken; on Flink such a window waits for ever.
+    taken; on Flink this window waits for ever.
 
     Raises
     ------
@@ -162,7 +162,7 @@ class _SplitFn(beam.DoFn):
 
 @dataclass(eq=False)
 class _Step(beam.PTransform):
-    """A step as a transform, so that its parts have names of their own."""
+    """A step as a transform, so that its parts have separate names."""
 
     step: Callable[[beam.PCollection, VersionOf], Any]
     version: VersionOf

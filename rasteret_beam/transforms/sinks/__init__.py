@@ -1,1 +1,1 @@
-"""Rows to Parquet, BigQuery and GeoTIFF."""
+"""Sinks for Parquet, BigQuery and GeoTIFF."""

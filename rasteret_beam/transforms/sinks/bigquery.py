@@ -1,4 +1,4 @@
-"""Samples into BigQuery: as Parquet files and one load job, or through Beam's own WriteToBigQuery."""
+"""Write samples to BigQuery with Parquet files and one load job, or with Beam's WriteToBigQuery."""
 
 import hashlib
 import re
@@ -51,63 +51,62 @@ UNITS = ("HOUR", "DAY", "MONTH", "YEAR")
 CLUSTERED = ("record_id", "band")
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 NOT_IN_STORAGE_API = ("DATE", "TIME", "DATETIME", "BIGNUMERIC")
-"""Types that Beam's rows have no place for on their way to the Storage Write API."""
+"""Types that Beam's rows for the Storage Write API do not support."""
 
 
 @dataclass(eq=False)
 class WriteSamplesToBigQuery(beam.PTransform):
     """Write batches of samples to a BigQuery table.
 
-    With ``method="FILE_LOADS"`` batches become Parquet files in a temporary folder of
-    ``temp_location``, and one load job brings them in: all rows or none. The folder is removed
-    after a success; after a failure it is kept, and the error names it. A bundle that is tried
-    again writes another file, of which only the last counts; the load job has a name of its
-    own, so that a step that is tried again finds it and does not load twice.
+    With ``method="FILE_LOADS"`` batches become Parquet files in a temporary folder of ``temp_location``, and one load
+    job loads all rows or none. The folder is removed after a success and kept after a failure, with its path in the
+    error. A retried bundle writes another file, and only the last one is used. The load job has a unique name, so that
+    a retried step finds it and does not load twice.
 
-    The other methods hand rows to Beam's ``WriteToBigQuery``, for unbounded input. They cost
-    far more a row, rows come in one by one, and a rerun appends them again.
+    The other methods use Beam's ``WriteToBigQuery``, for unbounded input. They cost far more per row, write row by row,
+    and append the rows again in a rerun.
 
     Parameters
     ----------
     table : str
-        ``project:dataset.table`` or ``project.dataset.table``; ``dataset.table`` where ``project`` is given.
+        ``project:dataset.table`` or ``project.dataset.table``; ``dataset.table`` if ``project`` is given.
     schema : pyarrow.Schema
-        Of the samples: :func:`rasteret_beam.schema.samples_schema` with the kept columns and the
-        layout. Lists become REPEATED, structs RECORD, ``datetime`` and timestamps with a zone
-        TIMESTAMP, other timestamps DATETIME. A null list is read back as an empty one, and null
-        in ``values`` as NaN, for an array of BigQuery holds no null.
+        Schema of the samples: :func:`rasteret_beam.schema.samples_schema` with the kept columns and the layout. Lists
+        become REPEATED, structs RECORD, ``datetime`` and timestamps with a time zone TIMESTAMP, other timestamps
+        DATETIME. BigQuery arrays cannot be or contain null, so a null list is stored as an empty one, and null in
+        ``values`` as NaN.
     method : str
         One of :data:`METHODS`.
     create_disposition : "CREATE_IF_NEEDED" or "CREATE_NEVER"
-        The table is made just before the load; where that then fails, it stays, empty.
+        The table is created just before the load; if the load fails, the empty table remains.
     write_disposition : "WRITE_APPEND", "WRITE_TRUNCATE" or "WRITE_EMPTY"
-        A table that is there must have the same columns, also to be truncated.
+        An existing table must have the same columns, even to be truncated.
     cluster_by : sequence of str, optional
-        At most 4 columns of a table that is made; by default record_id and, where there is one, band.
+        At most 4 clustering columns of a new table; by default record_id and, if it exists, band.
     partition_by : str, optional
-        A column of times, ``datetime`` or ``datetime:MONTH`` (HOUR, DAY, MONTH, YEAR), of a table that is made.
+        Partitioning column of a new table, a time such as ``datetime`` or ``datetime:MONTH`` (HOUR, DAY, MONTH, YEAR).
     temp_location : str, optional
-        gs:// folder; by default the pipeline's ``--temp_location``.
+        A gs:// folder; by default the pipeline's ``--temp_location``.
     project : str, optional
-        Where jobs run and are billed; by default the pipeline's ``--project``, else the table's.
+        Project to run and bill jobs in; by default the pipeline's ``--project``, or the table's.
     run_id : str, optional
-        Name of this run. Runs of one id into one table load once: a rerun that finds the load
-        done adds nothing, whatever it sampled (BigQuery remembers jobs for 6 months). Without
-        it each pipeline that is built is a run of its own, and WRITE_APPEND adds its rows.
+        Name of this run. Runs with the same id and table load once: a rerun after a completed load adds nothing,
+        whatever it sampled (BigQuery keeps jobs for 6 months). Without an id each pipeline is a separate run, and
+        WRITE_APPEND adds its rows.
     compression : str
     row_group_rows : int
 
     Yields
     ------
     str
-        The id of the load job; nothing with the other methods, where a row that is refused ends the job.
+        The id of the load job; nothing with the other methods, where a refused row fails the job.
 
     Raises
     ------
     MissingInputError
-        When made: google-cloud-bigquery is not installed.
+        On construction: google-cloud-bigquery is not installed.
     InputError, OutputError
-        When made: a setting or a column that cannot be used. When applied: as :meth:`check`.
+        On construction: a setting or a column cannot be used. When applied: as :meth:`check`.
     """
 
     table: str
@@ -137,10 +136,10 @@ class WriteSamplesToBigQuery(beam.PTransform):
             self.cluster_by = [name for name in CLUSTERED if name in self.schema.names]
         check_columns("cluster_by", self.cluster_by, self.fields, CLUSTER_TYPES)
         if len(self.cluster_by) > MOST_CLUSTERED:
-            raise InputError(f"cluster_by is {listed(self.cluster_by)}; a table is clustered by 4 columns at most")
+            raise InputError(f"cluster_by is {listed(self.cluster_by)}; a table can have at most 4 clustering columns")
         self.partitioning = self._partitioning()
         if self.run_id is not None and not RUN_ID.fullmatch(self.run_id):
-            raise InputError(f"run_id is {self.run_id!r}; it can have letters, digits, - and _, 200 at most")
+            raise InputError(f"run_id is {self.run_id!r}; use at most 200 letters, digits, - and _")
         if self.method != "FILE_LOADS" and self.run_id is not None:
             raise InputError(f"run_id goes with FILE_LOADS; method {self.method} appends the rows of each run")
         if self.method == "STORAGE_WRITE_API":
@@ -156,13 +155,13 @@ class WriteSamplesToBigQuery(beam.PTransform):
 
     @property
     def job_name(self) -> str:
-        """What the load job's ids begin with: the same for the same table and run."""
+        """The prefix of the load job's ids, equal for the same table and run."""
         if self.run_id is None:
             return f"rasteret_beam-{self.token}"
         return f"rasteret_beam-{self.run_id}-{hashlib.sha256(str(self.name).encode()).hexdigest()[:12]}"
 
     def temporary(self, options: PipelineOptions) -> str:
-        """The folder of files under way; it is gone after a success.
+        """The temporary folder, which is removed after a success.
 
         Raises
         ------
@@ -172,13 +171,13 @@ class WriteSamplesToBigQuery(beam.PTransform):
         place = self.temp_location or options.view_as(GoogleCloudOptions).temp_location
         if not place or not re.fullmatch(r"gs://[^/]+(/.*)?", place):
             raise InputError(
-                f"rows go to BigQuery by way of files on Google Cloud Storage, but temp_location is {place!r}; give "
+                f"rows are loaded to BigQuery from files on Google Cloud Storage, but temp_location is {place!r}; give "
                 "one such as gs://bucket/temp"
             )
         return f"{place.rstrip('/')}/rasteret_beam-{self.token}"
 
     def destination(self, options: PipelineOptions) -> Destination:
-        """Where rows go, as the steps take it."""
+        """The table and the settings for its jobs."""
         assert self.cluster_by is not None
         return Destination(
             self.name,
@@ -191,14 +190,14 @@ class WriteSamplesToBigQuery(beam.PTransform):
         )
 
     def check(self, options: PipelineOptions) -> None:
-        """Find out, once and before anything is read, whether rows can come in.
+        """Check once, before anything is read, that rows can be loaded.
 
         Raises
         ------
         OutputError
-            Dataset or bucket are missing, at different locations, or closed to this account.
+            Dataset or bucket do not exist, are in different locations, or need permission.
         InputError
-            The table has another schema, or does not suit the dispositions; no temp_location.
+            The table has another schema or conflicts with the dispositions; or there is no temp_location.
         """
         if self._checked:
             return
@@ -241,17 +240,19 @@ class WriteSamplesToBigQuery(beam.PTransform):
         return self.place if self.method == "FILE_LOADS" and self.has_loaded(options) else None
 
     def is_loaded(self, options: PipelineOptions) -> bool:
-        """Whether a run of the same ``run_id`` has brought its rows in."""
+        """Whether a run with the same ``run_id`` has loaded its rows."""
         return self.run_id is not None and self.has_loaded(options)
 
     def has_loaded(self, options: PipelineOptions) -> bool:
-        """Whether this run, or one of the same ``run_id``, has brought its rows in by a load job."""
+        """Whether this run, or one with the same ``run_id``, has loaded its rows with a load job."""
         return is_loaded(self.destination(options), self.job_name)
 
     def expand(self, samples: beam.PCollection) -> beam.PCollection[str]:
         options = samples.pipeline.options
         if self.method == "FILE_LOADS" and not samples.is_bounded:
-            raise InputError("FILE_LOADS loads once, when all rows are there; for unbounded input take another method")
+            raise InputError(
+                "FILE_LOADS loads once, when all rows are available; use another method for unbounded input"
+            )
         self.check(options)
         alike = samples | "CheckColumns" >> beam.Map(_alike, self.schema, self.fields).with_output_types(pa.RecordBatch)
         if self.method == "FILE_LOADS":
@@ -303,24 +304,24 @@ def _check_storage_api(fields: Sequence[dict[str, Any]]) -> None:
     if unknown:
         raise InputError(
             f"column(s) {listed(unknown)} have one of the types {listed(NOT_IN_STORAGE_API)}, which Beam's Storage "
-            "Write API does not take; use FILE_LOADS, or leave them out with columns=[...]"
+            "Write API does not support; use FILE_LOADS, or leave them out with columns=[...]"
         )
 
 
 def _alike(batch: pa.RecordBatch, schema: pa.Schema, fields: Sequence[dict[str, Any]]) -> pa.RecordBatch:
-    """Refuse a batch of other columns than those the table was checked for."""
+    """Refuse a batch with other columns than those that were checked for the table."""
     if not batch.schema.equals(schema):
         differing = list(differences(fields, bigquery_fields(batch.schema)))
         if differing:
             raise InputError(
-                f"the samples have other columns than the schema given for the table: {'; '.join(differing)}; give "
-                "schema=samples_schema(kept columns, ...) as the samples have it"
+                f"the columns of the samples differ from the given schema: {'; '.join(differing)}; give "
+                "schema=samples_schema(kept columns, ...) that matches the samples"
             )
     return batch
 
 
 class _LoadFn(beam.DoFn):
-    """One load job of all files; done again, it finds the job and what is left to clear away."""
+    """Load all files with one job; a retry finds the job and removes the remaining files."""
 
     def __init__(self, to: Destination, job_name: str, temporary: str, schema: pa.Schema, compression: str):
         self.to = to
@@ -343,7 +344,7 @@ class _LoadFn(beam.DoFn):
 
 
 def _uris(files: list[str], temporary: str, most: int = MOST_URIS) -> list[str]:
-    """Names of files for one load job; of very many a wildcard, which no file of a failed bundle matches."""
+    """URIs of files for one load job; for very many files a wildcard that excludes files of failed bundles."""
     if len(files) <= most:
         return files
     move_files({f"{temporary}/complete/{path.rsplit('/', 1)[-1]}": path for path in files})
@@ -356,7 +357,7 @@ def _counted(batch: pa.RecordBatch, maker: Any) -> Iterator[dict[str, Any]]:
 
 
 def _storage_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Rows with times as Beam has them."""
+    """Rows with Beam's timestamps."""
     times = [one.name for one in batch.schema if pa.types.is_timestamp(one.type)]
     for row in python_rows(batch):
         for name in times:

@@ -1,11 +1,10 @@
-"""Putting outputs in place: whole, or not at all.
+"""Commit outputs atomically: all files of a run, or none.
 
-A run writes its files to a temporary folder beside the output, ``_NAME.temporary-RUN``. Then it
-writes one small file, ``_NAME.manifest.json``, which names its files and the earlier ones that they
-replace. That write is the decision: what fails before it leaves the earlier output as it was, and
-after it the files are moved, the earlier ones deleted and the folder removed by the run itself or,
-if that was killed, by the next run onto the same output. Readers of this package go by the
-manifest meanwhile.
+A run writes its files to a temporary folder beside the output, ``_NAME.temporary-RUN``. Then it writes one small file,
+``_NAME.manifest.json``, which names its files and the earlier files that they replace. That write is the commit: a
+failure before it leaves the earlier output unchanged. After it, the run moves its files, deletes the earlier ones and
+removes the folder; if it is killed, the next run with the same output does so. Until then, readers of this package
+follow the manifest.
 """
 
 import fcntl
@@ -31,22 +30,22 @@ from rasteret_beam.readers.storage.local_files import writing
 from rasteret_beam.transforms.runtime.files import delete_files, delete_folder, matching
 
 MOST_MOVES = 100
-"""Objects of a bucket that one request of Beam moves."""
+"""Objects of a bucket per rename request of Beam."""
 
 _deciding = threading.RLock()
-"""Held while an output is put in place, so that a signal can wait for its end (see :func:`uninterrupted`)."""
+"""Lock that is held while an output is put in place, for :func:`uninterrupted`."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """An output of a run: the files that begin with a path, or a folder of files.
+    """An output of a run: the files with a common path prefix, or a folder of files.
 
     Attributes
     ----------
     path : str
-        Absolute, or a URL; without a slash at its end.
+        Absolute path or URL, without a slash at its end.
     run : str
-        Token of the run, part of the name of its temporary folder.
+        Id of the run, part of the name of its temporary folder.
     started : float
         Seconds since 1970.
     """
@@ -57,7 +56,7 @@ class Output:
 
     @property
     def folder(self) -> str:
-        """What holds the output, the manifest and the temporary folder; ends with a slash."""
+        """The folder of the output, the manifest and the temporary folder; ends with a slash."""
         return self.path[: self.path.rfind("/") + 1]
 
     def _beside(self, suffix: str) -> str:
@@ -65,23 +64,23 @@ class Output:
 
     @property
     def temporary(self) -> str:
-        """The folder of files under way; it is gone after a success."""
+        """The temporary folder, which is removed after a success."""
         return self._beside(f".temporary-{self.run}")
 
     @property
     def manifest(self) -> str:
-        """The file that decides which files are the output."""
+        """The file that defines which files are the output."""
         return self._beside(MANIFEST)
 
     def others(self) -> list[str]:
-        """Temporary folders of other runs onto this output."""
+        """Temporary folders of other runs with this output."""
         start = self._beside(".temporary-")
         inside = {path.removeprefix(start).partition("/")[0] for path in matching(start, "*/**")}
         return sorted(start + run for run in inside if start + run != self.temporary)
 
 
 class Staged(NamedTuple):
-    """Files of a run that are to become its output.
+    """Staged files of a run that are to become its output.
 
     Attributes
     ----------
@@ -89,7 +88,7 @@ class Staged(NamedTuple):
     moves : {final path: temporary path}
         Both below ``output.folder``.
     earlier : function of ``output.path``
-        Lists the files of earlier runs, which the new ones replace.
+        Lists the files of earlier runs that the new ones replace.
     """
 
     output: Output
@@ -97,26 +96,26 @@ class Staged(NamedTuple):
     earlier: Callable[[str], Sequence[str]]
 
     def to_bytes(self) -> bytes:
-        """As it travels from worker to worker; Beam has its coder for bytes on every runner."""
+        """Encoded for a shuffle; Beam's coder of bytes works on every runner."""
         return pickle.dumps(self)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Staged":
-        """What :meth:`to_bytes` gave."""
+        """Decode the result of :meth:`to_bytes`."""
         staged: Staged = pickle.loads(data)
         return staged
 
 
 @dataclass(eq=False)
 class PutInPlace(beam.PTransform):
-    """Make staged files the outputs, of all sinks together: none of them before all are complete; gives their names.
+    """Put the staged files of all sinks in place after all are complete; returns their names.
 
-    It takes a :class:`Staged` of each sink, as bytes.
+    The input is a :class:`Staged` of each sink, as bytes.
 
     Parameters
     ----------
     after : PCollection, optional
-        What has to be there before.
+        Has to be complete before.
     """
 
     after: beam.PCollection | None = None
@@ -138,14 +137,14 @@ def _committed(staged_bytes: list[bytes], after: Any = None) -> Iterator[str]:
 
 
 def commit(staged: Sequence[Staged]) -> None:
-    """Make the files of a run its outputs, in place of those of earlier runs.
+    """Put the files of a run in place of those of earlier runs.
 
-    It may be called again after it was cut off, by this run or by another.
+    After an interruption it may be called again, by this run or by another.
 
     Raises
     ------
     OutputError
-        A run that was set up later has put its output in place already; or a file is gone.
+        A later run has already put its output in place, or a file is missing.
     """
     with _deciding, _exclusive(each.output.folder for each in staged):
         todo = [each for each in staged if not _is_decided(each.output)]
@@ -161,7 +160,7 @@ def commit(staged: Sequence[Staged]) -> None:
 
 
 def _is_decided(output: Output) -> bool:
-    """Whether a run has decided already that its files are the output; first ends what an earlier run has decided."""
+    """Whether a run has committed its files; first completes the commit of an earlier run."""
     earlier = finish(output)
     if earlier is None or earlier.run == output.run:
         return earlier is not None
@@ -181,12 +180,12 @@ def _lost(output: Output, earlier: Manifest) -> str:
     moment = datetime.fromtimestamp(earlier.started, UTC)
     return (
         f"another run, {earlier.run}, which began later ({moment:%Y-%m-%d %H:%M:%S} UTC), has put its output in place "
-        f"at {output.path}; this run, {output.run}, leaves it as it is: give each run an output path for itself"
+        f"at {output.path}; this run, {output.run}, does not replace it: give each run a separate output path"
     )
 
 
 def finish(output: Output) -> Manifest | None:
-    """End what a manifest has decided, if it has not been; gives the manifest, if there is one."""
+    """Complete the commit of a manifest if necessary; returns the manifest, or None."""
     manifest = read_manifest(output)
     if manifest is None or manifest.done:
         return manifest
@@ -200,7 +199,7 @@ def finish(output: Output) -> Manifest | None:
 
 
 def end_decided(output: Output) -> bool:
-    """Put in place what a killed run has decided; gives whether there was something to do."""
+    """Complete the commit of a killed run; returns whether there was anything to do."""
     before = read_manifest(output)
     if before is None or before.done:
         return False
@@ -210,7 +209,7 @@ def end_decided(output: Output) -> bool:
 
 
 def abandon(output: Output) -> bool:
-    """Remove what a run has under way; or, if its output is decided, put it in place.
+    """Remove the temporary files of a run, or put its output in place if it is committed.
 
     Returns
     -------
@@ -224,20 +223,20 @@ def abandon(output: Output) -> bool:
 
 
 def is_in_place(output: Output) -> bool:
-    """Whether the output of this run has been decided."""
+    """Whether the output of this run is committed."""
     manifest = read_manifest(output)
     return manifest is not None and manifest.run == output.run
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Wait until no output is being put in place in this process, and let none begin."""
+    """Wait until this process is not putting an output in place, and block further ones."""
     with _deciding:
         yield
 
 
 def read_manifest(output: Output) -> Manifest | None:
-    """The manifest of an output, if there is one."""
+    """The manifest of an output, or None."""
     path = output.manifest
     if not FileSystems.exists(path):
         return None
@@ -246,7 +245,7 @@ def read_manifest(output: Output) -> Manifest | None:
 
 
 def _write(output: Output, manifest: Manifest) -> None:
-    """Replace the manifest at once: an object of a bucket appears whole, and a local file is renamed."""
+    """Replace the manifest atomically: as an object of a bucket, or by renaming a local file."""
     path, data = output.manifest, manifest.to_json()
     if is_remote(path):
         with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
@@ -263,7 +262,7 @@ def _write(output: Output, manifest: Manifest) -> None:
 
 
 def move_files(moves: Mapping[str, str]) -> None:
-    """Move files, given as {final path: temporary path}; one that has moved already is left where it is.
+    """Move files, given as {final path: temporary path}; files that were already moved stay.
 
     Raises
     ------
@@ -284,7 +283,7 @@ def _move_objects(moves: Sequence[tuple[str, str]]) -> None:
     try:
         FileSystems.rename(list(sources), list(finals))
     except BeamIOError:
-        # Another run may have moved them just now, to end what was cut off.
+        # Another run may have just moved them to complete an interrupted commit.
         if any(_is_to_move(final, fresh) for fresh, final in moves):
             raise
 
@@ -313,9 +312,9 @@ def _gone(final: str, fresh: str) -> str:
 
 @contextmanager
 def _exclusive(folders: Iterable[str]) -> Iterator[None]:
-    """One run at a time puts outputs in place in a local folder, whichever process it is in."""
+    """Lock local folders, so that one process at a time puts outputs in place."""
     with ExitStack() as held:
-        for folder in sorted({folder for folder in folders if not is_remote(folder)}):  # in one order everywhere
+        for folder in sorted({folder for folder in folders if not is_remote(folder)}):  # always in the same order
             os.makedirs(folder, exist_ok=True)
             descriptor = os.open(folder, os.O_RDONLY)
             held.callback(os.close, descriptor)

@@ -1,4 +1,4 @@
-"""Chips to GeoTIFF files, one each, that replace those of an earlier run."""
+"""Write each chip to a GeoTIFF file, and replace the files of an earlier run."""
 
 import hashlib
 import os
@@ -32,21 +32,20 @@ TAGS = ("geometry_id", "record_id", "collection", "band")
 
 @dataclass(eq=False)
 class WriteChipsToGeoTiff(beam.PTransform):
-    """Write each chip to ``folder/<geometry_id>@<record_id>@<band>.tif``; gives the file names.
+    """Write each chip to ``folder/<geometry_id>@<record_id>@<band>.tif``; returns the file names.
 
-    A window of a chip that was cut has ``@r<row>c<col>``, its first pixel on the record's
-    grid, before the ending. Characters of ids that are not safe in file names are
-    percent-encoded, and ids that are longer than 80 characters cut, with a digest. Pixels are
-    compressed by deflate; the nodata value is the chip's fill; ids stand in the tags.
+    A window of a split chip has ``@r<row>c<col>``, its first pixel on the record's grid, before the extension. Unsafe
+    characters of ids are percent-encoded, and ids longer than 80 characters are truncated and get a digest. Pixels are
+    compressed with deflate; the nodata value is the chip's fill; ids are stored as tags.
 
-    Files are written under a temporary folder beside the output and moved at the end, after
-    the chips of an earlier run were deleted from the folder; its other files are left alone.
-    One worker moves all of them: this is for thousands of chips, and Parquet for millions.
+    Files are written to a temporary folder beside the output and moved at the end, after the chips of an earlier run
+    were deleted from the folder; its other files stay. One worker moves all files, so this sink is for thousands of
+    chips; use Parquet for millions.
 
     Parameters
     ----------
     folder : str or pathlib.Path
-        On any of Beam's filesystems.
+        A path on any Beam filesystem.
     """
 
     folder: str
@@ -65,7 +64,7 @@ class WriteChipsToGeoTiff(beam.PTransform):
         return chips | "Stage" >> self.staged() | "PutInPlace" >> PutInPlace()
 
     def staged(self) -> "StageGeoTiffs":
-        """Write the files without putting them in place; :class:`.commit.PutInPlace` does that for several sinks."""
+        """Write the files without putting them in place; :class:`.commit.PutInPlace` does so for several sinks."""
         return StageGeoTiffs(self.target)
 
 
@@ -85,7 +84,7 @@ class StageGeoTiffs(beam.PTransform):
 
 
 def chip_name(chip: Mapping[str, Any]) -> str:
-    """File name of a chip, by its ids; two chips never have the same one."""
+    """The unique file name of a chip, from its ids."""
     name = f"{chip['geometry_id']}@{_safe(chip['record_id'])}@{_safe(chip['band'])}"
     return name + (f"@r{chip['window_row']}c{chip['window_col']}" if chip["windows"] > 1 else "") + ".tif"
 

@@ -1,4 +1,4 @@
-"""Who a temporary folder belongs to: a living process holds a lock on a file in it."""
+"""Ownership of temporary folders: an active process holds a lock on a file in its folder."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ OWNER = "_owner"
 
 @contextmanager
 def owner(output: Output) -> Iterator[None]:
-    """Hold the lock of an output's local temporary folder; a killed process lets go of it."""
+    """Hold the lock of an output's local temporary folder; a killed process releases it."""
     if is_remote(output.path):
         yield
         return
@@ -28,13 +28,13 @@ def owner(output: Output) -> Iterator[None]:
 
 
 def remove_abandoned(output: Output) -> tuple[Sequence[str], Sequence[str]]:
-    """Remove the temporary folders that runs which were killed have left beside an output.
+    """Remove the temporary folders of killed runs beside an output.
 
     Returns
     -------
     removed, left : sequence of str
-        The latter belong to runs that may be alive: they are locked, were not made by a local
-        run of a command, or lie in a bucket.
+        Folders in ``left`` may belong to active runs: they are locked, were not made by a local command, or are in a
+        bucket.
     """
     removed, left = [], []
     for folder in output.others():

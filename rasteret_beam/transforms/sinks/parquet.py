@@ -1,4 +1,4 @@
-"""Samples and chips to Parquet files that replace what stood there, whole."""
+"""Write samples and chips to Parquet files, which replace those of an earlier run atomically."""
 
 import os
 import re
@@ -29,30 +29,29 @@ from rasteret_beam.transforms.sinks.windowed_parquet import WriteWindows
 
 @dataclass(eq=False)
 class _WriteToParquet(beam.PTransform):
-    """Write batches of rows to ``prefix-00000-of-00004.parquet`` and so on; gives the file names.
+    """Write batches of rows to ``prefix-00000-of-00004.parquet`` and so on; returns the file names.
 
-    Files are written under a temporary folder beside the output and put in place at the end, all
-    of them, instead of those of an earlier run with the same prefix; see
-    :mod:`rasteret_beam.transforms.sinks.commit`. Without any row one file with the schema is written.
+    Files are written to a temporary folder beside the output. At the end all of them replace those of an earlier run
+    with the same prefix; see :mod:`rasteret_beam.transforms.sinks.commit`. If there are no rows, one file with the
+    schema is written.
 
-    The rows of a stream, or of any input in windows other than the global one, become files for
-    each window and pane, ``prefix-START-END-pane-N-00000-of-00004-RUN.parquet``, beside those of
-    other panes and other runs; see :class:`rasteret_beam.transforms.sinks.windowed_parquet.WriteWindows`. A window
-    without rows has none.
+    The rows of a stream, or of any input outside the global window, become files per window and pane,
+    ``prefix-START-END-pane-N-00000-of-00004-RUN.parquet``, beside those of other panes and runs; see
+    :class:`rasteret_beam.transforms.sinks.windowed_parquet.WriteWindows`. A window without rows has no files.
 
     Parameters
     ----------
     prefix : str or pathlib.Path
-        Path without ending, on any of Beam's filesystems; ``.parquet`` at its end is dropped.
+        Path without extension on any Beam filesystem; ``.parquet`` at its end is removed.
     schema : pyarrow.Schema
-        Of the file that is written when there is no row.
+        Schema of the file that is written if there are no rows.
     compression : str
     row_group_rows : int
-        Rows of a row group; fewer where they would be more than 64 MB in memory.
+        Rows of a row group; fewer if they would exceed 64 MB in memory.
     window_shards : int
-        Files of a window and pane, at most.
+        Maximum number of files per window and pane.
     wait_seconds : int
-        How long rows that come late in a window (or early) wait for others to share a file with.
+        How long late (or early) rows of a window wait for others to share a file.
     """
 
     prefix: str
@@ -67,7 +66,7 @@ class _WriteToParquet(beam.PTransform):
     def __post_init__(self) -> None:
         self.prefix = os.fspath(self.prefix)
         if not self.prefix.removesuffix(".parquet").strip() or self.prefix.endswith("/"):
-            raise InputError(f"output prefix is {self.prefix!r}; give a path that ends in the files' first name")
+            raise InputError(f"output prefix is {self.prefix!r}; give a path prefix of files, such as out/samples")
         check_output(self.prefix, "output")
         if self.window_shards < 1:
             raise InputError(f"window_shards is {self.window_shards}; a window needs at least 1 file")
@@ -121,7 +120,7 @@ class _WriteToParquet(beam.PTransform):
         return None
 
     def staged(self) -> "StageFiles":
-        """Write the files without putting them in place; :class:`.commit.PutInPlace` does that for several sinks."""
+        """Write the files without putting them in place; :class:`.commit.PutInPlace` does so for several sinks."""
         return StageFiles(self.target, self.schema, self.compression, self.row_group_rows)
 
 
@@ -156,9 +155,9 @@ class StageFiles(beam.PTransform):
 
 @dataclass(eq=False)
 class WriteFiles(beam.PTransform):
-    """Write batches of rows to a Parquet file for each bundle; gives one list of the files of bundles that ended well.
+    """Write batches of rows to a Parquet file per bundle; returns one list of the files of successful bundles.
 
-    A bundle that is tried again leaves a file behind that is not in the list.
+    A retried bundle leaves a file that is not in the list.
     """
 
     folder: str
@@ -171,7 +170,7 @@ class WriteFiles(beam.PTransform):
 
 
 class _WriteFn(beam.DoFn):
-    """One file for each bundle, written row group by row group by a thread beside the one that samples."""
+    """Writes one file per bundle, row group by row group, in a separate thread from the sampling."""
 
     def __init__(self, folder: str, compression: str, row_group_rows: int):
         self.folder = folder
@@ -186,7 +185,7 @@ class _WriteFn(beam.DoFn):
         self._thread.shutdown()
 
     def start_bundle(self) -> None:
-        if self._file is not None:  # of a bundle that failed
+        if self._file is not None:  # from a failed bundle
             self._file.abandon()
         self._file = None
         self._held: list[pa.RecordBatch] = []

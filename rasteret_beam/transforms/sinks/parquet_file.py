@@ -52,7 +52,7 @@ class ParquetFile:
 
 
 def _repeating(schema: pa.Schema) -> list[str]:
-    """Columns whose values repeat: record, band, a plot's name.
+    """Columns with repeating values, such as record, band and the name of a plot.
 
     Dictionaries of positions and values would take a third of the writing time and save nothing.
     """
@@ -67,7 +67,7 @@ def _repeating(schema: pa.Schema) -> list[str]:
 
 
 def write_empty(folder: str, schema: pa.Schema, compression: str) -> str:
-    """Write a file without rows; gives its path."""
+    """Write a file without rows; returns its path."""
     path = f"{folder}/empty.parquet"
     with writing(path), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         pq.write_table(schema.empty_table(), file, compression=compression)

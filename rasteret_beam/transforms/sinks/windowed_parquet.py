@@ -1,4 +1,4 @@
-"""Rows of a stream to Parquet files of their own for each window and pane."""
+"""Write the rows of a stream to separate Parquet files for each window and pane."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -30,20 +30,19 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 PIECE_BYTES = 1 << 20
-"""Of rows that are brought together, as :class:`rasteret_beam.kernels.routing.chunks.ChunkRules` has it for points."""
+"""Size of the pieces of rows that are grouped, as in :class:`rasteret_beam.kernels.routing.chunks.ChunkRules`."""
 
 
 @dataclass(eq=False)
 class WriteWindows(beam.PTransform):
-    """Write batches of rows to ``prefix-START-END-pane-N-SHARD-of-SHARDS-RUN.parquet``; gives the file names.
+    """Write batches of rows to ``prefix-START-END-pane-N-SHARD-of-SHARDS-RUN.parquet``; returns the file names.
 
-    The rows of a window are brought together, by shards, when it ends; those that come before
-    (where the input's trigger has early panes) or late wait for ``wait_seconds`` for others, and
-    are files of later panes. A file is written under a hidden name of its own beside the output
-    and moved once it is complete, after a shuffle that settles which one it is. So a step that
-    is tried again gives the same file once, and what a runner does again after a failure (Flink
-    goes back to its last checkpoint) replaces the same panes. RUN is new whenever a pipeline is
-    built: no file of another run is touched. A worker that is cut off leaves a hidden file behind.
+    The rows of a window are grouped by shard when it ends. Early rows (if the input's trigger has early panes) and late
+    rows wait ``wait_seconds`` for others and become files of separate panes. A file is written under a unique hidden
+    name beside the output and moved once it is complete, after a shuffle that fixes its name. So a retried step gives
+    the same file once, and work that a runner repeats after a failure (Flink returns to its last checkpoint) replaces
+    the same panes. RUN is new for each pipeline, so files of other runs are not changed. A killed worker leaves a
+    hidden file.
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ class WriteWindows(beam.PTransform):
     shards : int
         Files of a pane, at most: as many workers can write at the same time.
     wait_seconds : int
-        Processing time.
+        In processing time.
 
     Raises
     ------
@@ -77,14 +76,14 @@ class WriteWindows(beam.PTransform):
             | "Shard" >> _Shard(_ShardFn(self.shards), self.wait_seconds)
             | "Together" >> beam.GroupByKey()
             | "Write" >> beam.ParDo(writing).with_output_types(typehints.Tuple[str, str])
-            # What is moved is settled first: a step before it that is tried again writes another file.
+            # Fix the names of the files before moving: a retry of the previous step writes another file.
             | "Settle" >> beam.Reshuffle()
             | "PutInPlace" >> beam.MapTuple(_put_in_place).with_output_types(str)
         )
 
 
 class _Shard(beam.ParDo):
-    """Rows by shard, in the windows of the input, whose panes wait for rows that are to share a file."""
+    """Rows by shard, in the windows of the input, with a trigger that waits for rows to share a file."""
 
     def __init__(self, sharding: beam.DoFn, wait_seconds: int):
         super().__init__(sharding)
@@ -106,7 +105,7 @@ class _Shard(beam.ParDo):
 
 
 def waiting_trigger(windowing: Windowing, seconds: int) -> Any:
-    """A trigger that fires at the end of a window, and after some time for rows that come late, or early by others."""
+    """A trigger that fires at the end of a window, and after a delay for late or early rows."""
     wait = AfterProcessingTime(seconds)
     if isinstance(windowing.windowfn, GlobalWindows):
         return Repeatedly(wait)
@@ -121,14 +120,14 @@ class _ShardFn(beam.DoFn):
 
     def process(self, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
         if len(batch):
-            # Of what the batch holds, so that it goes the same way when it is tried again.
+            # From the content of the batch, so that a retry gives the same shard.
             first = batch.slice(0, 1).to_pylist() if self.shards > 1 else ""
             shard = crc32(repr(first).encode()) % self.shards
             yield from ((shard, piece) for piece in pieces(batch, PIECE_BYTES))
 
 
 class _WritePaneFn(beam.DoFn):
-    """The rows of one window, pane and shard to one file; gives its name and where it is."""
+    """Write the rows of one window, pane and shard to one file; returns its final and hidden names."""
 
     def __init__(self, prefix: str, run: str, compression: str, row_group_rows: int, shards: int):
         self.prefix = prefix
@@ -182,7 +181,7 @@ def _row_groups(batches: Iterable[pa.RecordBatch], most_rows: int) -> Iterator[l
 
 
 def window_name(window: Any) -> str:
-    """Start and end of a window in UTC, as ``20230115T090000Z-20230115T091000Z``; ``global`` for the global one."""
+    """Start and end of a window in UTC, as ``20230115T090000Z-20230115T091000Z``; ``global`` for the global window."""
     if not isinstance(window, IntervalWindow):
         return "global"
     return f"{_moment(window.start.micros)}-{_moment(window.end.micros)}"

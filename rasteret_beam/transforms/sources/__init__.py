@@ -1,1 +1,1 @@
-"""Points and polygons from tables, files, streams and BigQuery."""
+"""Sources of points and polygons: tables, files, streams and BigQuery."""

@@ -1,8 +1,8 @@
-"""Tables and queries of BigQuery as rows of Arrow, through its Storage Read API.
+"""Read BigQuery tables and queries as Arrow batches through the Storage Read API.
 
-A read session is a snapshot of a table, cut into streams; in a session, the rows of a stream and
-their order are always the same. google-cloud-bigquery and google-cloud-bigquery-storage are
-imported where they are used: only the ``gcp`` extra brings them.
+A read session is a snapshot of a table, split into streams; within a session, the rows of a stream and their order
+never change. google-cloud-bigquery and google-cloud-bigquery-storage are imported on use, as only the ``gcp`` extra
+installs them.
 """
 
 import os
@@ -25,20 +25,19 @@ from rasteret_beam.transforms.runtime.bigquery_client import MISSING_EXTRA, brie
 from rasteret_beam.transforms.runtime.google_services import ask_bigquery
 
 MOST_STREAMS = 1000
-"""Asked for when a job reads; the service gives fewer where a table is small."""
+"""Maximum number of streams that a job requests; small tables have fewer."""
 
 READABLE = ("TABLE", "SNAPSHOT")
 STORAGE_HOST = "BIGQUERY_STORAGE_EMULATOR_HOST"
-"""Variable with the host:port of another Storage Read API, which is spoken to without encryption or credentials."""
+"""Variable with the host:port of an emulator, which is used without encryption or credentials."""
 
 MESSAGE_OPTIONS = (("grpc.max_receive_message_length", -1),)
 WAYS_OUT = {
     "responseTooLarge": "write the result into a table (CREATE TABLE ... AS SELECT ...) and read that",
-    "expired": "a read session lasts 6 hours, and the result of a query 24: start the job anew",
-    "snapshot time": "give a snapshot_time within the table's time travel window (7 days), and see that this machine's "
-    "clock is right",
-    "partition elimination": "read it by a query that has that filter",
-    "location": "give the location of the data, or none",
+    "expired": "a read session lasts 6 hours, and the result of a query 24 hours: start the job again",
+    "snapshot time": "give a snapshot_time within the table's time travel window (7 days), and check the clock",
+    "partition elimination": "read it with a query that has this filter",
+    "location": "give the location of the data, or omit it",
 }
 
 
@@ -49,22 +48,21 @@ class BigQueryTable:
     Parameters
     ----------
     table : str
-        ``project:dataset.table`` or ``project.dataset.table``; ``dataset.table`` where ``project`` is given.
-    index_column : str, optional
-        A column of integers, unique and never null, that gives ``point_index``. Without it rows
-        are numbered in the order of one read session: each row has one number throughout a job,
-        whatever is tried again, but BigQuery does not promise another job the same order.
+        ``project:dataset.table`` or ``project.dataset.table``; ``dataset.table`` if ``project`` is given. index_column
+        : str, optional
+        A column of unique integers without nulls that becomes ``point_index``. Without it rows are numbered in the
+        order of one read session: a row keeps its number throughout a job, including retries, but BigQuery does not
+        guarantee the same order in another job.
     snapshot_time : datetime or str, optional
-        The table is read as it was then: a datetime, or ISO text; UTC where it has no zone. By
-        default the moment in which the source is first looked at, which is not later than when
-        the pipeline is built.
+        The table is read as of this time: a datetime or ISO text, in UTC if it has no time zone. The default is the
+        time when the source is first inspected, at the latest when the pipeline is built.
     project : str, optional
-        Where the reading is billed; by default the table's.
+        Project to bill for reading; by default the table's.
 
     Raises
     ------
     InputError
-        The time cannot be read.
+        The time cannot be parsed.
     """
 
     table: str
@@ -81,7 +79,7 @@ class BigQueryTable:
 class BigQueryQuery:
     """The result of a BigQuery query as a source of points, for :class:`ReadPoints`.
 
-    The query runs once in a job, when the job reads; a step that is tried again finds its result.
+    The query runs once per job, when the job reads; a retry of the step uses its result.
 
     Parameters
     ----------
@@ -90,9 +88,9 @@ class BigQueryQuery:
     index_column : str, optional
         As in :class:`BigQueryTable`.
     project : str, optional
-        Where the query runs and is billed; by default the environment's.
+        Project to run and bill the query in; by default the environment's.
     location : str, optional
-        Where the query runs; by default BigQuery finds out from its tables.
+        Location to run the query in; by default BigQuery derives it from the tables.
     """
 
     sql: str
@@ -107,21 +105,21 @@ BigQuerySource = BigQueryTable | BigQueryQuery
 
 @dataclass(frozen=True)
 class Extract:
-    """A source that has been looked at; travels with the job.
+    """An inspected source; it is sent with the job.
 
     Attributes
     ----------
     what : str
-        What errors call it.
+        Name in errors.
     project : str
-        Where reading is billed.
+        Project to bill for reading.
     fields : sequence of dict
-        BigQuery's fields of all its columns.
+        BigQuery fields of all columns.
     table : TableName or None
     snapshot : datetime or None
-        Of the table; None where it never changes.
+        Snapshot time of the table; None if the table never changes.
     sql, location, job_name : str or None
-        Of a query; its job's ids begin with ``job_name``.
+        For a query; the ids of its jobs begin with ``job_name``.
     """
 
     what: str
@@ -138,7 +136,7 @@ class Extract:
         return arrow_schema(self.fields)
 
     def check(self, needed: Sequence[str]) -> None:
-        """Find out, before anything is read, whether columns can be; for a table, also whether a session may be made.
+        """Check before reading that columns can be read and, for a table, that a session may be created.
 
         Raises
         ------
@@ -150,19 +148,19 @@ class Extract:
 
 
 class Stream(NamedTuple):
-    """A part of a session that one worker reads; ``number`` is its place in the session."""
+    """A part of a session that one worker reads; ``number`` is its position in the session."""
 
     number: int
     name: str
 
 
 def look_at(source: BigQuerySource) -> Extract:
-    """The columns of a source, and what of it is to be read.
+    """Inspect a source: its columns, snapshot and query.
 
     Raises
     ------
     InputError, MissingInputError
-        There is no such table, it is closed to this account, or cannot be read; the query is wrong.
+        The table does not exist, needs permission or cannot be read; or the query is wrong.
     """
     if isinstance(source, BigQueryTable):
         return ask_bigquery(f"table {source.table}", lambda: _look_at_table(source))
@@ -178,7 +176,7 @@ def _look_at_table(source: BigQueryTable) -> Extract:
         table = make_client(project).get_table(str(name), retry=briefly())
     if table.table_type not in READABLE:
         raise InputError(
-            f"{name} is a {table.table_type}, which the Storage Read API does not read; give a query in its place: "
+            f"{name} is a {table.table_type}, which the Storage Read API does not read; give a query instead: "
             f"SELECT * FROM `{name}`"
         )
     fields = [field.to_api_repr() for field in table.schema]
@@ -189,7 +187,7 @@ def _look_at_table(source: BigQueryTable) -> Extract:
 def _snapshot(given: datetime | str | None, started: datetime, modified: datetime | None) -> datetime:
     moment = _moment(given)
     if moment is None:
-        # The clock of this machine may be behind: what was written before the look must be seen.
+        # The clock of this machine may be slow, but all rows written before now must be visible.
         return max(started, modified + timedelta(milliseconds=1)) if modified is not None else started
     return moment
 
@@ -227,7 +225,7 @@ def _granting_query(project: str) -> str:
 
 
 def open_streams(extract: Extract, needed: Sequence[str], most: int = MOST_STREAMS) -> list[Stream]:
-    """The streams of a new session; of a query, after it has run. A table without rows may have none.
+    """The streams of a new session, for a query after it has run. A table without rows may have none.
 
     Raises
     ------
@@ -260,7 +258,7 @@ def _granting_session(extract: Extract) -> str:
 
 
 def _result_of(extract: Extract) -> TableName:
-    """The table with the result of a query, which runs unless a job of its name has done so."""
+    """The table with the result of a query; runs the query unless a job of this name has done so."""
     client = make_client(extract.project)
 
     def submit(name: str) -> Any:
@@ -309,14 +307,14 @@ def _retry(seconds: float) -> Any:
 
 
 def read_stream(client: Any, stream: Stream, extract: Extract, needed: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """All rows of a stream, in the types of ``extract.schema``; a connection that breaks is taken up where it was.
+    """All rows of a stream with the types of ``extract.schema``; a broken connection resumes where it stopped.
 
     Raises
     ------
     MissingInputError
-        The stream cannot be read; what is worth another try has had it.
+        The stream cannot be read, after retries.
     InputError
-        It has other columns than those looked at.
+        It has other columns than the inspected source.
     """
     schema = pa.schema([extract.schema.field(name) for name in needed])
     with explained(f"{extract.what} cannot be read", _granting_session(extract), MissingInputError, WAYS_OUT):
@@ -330,7 +328,7 @@ def read_stream(client: Any, stream: Stream, extract: Extract, needed: Sequence[
 
 
 def gathered(batches: Iterable[pa.RecordBatch], most_rows: int, most_bytes: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of at most so many rows and about so many bytes: messages may be small or large."""
+    """The same rows in batches of limited rows and bytes, as messages may be small or large."""
     waiting: list[pa.RecordBatch] = []
     rows = size = 0
     for part in _cut(batches, most_rows, most_bytes):

@@ -1,10 +1,9 @@
-"""Rows of BigQuery to batches, with a row number that is the same whatever is tried again.
+"""Turn rows of BigQuery into batches with stable row numbers.
 
-One session gives its streams once, and they are kept by a shuffle: a worker that reads one again
-gets the same rows in the same order. The number of a row is its place in its stream, after the
-rows of the streams before, which are known when all have been read. So rows cross a shuffle
-before they are numbered; it also spreads them, and lets streams be read while the session lives,
-however long the rest of the job takes.
+A shuffle stores the streams of one session: a worker that reads a stream again gets the same rows in the same order.
+The number of a row is its position in its stream plus the rows of the previous streams, which are known when all
+streams have been read. So rows cross a shuffle before they are numbered. The shuffle also distributes them, and lets
+all streams be read before the session expires, however long the rest of the job takes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,14 +26,14 @@ from rasteret_beam.transforms.sources.table_files import numbered
 
 COUNTS = "counts"
 PIECE_BYTES = 1 << 20
-"""Of a batch: Flink's sort buffers take no records of 10 MB."""
+"""Limit of a batch, as Flink's sort buffers do not accept records of 10 MB."""
 
 Piece = tuple[int, int, pa.RecordBatch]
-"""Number of a stream, rows of it that come before, and rows."""
+"""Number of a stream, number of its rows before these, and the rows."""
 
 
 def read_extract(pipeline: Any, extract: Extract, rows: RowMaker) -> beam.PCollection[pa.RecordBatch]:
-    """Batches of all rows of a table or a query."""
+    """Read all rows of a table or a query as batches."""
     reading = beam.ParDo(_ReadStreamFn(extract, rows)).with_output_types(Piece, **{COUNTS: tuple[int, int]})
     read = (
         pipeline
@@ -53,7 +52,7 @@ def read_extract(pipeline: Any, extract: Extract, rows: RowMaker) -> beam.PColle
 
 
 class _ReadStreamFn(beam.DoFn):
-    """Rows of streams as they come, and how many each has; a stream that is read again gives the same."""
+    """Rows of streams and their counts; reading a stream again gives the same rows."""
 
     def __init__(self, extract: Extract, rows: RowMaker):
         self.extract = extract
@@ -71,7 +70,7 @@ class _ReadStreamFn(beam.DoFn):
 
 
 def _first_rows(counts: Sequence[tuple[int, int]]) -> dict[int, int]:
-    """Row number of the first row of each stream, from the rows that each has."""
+    """Row number of the first row of each stream, from the counts of all streams."""
     first_rows, total = {}, 0
     for number, rows in sorted(counts):
         first_rows[number] = total
@@ -89,7 +88,7 @@ class _NumberRowsFn(beam.DoFn):
 
 
 def batches_of_extract(extract: Extract, rows: RowMaker) -> Iterator[pa.RecordBatch]:
-    """All batches of a table or a query, read here and now, one at a time."""
+    """Read all batches of a table or a query in this process, one at a time."""
     first_row = 0
     for stream in open_streams(extract, rows.needed, most=1):
         with storage_client() as client:

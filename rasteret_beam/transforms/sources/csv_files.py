@@ -1,4 +1,4 @@
-"""CSV files: their header, what types their columns may have, and their rows as typed batches."""
+"""Read CSV files: header, inferred types of columns, and rows as typed batches."""
 
 import codecs
 import re
@@ -28,29 +28,29 @@ from rasteret_beam.transforms.sources.csv_format import (
 BLOCK_BYTES = 4 << 20
 HEADER_BYTES = 1 << 16
 COLUMN_BYTES = 4 << 10
-"""A block may hold so much for each column: smaller arrays of a wide table would be mostly overhead."""
+"""Bytes of a block per column, as smaller arrays of a wide table would be mostly overhead."""
 
 UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 FIELDS = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): ?(.*)")
-"""Of Arrow's error about a row with too few or too many fields."""
+"""Arrow's error about a row with too few or too many fields."""
 
 DELIMITERS = ";\t|"
-"""What a file of one column may be delimited by."""
+"""Likely delimiters of a file that seems to have one column."""
 
 
 def decided_types(
     files: Sequence["CsvFile"], undecided: Sequence[str], typed: Mapping[str, pa.DataType]
 ) -> dict[str, pa.DataType]:
-    """Types of text columns, by a look at all rows of all files: numbers where that changes no value, else string.
+    """Infer types of text columns from all rows of all files: numbers if that changes no value, otherwise string.
 
     Parameters
     ----------
     files : sequence of CsvFile
     undecided : sequence of str
-        The columns to decide on.
+        The columns to infer.
     typed : {column: type}
-        Columns whose types are known; their values are checked.
+        Columns with known types; their values are checked.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def decided_types(
 
 @dataclass(frozen=True)
 class CsvFile:
-    """A CSV file; each method reads it anew, in bounded memory."""
+    """A CSV file; each method reads it again, in limited memory."""
 
     path: str
     access: Access
@@ -83,7 +83,7 @@ class CsvFile:
 
     @property
     def name(self) -> str:
-        """What an error calls it."""
+        """Name in errors."""
         return without_secrets(self.path)
 
     @property
@@ -96,7 +96,7 @@ class CsvFile:
         Raises
         ------
         InputError
-            The file is empty, is not text of the encoding, or has another delimiter.
+            The file is empty, is not valid text in the encoding, or has another delimiter.
         """
         return self._header
 
@@ -112,19 +112,19 @@ class CsvFile:
         others = [mark for mark in DELIMITERS if mark in found[0]]
         if len(found) == 1 and others and self.format.delimiter is None:
             raise InputError(
-                f"{self.name} has one column, {found[0]!r}; if its fields are delimited by {others[0]!r}, say so with "
+                f"{self.name} has one column, {found[0]!r}; if {others[0]!r} separates its fields, give "
                 f"csv_delimiter (--csv_delimiter '{others[0]}')"
             )
         return found
 
     def _raw_header(self, block: int) -> list[bytes]:
-        """Names of the columns, which may be broken; Latin-1 reads any bytes."""
+        """Names of the columns, decoded as Latin-1, which accepts any bytes."""
         with self._reading(), closing(CsvStream(self.path, self.access, self.format.encoding)) as stream:
             reader = self._open(stream, block, encoding="latin-1", skip_bad_rows=True)
             return [name.encode("latin-1") for name in reader.schema.names]
 
     def first_value(self, column: str) -> str | None:
-        """The first text of a column that is not empty; None where there is none."""
+        """The first text of a column that is not empty, or None."""
         for _, batch in self.text([column]):
             values = batch.column(0).filter(pc.not_equal(batch.column(0), ""))
             if len(values):
@@ -132,17 +132,17 @@ class CsvFile:
         return None
 
     def rows(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         held = Counter(self.header())
         return sum(len(batch) for _, batch in self.text([name for name in held if held[name] == 1][:1]))
 
     def batches(self, types: Mapping[str, pa.DataType], most_rows: int) -> Iterator[pa.RecordBatch]:
-        """All rows, with these columns in these types.
+        """All rows, with these columns and types.
 
         Raises
         ------
         InputError
-            A column is missing, or a value is not one of its type; names row, column and value.
+            A column is missing, or a value does not have its type; names row, column and value.
         """
         schema = pa.schema(list(types.items()))
         for first_row, batch in self.text(list(types)):
@@ -154,27 +154,27 @@ class CsvFile:
             yield from (whole.slice(at, most_rows) for at in range(0, len(whole), most_rows))
 
     def parsed(self, column: str, text: pa.Array, kind: pa.DataType, first_row: int) -> pa.Array:
-        """A column of text in a type; ``first_row`` is the row number of its first value."""
+        """A text column converted to a type; ``first_row`` is the row number of its first value."""
         try:
             return parsed_text(text, kind, self.format.decimal)
         except MisfitError as error:
             is_float = pa.types.is_floating(kind)
             otherwise = "" if is_float else f", or keep the column as text (--column_types {column}:string)"
             raise InputError(
-                f"row {first_row + error.row} of column {column!r} of {self.name} is {error.value[:80]!r}, which is no "
-                f"{'number' if is_float else kind}{_number_hint(error.value, kind, self.format.decimal)}; mend it or "
-                f"leave the field empty{otherwise}"
+                f"row {first_row + error.row} of column {column!r} of {self.name} is {error.value[:80]!r}, not "
+                f"{'a number' if is_float else kind}{_number_hint(error.value, kind, self.format.decimal)}; "
+                f"correct it or leave the field empty{otherwise}"
             ) from None
 
     def text(self, columns: Sequence[str], scan: QuoteScan | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Columns as text, and the row number of each batch's first row; ``scan`` sees all bytes of the file.
+        """Columns as text, and the row number of each batch's first row; ``scan`` gets all bytes of the file.
 
         An empty field is null, or an empty text if it is quoted.
 
         Raises
         ------
         InputError
-            A column is missing, a row has too few or too many fields, or a value is not text of the encoding.
+            A column is missing, a row has too few or too many fields, or a value is not valid text in the encoding.
         """
         columns = list(dict.fromkeys(columns))
         self._check_columns(columns)
@@ -194,8 +194,8 @@ class CsvFile:
                 scan.quoted |= seen.quoted
             return
         raise InputError(
-            f"row {done} of {self.name}, or one soon after it, is longer than {MAX_RECORD_BYTES >> 20} MB; look for a "
-            "quote that is not closed"
+            f"row {done} of {self.name}, or a row soon after it, is longer than {MAX_RECORD_BYTES >> 20} MB; look for "
+            "an unclosed quote"
         )
 
     def _blocks(
@@ -236,7 +236,7 @@ class CsvFile:
 
     @contextmanager
     def _reading(self, scan: QuoteScan | None = None) -> Iterator[None]:
-        """Arrow's errors in our words."""
+        """Turn Arrow's errors into ours."""
         try:
             yield
         except pa.ArrowInvalid as error:
@@ -258,20 +258,20 @@ class CsvFile:
         missing = [name for name in columns if name not in held]
         if missing:
             raise InputError(
-                f"{self.name} has no column(s) {listed(missing)}, which the first file has; it has {listed(header)}"
+                f"{self.name} lacks column(s) {listed(missing)}, which the first file has; it has {listed(header)}"
             )
         twice = [name for name in columns if held[name] > 1]
         if twice:
-            raise InputError(f"{self.name} has more than one column named {listed(twice)}; give columns other names")
+            raise InputError(f"{self.name} has more than one column named {listed(twice)}; rename them")
 
     def _check_closed(self, scan: QuoteScan | None) -> None:
         if scan is not None and scan.unclosed_line is not None:
             raise InputError(
-                f"{self.name} has a quote that is not closed, in the record that starts in line {scan.unclosed_line}"
+                f"{self.name} has an unclosed quote in the record that starts in line {scan.unclosed_line}"
             )
 
     def _broken_text(self) -> InputError:
-        """The error that names the first value that is not text of the encoding."""
+        """The error that names the first value that is not valid text in the encoding."""
         header = self.header()
         names = [name for name, count in Counter(header).items() if count == 1]
         for first_row, batch in self._blocks(names, pa.binary(), MAX_RECORD_BYTES):
@@ -291,7 +291,7 @@ class CsvFile:
             shown = value[max(0, error.start - 30) : error.start + 30].decode(errors="backslashreplace")
             hint = ENCODING_HINT.replace("cp1252", "utf-16") if value[:2] in UTF16_BOMS else ENCODING_HINT
             raise InputError(
-                f"{what} holds byte 0x{value[error.start]:02x}, which is not {self.format.encoding}: {shown!r}; {hint}"
+                f"{what} has byte 0x{value[error.start]:02x}, which is not {self.format.encoding}: {shown!r}; {hint}"
             ) from error
 
 
@@ -300,14 +300,14 @@ class _LongRecordError(Exception):
 
 
 def _in_words(text: str) -> str:
-    """What Arrow says of a row with too few or too many fields, with the row's number."""
+    """Arrow's error about a row with too few or too many fields, with the row's number."""
     found = FIELDS.search(text)
     if found is None:
         return text
     row, expected, fields, shown = found.groups()
     return (
-        f"row {int(row) - 2} has {fields} field(s), and the header has {expected}: {shown[:80]}. A value that holds "
-        "the delimiter has to be quoted; another delimiter is given with csv_delimiter (--csv_delimiter)"
+        f"row {int(row) - 2} has {fields} field(s), but the header has {expected}: {shown[:80]}. Quote values "
+        "that contain the delimiter, or give another delimiter with csv_delimiter (--csv_delimiter)"
     )
 
 

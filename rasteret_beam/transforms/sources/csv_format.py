@@ -1,4 +1,4 @@
-"""How CSV files are written, and their bytes as UTF-8."""
+"""The format of CSV files, and their conversion to UTF-8."""
 
 import codecs
 import os
@@ -16,26 +16,24 @@ from rasteret_beam.transforms.runtime.files import name_of, open_file
 MAX_RECORD_BYTES = 64 << 20
 PACKED = {".gz": "gzip", ".bz2": "bz2"}
 TABS = ("\\t", "tab")
-"""How a tab is written on a command line."""
+"""The text for a tab on a command line."""
 
 ENCODING_HINT = "give the file's encoding with csv_encoding (--csv_encoding), such as cp1252"
 
 LONG_RECORD = "straddling object"
-"""Of Arrow's error where a record is longer than a block."""
+"""Arrow's error about a record that is longer than a block."""
 
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """How CSV files are written.
-
-    Attributes
+    """The format of CSV files. Attributes
     ----------
     delimiter : str, optional
-        One ASCII character; by default a tab in ``.tsv`` files, else a comma.
+        One ASCII character; by default a tab in ``.tsv`` files, otherwise a comma.
     decimal : str
-        The decimal point of numbers: ``.`` or ``,``.
+        The decimal separator of numbers: ``.`` or ``,``.
     encoding : str
-        As Python calls it.
+        Python's name of the encoding.
 
     Raises
     ------
@@ -53,20 +51,20 @@ class CsvFormat:
             len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter in '"\r\n'
         ):
             raise InputError(
-                f"csv_delimiter is {self.delimiter!r}; give one ASCII character, such as ';' or '\\t', but no quote or "
-                "line break"
+                f"csv_delimiter is {self.delimiter!r}; give one ASCII character, such as ';' or '\\t', other than a "
+                "quote or line break"
             )
         if self.decimal not in (".", ","):
             raise InputError(f"csv_decimal is {self.decimal!r}; give '.' or ','")
         if self.decimal == self.delimiter:
-            raise InputError(f"csv_decimal and csv_delimiter are both {self.decimal!r}; one of them has to differ")
+            raise InputError(f"csv_decimal and csv_delimiter are both {self.decimal!r}; change one of them")
         try:
             is_text = codecs.lookup(self.encoding)._is_text_encoding
         except (LookupError, ValueError):
             is_text = False
         if not is_text:
             raise InputError(
-                f"csv_encoding is {self.encoding!r}, which is no encoding that Python knows; give one such as cp1252, "
+                f"csv_encoding is {self.encoding!r}, which is not a Python encoding; give one such as cp1252, "
                 "latin-1 or utf-16"
             )
 
@@ -76,19 +74,19 @@ class CsvFormat:
         return self.delimiter or ("\t" if is_tabbed else ",")
 
     def given(self) -> list[str]:
-        """The settings that are not the defaults, by the names of their arguments."""
+        """The settings that differ from the defaults, by argument."""
         names = ("delimiter", "decimal", "encoding")
         return [f"csv_{name}" for name in names if getattr(self, name) != getattr(COMMAS, name)]
 
 
 COMMAS = CsvFormat()
-"""How CSV files are written by default."""
+"""The default format."""
 
 
 class CsvStream:
-    """The unpacked bytes of a CSV file, in UTF-8 and without a byte order mark, as Arrow reads a file of Python.
+    """The decompressed bytes of a CSV file in UTF-8 without a byte order mark, as a file object for Arrow.
 
-    Bytes that are not of the encoding stay as they are, so that Arrow finds them, and where they are.
+    Bytes that are invalid in the encoding are kept, so that Arrow reports them with their position.
     """
 
     closed = False
@@ -108,8 +106,8 @@ class CsvStream:
         self._lock = Lock()
 
     def read(self, size: int) -> bytes:
-        """At most ``size`` bytes, and none at the end of the file, or once it is closed."""
-        with self._lock:  # Arrow reads ahead on a thread of its own, when the rest may not be wanted any more
+        """At most ``size`` bytes; empty at the end of the file or once it is closed."""
+        with self._lock:  # Arrow reads ahead on another thread, possibly after the file was closed
             return self._read(size) if not self.closed else b""
 
     def _read(self, size: int) -> bytes:
@@ -135,7 +133,7 @@ class CsvStream:
                 raise InputError(f"{self._name} is not {self._encoding}: {one_line(error)}; {ENCODING_HINT}") from error
         self._held += raw
         if self._ended and self._last not in b"\r\n":
-            self._held += b"\n"  # Arrow takes a header without one for no header
+            self._held += b"\n"  # Arrow ignores a header without a line break
         self._last = self._held[-1:] or self._last
         if not self._begun and (len(self._held) >= len(codecs.BOM_UTF8) or self._ended):
             self._held = self._held.removeprefix(codecs.BOM_UTF8)

@@ -1,4 +1,4 @@
-"""GeoJSON files: whole, or with a feature on each line."""
+"""Read GeoJSON files: one document, or one feature per line."""
 
 import os
 
@@ -12,24 +12,24 @@ from rasteret_beam.transforms.sources.table_files import Files
 WHOLE_ENDINGS = (".geojson", ".json")
 LINES_ENDINGS = (".geojsonl", ".geojsons", ".ndjson", ".jsonl")
 RECORD_SEPARATOR = "\x1e"
-"""What a feature begins with in a text sequence (RFC 8142)."""
+"""The character before each feature in a text sequence (RFC 8142)."""
 
 
 def is_geojson(files: Files) -> bool:
-    """Whether files are GeoJSON, by their names.
+    """Whether files are GeoJSON by their names.
 
     Raises
     ------
     InputError
-        Some are, and others are not.
+        Only some of them are.
     """
     if not any(map(_is_named_so, [*files.paths, files.first.path])):
         return False
     others = [file.path for file in files.found() if not _is_named_so(file.path)]
     if others:
         raise InputError(
-            f"{without_secrets(others[0])} is not named as GeoJSON, and other files are; read files of each kind by a "
-            "transform of their own"
+            f"{without_secrets(others[0])} is not named as GeoJSON, but other files are; read each format with a "
+            "separate transform"
         )
     return True
 
@@ -39,7 +39,7 @@ def _is_named_so(path: str) -> bool:
 
 
 def read_geojson(files: Files) -> list[str]:
-    """GeoJSON texts of files, in the order of their names: a FeatureCollection, a Feature or a geometry each.
+    """GeoJSON texts of files in name order, each with a FeatureCollection, a Feature or a geometry.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Point tables to batches of points, with a row number that is the same on every run."""
+"""Read point tables as batches of points with stable row numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -45,7 +45,7 @@ from rasteret_beam.transforms.sources.table_sizes import size_of_batches, size_o
 
 @dataclass(frozen=True)
 class _PointRows:
-    """How rows of a file become points; see :class:`rasteret_beam.transforms.sources.row_makers.RowMaker`."""
+    """Turns rows of a file into points; see :class:`rasteret_beam.transforms.sources.row_makers.RowMaker`."""
 
     chosen: PointColumns
     most_rows: int = BATCH_ROWS
@@ -78,50 +78,48 @@ class ReadPoints(beam.PTransform):
     Parameters
     ----------
     source : str, list of str, BigQueryTable, BigQueryQuery, or points in memory
-        Files, folders or globs of Parquet, GeoParquet or CSV, local, in a bucket or of URLs; files or globs of
-        GeoJSON (``.geojson``, ``.json``; ``.geojsonl``, ``.ndjson`` with a feature on each line); a
-        :class:`BigQueryTable` or :class:`BigQueryQuery`; or
-        what :func:`rasteret_beam.collection.eager.inputs.point_stream` takes (Arrow, Polars, DuckDB,
-        pandas, GeoPandas, Shapely, ...). The latter, and GeoJSON files, are drawn once, when the pipeline is built,
-        and travel inside it: write larger ones to Parquet.
+        Files, folders or globs of Parquet, GeoParquet, CSV or GeoJSON (``.geojson``, ``.geojsonl`` with one feature per
+        line; outside folders also ``.json``, ``.ndjson``), local, in a bucket or by URL; a :class:`BigQueryTable` or
+        :class:`BigQueryQuery`; or an input of :func:`rasteret_beam.collection.eager.inputs.point_stream` (Arrow,
+        Polars, DuckDB, pandas, GeoPandas, Shapely, ...). Points in memory and GeoJSON files are read when the pipeline
+        is built and become part of it; write large ones to Parquet.
     x_column, y_column : str, optional
-        Coordinate columns: longitude or easting, latitude or northing.
+        Coordinate columns: x is longitude or easting, y is latitude or northing.
     geometry_column : str, optional
-        Points as WKB, WKT, GeoArrow or BigQuery's GEOGRAPHY, in place of coordinate columns. Without
-        any of the three, the one column (pair) known as a point is taken; see
+        Column of points as WKB, WKT, GeoArrow or BigQuery GEOGRAPHY, instead of coordinate columns. If none of the
+        three is given, the only column (or pair) that is recognized as points is used; see
         :func:`rasteret_beam.kernels.tables.point_columns.choose_columns`.
     geometry_crs : optional
-        CRS of the points, as pyproj reads it; needed unless the geometry column carries its own,
-        as a GEOGRAPHY does.
+        CRS of the points, in any form that pyproj accepts; required unless the geometry column has a CRS, as GEOGRAPHY
+        has.
     columns : sequence of str, optional
-        Columns to keep; by default all, those of the coordinates too, but for the geometry and
-        coordinates named as a sample column. Only needed columns are read.
+        Columns to keep; by default all, including the coordinates, except the geometry and coordinates with the name of
+        a sample column. Only needed columns are read.
     access : Access
-        How the bucket of files is read: without credentials, say.
+        Access to the bucket of the files, for example without credentials.
     column_types : {column: Arrow type or its name}, optional
-        Types of kept columns of CSV files, such as ``{"plot": "string", "count": "int64"}``. Without one, a column is
-        text, unless all of its values in all files are numbers that say the same as their text (``7``, but not
-        ``007`` or ``1E5``) and none is quoted. That is found out by reading the files once when the transform is
-        applied, or asked for its columns; not where each kept column has a type here.
+        Types of kept columns of CSV files, such as ``{"plot": "string", "count": "int64"}``. A column without a type is
+        text unless all of its values in all files are unquoted numbers in plain form (``7``, but not ``007`` or
+        ``1E5``). To infer this, the files are read once when the transform is applied or its columns are needed, unless
+        each kept column has a type here.
     csv_delimiter, csv_decimal, csv_encoding : str
-        How CSV files are written: by default with commas (tabs in ``.tsv`` files), decimal points and UTF-8.
-        A field that is empty and not quoted is null.
+        Format of CSV files: by default commas (tabs in ``.tsv`` files), decimal points and UTF-8. An empty unquoted
+        field is null.
 
     Yields
     ------
     RecordBatch
-        Columns ``point_index`` (int64, row number over all files in name order), ``point_x``,
-        ``point_y`` (float64, in the points' CRS), then the kept columns; the CRS is in the
-        schema's metadata. A Parquet file is split by row group; a CSV file is read by one worker;
-        BigQuery by the streams of one session, which is a snapshot. What ``point_index`` is
-        there, :class:`BigQueryTable` says.
+        Columns ``point_index`` (int64, row number over all files in name order), ``point_x``, ``point_y`` (float64, in
+        the points' CRS), then the kept columns; the CRS is in the schema's metadata. A Parquet file is split by row
+        group, a CSV file is read by one worker, and BigQuery is split by the streams of one session, which is a
+        snapshot; :class:`BigQueryTable` describes its ``point_index``.
 
     Raises
     ------
     MissingInputError, InputError
-        When applied: no such file, table, column or CRS; see
-        :func:`rasteret_beam.kernels.tables.point_columns.choose_columns`. While running: a file whose
-        columns differ from those of the first; BigQuery does not give its rows.
+        When applied: a file, table, column or CRS does not exist; see
+        :func:`rasteret_beam.kernels.tables.point_columns.choose_columns`. While running: a file has other columns than
+        the first; BigQuery cannot be read.
     """
 
     source: Any
@@ -144,23 +142,23 @@ class ReadPoints(beam.PTransform):
         return f"ReadPoints({shown(self.source)})"
 
     def files(self) -> list[str]:
-        """The files that are read; none where the rows come from elsewhere."""
+        """The files to read; empty for other sources."""
         found = self._read()[1]
         return [file.path for file in found.found()] if isinstance(found, Files) else []
 
     def point_columns(self) -> PointColumns:
-        """The columns that are read, and the schema of the batches; looks at the first file only."""
+        """The columns to read and the schema of the batches, from the first file."""
         return self._read()[0]
 
     def size(self) -> TableSize:
-        """How large the table is, as far as that is known before it is read; of BigQuery nothing is."""
+        """The size of the table as far as it is known before reading; unknown for BigQuery."""
         chosen, found = self._read()
         if isinstance(found, list):
             return size_of_batches(found)
         return size_of_files(found, chosen.needed) if isinstance(found, Files) else TableSize(None, 0, BATCH_BYTES)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All batches, read here and now, one at a time."""
+        """Read all batches in this process, one at a time."""
         chosen, found = self._read()
         if isinstance(found, list):
             return iter(found)
@@ -170,9 +168,9 @@ class ReadPoints(beam.PTransform):
         return batches_of_files(found, _PointRows(chosen))
 
     def _read(self) -> tuple[PointColumns, list[pa.RecordBatch] | Extract | Files]:
-        """The chosen columns, and the points in memory, the table that was looked at, or the files.
+        """The chosen columns, and the points in memory, the inspected table, or the files.
 
-        Points are drawn once, as some sources give them only once; a query has one name, and so runs once.
+        Points are read once, as some sources cannot be read again; a query has one job name, so it runs once.
         """
         if self._found is None and isinstance(self.source, BigQueryTable | BigQueryQuery):
             self._found = self._look_at(self.source)
@@ -259,6 +257,6 @@ class ReadPoints(beam.PTransform):
 
 
 def _point_types(chosen: PointColumns) -> dict[str, pa.DataType]:
-    """Types of the columns of a CSV file that hold the point."""
+    """Types of the columns of a CSV file that contain the point."""
     numbers = {name: pa.float64() for name in (chosen.x, chosen.y) if name is not None}
     return numbers | ({chosen.geometry: pa.string()} if chosen.geometry is not None else {})

@@ -1,4 +1,4 @@
-"""Polygon tables to batches of polygons, with a row number that is the same on every run."""
+"""Read polygon tables as batches of polygons with stable row numbers."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -41,12 +41,12 @@ from rasteret_beam.transforms.sources.table_files import (
 log = logging.getLogger(__name__)
 
 BATCH_ROWS = 4096
-"""A polygon costs a thousand times what a point does."""
+"""Small, as a polygon costs about a thousand times as much as a point."""
 
 
 @dataclass(frozen=True)
 class _PolygonRows:
-    """How rows of a file become polygons; see :class:`rasteret_beam.transforms.sources.row_makers.RowMaker`."""
+    """Turns rows of a file into polygons; see :class:`rasteret_beam.transforms.sources.row_makers.RowMaker`."""
 
     chosen: PolygonColumns
     most_rows: int = BATCH_ROWS
@@ -85,38 +85,37 @@ class ReadPolygons(beam.PTransform):
     Parameters
     ----------
     source : str, list of str, or polygons in memory
-        Files, folders or globs of Parquet or GeoParquet (or CSV with WKT), local, in a bucket or
-        of URLs; files or globs of GeoJSON, as :class:`rasteret_beam.ReadPoints` takes them; or what
-        :func:`rasteret_beam.collection.eager.inputs.polygon_stream` takes (Arrow, Polars, DuckDB,
-        pandas, GeoPandas, Shapely, boxes, ...). The latter, and GeoJSON files, are drawn once,
-        when the pipeline is built, and travel inside it: write larger ones to Parquet.
+        Files, folders or globs of Parquet, GeoParquet, CSV with WKT, or GeoJSON as in
+        :class:`rasteret_beam.ReadPoints`, local, in a bucket or by URL; or an input of
+        :func:`rasteret_beam.collection.eager.inputs.polygon_stream` (Arrow, Polars, DuckDB, pandas, GeoPandas, Shapely,
+        boxes, ...). Polygons in memory and GeoJSON files are read when the pipeline is built and become part of it;
+        write large ones to Parquet.
     geometry_column : str, optional
-        Polygons and multipolygons as WKB, GeoArrow or WKT; by default the one column that is
-        declared as a geometry, or is named geometry, geom or wkb_geometry.
+        Column of polygons and multipolygons as WKB, GeoArrow or WKT; by default the only column that is declared as a
+        geometry or named geometry, geom or wkb_geometry.
     geometry_crs : optional
-        CRS of the polygons, as pyproj reads it. Tables need it unless they carry their own;
-        other geometries without it are in longitude and latitude (CRS84).
+        CRS of the polygons, in any form that pyproj accepts. Tables need it unless they have a CRS; other geometries
+        are in longitude and latitude (CRS84) by default.
     columns : sequence of str, optional
         Columns to keep; by default all but the geometry. Only needed columns are read.
     access : Access
-        How the bucket of files is read: without credentials, say.
+        Access to the bucket of the files, for example without credentials.
     column_types, csv_delimiter, csv_decimal, csv_encoding
-        Of CSV files, as for :class:`rasteret_beam.ReadPoints`.
+        For CSV files, as in :class:`rasteret_beam.ReadPoints`.
 
     Yields
     ------
     RecordBatch
-        Columns ``geometry_id`` (int64, row number over all files in name order), ``geometry``
-        (WKB, in the polygons' CRS, null where it is null), then the kept columns; the CRS is in
-        the schema's metadata. A Parquet file is split by row group. Whether geometries are
-        valid polygons is for :class:`ReadChips` to say.
+        Columns ``geometry_id`` (int64, row number over all files in name order), ``geometry`` (WKB in the polygons'
+        CRS, or null), then the kept columns; the CRS is in the schema's metadata. A Parquet file is split by row group.
+        :class:`ReadChips` checks that geometries are valid polygons.
 
     Raises
     ------
     MissingInputError, InputError
-        When applied: no such file, column or CRS; see
-        :func:`rasteret_beam.kernels.tables.polygon_columns.choose_polygon_columns`. While running: a
-        file whose columns differ from those of the first.
+        When applied: a file, column or CRS does not exist; see
+        :func:`rasteret_beam.kernels.tables.polygon_columns.choose_polygon_columns`. While running: a file has other
+        columns than the first.
     """
 
     source: Any
@@ -135,23 +134,23 @@ class ReadPolygons(beam.PTransform):
         return f"ReadPolygons({shown(self.source)})"
 
     def files(self) -> list[str]:
-        """The files that are read; none where the rows come from elsewhere."""
+        """The files to read; empty for other sources."""
         found = self._read()[1]
         return [file.path for file in found.found()] if isinstance(found, Files) else []
 
     def polygon_columns(self) -> PolygonColumns:
-        """The columns that are read, and the schema of the batches; looks at the first file only."""
+        """The columns to read and the schema of the batches, from the first file."""
         return self._read()[0]
 
     def first_batch(self) -> pa.RecordBatch | None:
-        """The first batch, read here and now; None without any row."""
+        """Read the first batch in this process; None if there are no rows."""
         chosen, found = self._read()
         if isinstance(found, Files):
             return next(batches_of_files(found, _PolygonRows(chosen)), None)
         return found[0] if found else None
 
     def _read(self) -> tuple[PolygonColumns, list[pa.RecordBatch] | Files]:
-        """The chosen columns, and the files, or the polygons in memory, which some sources give only once."""
+        """The chosen columns, and the files or the polygons in memory, which some sources give only once."""
         if self._found is None:
             files = files_of(self.source, "polygons", self.access, self._csv)
             if files is None:
@@ -214,7 +213,7 @@ class ReadPolygons(beam.PTransform):
         how = edges(schema, chosen.geometry)
         if how != "planar":
             log.warning(
-                "column %r of %s has %s edges, which follow the Earth; they are taken as straight lines in %s",
+                "column %r of %s has %s edges, which follow the Earth; they are treated as straight lines in %s",
                 chosen.geometry,
                 name,
                 how,

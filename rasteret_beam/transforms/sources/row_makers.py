@@ -1,4 +1,4 @@
-"""What a transform makes of the rows of its files."""
+"""The interface for turning rows of files into output batches."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from rasteret_beam.kernels.tables.partitions import Keys, check_agrees, partitio
 
 
 class RowMaker(Protocol):
-    """What a transform makes of the rows of its files; travels with the job."""
+    """Turns rows of files into output batches; it is sent with the job."""
 
     @property
     def needed(self) -> list[str]:
-        """The columns that have to be read."""
+        """The columns to read."""
         ...
 
     @property
     def most_rows(self) -> int:
-        """Rows of the largest batch."""
+        """Maximum number of rows of a batch."""
         ...
 
     def check(self, schema: pa.Schema, path: str) -> None:
-        """Refuse a file whose columns differ from those of the first."""
+        """Refuse a file with other columns than the first."""
         ...
 
     def csv_types(self) -> dict[str, pa.DataType]:
@@ -32,25 +32,25 @@ class RowMaker(Protocol):
         ...
 
     def batch(self, batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
-        """A batch of input rows as a batch of the output, its rows numbered from ``first_row``."""
+        """A batch of input rows as an output batch, with rows numbered from ``first_row``."""
         ...
 
 
 @dataclass(frozen=True)
 class InPartition:
-    """A row maker for one file, whose columns of hive partitions come from the names of its folders.
+    """A row maker for one file whose hive partition columns come from folder names.
 
     Attributes
     ----------
     rows : RowMaker
-        Which takes all columns as if they were in the file.
+        The row maker for all columns, as if they were in the file.
     path : str
     keys : mapping
-        Of the file's path, see :func:`rasteret_beam.kernels.tables.partitions.partition_keys`.
+        Partition keys of the path; see :func:`rasteret_beam.kernels.tables.partitions.partition_keys`.
     fields : pyarrow.Schema
-        The columns of partitions, of all files.
+        The partition columns of all files.
     own : set of str
-        Columns that the file itself has.
+        Columns of the file itself.
     """
 
     rows: RowMaker

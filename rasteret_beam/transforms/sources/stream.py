@@ -1,4 +1,4 @@
-"""Points that a stream brings, as rows or as Arrow batches, to batches of points with ids of their own."""
+"""Turn a stream of points, as rows or Arrow batches, into batches of points with ids from the data."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -25,37 +25,35 @@ SOURCE = "the stream of points"
 
 @dataclass(eq=False)
 class PointBatches(beam.PTransform):
-    """Rows or Arrow batches of a stream (or of any other input) to batches of points.
+    """Turn rows or Arrow batches of a stream (or another input) into batches of points.
 
-    A batch of rows holds what one bundle brings for one window, and has the earliest time of its
-    rows. An Arrow batch stays one, with its window and time, and no Python runs for each of its
-    points: where the source allows it, give those.
+    A batch has the rows of one bundle and window, and the earliest timestamp of its rows. An Arrow batch stays one
+    batch with its window and timestamp, without Python code per point; prefer Arrow batches if the source allows them.
 
     Parameters
     ----------
     index_column : str
-        Whole numbers that become ``point_index``. They have to tell points apart and to be the same when
-        a message comes again: an id of the data, or made of its place in the source (such as
-        ``partition << 48 | offset``), never a count, the clock or chance.
+        Whole numbers that become ``point_index``. They must be unique and the same when a message is delivered again:
+        an id in the data, or one from its position in the source (such as ``partition << 48 | offset``), never a
+        counter, the time or a random number.
     x_column, y_column, geometry_column, geometry_crs, columns : optional
-        As :class:`rasteret_beam.ReadPoints`.
+        As in :class:`rasteret_beam.ReadPoints`.
     schema : pyarrow.Schema, optional
-        Columns and types of the rows, if they are dicts, or of the Arrow batches. Beam Rows and
-        NamedTuples bring their own.
+        Columns and types of dicts or Arrow batches. Beam Rows and NamedTuples have their own.
     batch_rows : int
-        Rows of a batch, at most.
+        Maximum number of rows of a batch.
 
     Yields
     ------
     RecordBatch
-        As those of :class:`rasteret_beam.ReadPoints`.
+        As in :class:`rasteret_beam.ReadPoints`.
 
     Raises
     ------
     InputError
-        When applied: no such column, no CRS, no schema, or rows of a stream without windows. While
-        running: a batch has other columns than the schema or geometries in another CRS, a row does not
-        fit it, or an id is null.
+        When applied: a column, the CRS or the schema is missing, or rows of a stream have no windows. While running: a
+        batch has other columns than the schema or geometries in another CRS, a row does not fit the schema, or an id is
+        null.
     """
 
     index_column: str
@@ -69,7 +67,7 @@ class PointBatches(beam.PTransform):
     batch_rows: int = 16_384
 
     def point_columns(self, schema: pa.Schema) -> PointColumns:
-        """The columns that hold the points, and the schema of the batches that come out."""
+        """The columns with the points, and the schema of the output batches."""
         return choose_columns(
             schema,
             x_column=self.x_column,
@@ -88,8 +86,8 @@ class PointBatches(beam.PTransform):
         if rows.element_type is not pa.RecordBatch:
             if not rows.is_bounded and isinstance(rows.windowing.windowfn, GlobalWindows):
                 raise InputError(
-                    f"rows of {SOURCE} are in the global window, so a batch of them would have one time for points of "
-                    "many windows; give them windows before, such as beam.WindowInto(beam.window.FixedWindows(60))"
+                    f"rows of {SOURCE} are in the global window, so a batch would have one timestamp for points of "
+                    "many windows; window them first, for example with beam.WindowInto(beam.window.FixedWindows(60))"
                 )
             batching = _BatchRowsFn(schema, self.batch_rows)
             batches = rows | "Batch" >> beam.ParDo(batching).with_output_types(pa.RecordBatch)
@@ -97,20 +95,20 @@ class PointBatches(beam.PTransform):
 
 
 def _schema_of(element_type: Any) -> pa.Schema:
-    """Of Beam Rows and NamedTuples."""
+    """The schema of Beam Rows and NamedTuples."""
     row_type = element_type
     if not isinstance(row_type, RowTypeConstraint):
         row_type = RowTypeConstraint.from_user_type(element_type) if isinstance(element_type, type) else None
     if row_type is None:
-        raise InputError(f"elements of {SOURCE} are {element_type}, whose columns are not known; give schema=")
+        raise InputError(f"elements of {SOURCE} are {element_type}, whose columns are unknown; give schema=")
     try:
         return arrow_schema_from_beam_schema(schema_from_element_type(row_type))
     except (NotImplementedError, ValueError, KeyError) as error:
-        raise InputError(f"rows of {SOURCE} have a type that Arrow does not know: {error}; give schema=") from error
+        raise InputError(f"rows of {SOURCE} have a type that Arrow does not support: {error}; give schema=") from error
 
 
 class _BatchRowsFn(beam.DoFn):
-    """Rows of a bundle together, by window."""
+    """Combine rows of a bundle by window."""
 
     def __init__(self, schema: pa.Schema, most: int):
         self.schema = schema
@@ -137,12 +135,12 @@ class _BatchRowsFn(beam.DoFn):
 
 
 def as_batch(rows: Sequence[Any], schema: pa.Schema) -> pa.RecordBatch:
-    """Dicts, Beam Rows or NamedTuples as an Arrow batch; what a dict lacks is null.
+    """Dicts, Beam Rows or NamedTuples as an Arrow batch; missing keys of a dict are null.
 
     Raises
     ------
     InputError
-        A value does not fit the type of its column, or a row is no dict and lacks one.
+        A value does not fit the type of its column, or a row other than a dict lacks a column.
     """
     arrays = []
     for item in schema:
@@ -161,14 +159,14 @@ def _values(rows: Sequence[Any], name: str) -> list[Any]:
         return [getattr(row, name) for row in rows]
     except AttributeError as error:
         raise InputError(
-            f"{SOURCE} gives a {type(error.obj).__name__} without {name!r}; give dicts, Beam Rows or NamedTuples with "
+            f"{SOURCE} has a {type(error.obj).__name__} without {name!r}; give dicts, Beam Rows or NamedTuples with "
             "the columns of the schema, or Arrow batches, as .with_output_types(pa.RecordBatch)"
         ) from error
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_integer(kind) and any(issubclass(one, float) for one in set(map(type, values))):
-        # Arrow would cut off the fractions of numbers, but not of an array.
+        # Arrow would truncate fractions of single numbers, but not of an array.
         return pc.cast(pa.array(values, pa.float64()), kind)
     return pa.array(values, type=kind)
 
@@ -182,8 +180,8 @@ def _check_crs(batch: pa.RecordBatch, chosen: PointColumns) -> None:
     found = _crs_of(batch.schema.serialize().to_pybytes(), chosen.geometry) if chosen.geometry is not None else None
     if found is not None and not same_crs(found, chosen.crs):
         raise InputError(
-            f"a batch of {SOURCE} says that column {chosen.geometry!r} is in {found}, but its points are in "
-            f"{chosen.crs}; bring batches of each CRS through a PointBatches of its own"
+            f"column {chosen.geometry!r} of a batch of {SOURCE} is in {found}, but its points are expected in "
+            f"{chosen.crs}; use one PointBatches per CRS"
         )
 
 

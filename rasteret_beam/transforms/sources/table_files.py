@@ -1,6 +1,6 @@
-"""Tables in files to batches of rows, with a row number that is the same on every run.
+"""Read tables in files as batches of rows with stable row numbers.
 
-Shared by the transforms that read points and polygons.
+The transforms that read points and polygons share this module.
 """
 
 import os
@@ -31,20 +31,20 @@ from rasteret_beam.transforms.sources.row_makers import InPartition, RowMaker
 
 BATCH_BYTES = 16 << 20
 COLUMN_BYTES = 4 << 10
-"""A batch may hold so much for each of its columns: smaller arrays of a wide table would be mostly overhead."""
+"""Bytes of a batch per column, as smaller arrays of a wide table would be mostly overhead."""
 SMALLER = "write the file with smaller row groups, or give the machine more memory"
 
 
 @dataclass(frozen=True)
 class Files:
-    """Files, folders and globs, how their buckets are read, and how those of CSV are written.
+    """Files, folders and globs, with the access to their buckets and the format of CSV.
 
     Attributes
     ----------
     first : FoundFile
-        The first of the files, by name.
+        The first file by name.
     partitions : pyarrow.Schema
-        Of the columns whose values stand in the names of folders.
+        Schema of the columns whose values are in folder names.
     """
 
     paths: Sequence[str]
@@ -60,7 +60,7 @@ class Files:
         return cls(paths, access, csv, tables[0], partition_schema(file.keys for file in tables))
 
     def found(self) -> list[FoundFile]:
-        """Each of them by its own path, in name order; see :func:`.runtime.files.find_tables`."""
+        """The path of each file, in name order; see :func:`.runtime.files.find_tables`."""
         return find_tables(self.paths, self.access)
 
     def csv_file(self, path: str) -> CsvFile:
@@ -68,7 +68,7 @@ class Files:
 
 
 class _Counted(NamedTuple):
-    """A file and the rows of its parts: row groups, or the whole of a CSV file."""
+    """A file and the number of rows of its parts: row groups, or a whole CSV file."""
 
     path: str
     root: str | None
@@ -86,7 +86,7 @@ class _Split(NamedTuple):
 
 
 def read_files(pipeline: Any, files: Files, rows: RowMaker) -> beam.PCollection[pa.RecordBatch]:
-    """Batches of all rows of files, folders and globs: planned by row group, spread, read."""
+    """Read all rows of files, folders and globs as batches: list row groups, distribute them, and read."""
     return (
         pipeline
         | "Source" >> beam.Create([list(files.paths)])
@@ -110,7 +110,7 @@ class _ReadFn(beam.DoFn):
 
 
 def batches_of_files(files: Files, rows: RowMaker) -> Iterator[pa.RecordBatch]:
-    """All batches of files, read here and now, one at a time."""
+    """Read all batches of files in this process, one at a time."""
     found = files.found()
     first_row = 0
     for file in found:
@@ -121,7 +121,7 @@ def batches_of_files(files: Files, rows: RowMaker) -> Iterator[pa.RecordBatch]:
 
 
 def files_of(source: Any, what: str, access: Access = DEFAULT_ACCESS, csv: CsvFormat = COMMAS) -> Files | None:
-    """The files that a source consists of; None where it is in memory."""
+    """The files of a source; None for a source in memory."""
     paths = _paths_of(source, what)
     return None if paths is None else Files.of(paths, access, csv)
 
@@ -133,13 +133,13 @@ def _paths_of(source: Any, what: str) -> list[str] | None:
     if isinstance(source, list | tuple) and all(isinstance(path, str | os.PathLike) for path in source):
         paths = [os.fspath(path) for path in source]
         if not paths:
-            raise InputError(f"there is no file to read {what} from: source is an empty list")
+            raise InputError(f"source is an empty list; give the files to read {what} from")
         return None if paths[0].lstrip().startswith("{") else paths
     return None
 
 
 def shown(source: Any) -> str:
-    """A source in a repr: paths without the secrets of URLs, anything else by its type."""
+    """A source in a repr: paths without secrets of URLs, or the type."""
     given = [source] if isinstance(source, str | os.PathLike) else source
     if isinstance(given, list | tuple) and all(isinstance(path, str | os.PathLike) for path in given):
         return listed([without_secrets(os.fspath(path)) for path in given], 3)
@@ -147,7 +147,7 @@ def shown(source: Any) -> str:
 
 
 def numbered(batches: Iterable[pa.RecordBatch], first_row: int, rows: RowMaker) -> Iterator[pa.RecordBatch]:
-    """Batches of rows of which the first has a row number; empty ones are left out."""
+    """Batches of rows, numbered from ``first_row``, without empty batches."""
     for batch in batches:
         if len(batch):
             yield rows.batch(batch, first_row)
@@ -155,9 +155,9 @@ def numbered(batches: Iterable[pa.RecordBatch], first_row: int, rows: RowMaker) 
 
 
 def look_at_first(files: Files) -> tuple[pa.Schema, str, FirstValue, list[str]]:
-    """Schema and name of the first file, what looks up its first geometry, and columns that it does not have.
+    """Schema and name of the first file, a function for its first geometry, and columns that are not in the file.
 
-    These come from the names of folders (hive partitions), and stand at the end of the schema. Columns of CSV are text.
+    These come from folder names (hive partitions) and are at the end of the schema. Columns of CSV are text.
     """
     path = files.first.path
     if is_parquet(path, files.access):
@@ -171,7 +171,7 @@ def look_at_first(files: Files) -> tuple[pa.Schema, str, FirstValue, list[str]]:
 
 
 def _columns_of(path: str, files: Files) -> pa.Schema:
-    """The columns that a file itself has."""
+    """The columns of the file itself."""
     if is_parquet(path, files.access):
         with open_parquet(path, files.access) as file:
             return _schema_of(file, path)
@@ -198,21 +198,21 @@ def csv_types(
     own: Mapping[str, pa.DataType],
     given: Mapping[str, Any] | None,
 ) -> dict[str, pa.DataType]:
-    """Types of the kept columns of CSV files, by name; reads all of the files unless each type is known.
+    """Types of the kept columns of CSV files; reads all files unless each type is known.
 
     Parameters
     ----------
     header : sequence of str
-        Of the first file.
+        Columns of the first file.
     own : {column: type}
         The columns of coordinates or geometries.
     given : {column: Arrow type or its name}, optional
-        As users give it.
+        The user's types.
 
     Raises
     ------
     InputError
-        A given type is none, of a column that is not there or of one of ``own``; or a file cannot be read.
+        A type is invalid or given for a missing column or one of ``own``; or a file cannot be read.
     """
     named = named_types(given or {})
     missing = [name for name in named if name not in set(header)]
@@ -221,8 +221,8 @@ def csv_types(
     for name, kind in named.items():
         if own.get(name, kind) != kind:
             raise InputError(
-                f"column_types gives column {name!r} the type {kind}, but it holds the point or polygon and is read as "
-                f"{own[name]}; leave it out"
+                f"column_types gives column {name!r} the type {kind}, but it contains the point or polygon and is "
+                f"read as {own[name]}; omit it"
             )
     known = {name: kind for name, kind in (named | dict(own)).items() if name in own or name in set(kept)}
     undecided = [name for name in kept if name not in known]
@@ -235,18 +235,18 @@ def csv_types(
 def typed_partitions(
     files: Files, given: Mapping[str, Any] | None, folders: Sequence[str]
 ) -> tuple[Files, dict[str, pa.DataType]]:
-    """Files whose partitions have the given types, and those of the given types that are of other columns.
+    """Files whose partitions have the given types, and the given types of other columns.
 
     Parameters
     ----------
     given : {column: Arrow type or its name}, optional
     folders : sequence of str
-        Columns that come from the names of folders alone.
+        Columns that come only from folder names.
 
     Raises
     ------
     InputError
-        A given type is none, or the value of a folder is not of it.
+        A type is invalid, or a folder's value does not have it.
     """
     named = named_types(given or {})
     kinds = {name: named.pop(name) for name in folders if name in named}
@@ -263,7 +263,7 @@ def with_types(schema: pa.Schema, types: Mapping[str, pa.DataType]) -> pa.Schema
 
 
 def refuse_csv_settings(csv: CsvFormat, column_types: Mapping[str, Any] | None, what: str) -> None:
-    """Refuse settings of CSV for something else.
+    """Refuse CSV settings for another format.
 
     Raises
     ------
@@ -272,20 +272,18 @@ def refuse_csv_settings(csv: CsvFormat, column_types: Mapping[str, Any] | None, 
     given = [*csv.given(), *(["column_types"] if column_types else [])]
     if given:
         flags = listed(f"--{name}" for name in given)
-        raise InputError(
-            f"{listed(given)} ({flags}) given, which say how CSV files are read, but {what} is not CSV; leave out"
-        )
+        raise InputError(f"{listed(given)} ({flags}) given, which apply to CSV files, but {what} is not CSV; omit them")
 
 
 def _find_files(source: Sequence[str], access: Access) -> Iterator[tuple[str, str | None, bool]]:
-    """Files in name order, their roots, and whether one is the last: nobody needs to know the length of that one."""
+    """Files in name order, their roots, and whether each is the last one, whose length is not needed."""
     files = find_tables(source, access)
     for file in files:
         yield file.path, file.root, file == files[-1]
 
 
 def _count_rows(found: tuple[str, str | None, bool], files: Files) -> _Counted:
-    """Rows of each part of a file; a CSV file has to be read for it, so the last one counts as empty."""
+    """Numbers of rows of a file's parts; the last CSV file counts as empty, to avoid reading it."""
     path, root, last = found
     if is_parquet(path, files.access):
         with open_parquet(path, files.access) as file:
@@ -295,7 +293,7 @@ def _count_rows(found: tuple[str, str | None, bool], files: Files) -> _Counted:
 
 
 def _number_rows(counted: list[_Counted]) -> Iterator[_Split]:
-    """Splits with the row number of their first row."""
+    """Add the row number of the first row to each split."""
     first_row = 0
     for path, root, csv, counts in sorted(counted, key=lambda file: file.path):
         for number, rows in enumerate(counts):
@@ -325,7 +323,7 @@ def _read_row_group(split: _Split, rows: RowMaker, access: Access) -> Iterator[p
         try:
             with in_memory(f"row group {split.row_group} of {split.path}", SMALLER):
                 yield from file.iter_batches(batch_size=most, row_groups=[split.row_group], columns=needed)
-                # glibc keeps what was freed, of a wide table some hundred MB, beside what the next steps need.
+                # glibc keeps freed memory, some hundred MB for a wide table, that the next steps need.
                 pa.default_memory_pool().release_unused()
         except RasteretBeamError:
             raise
@@ -346,24 +344,24 @@ def check_alike(
     what: str,
     reader: str,
 ) -> None:
-    """Refuse a file that lacks a column of the first, has a kept one of another type, or geometries in another CRS.
+    """Refuse a file that lacks a column of the first file, or has another type of a kept column or another CRS.
 
     Parameters
     ----------
     output : pyarrow.Schema
-        Of the batches, with the kept columns' types.
+        Schema of the batches, with the types of the kept columns.
     geometry : str or None
         The geometry column.
     crs : str
         Of the first file.
     what, reader : str
-        What an error calls the rows, and the transform that reads them.
+        Names of the rows and of the transform that reads them, for errors.
     """
     kinds = {item.name: item.type for item in schema}
     missing = [name for name in needed if name not in kinds]
     if missing:
         raise InputError(
-            f"{path} has no column(s) {listed(missing)}, which the first file has; it has {listed(schema.names)}"
+            f"{path} lacks column(s) {listed(missing)}, which the first file has; it has {listed(schema.names)}"
         )
     outputs = {item.name: item.type for item in output}
     for name in kept:
@@ -371,11 +369,11 @@ def check_alike(
         if kept_type(kinds[name]) != wanted:
             raise InputError(
                 f"column {name!r} of {path} is {kinds[name]}, but {wanted} in the first file; "
-                "make them alike, or leave the column out with columns=[...]"
+                "use one type, or leave the column out with columns=[...]"
             )
     found = data_crs(schema, geometry) if geometry is not None else None
     if found is not None and not same_crs(found, crs):
         raise InputError(
             f"column {geometry!r} of {path} is in {found}, but the {what} of the first file are in {crs}; "
-            f"read files of each CRS by a {reader} of its own"
+            f"read each CRS with a separate {reader}"
         )

@@ -1,4 +1,4 @@
-"""How large a point table is, as far as that is known before it is read."""
+"""Estimate the size of a point table before it is read."""
 
 import os
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from rasteret_beam.transforms.runtime.files import is_parquet, open_parquet
 from rasteret_beam.transforms.sources.table_files import BATCH_BYTES, Files
 
 LOOKED_AT = 32
-"""Footers that are read; the other files of a table are taken to be like these."""
+"""Number of footers to read; the other files of a table are assumed to be similar."""
 
 
 def size_of_files(files: Files, needed: Sequence[str]) -> TableSize:
-    """The size of a table in files; of CSV, that of its local files, as they are on disk."""
+    """The size of a table in files; for CSV, the size of its local files on disk."""
     found = files.found()
     if not is_parquet(files.first.path, files.access):
         sizes = [os.path.getsize(file.path) for file in found if not is_remote(file.path)]
@@ -32,8 +32,8 @@ def size_of_files(files: Files, needed: Sequence[str]) -> TableSize:
 def _groups(file: FoundFile, files: Files, needed: set[str]) -> list[tuple[int, int, int]]:
     """(rows, bytes of needed columns, bytes to read them) of each row group.
 
-    Arrow's reader holds the columns of a row group as they are stored, the pages that it has unpacked (of long strings,
-    or with their dictionaries, about the whole) and what it has made of them.
+    Arrow's reader holds the stored columns of a row group, the decompressed pages (about the whole, for long strings or
+    dictionaries), and the decoded columns.
     """
     with open_parquet(file.path, files.access) as opened:
         metadata: pq.FileMetaData = opened.metadata
@@ -53,6 +53,6 @@ def _size(group: pq.RowGroupMetaData, columns: Sequence[pq.ColumnChunkMetaData])
 
 
 def size_of_batches(batches: Sequence[pa.RecordBatch]) -> TableSize:
-    """The size of a table in memory, which travels inside the pipeline."""
+    """The size of a table in memory, which becomes part of the pipeline."""
     total = sum(batch.nbytes for batch in batches)
     return TableSize(sum(map(len, batches)), total, COPIES * total)

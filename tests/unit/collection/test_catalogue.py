@@ -135,14 +135,14 @@ def test_paths_are_not_taken_for_ids(folder: Path, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("id", ["", "/absolute", "s3://bucket", "a.parquet", "./a"])
 def test_ids_that_look_like_paths_are_refused(id: str) -> None:
-    with pytest.raises(InputError, match="could be taken for a path"):
+    with pytest.raises(InputError, match="looks like a path"):
         register(id, "/data")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[]", "is a JSON list; it has to map ids"),
         ('{"a/b": {"path": 1}}', "entry 'a/b' .* 'data'"),
     ],
@@ -151,7 +151,7 @@ def test_files_that_cannot_be_used_are_named(
     text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(catalogue.FILE_VARIABLE, str(tmp_path / "c.json"))
-    with pytest.raises(MissingInputError, match=r"RASTERET_BEAM_CATALOGUE is .*c.json, but there is no such file"):
+    with pytest.raises(MissingInputError, match=r"RASTERET_BEAM_CATALOGUE is .*c.json, but that file does not exist"):
         load("some/id")
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(InputError, match=message):

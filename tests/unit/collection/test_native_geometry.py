@@ -116,7 +116,7 @@ def test_edges_along_the_earth_are_warned_about(write: Write, caplog: pytest.Log
         ReadPolygons(write({}, TRIANGLE, "planar.parquet")).polygon_columns()
     (message,) = caplog.messages
     assert (
-        "p.parquet has spherical edges, which follow the Earth; they are taken as straight lines in OGC:CRS84"
+        "p.parquet has spherical edges, which follow the Earth; they are treated as straight lines in OGC:CRS84"
         in message
     )
 
@@ -131,7 +131,7 @@ def test_srid_0_is_no_crs(write: Write) -> None:
 @pytest.mark.parametrize(
     ("crs", "message"),
     [
-        ("srid:999999", "SRID 999999 is no EPSG code"),
+        ("srid:999999", "SRID 999999 is not an EPSG code"),
         ("projjson:none", "the file's metadata has no key 'none', but other"),
         ("projjson:other", "CRS 5 cannot be read|column 'geometry' of .* has CRS 'projjson:other'"),
         ("nowhere", "CRS 'nowhere' cannot be read"),

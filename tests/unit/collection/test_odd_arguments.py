@@ -61,17 +61,17 @@ def test_bands_as_any_sequence_of_texts(scenes: Collection, two: pa.Table, bands
 @pytest.mark.parametrize(
     ("bands", "message"),
     [
-        ([], "at least one; got none"),
-        (["B10", "B10"], "named once each"),
-        (["b10"], r"no band\(s\) b10 \(did you mean 'B10'\?\); it has B10, B20"),
-        (["B10", "B21"], r"no band\(s\) B21 \(did you mean 'B20'\?\)"),
-        ("B10,B20", r"no band\(s\) B10,B20"),
+        ([], "bands are empty; give at least one band"),
+        (["B10", "B10"], "and each band once"),
+        (["b10"], r"lacks band\(s\) b10 \(did you mean 'B10'\?\); it has B10, B20"),
+        (["B10", "B21"], r"lacks band\(s\) B21 \(did you mean 'B20'\?\)"),
+        ("B10,B20", r"lacks band\(s\) B10,B20"),
         (None, "bands are a NoneType"),
         (5, "bands are a int"),
         ([5], "bands have 5, a int"),
         ([None], "bands have None"),
         (b"B10", "bands are a bytes"),
-        ({"B10"}, "bands are a set, which has no order"),
+        ({"B10"}, "bands is a set, which has no order"),
     ],
     ids=str,
 )
@@ -119,7 +119,9 @@ def test_criteria_that_cannot_be_used(collection: Collection, criteria: dict[str
 def test_criteria_whose_column_is_missing(scenes: Collection) -> None:
     other = Collection.from_table(scenes.to_table().drop_columns(["eo:cloud_cover", "bbox"]))
     for criterion, column in (({"cloud_cover_lt": 5}, "eo:cloud_cover"), ({"bbox": (3, 48, 4, 49)}, "bbox")):
-        with pytest.raises(InputError, match=f"has no column {column} to compare with {next(iter(criterion))}"):
+        with pytest.raises(
+            InputError, match=f"{next(iter(criterion))} needs column {column}, which the collection lacks"
+        ):
             other.subset(**criterion)
 
 
@@ -217,7 +219,7 @@ def test_a_box_without_a_record_is_warned_of(
         empty = collection.subset(**criterion)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert len(empty) == 0
-    with pytest.raises(InputError, match=f"has no records after subset and where: no record meets .*{words}"):
+    with pytest.raises(InputError, match=f"has no records after subset and where: no record intersects .*{words}"):
         empty.sample_points(two, ["B10"], **XY)
 
 
@@ -341,12 +343,12 @@ def test_what_is_no_place(scenes: Collection, place: Any) -> None:
 
 def test_places_without_a_collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MissingInputError, match=r"empty holds no Parquet file\. Build .* build_from_cogs"):
+    with pytest.raises(MissingInputError, match=r"empty has no Parquet files\. Build .* build_from_cogs"):
         load(tmp_path / "empty")
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "a.csv").write_text("x,y\n")
     (tmp_path / "tables" / "b.tif").write_bytes(b"II*\0")
-    with pytest.raises(MissingInputError, match=r"tables holds no Parquet file; it has a\.csv, b\.tif\. Build"):
+    with pytest.raises(MissingInputError, match=r"tables has no Parquet files; it has a\.csv, b\.tif\. Build"):
         load(tmp_path / "tables")
     with pytest.raises(CollectionError, match=r"b\.tif cannot be read as Parquet"):
         load(tmp_path / "tables" / "b.tif")
@@ -391,7 +393,7 @@ def test_other_files_in_the_folder_are_left_out_with_a_warning(
     scenes.export(tmp_path / "c")
     (tmp_path / "c" / name).write_text("x")
     assert ids(load(tmp_path / "c")) == ids(scenes)
-    assert f"1 file(s) of the collection {tmp_path / 'c'} are left out" in caplog.text
+    assert f"ignoring 1 file(s) of the collection {tmp_path / 'c'}" in caplog.text
     assert name in caplog.text
 
 
@@ -416,10 +418,11 @@ def test_export_leaves_other_files_alone(scenes: Collection, tmp_path: Path) -> 
         assert sorted(tmp_path.rglob("*")) == before
 
     scenes.export(tmp_path / "projects" / "one")
-    refused(tmp_path / "projects", "has collections in folders of it, so it is not replaced")
+    refused(tmp_path / "projects", "has collections in its subfolders, so it is not replaced")
     (tmp_path / "projects" / "one" / "notes.txt").write_text("mine")
     refused(
-        tmp_path / "projects" / "one", r"files that are not of a collection, such as notes\.txt, so it is not replaced"
+        tmp_path / "projects" / "one",
+        r"files that do not belong to a collection, such as notes\.txt, so it is not replaced",
     )
     (tmp_path / "projects" / "one" / "notes.txt").unlink()
     (tmp_path / "projects" / "one" / ".git").mkdir()
@@ -460,7 +463,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "is no JSON"),
+        (b"", "is not JSON"),
         (b"null", "it has to map ids to entries"),
         (b"\xff\xfe", "cannot be read"),
         (b'{"a/b": null}', "has no text 'data'"),
@@ -471,8 +474,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (b'{"a/b": {"data": "x", "endpoint": "ftp"}}', "entry 'a/b' of catalogue .*c.json: endpoint is 'ftp'"),
         (b'{"a/b": {"data": "x", "requester_pays": 1}}', "requester_pays is 1"),
         (b'{"a/b": {"data": "x", "name": ["y"]}}', r"name is \['y'\]"),
-        (b'{"": {"data": "x"}}', "dataset id '' could be taken for a path"),
-        (b'{"./a": {"data": "x"}}', "dataset id './a' could be taken for a path"),
+        (b'{"": {"data": "x"}}', "dataset id '' looks like a path"),
+        (b'{"./a": {"data": "x"}}', "dataset id './a' looks like a path"),
     ],
 )
 def test_a_catalogue_that_cannot_be_used(file: Path, text: bytes, message: str) -> None:
@@ -493,7 +496,7 @@ def test_a_misspelt_key_of_the_catalogue_is_warned_of(file: Path, caplog: pytest
     ("arguments", "message"),
     [
         ({"id": 5}, "dataset id is 5, a int"),
-        ({"id": " "}, "dataset id ' ' could be taken for a path"),
+        ({"id": " "}, "dataset id ' ' looks like a path"),
         ({"path": None}, "path is None"),
         ({"path": ""}, "path is ''"),
         ({"name": 5}, "name is 5"),

@@ -79,7 +79,7 @@ class TestWkt:
         [
             (["POINT (1 2)"], r"geometry column 'geom' of .* has no CRS; give it with geometry_crs"),
             (["SRID=32631;POINT (1 2)", "POINT (1 2)"], r"row 1 of column 'geom' has no SRID, .* EPSG:32631"),
-            (["SRID=999999;POINT (1 2)"], r"has SRID 999999, which is no EPSG code"),
+            (["SRID=999999;POINT (1 2)"], r"has SRID 999999, which is not an EPSG code"),
         ],
     )
     def test_without_a_crs(self, source: Callable[[pa.Table], Any], values: list[str], message: str) -> None:
@@ -182,10 +182,10 @@ class TestGeoJson:
         ("name", "text", "message"),
         [
             ("p.geojson", "[1, 2]", r"p.geojson is not GeoJSON: it does not start with an object"),
-            ("p.geojson", '{"type": "Feat', r"p.geojson: number 0 of the points is no GeoJSON"),
+            ("p.geojson", '{"type": "Feat', r"p.geojson: number 0 of the points is not GeoJSON"),
             ("p.geojson", '{"type": "Table"}', r"p.geojson: number 0 of the points is a dict with type 'Table'"),
             ("p.ndjson", f"{json.dumps(A)}\nx,y\n", r"line 2 of .*p.ndjson is not GeoJSON"),
-            ("p.ndjson", f"{json.dumps(A)}\n{{broken\n", r"p.ndjson: number 1 of the points is no GeoJSON"),
+            ("p.ndjson", f"{json.dumps(A)}\n{{broken\n", r"p.ndjson: number 1 of the points is not GeoJSON"),
             ("p.geojson", json.dumps(feature(shapely.box(0, 0, 1, 1))), r"p.geojson: row 0 .* is POLYGON"),
             (
                 "p.geojson",
@@ -212,7 +212,7 @@ class TestGeoJson:
     def test_beside_other_files(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("lon,lat\n1,2\n")
         (tmp_path / "b.geojson").write_text(json.dumps(A))
-        with pytest.raises(InputError, match=r"a.csv is not named as GeoJSON, and other files are"):
+        with pytest.raises(InputError, match=r"a.csv is not named as GeoJSON, but other files are"):
             points_of([f"{tmp_path}/a.csv", f"{tmp_path}/b.geojson"])
 
     def test_takes_no_settings_of_csv(self, tmp_path: Path) -> None:
@@ -317,9 +317,9 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("content", "flags", "message"),
         [
-            (b"lon,lat,a\n2,45,caf\xe9\n", [], "row 0 of column 'a' of {} holds byte 0xe9, which is not utf-8"),
+            (b"lon,lat,a\n2,45,caf\xe9\n", [], "row 0 of column 'a' of {} has byte 0xe9, which is not utf-8"),
             (b"lon;lat\n2;45\n", [], "(--csv_delimiter ';')"),
-            (b"lon,lat,a\n2,45,x\n", ["--column_types=a:int64"], "row 0 of column 'a' of {} is 'x', which is no int64"),
+            (b"lon,lat,a\n2,45,x\n", ["--column_types=a:int64"], "row 0 of column 'a' of {} is 'x', not int64"),
         ],
     )
     def test_errors_name_the_flag(

@@ -250,7 +250,7 @@ def test_a_raster_placed_by_points_or_polynomials_alone(tmp_path: Path, placed: 
     profile = {"driver": "GTiff", "width": 16, "height": 16, "count": 1, "dtype": "uint8"}
     with rasterio.open(tmp_path / "p.tif", "w", **profile, **placed) as out:
         out.write(np.zeros((1, 16, 16), "uint8"))
-    with pytest.raises(BuildError, match=rf"p.tif: the file is placed by .*{words}"):
+    with pytest.raises(BuildError, match=rf"p.tif: the file is georeferenced only by .*{words}"):
         build_from_cogs([tmp_path / "p.tif"])
 
 

@@ -234,11 +234,11 @@ class TestColumnTypes:
         [
             (
                 {"count": "int64"},
-                r"row 1 of column 'count' of .*points.csv is 'many', which is no int64; .*count:string",
+                r"row 1 of column 'count' of .*points.csv is 'many', not int64; .*count:string",
             ),
-            ({"count": "int8"}, r"row 0 of column 'count' of .*points.csv is '300', which is no int8"),
+            ({"count": "int8"}, r"row 0 of column 'count' of .*points.csv is '300', not int8"),
             ({"none": "int64"}, r"column_types names column\(s\) none; the first file has x, y, count"),
-            ({"x": "string"}, r"column_types gives column 'x' the type string, but it holds the point"),
+            ({"x": "string"}, r"column_types gives column 'x' the type string, but it contains the point"),
             ({"count": "number"}, r"column_types gives column 'count' the type number, which text cannot become"),
             ({"count": pa.list_(pa.int64())}, r"the type list<item: int64>, which text cannot become"),
         ],
@@ -321,14 +321,14 @@ class TestFormat:
         [
             ("", {}, r"points.csv cannot be read as CSV: Empty CSV file"),
             ("\n\n", {}, r"points.csv cannot be read as CSV: .*Empty CSV file"),
-            ("x,y,a\n1,2,3\n1,2\n", {}, r"row 1 has 2 field\(s\), and the header has 3: 1,2\. "),
+            ("x,y,a\n1,2,3\n1,2\n", {}, r"row 1 has 2 field\(s\), but the header has 3: 1,2\. "),
             (
                 "x,y,a\n1,2,3\n1,2,3,4\n",
                 {},
-                r"row 1 has 4 field\(s\), and the header has 3: 1,2,3,4\. .*--csv_delimiter",
+                r"row 1 has 4 field\(s\), but the header has 3: 1,2,3,4\. .*--csv_delimiter",
             ),
             ("x,y,a,a\n1,2,3,4\n", {}, r"points.csv has more than one column named a"),
-            ("x;y\n1,5;2\n", {}, r"has one column, 'x;y'; if its fields are delimited by ';', .*--csv_delimiter ';'"),
+            ("x;y\n1,5;2\n", {}, r"has one column, 'x;y'; if ';' separates its fields, give .*--csv_delimiter ';'"),
             (
                 "x;y\n1,5;2\n",
                 {"csv_delimiter": ";"},
@@ -337,15 +337,15 @@ class TestFormat:
             (
                 "x;y\n1.5;2\n",
                 {"csv_delimiter": ";", "csv_decimal": ","},
-                r"row 0 of column 'x' .* is '1.5', which is no num",
+                r"row 0 of column 'x' .* is '1.5', not a num",
             ),
             (
                 "x,y\n1,2\nNA,2\n",
                 {},
-                r"row 1 of column 'x' of .*points.csv is 'NA', which is no number; mend it or leave",
+                r"row 1 of column 'x' of .*points.csv is 'NA', not a number; correct it or leave",
             ),
-            ('x,y,a\n1,2,3\n1,2,"3\n1,2,3\n', {}, r"a quote that is not closed, in the record that starts in line 3"),
-            ('x,y,a\n1,2,"p\nq"\n1,2,5" x\n1,2,"3\n', {}, r"quote that is not closed, .* starts in line 5"),
+            ('x,y,a\n1,2,3\n1,2,"3\n1,2,3\n', {}, r"an unclosed quote in the record that starts in line 3"),
+            ('x,y,a\n1,2,"p\nq"\n1,2,5" x\n1,2,"3\n', {}, r"unclosed quote .* starts in line 5"),
             (
                 b"x,y,a\n1,2,b\n1,2,caf\xe9\n",
                 {},
@@ -363,7 +363,7 @@ class TestFormat:
                 {"csv_encoding": "utf-16"},
                 r"points.csv is not utf-16: .*truncated",
             ),
-            ("x,y\n1,2\n", {"csv_encoding": "klingon"}, r"csv_encoding is 'klingon', which is no encoding that Python"),
+            ("x,y\n1,2\n", {"csv_encoding": "klingon"}, r"csv_encoding is 'klingon', which is not a Python encoding"),
             ("x,y\n1,2\n", {"csv_encoding": "rot13"}, r"csv_encoding is 'rot13'"),
             ("x,y\n1,2\n", {"csv_delimiter": ";;"}, r"csv_delimiter is ';;'; give one ASCII character"),
             ("x,y\n1,2\n", {"csv_decimal": "'"}, r"csv_decimal is \"'\"; give '\.' or ','"),
@@ -385,13 +385,13 @@ class TestFormat:
         monkeypatch.setattr(read_csv, "BLOCK_BYTES", 512)
         monkeypatch.setattr(read_csv, "MAX_RECORD_BYTES", 2048)
         path = write('x,y,a\n1,2,3\n1,2,"3\n' + "1,2,3\n" * 2000)
-        with pytest.raises(InputError, match=r"row 1 of .*points.csv, or one soon after it, is longer than .*quote"):
+        with pytest.raises(InputError, match=r"row 1 of .*points.csv, or a row soon after it, is longer than .*quote"):
             points_of(path)
 
     def test_a_later_file_lacks_a_column(self, write: Write, tmp_path: Path) -> None:
         write("x,y,plot\n1,2,7\n", "a.csv")
         write("x,y\n1,2\n", "b.csv")
-        with pytest.raises(InputError, match=r"b.csv has no column\(s\) plot, which the first file has; it has x, y"):
+        with pytest.raises(InputError, match=r"b.csv lacks column\(s\) plot, which the first file has; it has x, y"):
             points_of(str(tmp_path))
 
 

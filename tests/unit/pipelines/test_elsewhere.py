@@ -104,13 +104,13 @@ def test_flags_are_named_together(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(InputError) as refused:
         check_paths(PipelineOptions(DATAFLOW), given)
     assert str(refused.value) == (
-        "--points /d/p.parquet, --output out/s are on this machine, which Dataflow's workers do not see; put it in a "
+        "--points /d/p.parquet, --output out/s are on this machine, which Dataflow's workers cannot read; put it in a "
         "bucket, such as gs://my-bucket/..."
     )
     check_paths(PipelineOptions(FLINK), given)
     assert capsys.readouterr().err == (
         "warning: --points /d/p.parquet, --output out/s are on this machine, and the workers behind "
-        "flink.example.org:8081 are not: that works only where each worker has it under the same path, as on a shared "
+        "flink.example.org:8081 are not: this works only if each worker has it under the same path, as on a shared "
         "filesystem\n"
     )
 
@@ -148,7 +148,7 @@ def test_workers_without_this_package(words: list[str], warning: str, capsys: py
 
 
 def test_the_file_that_brings_this_package_is_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"--setup_file is {tmp_path}/setup.py, which is not there"):
+    with pytest.raises(InputError, match=f"--setup_file is {tmp_path}/setup.py, which does not exist"):
         check_packages(PipelineOptions([*DATAFLOW, f"--setup_file={tmp_path}/setup.py"]))
 
 
@@ -194,7 +194,7 @@ def test_commands_refuse_paths_of_this_machine(folder: Path, name: str, dry: lis
     assert outcome.err.startswith(f"error: --{flag} {folder}") and outcome.err.count("\n") == 1
     counted = " (and 11 of 11 rasters of the collection, such as /" if flag == "collection" else ", which Dataflow's"
     assert f" is on this machine{counted}" in outcome.err
-    assert ", which Dataflow's workers do not see; put it in a bucket" in outcome.err
+    assert ", which Dataflow's workers cannot read; put it in a bucket" in outcome.err
 
 
 def test_a_record_table_names_rasters_of_this_machine(folder: Path, scenes: Collection) -> None:

@@ -126,7 +126,7 @@ def test_sampling(folder: Path, name: str) -> None:
 
 
 BUILD = {
-    "broken": (["--cogs={}/broken.tif"], "or leave them out with --on_error skip."),
+    "broken": (["--cogs={}/broken.tif"], "or skip them with --on_error skip."),
     "no columns": (
         ["--table={}/items.parquet"],
         "Map columns with --column_map THEIRS:OURS,..., and files with --href_column and --bands.",

@@ -174,9 +174,9 @@ def test_a_run_that_may_not_fit_warns_once_and_goes_on(
     outcome = sample(flags, f"--output={tmp_path}/s")
     assert outcome.code == 0 and outcome.figures["points read"] == 2000
     (line,) = outcome.err.splitlines()
-    assert line.startswith("warning: this job should need about ")
+    assert line.startswith("warning: this job needs about ")
     assert line.endswith(
-        " of memory, and 201.0 MB are free; keep fewer columns (--columns), sample fewer points a run, or run on a "
+        " of memory, but 201.0 MB are free; keep fewer columns (--columns), sample fewer points a run, or run on a "
         "cluster (--runner)"
     )
 
@@ -189,7 +189,7 @@ def test_a_row_group_that_may_not_fit_is_named(
     monkeypatch.setattr(ReadPoints, "size", lambda self: TableSize(2000, 10**9, 3 * 10**9))
     outcome = sample(flags, f"--output={tmp_path}/s")
     (line,) = outcome.err.splitlines()
-    assert "3.0 GB of it are to read one row group: write --points with smaller ones, or keep fewer columns" in line
+    assert "3.0 GB of it hold one row group: write --points with smaller row groups, or keep fewer columns" in line
 
 
 def test_a_disk_that_may_not_have_room_is_named(
@@ -199,14 +199,14 @@ def test_a_disk_that_may_not_have_room_is_named(
     monkeypatch.setattr(ReadPoints, "size", lambda self: TableSize(10**14, 10**16, 10**6))
     outcome = sample(flags, f"--output={tmp_path}/s")
     (line,) = outcome.err.splitlines()
-    assert line.startswith("warning: this job should need up to ")
-    assert " of temporary disk, and /" in line and "set TMPDIR to a folder with more, or keep fewer columns" in line
+    assert line.startswith("warning: this job needs up to ")
+    assert " of temporary disk, but /" in line and "set TMPDIR to a folder with more, or keep fewer columns" in line
 
 
 def test_other_runners_are_not_warned_of(flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.cli.memory_report.free_memory", lambda: 1)
     monkeypatch.setattr("pipelines.cli.memory_report.own_memory", lambda: 0)
     embedded = ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"]
-    assert "should need" not in sample(flags, f"--output={tmp_path}/s", *embedded).err
+    assert "this job needs" not in sample(flags, f"--output={tmp_path}/s", *embedded).err
     assert sample(flags, "--plan", *embedded).err == ""
-    assert sample(flags, "--plan").err.count("should need") == 1
+    assert sample(flags, "--plan").err.count("this job needs") == 1

@@ -116,7 +116,7 @@ def test_every_documented_option_is_known() -> None:
 def test_a_switch_that_is_on_already(caplog: pytest.LogCaptureFixture) -> None:
     Parser("test", "").parse(["--operator_chaining", "--object_reuse"])
     assert [record.getMessage() for record in caplog.records] == [
-        "--operator_chaining is on by default; to turn it off give --operator_chaining=false"
+        "--operator_chaining is on by default; turn it off with --operator_chaining=false"
     ]
 
 
@@ -214,7 +214,7 @@ class TestJobServer:
         for flag in ("--brand_new", "--faster_copy"):
             outcome = run_at(address, flags, flag)
             assert outcome.code == 1
-            assert outcome.err.startswith(f"error: --job_endpoint is {address}, where no server answers: ")
+            assert outcome.err.startswith(f"error: --job_endpoint is {address}, but no server answers there: ")
             assert outcome.err.count("\n") == 1
 
 

@@ -37,7 +37,7 @@ DEBUG = '\n\nDebug source:\nGeneric {\n    store: "S3",\n'
         (
             "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1s - "
             f"HTTP error: error sending request{DEBUG} kind: Timeout",
-            "no credentials were found (the machine's metadata service, the last place to look, does not answer)",
+            "no credentials were found (the metadata service, the last place to look, does not answer)",
             True,
         ),
     ],

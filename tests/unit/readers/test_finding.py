@@ -126,13 +126,13 @@ def test_only_names_below_the_given_path_can_be_hidden(tmp_path: Path) -> None:
     assert inside(place, find_files(f"{place}/_*/*")) == ["_x/c.parquet", "_x=1/b.parquet"]
     assert inside(place, find_files(f"{place}/.*/*")) == [".x=1/d.parquet"]
     assert inside(place, find_files(f"{tmp_path}/.c*/_w*/a*")) == ["a.parquet"]
-    with pytest.raises(MissingInputError, match=r"a wildcard finds no name that begins with \. or _"):
+    with pytest.raises(MissingInputError, match=r"wildcards do not match names that begin with \. or _"):
         find_files(f"{tmp_path}/*/*/a*")
 
 
 def test_a_folder_of_hidden_files_holds_none(tmp_path: Path) -> None:
     write(tmp_path, "_a.parquet")
-    with pytest.raises(MissingInputError, match=r"there is no Parquet or CSV file in .*; names that begin"):
+    with pytest.raises(MissingInputError, match=r"there is no Parquet, CSV or GeoJSON file in .*; names that begin"):
         find_files(str(tmp_path))
 
 
@@ -223,7 +223,7 @@ def test_relative_paths_and_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert find_files(".") == ["./in/a.parquet", "./in/b.parquet"]
     assert find_files("~/in/*.parquet") == find_files("~/in") == paths
     assert find_files(["in/b*", paths[1], "~/in/b.parquet", tmp_path / "in" / "b.parquet"]) == [paths[1]]
-    with pytest.raises(InputError, match="a path of Parquet or CSV file is empty"):
+    with pytest.raises(InputError, match="a path of Parquet, CSV or GeoJSON file is empty"):
         find_files([""])
 
 
@@ -263,7 +263,7 @@ def test_a_broken_link_is_reported_and_left_out(tmp_path: Path, caplog: pytest.L
     (tmp_path / "loop.parquet").symlink_to("loop.parquet")
     assert ds.dataset(tmp_path, format="parquet").files == paths
     assert find_files(str(tmp_path)) == find_files(f"{tmp_path}/*") == paths
-    assert "b.parquet is left out: it is a link to nowhere.parquet, which is not there" in caplog.text
+    assert "b.parquet: it is a link to nowhere.parquet, which does not exist" in caplog.text
     with pytest.raises(MissingInputError, match=r"there is no file, folder or match of .*b\.parquet"):
         find_files(f"{tmp_path}/b.parquet")
 

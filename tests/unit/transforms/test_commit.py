@@ -155,7 +155,7 @@ def test_other_files_beside_the_output_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "cannot be read as the manifest"), (b'{"version": 2}', "has version 2, and this release reads version 1")],
+    [(b"{", "cannot be read as the manifest"), (b'{"version": 2}', "has version 2, but this release reads version 1")],
 )
 def test_a_manifest_that_cannot_be_read(tmp_path: Path, content: bytes, message: str) -> None:
     new = staged(tmp_path / "out", "new", 1)
@@ -243,7 +243,7 @@ def test_a_collection_after_each_file_operation_of_its_build(tmp_path: Path, bui
             for place in [] if is_first else [folder / "old" / "year=2023", folder / "old" / "*" / "*" / "*.parquet"]:
                 with pytest.raises(CollectionError, match=r"holds files of two builds: one of the collection .*/old "):
                     rasteret_beam.load(place)
-            with pytest.raises(CollectionError, match="Build it again before a stream looks at it"):
+            with pytest.raises(CollectionError, match="Build it again before a stream uses it"):
                 look(str(folder / "old"))
             with pytest.raises(OutputError, match="is not replaced: a build of it was killed"):
                 rasteret_beam.load(folder / "old").export(folder / "old")

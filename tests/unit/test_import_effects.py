@@ -3,9 +3,8 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.paths import ROOT
 
 PROGRAM = """
 import gc, importlib, json, logging, os, pkgutil, signal, sys

@@ -1,0 +1,58 @@
+"""The examples run, find what they have hidden in their rasters, and draw it."""
+
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from examples import embedding_classes, field_series
+from tests.support.documents import blocks_of, commands_of
+from tests.support.paths import ROOT
+
+
+def run(example: Any, picture: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    monkeypatch.setattr(sys, "argv", ["example", "--picture", str(picture)])
+    example.main()
+    return picture.read_bytes()
+
+
+def test_fields_over_a_season(tmp_path: Path) -> None:
+    """Medians follow the curves; under clouds there are no plots."""
+    found = field_series.series(tmp_path).to_pylist()
+    assert {(row["crop"], row["datetime"].date()) for row in found} <= {
+        (crop, day) for crop in field_series.FIELDS for day in field_series.DATES
+    }
+    assert len(found) > 50 and 2000 < sum(row["plots"] for row in found) < 180 * len(field_series.DATES)
+    for row in found:
+        expected = field_series.ndvi(row["crop"], (row["datetime"].date() - date(2023, 3, 1)).days)
+        assert row["plots"] < 10 or abs(row["median"] - expected) < 0.03, row
+        assert row["lower"] <= row["median"] <= row["upper"]
+
+
+def test_embeddings_into_a_classifier(tmp_path: Path) -> None:
+    """Nine in ten points are right, and most of each class; points without data are left out."""
+    found = embedding_classes.classify(tmp_path)
+    assert found.accuracy > 0.9
+    assert 5_500 < len(found.truth) < 6_000
+    for number in range(len(embedding_classes.CLASSES)):
+        of_class = found.truth == number
+        assert np.mean(found.guess[of_class] == number) > 0.7
+
+
+@pytest.mark.parametrize("example", [field_series, embedding_classes], ids=lambda each: each.__name__)
+def test_pictures(
+    example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = run(example, tmp_path / "picture.png", monkeypatch)
+    assert drawn.startswith(b"\x89PNG") and 20_000 < len(drawn) < 200_000
+    assert str(tmp_path / "picture.png") in capsys.readouterr().out
+    kept = Path(example.__file__).with_suffix(".png").read_bytes()
+    assert kept.startswith(b"\x89PNG") and len(kept) < 200_000
+
+
+def test_commands_of_the_page() -> None:
+    commands = [words for block in blocks_of(ROOT / "examples" / "README.md") for words in commands_of(block)]
+    assert [words[2] for words in commands] == [each.__name__ for each in (field_series, embedding_classes)]
