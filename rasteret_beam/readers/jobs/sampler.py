@@ -21,7 +21,7 @@ from rasteret_beam.kernels.sampling.validity import Mask, may_be_masked
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.readers.gdal.rasters import RasterPool, limit_gdal_cache
-from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
+from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
 from rasteret_beam.readers.jobs.work_units import SampledUnit, SampleJob, WorkUnit, pixels_of, unit_again, work_units
 from rasteret_beam.readers.tiles.budget import CacheBudget
@@ -149,14 +149,8 @@ class SampleStream:
 
     def _in_thread(self, context: Any, unit: WorkUnit) -> tuple[Any, SampledUnit]:
         """Sample a unit; a failure ends the whole stream."""
-        try:
+        with self._cancel.ending():
             return context, self._sample(unit)
-        except Cancelled as cancelled:
-            # Work cancelled by a failure elsewhere may be asked for its result first: the failure is what matters.
-            raise self._cancel.error or cancelled from None
-        except BaseException as error:
-            self._cancel.cancel(error)
-            raise
 
     def _sample(self, unit: WorkUnit) -> SampledUnit:
         method, chunk = self.job.method, unit.chunk
