@@ -15,7 +15,7 @@ import apache_beam as beam
 from pipelines.cli.flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options, raster_flags
 from pipelines.cli.remote_workers import check_hrefs, check_packages, check_paths
 from pipelines.cli.runner import command, not_complete, run
-from rasteret_beam import metrics
+from rasteret_beam import BuildCollection, metrics
 from rasteret_beam.collection.build import DESCRIPTIONS, sources_from_cogs
 from rasteret_beam.collection.collection import load
 from rasteret_beam.collection.filters.dates import datetime_in
@@ -28,7 +28,6 @@ from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.listing import find_rasters, split_lists
 from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
-from rasteret_beam.transforms import BuildCollection
 from rasteret_beam.transforms.runtime.files import check_writable
 
 EPILOG = """

@@ -28,12 +28,11 @@ from pipelines.cli.memory_report import is_local
 from pipelines.cli.plan_report import plan_text
 from pipelines.cli.runner import INCOMPLETE, accounting_error, command, not_complete, run, summary
 from pipelines.cli.sample_job import Inputs, Job
+from pipelines.cli.sample_sinks import SAMPLE_SINKS
 from rasteret_beam.collection.eager.plan import plan_batches
 from rasteret_beam.errors import RasteretBeamError
 from rasteret_beam.metrics import DEAD_LETTERS, POINTS_SAMPLED, POINTS_UNSAMPLED
 from rasteret_beam.options import SampleOptions
-from rasteret_beam.transforms.runtime.bigquery_client import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS
-from rasteret_beam.transforms.sinks.bigquery import METHODS
 
 EPILOG = """
 example:
@@ -87,7 +86,8 @@ def parser() -> Parser:
     raster_flags(collection)
     option_flags(flags.add_argument_group("sampling"), SampleOptions)
     _output_flags(flags.add_argument_group("outputs"))
-    _bigquery_flags(flags.add_argument_group("output to BigQuery"))
+    for sink in SAMPLE_SINKS.values():
+        sink.add_flags(flags)
     return flags
 
 
@@ -146,17 +146,8 @@ def _point_flags(flags: argparse._ArgumentGroup) -> None:
 
 def _output_flags(flags: argparse._ArgumentGroup) -> None:
     one_of = flags.add_mutually_exclusive_group()
-    one_of.add_argument(
-        "--output",
-        type=prefix,
-        metavar="PREFIX",
-        help="write Parquet files PREFIX-00000-of-0000N.parquet, and replace those of an earlier run",
-    )
-    one_of.add_argument(
-        "--bigquery",
-        metavar="PROJECT:DATASET.TABLE",
-        help="write to a BigQuery table instead of files, by one load job; requires --temp_location gs://...",
-    )
+    for name, sink in SAMPLE_SINKS.items():
+        one_of.add_argument(f"--{name}", **sink.flag)
     add = flags.add_argument
     add(
         "--unsampled",
@@ -179,32 +170,14 @@ def _output_flags(flags: argparse._ArgumentGroup) -> None:
     )
 
 
-def _bigquery_flags(flags: argparse._ArgumentGroup) -> None:
-    add = flags.add_argument
-    add("--bq_method", choices=METHODS, help="by a load job, or row by row through Beam's sink (default: FILE_LOADS)")
-    add(
-        "--bq_create_disposition",
-        choices=CREATE_DISPOSITIONS,
-        help="whether to create the table (default: CREATE_IF_NEEDED)",
-    )
-    add(
-        "--bq_write_disposition",
-        choices=WRITE_DISPOSITIONS,
-        help="what to do with existing rows (default: WRITE_APPEND)",
-    )
-    add("--bq_cluster_by", type=names, metavar="A,B", help="columns that cluster a new table (default: record_id,band)")
-    add("--bq_partition_by", metavar="COLUMN[:UNIT]", help="column that partitions a new table: datetime:MONTH")
-    add("--bq_run_id", metavar="ID", help="name of this run; a second run of the same name adds no row twice")
-
-
 def _check_needed(known: Parser, flags: argparse.Namespace) -> None:
     """Refuse what argparse cannot: flags that are needed only beside others."""
     if flags.plan and flags.retry:
         known.error("--plan routes a table of points; it does not go with --retry")
     if not flags.retry and flags.bands is None:
         known.error("the following arguments are required: --bands")
-    if not (flags.plan or flags.output or flags.bigquery):
-        known.error("one of the arguments --output --bigquery is required")
+    if not flags.plan and all(getattr(flags, name) is None for name in SAMPLE_SINKS):
+        known.error(f"one of the arguments {' '.join(f'--{name}' for name in SAMPLE_SINKS)} is required")
 
 
 def show_plan(inputs: Inputs, options: PipelineOptions) -> int:

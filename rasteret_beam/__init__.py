@@ -1,6 +1,6 @@
 """Raster point sampling on collections of cloud-optimised GeoTIFFs, as Apache Beam transforms.
 
-The PTransforms (``ReadPoints``, ``SamplePoints``, ...) are loaded on first use, so that
+What is public is listed here. The PTransforms (``ReadPoints``, ``SamplePoints``, ...) are loaded on first use, so that
 ``import rasteret_beam`` does not import Beam.
 """
 
@@ -17,28 +17,49 @@ from rasteret_beam.model import Access, TileKey
 from rasteret_beam.options import SampleOptions
 
 if TYPE_CHECKING:
-    from rasteret_beam.transforms import (
-        BigQueryQuery,
-        BigQueryTable,
-        BuildCollection,
-        CollectionUpdates,
-        GroupByTile,
-        KeyByRecordAndTile,
-        PointBatches,
-        ReadChipDeadLetters,
-        ReadChips,
-        ReadPoints,
-        ReadPolygons,
-        SampleDeadLetters,
-        SamplePoints,
-        SampleTiles,
-        WriteChipsToGeoTiff,
-        WriteChipsToParquet,
-        WriteSamplesToBigQuery,
-        WriteSamplesToParquet,
-    )
+    from rasteret_beam.transforms.build_collection import BuildCollection
+    from rasteret_beam.transforms.chips.dead_letters import ReadChipDeadLetters
+    from rasteret_beam.transforms.chips.read_chips import ChipOutputs, ReadChips
+    from rasteret_beam.transforms.runtime.event_times import GroupByTile
+    from rasteret_beam.transforms.sampling.collection_updates import CollectionUpdates
+    from rasteret_beam.transforms.sampling.dead_letters import SampleDeadLetters
+    from rasteret_beam.transforms.sampling.keying import KeyByRecordAndTile
+    from rasteret_beam.transforms.sampling.outputs import SamplingOutputs
+    from rasteret_beam.transforms.sampling.sample_points import SamplePoints
+    from rasteret_beam.transforms.sampling.sampling import SampleTiles
+    from rasteret_beam.transforms.sinks.bigquery import WriteSamplesToBigQuery
+    from rasteret_beam.transforms.sinks.geotiff import WriteChipsToGeoTiff
+    from rasteret_beam.transforms.sinks.parquet import WriteChipsToParquet, WriteSamplesToParquet
+    from rasteret_beam.transforms.sources.bigquery import BigQueryQuery, BigQueryTable
+    from rasteret_beam.transforms.sources.points import ReadPoints
+    from rasteret_beam.transforms.sources.polygons import ReadPolygons
+    from rasteret_beam.transforms.sources.stream import PointBatches
 
 __version__ = "0.1.0"
+
+TRANSFORMS = {
+    "BigQueryQuery": "sources.bigquery",
+    "BigQueryTable": "sources.bigquery",
+    "BuildCollection": "build_collection",
+    "ChipOutputs": "chips.read_chips",
+    "CollectionUpdates": "sampling.collection_updates",
+    "GroupByTile": "runtime.event_times",
+    "KeyByRecordAndTile": "sampling.keying",
+    "PointBatches": "sources.stream",
+    "ReadChipDeadLetters": "chips.dead_letters",
+    "ReadChips": "chips.read_chips",
+    "ReadPoints": "sources.points",
+    "ReadPolygons": "sources.polygons",
+    "SampleDeadLetters": "sampling.dead_letters",
+    "SamplePoints": "sampling.sample_points",
+    "SampleTiles": "sampling.sampling",
+    "SamplingOutputs": "sampling.outputs",
+    "WriteChipsToGeoTiff": "sinks.geotiff",
+    "WriteChipsToParquet": "sinks.parquet",
+    "WriteSamplesToBigQuery": "sinks.bigquery",
+    "WriteSamplesToParquet": "sinks.parquet",
+}
+"""Modules, in ``rasteret_beam.transforms``, of the names that are loaded on first use."""
 
 __all__ = [
     "Access",
@@ -46,6 +67,7 @@ __all__ = [
     "BigQueryTable",
     "BuildCollection",
     "ChipOptions",
+    "ChipOutputs",
     "Collection",
     "CollectionUpdates",
     "GroupByTile",
@@ -59,6 +81,7 @@ __all__ = [
     "SampleOptions",
     "SamplePoints",
     "SampleTiles",
+    "SamplingOutputs",
     "TileKey",
     "WriteChipsToGeoTiff",
     "WriteChipsToParquet",
@@ -76,6 +99,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module("rasteret_beam.transforms"), name)
+    if name in TRANSFORMS:
+        return getattr(import_module(f"rasteret_beam.transforms.{TRANSFORMS[name]}"), name)
     raise AttributeError(f"module 'rasteret_beam' has no attribute {name!r}")

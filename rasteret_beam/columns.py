@@ -154,6 +154,11 @@ def columns_of(layout: str, neighbourhood: bool = False, extra_columns: Sequence
             yield column
 
 
+def optional_columns() -> dict[str, Column]:
+    """The columns that ``extra_columns`` can name."""
+    return {column.name: column for column in COLUMNS if column.optional}
+
+
 def check_extra_columns(names: Any, layout: str) -> tuple[str, ...]:
     """Names of optional columns, checked.
 
@@ -162,7 +167,7 @@ def check_extra_columns(names: Any, layout: str) -> tuple[str, ...]:
     InputError
         A name is unknown or given twice, or the layout has no place for its column.
     """
-    known = {column.name: column for column in COLUMNS if column.optional}
+    known = optional_columns()
     if isinstance(names, str) or not isinstance(names, Iterable) or not all(isinstance(name, str) for name in names):
         raise InputError(f"extra_columns are {names!r}; give a list of names, of {listed(known)}")
     for name in names:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import numpy as np
 import pyarrow as pa
 
-from rasteret_beam.columns import check_extra_columns
+from rasteret_beam.columns import check_extra_columns, optional_columns
 from rasteret_beam.errors import InputError, UnknownOptionError, did_you_mean, listed
 from rasteret_beam.schema import samples_schema
 
@@ -133,7 +133,7 @@ class SampleOptions:
         "each band (columns)",
     )
     extra_columns: tuple[str, ...] = option(
-        (), help="further columns of the sample table: pixel_row, pixel_col, href", metavar="A,B"
+        (), help=f"add columns to the sample table, of {listed(optional_columns())}", metavar="A,B"
     )
     on_error: Literal["raise", "dead_letter"] = option(
         "raise", help="fail if a tile cannot be read, or give it up with its points", flag="", eager=False

@@ -10,6 +10,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.cli.flags import access, access_of_collection, csv_settings, option_values
 from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
+from rasteret_beam import (
+    ChipOutputs,
+    ReadChipDeadLetters,
+    ReadChips,
+    ReadPolygons,
+    WriteChipsToGeoTiff,
+    WriteChipsToParquet,
+)
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.errors import InputError, listed
@@ -19,14 +27,6 @@ from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.options import options_of
 from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
 from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, chips_schema, kept_polygon_fields, unmatched_schema
-from rasteret_beam.transforms import (
-    ChipOutputs,
-    ReadChipDeadLetters,
-    ReadChips,
-    ReadPolygons,
-    WriteChipsToGeoTiff,
-    WriteChipsToParquet,
-)
 from rasteret_beam.transforms.runtime.files import check_writable
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace
 

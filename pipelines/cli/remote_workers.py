@@ -24,7 +24,8 @@ from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.errors import InputError, RasteretBeamError, listed, without_secrets
 from rasteret_beam.kernels.storage.hosts import LOOPBACK, host_of, nearness
-from rasteret_beam.readers.storage.stores import as_place, is_subdataset, is_url
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.stores import as_place
 
 SERVED = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(_streaming)?/")
 """GDAL filesystems on other machines."""
@@ -132,8 +133,9 @@ def collection_place(text: str) -> str:
 
 def is_on_this_machine(href: str) -> bool:
     """Whether a path or an href for GDAL is on a disk of this machine."""
-    place = as_place(href)
-    return not (is_url(place) or SERVED.search(place) or (is_subdataset(place) and URL_INSIDE.match(place)))
+    place = Location.of(as_place(href))
+    served = SERVED.search(place.text) or (place.is_subdataset and URL_INSIDE.match(place.text))
+    return not (place.is_remote or served)
 
 
 def check_collection(options: PipelineOptions, collection: Collection, bands: Sequence[str]) -> None:

@@ -1,7 +1,6 @@
 """The sampling job that the flags of a command ask for."""
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
@@ -11,7 +10,16 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from pipelines.cli.flags import access, access_of_collection, csv_settings, option_values
 from pipelines.cli.memory_report import MemoryCheck, is_local
 from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
+from pipelines.cli.sample_sinks import SAMPLE_SINKS
 from pipelines.cli.sinks import SinkOf, Sinks
+from rasteret_beam import (
+    BigQueryQuery,
+    BigQueryTable,
+    ReadPoints,
+    SampleDeadLetters,
+    SamplePoints,
+    WriteSamplesToParquet,
+)
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
@@ -20,16 +28,6 @@ from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, unsampled_schema
-from rasteret_beam.transforms import (
-    BigQueryQuery,
-    BigQueryTable,
-    ReadPoints,
-    SampleDeadLetters,
-    SamplePoints,
-    WriteSamplesToBigQuery,
-    WriteSamplesToParquet,
-)
-from rasteret_beam.transforms.sinks.protocol import Sink
 
 READ_OR_WRITTEN = "points retry output unsampled dead_letter".split()
 """Flags with paths that workers have to see."""
@@ -39,15 +37,6 @@ NOT_WITH_RETRY = (
     "points_anonymous points_requester_pays column_types csv_delimiter csv_decimal csv_encoding bands bbox date_range "
     "match layout unsampled"
 ).split()
-
-BIGQUERY_SETTINGS = {
-    "bq_method": "method",
-    "bq_create_disposition": "create_disposition",
-    "bq_write_disposition": "write_disposition",
-    "bq_cluster_by": "cluster_by",
-    "bq_partition_by": "partition_by",
-    "bq_run_id": "run_id",
-}
 
 
 def _source(flags: argparse.Namespace, options: PipelineOptions) -> list[str] | BigQueryTable | BigQueryQuery:
@@ -70,29 +59,10 @@ def _source(flags: argparse.Namespace, options: PipelineOptions) -> list[str] | 
     return BigQueryQuery(flags.points_query, index_column=index, project=project)
 
 
-def _to_parquet(flags: argparse.Namespace, schema: pa.Schema) -> Sink:
-    given = [f"--{flag}" for flag in BIGQUERY_SETTINGS if getattr(flags, flag)]
-    if given:
-        raise InputError(f"{listed(given)} given without --bigquery")
-    return WriteSamplesToParquet(flags.output, schema=schema)
-
-
-def _to_bigquery(flags: argparse.Namespace, schema: pa.Schema) -> Sink:
-    given = {setting: getattr(flags, flag) for flag, setting in BIGQUERY_SETTINGS.items() if getattr(flags, flag)}
-    return WriteSamplesToBigQuery(flags.bigquery, schema=schema, **given)
-
-
-SAMPLE_SINKS: dict[str, Callable[[argparse.Namespace, pa.Schema], Sink]] = {
-    "output": _to_parquet,
-    "bigquery": _to_bigquery,
-}
-"""Sinks of the samples, by the flag that asks for them."""
-
-
 def _sinks(flags: argparse.Namespace, schema: pa.Schema, kept: list[pa.Field]) -> Sinks:
     """The sinks that the flags ask for."""
     flag = next(name for name in SAMPLE_SINKS if getattr(flags, name) is not None)
-    found = [SinkOf("samples", "WriteSamples", f"--{flag}", SAMPLE_SINKS[flag](flags, schema))]
+    found = [SinkOf("samples", "WriteSamples", f"--{flag}", SAMPLE_SINKS[flag].make(flags, schema))]
     if flags.unsampled:
         sink = WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept))
         found.append(SinkOf("unsampled", "WriteUnsampled", "--unsampled", sink))

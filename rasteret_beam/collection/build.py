@@ -17,7 +17,6 @@ import shapely
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.eager.unknown_keywords import paths_of
 from rasteret_beam.collection.filters.dates import Moment, to_datetime
-from rasteret_beam.collection.parquet.files import is_remote
 from rasteret_beam.collection.parquet.layout import band_names, check_storable, first_grid, with_headers
 from rasteret_beam.collection.records.hrefs import absolute
 from rasteret_beam.collection.records.record_tables import (
@@ -41,6 +40,7 @@ from rasteret_beam.model import DEFAULT_ACCESS, Access, BandHeader, Grid
 from rasteret_beam.readers.gdal.headers import read_all_headers
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.listing import expand_rasters
+from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.schema import ASSET_TYPE
 
 log = logging.getLogger(__name__)
@@ -299,7 +299,7 @@ def unique_stems(hrefs: Sequence[str]) -> list[str]:
     taken: set[str] = set()
     names = []
     for href in hrefs:
-        stem = PurePosixPath(urlparse(href).path if is_remote(href) else href).stem
+        stem = PurePosixPath(urlparse(href).path if Location.of(href).is_remote else href).stem
         number, unique = 1, stem
         while unique in taken:
             number += 1

@@ -24,7 +24,8 @@ from rasteret_beam.collection.records.hrefs import folder_of, resolved
 from rasteret_beam.errors import InputError, MissingInputError, did_you_mean, listed, one_line, without_secrets
 from rasteret_beam.kernels.storage.globs import is_glob
 from rasteret_beam.model import Access
-from rasteret_beam.readers.storage.objects import is_remote_object, read_object
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.objects import read_object
 from rasteret_beam.readers.storage.stores import absolute
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ def entries() -> dict[str, Entry]:
     found = _parsed(shipped, "catalogue.json", "/")
     named = os.environ.get(FILE_VARIABLE)
     path = absolute(named or USER_FILE)
-    if named and is_remote_object(named):
+    if named and Location.of(named).is_object:
         return found | _parsed(_read(named), without_secrets(named), folder_of(named)) | _registered
     if os.path.isfile(path):
         found |= _parsed(_text(path), path, os.path.dirname(path))

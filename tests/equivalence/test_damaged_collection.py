@@ -18,11 +18,10 @@ from affine import Affine
 
 import rasteret_beam
 from pipelines import build_collection, sample_points
-from rasteret_beam import Collection, load
+from rasteret_beam import Collection, SamplePoints, load
 from rasteret_beam.collection.parquet import checksums
 from rasteret_beam.errors import CollectionError, RasteretBeamError
 from rasteret_beam.schema import CHECKSUMS
-from rasteret_beam.transforms import SamplePoints
 from tests.support.commands import as_flags, execute
 
 pytestmark = pytest.mark.usefixtures("same_signal_handlers")

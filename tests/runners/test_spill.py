@@ -249,7 +249,7 @@ def test_a_disk_that_takes_no_more_leaves_chunks_in_memory(
     monkeypatch.setattr("rasteret_beam.readers.jobs.spill.os.pwrite", limited)
     with caplog.at_level(logging.WARNING):
         found, _ = sample_to(tmp_path / "s", texts, scenes)
-    (message,) = [record.getMessage() for record in caplog.records if "wait" in record.getMessage()]
+    (message,) = [record.getMessage() for record in caplog.records if "stay in memory" in record.getMessage()]
     assert "No space left on device; they stay in memory. Free space there, or set TMPDIR" in message
     assert found.equals(scenes.sample_points(texts, ["B10", "B20"], **XY).sort_by(ORDER))
 

@@ -202,7 +202,7 @@ def test_null_in_values_becomes_nan() -> None:
 @pytest.mark.parametrize(
     "name, data, part",
     [
-        ("n", pa.null(), "no value at all"),
+        ("n", pa.null(), "only nulls"),
         ("u", pa.uint64(), "cast it to int64"),
         ("d", pa.duration("s"), "cast it to int64"),
         ("m", pa.map_(pa.string(), pa.int64()), "list of structs"),
@@ -254,7 +254,7 @@ def test_names_of_types_that_mean_the_same_do_not_differ() -> None:
     "settings, part",
     [
         ({"table": "nothing"}, "PROJECT:DATASET.TABLE"),
-        ({"table": "d.t"}, "names no project"),
+        ({"table": "d.t"}, "has no project"),
         ({"method": "LOADS"}, "FILE_LOADS"),
         ({"write_disposition": "APPEND"}, "WRITE_APPEND"),
         ({"create_disposition": "NEVER"}, "CREATE_NEVER"),
@@ -281,7 +281,7 @@ def test_append_truncate_and_write_empty(client: bigquery.Client, dataset: str) 
     assert [row["point_index"] for row in rows_of(client, table)] == [0, 1, 2, 10, 11]
     write(table, sample_batch(2, 20), write_disposition="WRITE_TRUNCATE")
     assert [row["point_index"] for row in rows_of(client, table)] == [20, 21]
-    with pytest.raises(InputError, match="2 rows already"):
+    with pytest.raises(InputError, match="already has 2 rows"):
         write(table, sample_batch(1), write_disposition="WRITE_EMPTY")
     assert client.get_table(table).clustering_fields == ["record_id", "band"]
 

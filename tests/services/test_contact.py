@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import sample_points
 from pipelines.cli.job_servers import check_buckets
-from rasteret_beam import Access, load
+from rasteret_beam import Access, BigQueryTable, ReadPoints, load
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, NoAnswerError, OutputError
 from rasteret_beam.kernels.bigquery.names import TableName
 from rasteret_beam.metrics import Counters
@@ -22,7 +22,6 @@ from rasteret_beam.readers.storage import first_contact as contact
 from rasteret_beam.readers.storage import objects, stores
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader, RetryPolicy
 from rasteret_beam.readers.storage.first_contact import Contact, within
-from rasteret_beam.transforms import BigQueryTable, ReadPoints
 from rasteret_beam.transforms.runtime import google_services as services
 from rasteret_beam.transforms.runtime.bigquery_client import Destination, check_destination, is_loaded
 from rasteret_beam.transforms.runtime.files import check_writable

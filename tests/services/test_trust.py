@@ -151,16 +151,16 @@ class TestDrivers:
     def test_other_drivers_by_prefix(self, href: str, server: RasterServer) -> None:
         href = href.format(server.url)
         driver = href.partition(":")[0]
-        assert f"GDAL's driver {driver} would read it" in reason(href) and f"drivers='{driver}'" in reason(href)
+        assert f"needs GDAL's driver {driver}" in reason(href) and f"drivers='{driver}'" in reason(href)
         assert server.log == []
 
     def test_descriptions_in_place_of_a_name(self, secret: Path, server: RasterServer) -> None:
         described = {"VRT": raw_vrt(secret), "WMS": wms(server.url)}
         for driver, xml in described.items():
             for href in (xml, f" \n{xml}"):
-                assert f"GDAL's driver {driver} would read it" in reason(href)
+                assert f"needs GDAL's driver {driver}" in reason(href)
                 table = {"id": ["a"], "datetime": ["2023-01-01"], "path": [href]}
-                with pytest.raises(BuildError, match=f"GDAL's driver {driver} would read it"):
+                with pytest.raises(BuildError, match=f"needs GDAL's driver {driver}"):
                     build_from_table(table, href_column="path")
         assert server.log == []
 
@@ -177,7 +177,7 @@ class TestDrivers:
         source = write(tmp_path / "source.tif")
         (tmp_path / "s.vrt").write_text(vrt_of(str(source)))
         table = built(tmp_path / "s.vrt", VRT).to_table()
-        with pytest.raises(TileReadError, match=r"s\.vrt.*GDAL's driver VRT would read it.*access=Access\(vrt=True\)"):
+        with pytest.raises(TileReadError, match=r"s\.vrt.*needs GDAL's driver VRT.*access=Access\(vrt=True\)"):
             value(Collection.from_table(table))
         assert value(Collection.from_table(table, access=VRT)) == PIXEL
 
@@ -357,9 +357,9 @@ class TestVirtualRasters:
         for number in range(1, 12):
             (tmp_path / f"{number}.vrt").write_text(vrt_of(f"{number - 1}.vrt", 1))
         assert value(built(tmp_path / "3.vrt", VRT)) == PIXEL
-        assert "more than 8 deep" in reason(tmp_path / "11.vrt", VRT)
+        assert "more than 8 levels deep" in reason(tmp_path / "11.vrt", VRT)
         (tmp_path / "loop.vrt").write_text(vrt_of("loop.vrt", 1))
-        assert "more than 8 deep" in reason(tmp_path / "loop.vrt", VRT)
+        assert "more than 8 levels deep" in reason(tmp_path / "loop.vrt", VRT)
 
     def test_one_from_a_server_stays_there(self, secret: Path, tmp_path: Path, server: RasterServer) -> None:
         write(server.folder / "source.tif")

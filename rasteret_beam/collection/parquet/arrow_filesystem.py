@@ -11,15 +11,8 @@ import pyarrow.fs as pafs
 from rasteret_beam.errors import InputError, without_secrets
 from rasteret_beam.kernels.storage.globs import in_folder
 from rasteret_beam.model import Access
-from rasteret_beam.readers.storage.objects import (
-    ObjectFile,
-    is_remote_object,
-    is_web,
-    list_folder,
-    object_size,
-    open_object,
-)
-from rasteret_beam.readers.storage.stores import SCHEMES
+from rasteret_beam.readers.storage.location import SCHEMES, Location
+from rasteret_beam.readers.storage.objects import ObjectFile, list_folder, object_size, open_object
 
 
 def on_remote(url: str, access: Access) -> tuple[pafs.FileSystem, str]:
@@ -30,12 +23,12 @@ def on_remote(url: str, access: Access) -> tuple[pafs.FileSystem, str]:
     InputError
         Its scheme is not supported.
     """
-    if not is_remote_object(url):
+    if not Location.of(url).is_object:
         raise InputError(
             f"{without_secrets(url)} cannot be read; give a local path, or a URL with {', '.join(SCHEMES)}"
         )
     scheme, _, path = url.partition("://")
-    return pafs.PyFileSystem(_Objects(scheme, access)), path if is_web(url) else path.rstrip("/")
+    return pafs.PyFileSystem(_Objects(scheme, access)), path if Location.of(url).is_web else path.rstrip("/")
 
 
 def url_of(fragment: ds.ParquetFileFragment) -> str:
@@ -73,7 +66,7 @@ class _Objects(pafs.FileSystemHandler):
     def _info(self, path: str) -> pafs.FileInfo:
         """The kind of a path; a folder is a common prefix of object names."""
         url = self._url(path)
-        file_first = is_web(url) or path.endswith(".parquet")
+        file_first = Location.of(url).is_web or path.endswith(".parquet")
         for look in (self._file, self._folder) if file_first else (self._folder, self._file):
             found = look(path, url)
             if found is not None:
@@ -87,7 +80,7 @@ class _Objects(pafs.FileSystemHandler):
             return None
 
     def _folder(self, path: str, url: str) -> pafs.FileInfo | None:
-        inside = not is_web(url) and list_folder(url, self.access)
+        inside = not Location.of(url).is_web and list_folder(url, self.access)
         return pafs.FileInfo(path, pafs.FileType.Directory) if inside else None
 
     def get_file_info_selector(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:

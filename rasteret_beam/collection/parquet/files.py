@@ -27,8 +27,8 @@ from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.committed_files import undone_beside
 from rasteret_beam.readers.storage.listing import PARQUET_ENDINGS, find
 from rasteret_beam.readers.storage.local_files import Walk, denied, exists, in_memory, kind_of
-from rasteret_beam.readers.storage.objects import is_web
-from rasteret_beam.readers.storage.stores import absolute, is_url
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.stores import absolute
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,6 @@ UNDER_WAY = ".new-"
 """Part of the names of folders that a collection is being written to."""
 
 
-def is_remote(path: str) -> bool:
-    return is_url(path)
-
-
 def open_dataset(path: str | os.PathLike[str], access: Access = DEFAULT_ACCESS) -> ds.Dataset:
     """A Parquet file, a folder of Parquet files with hive partitions, or a glob as a dataset.
 
@@ -62,7 +58,7 @@ def open_dataset(path: str | os.PathLike[str], access: Access = DEFAULT_ACCESS) 
         The path is not Parquet.
     """
     path = absolute(path)
-    if not (is_remote(path) or exists(path) or is_glob(path) or undone_beside(path, access)):
+    if not (Location.of(path).is_remote or exists(path) or is_glob(path) or undone_beside(path, access)):
         raise MissingInputError(f"there is no file or folder {path}{like_path(path)}")
     shown = without_secrets(path)
     try:
@@ -120,13 +116,13 @@ def readable(path: str) -> Iterator[None]:
 
 def _open(path: str, access: Access) -> ds.Dataset:
     filesystem: pafs.FileSystem
-    filesystem, place = on_remote(path, access) if is_remote(path) else (pafs.LocalFileSystem(), path)
-    if is_glob(path) and not (is_web(path) or exists(path)):
+    filesystem, place = on_remote(path, access) if Location.of(path).is_remote else (pafs.LocalFileSystem(), path)
+    if is_glob(path) and not (Location.of(path).is_web or exists(path)):
         found = find(path, PARQUET_ENDINGS, "Parquet file", access)
         _check_done(found[0].root or path, access)
         start = len(path) - len(place)  # Arrow's paths in buckets have no scheme
         return _dataset(sorted(file.path[start:] for file in found), filesystem, (found[0].root or "")[start:])
-    if not is_remote(path):
+    if not Location.of(path).is_remote:
         kind_of(path)
     info = filesystem.get_file_info(place)
     if info.type != pafs.FileType.File:
@@ -265,4 +261,4 @@ def check_part(columns: Sequence[str], path: str) -> None:
 
 
 def _hint(path: str) -> str:
-    return "; folders cannot be listed over HTTP: give the URL of one Parquet file" if is_web(path) else ""
+    return "; folders cannot be listed over HTTP: give the URL of one Parquet file" if Location.of(path).is_web else ""

@@ -21,13 +21,14 @@ import pyarrow.fs as pafs
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.collection.parquet.arrow_filesystem import on_remote
-from rasteret_beam.collection.parquet.files import is_part, is_remote, two_builds
+from rasteret_beam.collection.parquet.files import is_part, two_builds
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, without_secrets
 from rasteret_beam.kernels.storage.globs import in_folder
 from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.committed_files import undone_beside
 from rasteret_beam.readers.storage.local_files import Walk
-from rasteret_beam.readers.storage.objects import Found, find_objects, is_web, list_folder, object_size
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.objects import Found, find_objects, list_folder, object_size
 
 FileState = tuple[int, str] | None
 """Size of a file and its ETag or modification time, which change when it is rewritten; None if it is gone."""
@@ -92,7 +93,7 @@ def look(path: str, access: Access = DEFAULT_ACCESS) -> CollectionVersion:
     CollectionError
         A build of the collection was killed while it moved files into place.
     """
-    found = _remote_files(path, access) if is_remote(path) else _local_files(path)
+    found = _remote_files(path, access) if Location.of(path).is_remote else _local_files(path)
     if undone_beside(path, access) is not None:
         raise CollectionError(f"{two_builds(path, path)}. Build it again before a stream uses it")
     if not found:
@@ -101,7 +102,7 @@ def look(path: str, access: Access = DEFAULT_ACCESS) -> CollectionVersion:
 
 
 def _remote_files(url: str, access: Access) -> list[Found]:
-    if is_web(url):
+    if Location.of(url).is_web:
         return [Found(url, object_size(url, access))]
     folder = url.rstrip("/")
     inside = list_folder(folder, access)
@@ -150,7 +151,7 @@ def at_version(collection: Collection, version: CollectionVersion, schema: pa.Sc
     paths = [path for path, _, _ in version.files]
     version.check_against(_states(paths, place, collection.access), place)
     filesystem: pafs.FileSystem = pafs.LocalFileSystem()
-    if is_remote(place):
+    if Location.of(place).is_remote:
         filesystem, place = on_remote(place, collection.access)
         paths = [path.partition("://")[2] for path in paths]
     dataset = ds.dataset(
@@ -166,7 +167,7 @@ def at_version(collection: Collection, version: CollectionVersion, schema: pa.Sc
 
 def _states(paths: Sequence[str], place: str, access: Access) -> dict[str, FileState]:
     """The present state of some files."""
-    found = _remote_files(place, access) if is_remote(place) else _local_files(place)
+    found = _remote_files(place, access) if Location.of(place).is_remote else _local_files(place)
     now = {each.url: (each.size, each.etag) for each in found}
     return {path: now.get(path) for path in paths}
 

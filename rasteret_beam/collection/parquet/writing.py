@@ -17,20 +17,14 @@ from rasteret_beam.collection.parquet.files import (
     UNDER_WAY,
     check_parts,
     is_part,
-    is_remote,
     open_dataset,
 )
 from rasteret_beam.errors import OutOfMemoryError, OutputError, RasteretBeamError, listed
 from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.committed_files import undone_beside
 from rasteret_beam.readers.storage.local_files import MORE_MEMORY, exists, why_not_written
-from rasteret_beam.readers.storage.objects import (
-    check_bucket_output,
-    delete_objects,
-    find_objects,
-    is_remote_object,
-    put_object,
-)
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.objects import check_bucket_output, delete_objects, find_objects, put_object
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.schema import CHECKSUMS, EXTRA_SUFFIX, METADATA_SUFFIX
 
@@ -88,7 +82,7 @@ def write_collection(table: pa.Table, path: str, access: Access = DEFAULT_ACCESS
             f"{path} is not replaced: a build of it was killed while it moved files into place; build it again with "
             "BuildCollection, which completes it, or give another path"
         )
-    if is_remote(path):
+    if Location.of(path).is_remote:
         _write_remote(table, path, access)
         return
     try:
@@ -171,9 +165,9 @@ def check_replaceable(place: str, access: Access = DEFAULT_ACCESS) -> None:
     ------
     OutputError
     """
-    if is_remote(place):
+    if Location.of(place).is_remote:
         check_bucket_output(place, "collection")
-        if not is_remote_object(place) or not find_objects(place, access):
+        if not Location.of(place).is_object or not find_objects(place, access):
             return
     elif not exists(place) or (os.path.isdir(place) and not os.listdir(place)):
         return
@@ -206,7 +200,7 @@ def check_replaceable(place: str, access: Access = DEFAULT_ACCESS) -> None:
 
 def _inner_names(place: str, access: Access) -> Iterable[str]:
     """Paths of all files below a folder, including hidden ones; for a file, its name."""
-    if is_remote(place):
+    if Location.of(place).is_remote:
         inside = find_objects(place, access)
         return [url.removeprefix(place.rstrip("/")).lstrip("/") or os.path.basename(url) for url in inside]
     if os.path.isfile(place):

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from rasteret_beam.collection.records.records import Stated
 from rasteret_beam.errors import InputError, listed
-from rasteret_beam.readers.storage.stores import is_subdataset, is_url
+from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.schema import ASSET_TYPE
 
 log = logging.getLogger(__name__)
@@ -142,9 +142,9 @@ def _is_raster(asset: Mapping[str, Any]) -> bool:
     if kind or roles:
         return kind.startswith(RASTER_TYPES) or "data" in roles
     href = asset["href"]
-    if is_subdataset(href) or href.startswith("/vsi"):
+    if Location.of(href).is_subdataset or href.startswith("/vsi"):
         return True
-    path = (urlsplit(href).path if is_url(href) else href).rstrip("/").lower()
+    path = (urlsplit(href).path if Location.of(href).is_remote else href).rstrip("/").lower()
     # A name without an extension may be a raster; GDAL decides.
     return path.endswith(RASTER_ENDINGS) or not posixpath.splitext(path)[1]
 

@@ -5,7 +5,8 @@ import posixpath
 import re
 from urllib.parse import urljoin
 
-from rasteret_beam.readers.storage.stores import WEB, is_subdataset, is_url, local_path, split_url
+from rasteret_beam.readers.storage.location import WEB, Location
+from rasteret_beam.readers.storage.stores import local_path
 
 
 def absolute(href: str | os.PathLike[str]) -> str:
@@ -21,20 +22,20 @@ def resolved(href: str, folder: str) -> str:
 
     On the web, a path from the root starts at the server (RFC 3986, section 5.2.2).
     """
-    if is_url(href) or href.startswith("/vsi") or is_inline(href, folder):
+    if Location.of(href).is_remote or href.startswith("/vsi") or is_inline(href, folder):
         return href
     if href[:6].lower() == "file:/" or href.startswith("~"):
         return os.path.abspath(local_path(href))
-    if is_subdataset(href) and (is_url(folder) or not os.path.exists(os.path.join(folder, href))):
-        return href if is_url(folder) else _resolved_subdataset(href, folder)
-    if not is_url(folder):
+    base = Location.of(folder)
+    if Location.of(href).is_subdataset and (base.is_remote or not os.path.exists(os.path.join(folder, href))):
+        return href if base.is_remote else _resolved_subdataset(href, folder)
+    if not base.is_remote:
         return os.path.normpath(os.path.join(folder, local_path(href)))
-    if split_url(folder)[0] in WEB:
+    if base.is_web:
         return urljoin(f"{folder}/", href)
     if href.startswith("/"):
         return href
-    _, root, path = split_url(folder)
-    return f"{root}/{posixpath.normpath(posixpath.join(path, href))}"
+    return f"{base.root}/{posixpath.normpath(posixpath.join(base.path, href))}"
 
 
 def is_inline(href: str, folder: str) -> bool:
@@ -44,9 +45,9 @@ def is_inline(href: str, folder: str) -> bool:
 
 def folder_of(path: str) -> str:
     """The folder of a file, local or a URL; a query (a signature) is removed."""
-    if not is_url(path):
+    if not Location.of(path).is_remote:
         return os.path.dirname(os.path.abspath(local_path(path)))
-    scheme, root, place = split_url(path)
+    scheme, root, place = Location.of(path).parts
     place = place.partition("?")[0] if scheme in WEB else place
     return f"{root}/{posixpath.dirname(place)}".rstrip("/")
 

@@ -8,7 +8,8 @@ from rasteret_beam.errors import CollectionError, MissingInputError, without_sec
 from rasteret_beam.model import Access
 from rasteret_beam.readers.storage.href_policy import why_refused
 from rasteret_beam.readers.storage.local_files import exists
-from rasteret_beam.readers.storage.stores import is_local_file, local_path
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.stores import local_path
 
 CHECKED_FILES = 2000
 
@@ -27,7 +28,7 @@ def check_files(collection: RecordSelection) -> None:
     """
     assets = collection.to_table(["assets"])["assets"]
     check_hrefs(assets, collection.raster_access, collection.path or f"collection {collection.name!r}")
-    local = [href for href in _some_hrefs(assets) if is_local_file(href)]
+    local = [href for href in _some_hrefs(assets) if Location.of(href).is_local]
     gone = [href for href in local if not exists(local_path(href))]
     if gone:
         raise MissingInputError(

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from rasteret_beam.collection.eager.inputs import is_frame, table_stream
 from rasteret_beam.collection.filters.dates import to_datetime
-from rasteret_beam.collection.parquet.files import is_remote, read_record_table
+from rasteret_beam.collection.parquet.files import read_record_table
 from rasteret_beam.collection.parquet.layout import SPAN
 from rasteret_beam.collection.records.assets import (
     FACTS,
@@ -27,6 +27,7 @@ from rasteret_beam.errors import InputError, listed, without_secrets
 from rasteret_beam.kernels.tables.point_columns import kept_column, kept_type
 from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.href_policy import why_refused
+from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.readers.storage.stores import local_path
 
 RECORD_INPUTS = (
@@ -124,10 +125,10 @@ def _read(table_or_path: Any, access: Access) -> tuple[pa.Table, str]:
     if isinstance(table_or_path, str | os.PathLike):
         path = os.fspath(table_or_path)
         table = read_record_table(path, access)
-        is_folder = not is_remote(path) and os.path.isdir(local_path(path))
-        whole = path.rstrip("/") if is_remote(path) else os.path.abspath(local_path(path))
+        is_folder = not Location.of(path).is_remote and os.path.isdir(local_path(path))
+        whole = path.rstrip("/") if Location.of(path).is_remote else os.path.abspath(local_path(path))
         ends_as_file = whole.partition("?")[0].lower().endswith((".parquet", ".geoparquet", ".pq"))
-        folder = whole if is_folder or (is_remote(path) and not ends_as_file) else folder_of(path)
+        folder = whole if is_folder or (Location.of(path).is_remote and not ends_as_file) else folder_of(path)
     else:
         stream = table_stream(_with_texts(table_or_path), "records", RECORD_INPUTS)
         table, folder = pa.Table.from_batches(list(stream), stream.schema), os.getcwd()

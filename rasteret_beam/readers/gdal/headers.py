@@ -36,7 +36,8 @@ from rasteret_beam.readers.gdal.world_files import DRIVERS
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError
 from rasteret_beam.readers.storage.href_policy import why_refused
 from rasteret_beam.readers.storage.local_files import exists
-from rasteret_beam.readers.storage.stores import is_local_file, local_path
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.stores import local_path
 
 STRIP_PIXELS = 1 << 18
 """Pixels up to which strips are combined into one tile (as in a 512 x 512 tile)."""
@@ -146,7 +147,7 @@ def _refuse_control_points(dataset: DatasetReader) -> None:
     else:
         return
     raise CollectionError(
-        f"the file is georeferenced only by {placed}, without an affine; warp it to a grid first "
+        f"the file is georeferenced by {placed} only, without an affine; warp it to a grid first "
         f"({how} -t_srs EPSG:4326 in.tif out.tif, with your CRS), and use the result"
     )
 
@@ -287,7 +288,7 @@ def try_headers(href: str, band_indexes: Sequence[int] | None = None, access: Ac
         if why := why_refused(href, access):
             return why
         try:
-            if is_local_file(href) and not href.lstrip().startswith("<") and not exists(local_path(href)):
+            if Location.of(href).is_local and not href.lstrip().startswith("<") and not exists(local_path(href)):
                 return "no such file"
         except PermissionDeniedError as denied:
             return one_line(denied)

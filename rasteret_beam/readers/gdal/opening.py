@@ -24,7 +24,8 @@ from rasteret_beam.readers.gdal.drivers import (
 from rasteret_beam.readers.gdal.vrt import MAX_BYTES, is_virtual, sources, why_not_virtual
 from rasteret_beam.readers.gdal.vsi_opener import GdalFiles
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError
-from rasteret_beam.readers.storage.stores import is_local_file, local_path
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.stores import local_path
 
 UNKNOWN = re.compile("not recognized as")
 MISSING = re.compile(r"no such file|does not exist|not exist in|HTTP response code: 4\d\d", re.IGNORECASE)
@@ -79,7 +80,7 @@ def _check_virtual(file: FileState, files: GdalFiles | None) -> bool:
         with files.open(files.name) as opened:
             data = opened.read(HEAD_BYTES)
             data += opened.read(MAX_BYTES) if is_virtual(data) else b""
-    elif is_local_file(href) and os.path.isfile(local_path(href)):
+    elif Location.of(href).is_local and os.path.isfile(local_path(href)):
         with open(local_path(href), "rb") as local:
             data = local.read(HEAD_BYTES)
             data += local.read(MAX_BYTES) if is_virtual(data) else b""
@@ -102,7 +103,7 @@ def _refuse(why: str | None) -> None:
 
 def _check_sides(file: FileState) -> None:
     """Refuse a mask or overviews beside a raster that are not TIFF, as another driver could read any file."""
-    if is_local_file(file.href):
+    if Location.of(file.href).is_local:
         path = local_path(file.href)
         for side in (path + ending for ending in SIDES):
             if os.path.isfile(side) and not is_tiff(side):
@@ -133,7 +134,7 @@ def _named(error: RasterioIOError, file: FileState, files: GdalFiles | None) -> 
 def _head(file: FileState, files: GdalFiles | None) -> bytes:
     if files is not None:
         return files.first_bytes
-    path = local_path(file.href) if is_local_file(file.href) else ""
+    path = local_path(file.href) if Location.of(file.href).is_local else ""
     if not os.path.isfile(path):
         return b""
     with open(path, "rb") as opened:

@@ -24,7 +24,8 @@ from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError
 from rasteret_beam.readers.storage.file_state import LocalFileError, Version, check_file
 from rasteret_beam.readers.storage.href_policy import why_refused
-from rasteret_beam.readers.storage.stores import BUCKETS, has_ranges, is_url, local_path, split_url
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.stores import local_path
 from rasteret_beam.readers.tiles.budget import CacheBudget
 
 Result = TypeVar("Result")
@@ -118,7 +119,7 @@ class Raster:
         self.href = file.href
         self.skip_sidecars = skip_sidecars
         self.version = _checked(file)
-        self._files = GdalFiles(file, skip_sidecars) if has_ranges(file.href) else None
+        self._files = GdalFiles(file, skip_sidecars) if Location.of(file.href).has_ranges else None
         if self._files is None:
             _check_settings(file)
         self._folder = ""
@@ -246,7 +247,7 @@ def _checked(file: FileState) -> Version | None:
 
 def _check_settings(file: FileState) -> None:
     """Refuse access settings for an object that only GDAL can read, with its environment's settings."""
-    if is_url(file.href) and split_url(file.href)[0] in BUCKETS and file.access.of_bucket != DEFAULT_ACCESS.of_bucket:
+    if Location.of(file.href).is_in_bucket and file.access.of_bucket != DEFAULT_ACCESS.of_bucket:
         raise RangeError(
             "an object name with '?' or with an empty, '.' or '..' part is read by GDAL, which ignores access= "
             "(anonymous, endpoint, requester pays); rename the object, or set GDAL's environment variables "
@@ -282,7 +283,7 @@ class RasterPool:
 
         ``with_sidecars`` opens sidecar files of a remote TIFF, such as its mask, even if the pool skips them.
         """
-        skip_sidecars = self.skip_sidecars and not with_sidecars and has_ranges(file.href)
+        skip_sidecars = self.skip_sidecars and not with_sidecars and Location.of(file.href).has_ranges
         raster = self._take((file.href, skip_sidecars, _checked(file), file.access, file.access.origin))
         if raster is None:
             raster = Raster(file, counters, cancel, skip_sidecars)

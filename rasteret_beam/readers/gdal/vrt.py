@@ -13,7 +13,8 @@ from rasteret_beam.errors import without_secrets
 from rasteret_beam.model import Access
 from rasteret_beam.readers.gdal.drivers import HEAD_BYTES, SIDES, VRT, driver_of_bytes, is_tiff, why_not_driver
 from rasteret_beam.readers.storage.href_policy import is_trusted, named_in, why_gdal_refused, why_refused
-from rasteret_beam.readers.storage.stores import is_local_file, is_subdataset, is_url, local_path
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.stores import local_path
 
 FILES = ("sourcefilename", "sourcedataset")
 """Elements whose text names a file."""
@@ -111,7 +112,8 @@ def _named(root: ElementTree.Element, place: str) -> Iterator[tuple[str, bool]]:
     """The files that a description names, and whether they are relative to it."""
     for element in root.iter():
         if _local(element.tag) in FILES and (text := (element.text or "").strip()):
-            absolute = text.startswith("/") or is_url(text) or is_subdataset(text) or "<" in text
+            named = Location.of(text)
+            absolute = text.startswith("/") or named.is_remote or named.is_subdataset or "<" in text
             flag = _attribute(element, "relativetovrt")
             if flag not in ("", "0") and not absolute:
                 yield _beside(place, text), True
@@ -121,14 +123,14 @@ def _named(root: ElementTree.Element, place: str) -> Iterator[tuple[str, bool]]:
 
 def _beside(place: str, name: str) -> str:
     folder = place.partition("?")[0].rpartition("/")[0]
-    return f"{folder}/{name}" if is_url(place) else posixpath.join(folder, name)
+    return f"{folder}/{name}" if Location.of(place).is_remote else posixpath.join(folder, name)
 
 
 def _why_not_source(name: str, access: Access, depth: int) -> str | None:
     """Why a local file that a virtual raster names must not be opened, by its driver and the files it names."""
     if "<" in name and driver_of_bytes(name.encode()) == VRT:
         return why_not_virtual(name.encode(), "", access, depth + 1)
-    if not is_local_file(name) or not os.path.isfile(path := local_path(name)):
+    if not Location.of(name).is_local or not os.path.isfile(path := local_path(name)):
         return None
     for side in (path + ending for ending in SIDES):
         if os.path.isfile(side) and not is_tiff(side):

@@ -29,7 +29,7 @@ from rasteret_beam.readers.gdal.drivers import HEAD_BYTES, TIFF, driver_of_bytes
 from rasteret_beam.readers.gdal.vrt import MAX_BYTES, is_virtual, sources, why_not_content
 from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader
-from rasteret_beam.readers.storage.stores import WEB, has_ranges, split_url
+from rasteret_beam.readers.storage.location import WEB, Location
 
 BLOCK_BYTES = 32 << 10
 """Bytes per request when GDAL reads a few bytes of a header."""
@@ -72,7 +72,7 @@ class GdalFiles:
         self.ranges = RangeReader()
         self.failure: BaseException | None = None
         self.counters, self.cancel = Counters(), CancelToken()
-        scheme, self._root, path = split_url(file.href)
+        scheme, self._root, path = Location.of(file.href).parts
         self._shown_root = f"{scheme}://{self._root.rpartition('@')[2].rpartition('://')[2]}"
         self.name = f"{self._shown_root}/{path.partition('?')[0] if scheme in WEB else path}"
         self.sources: set[str] | None = None
@@ -117,7 +117,7 @@ class GdalFiles:
     def _ask_state(self, path: str) -> FileState | None:
         beside = path != self.name
         href = self._root + path.removeprefix(self._shown_root) if beside else self.file.href
-        if self.failure or not has_ranges(href) or (beside and not self._may_lie_beside(path)):
+        if self.failure or not Location.of(href).has_ranges or (beside and not self._may_lie_beside(path)):
             return None
         try:
             return self.ranges.state(FileState(href, access=self.file.access), self.cancel)

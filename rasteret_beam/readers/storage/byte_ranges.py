@@ -26,8 +26,9 @@ from rasteret_beam.readers.storage.file_state import STALE, LocalFileError, chec
 from rasteret_beam.readers.storage.first_contact import Contact
 from rasteret_beam.readers.storage.href_policy import is_confined, why_refused
 from rasteret_beam.readers.storage.http_ranges import WebError, get_range, size_of
+from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.readers.storage.storage_errors import MISSING, describe, is_retryable, size_of_short_file, status_of
-from rasteret_beam.readers.storage.stores import is_addressable, is_url, local_path, open_store, split_url
+from rasteret_beam.readers.storage.stores import local_path, open_store
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class RangeReader:
         """
         _check_trusted(file)
         counters.add(metrics.RANGE_REQUESTS)
-        if is_url(file.href):
+        if Location.of(file.href).is_remote:
             data: bytes | memoryview = self._read_remote(file, start, stop, counters, cancel or CancelToken())
         else:
             data = _read_local(file, start, stop)
@@ -153,7 +154,7 @@ class RangeReader:
             It is missing or has changed since it was indexed.
         """
         _check_trusted(file)
-        if not is_url(file.href):
+        if not Location.of(file.href).is_remote:
             _read_local(file, 0, 0)
 
     def state(self, file: FileState, cancel: CancelToken | None = None) -> FileState:
@@ -176,7 +177,7 @@ class RangeReader:
         self, ask: Callable[[float], Answer], file: FileState, what: str, counters: Counters, cancel: CancelToken
     ) -> Answer:
         """The answer to a request, with retries; the first contact with a server has a shorter time limit."""
-        contact = Contact(split_url(file.href)[1])
+        contact = Contact(Location.of(file.href).root)
         attempt, why = 0, ""
         while attempt < self.retry_policy.tries and not (attempt and contact.is_over()):
             if attempt:
@@ -201,7 +202,7 @@ class RangeReader:
         if is_confined(file.href, file.access):
             _, size, etag = _ask_confined(replace(file, etag=None), 0, 4, timeout)
             return replace(file, size=size, etag=etag)
-        if not is_addressable(file.href):
+        if not Location.of(file.href).is_addressable:
             return replace(file, size=_of_web(size_of, file, timeout), etag=None)
         store, path = open_store(file.href, file.access, timedelta(seconds=timeout), retry=False)
         try:
@@ -213,7 +214,7 @@ class RangeReader:
         return replace(file, size=found["size"], etag=found["e_tag"])
 
     def _ask(self, file: FileState, start: int, stop: int, timeout: float) -> memoryview:
-        if is_confined(file.href, file.access) or not is_addressable(file.href):
+        if is_confined(file.href, file.access) or not Location.of(file.href).is_addressable:
             return _ask_web(file, start, stop, timeout)
         store, path = open_store(file.href, file.access, timedelta(seconds=timeout), retry=False)
         options: dict[str, Any] = {"range": (start, stop)}

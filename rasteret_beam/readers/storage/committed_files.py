@@ -9,14 +9,8 @@ from rasteret_beam.errors import MissingInputError
 from rasteret_beam.kernels.storage.manifests import MANIFEST, Manifest
 from rasteret_beam.model import Access
 from rasteret_beam.readers.storage.found_file import FoundFile
-from rasteret_beam.readers.storage.objects import (
-    is_denied,
-    is_object,
-    is_remote_object,
-    is_web,
-    list_folder,
-    read_object,
-)
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.objects import is_denied, is_object, list_folder, read_object
 
 SHARD = re.compile(r"-\d{5,}-of-\d{5,}\.parquet")
 """The end of the names of an output's files."""
@@ -30,7 +24,7 @@ def as_decided(found: Sequence[FoundFile], access: Access) -> list[FoundFile]:
     files = {file.path: file for file in found}
     inside = [file for file in found if file.root is not None and SHARD.search(file.path)]
     for folder, like in {file.path[: file.path.rfind("/") + 1]: file for file in inside}.items():
-        if not is_web(folder):
+        if not Location.of(folder).is_web:
             for manifest in _undone(folder, access):
                 files = _with_decided(files, folder, like, manifest, access)
     return sorted(files.values(), key=lambda file: file.path)
@@ -47,13 +41,13 @@ def undone_beside(folder: str, access: Access) -> Manifest | None:
         A server does not answer.
     """
     above, slash, name = folder.rstrip("/").rpartition("/")
-    if not name or above.endswith("/") or is_web(folder):  # the root, or a whole bucket
+    if not name or above.endswith("/") or Location.of(folder).is_web:  # the root, or a whole bucket
         return None
     path = f"{above}{slash}_{name}{MANIFEST}"
     try:
         if not _exists(path, access):
             return None
-        data = read_object(path, access) if is_remote_object(path) else _bytes(path)
+        data = read_object(path, access) if Location.of(path).is_object else _bytes(path)
     except PermissionError:
         return None
     except MissingInputError as error:
@@ -82,7 +76,7 @@ def _undone(folder: str, access: Access) -> Iterable[Manifest]:
 
     The folder ends in ``/``, or is empty for the working directory.
     """
-    if is_remote_object(folder):
+    if Location.of(folder).is_object:
         listed = list_folder(folder, access, f"{folder}_", False)
         paths = [each.url for each in listed if each.url.endswith(MANIFEST)]
         texts = [(read_object(path, access), path) for path in paths]
@@ -98,4 +92,4 @@ def _bytes(path: str) -> bytes:
 
 
 def _exists(path: str, access: Access) -> bool:
-    return is_object(path, access) if is_remote_object(path) else os.path.exists(path)
+    return is_object(path, access) if Location.of(path).is_object else os.path.exists(path)

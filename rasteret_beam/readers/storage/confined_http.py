@@ -22,8 +22,8 @@ from rasteret_beam.kernels.storage.hosts import host_of
 from rasteret_beam.model import Access
 from rasteret_beam.readers.storage.href_policy import why_not_host
 from rasteret_beam.readers.storage.http_ranges import WebError, basic
+from rasteret_beam.readers.storage.location import WEB
 from rasteret_beam.readers.storage.storage_errors import MISSING, NO_RANGES, NOT_ALLOWED, PASSING
-from rasteret_beam.readers.storage.stores import WEB, split_url
 
 REDIRECTS = (301, 302, 303, 307, 308)
 MAX_REDIRECTS = 10
@@ -92,7 +92,7 @@ def get_range(
 def _follow(url: str, asking: _Asking) -> Answer:
     for _ in range(MAX_REDIRECTS):
         _check(url, asking)
-        if split_url(url)[0] in getproxies() and not proxy_bypass(urlsplit(url).hostname or ""):
+        if urlsplit(url).scheme in getproxies() and not proxy_bypass(urlsplit(url).hostname or ""):
             return _by_proxy(url, asking)
         answer = _ask(url, asking)
         place = answer[1].get("Location")
@@ -103,7 +103,7 @@ def _follow(url: str, asking: _Asking) -> Answer:
 
 
 def _check(url: str, asking: _Asking) -> None:
-    scheme = split_url(url)[0].lower()
+    scheme = urlsplit(url).scheme
     if scheme not in WEB:
         raise WebError(f"the server redirects to {scheme}:, which is not http or https")
     if why := asking.why_not(host_of(url)):

@@ -13,7 +13,8 @@ from io import FileIO
 from threading import Lock
 
 from rasteret_beam.readers.gdal.tiff_header import header_digest
-from rasteret_beam.readers.storage.stores import is_url, local_path
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.stores import local_path
 
 STALE = "the file was changed after the collection was built, so its index is stale; build it again"
 
@@ -115,7 +116,7 @@ def check_file(href: str, size: int | None, digest: str | None) -> Version | Non
     LocalFileError
         As :func:`check_kind` and :func:`check_unchanged`.
     """
-    if is_url(href) or href.startswith("/vsi"):
+    if Location.of(href).is_remote or href.startswith("/vsi"):
         return None
     path = local_path(href)
     check_kind(path)

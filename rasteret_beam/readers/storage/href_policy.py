@@ -15,7 +15,7 @@ from rasteret_beam.errors import without_secrets
 from rasteret_beam.kernels.storage.hosts import LOOPBACK, host_of, nearness
 from rasteret_beam.model import Access
 from rasteret_beam.readers.gdal.drivers import VRT, driver_of_prefix, driver_of_text, is_by_name, why_not_driver
-from rasteret_beam.readers.storage.stores import BUCKETS, WEB, is_subdataset, is_url, split_url
+from rasteret_beam.readers.storage.location import BUCKETS, WEB, Location
 
 ARCHIVES = ("zip", "tar", "gzip")
 OBJECTS = ("s3", "gs", "az", "adls", "oss", "swift")
@@ -30,7 +30,7 @@ LOCAL = "access=Access(allow_local=True)"
 
 def named_in(place: str, access: Access) -> Access:
     """The access for hrefs in a collection, record table or VRT at a place."""
-    return replace(access, origin=place if is_url(place) or place.startswith("/vsi") else None)
+    return replace(access, origin=place if Location.of(place).is_remote or place.startswith("/vsi") else None)
 
 
 def why_refused(href: str, access: Access) -> str | None:
@@ -45,11 +45,11 @@ def why_refused(href: str, access: Access) -> str | None:
 def _why_refused(href: str, access: Access, origin: str | None) -> str | None:
     if "<" in href and (inline := driver_of_text(href)) and not os.path.exists(href):
         return why_not_driver(inline, access) or (None if inline == VRT else _why_opaque(access))
-    if is_subdataset(href):
+    if Location.of(href).is_subdataset:
         return _why_not_subdataset(href, access)
     if href.startswith("/vsi"):
         return _why_not_chain(href, access)
-    if is_url(href):
+    if Location.of(href).is_remote:
         return _why_not_url(href, access)
     return _why_not_local(access)
 
@@ -61,7 +61,7 @@ def is_trusted(access: Access) -> bool:
 
 def is_confined(href: str, access: Access) -> bool:
     """Whether redirects and resolved names of a web server must not lead to local hosts."""
-    return access.origin is not None and split_url(href)[0] in WEB
+    return access.origin is not None and Location.of(href).is_web
 
 
 def why_not_host(host: str | None, access: Access) -> str | None:
@@ -77,11 +77,11 @@ def why_not_host(host: str | None, access: Access) -> str | None:
 
 def _near_origin(access: Access) -> str | None:
     origin = access.origin or ""
-    return nearness(host_of(origin)) if split_url(origin)[0] in WEB else None
+    return nearness(host_of(origin)) if Location.of(origin).is_web else None
 
 
 def _lies_at(host: str | None, origin: str) -> bool:
-    return host is not None and split_url(origin)[0] in WEB and host == host_of(origin)
+    return host is not None and Location.of(origin).is_web and host == host_of(origin)
 
 
 def _origin(access: Access) -> str:
@@ -117,7 +117,7 @@ def _why_not_subdataset(href: str, access: Access) -> str | None:
 
 def why_gdal_refused(href: str, access: Access) -> str | None:
     """As :func:`why_refused`, for requests of GDAL itself, which follows redirects silently."""
-    if is_url(href) and split_url(href)[0] in WEB:
+    if Location.of(href).is_web:
         return _why_not_url(href, access) or _why_not_curl(access)
     return _why_refused(href, access, access.origin)
 
@@ -153,7 +153,7 @@ def _why_not_chain(path: str, access: Access) -> str | None:
 
 
 def _why_not_curled(url: str, access: Access) -> str | None:
-    if split_url(url)[0] not in (*WEB, "ftp"):
+    if Location.of(url).scheme not in (*WEB, "ftp"):
         return _why_opaque(access)
     return why_not_host(host_of(url), access) or _why_not_curl(access)
 

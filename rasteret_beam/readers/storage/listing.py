@@ -21,15 +21,9 @@ from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.committed_files import as_decided
 from rasteret_beam.readers.storage.found_file import FoundFile
 from rasteret_beam.readers.storage.local_files import Kind, Walk, exists, kind_of
-from rasteret_beam.readers.storage.objects import (
-    check_listable,
-    is_object,
-    is_remote_object,
-    is_web,
-    list_folder,
-    object_size,
-)
-from rasteret_beam.readers.storage.stores import as_place, is_subdataset, is_url
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.objects import check_listable, is_object, list_folder, object_size
+from rasteret_beam.readers.storage.stores import as_place
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".tsv", ".tsv.gz", ".tsv.bz2")
 PARQUET_ENDINGS = (".parquet", ".geoparquet", ".pq")
@@ -171,10 +165,10 @@ def find(
         place = as_place(given)
         if not place.strip():
             raise InputError(f"a path of {what} is empty; give a file, a folder or a glob")
-        if is_remote_object(place):
+        if Location.of(place).is_object:
             check_listable(place)
-            found += [FoundFile(place, place)] if is_web(place) else files_at(place, objects, endings, what)
-        elif is_url(place) and others is not None:
+            found += [FoundFile(place, place)] if Location.of(place).is_web else files_at(place, objects, endings, what)
+        elif Location.of(place).is_remote and others is not None:
             found += files_at(place, others, endings, what)
         else:
             found += files_at(place, LocalLister(), endings, what)
@@ -215,10 +209,11 @@ def split_lists(texts: Iterable[str], access: Access = DEFAULT_ACCESS) -> list[s
 
 def _is_one_path(text: str, parts: Sequence[str], access: Access) -> bool:
     place = as_place(text)
-    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or _has_starts(parts[1:]))):
+    where = Location.of(place)
+    if _is_gdals(place) or (where.is_remote and (not where.is_object or _has_starts(parts[1:]))):
         return False
     try:
-        return object_size(place, access) >= 0 if is_web(place) else bool(find(place, RASTER_ENDINGS, "", access))
+        return object_size(place, access) >= 0 if where.is_web else bool(find(place, RASTER_ENDINGS, "", access))
     except PermissionDeniedError:
         raise
     except OSError:
@@ -255,9 +250,10 @@ def expand_rasters(
 
 
 def _is_one_file(place: str) -> bool:
-    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or is_web(place) or QUERY.search(place))):
+    where = Location.of(place)
+    if _is_gdals(place) or (where.is_remote and (not where.is_in_bucket or QUERY.search(place))):
         return True
-    if is_url(place):
+    if where.is_remote:
         return not is_glob(place) and "." in place.rpartition("/")[2]
     try:
         kind = kind_of(place)
@@ -268,16 +264,16 @@ def _is_one_file(place: str) -> bool:
 
 def _is_gdals(place: str) -> bool:
     """Whether a name is for GDAL only and not also a local path."""
-    return place.startswith("/vsi") or (is_subdataset(place) and not exists(place))
+    return place.startswith("/vsi") or (Location.of(place).is_subdataset and not exists(place))
 
 
 def rasters_at(given: str | PathLike[str], access: Access = DEFAULT_ACCESS) -> list[FoundFile]:
     """The raster files of one path; as :func:`find_rasters`."""
     place = as_place(given)
-    if _is_gdals(place) or (is_url(place) and (not is_remote_object(place) or QUERY.search(place))):
+    if _is_gdals(place) or (Location.of(place).is_remote and (not Location.of(place).is_object or QUERY.search(place))):
         return [FoundFile(place, place)]
-    if not is_url(place) and place.strip() and _is_one_file(place) and exists(place):
+    if not Location.of(place).is_remote and place.strip() and _is_one_file(place) and exists(place):
         return [FoundFile(place, realpath(place))]
-    if is_remote_object(place) and place.lower().endswith(RASTER_ENDINGS) and not is_glob(place):
+    if Location.of(place).is_object and place.lower().endswith(RASTER_ENDINGS) and not is_glob(place):
         return [FoundFile(place, place)]
     return find(place, RASTER_ENDINGS, "*.tif file", access)

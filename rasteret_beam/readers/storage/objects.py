@@ -29,8 +29,9 @@ from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage import first_contact as contact
 from rasteret_beam.readers.storage.access import GS, S3, billed_project, gcs_client
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader
+from rasteret_beam.readers.storage.location import BUCKETS, Location
 from rasteret_beam.readers.storage.storage_errors import MISSING, describe, status_of
-from rasteret_beam.readers.storage.stores import BUCKETS, SCHEMES, WEB, is_url, open_store, service_name, split_url
+from rasteret_beam.readers.storage.stores import open_store, service_name
 
 BUFFER_BYTES = 4 << 20
 """Bytes per request when a file is read sequentially."""
@@ -60,15 +61,6 @@ class Found:
     etag: str = ""
 
 
-def is_remote_object(path: str) -> bool:
-    """Whether a path is a URL that this module reads, in a bucket or on the web."""
-    return is_url(path) and split_url(path)[0] in SCHEMES
-
-
-def is_web(path: str) -> bool:
-    return split_url(path)[0] in WEB
-
-
 def check_listable(url: str) -> None:
     """Refuse a folder or a glob on the web, which cannot be listed.
 
@@ -77,7 +69,7 @@ def check_listable(url: str) -> None:
     InputError
     """
     path = url.partition("?")[0]
-    if is_web(url) and (path.endswith("/") or "*" in path):
+    if Location.of(url).is_web and (path.endswith("/") or "*" in path):
         raise InputError(
             f"{without_secrets(url)} cannot be listed: a web server has no folders; give the URL of each file, or "
             "give the bucket's URI (gs://, s3://)"
@@ -93,7 +85,7 @@ def find_objects(url: str, access: Access = DEFAULT_ACCESS) -> list[str]:
         The bucket cannot be listed. Without objects the list is empty.
     """
     check_listable(url)
-    if is_web(url):
+    if Location.of(url).is_web:
         return [url]
     inside = [each.url for each in list_folder(url, access)]
     return inside if inside or not is_object(url, access) else [url]
@@ -107,7 +99,7 @@ def is_object(url: str, access: Access = DEFAULT_ACCESS) -> bool:
     MissingInputError
         The request fails.
     """
-    scheme, root, path = split_url(url)
+    scheme, root, path = Location.of(url).parts
     if not path or path.endswith("/"):
         return False
     if scheme == GS:
@@ -136,7 +128,7 @@ def list_folder(url: str, access: Access = DEFAULT_ACCESS, start: str = "", deep
     MissingInputError
         The bucket does not exist or may not be listed.
     """
-    scheme, root, path = split_url(url.rstrip("/") + "/")
+    scheme, root, path = Location.of(url.rstrip("/") + "/").parts
     start = start or f"{root}/{path}"
     with _listing(root, access):
         listed = _gcs_objects if scheme == GS else _store_objects
@@ -187,7 +179,7 @@ def _listing(root: str, access: Access) -> Iterator[None]:
 
 def explained(error: Exception, url: str, writing: bool = False) -> str:
     """A storage client's error on one line, with what to do."""
-    scheme, root, _ = split_url(url)
+    scheme, root, _ = Location.of(url).parts
     code = _status(error)
     grants = GRANT_WRITING if writing else GRANT_READING
     text = describe(error) if isinstance(error, BaseError | FileNotFoundError) else one_line(error)
@@ -320,7 +312,7 @@ def check_bucket_output(path: str, what: str) -> None:
     ------
     OutputError
     """
-    if is_url(path) and is_web(path):
+    if Location.of(path).is_web:
         raise OutputError(
             f"{what} {without_secrets(path)} cannot be written to a web server; give a local path or a "
             "bucket's URI (gs://, s3://)"
@@ -334,7 +326,7 @@ def put_object(url: str, data: bytes, access: Access = DEFAULT_ACCESS) -> None:
     ------
     OutputError
     """
-    scheme, root, path = split_url(url)
+    scheme, root, path = Location.of(url).parts
     try:
         if scheme == GS:
             bucket = _gcs_bucket(root, access)
@@ -356,7 +348,7 @@ def delete_objects(urls: Iterable[str], access: Access = DEFAULT_ACCESS) -> None
     OutputError
     """
     for url in urls:
-        scheme, root, path = split_url(url)
+        scheme, root, path = Location.of(url).parts
         try:
             if scheme == GS:
                 bucket = _gcs_bucket(root, access)

@@ -8,7 +8,8 @@ from typing import Literal
 
 from rasteret_beam.errors import InputError, without_secrets
 from rasteret_beam.kernels.storage.globs import glob_regex, is_glob, literal_folder
-from rasteret_beam.readers.storage.stores import absolute, is_url
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.stores import absolute
 
 SHARD = "-00000-of-00001.parquet"
 SHARDS = re.compile(r"-\d{5,}-of-\d{5,}\.parquet")
@@ -76,7 +77,7 @@ def check_apart(outputs: Iterable[Written], inputs: Sequence[Read]) -> None:
 
 def _meets(output: Written, path: str) -> str | None:
     """How an output conflicts with an input, if it does."""
-    if is_glob(path) and (is_url(path) or not os.path.exists(path)):
+    if is_glob(path) and (Location.of(path).is_remote or not os.path.exists(path)):
         folder = literal_folder(path)
         found = _resolved(folder.rstrip("/")) + "/"
         if glob_regex(found + path.removeprefix(folder)).fullmatch(output.example):
@@ -90,4 +91,4 @@ def _meets(output: Written, path: str) -> str | None:
 
 def _resolved(path: str) -> str:
     place = absolute(path)
-    return place.rstrip("/") if is_url(place) else os.path.realpath(place)
+    return place.rstrip("/") if Location.of(place).is_remote else os.path.realpath(place)

@@ -1,22 +1,17 @@
 """obstore's stores: one per bucket (or host) and access, shared by the process."""
 
 import os
-import re
 from datetime import timedelta
 from threading import Lock
 from typing import Any
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from obstore.store import HTTPStore, from_url
 
 from rasteret_beam.errors import InputError, without_secrets
 from rasteret_beam.model import DEFAULT_ACCESS, Access
-from rasteret_beam.readers.storage.access import AZURE, GS, S3, aws_credentials, endpoint_of, obstore_settings
-
-WEB = ("http", "https")
-BUCKETS = (S3, GS, *AZURE)
-SCHEMES = (*WEB, *BUCKETS)
-"""Schemes that obstore reads; ``file`` and plain paths are local."""
+from rasteret_beam.readers.storage.access import S3, aws_credentials, endpoint_of, obstore_settings
+from rasteret_beam.readers.storage.location import WEB, Location, is_file_uri
 
 TIMEOUT = timedelta(seconds=60)
 CONNECT_TIMEOUT = timedelta(seconds=30)
@@ -30,29 +25,6 @@ _stores: dict[tuple[str, Access, str | None, timedelta, bool], Any] = {}
 _lock = Lock()
 
 
-SUBDATASET = re.compile(r"(?!(?i:file):/)[A-Za-z][A-Za-z0-9_]+:(?!//)")
-"""Beginning of GDAL's names of datasets in files: NETCDF:file.nc:variable, HDF5:"file.h5"://group, GTIFF_DIR:2:x."""
-
-
-def is_url(href: str) -> bool:
-    """Whether it is a URL of something other than a local file."""
-    return "://" in href and not _is_file_uri(href) and not is_subdataset(href)
-
-
-def _is_file_uri(text: str) -> bool:
-    return text[:6].lower() == "file:/"
-
-
-def is_subdataset(href: str) -> bool:
-    """Whether it is GDAL's name of a dataset in a file; local paths of this form have to begin with ``/`` or ``.``."""
-    return SUBDATASET.match(href) is not None
-
-
-def is_local_file(href: str) -> bool:
-    """Whether it is a plain local path: not a URL, /vsi path or subdataset."""
-    return not (is_url(href) or href.startswith("/vsi") or is_subdataset(href))
-
-
 def local_path(given: str | os.PathLike[str]) -> str:
     """The local path of a user's text: a path with ``~`` expanded, or a decoded ``file:`` URI (RFC 8089).
 
@@ -62,7 +34,7 @@ def local_path(given: str | os.PathLike[str]) -> str:
         The URI names another host.
     """
     text = os.fspath(given)
-    if not _is_file_uri(text):
+    if not is_file_uri(text):
         return os.path.expanduser(text)
     path = text[len("file:") :]
     if path.startswith("//"):
@@ -79,40 +51,18 @@ def local_path(given: str | os.PathLike[str]) -> str:
 def as_place(given: str | os.PathLike[str]) -> str:
     """A user's text as a path: a URL or a GDAL name unchanged, anything else by :func:`local_path`."""
     text = os.fspath(given)
-    return local_path(text) if is_local_file(text) else text
+    return local_path(text) if Location.of(text).is_local else text
 
 
 def absolute(given: str | os.PathLike[str]) -> str:
     """As :func:`as_place`, with absolute local paths."""
     place = as_place(given)
-    return os.path.abspath(place) if is_local_file(place) else place
-
-
-def is_addressable(href: str) -> bool:
-    """Whether obstore requests exactly this URL: it drops the query and password, and normalizes paths."""
-    scheme, root, path = split_url(href)
-    if scheme not in SCHEMES or "?" in href:
-        return False
-    if scheme in WEB and ("@" in root or "#" in href or "%2f" in path.lower()):
-        return False
-    return not {"", ".", ".."} & set(_decoded(scheme, path).split("/"))
-
-
-def has_ranges(href: str) -> bool:
-    """Whether byte ranges of this URL can be requested, by obstore or (signed URLs, passwords) as a web request."""
-    return is_addressable(href) or (is_url(href) and split_url(href)[0] in WEB)
-
-
-def split_url(href: str) -> tuple[str, str, str]:
-    """Scheme, root (up to the bucket or host) and unchanged path of a URL."""
-    scheme, _, rest = href.partition("://")
-    host, _, path = rest.partition("/")
-    return scheme, f"{scheme}://{host}", path
+    return os.path.abspath(place) if Location.of(place).is_local else place
 
 
 def service_name(url: str, access: Access = DEFAULT_ACCESS) -> str:
     """A bucket or host, with its endpoint if that is not the default; for errors."""
-    scheme, root, _ = split_url(url)
+    scheme, root, _ = Location.of(url).parts
     endpoint = endpoint_of(scheme, access)
     return without_secrets(f"{root} at {endpoint}" if endpoint else root)
 
@@ -129,18 +79,13 @@ def open_store(
     retry : bool
         Let obstore retry failed requests.
     """
-    scheme, root, path = split_url(href)
+    scheme, root, _ = Location.of(href).parts
     # The endpoint may come from the environment, which can change.
     key = root, access, endpoint_of(scheme, access), timeout, retry
     with _lock:
         if key not in _stores:
             _stores[key] = _open(root, scheme, access, timeout, retry)
-        return _stores[key], _decoded(scheme, path)
-
-
-def _decoded(scheme: str, path: str) -> str:
-    """Percent-encode paths on the web; object names in buckets are literal, as in GDAL."""
-    return unquote(path) if scheme in WEB else path
+        return _stores[key], Location.of(href).key
 
 
 def _open(root: str, scheme: str, access: Access, timeout: timedelta, retry: bool) -> Any:

@@ -10,7 +10,7 @@ from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.storage.local_files import in_memory
-from rasteret_beam.readers.storage.stores import is_url
+from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.readers.tiles.gdal import RasterioEngine
 from rasteret_beam.readers.tiles.indexed import IndexedEngine, fallback_reason
 from rasteret_beam.readers.tiles.protocol import Tile, TileEngine, TileRequest
@@ -26,7 +26,7 @@ class TileRead:
     @property
     def remote(self) -> bool:
         """Whether a server is waited for."""
-        return is_url(self.wants[0].asset.href)
+        return Location.of(self.wants[0].asset.href).is_remote
 
     def run(
         self, counters: Counters, take: Callable[[TileRequest, Tile | TileReadError], None], stop: CancelToken

@@ -16,7 +16,7 @@ from rasteret_beam.model import Asset, Grid, tiles_along
 from rasteret_beam.readers.gdal.rasters import Raster, RasterPool
 from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
 from rasteret_beam.readers.storage.byte_ranges import RangeError, state_of
-from rasteret_beam.readers.storage.stores import has_ranges
+from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.readers.tiles.cache import BytesCache
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest, is_absent, neighbours
 
@@ -46,7 +46,7 @@ class RasterioEngine:
             by_file.setdefault(want.asset.href, []).append(want)
         for href, of_file in by_file.items():
             skip_sidecars = of_file
-            if has_ranges(href):
+            if Location.of(href).has_ranges:
                 beside = [want for want in of_file if not (want.mask or is_absent(want))]
                 sets += neighbours(beside)
                 skip_sidecars = [want for want in of_file if want.mask or is_absent(want)]

@@ -23,7 +23,7 @@ from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid, StoredBand
 from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.storage.byte_ranges import RangeError, RangeReader, state_of
-from rasteret_beam.readers.storage.stores import has_ranges, is_url
+from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.readers.tiles.decode import CODECS, LERC_INNER, DecodeError, decode_tile
 from rasteret_beam.readers.tiles.protocol import Tile, TileRequest, is_absent, neighbours
 
@@ -46,7 +46,7 @@ def fallback_reason(asset: Asset, grid: Grid) -> str | None:
     if stored is None or not len(stored.tile_offsets):
         found = stored.fallback_reason if stored is not None else None
         return found or "the collection has no tile offsets for it: it is striped, or no TIFF"
-    if href.startswith("/vsi") or (is_url(href) and not has_ranges(href)):
+    if href.startswith("/vsi") or (Location.of(href).is_remote and not Location.of(href).has_ranges):
         return "only GDAL reads this URL"
     return (
         _why_not_decoded(stored)
@@ -101,7 +101,7 @@ class IndexedEngine:
         for want in wants:
             by_file.setdefault(want.asset.href, []).append(want)
         for href, of_file in by_file.items():
-            rules = self.remote if is_url(href) else self.local
+            rules = self.remote if Location.of(href).is_remote else self.local
             absent = [want for want in of_file if is_absent(want)]
             present = [want for want in of_file if not is_absent(want)]
             sets += [absent] if absent else []
@@ -116,7 +116,7 @@ class IndexedEngine:
             return
         places = [want.span for want in wants]
         first, last = places[0][0], max(end for _, end in places)
-        if self.prefix_reads and len(set(places)) == 1 and is_url(wants[0].asset.href):
+        if self.prefix_reads and len(set(places)) == 1 and Location.of(wants[0].asset.href).is_remote:
             enough = _prefix_bytes(wants)
             if enough < last - first:
                 yield from self._read_prefix(wants, first, first + enough, last, counters, stop)

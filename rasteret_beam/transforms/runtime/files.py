@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 
-from rasteret_beam.collection.parquet.files import is_remote
 from rasteret_beam.errors import (
     InputError,
     MissingInputError,
@@ -34,14 +33,8 @@ from rasteret_beam.readers.storage.found_file import FoundFile
 from rasteret_beam.readers.storage.listing import CSV_ENDINGS, PARQUET_ENDINGS, Paths, find
 from rasteret_beam.readers.storage.listing import find_rasters as find_rasters  # for callers of this module
 from rasteret_beam.readers.storage.local_files import Kind, denied, why_not_written
-from rasteret_beam.readers.storage.objects import (
-    check_bucket_output,
-    explained,
-    is_remote_object,
-    is_web,
-    open_object,
-    open_to_the_end,
-)
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.objects import check_bucket_output, explained, open_object, open_to_the_end
 from rasteret_beam.readers.storage.stores import service_name
 from rasteret_beam.transforms.runtime.google_services import look_for_credentials
 
@@ -102,7 +95,7 @@ class BeamLister:
 
 def name_of(path: str) -> str:
     """A path in lower case without the query of a URL, for checking its extension."""
-    return (path.partition("?")[0] if is_remote(path) and is_web(path) else path).lower()
+    return (path.partition("?")[0] if Location.of(path).is_web else path).lower()
 
 
 def is_parquet(path: str, access: Access = DEFAULT_ACCESS) -> bool:
@@ -133,12 +126,12 @@ def is_parquet(path: str, access: Access = DEFAULT_ACCESS) -> bool:
 
 def open_file(path: str, access: Access = DEFAULT_ACCESS, to_the_end: bool = False) -> IO[bytes]:
     """The raw bytes of a file; ``to_the_end`` is for sequential reading with few requests."""
-    if not is_remote(path):
+    if not Location.of(path).is_remote:
         try:
             return open(path, "rb")
         except PermissionError as error:
             raise denied(path) from error
-    if is_remote_object(path):
+    if Location.of(path).is_object:
         return open_to_the_end(path, access) if to_the_end else open_object(path, access)  # type: ignore[return-value]
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
@@ -152,7 +145,9 @@ def open_parquet(path: str, access: Access = DEFAULT_ACCESS) -> pq.ParquetFile:
         It is not Parquet, or is damaged.
     """
     try:
-        return pq.ParquetFile(path) if not is_remote(path) else pq.ParquetFile(open_file(path, access), pre_buffer=True)
+        if Location.of(path).is_remote:
+            return pq.ParquetFile(open_file(path, access), pre_buffer=True)
+        return pq.ParquetFile(path)
     except PermissionError as error:
         raise denied(path) from error
     except pa.ArrowInvalid as error:
@@ -167,7 +162,7 @@ def check_output(path: str, what: str) -> None:
     OutputError
     """
     check_bucket_output(path, what)
-    scheme = path.partition("://")[0] if is_remote(path) else ""
+    scheme = path.partition("://")[0] if Location.of(path).is_remote else ""
     extra = EXTRAS.get(scheme)
     if extra is not None and not _is_installed(extra[0]):
         raise OutputError(
@@ -204,16 +199,16 @@ def check_writable(prefix: str) -> None:
         It cannot be written.
     """
     probe = f"{prefix}.probe-{uuid.uuid4().hex[:8]}"
-    missing = [] if is_remote(prefix) else _missing_folders(probe)
+    missing = [] if Location.of(prefix).is_remote else _missing_folders(probe)
     try:
-        if is_remote(prefix):
+        if Location.of(prefix).is_remote:
             within(service_name(prefix), lambda: _write_and_delete(probe))
         else:
             _write_and_delete(probe)
     except NoAnswerError as error:
         raise OutputError(f"output {prefix} cannot be written: {error}") from None
     except Exception as error:  # each Beam filesystem has its own errors
-        local = isinstance(error, OSError) and not is_remote(prefix)
+        local = isinstance(error, OSError) and not Location.of(prefix).is_remote
         why = why_not_written(error) if local else explained(error, prefix, writing=True)  # type: ignore[arg-type]
         raise OutputError(f"output {prefix} cannot be written: {why}") from error
     finally:
@@ -242,7 +237,7 @@ def _missing_folders(path: str) -> list[str]:
 
 def matching(start: str, pattern: str) -> list[str]:
     """Files whose paths are the literal ``start`` followed by a match of the glob ``pattern``."""
-    if not is_remote(start):
+    if not Location.of(start).is_remote:
         return glob.glob(glob.escape(start) + pattern)
     return [entry.path for entry in FileSystems.match([start + pattern])[0].metadata_list]
 
@@ -250,16 +245,16 @@ def matching(start: str, pattern: str) -> list[str]:
 def delete_files(paths: Sequence[str]) -> None:
     """Delete files by their literal paths, as Beam treats brackets in a local path as a glob."""
     for path in paths:
-        if not is_remote(path):
+        if not Location.of(path).is_remote:
             os.remove(path)
-    remote = [path for path in paths if is_remote(path)]
+    remote = [path for path in paths if Location.of(path).is_remote]
     if remote:
         FileSystems.delete(remote)
 
 
 def delete_folder(folder: str) -> None:
     """Delete a folder and its content, if it exists."""
-    if is_remote(folder):
+    if Location.of(folder).is_remote:
         delete_files(matching(folder + "/", "**"))
     else:
         shutil.rmtree(folder, ignore_errors=True)

@@ -23,10 +23,10 @@ import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from rasteret_beam.collection.parquet.files import is_remote
 from rasteret_beam.errors import OutputError
 from rasteret_beam.kernels.storage.manifests import MANIFEST, Manifest
 from rasteret_beam.readers.storage.local_files import writing
+from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.transforms.runtime.files import delete_files, delete_folder, matching
 
 MOST_MOVES = 100
@@ -247,7 +247,7 @@ def read_manifest(output: Output) -> Manifest | None:
 def _write(output: Output, manifest: Manifest) -> None:
     """Replace the manifest atomically: as an object of a bucket, or by renaming a local file."""
     path, data = output.manifest, manifest.to_json()
-    if is_remote(path):
+    if Location.of(path).is_remote:
         with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(data)
         return
@@ -269,7 +269,7 @@ def move_files(moves: Mapping[str, str]) -> None:
     OutputError
         A file is in neither place.
     """
-    remote = {final: fresh for final, fresh in moves.items() if is_remote(final)}
+    remote = {final: fresh for final, fresh in moves.items() if Location.of(final).is_remote}
     for final, fresh in moves.items():
         if final not in remote:
             _move_local(final, fresh)
@@ -314,7 +314,8 @@ def _gone(final: str, fresh: str) -> str:
 def _exclusive(folders: Iterable[str]) -> Iterator[None]:
     """Lock local folders, so that one process at a time puts outputs in place."""
     with ExitStack() as held:
-        for folder in sorted({folder for folder in folders if not is_remote(folder)}):  # always in the same order
+        local = {folder for folder in folders if not Location.of(folder).is_remote}
+        for folder in sorted(local):  # always in the same order
             os.makedirs(folder, exist_ok=True)
             descriptor = os.open(folder, os.O_RDONLY)
             held.callback(os.close, descriptor)

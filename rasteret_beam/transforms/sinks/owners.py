@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rasteret_beam.collection.parquet.files import is_remote
+from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.transforms.runtime.files import delete_folder
 from rasteret_beam.transforms.sinks.commit import Output
 
@@ -15,7 +15,7 @@ OWNER = "_owner"
 @contextmanager
 def owner(output: Output) -> Iterator[None]:
     """Hold the lock of an output's local temporary folder; a killed process releases it."""
-    if is_remote(output.path):
+    if Location.of(output.path).is_remote:
         yield
         return
     os.makedirs(output.temporary, exist_ok=True)
@@ -48,7 +48,7 @@ def remove_abandoned(output: Output) -> tuple[Sequence[str], Sequence[str]]:
 
 def _is_abandoned(folder: str) -> bool:
     path = f"{folder}/{OWNER}"
-    if is_remote(folder) or not os.path.exists(path):
+    if Location.of(folder).is_remote or not os.path.exists(path):
         return False
     descriptor = os.open(path, os.O_RDWR)
     try:

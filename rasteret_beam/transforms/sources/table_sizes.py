@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rasteret_beam.collection.eager.memory_estimate import COPIES, TableSize
-from rasteret_beam.collection.parquet.files import is_remote
 from rasteret_beam.readers.storage.found_file import FoundFile
+from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.transforms.runtime.files import is_parquet, open_parquet
 from rasteret_beam.transforms.sources.table_files import BATCH_BYTES, Files
 
@@ -20,7 +20,7 @@ def size_of_files(files: Files, needed: Sequence[str]) -> TableSize:
     """The size of a table in files; for CSV, the size of its local files on disk."""
     found = files.found()
     if not is_parquet(files.first.path, files.access):
-        sizes = [os.path.getsize(file.path) for file in found if not is_remote(file.path)]
+        sizes = [os.path.getsize(file.path) for file in found if not Location.of(file.path).is_remote]
         return TableSize(None, sum(sizes), BATCH_BYTES)
     looked_at = found[:: -(-len(found) // LOOKED_AT)]
     share = len(found) / len(looked_at)

@@ -1,0 +1,93 @@
+"""The sinks of samples that a command can write to, by flag."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.cli.flags import names, prefix
+from rasteret_beam import WriteSamplesToBigQuery, WriteSamplesToParquet
+from rasteret_beam.errors import InputError, listed
+from rasteret_beam.transforms.runtime.bigquery_client import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS
+from rasteret_beam.transforms.sinks.bigquery import METHODS
+from rasteret_beam.transforms.sinks.protocol import Sink
+
+BIGQUERY_SETTINGS = {
+    "bq_method": "method",
+    "bq_create_disposition": "create_disposition",
+    "bq_write_disposition": "write_disposition",
+    "bq_cluster_by": "cluster_by",
+    "bq_partition_by": "partition_by",
+    "bq_run_id": "run_id",
+}
+
+
+@dataclass(frozen=True)
+class SampleSink:
+    """A sink of samples.
+
+    Attributes
+    ----------
+    flag : mapping
+        What argparse knows of its flag: metavar, help and type.
+    make : callable
+        The sink that flags ask for, for rows of a schema.
+    add_flags : callable
+        Adds its other flags, if it has any, to a parser.
+    """
+
+    flag: Mapping[str, Any]
+    make: Callable[[argparse.Namespace, pa.Schema], Sink]
+    add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+
+
+def _to_parquet(flags: argparse.Namespace, schema: pa.Schema) -> Sink:
+    given = [f"--{flag}" for flag in BIGQUERY_SETTINGS if getattr(flags, flag)]
+    if given:
+        raise InputError(f"{listed(given)} given without --bigquery")
+    return WriteSamplesToParquet(flags.output, schema=schema)
+
+
+def _to_bigquery(flags: argparse.Namespace, schema: pa.Schema) -> Sink:
+    given = {setting: getattr(flags, flag) for flag, setting in BIGQUERY_SETTINGS.items() if getattr(flags, flag)}
+    return WriteSamplesToBigQuery(flags.bigquery, schema=schema, **given)
+
+
+def _bigquery_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("output to BigQuery").add_argument
+    add("--bq_method", choices=METHODS, help="by a load job, or row by row through Beam's sink (default: FILE_LOADS)")
+    add(
+        "--bq_create_disposition",
+        choices=CREATE_DISPOSITIONS,
+        help="whether to create the table (default: CREATE_IF_NEEDED)",
+    )
+    add(
+        "--bq_write_disposition",
+        choices=WRITE_DISPOSITIONS,
+        help="what to do with existing rows (default: WRITE_APPEND)",
+    )
+    add("--bq_cluster_by", type=names, metavar="A,B", help="columns that cluster a new table (default: record_id,band)")
+    add("--bq_partition_by", metavar="COLUMN[:UNIT]", help="column that partitions a new table: datetime:MONTH")
+    add("--bq_run_id", metavar="ID", help="name of this run; a second run of the same name adds no row twice")
+
+
+SAMPLE_SINKS = {
+    "output": SampleSink(
+        {
+            "type": prefix,
+            "metavar": "PREFIX",
+            "help": "write Parquet files PREFIX-00000-of-0000N.parquet, and replace those of an earlier run",
+        },
+        _to_parquet,
+    ),
+    "bigquery": SampleSink(
+        {
+            "metavar": "PROJECT:DATASET.TABLE",
+            "help": "write to a BigQuery table instead of files, by one load job; requires --temp_location gs://...",
+        },
+        _to_bigquery,
+        _bigquery_flags,
+    ),
+}
