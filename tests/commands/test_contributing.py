@@ -1,23 +1,25 @@
 """The worked examples of CONTRIBUTING.md do what they say, registered as it says."""
 
 import argparse
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import rasterio
-from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines import sample_points
 from pipelines.cli.flags import Parser, option_flags
-from pipelines.cli.sinks import SinkOf, Sinks
-from rasteret_beam import Collection, ReadPoints, SampleOptions, SamplePoints, columns
+from pipelines.cli.sample_sinks import SAMPLE_SINKS, SampleSink
+from rasteret_beam import Collection, SampleOptions, columns
 from rasteret_beam.kernels.routing.match import MATCHERS
 from rasteret_beam.readers.jobs import work_units
 from tests.support.documents import run_page
@@ -115,15 +117,29 @@ def service() -> Iterator[Service]:
     thread.join()
 
 
-def test_a_sink(examples: dict[str, Any], scenes: Collection, points: pa.Table, service: Service) -> None:
-    """All rows arrive, by the way that the commands write."""
+def test_a_sink(
+    examples: dict[str, Any],
+    scenes: Collection,
+    points: pa.Table,
+    service: Service,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    same_signal_handlers: None,
+) -> None:
+    """The command has its flag, and all rows arrive."""
+    entry = re.search(r'"post": (SampleSink\(.*\))`', (ROOT / "CONTRIBUTING.md").read_text())
+    assert entry is not None
+    monkeypatch.setitem(SAMPLE_SINKS, "post", eval(entry[1], {"SampleSink": SampleSink, **examples}))
+    scenes.export(tmp_path / "scenes")
+    pq.write_table(points, tmp_path / "points.parquet")
     url = f"http://127.0.0.1:{service.server.server_port}/samples"
-    sinks = Sinks([SinkOf("samples", "WriteSamples", "--post", examples["PostSamples"](url))])
-    sinks.check(PipelineOptions([]), {})
-    with beam.Pipeline(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner") as pipeline:
-        sampled = pipeline | ReadPoints(points, **CRS) | SamplePoints(scenes, ["B10"], with_unsampled=True)
-        sinks.write(sampled)
+    flags = f"--points {tmp_path}/points.parquet --x_column x --y_column y --geometry_crs 32631 --bands B10"
+    assert sample_points.main([*flags.split(), f"--collection={tmp_path}/scenes", f"--post={url}"]) == 0
     rows = pa.concat_tables(pa.ipc.open_stream(body).read_all() for body in service.bodies)
     order = [("point_index", "ascending"), ("record_id", "ascending")]
-    assert rows.sort_by(order).equals(scenes.sample_points(points, ["B10"], **CRS).sort_by(order))
-    assert sinks.place == url and not sinks.count_rows
+    expected = scenes.sample_points(points, ["B10"], **CRS).sort_by(order)
+    assert (
+        rows.sort_by(order)
+        .select(["point_index", "record_id", "value"])
+        .equals(expected.select(["point_index", "record_id", "value"]))
+    )
