@@ -27,6 +27,7 @@ MAX_RADIUS = 4096
 """The largest radius of a window: 67 million pixels for a point."""
 
 Result = TypeVar("Result")
+Class = TypeVar("Class")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +233,19 @@ def takes_options(
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.__doc__ = documented(function.__doc__ or "", taken)
         return call
+
+    return decorate
+
+
+def documents_options(
+    definition: type, keep: Callable[[Option], bool] = lambda _: True
+) -> Callable[[type[Class]], type[Class]]:
+    """Replace the line ``<options>`` of a class's docstring by the options that its constructor takes."""
+
+    def decorate(documented_class: type[Class]) -> type[Class]:
+        taken = [each for each in options_of(definition) if keep(each)]
+        documented_class.__doc__ = documented(documented_class.__doc__ or "", taken)
+        return documented_class
 
     return decorate
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import pytest
 
+import rasteret_beam
 from pipelines.cli.flags import Parser, option_flags, option_values
 from rasteret_beam import Collection, KeyByRecordAndTile, SampleDeadLetters, SampleOptions, SamplePoints, SampleTiles
 from rasteret_beam.errors import InputError, UnknownOptionError
@@ -138,3 +139,13 @@ def test_unknown_and_wrong_arguments() -> None:
 def test_help_names_each_optional_column() -> None:
     (each,) = [each for each in options_of(SampleOptions) if each.name == "extra_columns"]
     assert each.facts.help.endswith(" of pixel_row, pixel_col, href")
+
+
+@pytest.mark.parametrize("name", ["SamplePoints", "SampleDeadLetters", "ReadChips"])
+def test_docstrings_of_transforms_list_their_options(name: str) -> None:
+    text = inspect.getdoc(getattr(rasteret_beam, name))
+    assert "<options>" not in text
+    assert (
+        "max_chip_pixels : int, default " if name == "ReadChips" else "max_distance_pixels : int, default 0"
+    ) in text
+    assert ("match : " in text) == (name != "SampleDeadLetters")

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import shapely
 
 from rasteret_beam.chip_options import ChipOptions
+from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
@@ -30,9 +31,6 @@ from rasteret_beam.readers.jobs.chip_reader import (
     fill_value,
 )
 
-if TYPE_CHECKING:
-    from rasteret_beam.collection.collection import Collection
-
 RAGGED = (
     "get_numpy stacks chips of one shape only. Read one geometry and one record at a time, or chips of any shape as "
     "rows of a table with ReadChips (python -m pipelines.read_chips)"
@@ -50,7 +48,7 @@ class Chip:
 
 @takes_options(ChipOptions, lambda option: option.facts.eager)
 def get_numpy(
-    collection: "Collection",
+    collection: Samplable,
     geometries: Any,
     bands: Sequence[str],
     *,
@@ -211,9 +209,7 @@ def _shown(grid: Grid) -> str:
     return f"{grid.height} x {grid.width} pixels of {across:g} x {down:g} in {grid.crs}"
 
 
-def _check_overlaps(
-    polygons: Polygons, chips: Sequence[Chip], collection: "Collection", index: CollectionIndex
-) -> None:
+def _check_overlaps(polygons: Polygons, chips: Sequence[Chip], collection: Samplable, index: CollectionIndex) -> None:
     """Refuse a polygon without a chip: its place in the array would be missing."""
     hit = np.zeros(len(polygons), dtype=bool)
     hit[[chip.geometry for chip in chips]] = True

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from rasteret_beam import metrics
 from rasteret_beam.collection.eager.inputs import point_stream
+from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.kernels.geo.grids import Ints
@@ -23,9 +24,6 @@ from rasteret_beam.options import SampleOptions, takes_options
 from rasteret_beam.readers.tiles.indexed import IndexedEngine, fallback_reason
 from rasteret_beam.readers.tiles.protocol import TileRequest
 from rasteret_beam.schema import UNSAMPLED_REASONS
-
-if TYPE_CHECKING:
-    from rasteret_beam.collection.collection import Collection
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -58,7 +56,7 @@ BATCH_ROWS = 65_536
 
 @takes_options(SampleOptions, lambda option: option.facts.routing)
 def plan(
-    collection: "Collection",
+    collection: Samplable,
     points: Any,
     bands: Sequence[str],
     *,

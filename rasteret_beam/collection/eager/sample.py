@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from rasteret_beam.collection.eager.inputs import point_stream
+from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.band_facts import warn_of_rounding
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
@@ -21,15 +22,12 @@ from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.schema import kept_fields, unsampled_schema
 
-if TYPE_CHECKING:
-    from rasteret_beam.collection.collection import Collection
-
 log = logging.getLogger(__name__)
 
 
 @takes_options(SampleOptions, lambda option: option.facts.eager)
 def sample_points(
-    collection: "Collection",
+    collection: Samplable,
     points: Any,
     bands: Sequence[str],
     *,

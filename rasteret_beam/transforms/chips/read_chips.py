@@ -24,7 +24,7 @@ from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules, route_polygons
 from rasteret_beam.model import TileKey
-from rasteret_beam.options import takes_options
+from rasteret_beam.options import documents_options, takes_options
 from rasteret_beam.readers.jobs.chip_reader import ChipReader, fill_value
 from rasteret_beam.readers.jobs.spill import unspilled
 from rasteret_beam.transforms.runtime.beam_metrics import count
@@ -151,6 +151,7 @@ def read_by(reading: ReadFn, groups: beam.PCollection) -> ChipOutputs:
     return ChipOutputs(outputs[CHIPS], dead_letters=outputs[DEAD_LETTERS])
 
 
+@documents_options(ChipOptions)
 class ReadChips(beam.PTransform):
     """Batches of polygons to batches of chips: the pixels under each polygon, on each record that it overlaps.
 

@@ -11,7 +11,7 @@ from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import warn_of_rounding
 from rasteret_beam.kernels.sampling.dead_letters import OF_POINTS, points_of, values_lost
-from rasteret_beam.options import SampleOptions, takes_options
+from rasteret_beam.options import Option, SampleOptions, documents_options, takes_options
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.schema import kept_fields
 from rasteret_beam.transforms.runtime.beam_metrics import count
@@ -21,6 +21,11 @@ from rasteret_beam.transforms.sources.dead_letters import DeadLetterFiles
 from rasteret_beam.transforms.sources.table_files import shown
 
 
+def _is_left_to_choose(option: Option) -> bool:
+    return option.name not in ("match", "layout")
+
+
+@documents_options(SampleOptions, _is_left_to_choose)
 class SampleDeadLetters(beam.PTransform):
     """Tiles that an earlier run gave up, with just the points that were in them, to batches of samples.
 
@@ -41,7 +46,7 @@ class SampleDeadLetters(beam.PTransform):
         band.
     """
 
-    @takes_options(SampleOptions, lambda option: option.name not in ("match", "layout"))
+    @takes_options(SampleOptions, _is_left_to_choose)
     def __init__(self, collection: Collection, path: Paths, *, options: SampleOptions):
         super().__init__()
         self.collection = collection

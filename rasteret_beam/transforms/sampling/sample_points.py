@@ -8,7 +8,7 @@ import apache_beam as beam
 
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.kernels.routing.chunks import ChunkRules
-from rasteret_beam.options import SampleOptions, takes_options
+from rasteret_beam.options import SampleOptions, documents_options, takes_options
 from rasteret_beam.transforms.runtime.event_times import GroupByTile
 from rasteret_beam.transforms.sampling.collection_updates import VersionOf
 from rasteret_beam.transforms.sampling.index_settings import IndexSettings, index_settings
@@ -16,6 +16,7 @@ from rasteret_beam.transforms.sampling.keying import keyed
 from rasteret_beam.transforms.sampling.sampling import check_rows, sampled
 
 
+@documents_options(SampleOptions)
 class SamplePoints(beam.PTransform):
     """Batches of points to batches of samples: KeyByRecordAndTile, GroupByTile, SampleTiles.
 
