@@ -2,17 +2,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow test-prism test-flink lint lock templates dist clean docs pictures
+.PHONY: demo quick test slow test-prism test-flink lint lock templates dist clean docs pictures
 
 demo: $(VENV)/demo
 	$(BIN)/python -m pipelines.demo --folder demo
 
-test: $(VENV)/dev
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+# The unit tests alone, while you work; half a minute.
+quick: $(VENV)/dev
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/unit
 
-# The tests that take long: soaks, ten million points, jobs for Dataflow, Prism and Flink, large properties.
+test: $(VENV)/dev
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(PYTEST_OPTIONS)
+
+# The tests that take long: soaks, ten million points, jobs for Dataflow, Prism and Flink, and every example of the
+# properties, of which the others try a quarter.
 slow: $(VENV)/dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow or property"
 
 # The three commands, and streams, on Prism; Go builds it into .prism once, from its module proxy.
 test-prism: $(VENV)/dev

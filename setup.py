@@ -22,6 +22,7 @@ AWS = ["apache-beam[aws]>=2.77"]
 TEST = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
+    "pytest-cov>=6.0",
     "hypothesis>=6.100",
     "moto[server]>=5.0",
     "boto3>=1.34",

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.option.markexpr == "not slow":
+    fast = config.option.markexpr == "not slow"
+    properties.configure(fast=fast)
+    if fast:
         beam_reflection.keep()
-        properties.reduce()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -300,7 +300,7 @@ closing.wait()
 local.close()
 thread.join()
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", words], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", words], capture_output=True, text=True, timeout=300)
     with rasterio.open(served.folder / "photo.tif") as local:
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{local.read(1).sum()}\n", "")
 
@@ -452,7 +452,7 @@ thread.join()
 keep = read, pool.__class__, [pool]
 keep[2].append(keep)
 """
-    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{SIZE}\n", "")
 
 
