@@ -1,4 +1,4 @@
-"""What a command sets for its process before it imports anything large.
+"""Prepare the process of a command before its large imports.
 
 Only a module that runs as a program changes its process: importing one changes nothing.
 """

@@ -190,29 +190,29 @@ class BandHeader:
 
 @dataclass(frozen=True)
 class Access:
-    """How a bucket and rasters are read where URI and environment do not say; holds no credentials.
+    """Settings for reading buckets and rasters beyond the URI and the environment; has no credentials.
 
     Attributes
     ----------
     anonymous : bool
-        Without credentials: requests are not signed.
+        Send unsigned requests, without credentials.
     region : str or None
         Of an S3 bucket.
     endpoint : str or None
-        URL of the service, where it is not Amazon's, Google's or Microsoft's own. That of an Azure account ends in the
-        account's name where the host does not begin with it.
+        URL of the service, if it is not that of Amazon, Google or Microsoft. For Azure it ends in the account's name,
+        unless the host begins with it.
     requester_pays : bool or str
-        Requester pays: True for an S3 bucket; for a Google bucket the project to bill, or True for
-        the one that ``GOOGLE_CLOUD_PROJECT`` names.
+        Requester pays: True for an S3 bucket; for a Google bucket the project to bill, or True for the project in
+        ``GOOGLE_CLOUD_PROJECT``.
     vrt : bool
-        Virtual rasters (VRT) are opened too, and what they name.
+        Also open virtual rasters (VRT) and the files that they name.
     drivers : sequence of str
-        GDAL's drivers that open rasters, beside those of GeoTIFF, JPEG 2000, PNG and JPEG: ``["netCDF", "HDF5"]``. A
-        GDAL file system other than the usual ones is allowed here too: ``["/vsisubfile/"]``.
+        GDAL drivers to use in addition to those of GeoTIFF, JPEG 2000, PNG and JPEG, such as ``["netCDF", "HDF5"]``. It
+        also allows other GDAL file systems, such as ``["/vsisubfile/"]``.
     allow_local : bool
-        A collection, a record table or a VRT that lies elsewhere may name files of this machine, and loopback hosts.
+        Allow a collection, record table or VRT in a bucket or on the web to name local files and loopback hosts.
     origin : str or None
-        Where the hrefs stand, if that is not on this machine; set by those who read them. None: the user's own words.
+        Place of the hrefs if it is not on this machine, set by their readers; None for hrefs of the user.
 
     Raises
     ------

@@ -260,10 +260,10 @@ def test_a_temporary_file_that_is_gone_or_cut_is_named(tmp_path: Path) -> None:
     file.close()
     assert spilled is not None
     os.truncate(file.path, 10)
-    with pytest.raises(InputError, match=rf"temporary file {file.path}, .* it ends at byte 10, not \d+; leave"):
+    with pytest.raises(InputError, match=rf"temporary file {file.path}, .* it ends at byte 10, not \d+; do not change"):
         spilled.points()
     os.remove(file.path)
-    with pytest.raises(InputError, match=r"cannot be read: .*No such file.*or have them written elsewhere by TMPDIR"):
+    with pytest.raises(InputError, match=r"cannot be read: .*No such file.*or set TMPDIR to another folder"):
         spilled.points()
 
 

@@ -1,4 +1,4 @@
-"""How much memory, and temporary disk, a sampling job of the local runner should need."""
+"""Estimate the memory and temporary disk of a sampling job in the local runner."""
 
 from dataclasses import dataclass
 
@@ -11,35 +11,35 @@ from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS, 
 from rasteret_beam.schema import POINT_FIELDS
 
 BASE_BYTES = 310 << 20
-"""Python with Beam, Arrow and GDAL, measured; a job of a thousand points takes little more."""
+"""Measured memory of Python with Beam, Arrow and GDAL; a job of a thousand points takes little more."""
 
 COPIES = 3
-"""Copies of what goes through a shuffle that the local runner holds while it hands it on."""
+"""Copies of the data of a shuffle that the local runner holds temporarily."""
 
 REFERENCE_BYTES = 400
-"""A spilled chunk's stand-in with its key, in one of these copies."""
+"""Size of the reference to a spilled chunk, with its key, in one of these copies."""
 
 BATCHES, BATCH_BYTES = 3, 16 << 20
-"""Copies of a batch of points while it is routed, and its size."""
+"""Copies of a batch of points while it is routed, including the batch."""
 
 PIXEL_BYTES = 8
-"""Of a point's place on the grid."""
+"""Bytes of a point's place on the grid."""
 
 ROW_BYTES = 80
-"""Columns of a sample beside the kept ones."""
+"""Bytes of a sample's columns other than the kept ones."""
 
 
 @dataclass(frozen=True)
 class TableSize:
-    """What is known of a point table before it is read.
+    """The size of a point table before it is read.
 
     Attributes
     ----------
     rows : int or None
     total_bytes : int
-        Of the needed columns, not compressed; 0 if unknown.
+        Uncompressed size of the needed columns; 0 if unknown.
     read_bytes : int
-        Memory that reading takes at once.
+        Memory to read the largest part.
     """
 
     rows: int | None
@@ -47,30 +47,30 @@ class TableSize:
     read_bytes: int
 
     def row_bytes(self, batch: pa.RecordBatch | None) -> float:
-        """Of a point with its kept columns, in memory, as in the first batch."""
+        """Bytes of a point with its kept columns in memory, from the first batch."""
         if batch is not None and len(batch):
             return float(batch.nbytes / len(batch))
         return self.total_bytes / self.rows if self.rows else 0.0
 
     def points(self, row_bytes: float) -> float:
-        """How many there are, or should be."""
+        """Number of points, or an estimate."""
         return self.rows if self.rows is not None else self.total_bytes / max(row_bytes, 1.0)
 
 
 @dataclass(frozen=True)
 class Routing:
-    """What routing makes of a point, on average.
+    """Average results of routing per point.
 
     Attributes
     ----------
     chunks : float
-        That go through the shuffle, counted for each record.
+        Chunks in the shuffle, counted for each record.
     sent : float
-        How often the point is in one of them.
+        Number of chunks that contain the point.
     different : float
-        The same, but the chunk of a grid, which its records share, counts once.
+        The same, but a chunk that the records of a grid share counts once.
     rows : float
-        Of the sample table.
+        Rows of the sample table.
     """
 
     chunks: float = 0.0
@@ -80,7 +80,7 @@ class Routing:
 
     @classmethod
     def of(cls, index: RoutingIndex, batch: pa.RecordBatch, crs: str) -> "Routing":
-        """As a batch of points is routed; the first one stands for all."""
+        """From the first batch of points, which represents all."""
         chunks = sent = different = rows = 0
         last = None
         for key, chunk in route(index, batch.select(range(len(POINT_FIELDS))), crs, ChunkRules()).chunks:
@@ -94,16 +94,16 @@ class Routing:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job should need, in bytes.
+    """Estimated needs of a job in bytes.
 
     Attributes
     ----------
     memory : int
-        Peak of the process.
+        Peak memory of the process.
     reading : int
-        What reading the points takes of that, where it is most of it.
+        Share of reading the points, if it is the largest.
     disk : int
-        Of the folder for temporary files.
+        Disk space in the folder of temporary files.
     """
 
     memory: int
@@ -112,7 +112,7 @@ class Estimate:
 
 
 def estimate(table: TableSize, batch: pa.RecordBatch | None, routing: Routing, cache: CacheBudget) -> Estimate:
-    """The peak memory of a job in Beam's local runner, and what it spills.
+    """The peak memory of a job in Beam's local runner, and the size of its spilled chunks.
 
     The runner works in two steps. First points are read and routed: the largest piece of the table that has to be in
     memory at once (a Parquet row group as stored, and twice as decoded), some copies of a batch, and the chunks so
@@ -124,9 +124,9 @@ def estimate(table: TableSize, batch: pa.RecordBatch | None, routing: Routing, c
     ----------
     table : TableSize
     batch : RecordBatch, optional
-        The first of the table; without it nothing is known of the rows but their number.
+        The first batch of the table; without it only the number of rows is known.
     routing : Routing
-        Of that batch; ``Routing()`` gives the memory that reading needs.
+        Routing of that batch; ``Routing()`` gives the memory for reading.
     cache : CacheBudget
 
     What cannot be known beforehand is not in it: strings that Parquet stores once and memory holds often,

@@ -1,4 +1,4 @@
-"""Keyword arguments that a function does not have: one error with its name and the nearest that it has."""
+"""Check arguments of public functions: unknown keywords, switches, names and paths."""
 
 import inspect
 import os
@@ -16,7 +16,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def checked_options(function: Function) -> Function:
-    """The function, refusing an unknown keyword argument, and anything but True or False where one is the default."""
+    """Wrap a function to refuse unknown keywords, and values other than True and False for switches."""
     signature = inspect.signature(function)
 
     @wraps(function)
@@ -28,7 +28,7 @@ def checked_options(function: Function) -> Function:
 
 
 def like_path(path: str) -> str:
-    """As :func:`did_you_mean`, of what lies in the folder of a local path."""
+    """As :func:`rasteret_beam.errors.did_you_mean`, for the names in the folder of a local path."""
     folder, name = os.path.split(path.rstrip("/"))
     try:
         near = get_close_matches(name, os.listdir(folder or "."), n=1, cutoff=0.7)
@@ -38,7 +38,7 @@ def like_path(path: str) -> str:
 
 
 def names_of(given: Any, what: str) -> list[str]:
-    """One name, or an iterable of names (a list, an array of NumPy or Arrow, a Series), as a list.
+    """One name, or an iterable of names (a list, a NumPy or Arrow array, a Series), as a list.
 
     Raises
     ------
@@ -58,12 +58,12 @@ def names_of(given: Any, what: str) -> list[str]:
 
 
 def paths_of(given: Any, name: str) -> list[str]:
-    """One path, or an iterable of them (a list, an array of NumPy or Arrow, a Series), as a list of texts.
+    """One path, or an iterable of paths (a list, a NumPy or Arrow array, a Series), as a list of texts.
 
     Raises
     ------
     InputError
-        It is neither, or has anything but texts and ``pathlib`` paths.
+        It is neither, or has values other than texts and ``pathlib`` paths.
     """
     if isinstance(given, str | os.PathLike):
         given = [given]
@@ -79,7 +79,7 @@ def path_of(given: Any, name: str, what: str) -> str:
     Raises
     ------
     InputError
-        It is none, or empty.
+        It is not a path, or is empty.
     """
     path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     if not isinstance(path, str) or not path.strip():

@@ -6,16 +6,16 @@ from threading import Event
 
 
 class Cancelled(Exception):
-    """Work was left undone because its job has ended."""
+    """Work was cancelled because its job has ended."""
 
 
 class CancelToken:
-    """Whether a job has ended, and by which error.
+    """A thread-safe token that tells the threads of a job when it has ended, and by which error.
 
     Attributes
     ----------
     error : BaseException, optional
-        The first that ended it.
+        The first error that ended the job.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class CancelToken:
         self._event = Event()
 
     def cancel(self, error: BaseException | None = None) -> None:
-        """End the job; threads that wait are woken."""
+        """End the job and wake waiting threads."""
         self.error = self.error or error
         self._event.set()
 
@@ -51,6 +51,6 @@ class CancelToken:
             raise
 
     def wait(self, seconds: float) -> None:
-        """Wait, but not after the job has ended; then raise :class:`Cancelled`."""
+        """Wait; raise :class:`Cancelled` as soon as the job ends."""
         self._event.wait(seconds)
         self.check()

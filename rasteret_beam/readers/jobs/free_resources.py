@@ -1,4 +1,4 @@
-"""What this machine, or the container that this process is in, has free."""
+"""Measure the free memory of this machine, or of the container of this process."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def free_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
-    """Bytes of memory that a process could still take: of the machine and of each cgroup that it is in.
+    """Bytes of memory that a process can still allocate, by the limits of the machine and of its cgroups.
 
-    None where the system does not tell, as macOS and Windows.
+    None if the system does not report it, as on macOS and Windows.
 
-    Sources: proc(5), MemAvailable; the kernel's cgroup-v2.rst and cgroup-v1/memory.rst. Pages of files that were not
-    used lately count as free, since the kernel drops them first.
+    Sources: proc(5), MemAvailable; the kernel's cgroup-v2.rst and cgroup-v1/memory.rst. Inactive file pages count as
+    free, since the kernel drops them first.
     """
     found = [_available(proc), *_left_in_groups(proc, cgroups)]
     known = [size for size in found if size is not None]
@@ -19,7 +19,7 @@ def free_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
 
 
 def own_memory(proc: Path = PROC) -> int:
-    """Bytes of memory that this process has taken already."""
+    """Bytes of memory that this process uses."""
     return (_number(_fields(proc / "self/status").get("VmRSS")) or 0) << 10
 
 
@@ -29,7 +29,7 @@ def _available(proc: Path) -> int | None:
 
 
 def _left_in_groups(proc: Path, cgroups: Path) -> list[int | None]:
-    """What is left to the group of this process, and to each that holds it, in both versions of cgroups."""
+    """Free memory of the process's cgroup and each of its parents, for both versions of cgroups."""
     left = []
     for line in _text(proc / "self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -40,7 +40,7 @@ def _left_in_groups(proc: Path, cgroups: Path) -> list[int | None]:
             idle = "total_inactive_file"
         else:
             continue
-        own = root / path.strip("/")  # in a container, the root itself may be its group, whatever the path says
+        own = root / path.strip("/")  # in a container, its group may be the root, whatever the path is
         groups = [group for group in (own, *own.parents) if group.is_relative_to(root)]
         left += [_left_in(group, limit, used, idle) for group in groups]
     return left
@@ -48,7 +48,7 @@ def _left_in_groups(proc: Path, cgroups: Path) -> list[int | None]:
 
 def _left_in(group: Path, limit: str, used: str, idle: str) -> int | None:
     most, taken = _number(_text(group / limit)), _number(_text(group / used))
-    if most is None or taken is None:  # no such group, or "max"
+    if most is None or taken is None:  # the group does not exist, or its limit is "max"
         return None
     stat = dict(line.split(" ", 1) for line in _text(group / "memory.stat").splitlines() if " " in line)
     return most - taken + (_number(stat.get(idle)) or 0)

@@ -1,4 +1,4 @@
-"""Work done ahead in threads, in bounded numbers, and taken in the order it was given."""
+"""Run a limited number of tasks in threads and return their results in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,15 +11,15 @@ Result = TypeVar("Result")
 
 
 class OrderedPool(Generic[Result]):
-    """A queue of work under way.
+    """A queue of running tasks.
 
     Parameters
     ----------
     pool : Executor
     most : int
-        Pieces of work under way; ``most_cost`` bounds the sum of their costs, beyond a single piece.
-    stop : Stop, optional
-        Tells the work that it is cancelled, if it looks.
+        Maximum number of tasks; ``most_cost`` limits the sum of their costs, except for a single task.
+    stop : CancelToken, optional
+        Tells tasks that check it that they are cancelled.
     """
 
     def __init__(self, pool: Executor, most: int, most_cost: float = float("inf"), stop: CancelToken | None = None):
@@ -31,12 +31,12 @@ class OrderedPool(Generic[Result]):
         self._cost = 0.0
 
     def push(self, work: Callable[[], Result], cost: float = 0.0) -> Iterator[Result]:
-        """Start a piece of work; gives the results that have to be taken to make room for it.
+        """Start a task; yields the results that make room for it.
 
         Raises
         ------
         Exception
-            What a piece of work raised; those after it are cancelled.
+            The error of a task; the tasks after it are cancelled.
         """
         while self._waiting and (len(self._waiting) >= self.most or self._cost + cost > self.most_cost):
             yield self._oldest()
@@ -44,7 +44,7 @@ class OrderedPool(Generic[Result]):
         self._cost += cost
 
     def drain(self) -> Iterator[Result]:
-        """The results of all that is under way."""
+        """The results of all tasks."""
         while self._waiting:
             yield self._oldest()
 
@@ -58,7 +58,7 @@ class OrderedPool(Generic[Result]):
             raise
 
     def cancel(self) -> None:
-        """End what is under way: what has not begun is left undone, what has is waited for."""
+        """Cancel tasks that have not begun, and wait for the others."""
         if self.stop is not None:
             self.stop.cancel()
         waiting, self._waiting, self._cost = self._waiting, deque(), 0.0

@@ -1,4 +1,4 @@
-"""Chunks that wait on disk between two steps of a job, instead of in the memory of its runner."""
+"""Store chunks on disk between two steps of a job, instead of in the memory of its runner."""
 
 import os
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from rasteret_beam.kernels.tables.ipc import from_ipc, to_ipc
 from rasteret_beam.schema import SPILLED_KEY
 
 IN_MEMORY_BYTES = 64 << 20
-"""What goes through the shuffle before chunks are spilled, so that small jobs write no temporary file."""
+"""Bytes in the shuffle before chunks are spilled, so that small jobs write no temporary file."""
 
 LEAST_CHUNK_BYTES = 1024
-"""A chunk counts as so many bytes at least, which its schema takes."""
+"""Minimum size of a chunk, for its schema."""
 
 
 class Spilled(NamedTuple):
-    """Where a chunk lies on disk: its points, and right after them its kept columns.
+    """The place of a chunk on disk: its points, followed by its kept columns.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Spilled(NamedTuple):
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> "Spilled | None":
-        """What a batch of :meth:`reference` says; None for a chunk that is itself there."""
+        """Parse a batch of :meth:`reference`; None for a chunk that was not spilled."""
         found = (batch.schema.metadata or {}).get(SPILLED_KEY)
         if found is None:
             return None
@@ -43,7 +43,7 @@ class Spilled(NamedTuple):
         return cls(path, *map(int, numbers))
 
     def reference(self) -> pa.RecordBatch:
-        """A batch without rows that goes through a shuffle in place of the chunk."""
+        """A batch without rows that goes through a shuffle instead of the chunk."""
         text = f"{self.offset} {self.point_bytes} {self.kept_bytes} {self.path}"
         return pa.RecordBatch.from_arrays([], schema=pa.schema([], metadata={SPILLED_KEY: text}))
 
@@ -52,7 +52,7 @@ class Spilled(NamedTuple):
         return from_ipc(self._read(self.offset, self.point_bytes))
 
     def kept(self) -> pa.RecordBatch:
-        """The kept columns of the chunk, which has some."""
+        """The kept columns of the chunk, which must have some."""
         return from_ipc(self._read(self.offset + self.point_bytes, self.kept_bytes))
 
     def _read(self, offset: int, size: int) -> bytes:
@@ -68,7 +68,7 @@ class Spilled(NamedTuple):
 
 
 def unspilled(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The chunk that a batch stands for, or the batch where it is one."""
+    """The chunk that a batch refers to, or the batch itself if it is a chunk."""
     found = Spilled.of(batch)
     if found is None:
         return batch
@@ -77,18 +77,18 @@ def unspilled(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def _lost(path: str, why: str) -> str:
     return (
-        f"temporary file {path}, in which points wait for their turn, cannot be read: {why}; leave temporary files "
-        "alone while a job runs, or have them written elsewhere by TMPDIR"
+        f"temporary file {path}, which holds points of this job, cannot be read: {why}; do not change temporary files "
+        "while a job runs, or set TMPDIR to another folder"
     )
 
 
 class SpillFile:
-    """A file of chunks in a folder; it is written by one thread, and made by the first chunk.
+    """A file of chunks in a folder; one thread writes it, and the first chunk creates it.
 
     Parameters
     ----------
     folder : str
-        The caller deletes it with all that is in it.
+        The caller deletes it with its content.
     """
 
     def __init__(self, folder: str):
@@ -97,17 +97,17 @@ class SpillFile:
         self._end = 0
 
     def write(self, chunk: pa.RecordBatch) -> pa.RecordBatch:
-        """Append a chunk; gives the batch that stands for it (:meth:`Spilled.reference`).
+        """Append a chunk; returns the batch that refers to it (:meth:`Spilled.reference`).
 
         Raises
         ------
         OSError
-            The disk takes no more. What was written before can be read.
+            The disk is full. Chunks that were written before can be read.
         """
         points, kept = split_kept(chunk)
         parts = [to_ipc(points), to_ipc(kept)] if kept is not None else [to_ipc(points)]
         if self._file is None:
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)  # gone where a pipeline runs a second time
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)  # it was deleted, if a pipeline runs a second time
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         start = self._end
         for part in parts:
