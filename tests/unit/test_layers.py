@@ -52,17 +52,15 @@ def layer(name: str) -> int | None:
     return None
 
 
-def imports(node: ast.AST, *, for_types: bool = True) -> Iterator[str]:
-    """Names that a module imports, wherever it does; those under ``if TYPE_CHECKING`` only where asked for."""
-    for child in ast.iter_child_nodes(node):
+def imports(node: ast.AST) -> Iterator[str]:
+    """Names that a module imports, wherever it does."""
+    for child in ast.walk(node):
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
             assert child.module and not child.level, "imports are absolute"
             yield child.module
             yield from (f"{child.module}.{alias.name}" for alias in child.names)
-        if for_types or not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
-            yield from imports(child, for_types=for_types)
 
 
 def test_imports_go_up_only() -> None:
@@ -91,9 +89,9 @@ def test_upper_layers_need_little() -> None:
 
 
 def test_imports_run_in_no_circle() -> None:
-    """Not even where a function imports."""
+    """Not even where a function imports, or for annotations alone."""
     graph = {
-        name: {imported for imported in imports(tree, for_types=False) if imported in MODULES} - {name, "rasteret_beam"}
+        name: {imported for imported in imports(tree) if imported in MODULES} - {name, "rasteret_beam"}
         for name, tree in MODULES.items()
     }
     assert len([*TopologicalSorter(graph).static_order()]) > 150  # or it names the circle
