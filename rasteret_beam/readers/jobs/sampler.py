@@ -124,7 +124,7 @@ class SampleStream:
     def _push(self, context: Any, unit: WorkUnit) -> Iterator[Sampled]:
         values = len(unit.chunk) * len(unit.assets) * self.job.cells
         cost = max(values, unit.held_bytes // VALUE_BYTES)
-        yield from self._batches(self._pool.push(partial(self._in_thread, context, unit), cost))
+        yield from self._batches(self._pool.push(partial(self._sample, context, unit), cost))
 
     def drain(self) -> Iterator[Sampled]:
         """The batches of all groups that are still under way."""
@@ -147,30 +147,27 @@ class SampleStream:
                 self.counters.add(metrics.VALUES_DEAD_LETTERED, values_lost(letters))
                 yield Sampled(context, letters, failed=True)
 
-    def _in_thread(self, context: Any, unit: WorkUnit) -> tuple[Any, SampledUnit]:
-        """Sample a unit; a failure ends the whole stream."""
-        with self._cancel.ending():
-            return context, self._sample(unit)
-
-    def _sample(self, unit: WorkUnit) -> SampledUnit:
+    def _sample(self, context: Any, unit: WorkUnit) -> tuple[Any, SampledUnit]:
+        """Sample a unit, in a thread; a failure ends the whole stream."""
         method, chunk = self.job.method, unit.chunk
-        found, failures = self._gather(
-            unit.grid, unit.assets, *pixels_of(chunk), reach=method.radius, masks=method.needs_validity
-        )
-        row_part, col_part = (chunk[name].to_numpy() if method.needs_position else None for name in POSITION)
-        picked: dict[str, Picked] = {}
-        for asset in unit.assets:
-            pixels = found.pop(asset.band)
-            own = OwnPixels(
-                unit.grid,
-                pixels.floats(),
-                left_over(failures, asset.band, len(chunk)),
-                pixels.valid(asset.nodata) if method.needs_validity else None,
-                row_part,
-                col_part,
+        with self._cancel.ending():
+            found, failures = self._gather(
+                unit.grid, unit.assets, *pixels_of(chunk), reach=method.radius, masks=method.needs_validity
             )
-            picked[asset.band] = method.pick(own, partial(self._cells, unit, asset, failures))
-        return SampledUnit(unit, picked, failures)
+            row_part, col_part = (chunk[name].to_numpy() if method.needs_position else None for name in POSITION)
+            picked: dict[str, Picked] = {}
+            for asset in unit.assets:
+                pixels = found.pop(asset.band)
+                own = OwnPixels(
+                    unit.grid,
+                    pixels.floats(),
+                    left_over(failures, asset.band, len(chunk)),
+                    pixels.valid(asset.nodata) if method.needs_validity else None,
+                    row_part,
+                    col_part,
+                )
+                picked[asset.band] = method.pick(own, partial(self._cells, unit, asset, failures))
+        return context, SampledUnit(unit, picked, failures)
 
     def _gather(
         self, grid: Grid, assets: Sequence[Asset], row: Ints, col: Ints, reach: int, masks: bool

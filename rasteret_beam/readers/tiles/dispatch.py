@@ -21,21 +21,21 @@ class TileRead:
     """Tiles that one engine reads at once."""
 
     engine: TileEngine
-    wants: Sequence[TileRequest]
+    requests: Sequence[TileRequest]
 
     @property
     def remote(self) -> bool:
         """Whether a server is waited for."""
-        return Location.of(self.wants[0].asset.href).is_remote
+        return Location.of(self.requests[0].asset.href).is_remote
 
     def run(
-        self, counters: Counters, take: Callable[[TileRequest, Tile | TileReadError], None], stop: CancelToken
+        self, counters: Counters, on_tile: Callable[[TileRequest, Tile | TileReadError], None], cancel: CancelToken
     ) -> None:
         """Read the tiles, and hand each over as soon as it is there."""
-        stop.check()
-        with in_memory(f"what is read of {self.wants[0].asset.href}"):
-            for want, tile in self.engine.read(self.wants, counters, stop):
-                take(want, tile)
+        cancel.check()
+        with in_memory(f"what is read of {self.requests[0].asset.href}"):
+            for request, tile in self.engine.read(self.requests, counters, cancel):
+                on_tile(request, tile)
 
 
 class Engines:
@@ -51,19 +51,19 @@ class Engines:
         self.indexed = indexed or IndexedEngine()
         self.rasterio = rasterio or RasterioEngine()
 
-    def plan(self, wants: Sequence[TileRequest]) -> list[TileRead]:
+    def plan(self, requests: Sequence[TileRequest]) -> list[TileRead]:
         """The reads that give the wanted tiles."""
         reads = []
         indexed: dict[int, bool] = {}
         chosen: dict[bool, list[TileRequest]] = {True: [], False: []}
-        for want in wants:
-            if want.mask:
-                chosen[False].append(want)
+        for request in requests:
+            if request.mask:
+                chosen[False].append(request)
                 continue
-            known = indexed.get(id(want.asset))
+            known = indexed.get(id(request.asset))
             if known is None:
-                known = indexed[id(want.asset)] = fallback_reason(want.asset, want.grid) is None
-            chosen[known].append(want)
+                known = indexed[id(request.asset)] = fallback_reason(request.asset, request.grid) is None
+            chosen[known].append(request)
         for known, engine in ((True, self.indexed), (False, self.rasterio)):
             reads += [TileRead(engine, together) for together in engine.plan(chosen[known])] if chosen[known] else []
         return reads

@@ -38,50 +38,50 @@ class RasterioEngine:
         self.pool = RasterPool(skip_sidecars=True) if pool is None else pool
         self._unmasked: BytesCache[bool] = BytesCache(UNMASKED_BYTES)
 
-    def plan(self, wants: Sequence[TileRequest]) -> list[list[TileRequest]]:
+    def plan(self, requests: Sequence[TileRequest]) -> list[list[TileRequest]]:
         """Tiles of one place in one file, or where they lie beside each other on a server, of several places."""
         sets = []
         by_file: dict[str, list[TileRequest]] = {}
-        for want in wants:
-            by_file.setdefault(want.asset.href, []).append(want)
+        for request in requests:
+            by_file.setdefault(request.asset.href, []).append(request)
         for href, of_file in by_file.items():
             skip_sidecars = of_file
             if Location.of(href).has_ranges:
-                beside = [want for want in of_file if not (want.mask or is_absent(want))]
+                beside = [request for request in of_file if not (request.mask or is_absent(request))]
                 sets += neighbours(beside)
-                skip_sidecars = [want for want in of_file if want.mask or is_absent(want)]
+                skip_sidecars = [request for request in of_file if request.mask or is_absent(request)]
             sets += _places(skip_sidecars)
         return sets
 
     def read(
-        self, wants: Sequence[TileRequest], counters: Counters, stop: CancelToken | None = None
+        self, requests: Sequence[TileRequest], counters: Counters, cancel: CancelToken | None = None
     ) -> Iterator[Found]:
-        places = _places(wants)
+        places = _places(requests)
         if len(places) > 1:
-            places = yield from self._read_neighbours(places, counters, stop)
+            places = yield from self._read_neighbours(places, counters, cancel)
         for bands in places:
-            if stop is not None:
-                stop.check()
-            yield from self._read_place(bands, counters, stop)
+            if cancel is not None:
+                cancel.check()
+            yield from self._read_place(bands, counters, cancel)
 
     def _read_neighbours(
-        self, places: list[Bands], counters: Counters, stop: CancelToken | None
+        self, places: list[Bands], counters: Counters, cancel: CancelToken | None
     ) -> Generator[Found, None, list[Bands]]:
         """Tiles whose bytes come by one request; gives the places that are left, from one that cannot be read on."""
-        spans = [want.span for bands in places for want in bands]
+        spans = [request.span for bands in places for request in bands]
         left = list(places)
         try:
             with (
-                self.pool.borrow(state_of(places[0][0].asset), counters, stop) as raster,
-                raster.ahead(min(spans)[0], max(last for _, last in spans), counters, stop),
+                self.pool.borrow(state_of(places[0][0].asset), counters, cancel) as raster,
+                raster.ahead(min(spans)[0], max(last for _, last in spans), counters, cancel),
             ):
                 for bands in places:
-                    tiles = _read_tiles(raster, bands, counters, stop)
+                    tiles = _read_tiles(raster, bands, counters, cancel)
                     left.remove(bands)
                     yield from zip(bands, tiles, strict=True)
         except RangeError as error:
             if error.of_file:
-                yield from ((want, want.failed(error)) for bands in left for want in bands)
+                yield from ((request, request.failed(error)) for bands in left for request in bands)
                 return []
         except Cancelled:
             raise
@@ -89,15 +89,15 @@ class RasterioEngine:
             pass  # each of those left is read for itself, and fails for itself
         return left
 
-    def _read_place(self, bands: Bands, counters: Counters, stop: CancelToken | None) -> Iterator[Found]:
+    def _read_place(self, bands: Bands, counters: Counters, cancel: CancelToken | None) -> Iterator[Found]:
         reason: BaseException
-        if bands[0].mask and all(self._unmasked.get(_band(want.asset)) for want in bands):
-            yield from ((want, NO_MASK) for want in bands)
+        if bands[0].mask and all(self._unmasked.get(_band(request.asset)) for request in bands):
+            yield from ((request, NO_MASK) for request in bands)
             return
         try:
-            with self.pool.borrow(state_of(bands[0].asset), counters, stop, bands[0].mask) as raster:
+            with self.pool.borrow(state_of(bands[0].asset), counters, cancel, bands[0].mask) as raster:
                 read = self._read_masks if bands[0].mask else _read_tiles
-                tiles = read(raster, bands, counters, stop)
+                tiles = read(raster, bands, counters, cancel)
             yield from zip(bands, tiles, strict=True)
             return
         except RangeError as error:
@@ -107,31 +107,31 @@ class RasterioEngine:
         except Exception as error:  # GDAL's, and what comes of sizes that a corrupt header gives: MemoryError, say
             reason, of_all = error.__cause__ or error, False  # rasterio's own text only points at GDAL's
         if of_all or len(bands) == 1:
-            yield from ((want, want.failed(reason)) for want in bands)
+            yield from ((request, request.failed(reason)) for request in bands)
             return
         # One of these bands cannot be read; the others may.
-        for want in bands:
-            if stop is not None:
-                stop.check()
-            yield from self._read_place([want], counters, stop)
+        for request in bands:
+            if cancel is not None:
+                cancel.check()
+            yield from self._read_place([request], counters, cancel)
 
-    def _read_masks(self, raster: Raster, bands: Bands, counters: Counters, stop: CancelToken | None) -> list[Tile]:
+    def _read_masks(self, raster: Raster, bands: Bands, counters: Counters, cancel: CancelToken | None) -> list[Tile]:
         """The file's own masks of some bands in one tile."""
 
         def read(dataset: DatasetReader) -> list[Tile]:
-            _check_unchanged(dataset, [want.asset.band_index for want in bands], bands[0].grid)
+            _check_unchanged(dataset, [request.asset.band_index for request in bands], bands[0].grid)
             flags, dtypes = dataset.mask_flag_enums, dataset.dtypes
             masked = {}
-            for want in bands:
-                index = want.asset.band_index
-                if _is_masked(want.asset, flag_names(flags[index]), dtypes[index]):
+            for request in bands:
+                index = request.asset.band_index
+                if _is_masked(request.asset, flag_names(flags[index]), dtypes[index]):
                     masked[index] = flags[index]
                 else:
-                    self._unmasked.put(_band(want.asset), True, 400)
+                    self._unmasked.put(_band(request.asset), True, 400)
             found = _masks(dataset, masked, _window(bands[0]))
-            return [found.get(want.asset.band_index, NO_MASK) for want in bands]
+            return [found.get(request.asset.band_index, NO_MASK) for request in bands]
 
-        masks = raster.read(read, counters, stop)
+        masks = raster.read(read, counters, cancel)
         if count := sum(mask is not NO_MASK for mask in masks):
             counters.add(metrics.MASK_TILES_READ, count)
         return masks
@@ -140,11 +140,11 @@ class RasterioEngine:
         self.pool.close()
 
 
-def _places(wants: Sequence[TileRequest]) -> list[Bands]:
+def _places(requests: Sequence[TileRequest]) -> list[Bands]:
     """Bands in one tile, which GDAL decodes once if they lie interleaved."""
     at_place: dict[tuple[str, int, int, bool], Bands] = {}
-    for want in wants:
-        at_place.setdefault((want.asset.href, want.tile_row, want.tile_col, want.mask), []).append(want)
+    for request in requests:
+        at_place.setdefault((request.asset.href, request.tile_row, request.tile_col, request.mask), []).append(request)
     places = []
     for bands in at_place.values():
         most = max(1, READ_BYTES // (8 * bands[0].grid.tile_width * bands[0].grid.tile_height))
@@ -152,24 +152,24 @@ def _places(wants: Sequence[TileRequest]) -> list[Bands]:
     return places
 
 
-def _read_tiles(raster: Raster, bands: Bands, counters: Counters, stop: CancelToken | None) -> list[Tile]:
-    want, window = bands[0], _window(bands[0])
+def _read_tiles(raster: Raster, bands: Bands, counters: Counters, cancel: CancelToken | None) -> list[Tile]:
+    request, window = bands[0], _window(bands[0])
     indexes = [each.asset.band_index for each in bands]
 
     def read(dataset: DatasetReader) -> list[Tile]:
-        _check_unchanged(dataset, indexes, want.grid)
+        _check_unchanged(dataset, indexes, request.grid)
         tiles = list(dataset.read([index + 1 for index in indexes], window=window))
         counters.add(metrics.TILE_BYTES_READ, stored_bytes(dataset, indexes, window))
         return tiles
 
-    tiles = raster.read(read, counters, stop)
+    tiles = raster.read(read, counters, cancel)
     counters.add(metrics.TILES_DECODED, len(bands))
     return tiles
 
 
-def _window(want: TileRequest) -> Window:
-    height, width = want.shape
-    row, col = want.tile_row * want.grid.tile_height, want.tile_col * want.grid.tile_width
+def _window(request: TileRequest) -> Window:
+    height, width = request.shape
+    row, col = request.tile_row * request.grid.tile_height, request.tile_col * request.grid.tile_width
     return Window(col, row, width, height)  # type: ignore[call-arg]
 
 

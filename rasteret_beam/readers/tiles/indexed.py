@@ -94,129 +94,129 @@ class IndexedEngine:
         self.local = local
         self.prefix_reads = prefix_reads
 
-    def plan(self, wants: Sequence[TileRequest]) -> list[list[TileRequest]]:
+    def plan(self, requests: Sequence[TileRequest]) -> list[list[TileRequest]]:
         """Sets of tiles that lie beside each other in one file; those that are not in their file are a set too."""
         sets = []
         by_file: dict[str, list[TileRequest]] = {}
-        for want in wants:
-            by_file.setdefault(want.asset.href, []).append(want)
+        for request in requests:
+            by_file.setdefault(request.asset.href, []).append(request)
         for href, of_file in by_file.items():
             rules = self.remote if Location.of(href).is_remote else self.local
-            absent = [want for want in of_file if is_absent(want)]
-            present = [want for want in of_file if not is_absent(want)]
+            absent = [request for request in of_file if is_absent(request)]
+            present = [request for request in of_file if not is_absent(request)]
             sets += [absent] if absent else []
             sets += neighbours(present, rules)
         return sets
 
     def read(
-        self, wants: Sequence[TileRequest], counters: Counters, stop: CancelToken | None = None
+        self, requests: Sequence[TileRequest], counters: Counters, cancel: CancelToken | None = None
     ) -> Iterator[Found]:
-        if is_absent(wants[0]):
-            yield from self._absent(wants)
+        if is_absent(requests[0]):
+            yield from self._absent(requests)
             return
-        places = [want.span for want in wants]
+        places = [request.span for request in requests]
         first, last = places[0][0], max(end for _, end in places)
-        if self.prefix_reads and len(set(places)) == 1 and Location.of(wants[0].asset.href).is_remote:
-            enough = _prefix_bytes(wants)
+        if self.prefix_reads and len(set(places)) == 1 and Location.of(requests[0].asset.href).is_remote:
+            enough = _prefix_bytes(requests)
             if enough < last - first:
-                yield from self._read_prefix(wants, first, first + enough, last, counters, stop)
+                yield from self._read_prefix(requests, first, first + enough, last, counters, cancel)
                 return
         try:
-            data = memoryview(self.ranges.read(state_of(wants[0].asset), first, last, counters, stop))
+            data = memoryview(self.ranges.read(state_of(requests[0].asset), first, last, counters, cancel))
         except RangeError as error:
             if error.of_file or len(set(places)) == 1:
-                yield from ((want, want.failed(error)) for want in wants)
+                yield from ((request, request.failed(error)) for request in requests)
                 return
             # The range as a whole cannot be read; some of its tiles may.
-            for together in _same_place(wants):
-                yield from self.read(together, counters, stop)
+            for together in _same_place(requests):
+                yield from self.read(together, counters, cancel)
             return
-        for together in _same_place(wants):
+        for together in _same_place(requests):
             start, end = together[0].span
             yield from _decoded(together, data[start - first : end - first], counters)
 
-    def _absent(self, wants: Sequence[TileRequest]) -> Iterator[Found]:
+    def _absent(self, requests: Sequence[TileRequest]) -> Iterator[Found]:
         try:
-            self.ranges.check(state_of(wants[0].asset))
+            self.ranges.check(state_of(requests[0].asset))
         except RangeError as error:
-            yield from ((want, want.failed(error)) for want in wants)
+            yield from ((request, request.failed(error)) for request in requests)
         else:
-            yield from ((want, _absent_tile(want)) for want in wants)
+            yield from ((request, _absent_tile(request)) for request in requests)
 
     def _read_prefix(
         self,
-        wants: Sequence[TileRequest],
+        requests: Sequence[TileRequest],
         first: int,
         middle: int,
         last: int,
         counters: Counters,
-        stop: CancelToken | None,
+        cancel: CancelToken | None,
     ) -> Iterator[Found]:
-        """The wants of one tile from its first bytes; from all of them, by another request, where these fall short."""
-        file = state_of(wants[0].asset)
+        """Tiles from the first bytes of one tile; from all its bytes, by another read, where the first fall short."""
+        file = state_of(requests[0].asset)
         try:
-            data = self.ranges.read(file, first, middle, counters, stop)
-            found = list(_decoded(wants, memoryview(data), counters))
+            data = self.ranges.read(file, first, middle, counters, cancel)
+            found = list(_decoded(requests, memoryview(data), counters))
             if isinstance(found[0][1], TileReadError):
-                rest = self.ranges.read(file, middle, last, counters, stop)
-                found = list(_decoded(wants, memoryview(bytes(data) + bytes(rest)), counters))
+                rest = self.ranges.read(file, middle, last, counters, cancel)
+                found = list(_decoded(requests, memoryview(bytes(data) + bytes(rest)), counters))
         except RangeError as error:
-            found = [(want, want.failed(error)) for want in wants]
+            found = [(request, request.failed(error)) for request in requests]
         yield from found
 
     def close(self) -> None:
         """Nothing stays open between reads."""
 
 
-def _prefix_bytes(wants: Sequence[TileRequest]) -> int:
+def _prefix_bytes(requests: Sequence[TileRequest]) -> int:
     """Estimate of the first bytes of a tile that hold the rows wanted; all of them, where that is most of it."""
-    want = max(wants, key=lambda each: each.rows)
-    stored, grid = want.asset.stored, want.grid
+    request = max(requests, key=lambda each: each.rows)
+    stored, grid = request.asset.stored, request.grid
     assert stored is not None
-    count = want.span[1] - want.span[0]
+    count = request.span[1] - request.span[0]
     if stored.compression not in STREAMED:
         return count
-    share = want.rows / grid.tile_height + PREFIX_MARGIN
+    share = request.rows / grid.tile_height + PREFIX_MARGIN
     if stored.compression == ZSTD:
         row_bytes = grid.tile_width * samples_in_tile(stored) * np.dtype(stored.dtype).itemsize
         share += ZSTD_BLOCK / (row_bytes * grid.tile_height)
     return max(1, int(count * share)) if share < MOST_OF_A_TILE else count
 
 
-def _same_place(wants: Sequence[TileRequest]) -> list[list[TileRequest]]:
+def _same_place(requests: Sequence[TileRequest]) -> list[list[TileRequest]]:
     """The wants of one stored tile together: bands that lie interleaved in it."""
     by_place: dict[tuple[int, int], list[TileRequest]] = {}
-    for want in wants:
-        by_place.setdefault(want.span, []).append(want)
+    for request in requests:
+        by_place.setdefault(request.span, []).append(request)
     return list(by_place.values())
 
 
-def _decoded(wants: Sequence[TileRequest], data: memoryview, counters: Counters) -> Iterator[Found]:
-    stored, grid = wants[0].asset.stored, wants[0].grid
+def _decoded(requests: Sequence[TileRequest], data: memoryview, counters: Counters) -> Iterator[Found]:
+    stored, grid = requests[0].asset.stored, requests[0].grid
     assert stored is not None
     try:
-        pixels = decode_tile(data, stored, grid, min(grid.tile_height, max(want.rows for want in wants)))
+        pixels = decode_tile(data, stored, grid, min(grid.tile_height, max(request.rows for request in requests)))
     except DecodeError as error:
-        yield from ((want, want.failed(error, "it cannot be decoded: ")) for want in wants)
+        yield from ((request, request.failed(error, "it cannot be decoded: ")) for request in requests)
         return
-    counters.add(metrics.TILES_DECODED, len(wants))
-    counters.add(metrics.TILES_INDEXED, len(wants))
+    counters.add(metrics.TILES_DECODED, len(requests))
+    counters.add(metrics.TILES_INDEXED, len(requests))
     counters.add(metrics.TILE_BYTES_READ, len(data))
     interleaved = samples_in_tile(stored) > 1
-    for want in wants:
-        height, width = want.shape
-        yield want, pixels[:height, :width, want.asset.band_index if interleaved else 0]
+    for request in requests:
+        height, width = request.shape
+        yield request, pixels[:height, :width, request.asset.band_index if interleaved else 0]
 
 
-def _absent_tile(want: TileRequest) -> Tile:
+def _absent_tile(request: TileRequest) -> Tile:
     """A tile that its file leaves out: nodata, as near as the dtype comes to it, or 0; as GDAL reads it."""
-    asset = want.asset
+    asset = request.asset
     assert asset.stored is not None
     dtype = np.dtype(asset.stored.dtype)
     value: float = 0.0 if asset.nodata is None else asset.nodata
     if dtype.kind in "iu" and not isinstance(value, int):
         value = 0 if np.isnan(value) else int(np.clip(np.round(value), *_ends(dtype)))
-    return np.full(want.shape, value, dtype=dtype)
+    return np.full(request.shape, value, dtype=dtype)
 
 
 def _ends(dtype: np.dtype) -> tuple[int, int]:

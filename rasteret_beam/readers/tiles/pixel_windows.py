@@ -86,7 +86,7 @@ def read_window(
     grid: Grid,
     window: PixelWindow,
     counters: Counters,
-    stop: CancelToken,
+    cancel: CancelToken,
     keep_errors: bool = False,
 ) -> list[BandWindow]:
     """Some bands in a window of their grid: the tiles under it, whole, and their masks.
@@ -99,16 +99,16 @@ def read_window(
     Raises
     ------
     TileReadError
-        A tile cannot be read; names the record, the band, the file and the tile. It ends the job of ``stop``.
+        A tile cannot be read; names the record, the band, the file and the tile. It ends the job of ``cancel``.
     Cancelled
-        The job of ``stop`` has ended.
+        The job of ``cancel`` has ended.
     """
     parts = {(part.tile_row, part.tile_col): part for part in tile_parts(grid, window)}
     found = {asset.band: BandWindow(window.shape, parts) for asset in assets}
 
     def on_tile(request: TileRequest, tile: Tile | TileReadError) -> None:
         if isinstance(tile, TileReadError) and not keep_errors:
-            stop.cancel(tile)  # so that the job's other reads are left undone
+            cancel.cancel(tile)  # so that the job's other reads are left undone
             raise tile
         found[request.asset.band].put(request, tile)
 
@@ -117,7 +117,7 @@ def read_window(
         (TileRequest(asset, grid, *place, grid.tile_height) for asset in assets for place in parts),
         (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in parts),
     )
-    source.each(requests, on_tile, counters, stop)
+    source.each(requests, on_tile, counters, cancel)
     return [found[asset.band] for asset in assets]
 
 

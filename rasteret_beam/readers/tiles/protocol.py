@@ -80,16 +80,16 @@ def tile_name(asset: Asset, tile_row: int, tile_col: int, mask: bool = False) ->
     return asset.href, state, asset.band_index, tile_row, tile_col, mask, asset.access, asset.access.origin
 
 
-def is_absent(want: TileRequest) -> bool:
+def is_absent(request: TileRequest) -> bool:
     """Whether the file leaves the tile out, or the collection does not have its place."""
-    start, stop = want.span
+    start, stop = request.span
     return start == stop
 
 
-def neighbours(wants: Sequence[TileRequest], rules: CoalesceRules = REMOTE) -> list[list[TileRequest]]:
+def neighbours(requests: Sequence[TileRequest], rules: CoalesceRules = REMOTE) -> list[list[TileRequest]]:
     """Tiles of one file in sets whose bytes are asked for by one request."""
-    starts, stops = [want.span[0] for want in wants], [want.span[1] for want in wants]
-    return [[wants[at] for at in request] for request in coalesce(starts, stops, rules)]
+    starts, stops = [request.span[0] for request in requests], [request.span[1] for request in requests]
+    return [[requests[at] for at in together] for together in coalesce(starts, stops, rules)]
 
 
 NO_MASK: Tile = np.empty((0, 0), dtype=np.uint8)
@@ -104,12 +104,12 @@ def owned(tile: Tile) -> Tile:
 class TileEngine(Protocol):
     """Reads decoded tiles; threads may call it at the same time."""
 
-    def plan(self, wants: Sequence[TileRequest]) -> list[list[TileRequest]]:
+    def plan(self, requests: Sequence[TileRequest]) -> list[list[TileRequest]]:
         """The wanted tiles in sets, each of which is read at once (by one request, or from one place)."""
         ...
 
     def read(
-        self, wants: Sequence[TileRequest], counters: Counters, stop: CancelToken | None = None
+        self, requests: Sequence[TileRequest], counters: Counters, cancel: CancelToken | None = None
     ) -> Iterator[tuple[TileRequest, Tile | TileReadError]]:
         """The tiles of one set of :meth:`plan`.
 
@@ -117,7 +117,7 @@ class TileEngine(Protocol):
         ----------
         counters : Counters
             Takes the counts of files opened, requests made, tiles decoded and bytes read.
-        stop : Stop, optional
+        cancel : CancelToken, optional
             Ends the waiting for a server that fails, by the error ``Cancelled``.
 
         Yields

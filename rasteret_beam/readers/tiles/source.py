@@ -19,7 +19,7 @@ from rasteret_beam.readers.tiles.protocol import Tile, TileName, TileRequest, ow
 REMOTE_READS = 24
 """Requests under way at the same time: with 30 ms each, 800 a second."""
 
-Take = Callable[[TileRequest, Tile | TileReadError], None]
+OnTile = Callable[[TileRequest, Tile | TileReadError], None]
 
 
 class TileSource:
@@ -43,46 +43,46 @@ class TileSource:
         self._remote = ThreadPoolExecutor(REMOTE_READS, thread_name_prefix="remote-tiles")
 
     def each(
-        self, wants: Iterable[TileRequest], take: Take, counters: Counters, stop: CancelToken | None = None
+        self, requests: Iterable[TileRequest], on_tile: OnTile, counters: Counters, cancel: CancelToken | None = None
     ) -> None:
         """Hand over every wanted tile, or the error that it cannot be read; returns when all are handed over.
 
-        ``take`` is called from several threads at the same time, once for each want. A tile that another call
+        ``on_tile`` is called from several threads at the same time, once for each request. A tile that another call
         decodes just now is waited for, after the others.
 
         Raises
         ------
         Cancelled
-            ``stop`` was given, and the job has ended; then nothing is under way any more.
+            ``cancel`` was given, and the job has ended; then nothing is under way any more.
         """
-        stop = stop or CancelToken()
+        cancel = cancel or CancelToken()
         missing, waiting = [], []
         claims: dict[TileName, _Claim] = {}
         try:
-            for want in wants:
-                tile, waiter = self._find(want, take, claims)
+            for request in requests:
+                tile, waiter = self._find(request, on_tile, claims)
                 if tile is not None:
                     counters.add(metrics.TILE_CACHE_HITS)
-                    take(want, tile)
+                    on_tile(request, tile)
                 elif waiter is not None:
                     waiting.append(waiter)
                 else:
-                    missing.append(want)
+                    missing.append(request)
             if missing:
-                self._read(missing, partial(self._keep, claims, take), counters, stop)
+                self._read(missing, partial(self._keep, claims, on_tile), counters, cancel)
         finally:
             self._give_up(claims)
-        again = [waiter.want for waiter in waiting if not waiter.served.result()]
+        again = [waiter.request for waiter in waiting if not waiter.served.result()]
         if len(waiting) > len(again):
             counters.add(metrics.TILE_CACHE_HITS, len(waiting) - len(again))
         if again:
-            self.each(again, take, counters, stop)
+            self.each(again, on_tile, counters, cancel)
 
     def _find(
-        self, want: TileRequest, take: Take, claims: "dict[TileName, _Claim]"
+        self, request: TileRequest, on_tile: OnTile, claims: "dict[TileName, _Claim]"
     ) -> "tuple[Tile | None, _Waiter | None]":
         """A decoded tile; or a place in the queue for one that is decoded just now; or neither, and it is claimed."""
-        name, rows = _name(want), 0 if want.mask else min(want.rows, want.shape[0])
+        name, rows = _name(request), 0 if request.mask else min(request.rows, request.shape[0])
         with self._lock:
             tile = self._cache.get(name)
             if tile is not None and len(tile) >= rows:
@@ -91,24 +91,24 @@ class TileSource:
             if claim is None:
                 claims[name] = self._underway[name] = _Claim(rows)
             elif claim.rows >= rows:
-                claim.waiters.append(_Waiter(want, take))
+                claim.waiters.append(_Waiter(request, on_tile))
                 return None, claim.waiters[-1]
             return None, None
 
     def _keep(
-        self, claims: "dict[TileName, _Claim]", take: Take, want: TileRequest, tile: Tile | TileReadError
+        self, claims: "dict[TileName, _Claim]", on_tile: OnTile, request: TileRequest, tile: Tile | TileReadError
     ) -> None:
         """Take a tile, and hand it at once to the threads that wait for it."""
         if not isinstance(tile, TileReadError):
             own = owned(tile)
             with self._lock:
-                self._cache.put(_name(want), own, own.nbytes)
-                claim = claims.pop(_name(want), None)
+                self._cache.put(_name(request), own, own.nbytes)
+                claim = claims.pop(_name(request), None)
                 if claim is not None:
-                    del self._underway[_name(want)]
+                    del self._underway[_name(request)]
             for waiter in claim.waiters if claim is not None else ():
                 waiter.serve(own)
-        take(want, tile)
+        on_tile(request, tile)
 
     def _give_up(self, claims: "dict[TileName, _Claim]") -> None:
         """Let those who wait for tiles that were not read try for themselves."""
@@ -119,13 +119,13 @@ class TileSource:
             for waiter in claim.waiters:
                 waiter.served.set_result(False)
 
-    def _read(self, wants: list[TileRequest], take: Take, counters: Counters, stop: CancelToken) -> None:
-        reads = self.engines.plan(wants)
+    def _read(self, requests: list[TileRequest], on_tile: OnTile, counters: Counters, cancel: CancelToken) -> None:
+        reads = self.engines.plan(requests)
         local: OrderedPool[None] = OrderedPool(self._local, len(reads))
         remote: OrderedPool[None] = OrderedPool(self._remote, len(reads))
         try:
             for read in reads:
-                list((remote if read.remote else local).push(partial(read.run, counters, take, stop)))
+                list((remote if read.remote else local).push(partial(read.run, counters, on_tile, cancel)))
             list(remote.drain())
             list(local.drain())
         finally:
@@ -143,13 +143,13 @@ class TileSource:
 class _Waiter:
     """Somebody who wants a tile that another call decodes; ``served`` tells later whether it was handed over."""
 
-    want: TileRequest
-    take: Take
+    request: TileRequest
+    on_tile: OnTile
     served: "Future[bool]" = field(default_factory=Future)
 
     def serve(self, tile: Tile) -> None:
         try:
-            self.take(self.want, tile)
+            self.on_tile(self.request, tile)
         except BaseException as error:
             self.served.set_exception(error)
         else:
@@ -164,5 +164,5 @@ class _Claim:
     waiters: list[_Waiter] = field(default_factory=list)
 
 
-def _name(want: TileRequest) -> TileName:
-    return tile_name(want.asset, want.tile_row, want.tile_col, want.mask)
+def _name(request: TileRequest) -> TileName:
+    return tile_name(request.asset, request.tile_row, request.tile_col, request.mask)
