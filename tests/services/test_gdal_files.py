@@ -332,7 +332,7 @@ data = Path({str(served.folder / "photo.tif")!r}).read_bytes()
 RangeReader.read = lambda self, file, start, stop, counters, job: data[start:stop]
 
 def read(number):
-    raster = Raster(FileState("http://127.0.0.1/photo.tif", len(data)), Counters(), alone=True)
+    raster = Raster(FileState("http://127.0.0.1/photo.tif", len(data)), Counters(), skip_sidecars=True)
     found = raster.read(lambda dataset: dataset.read(1, window=((0, 64), (0, 64))).sum(), Counters())
     raster.close()
     return found
