@@ -171,21 +171,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not flags.retry and flags.bands is None:
         known.error("the following arguments are required: --bands")
     job = Job(flags, options)
-    outcome = run(job.build, options, job.outputs, SHOWN)
+    outcome = run(job.build, options, job.sinks.targets, SHOWN)
     if isinstance(outcome, int):
         return outcome
     counts, seconds = outcome
     print(summary(counts, seconds))
-    print(f"{'output':<34}{job.tables['output'].prefix}-*.parquet")
+    print(f"{'output':<34}{job.sinks.place}")
     if not counts.get(metrics.POLYGONS_MATCHED) and counts.get(metrics.POLYGONS_UNMATCHED):
         print(f"warning: {spelt(job.why_nothing_matched())}", file=sys.stderr)
-    wrong = accounting_error(counts, "unmatched" in job.tables, job.geotiffs is not None)
+    wrong = accounting_error(counts, job.sinks.of("unmatched") is not None, flags.geotiff is not None)
     if wrong is not None:
-        return not_complete(wrong, [output.path for output in job.outputs])
-    if counts.get(metrics.DEAD_LETTERS):
+        return not_complete(wrong, job.sinks.places)
+    letters = job.sinks.of("dead_letters")
+    if letters is not None and counts.get(metrics.DEAD_LETTERS):
         print(
             f"warning: {counts[metrics.DEAD_LETTERS]} tile(s) could not be read; try them again with "
-            f"--retry '{job.tables['dead_letter'].prefix}-*.parquet'",
+            f"--retry '{letters.place}'",
             file=sys.stderr,
         )
         return INCOMPLETE

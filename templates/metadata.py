@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import build_collection, read_chips, sample_points
-from pipelines.cli import flags as _flags
+from pipelines.cli import flags
 
 FOLDER = Path(__file__).parent
-PARSERS: dict[str, Callable[[], _flags.Parser]] = {
+PARSERS: dict[str, Callable[[], flags.Parser]] = {
     "sample_points": sample_points.parser,
     "build_collection": build_collection.parser,
     "read_chips": read_chips.parser,
@@ -108,16 +108,16 @@ BY_FLAG = {
 """Forms of single flags, by name or by command and name."""
 
 BY_TYPE: dict[Any, Form] = {
-    _flags.names: Form("TEXT", listed(NAME), "B02,B03"),
-    _flags.paths: Form("TEXT", listed(RASTER), "gs://my-bucket/scenes/*.tif"),
-    _flags.prefix: Form("GCS_WRITE_FILE", whole(PREFIX), "gs://my-bucket/out/run1"),
-    _flags.bbox: Form("TEXT", whole(rf"{NUMBER}(,{NUMBER}){{3}}"), "-5,40,5,50"),
-    _flags.date_range: Form(
+    flags.names: Form("TEXT", listed(NAME), "B02,B03"),
+    flags.paths: Form("TEXT", listed(RASTER), "gs://my-bucket/scenes/*.tif"),
+    flags.prefix: Form("GCS_WRITE_FILE", whole(PREFIX), "gs://my-bucket/out/run1"),
+    flags.bbox: Form("TEXT", whole(rf"{NUMBER}(,{NUMBER}){{3}}"), "-5,40,5,50"),
+    flags.date_range: Form(
         "TEXT", whole(rf"{MOMENT}([,/]({MOMENT}|\.\.)?)?|(\.\.)?[,/]{MOMENT}"), "2023-01-01/2023-12-31"
     ),
-    _flags.band_indexes: Form("TEXT", listed(BAND), "A00,A01 or A00:0,A05:5"),
-    _flags.truth: Form("BOOLEAN", whole("(true|false)")),
-    _flags.payer: Form("TEXT", whole(rf"(true|false|{PROJECT})"), "my-project"),
+    flags.band_indexes: Form("TEXT", listed(BAND), "A00,A01 or A00:0,A05:5"),
+    flags.truth: Form("BOOLEAN", whole("(true|false)")),
+    flags.payer: Form("TEXT", whole(rf"(true|false|{PROJECT})"), "my-project"),
     int: Form("NUMBER", whole(r"-?\d+")),
     float: Form("NUMBER", whole(NUMBER)),
     None: Form(),

@@ -1,7 +1,6 @@
 """The chip job that the flags of a command ask for."""
 
 import argparse
-from collections.abc import Sequence
 from typing import Literal
 
 import apache_beam as beam
@@ -10,6 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.cli.flags import access, access_of_collection, csv_settings, option_values
 from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
+from pipelines.cli.sinks import SinkOf, Sinks
 from rasteret_beam import (
     ChipOutputs,
     ReadChipDeadLetters,
@@ -25,19 +25,9 @@ from rasteret_beam.kernels.routing.chip_chunks import route_polygons
 from rasteret_beam.kernels.routing.no_hit import why_no_polygon_hit
 from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.options import options_of
-from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
 from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, chips_schema, kept_polygon_fields, unmatched_schema
-from rasteret_beam.transforms.runtime.files import check_writable
-from rasteret_beam.transforms.sinks.commit import Output, PutInPlace
 
-TABLES = {"output": "chips", "unmatched": "unmatched", "dead_letter": "dead_letters"}
-"""Flags of Parquet outputs, and what of the transform's outputs they take."""
-
-STEPS = {"output": "WriteChips", "unmatched": "WriteUnmatched", "dead_letter": "WriteDeadLetters"}
-
-WRITTEN: Sequence[tuple[str, Literal["files", "chips"]]] = (*((name, "files") for name in TABLES), ("geotiff", "chips"))
-
-OUTPUTS = [name for name, _ in WRITTEN]
+OUTPUTS = ("output", "unmatched", "dead_letter", "geotiff")
 
 NOT_WITH_RETRY = (
     "geometry_column geometry_crs columns bands bbox date_range polygons_anonymous polygons_requester_pays "
@@ -65,11 +55,11 @@ class Job:
         kept = self._retry(flags) if flags.retry else self._look_at_polygons(flags)
         check_collection(options, self.collection, self.bands)
         self.collection.check_files()
-        self.tables = self._tables(flags, kept)
-        self.geotiffs = WriteChipsToGeoTiff(flags.geotiff) if flags.geotiff is not None else None
+        self.sinks = _sinks(flags, kept)
         if self.reading is not None:
             self._check_first()
-        self._check_places(flags)
+        read = {"--polygons": flags.polygons, "--retry": flags.retry, "--collection": [flags.collection]}
+        self.sinks.check(options, read, flags)
 
     def _look_at_polygons(self, flags: argparse.Namespace) -> list[pa.Field]:
         """Read the chips of a table of polygons; gives the columns that pass through."""
@@ -101,46 +91,11 @@ class Job:
         self.bands = self.collection.check_usable(self.again.bands) if self.again.bands else []
         return self.again.kept
 
-    def _tables(self, flags: argparse.Namespace, kept: list[pa.Field]) -> dict[str, WriteChipsToParquet]:
-        """The Parquet sinks, by flag."""
-        schemas = {
-            "output": chips_schema(kept),
-            "unmatched": unmatched_schema(kept),
-            "dead_letter": CHIP_DEAD_LETTER_SCHEMA,
-        }
-        sinks: dict[str, WriteChipsToParquet] = {}
-        for name, schema in schemas.items():
-            if not getattr(flags, name):
-                continue
-            sink = WriteChipsToParquet(getattr(flags, name), schema=schema)
-            same = [other for other, before in sinks.items() if before.prefix == sink.prefix]
-            if same:
-                raise InputError(f"--{same[0]} and --{name} are both {getattr(flags, name)}; give two prefixes")
-            sinks[name] = sink
-        return sinks
-
     def _check_first(self) -> None:
         """Route the first polygons, which refuses those that are not valid before the job begins."""
         assert self.first is not None
         self.index = self.collection.index(self.bands, self.chips.options.match).routing
         route_polygons(self.index, self.first, self.crs, self.chips.rules, self.chips.options.on_invalid)
-
-    def _check_places(self, flags: argparse.Namespace) -> None:
-        """Refuse outputs that stand in each other's or in an input's way, or cannot be written."""
-        read = {"--polygons": flags.polygons, "--retry": flags.retry, "--collection": [flags.collection]}
-        check_apart(
-            [Written(f"--{name}", getattr(flags, name), kind) for name, kind in WRITTEN if getattr(flags, name)],
-            [Read(flag, paths) for flag, paths in read.items() if paths],
-        )
-        for sink in self.tables.values():
-            check_writable(sink.prefix)
-        if self.geotiffs is not None:
-            check_writable(self.geotiffs.folder)
-            check_writable(f"{self.geotiffs.folder}/chip")
-
-    @property
-    def outputs(self) -> list[Output]:
-        return [sink.target for sink in (*self.tables.values(), self.geotiffs) if sink is not None]
 
     def build(self, pipeline: beam.Pipeline) -> None:
         """Add the job's steps to a pipeline."""
@@ -149,15 +104,27 @@ class Job:
         else:
             read = pipeline | "ReadChips" >> self.again
             read = read if isinstance(read, ChipOutputs) else ChipOutputs(read)
-        staged = [getattr(read, TABLES[name]) | STEPS[name] >> sink.staged() for name, sink in self.tables.items()]
-        if self.geotiffs is not None:
-            staged.append(read.chips | "WriteGeoTiffs" >> self.geotiffs.staged())
-        staged | beam.Flatten() | PutInPlace()
+        self.sinks.write(read)
 
     def why_nothing_matched(self) -> str:
         """Why all polygons are unmatched, as far as the first batch of them tells."""
         assert self.first is not None
         return why_no_polygon_hit(self.index, self.first, self.crs)
+
+
+def _sinks(flags: argparse.Namespace, kept: list[pa.Field]) -> Sinks:
+    """The sinks that the flags ask for."""
+    chips = WriteChipsToParquet(flags.output, schema=chips_schema(kept))
+    found = [SinkOf("chips", "WriteChips", "--output", chips)]
+    if flags.unmatched:
+        unmatched = WriteChipsToParquet(flags.unmatched, schema=unmatched_schema(kept))
+        found.append(SinkOf("unmatched", "WriteUnmatched", "--unmatched", unmatched))
+    if flags.dead_letter:
+        letters = WriteChipsToParquet(flags.dead_letter, schema=CHIP_DEAD_LETTER_SCHEMA)
+        found.append(SinkOf("dead_letters", "WriteDeadLetters", "--dead_letter", letters))
+    if flags.geotiff is not None:
+        found.append(SinkOf("chips", "WriteGeoTiffs", "--geotiff", WriteChipsToGeoTiff(flags.geotiff), "chips"))
+    return Sinks(found)
 
 
 def _collection(flags: argparse.Namespace) -> Collection:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, get_args
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
-from pipelines.cli import logs as _log
+from pipelines.cli import logs
 from pipelines.cli.arguments import Spelling, use
 from pipelines.cli.job_servers import described_options
 from pipelines.cli.runner_options import FLINK, RunnerOption, RunnerOptions, beams_spelling, truth
@@ -89,7 +89,7 @@ class Parser(argparse.ArgumentParser):
         self._refuse_unknown_flags(words, beam)
         ours, rest = self.parse_known_args(words)
         if ours.verbose:
-            _log.be_verbose()
+            logs.be_verbose()
         use(Spelling.of(self, self.arguments))
         rest = beams_spelling(rest, beam)
         known, stray = beam.parse_known_args(rest)

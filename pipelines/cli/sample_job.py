@@ -155,7 +155,7 @@ class Job(Inputs):
         self.collection.check_files()
         self.sinks = _sinks(flags, self.options.schema(kept, self.bands), kept)
         read = {"--points": flags.points, "--retry": flags.retry, "--collection": [flags.collection]}
-        self.sinks.check(options, read)
+        self.sinks.check(options, read, flags)
 
     def _sample(self, flags: argparse.Namespace) -> list[pa.Field]:
         """Sample a point table; gives the columns that pass through."""

@@ -1,8 +1,9 @@
 """The sinks of a command: checked together, and put in place together."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -15,12 +16,16 @@ from rasteret_beam.transforms.sinks.protocol import Sink
 
 @dataclass(frozen=True)
 class SinkOf:
-    """A sink, the output of the job that it writes, its step in the graph, and the flag that asks for it."""
+    """A sink, the output of the job that it writes, its step in the graph, and the flag that asks for it.
+
+    ``kind`` is that of :class:`rasteret_beam.readers.storage.output_conflicts.Written`.
+    """
 
     output: str
     step: str
     flag: str
     sink: Sink
+    kind: Literal["files", "chips"] = "files"
 
 
 @dataclass(frozen=True)
@@ -29,26 +34,31 @@ class Sinks:
 
     members: Sequence[SinkOf]
 
-    def check(self, options: PipelineOptions, read: Mapping[str, Sequence[str] | None]) -> None:
+    def check(
+        self, options: PipelineOptions, read: Mapping[str, Sequence[str] | None], flags: argparse.Namespace
+    ) -> None:
         """Find out, before anything is read, whether all rows can be written.
 
         Parameters
         ----------
         read : {flag: paths}
             What the job reads, which no output may touch.
+        flags : Namespace
+            The outputs as they were given.
 
         Raises
         ------
         RasteretBeamError
         """
-        written = [Written(each.flag, prefix) for each in self.members for prefix in each.sink.prefixes]
+        written = [Written(each.flag, prefix, each.kind) for each in self.members for prefix in each.sink.prefixes]
         check_apart(written, [Read(flag, paths) for flag, paths in read.items() if paths])
-        taken: dict[str, str] = {}
+        taken: dict[tuple[str, str], str] = {}
         for each in self.members:
             for prefix in each.sink.prefixes:
-                if prefix in taken:
-                    raise InputError(f"{taken[prefix]} and {each.flag} are both {prefix}; give two prefixes")
-                taken[prefix] = each.flag
+                first = taken.setdefault((each.kind, prefix), each.flag)
+                if first != each.flag:
+                    given = getattr(flags, each.flag.removeprefix("--"))
+                    raise InputError(f"{first} and {each.flag} are both {given}; give two prefixes")
         for each in sorted(self.members, key=lambda each: not each.sink.targets):
             each.sink.check(options)
 

@@ -28,11 +28,10 @@ from pyproj import Transformer
 
 import rasteret_beam as rasteret
 from pipelines import build_collection, sample_points
-from pipelines.cli import logs as _log
-from pipelines.cli import sample_job as _sample_job
+from pipelines.cli import logs, sample_job
 from pipelines.cli.flags import access
 from rasteret_beam import Access
-from rasteret_beam.readers.storage import byte_ranges as ranges
+from rasteret_beam.readers.storage import byte_ranges
 from tests.support import rasters
 from tests.support.commands import Outcome, as_flags, execute
 from tests.support.paths import ROOT
@@ -562,8 +561,8 @@ def test_logs_stay_quiet_while_a_failed_run_is_cleaned_up() -> None:
     """After the block of the run, that of the whole command still holds."""
     root = logging.getLogger()
     before = list(root.filters)
-    with _log.quiet("apache_beam.utils.retry"):
-        with _log.quiet("apache_beam"):
+    with logs.quiet("apache_beam.utils.retry"):
+        with logs.quiet("apache_beam"):
             assert logging.getLogger("apache_beam").level > logging.CRITICAL
         assert len(root.filters) == len(before) + 1
         warning = root.makeRecord("rasterio._env", logging.WARNING, "", 0, "CPLE_AppDefined in a bad tag", (), None)
@@ -681,7 +680,7 @@ class TestInterrupt:
         def interrupted(path: str, **options: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(_sample_job, "load", interrupted)
+        monkeypatch.setattr(sample_job, "load", interrupted)
         try:
             outcome = sample(point_table(5))
         except KeyboardInterrupt:
@@ -746,7 +745,7 @@ class TestBuildFromCogs:
 
     def test_url(self, build: Build, monkeypatch: pytest.MonkeyPatch):
         """Nothing listens there: the file is named with that, as any other that cannot be opened."""
-        monkeypatch.setattr(ranges, "RETRY_POLICY", ranges.RetryPolicy(tries=2, first_pause=0.01))
+        monkeypatch.setattr(byte_ranges, "RETRY_POLICY", byte_ranges.RetryPolicy(tries=2, first_pause=0.01))
         outcome = build(cogs="http://127.0.0.1:9/scene.tif")
         assert outcome.code == 1
         why = "its size could not be read in 2 attempt(s); last error: the connection was refused"

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import build_collection, read_chips, sample_points
-from pipelines.cli import runner as _run
+from pipelines.cli import runner
 from pipelines.cli.cleanup import UnderWay
 from rasteret_beam import Collection
 from rasteret_beam.errors import OutputError
@@ -55,7 +55,7 @@ def test_a_job_whose_counts_are_lost(flags: list[str], tmp_path: Path, monkeypat
     def lost(result) -> dict[str, int]:
         raise RuntimeError("the server is gone")
 
-    monkeypatch.setattr(_run, "counted", lost)
+    monkeypatch.setattr(runner, "counted", lost)
     outcome = execute(sample_points.main, *flags)
     assert outcome.code == 1
     assert outcome.err == (

@@ -27,7 +27,7 @@ from pyproj import CRS, Transformer
 from rasteret_beam import Collection, ReadPoints, SamplePoints, WriteSamplesToParquet
 from rasteret_beam.collection.eager.inputs import point_stream
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.tables import point_geometry as geometry
+from rasteret_beam.kernels.tables import point_geometry
 from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from tests.support.lookalike import build_lookalike, check, in_order, same_points
 
@@ -361,7 +361,7 @@ def test_wkb_read_at_once_equals_shapely(points: list, form: str, large: bool) -
         shapes = shapely.set_srid(shapes, 4326)
     values = shapely.to_wkb(shapes, include_srid=form == "srid")
     column = pa.array([b"?" * 21, *values], type=pa.large_binary() if large else pa.binary()).slice(1)
-    fast, slow = geometry._alike_wkb_points(column), geometry._any_wkb_points(column, 0, "g")
+    fast, slow = point_geometry._alike_wkb_points(column), point_geometry._any_wkb_points(column, 0, "g")
     if fast is None:
         assert all(value is None for value in values)
         return

@@ -14,8 +14,8 @@ import shapely
 from rasteret_beam import Collection, ReadPoints, SamplePoints, build_from_cogs, metrics
 from rasteret_beam.collection.eager.plan import plan_totals
 from rasteret_beam.kernels.storage.coalescing import LOCAL
-from rasteret_beam.readers.jobs import work_units as work_units
-from rasteret_beam.readers.tiles import indexed as indexed_engine
+from rasteret_beam.readers.jobs import work_units
+from rasteret_beam.readers.tiles import indexed
 from tests.support import rasters
 from tests.support.pipelines import XY, run
 from tests.support.server import RasterServer
@@ -56,13 +56,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Decoded:
     """How many times a tile was decoded."""
     calls = []
-    decode_tile = indexed_engine.decode_tile
+    decode_tile = indexed.decode_tile
 
     def count(*arguments: object) -> np.ndarray:
         calls.append(1)
         return decode_tile(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(indexed_engine, "decode_tile", count)
+    monkeypatch.setattr(indexed, "decode_tile", count)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return lambda: len(calls)
 

@@ -17,12 +17,11 @@ from affine import Affine
 import rasteret_beam
 from rasteret_beam import Collection, ReadPoints, ReadPolygons
 from rasteret_beam.kernels.bigquery.arrow import in_schema
-from rasteret_beam.kernels.routing import chunks as chunking
+from rasteret_beam.kernels.routing import chunks
 from rasteret_beam.kernels.routing.chunks import compacted, pieces, without_same
 from rasteret_beam.kernels.tables.point_columns import choose_columns
 from rasteret_beam.kernels.tables.polygon_columns import choose_polygon_columns
-from rasteret_beam.transforms.sources import csv_files as read_csv
-from rasteret_beam.transforms.sources import table_files as read_tables
+from rasteret_beam.transforms.sources import csv_files, table_files
 
 FEW, MANY = 200, 400
 
@@ -82,7 +81,7 @@ def choose(schema: pa.Schema) -> Any:
 def check_alike(schema: pa.Schema) -> None:
     kept = list(schema.names)
     output = pa.schema(list(schema))
-    read_tables.check_alike(schema, "p", kept, kept, output, None, "EPSG:4326", "points", "ReadPoints")
+    table_files.check_alike(schema, "p", kept, kept, output, None, "EPSG:4326", "points", "ReadPoints")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +129,7 @@ def wide(rows: int, columns: int) -> pa.Table:
 
 def test_chunks_of_wide_tables_have_as_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each array has its cost, so that rows are not cut the finer the more columns they have."""
-    monkeypatch.setattr(chunking, "WIDE_COLUMNS", 50)
+    monkeypatch.setattr(chunks, "WIDE_COLUMNS", 50)
     tables = {columns: wide(512, columns).to_batches()[0] for columns in (FEW, MANY, 2 * MANY)}
     parts = {columns: list(pieces(table, max_bytes=4096)) for columns, table in tables.items()}
     assert len(parts[FEW]) == len(parts[MANY]) == len(parts[2 * MANY]) > 30
@@ -139,10 +138,10 @@ def test_chunks_of_wide_tables_have_as_many_rows(monkeypatch: pytest.MonkeyPatch
 
 
 def test_batches_of_wide_files_have_as_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read_tables, "COLUMN_BYTES", 64)
-    monkeypatch.setattr(read_tables, "BATCH_BYTES", 4096)
-    monkeypatch.setattr(read_csv, "COLUMN_BYTES", 64)
-    monkeypatch.setattr(read_csv, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(table_files, "COLUMN_BYTES", 64)
+    monkeypatch.setattr(table_files, "BATCH_BYTES", 4096)
+    monkeypatch.setattr(csv_files, "COLUMN_BYTES", 64)
+    monkeypatch.setattr(csv_files, "BLOCK_BYTES", 4096)
     batches = {}
     for columns in (FEW, MANY):
         table = wide(64, columns)

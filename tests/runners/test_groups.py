@@ -30,11 +30,10 @@ from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.jobs import sampler
-from rasteret_beam.readers.jobs import work_units as work_units
+from rasteret_beam.readers.jobs import sampler, work_units
 from rasteret_beam.readers.jobs.sampler import TileSampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
-from rasteret_beam.transforms.runtime import event_times as windows
+from rasteret_beam.transforms.runtime import event_times
 from rasteret_beam.transforms.runtime.event_times import chunk_rules
 from tests.support.pipelines import EMBEDDED, LOCAL, XY, Kept, run
 from tests.support.properties import examples
@@ -141,7 +140,7 @@ def test_engines_that_hold_groups_in_memory(runner: beam.runners.PipelineRunner,
     pipeline = beam.Pipeline(options=PipelineOptions(LOCAL))
     pipeline.runner = runner
     points = pipeline | beam.Create([]).with_output_types(Any)
-    assert chunk_rules(points) == (ChunkRules(group_bytes=windows.GROUP_BYTES) if bounded else ChunkRules())
+    assert chunk_rules(points) == (ChunkRules(group_bytes=event_times.GROUP_BYTES) if bounded else ChunkRules())
     assert chunk_rules(points | beam.WindowInto(FixedWindows(10))) == ChunkRules()
 
 
@@ -169,7 +168,7 @@ def test_a_crowd_on_an_engine_that_holds_groups_in_memory(
     raster: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points, limit = crowd(60_000, columns=6), 2 << 20
-    monkeypatch.setattr(windows, "GROUP_BYTES", limit)
+    monkeypatch.setattr(event_times, "GROUP_BYTES", limit)
     raster.export(tmp_path / "collection")
     collection = rasteret_beam.load(tmp_path / "collection")
     pipeline = beam.Pipeline(options=PipelineOptions(EMBEDDED))

@@ -21,9 +21,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
-from pipelines.cli import job_servers as _servers
-from pipelines.cli import logs as _log
-from pipelines.cli import runner as _run
+from pipelines.cli import job_servers, logs, runner
 from pipelines.cli.cleanup import UnderWay
 from pipelines.cli.job_servers import check_server
 from rasteret_beam.errors import InputError, OutputError
@@ -131,7 +129,7 @@ def test_a_server_that_is_away(flag: str) -> None:
 
 @pytest.mark.parametrize("flag", SERVERS)
 def test_a_server_that_never_answers(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_servers, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(job_servers, "CONNECT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         options = PipelineOptions(["--runner=FlinkRunner", f"{flag}={address}"])
@@ -142,7 +140,7 @@ def test_a_server_that_never_answers(flag: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_lost_server_is_one_line() -> None:
-    assert _run.root_message(Lost("a long\ntext\n>")) == (
+    assert runner.root_message(Lost("a long\ntext\n>")) == (
         "the job server does not answer: UNAVAILABLE: failed to connect to all addresses"
     )
 
@@ -153,7 +151,7 @@ def test_what_a_job_server_logs_is_not_repeated(
     def listens() -> None:
         raise Lost
 
-    with _log.quiet("apache_beam"):
+    with logs.quiet("apache_beam"):
         record = logging.makeLogRecord({"module": "portable_runner", "levelno": logging.ERROR, "msg": "a traceback"})
         assert not logging.getLogger().filter(record)
         thread = threading.Thread(target=listens)

@@ -25,7 +25,7 @@ from rasteret_beam.readers.tiles.dispatch import Engines
 from rasteret_beam.readers.tiles.indexed import IndexedEngine
 from rasteret_beam.readers.tiles.protocol import Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
-from rasteret_beam.transforms.runtime import shared_resources as shared
+from rasteret_beam.transforms.runtime import shared_resources
 from tests.support.pipelines import XY, Kept, run
 from tests.support.streams import BATCHES, SECONDS, batches, stamp
 from tests.support.threads import own_threads
@@ -90,7 +90,7 @@ def test_windows_and_times_of_a_stream(scenes: Collection, points: pa.Table, exp
 
 def test_a_pipeline_leaves_no_thread_behind(scenes: Collection, points: pa.Table) -> None:
     run(lambda pipeline: pipeline | beam.Create(batches(points)) | SamplePoints(scenes, ["B10"]))
-    assert not shared._held
+    assert not shared_resources._held
     assert not own_threads()
 
 

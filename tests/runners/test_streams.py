@@ -39,7 +39,7 @@ from rasteret_beam import (
 from rasteret_beam.collection.parquet.versions import CollectionVersion, IndexVersions, look
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError
 from rasteret_beam.schema import points_schema
-from rasteret_beam.transforms.sinks import windowed_parquet as write_windows
+from rasteret_beam.transforms.sinks import windowed_parquet
 from rasteret_beam.transforms.sinks.windowed_parquet import waiting_trigger, window_name
 from tests.support.pipelines import LOCAL, Kept, run
 from tests.support.streams import SECONDS, Values, batches, brute_force, rows_of, stamp, window_files
@@ -111,7 +111,7 @@ class TestFiles:
     def test_rows_come_together_in_pieces(self) -> None:
         """A batch of samples may hold 10 MB and more, which is much for a record of a shuffle."""
         rows = pa.RecordBatch.from_pydict({"number": range(300_000), "text": [f"row {at}" for at in range(300_000)]})
-        shards, parts = zip(*write_windows._ShardFn(3).process(rows), strict=True)
+        shards, parts = zip(*windowed_parquet._ShardFn(3).process(rows), strict=True)
         assert len(set(shards)) == 1
         assert max(part.nbytes for part in parts) <= 1 << 20 and len(parts) < 15
         assert pa.Table.from_batches(parts).equals(pa.Table.from_batches([rows]))
@@ -120,11 +120,11 @@ class TestFiles:
         final, hidden = str(tmp_path / "s-1.parquet"), str(tmp_path / ".1.parquet")
         Path(hidden).write_text("rows")
         for _ in range(2):
-            assert write_windows._put_in_place(final, hidden) == final
+            assert windowed_parquet._put_in_place(final, hidden) == final
             assert [path.name for path in tmp_path.iterdir()] == ["s-1.parquet"]
             assert Path(final).read_text() == "rows"
         Path(hidden).write_text("all rows")  # the same pane, after the runner went back to a checkpoint
-        assert write_windows._put_in_place(final, hidden) == final
+        assert windowed_parquet._put_in_place(final, hidden) == final
         assert [path.name for path in tmp_path.iterdir()] == ["s-1.parquet"]
         assert Path(final).read_text() == "all rows"
 

@@ -22,7 +22,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 import rasteret_beam
 from rasteret_beam import Collection, CollectionUpdates, GroupByTile, KeyByRecordAndTile, SamplePoints, SampleTiles
 from rasteret_beam.collection.parquet.versions import CollectionVersion
-from rasteret_beam.transforms.sampling import collection_updates as updates_module
+from rasteret_beam.transforms.sampling import collection_updates
 from rasteret_beam.transforms.sampling.polling import LookFn
 from tests.support.pipelines import LOCAL, Kept
 from tests.support.streams import Values, batches, brute_force, values_of
@@ -61,7 +61,7 @@ class _Waiting(PipelineVisitor):
 @pytest.fixture
 def growing(scenes: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Collection, Collection]:
     """A collection of two records in a folder, and the records that are still to come."""
-    monkeypatch.setattr(updates_module, "time", SimpleNamespace(time=lambda: BUILT))
+    monkeypatch.setattr(collection_updates, "time", SimpleNamespace(time=lambda: BUILT))
     first = pc.field("id").isin(["P0_1", "P1_2"])
     scenes.where(first).export(tmp_path / "growing")
     return rasteret_beam.load(tmp_path / "growing"), scenes.where(~first)

@@ -46,8 +46,7 @@ from rasteret_beam.errors import (
     TileReadError,
 )
 from rasteret_beam.kernels.storage.globs import glob_regex
-from rasteret_beam.readers.storage import byte_ranges as ranges
-from rasteret_beam.readers.storage import objects, stores
+from rasteret_beam.readers.storage import byte_ranges, objects, stores
 from rasteret_beam.readers.storage.byte_ranges import RetryPolicy
 from rasteret_beam.readers.storage.listing import find_rasters
 from rasteret_beam.transforms.runtime.files import find_files
@@ -481,7 +480,7 @@ def test_secrets_stand_nowhere(
     """Not in errors, logs of any level, pickles of a pipeline or its display data."""
     caplog.set_level(logging.DEBUG, "rasteret_beam")
     caplog.set_level(logging.DEBUG, "rasterio")
-    monkeypatch.setattr(ranges, "RETRY_POLICY", RetryPolicy(tries=2, first_pause=0.01))
+    monkeypatch.setattr(byte_ranges, "RETRY_POLICY", RetryPolicy(tries=2, first_pause=0.01))
     monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "hush-hush-token")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "aHVzaC1odXNo")
     secrets = ["hush-hush", "aHVzaC1odXNo", "5ec2e7"]
@@ -560,7 +559,7 @@ def test_a_password_is_sent_and_stands_nowhere(web: RasterServer) -> None:
 
 
 def test_points_are_asked_for_again(web: RasterServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranges, "RETRY_POLICY", RetryPolicy(first_pause=0.01))
+    monkeypatch.setattr(byte_ranges, "RETRY_POLICY", RetryPolicy(first_pause=0.01))
     for name in ("p.parquet", f"p.parquet{SIGNED}"):
         web.reset(first(1, Fault(status=503)))
         reading = ReadPoints(f"{web.url}/{name}", **XY)

@@ -11,8 +11,7 @@ import pytest
 from rasteret_beam import Access
 from rasteret_beam.kernels.storage import hosts
 from rasteret_beam.metrics import Counters
-from rasteret_beam.readers.storage import byte_ranges as ranges
-from rasteret_beam.readers.storage import href_policy as trust
+from rasteret_beam.readers.storage import byte_ranges, href_policy
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader, RetryPolicy
 from rasteret_beam.readers.storage.file_state import STALE
 from tests.support.server import Fault, RasterServer, always, first
@@ -62,8 +61,8 @@ def server(tmp_path: Path) -> Iterator[RasterServer]:
 def _as_on_the_internet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of this machine's addresses, 127.0.0.1 is as far away as any; the others are near."""
     near = hosts.nearness
-    monkeypatch.setattr(trust, "nearness", lambda host: None if host == "127.0.0.1" else near(host))
-    monkeypatch.setattr(ranges, "RETRY_POLICY", RetryPolicy(tries=2, first_pause=0.01, timeout=5.0))
+    monkeypatch.setattr(href_policy, "nearness", lambda host: None if host == "127.0.0.1" else near(host))
+    monkeypatch.setattr(byte_ranges, "RETRY_POLICY", RetryPolicy(tries=2, first_pause=0.01, timeout=5.0))
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 

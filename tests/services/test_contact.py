@@ -18,11 +18,10 @@ from rasteret_beam import Access, BigQueryTable, ReadPoints, load
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, NoAnswerError, OutputError
 from rasteret_beam.kernels.bigquery.names import TableName
 from rasteret_beam.metrics import Counters
-from rasteret_beam.readers.storage import first_contact as contact
-from rasteret_beam.readers.storage import objects, stores
+from rasteret_beam.readers.storage import first_contact, objects, stores
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader, RetryPolicy
 from rasteret_beam.readers.storage.first_contact import Contact, within
-from rasteret_beam.transforms.runtime import google_services as services
+from rasteret_beam.transforms.runtime import google_services
 from rasteret_beam.transforms.runtime.bigquery_client import Destination, check_destination, is_loaded
 from rasteret_beam.transforms.runtime.files import check_writable
 from tests.support.commands import execute
@@ -33,8 +32,8 @@ LIMIT = 1.0
 
 @pytest.fixture(autouse=True)
 def limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contact, "FIRST_SECONDS", LIMIT)
-    monkeypatch.setattr(contact, "_answered", set())
+    monkeypatch.setattr(first_contact, "FIRST_SECONDS", LIMIT)
+    monkeypatch.setattr(first_contact, "_answered", set())
     monkeypatch.setattr(objects, "LISTING_SECONDS", LIMIT / 2)
     monkeypatch.setattr(stores, "RETRY_TIMEOUT", timedelta(seconds=LIMIT / 2))
     monkeypatch.setattr(stores, "_stores", {})
@@ -78,7 +77,7 @@ def test_a_bucket_to_write_to(away: str, scheme: str) -> None:
     text = str(refused.value)
     assert text.startswith(f"output {scheme}://bucket/out cannot be written: ")
     assert away in text
-    assert text.endswith(contact.WAY_OUT)
+    assert text.endswith(first_contact.WAY_OUT)
 
 
 @pytest.mark.parametrize("scheme", ["gs", "s3"])
@@ -86,7 +85,7 @@ def test_a_bucket_to_read(away: str, scheme: str) -> None:
     with pytest.raises(MissingInputError) as refused:
         load(f"{scheme}://bucket/c")
     assert str(refused.value).startswith(f"{scheme}://bucket at {away} cannot be listed: ")
-    assert str(refused.value).endswith(contact.WAY_OUT)
+    assert str(refused.value).endswith(first_contact.WAY_OUT)
 
 
 def test_a_file_on_the_web(away: str) -> None:
@@ -133,10 +132,10 @@ def test_credentials_are_looked_for_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(
         OutputError, match=r"no usable Google credentials: .*; run 'gcloud auth application-default login'"
     ):
-        services.look_for_credentials()
+        google_services.look_for_credentials()
     assert not auth._Credentials._credentials_init
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
-    services.look_for_credentials()
+    google_services.look_for_credentials()
     assert auth._Credentials._credentials_init
 
 
@@ -158,8 +157,8 @@ def test_what_does_not_end_is_left_behind() -> None:
 def test_time_of_a_first_contact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests get what is left of it, and once one is answered all the time that is usual."""
     now = 100.0
-    monkeypatch.setattr(contact, "monotonic", lambda: now)
-    monkeypatch.setattr(contact, "FIRST_SECONDS", 20.0)
+    monkeypatch.setattr(first_contact, "monotonic", lambda: now)
+    monkeypatch.setattr(first_contact, "FIRST_SECONDS", 20.0)
     first = Contact("s3://bucket")
     assert (first.timeout(60), first.timeout(5), first.is_over()) == (20, 5, False)
     now = 112.5
@@ -174,7 +173,7 @@ def test_time_of_a_first_contact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_answer_counts_for_the_requests_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(contact, "monotonic", lambda: now[0])
+    monkeypatch.setattr(first_contact, "monotonic", lambda: now[0])
     one, other, elsewhere = Contact("s3://a"), Contact("s3://a"), Contact("s3://b")
     one.is_answered()
     now[0] += LIMIT + 1
@@ -191,12 +190,12 @@ def test_a_server_that_has_answered_is_waited_for(tmp_path: Path, monkeypatch: p
             reader.read(FileState(f"{server.url}/b"), 0, 4, Counters())
         assert bytes(reader.read(FileState(f"{server.url}/a"), 0, 4, Counters())) == b"0123"
         root = server.url
-    monkeypatch.setattr(contact, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(first_contact, "FIRST_SECONDS", 0.0)
     monkeypatch.setattr("rasteret_beam.readers.storage.byte_ranges.log.info", lambda *words: tried.append(words))
     with pytest.raises(RangeError, match=r"in 3 attempt\(s\); last error: the connection was refused"):
         reader.read(FileState(f"{root}/a"), 0, 4, Counters())
     assert len(tried) == 2
-    monkeypatch.setattr(contact, "_answered", set())
+    monkeypatch.setattr(first_contact, "_answered", set())
     with pytest.raises(RangeError, match=r"in 1 attempt\(s\); last error: "):
         reader.read(FileState(f"{root}/a"), 0, 4, Counters())
 

@@ -19,7 +19,7 @@ from rasteret_beam.errors import BuildError, TileReadError
 from rasteret_beam.metrics import Counters
 from rasteret_beam.readers.gdal.rasters import Raster, RasterPool
 from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
-from rasteret_beam.readers.storage import byte_ranges as ranges
+from rasteret_beam.readers.storage import byte_ranges
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader, RetryPolicy
 from rasteret_beam.readers.tiles.gdal import RasterioEngine
 from tests.support import tiles
@@ -80,7 +80,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RasterServer]:
 
 @pytest.fixture(autouse=True)
 def quick(served: RasterServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranges, "RETRY_POLICY", RetryPolicy(TRIES, 0.001, 5.0))
+    monkeypatch.setattr(byte_ranges, "RETRY_POLICY", RetryPolicy(TRIES, 0.001, 5.0))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     served.reset()
 

@@ -22,14 +22,14 @@ from rasteret_beam.errors import BuildError, TileReadError
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.gdal.headers import read_headers
-from rasteret_beam.readers.storage import byte_ranges as ranges
+from rasteret_beam.readers.storage import byte_ranges
 from rasteret_beam.readers.storage.byte_ranges import RangeReader, RetryPolicy
-from rasteret_beam.readers.tiles import indexed as indexed_engine
+from rasteret_beam.readers.tiles import indexed
 from rasteret_beam.readers.tiles.dispatch import Engines
 from rasteret_beam.readers.tiles.indexed import IndexedEngine
 from rasteret_beam.readers.tiles.protocol import TileRequest
 from rasteret_beam.readers.tiles.source import REMOTE_READS, TileSource
-from rasteret_beam.transforms.runtime import shared_resources as shared
+from rasteret_beam.transforms.runtime import shared_resources
 from tests.support import rasters
 from tests.support.pipelines import XY, Kept, run
 from tests.support.scenes import write_scene
@@ -110,7 +110,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranges, "RETRY_POLICY", QUICK)
+    monkeypatch.setattr(byte_ranges, "RETRY_POLICY", QUICK)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -184,7 +184,7 @@ class TestValues:
     def test_a_prefix_that_falls_short_is_followed_by_the_rest(
         self, served: Served, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(indexed_engine, "PREFIX_MARGIN", -0.1)
+        monkeypatch.setattr(indexed, "PREFIX_MARGIN", -0.1)
         points = points_in(EVERY_OTHER, each=1)
         served.server.reset()
         check_values(served, served.wide.sample_points(points, ["B1"], **XY, prefix_reads=True), points, ("wide",))
@@ -290,7 +290,7 @@ class TestHeaders:
     def test_lasting_faults(self, served: Served, name: str) -> None:
         fault, text = LASTING[name]
         served.server.reset(always(fault))
-        with pytest.raises(ranges.RangeError) as caught:
+        with pytest.raises(byte_ranges.RangeError) as caught:
             read_headers(f"{served.server.url}/s0.tif")
         assert line_of(caught.value) == text
         assert len(served.server.log) == 1
@@ -336,16 +336,16 @@ class TestErrors:
     def test_a_refused_connection(self, served: Served) -> None:
         with RasterServer(served.folder) as gone:
             pass
-        with pytest.raises(ranges.RangeError, match=r"in 3 attempt\(s\); last error: the connection was refused$"):
-            RangeReader(QUICK).read(ranges.FileState(f"{gone.url}/s0.tif"), 0, 10, Counters())
+        with pytest.raises(byte_ranges.RangeError, match=r"in 3 attempt\(s\); last error: the connection was refused$"):
+            RangeReader(QUICK).read(byte_ranges.FileState(f"{gone.url}/s0.tif"), 0, 10, Counters())
 
     def test_a_file_that_ends_early_keeps_its_other_tiles(self, served: Served) -> None:
         """The collection does not know its size, as those of other writers."""
         served.server.reset()
         end = (served.folder / "s0.tif").stat().st_size
         for start, text in ((end - 10, f"ends at byte {end}, but"), (end + 10, f"ends before byte {end + 10}, where")):
-            with pytest.raises(ranges.RangeError, match=f"the file {text}.* so its index is stale") as caught:
-                state = ranges.FileState(f"{served.server.url}/s0.tif")
+            with pytest.raises(byte_ranges.RangeError, match=f"the file {text}.* so its index is stale") as caught:
+                state = byte_ranges.FileState(f"{served.server.url}/s0.tif")
                 RangeReader(QUICK).read(state, start, end + 20, Counters())
             assert not caught.value.of_file
         assert len(served.server.log) == 2
@@ -353,7 +353,7 @@ class TestErrors:
     def test_a_weak_etag_is_no_condition(self, served: Served) -> None:
         served.server.reset(always(Fault(etag='W/"other"')))
         for etag in ('W/"one"', '"one"'):
-            state = ranges.FileState(f"{served.server.url}/s0.tif", etag=etag)
+            state = byte_ranges.FileState(f"{served.server.url}/s0.tif", etag=etag)
             assert len(RangeReader(QUICK).read(state, 0, 10, Counters())) == 10
 
     def test_a_pipeline_fails_with_the_same_line(self, served: Served) -> None:
@@ -365,7 +365,7 @@ class TestErrors:
         assert "record 'wide', band B1: http://127.0.0.1:" in line
         assert "no such file (the server answered 404 Not Found)" in line
         self.check_nothing_runs(served)
-        assert not shared._held
+        assert not shared_resources._held
 
     @staticmethod
     def check_nothing_runs(served: Served) -> None:
@@ -420,8 +420,8 @@ class TestSecrets:
         url = served.server.url.replace("//", "//user:se%40cret@") + "/s0.tif"
         served.server.reset(always(Fault(status=503)))
         (want,) = wants(served.scenes, [(2, 3)])
-        with caplog.at_level("DEBUG"), pytest.raises(ranges.RangeError) as caught:
-            RangeReader(QUICK).read(ranges.FileState(url), 0, 10, Counters())
+        with caplog.at_level("DEBUG"), pytest.raises(byte_ranges.RangeError) as caught:
+            RangeReader(QUICK).read(byte_ranges.FileState(url), 0, 10, Counters())
         assert "cret" not in str(caught.value) + caplog.text
         asset = replace(want.asset, href=url)
         assert f": {served.server.url}/s0.tif, tile" in str(replace(want, asset=asset).failed(ValueError("why")))

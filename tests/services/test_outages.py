@@ -24,7 +24,7 @@ from google.cloud import bigquery
 
 from pipelines import sample_points
 from rasteret_beam import Collection, build_from_cogs
-from rasteret_beam.readers.storage import byte_ranges as ranges
+from rasteret_beam.readers.storage import byte_ranges
 from rasteret_beam.readers.storage.byte_ranges import RetryPolicy
 from tests.support.bucket_contents import POINTS, same, table_at
 from tests.support.buckets import SERVICES, Place
@@ -166,7 +166,7 @@ def test_503s_for_a_while(place: Place, expected: pa.Table, path: str, must_fini
 def test_a_server_that_stays_away(
     place: Place, expected: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranges, "RETRY_POLICY", RetryPolicy(tries=2, first_pause=0.01))
+    monkeypatch.setattr(byte_ranges, "RETRY_POLICY", RetryPolicy(tries=2, first_pause=0.01))
     with place.front.ruled(rule("scene_", die=True, after=3)):
         first = sample(place, str(tmp_path / "s"))
     place.front.start()
@@ -252,7 +252,7 @@ def failing(*names: str) -> Plan:
 def test_files_that_stay_away_are_given_up_and_tried_again(
     folder: Path, expected: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranges, "RETRY_POLICY", RetryPolicy(tries=3, first_pause=0.01))
+    monkeypatch.setattr(byte_ranges, "RETRY_POLICY", RetryPolicy(tries=3, first_pause=0.01))
     expected = expected.filter(pc.not_equal(expected["record_id"], "by_gdal"))
     with RasterServer(folder) as server:
         remote = of_server(server, folder)

@@ -13,8 +13,10 @@ from weakref import WeakKeyDictionary
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms import core
 
+from pipelines.cli.runner_options import RunnerOptions
+
 _arguments: WeakKeyDictionary[FunctionType, tuple[list[str], list[Any]]] = WeakKeyDictionary()
-_options: dict[tuple[type, tuple[str, ...]], Any] = {}
+_options: dict[tuple[Any, ...], Any] = {}
 _arguments_of = core.get_function_args_defaults
 _make_options = PipelineOptions.__init__
 
@@ -38,7 +40,8 @@ def _options_once(self: PipelineOptions, flags: list[str] | None = None, **kwarg
     if not (isinstance(flags, list) and all(isinstance(flag, str) for flag in flags)):
         _make_options(self, flags, **kwargs)
         return
-    key = (type(self), tuple(flags))
+    # What a parser knows depends on the classes that there are, and on the options of the runner at hand.
+    key = (type(self), tuple(flags), tuple(PipelineOptions.__subclasses__()), tuple(RunnerOptions.given))
     if key not in _options:
         _make_options(self, flags)
         _options[key] = deepcopy(self._visible_options)

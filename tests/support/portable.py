@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import apache_beam as beam
@@ -56,7 +57,11 @@ def process(words: Sequence[str | Path], port: int, log: Path, end: signal.Signa
     """A server as a process, once it listens; ended by its id."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     with log.open("w") as out:
-        server = subprocess.Popen([*map(str, words)], env=environment, stdout=out, stderr=subprocess.STDOUT)
+        # A shell's job in the background ignores SIGINT, and what it starts would too.
+        heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        server = subprocess.Popen(
+            [*map(str, words)], env=environment, stdout=out, stderr=subprocess.STDOUT, preexec_fn=heeding
+        )
         try:
             wait_for(port, server, log)
             yield server

@@ -9,8 +9,17 @@ import pytest
 
 import rasteret_beam
 from pipelines.cli.flags import Parser, option_flags, option_values
-from rasteret_beam import Collection, KeyByRecordAndTile, SampleDeadLetters, SampleOptions, SamplePoints, SampleTiles
+from rasteret_beam import (
+    ChipOptions,
+    Collection,
+    KeyByRecordAndTile,
+    SampleDeadLetters,
+    SampleOptions,
+    SamplePoints,
+    SampleTiles,
+)
 from rasteret_beam.errors import InputError, UnknownOptionError
+from rasteret_beam.kernels.routing.match import MATCHERS
 from rasteret_beam.options import option, options_of, takes_options
 from templates.metadata import parameter
 
@@ -63,6 +72,12 @@ def test_a_new_field_is_a_flag_and_a_parameter_of_the_template() -> None:
         "enumOptions": [{"value": "any", "label": "any"}, {"value": "summer", "label": "summer"}],
         "defaultValue": "any",
     }
+
+
+@pytest.mark.parametrize("definition", [SampleOptions, ChipOptions])
+def test_each_matcher_can_be_chosen(definition: type) -> None:
+    (match,) = [each for each in options_of(definition) if each.name == "match"]
+    assert match.choices == tuple(MATCHERS)
 
 
 def test_flags_without_values_give_the_defaults() -> None:

@@ -21,7 +21,7 @@ from rasteret_beam.errors import one_line, without_secrets
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import DEFAULT_ACCESS, Access, Asset
 from rasteret_beam.readers.jobs.cancellation import CancelToken
-from rasteret_beam.readers.storage import confined_http as confined
+from rasteret_beam.readers.storage import confined_http
 from rasteret_beam.readers.storage.file_state import STALE, LocalFileError, check_unchanged, opened
 from rasteret_beam.readers.storage.first_contact import Contact
 from rasteret_beam.readers.storage.href_policy import is_confined, why_refused
@@ -259,7 +259,7 @@ def _ask_web(file: FileState, start: int, stop: int, timeout: float) -> memoryvi
 def _ask_confined(file: FileState, start: int, stop: int, timeout: float) -> tuple[bytes, int, str | None]:
     """Read a URL from an untrusted source."""
     etag = file.etag if _is_strong(file.etag) else None
-    ask = partial(confined.get_range, access=file.access, etag=etag)
+    ask = partial(confined_http.get_range, access=file.access, etag=etag)
     return _of_web(ask, file, timeout, start, stop)
 
 

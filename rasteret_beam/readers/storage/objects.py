@@ -26,7 +26,7 @@ from rasteret_beam.errors import (
 )
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import DEFAULT_ACCESS, Access
-from rasteret_beam.readers.storage import first_contact as contact
+from rasteret_beam.readers.storage import first_contact
 from rasteret_beam.readers.storage.access import GS, S3, billed_project, gcs_client
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader
 from rasteret_beam.readers.storage.location import BUCKETS, Location
@@ -104,7 +104,9 @@ def is_object(url: str, access: Access = DEFAULT_ACCESS) -> bool:
         return False
     if scheme == GS:
         with _listing(root, access):
-            return bool(_gcs_bucket(root, access).blob(path).exists(retry=_gcs_retry(), timeout=contact.FIRST_SECONDS))
+            return bool(
+                _gcs_bucket(root, access).blob(path).exists(retry=_gcs_retry(), timeout=first_contact.FIRST_SECONDS)
+            )
     try:
         return object_size(url, access) >= 0
     except FileNotFoundError:
@@ -149,13 +151,13 @@ def _gcs_retry() -> Any:
 def _gcs_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int, str]]:
     fields, delimiter = "items(name,size,etag),nextPageToken", None if deep else "/"
     bucket = _gcs_bucket(root, access)
-    settings = {"fields": fields, "retry": _gcs_retry(), "timeout": contact.FIRST_SECONDS}
+    settings = {"fields": fields, "retry": _gcs_retry(), "timeout": first_contact.FIRST_SECONDS}
     for blob in bucket.list_blobs(prefix=start, delimiter=delimiter, **settings):
         yield blob.name, int(blob.size or 0), blob.etag or ""
 
 
 def _store_objects(root: str, folder: str, start: str, access: Access, deep: bool) -> Iterator[tuple[str, int, str]]:
-    store, _ = open_store(root, access, timedelta(seconds=contact.FIRST_SECONDS))
+    store, _ = open_store(root, access, timedelta(seconds=first_contact.FIRST_SECONDS))
     prefix = folder.rstrip("/") or None  # obstore lists whole folders only
     if deep:
         metas = [meta for chunk in obstore.list(store, prefix=prefix, chunk_size=1000) for meta in chunk]
@@ -190,10 +192,10 @@ def explained(error: Exception, url: str, writing: bool = False) -> str:
     if code in (401, 403):
         return f"{text}; {grants.get(scheme, 'grant it')} to the current account, or use other credentials"
     if type(error).__name__ == "RetryError":  # google-cloud-storage
-        return f"no answer in time; last error: {_last_try(error)}; {contact.WAY_OUT}"
+        return f"no answer in time; last error: {_last_try(error)}; {first_contact.WAY_OUT}"
     if type(error).__name__ == "DefaultCredentialsError":
         return f"{text}; or read a public bucket with anonymous=True"
-    return f"{text}; {contact.WAY_OUT}" if code is None and AWAY.search(text) else text
+    return f"{text}; {first_contact.WAY_OUT}" if code is None and AWAY.search(text) else text
 
 
 def _last_try(error: Exception) -> str:

@@ -13,6 +13,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
@@ -22,8 +23,9 @@ from rasteret_beam.readers.gdal.geotiff import geotiff_bytes
 from rasteret_beam.readers.storage.local_files import writing
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.transforms.runtime.beam_metrics import count
-from rasteret_beam.transforms.runtime.files import check_output, matching
+from rasteret_beam.transforms.runtime.files import check_output, check_writable, matching
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
+from rasteret_beam.transforms.sinks.protocol import FileSink
 
 LONGEST_PART = 80
 OURS = re.compile(r"\d+@[^@/]+@[^@/]+(@r\d+c\d+)?\.tif")
@@ -31,7 +33,7 @@ TAGS = ("geometry_id", "record_id", "collection", "band")
 
 
 @dataclass(eq=False)
-class WriteChipsToGeoTiff(beam.PTransform):
+class WriteChipsToGeoTiff(FileSink, beam.PTransform):
     """Write each chip to ``folder/<geometry_id>@<record_id>@<band>.tif``; returns the file names.
 
     A window of a split chip has ``@r<row>c<col>``, its first pixel on the record's grid, before the extension. Unsafe
@@ -62,6 +64,24 @@ class WriteChipsToGeoTiff(beam.PTransform):
 
     def expand(self, chips: beam.PCollection) -> beam.PCollection[str]:
         return chips | "Stage" >> self.staged() | "PutInPlace" >> PutInPlace()
+
+    @property
+    def place(self) -> str:
+        return f"{self.folder}/*.tif"
+
+    @property
+    def prefixes(self) -> list[str]:
+        return [self.folder]
+
+    def check(self, options: PipelineOptions) -> None:
+        """Find out whether the folder, and files in it, can be written.
+
+        Raises
+        ------
+        OutputError
+        """
+        check_writable(self.folder)
+        check_writable(f"{self.folder}/chip")
 
     def staged(self) -> "StageGeoTiffs":
         """Write the files without putting them in place; :class:`.commit.PutInPlace` does so for several sinks."""

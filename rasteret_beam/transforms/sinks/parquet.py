@@ -24,11 +24,12 @@ from rasteret_beam.transforms.runtime.event_times import in_windows
 from rasteret_beam.transforms.runtime.files import check_output, check_writable, matching
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.sinks.parquet_file import ParquetFile, write_empty
+from rasteret_beam.transforms.sinks.protocol import FileSink
 from rasteret_beam.transforms.sinks.windowed_parquet import WriteWindows
 
 
 @dataclass(eq=False)
-class _WriteToParquet(beam.PTransform):
+class _WriteToParquet(FileSink, beam.PTransform):
     """Write batches of rows to ``prefix-00000-of-00004.parquet`` and so on; returns the file names.
 
     Files are written to a temporary folder beside the output. At the end all of them replace those of an earlier run
@@ -93,14 +94,6 @@ class _WriteToParquet(beam.PTransform):
     def prefixes(self) -> list[str]:
         return [self.prefix]
 
-    @property
-    def targets(self) -> list[Output]:
-        return [self.target]
-
-    @property
-    def counts_rows(self) -> bool:
-        return True
-
     def check(self, options: PipelineOptions) -> None:
         """Find out whether files can be written.
 
@@ -109,15 +102,6 @@ class _WriteToParquet(beam.PTransform):
         OutputError
         """
         check_writable(self.prefix)
-
-    def leftovers(self, options: PipelineOptions) -> list[str]:
-        return []
-
-    def is_done(self, options: PipelineOptions) -> bool:
-        return False
-
-    def committed(self, options: PipelineOptions) -> str | None:
-        return None
 
     def staged(self) -> "StageFiles":
         """Write the files without putting them in place; :class:`.commit.PutInPlace` does so for several sinks."""

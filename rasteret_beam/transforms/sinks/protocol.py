@@ -60,3 +60,23 @@ class Sink(Protocol):
     def committed(self, options: PipelineOptions) -> str | None:
         """Its place, if the rows of this run are in before the job has ended."""
         ...
+
+
+class FileSink:
+    """What sinks have in common whose files are put in place at the end of the job."""
+
+    target: Output
+    counts_rows = True
+
+    @property
+    def targets(self) -> list[Output]:
+        return [self.target]
+
+    def leftovers(self, options: PipelineOptions) -> list[str]:
+        return []
+
+    def is_done(self, options: PipelineOptions) -> bool:
+        return False
+
+    def committed(self, options: PipelineOptions) -> str | None:
+        return None

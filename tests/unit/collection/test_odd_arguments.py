@@ -17,7 +17,7 @@ import shapely
 import rasteret_beam
 from rasteret_beam import Access, Collection, build_from_cogs, build_from_table, load
 from rasteret_beam.collection import catalogue
-from rasteret_beam.collection.filters import empty_subset as emptiness
+from rasteret_beam.collection.filters import empty_subset
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, OutputError, UnknownOptionError
 
 XY = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}
@@ -233,7 +233,7 @@ def test_a_box_with_records_is_not_warned_of(collection: Collection, caplog: pyt
 def test_a_large_collection_is_looked_into_when_it_is_used(
     folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, two: pa.Table
 ) -> None:
-    monkeypatch.setattr(emptiness, "SMALL", 0)
+    monkeypatch.setattr(empty_subset, "SMALL", 0)
     empty = load(folder).subset(bbox=(48, 3, 49, 4))
     assert not caplog.records
     with pytest.raises(InputError, match=EXCHANGED):

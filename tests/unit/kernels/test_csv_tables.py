@@ -20,7 +20,7 @@ from rasteret_beam import ReadPoints, ReadPolygons
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.tables.csv_quotes import QuoteScan
 from rasteret_beam.kernels.tables.text_columns import MisfitError, NumberForms, named_types, parsed_text
-from rasteret_beam.transforms.sources import csv_files as read_csv
+from rasteret_beam.transforms.sources import csv_files
 from tests.support.properties import examples
 
 Write = Callable[..., str]
@@ -107,12 +107,12 @@ class TestTypes:
         assert kept_of(path) == {"pipe": ['5" steel', '3""'], "count": [6, 7]}
 
     def test_the_whole_file_decides(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(read_csv, "BLOCK_BYTES", 256)
+        monkeypatch.setattr(csv_files, "BLOCK_BYTES", 256)
         path = write("x,y,plot\n" + "1,2,10\n" * 500 + "1,2,007\n")
         assert kept_of(path)["plot"][-2:] == ["10", "007"]
 
     def test_the_whole_file_decides_about_quotes(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(read_csv, "BLOCK_BYTES", 256)
+        monkeypatch.setattr(csv_files, "BLOCK_BYTES", 256)
         path = write("x,y,plot,count\n" + "1,2,10,3\n" * 500 + '1,2,"7",3\n')
         kept = kept_of(path)
         assert kept["plot"][-2:] == ["10", "7"]
@@ -226,7 +226,7 @@ class TestColumnTypes:
             points_of(str(tmp_path), column_types={"dep": "date32"})
 
     def test_spare_the_look_at_the_whole_file(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(read_csv, "NumberForms", None)
+        monkeypatch.setattr(csv_files, "NumberForms", None)
         assert kept_of(write("x,y,a\n1,2,3\n"), column_types={"a": "int64"}, columns=["a"]) == {"a": [3]}
 
     @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ class TestFormat:
         assert kept_of(path) == {"note": ['a\nb, "c"', "d"], "n": [5, 6]}
 
     def test_a_row_longer_than_a_block(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(read_csv, "BLOCK_BYTES", 512)
+        monkeypatch.setattr(csv_files, "BLOCK_BYTES", 512)
         rows = "".join(f"{n},2,{n}\n" for n in range(300))
         table = points_of(write(f"x,y,a\n{rows}1,2,{'z' * 2000}\n{rows}"))
         numbers = [*map(str, range(300))]
@@ -382,8 +382,8 @@ class TestFormat:
             points_of(write(packed[:-12], "points.csv.gz"))
 
     def test_a_quote_that_is_never_closed_in_a_large_file(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(read_csv, "BLOCK_BYTES", 512)
-        monkeypatch.setattr(read_csv, "MAX_RECORD_BYTES", 2048)
+        monkeypatch.setattr(csv_files, "BLOCK_BYTES", 512)
+        monkeypatch.setattr(csv_files, "MAX_RECORD_BYTES", 2048)
         path = write('x,y,a\n1,2,3\n1,2,"3\n' + "1,2,3\n" * 2000)
         with pytest.raises(InputError, match=r"row 1 of .*points.csv, or a row soon after it, is longer than .*quote"):
             points_of(path)
