@@ -5,8 +5,10 @@ grid; then every touched tile of every file is read once, and its pixels are gat
 """
 
 import argparse
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,24 @@ class TiledPoints:
     windows: list[tuple[Window, int, int]]
 
 
+@dataclass(frozen=True)
+class Values:
+    """The values [n] of one band of a record, and the numbers of their points."""
+
+    record_id: str
+    datetime: datetime
+    band: str
+    point: np.ndarray
+    value: np.ndarray
+
+    def rows(self, lon: np.ndarray, lat: np.ndarray) -> pa.RecordBatch:
+        """As rows of a table."""
+        constants = [self.record_id, self.datetime, self.band]
+        repeated = [pa.repeat(pa.scalar(value), len(self.value)) for value in constants]
+        columns = [self.point, lon[self.point], lat[self.point], *repeated, self.value]
+        return pa.record_batch(columns, schema=SCHEMA)
+
+
 def tile_points(x: np.ndarray, y: np.ndarray, dataset: rasterio.DatasetReader) -> TiledPoints:
     """Sort the points, given in the raster's CRS, by internal tile; points outside are left out."""
     tile_height, tile_width = dataset.block_shapes[0]
@@ -76,10 +96,8 @@ def read_values(dataset: rasterio.DatasetReader, band_index: int, points: TiledP
     return values
 
 
-def sample(points_path: Path, imagery: Imagery, folder: Path) -> Iterator[pa.RecordBatch]:
-    """Sample the points (lon and lat in EPSG:4326) in every record and band: one batch per file."""
-    points = pq.read_table(points_path, columns=["lon", "lat"])
-    lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
+def sample(lon: np.ndarray, lat: np.ndarray, imagery: Imagery, folder: Path) -> Iterator[Values]:
+    """The values at the points (EPSG:4326) in every record and band: one file after the other."""
     projected: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     tiled: dict[tuple[object, ...], TiledPoints] = {}
     for record in imagery.record_table(folder).to_pylist():
@@ -95,25 +113,30 @@ def sample(points_path: Path, imagery: Imagery, folder: Path) -> Iterator[pa.Rec
                 here = tiled[grid]
                 if len(here.point):
                     values = read_values(dataset, asset["band_index"], here)
-                    constants = [record["id"], record["datetime"], band]
-                    repeated = [pa.repeat(pa.scalar(value), len(values)) for value in constants]
-                    columns = [here.point, lon[here.point], lat[here.point], *repeated, values]
-                    yield pa.record_batch(columns, schema=SCHEMA)
+                    yield Values(record["id"], record["datetime"], band, here.point, values)
 
 
 def main() -> None:
-    """Parse the flags, sample, write Parquet, and print the number of rows."""
+    """Parse the flags, sample, write Parquet, and print the number of rows; or only read the values, and time that."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=Path, required=True, help="Parquet with lon and lat in EPSG:4326")
     parser.add_argument("--imagery", choices=COLLECTIONS, default="s2", help="which collection (%(default)s)")
     parser.add_argument("--collection-folder", type=Path, required=True, help="folder of benchmarks.data")
-    parser.add_argument("--output", type=Path, required=True, help="Parquet file of the samples")
+    parser.add_argument("--output", type=Path, help="Parquet file of the samples; without it no row is made")
     flags = parser.parse_args()
+    points = pq.read_table(flags.points, columns=["lon", "lat"])
+    lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
+    started = time.perf_counter()
+    values = sample(lon, lat, COLLECTIONS[flags.imagery], flags.collection_folder)
     rows = 0
-    with pq.ParquetWriter(flags.output, SCHEMA, compression="zstd") as writer:
-        for batch in sample(flags.points, COLLECTIONS[flags.imagery], flags.collection_folder):
-            writer.write_batch(batch)
-            rows += len(batch)
+    if flags.output is None:
+        rows = sum(len(found.value) for found in values)
+        print(f"call_seconds {time.perf_counter() - started:.3f}")
+    else:
+        with pq.ParquetWriter(flags.output, SCHEMA, compression="zstd") as writer:
+            for found in values:
+                writer.write_batch(found.rows(lon, lat))
+                rows += len(found.value)
     print(f"rows {rows}")
 
 

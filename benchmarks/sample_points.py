@@ -31,6 +31,7 @@ from benchmarks.data import COLLECTIONS, S2, Imagery
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS, EAGER, RASTERIO, RASTERET = "rasteret_beam", "its eager call", "rasterio windows", "Rasteret"
+LOOP = "rasterio, no rows"
 POINT_SEED = 7
 KEY = ("point_index", "record_id", "band")
 STDERR_TAIL = 2000  # characters shown of a failed command
@@ -109,9 +110,9 @@ def command(tool: str, imagery: Imagery, n: int, folders: Folders, pythons: Pyth
     if tool == EAGER:
         flags = ["--points", points, "--collection", str(folders.ours), "--bands", bands, "--output", output]
         return [pythons.ours, "-m", "benchmarks.eager", *flags]
-    if tool == RASTERIO:
-        flags = ["--points", points, "--collection-folder", str(folders.scenes), "--output", output]
-        flags += ["--imagery", imagery.name]
+    if tool in (RASTERIO, LOOP):
+        flags = ["--points", points, "--collection-folder", str(folders.scenes), "--imagery", imagery.name]
+        flags += ["--output", output] if tool == RASTERIO else []
         return [pythons.ours, "-m", "benchmarks.rasterio_windows", *flags]
     flags = ["--points", points, "--collection", str(folders.rasteret), "--bands", bands, "--output", output]
     return [pythons.rasteret, "-m", "benchmarks.rasteret_peer", *flags]
@@ -266,7 +267,9 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="a Python that has this package (this one)")
     parser.add_argument("--rasteret_python", help="a Python with rasteret (this one, if it has it)")
     parser.add_argument("--runs", type=int, default=3, help="runs per tool and size (%(default)s)")
-    parser.add_argument("--tools", help=f"some of: {OURS},{EAGER},{RASTERIO},{RASTERET}; by default all there are")
+    parser.add_argument(
+        "--tools", help=f"some of: {OURS},{EAGER},{RASTERIO},{LOOP},{RASTERET}; by default all there are"
+    )
     parser.add_argument("--check", action="store_true", help="compare our samples with the rasterio peer's")
     flags = parser.parse_args()
     sizes = [int(size) for size in flags.points.split(",")]
@@ -274,7 +277,7 @@ def main() -> int:
     if rasteret_python is None and importlib.util.find_spec("rasteret"):
         rasteret_python = sys.executable
     pythons = Pythons(flags.python, rasteret_python or "")
-    known = [OURS, EAGER, RASTERIO, *([RASTERET] if rasteret_python else [])]
+    known = [OURS, EAGER, RASTERIO, LOOP, *([RASTERET] if rasteret_python else [])]
     tools = flags.tools.split(",") if flags.tools else known
     if not set(tools) <= set(known):
         parser.error(f"--tools: {flags.tools!r}; here it can be some of {','.join(known)}")
