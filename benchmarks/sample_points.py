@@ -31,7 +31,7 @@ from benchmarks.data import COLLECTIONS, S2, Imagery
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS, EAGER, RASTERIO, RASTERET = "rasteret_beam", "its eager call", "rasterio windows", "Rasteret"
-LOOP = "rasterio, no rows"
+LOOP = "rasterio without rows"
 POINT_SEED = 7
 KEY = ("point_index", "record_id", "band")
 STDERR_TAIL = 2000  # characters shown of a failed command
