@@ -28,6 +28,33 @@ class RowFacts:
     href: str = ""
 
 
+class Constants:
+    """Columns of one value, which batches of rows share: slices of one array for each value.
+
+    Parameters
+    ----------
+    most_bytes : int
+        Kept at most; then all are let go of.
+    """
+
+    def __init__(self, most_bytes: int = 32 << 20):
+        self.most_bytes = most_bytes
+        self._arrays: dict[tuple[Any, pa.DataType], pa.Array] = {}
+        self._bytes = 0
+
+    def array(self, value: Any, kind: pa.DataType, rows: int) -> pa.Array:
+        """The value, ``rows`` times."""
+        array = self._arrays.get((value, kind))
+        if array is None or len(array) < rows:
+            # Twice as long as the last, so that batches that grow make few.
+            array = pa.repeat(pa.scalar(value, type=kind), max(rows, 2 * len(array) if array is not None else 0))
+            if self._bytes > self.most_bytes:
+                self._arrays, self._bytes = {}, 0
+            self._arrays[value, kind] = array
+            self._bytes += array.nbytes
+        return array.slice(0, rows)
+
+
 @dataclass(frozen=True, eq=False)
 class SampleRows:
     """Rows for the points of a chunk, as :class:`rasteret_beam.columns.Rows` describes them.
@@ -47,7 +74,7 @@ class SampleRows:
     facts: RowFacts
     bands: Sequence[str]
     picked: Mapping[str, Picked]
-    _constants: dict[tuple[Any, pa.DataType], pa.Array] = field(default_factory=dict, repr=False)
+    constants: "Constants" = field(default_factory=lambda: Constants(), repr=False)
 
     def of_band(self, band: str, href: str) -> "SampleRows":
         """Rows of one band, for the long layout."""
@@ -69,11 +96,8 @@ class SampleRows:
         return self.chunk.column(sources.get(name, name))
 
     def constant(self, value: Any, kind: pa.DataType) -> pa.Array:
-        """One value for all rows; the bands of a chunk share what they have in common."""
-        key = (value, kind)
-        if key not in self._constants:
-            self._constants[key] = pa.repeat(pa.scalar(value, type=kind), len(self.chunk))
-        return self._constants[key]
+        """One value for all rows."""
+        return self.constants.array(value, kind, len(self.chunk))
 
     def values(self) -> pa.Array:
         return pa.array(self.picked[self.facts.band].values, type=pa.float64())

@@ -16,7 +16,7 @@ from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod, pixel_method, window_cells
-from rasteret_beam.kernels.sampling.rows import RowFacts, SampleRows, merged
+from rasteret_beam.kernels.sampling.rows import Constants, RowFacts, SampleRows, merged
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.jobs.spill import Spilled
@@ -66,6 +66,11 @@ class SampleJob:
     def method(self) -> PixelMethod:
         """How values come from pixels."""
         return pixel_method(self.options)
+
+    @cached_property
+    def constants(self) -> Constants:
+        """What the rows of all units have in common."""
+        return Constants()
 
     @cached_property
     def cells(self) -> int:
@@ -145,7 +150,7 @@ class SampledUnit:
         """Rows of the points from ``start`` on, which a chunk holds."""
         stop = start + len(chunk)
         picked = {band: of_band.slice(start, stop) for band, of_band in self.picked.items()}
-        rows = SampleRows(chunk, self.unit.facts, job.bands, picked)
+        rows = SampleRows(chunk, self.unit.facts, job.bands, picked, job.constants)
         if job.options.layout != "long":
             yield rows.table(job.options)
             return
