@@ -238,7 +238,7 @@ def test_polygons_across_tiles_and_records(
 
 def test_rows_do_not_depend_on_how_chips_are_put_together(scenes: Collection, expected: dict) -> None:
     whole = read_without_beam(scenes, scattered(40), 32631)
-    for rules in (ChipRules(block=1), ChipRules(max_bytes=400), ChipRules(crowded_rows=1)):
+    for rules in (ChipRules(block=1), ChipRules(max_bytes=400), ChipRules(group_bytes=1000)):
         assert read_without_beam(scenes, scattered(40), 32631, rules).equals(whole)
     assert len(whole) == len(expected)
 
@@ -394,6 +394,32 @@ def test_each_tile_is_decoded_once_for_all_polygons(files: Rasters, tmp_path: Pa
     found = read(tmp_path, frame(shapes), collection, ["B1"])
     assert found.counts[metrics.TILES_DECODED] == 4 * 2
     assert found.counts[metrics.CHIPS_OUT] == len(shapes)
+
+
+def parts_of(files: Rasters, **rules: int) -> list[tuple[int, int]]:
+    """(first geometry, part) of each chunk of polygons that lie in one tile, in four batches of 600."""
+    path, collection = files("type_uint16")
+    index = collection.index(["B1"], "all").routing
+    shapes = [on_raster(path, shapely.box(3, 3, 12, 12))] * 600
+    batch = ReadPolygons(shapes, geometry_crs=crs_of(collection)).first_batch()
+    found = []
+    for first in range(0, 2400, 600):
+        numbered = batch.set_column(0, batch.schema.field(0), pa.array(np.arange(first, first + 600)))
+        routed = route_polygons(index, numbered, None, ChipRules(**rules))
+        found += [(chunk["geometry_id"][0].as_py(), key.part) for key, chunk in routed.chunks]
+    return found
+
+
+def test_a_crowd_of_polygons_is_one_group_up_to_its_bound(files: Rasters) -> None:
+    assert parts_of(files) == [(0, 0), (600, 0), (1200, 0), (1800, 0)]
+
+
+def test_a_larger_crowd_of_polygons_has_a_part_for_each_range_of_them(files: Rasters) -> None:
+    pixels = 600 * 81 * 8  # 600 windows of 9 x 9 pixels, beside the bytes of the polygons
+    found = parts_of(files, group_bytes=4 * pixels)
+    assert 1 < len({part for _, part in found}) < 4 and found == sorted(found)
+    assert len({part for _, part in parts_of(files, group_bytes=pixels)}) == 4
+    assert len({part for _, part in parts_of(files, group_bytes=100 * pixels)}) == 1
 
 
 # Polygons that cannot be used

@@ -16,7 +16,7 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import crs_text, same_crs
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chip_windows import Overlap, PixelWindow, chip_overlaps
-from rasteret_beam.kernels.routing.chunks import compacted, pieces
+from rasteret_beam.kernels.routing.chunks import compacted, parts, range_bits
 from rasteret_beam.kernels.routing.index import RoutingIndex, reachable_groups
 from rasteret_beam.kernels.routing.layers import Hits
 from rasteret_beam.kernels.tables.polygon_geometry import (
@@ -37,6 +37,9 @@ from rasteret_beam.schema import (
     unmatched_schema,
 )
 
+PIXEL_BYTES = 8
+"""What a pixel of a window counts in the size of a group: one of 256 MB crops 32 million pixels."""
+
 
 @dataclass(frozen=True)
 class ChipRules:
@@ -50,14 +53,16 @@ class ChipRules:
         Side, in tiles, of the square of neighbouring tiles whose chips go together.
     max_bytes : int
         Size of the largest chunk of polygons (or of one polygon).
-    crowded_rows : int
-        A chunk of so many chips pays for reading its tiles anew, so it is a separate part.
+    group_bytes : int
+        About how much work the group of a key may become: bytes of its polygons, and :data:`PIXEL_BYTES` for each pixel
+        of their windows. A block that comes to more has a part for each range of ``geometry_id`` that comes to so
+        much, which other workers read, and its tiles are read for each.
     """
 
     max_pixels: int = MAX_CHIP_PIXELS
     block: int = 4
     max_bytes: int = 1 << 20
-    crowded_rows: int = 512
+    group_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
         check_chip_pixels(self.max_pixels)
@@ -244,9 +249,11 @@ def _pieces(
             blocks.setdefault(key, []).append(_Piece(window, len(windows), at, shape))
     kept = batch.select(["geometry_id", *(field.name for field in kept_polygon_fields(batch.schema))])
     for (grid, tile_row, tile_col), members in sorted(blocks.items()):
-        for chunk in pieces(_chunk(kept, overlaps, members), rules.max_bytes):
-            crowded = len(chunk) >= rules.crowded_rows
-            yield grid, tile_row, tile_col, 1 + chunk["geometry_id"][0].as_py() if crowded else 0, chunk
+        chunk = _chunk(kept, overlaps, members)
+        work = chunk.nbytes + PIXEL_BYTES * sum(piece.window.height * piece.window.width for piece in members)
+        shift = range_bits(work, len(batch), rules.group_bytes)
+        for part, piece in parts(chunk, "geometry_id", shift, rules.max_bytes):
+            yield grid, tile_row, tile_col, part, piece
 
 
 class _Piece(NamedTuple):

@@ -150,7 +150,8 @@ def chunks_of_pick(
     """Of one pick of a matcher; otherwise as :func:`chunks`."""
     for group, grid, tile_row, tile_col, chunk in _cut(index, points, pick, rules, with_position):
         layers = [(index.record_ids[record], bandset) for record, bandset in pick.layers(group)]
-        for part, piece in _parts(chunk, len(points), rules):
+        shift = range_bits(chunk.nbytes, len(points), rules.group_bytes)
+        for part, piece in parts(chunk, "point_index", shift, rules.max_bytes):
             for record_id, bandset in layers:
                 yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), piece
 
@@ -244,18 +245,26 @@ def _compacted(column: pa.Array) -> pa.Array:
     return pa.DictionaryArray.from_arrays(indices, used.dictionary, ordered=column.type.ordered)
 
 
-def _parts(chunk: pa.RecordBatch, batch_rows: int, rules: ChunkRules) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The chunk in pieces of at most ``max_bytes``, each with its part.
+def parts(
+    chunk: pa.RecordBatch, number: str, shift: int | None, max_bytes: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The chunk in pieces of at most ``max_bytes``, each with its part: the range of row numbers that it begins in.
 
     The first range is part 0, as is a chunk of little: the last batch of an input may be small.
+
+    Parameters
+    ----------
+    number : str
+        The column of row numbers.
+    shift : int or None
+        Of :func:`range_bits`.
     """
-    shift = _range_bits(chunk.nbytes, batch_rows, rules.group_bytes)
-    for piece in pieces(chunk, rules.max_bytes):
-        yield 0 if shift is None else piece["point_index"][0].as_py() >> shift, piece
+    for piece in pieces(chunk, max_bytes):
+        yield 0 if shift is None else piece[number][0].as_py() >> shift, piece
 
 
-def _range_bits(chunk_bytes: int, batch_rows: int, group_bytes: int) -> int | None:
-    """Ranges of two to this power of points give a group of at most so many bytes, if all batches are like this one.
+def range_bits(chunk_bytes: int, batch_rows: int, group_bytes: int) -> int | None:
+    """Ranges of two to this power of rows give a group of at most so many bytes, if all batches are like this one.
 
     None where a block comes to so little that one group holds it, whatever the input.
     """
