@@ -77,7 +77,7 @@ def _write_year(folder: Path, count: int, ours: bool, year: int) -> None:
     place = folder / f"year={year}" / "month=1" / "part-0.parquet"
     place.parent.mkdir(parents=True, exist_ok=True)
     epsg, west, south = places(count)
-    first = with_checksums(_records(year, slice(0, 64), epsg, west, south, ours), "the collection")
+    first = with_checksums(_records(year, slice(0, min(64, count)), epsg, west, south, ours), "the collection")
     rows = row_group_rows(first)
     schema = first.schema.with_metadata(schema_metadata(first, "big", ""))
     with pq.ParquetWriter(place, schema, **writer_options(schema)) as writer:

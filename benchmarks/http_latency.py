@@ -1,6 +1,7 @@
 """Benchmark over HTTP: the rasters of `benchmarks.data` behind a server on this machine that answers late.
 
-    python -m benchmarks.http_latency [--points 1000,100000] [--runs 3] [--latency 0.03] [--rasteret_python PATH]
+    python -m benchmarks.http_latency [--collections s2,aef] [--points 1000,100000] [--runs 3] [--latency 0.03]
+        [--rasteret_python PATH]
 
 The tools take turns: our eager call, our pipeline, and Rasteret's call. For each, the medians of the requests and
 bytes that the server counted and of the seconds are printed as a Markdown table, beside the tiles that the points
@@ -25,7 +26,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pyproj
 
-from benchmarks.data import S2
+from benchmarks.data import COLLECTIONS, S2, Imagery
 from benchmarks.sample_points import POINT_SEED, ROOT, STDERR_TAIL, Folders
 from tests.support.server import ServerProcess
 
@@ -43,9 +44,9 @@ class Run:
     bytes: int
 
 
-def served_records(folder: Path, url: str) -> pa.Table:
+def served_records(imagery: Imagery, folder: Path, url: str) -> pa.Table:
     """The record table with URLs in place of paths."""
-    records = S2.record_table(folder)
+    records = imagery.record_table(folder)
     assets = records["assets"].to_pylist()
     for record in assets:
         for asset in record.values():
@@ -54,12 +55,14 @@ def served_records(folder: Path, url: str) -> pa.Table:
     return records.set_column(at, records.schema.field(at), pa.array(assets, type=records.schema.field(at).type))
 
 
-def prepare(folders: Folders, records: pa.Table, sizes: Sequence[int], rasteret_python: str | None) -> None:
+def prepare(
+    imagery: Imagery, folders: Folders, records: pa.Table, sizes: Sequence[int], rasteret_python: str | None
+) -> None:
     """Make points, and each tool's collection of the served files."""
     import rasteret_beam
 
     for n in sizes:
-        S2.write_points(folders.points(n), n, POINT_SEED)
+        imagery.write_points(folders.points(n), n, POINT_SEED)
     shutil.rmtree(folders.ours, ignore_errors=True)
     rasteret_beam.build_from_table(records, enrich_cog=True, name="bench").export(str(folders.ours))
     if rasteret_python:
@@ -70,48 +73,53 @@ def prepare(folders: Folders, records: pa.Table, sizes: Sequence[int], rasteret_
         subprocess.run([*build, "--collection", str(folders.rasteret)], cwd=ROOT, check=True)
 
 
-def touched(folders: Folders, n: int) -> tuple[int, int]:
+def touched(imagery: Imagery, folders: Folders, n: int) -> tuple[int, int]:
     """Tiles, and their bytes, over all files, in which at least one of the points lies."""
     points = pq.read_table(folders.points(n), columns=["lon", "lat"])
     lon, lat = points["lon"].to_numpy(), points["lat"].to_numpy()
-    across = -(-S2.size // S2.tile)
+    across = -(-imagery.size // imagery.tile)
     numbers = {}
-    for place in S2.places:
+    for place in imagery.places:
         x, y = pyproj.Transformer.from_crs(4326, place.epsg, always_xy=True).transform(lon, lat)
-        row, col = np.floor((place.north - y) / S2.pixel), np.floor((x - place.west) / S2.pixel)
-        inside = (row >= 0) & (row < S2.size) & (col >= 0) & (col < S2.size)
-        tiles = (row[inside] // S2.tile) * across + col[inside] // S2.tile
+        col, row = map(np.floor, ~imagery.transform(place) * (x, y))
+        inside = (row >= 0) & (row < imagery.size) & (col >= 0) & (col < imagery.size)
+        tiles = (row[inside] // imagery.tile) * across + col[inside] // imagery.tile
         numbers[place.name] = np.unique(tiles.astype(np.int64))
-    columns = ["id", *(f"{band}_metadata" for band in S2.bands)]
+    columns = ["id", *(f"{band}_metadata" for band in imagery.bands)]
     size = 0
     for record in ds.dataset(folders.ours, partitioning="hive").to_table(columns=columns).to_pylist():
         tiles = numbers[record["id"].split("_")[0]]
-        size += sum(int(np.array(record[f"{band}_metadata"]["tile_byte_counts"])[tiles].sum()) for band in S2.bands)
-    return sum(map(len, numbers.values())) * len(S2.dates) * len(S2.bands), size
+        counts = (np.array(record[f"{band}_metadata"]["tile_byte_counts"]) for band in imagery.bands)
+        size += sum(int(of_band[tiles].sum()) for of_band in counts)
+    return sum(map(len, numbers.values())) * len(imagery.dates) * len(imagery.bands), size
 
 
-def command(tool: str, n: int, folders: Folders, rasteret_python: str) -> list[str]:
+def command(tool: str, imagery: Imagery, n: int, folders: Folders, rasteret_python: str) -> list[str]:
     """The command line by which a tool samples the table of `n` points."""
     points, output = str(folders.points(n)), str(folders.output("http") / "samples.parquet")
+    bands = ",".join(imagery.bands)
     if tool == PIPELINE:
         flags = ["--points", points, "--x_column", "lon", "--y_column", "lat", "--geometry_crs", "EPSG:4326"]
-        flags += ["--collection", str(folders.ours), "--bands", ",".join(S2.bands), "--match", "all"]
+        flags += ["--collection", str(folders.ours), "--bands", bands, "--match", "all"]
         return [sys.executable, "-m", "pipelines.sample_points", *flags, "--output", output]
     if tool == EAGER:
-        flags = ["--points", points, "--collection", str(folders.ours), "--output", output]
-        return [sys.executable, "-m", "benchmarks.http_latency", "eager", *flags]
-    flags = ["--points", points, "--collection", str(folders.rasteret), "--output", output]
+        flags = ["--points", points, "--collection", str(folders.ours), "--bands", bands, "--output", output]
+        return [sys.executable, "-m", "benchmarks.eager", *flags]
+    flags = ["--points", points, "--collection", str(folders.rasteret), "--bands", bands, "--output", output]
     return [rasteret_python, "-m", "benchmarks.rasteret_peer", "--allow_http", *flags]
 
 
-def run(tool: str, n: int, folders: Folders, rasteret_python: str, server: ServerProcess) -> Run | None:
+def run(
+    tool: str, imagery: Imagery, n: int, folders: Folders, rasteret_python: str, server: ServerProcess
+) -> Run | None:
     """Run a tool once; None, after showing the end of its stderr, when it failed."""
     folder = folders.output("http")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     server.counts()
     started = time.perf_counter()
-    done = subprocess.run(command(tool, n, folders, rasteret_python), cwd=ROOT, capture_output=True, text=True)
+    arguments = command(tool, imagery, n, folders, rasteret_python)
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
     wall = time.perf_counter() - started
     counts = server.counts()
     if done.returncode:
@@ -137,21 +145,23 @@ def table_row(tool: str, n: int, runs: Sequence[Run | None]) -> str:
     return f"| {n:,} | {rows} | {tool} | {requests:,.0f} | {size / 1e6:,.1f} | {call} | {wall:.1f} |"
 
 
-def benchmark(folders: Folders, sizes: Sequence[int], flags: argparse.Namespace, rasteret_python: str | None) -> bool:
+def benchmark(
+    imagery: Imagery, folder: Path, sizes: Sequence[int], flags: argparse.Namespace, rasteret_python: str | None
+) -> bool:
     """Run all tools in turn, print the table of medians, and tell whether none failed."""
-    scenes = flags.folder.resolve() / "scenes"
-    S2.make(scenes)
+    scenes, folders = folder / "scenes", Folders(folder / "http")
+    imagery.make(scenes)
     folders.root.mkdir(parents=True, exist_ok=True)
     tools = [EAGER, PIPELINE, *([RASTERET] if rasteret_python else [])]
     results: dict[tuple[int, str], list[Run | None]] = {(n, tool): [] for n in sizes for tool in tools}
     with ServerProcess(scenes, flags.latency) as server:
-        prepare(folders, served_records(scenes, server.url), sizes, rasteret_python)
+        prepare(imagery, folders, served_records(imagery, scenes, server.url), sizes, rasteret_python)
         for _ in range(flags.runs):
             for (n, tool), outcome in results.items():
-                outcome.append(run(tool, n, folders, rasteret_python or "", server))
+                outcome.append(run(tool, imagery, n, folders, rasteret_python or "", server))
     for n in sizes:
-        tiles, size = touched(folders, n)
-        print(f"{n:,} points touch {tiles:,} tiles of {size / 1e6:,.1f} MB.")
+        tiles, size = touched(imagery, folders, n)
+        print(f"{imagery.name}: {n:,} points touch {tiles:,} tiles of {size / 1e6:,.1f} MB.")
     print(f"Latency {1000 * flags.latency:.0f} ms; medians of {flags.runs} runs.\n")
     print("| points | rows | tool | requests | MB | call s | process s |")
     print("|---:|---:|---|---:|---:|---:|---:|")
@@ -160,25 +170,13 @@ def benchmark(folders: Folders, sizes: Sequence[int], flags: argparse.Namespace,
     return all(one is not None for outcome in results.values() for one in outcome)
 
 
-def eager(points: Path, collection: Path, output: Path) -> None:
-    """Sample by our eager call; prints its seconds."""
-    import rasteret_beam
-
-    table = pq.read_table(points)
-    loaded = rasteret_beam.load(str(collection))
-    started = time.perf_counter()
-    samples = loaded.sample_points(table, list(S2.bands), x_column="lon", y_column="lat", geometry_crs=4326)
-    seconds = time.perf_counter() - started
-    pq.write_table(samples, output, compression="zstd")
-    print(f"call_seconds {seconds:.3f}")
-
-
 def main() -> int:
     """Parse the flags and benchmark; the exit status."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     default = Path(tempfile.gettempdir()) / "rasteret_beam_benchmark"
     parser.add_argument("--folder", type=Path, default=default, help="where data are kept (%(default)s)")
+    parser.add_argument("--collections", default="s2,aef", help="some of s2,aef (%(default)s)")
     parser.add_argument("--points", default="1000,100000", help="numbers of points (%(default)s)")
     parser.add_argument("--latency", type=float, default=0.03, help="seconds before each answer (%(default)s)")
     parser.add_argument("--rasteret_python", help="a Python with rasteret (this one, if it has it)")
@@ -186,19 +184,12 @@ def main() -> int:
     flags = parser.parse_args()
     rasteret_python = flags.rasteret_python or (sys.executable if importlib.util.find_spec("rasteret") else None)
     sizes = [int(size) for size in flags.points.split(",")]
-    folders = Folders(flags.folder.resolve() / "http")
-    return 0 if benchmark(folders, sizes, flags, rasteret_python) else 1
-
-
-def main_eager() -> int:
-    """The process of :data:`EAGER`."""
-    parser = argparse.ArgumentParser()
-    for name in ("points", "collection", "output"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    flags = parser.parse_args(sys.argv[2:])
-    eager(flags.points, flags.collection, flags.output)
-    return 0
+    good = True
+    for imagery in (COLLECTIONS[name] for name in flags.collections.split(",")):
+        folder = flags.folder.resolve() / ("" if imagery is S2 else imagery.name)
+        good = benchmark(imagery, folder, sizes, flags, rasteret_python) and good
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main_eager() if sys.argv[1:2] == ["eager"] else main())
+    sys.exit(main())
