@@ -1,25 +1,23 @@
-"""What the DoFns of a job need to know: the index of a collection, which those of one process share, and options."""
+"""What the DoFns of a job need: the index of a collection, which those of one process share, and the options."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Generic, TypeVar
 from uuid import uuid4
 
-import apache_beam as beam
 import pyarrow as pa
 
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.parquet.versions import CollectionVersion, IndexVersions, first_version
-from rasteret_beam.options import SampleOptions
+from rasteret_beam.options import JobOptions
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
-from rasteret_beam.transforms.sampling.collection_updates import VersionOf, by_version
 
-Updates: TypeAlias = "beam.PCollection[str] | VersionOf | None"
+Options = TypeVar("Options", bound=JobOptions)
 
 
 @dataclass(frozen=True)
-class IndexSettings:
+class IndexSettings(Generic[Options]):
     """Which index a DoFn needs, and the options of the job; the token lets the DoFns of one process share the index.
 
     ``first`` and ``schema`` are there where the collection grows: its version and schema when the pipeline was built.
@@ -27,10 +25,25 @@ class IndexSettings:
 
     collection: Collection
     bands: tuple[str, ...]
-    options: SampleOptions = SampleOptions()  # noqa: RUF009
+    options: Options
     first: CollectionVersion | None = None
     schema: pa.Schema | None = None
     token: str = field(default_factory=lambda: uuid4().hex)
+
+    @classmethod
+    def of(
+        cls, collection: Collection, bands: Sequence[str], options: Options, grows: bool = False
+    ) -> "IndexSettings[Options]":
+        """Settings that are known to work.
+
+        Raises
+        ------
+        InputError
+            A band is not in the collection, or the collection has no records or, in memory, cannot grow.
+        """
+        first = first_version(collection) if grows else None
+        wanted = collection.check_usable(bands, options.match)
+        return cls(collection, tuple(wanted), options, first, collection.schema if grows else None)
 
     @property
     def cache(self) -> CacheBudget:
@@ -48,22 +61,3 @@ class IndexSettings:
 
     def release(self) -> None:
         release(self.token)
-
-    def by_version(
-        self,
-        rows: beam.PCollection,
-        updates: Updates,
-        step: Callable[[beam.PCollection, VersionOf | None], Any],
-    ) -> Any:
-        """Apply a step to rows; where the collection grows, as :func:`.collection_updates.by_version`."""
-        return step(rows, None) if self.first is None else by_version(rows, updates, self.first, step)
-
-
-def index_settings(
-    collection: Collection, bands: Sequence[str], options: SampleOptions, updates: Updates = None
-) -> IndexSettings:
-    """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
-    first = first_version(collection) if updates is not None else None
-    wanted = collection.check_usable(bands, options.match)
-    schema = collection.schema if first is not None else None
-    return IndexSettings(collection, tuple(wanted), options, first, schema)
