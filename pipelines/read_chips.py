@@ -48,6 +48,7 @@ SHOWN = (
 ARGUMENTS = {
     "source": "polygons",
     "path": "retry",
+    "cache_bytes": "cache_mb",
     "access=": "--anonymous and --requester_pays",
     "with a separate ReadPolygons": "with a separate job",
     "with anonymous=True": "with --anonymous (the files of --polygons: --polygons_anonymous)",

@@ -7,14 +7,14 @@ from typing import Any, Literal
 import numpy as np
 
 from rasteret_beam.errors import InputError
-from rasteret_beam.options import check_options, option
+from rasteret_beam.options import JobOptions, option
 
 MAX_CHIP_PIXELS = 1 << 22
 """2048 x 2048: at 8 bytes a pixel and with its mask, a row of 36 MB, of which a worker can hold several."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChipOptions:
+class ChipOptions(JobOptions):
     """The options of a chip job, beside its polygons, collection and bands.
 
     Raises
@@ -23,9 +23,6 @@ class ChipOptions:
         A value cannot be used.
     """
 
-    match: Literal["all", "latest"] = option(
-        "all", help="read every record that a polygon overlaps, or for each band the newest one"
-    )
     all_touched: bool = option(
         False, help="take all pixels that a polygon touches, not only those whose centre it holds"
     )
@@ -41,14 +38,11 @@ class ChipOptions:
     on_invalid: Literal["raise", "skip"] = option(
         "raise", help="fail if a geometry is not a valid polygon, or leave it out as unmatched", eager=False
     )
-    on_error: Literal["raise", "dead_letter"] = option(
-        "raise", help="fail if a tile cannot be read, or give it up with the chips on it", flag="", eager=False
-    )
 
     def __post_init__(self) -> None:
         check_fill(self.fill)
         check_chip_pixels(self.max_chip_pixels)
-        check_options(self)
+        super().__post_init__()
 
 
 def check_chip_pixels(value: Any) -> None:

@@ -48,6 +48,8 @@ class OptionFacts:
         It decides which tiles are read, so ``Collection.plan`` takes it too.
     eager : bool
         ``Collection.sample_points`` takes it.
+    tuning : bool
+        It changes speed and memory, not the rows; such options come last.
     """
 
     help: str
@@ -56,6 +58,7 @@ class OptionFacts:
     unit: int = 1
     routing: bool = False
     eager: bool = True
+    tuning: bool = False
 
 
 def option(default: Any, *, help: str, **facts: Any) -> Any:
@@ -78,9 +81,9 @@ class Option:
 
 
 def options_of(definition: type) -> Iterator[Option]:
-    """The options of a definition, in order."""
+    """The options of a definition, in order; those for tuning last."""
     types = get_type_hints(definition)
-    for each in fields(definition):
+    for each in sorted(fields(definition), key=lambda each: each.metadata["option"].tuning):
         yield Option(each.name, types[each.name], _default(each), each.metadata["option"])
 
 
@@ -107,7 +110,36 @@ def check_options(options: Any) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleOptions:
+class JobOptions:
+    """The options that sampling jobs and chip jobs share."""
+
+    match: Literal["all", "latest"] = option(
+        "all",
+        help="use every record at the point or polygon, or for each band the newest one",
+        routing=True,
+    )
+    on_error: Literal["raise", "dead_letter"] = option(
+        "raise",
+        help="fail if a tile cannot be read, or give it up with the points or chips on it",
+        flag="",
+        eager=False,
+    )
+    cache_bytes: int = option(
+        DEFAULT_CACHE_BYTES,
+        help="limit of the caches of each process in all: tiles, open files, offsets",
+        metavar="MB",
+        flag="cache_mb",
+        unit=1 << 20,
+        tuning=True,
+    )
+
+    def __post_init__(self) -> None:
+        check_cache_bytes(self.cache_bytes)
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(JobOptions):
     """The options of a sampling job, beside its points, collection and bands.
 
     Raises
@@ -116,9 +148,6 @@ class SampleOptions:
         A value cannot be used, or two options do not go together.
     """
 
-    match: Literal["all", "latest"] = option(
-        "all", help="sample every record that contains a point, or for each band the newest one", routing=True
-    )
     max_distance_pixels: int = option(
         0, help="search radius, in pixels, when the point's own pixel is not valid", metavar="R"
     )
@@ -136,26 +165,16 @@ class SampleOptions:
     extra_columns: tuple[str, ...] = option(
         (), help=f"add columns to the sample table, of {listed(optional_columns())}", metavar="A,B"
     )
-    on_error: Literal["raise", "dead_letter"] = option(
-        "raise", help="fail if a tile cannot be read, or give it up with its points", flag="", eager=False
-    )
     prefix_reads: bool = option(
         False,
         help="ask servers only for the first bytes of tiles that lie alone, as many as their points should need: fewer "
         "bytes, some more requests",
-    )
-    cache_bytes: int = option(
-        DEFAULT_CACHE_BYTES,
-        help="limit of the caches of each process in all: tiles, open files, offsets",
-        metavar="MB",
-        flag="cache_mb",
-        unit=1 << 20,
+        tuning=True,
     )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_columns", check_extra_columns(self.extra_columns, self.layout))
-        check_cache_bytes(self.cache_bytes)
-        check_options(self)
+        super().__post_init__()
         if self.max_distance_pixels > MAX_RADIUS:
             raise InputError(f"max_distance_pixels is {self.max_distance_pixels}; the most are {MAX_RADIUS}")
         if self.returns_windows and not self.max_distance_pixels:

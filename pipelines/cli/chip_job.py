@@ -50,7 +50,6 @@ class Job:
         given |= {"--collection": collection_place(flags.collection)}
         check_paths(options, given, lambda: _collection(flags))
         self.collection = _collection(flags)
-        self.on_error: Literal["raise", "dead_letter"] = "dead_letter" if flags.dead_letter else "raise"
         self.reading: ReadPolygons | None = None
         kept = self._retry(flags) if flags.retry else self._look_at_polygons(flags)
         check_collection(options, self.collection, self.bands)
@@ -60,6 +59,10 @@ class Job:
             self._check_first()
         read = {"--polygons": flags.polygons, "--retry": flags.retry, "--collection": [flags.collection]}
         self.sinks.check(options, read, flags)
+
+    def _options(self, flags: argparse.Namespace) -> ChipOptions:
+        on_error: Literal["raise", "dead_letter"] = "dead_letter" if flags.dead_letter else "raise"
+        return ChipOptions(**option_values(flags, ChipOptions), on_error=on_error)
 
     def _look_at_polygons(self, flags: argparse.Namespace) -> list[pa.Field]:
         """Read the chips of a table of polygons; gives the columns that pass through."""
@@ -71,8 +74,7 @@ class Job:
             access=access(flags, "polygons_") or DEFAULT_ACCESS,
             **csv_settings(flags),
         )
-        chip_options = ChipOptions(**option_values(flags, ChipOptions), on_error=self.on_error)
-        self.chips = ReadChips(self.collection, flags.bands, options=chip_options, with_unmatched=True)
+        self.chips = ReadChips(self.collection, flags.bands, options=self._options(flags), with_unmatched=True)
         self.bands = self.chips.check()
         polygons = self.reading.polygon_columns()
         self.crs = polygons.crs
@@ -87,7 +89,7 @@ class Job:
         given = [name for name in NOT_WITH_RETRY if getattr(flags, name) not in (None, False, usual.get(name))]
         if given:
             raise InputError(f"--{given[0]} does not go with --retry, whose dead letters say it all; leave it out")
-        self.again = ReadChipDeadLetters(self.collection, flags.retry, on_error=self.on_error)
+        self.again = ReadChipDeadLetters(self.collection, flags.retry, options=self._options(flags))
         self.bands = self.collection.check_usable(self.again.bands) if self.again.bands else []
         return self.again.kept
 

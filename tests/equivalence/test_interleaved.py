@@ -103,10 +103,10 @@ def test_decoded_once_for_all_bands(files: Files, decoded: Decoded, where: str, 
 
 @pytest.mark.parametrize("where", ["local", "remote"])
 def test_values(files: Files, where: str) -> None:
-    wanted = points(200)
+    wanted = points(50)
     collection = getattr(files, where)
     samples = collection.sample_points(wanted, collection.bands, **XY)
-    found = np.full((200, BANDS), np.nan)
+    found = np.full((50, BANDS), np.nan)
     band = [collection.bands.index(name) for name in samples["band"].to_pylist()]
     found[samples["point_index"].to_numpy(), band] = samples["value"].to_numpy()
     with rasterio.open(files.path) as dataset:

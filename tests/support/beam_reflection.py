@@ -5,25 +5,29 @@ five hundred parsers of options: half the time of a small job. The fast tests ke
 run on Prism, Flink and for Dataflow, run Beam as it is.
 """
 
+from argparse import Namespace
 from copy import deepcopy
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, NoneType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.transforms import core
+from apache_beam.transforms import core, userstate
 
 from pipelines.cli.runner_options import RunnerOptions
 
 _arguments: WeakKeyDictionary[FunctionType, tuple[list[str], list[Any]]] = WeakKeyDictionary()
+_specs: WeakKeyDictionary[type, tuple[set[Any], set[Any]]] = WeakKeyDictionary()
 _options: dict[tuple[Any, ...], Any] = {}
 _arguments_of = core.get_function_args_defaults
+_specs_of = userstate.get_dofn_specs
 _make_options = PipelineOptions.__init__
 
 
 def keep() -> None:
     """Let Beam find its own earlier answers in this process."""
     core.get_function_args_defaults = _arguments_once
+    userstate.get_dofn_specs = _specs_once
     PipelineOptions.__init__ = _options_once  # type: ignore[method-assign]
 
 
@@ -36,6 +40,16 @@ def _arguments_once(function: Any) -> tuple[list[str], list[Any]]:
     return list(names), list(defaults)
 
 
+def _specs_once(dofn: core.DoFn) -> tuple[set[Any], set[Any]]:
+    """What a DoFn declares of state and timers: by the methods of its class, where the object itself has none."""
+    if any(isinstance(value, MethodType) for value in vars(dofn).values()):
+        return _specs_of(dofn)
+    if type(dofn) not in _specs:
+        _specs[type(dofn)] = _specs_of(dofn)
+    states, timers = _specs[type(dofn)]
+    return set(states), set(timers)
+
+
 def _options_once(self: PipelineOptions, flags: list[str] | None = None, **kwargs: Any) -> None:
     if not (isinstance(flags, list) and all(isinstance(flag, str) for flag in flags)):
         _make_options(self, flags, **kwargs)
@@ -44,6 +58,14 @@ def _options_once(self: PipelineOptions, flags: list[str] | None = None, **kwarg
     key = (type(self), tuple(flags), tuple(PipelineOptions.__subclasses__()), tuple(RunnerOptions.given))
     if key not in _options:
         _make_options(self, flags)
-        _options[key] = deepcopy(self._visible_options)
-    self._flags, self._visible_options = flags, deepcopy(_options[key])
+        _options[key] = _copied(self._visible_options)
+    self._flags, self._visible_options = flags, _copied(_options[key])
     self._all_options = {name: getattr(self._visible_options, name) for name in self._visible_option_list()} | kwargs
+
+
+def _copied(options: Namespace) -> Namespace:
+    """A copy that shares nothing that can change."""
+    plain = (str, int, float, NoneType)
+    return Namespace(
+        **{name: value if isinstance(value, plain) else deepcopy(value) for name, value in vars(options).items()}
+    )

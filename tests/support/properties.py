@@ -1,4 +1,4 @@
-"""Property tests: how many examples they try, all in the slow run and a quarter in the fast one, and no deadline."""
+"""Property tests: how many examples they try, all in the slow run and an eighth in the fast one, and no deadline."""
 
 from hypothesis import settings
 
@@ -11,7 +11,7 @@ _share = 1
 def configure(*, fast: bool) -> None:
     """Before the test modules are imported. A busy machine is no fault of an example, so none has a deadline."""
     global _share
-    _share = 4 if fast else 1
+    _share = 8 if fast else 1
     settings.register_profile("project", max_examples=examples(USUAL), deadline=None)
     settings.load_profile("project")
 

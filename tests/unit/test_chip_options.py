@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pipelines.read_chips import parser
-from rasteret_beam import ChipOptions, Collection, ReadChips
+from rasteret_beam import ChipOptions, Collection, ReadChipDeadLetters, ReadChips, SampleOptions
 from rasteret_beam.errors import InputError
-from rasteret_beam.options import options_of
+from rasteret_beam.options import JobOptions, options_of
 from templates.metadata import template
 
 
@@ -23,10 +23,11 @@ def test_each_option_is_in_each_face() -> None:
         assert (each.name in eager) == each.facts.eager
         if each.facts.flag == "":
             continue
-        assert flags[each.name].default == each.default
-        assert parameters[each.name]["helpText"].casefold().startswith(each.facts.help[:20].casefold())
+        flag = each.facts.flag or each.name
+        assert flags[flag].default == (each.default // each.facts.unit if each.facts.unit > 1 else each.default)
+        assert parameters[flag]["helpText"].casefold().startswith(each.facts.help[:20].casefold())
         if each.choices is not None:
-            assert tuple(flags[each.name].choices or ()) == each.choices
+            assert tuple(flags[flag].choices or ()) == each.choices
 
 
 @pytest.mark.parametrize(
@@ -41,11 +42,29 @@ def test_each_option_is_in_each_face() -> None:
         ({"all_touched": "yes"}, "all_touched is 'yes'; it has to be True or False"),
         ({"on_invalid": "mend"}, r"on_invalid is 'mend'; it can be one of \('raise', 'skip'\)"),
         ({"match": "first"}, "match is 'first'"),
+        ({"cache_bytes": 1 << 20}, "cache_bytes is 1048576; it has to be a whole number of at least 4194304"),
     ],
 )
 def test_values_that_cannot_be_used(given: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ChipOptions(**given)
+
+
+def test_sampling_and_chips_share_options() -> None:
+    shared = {each.name: each for each in options_of(JobOptions)}
+    assert set(shared) == {"match", "on_error", "cache_bytes"}
+    for definition in (SampleOptions, ChipOptions):
+        assert [each for each in options_of(definition) if each.name in shared] == [*shared.values()]
+
+
+def test_dead_letters_take_what_is_left_to_choose() -> None:
+    assert set(inspect.signature(ReadChipDeadLetters).parameters) == {
+        "collection",
+        "path",
+        "on_error",
+        "cache_bytes",
+        "options",
+    }
 
 
 def test_numbers_of_numpy_are_taken() -> None:

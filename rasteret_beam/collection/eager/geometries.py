@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import LONLAT, Floats, crs_text, same_crs
-from rasteret_beam.kernels.tables.geometry_objects import geojson_crs, is_box
+from rasteret_beam.kernels.tables.geometry_objects import geojson_parts, is_box
 from rasteret_beam.kernels.tables.point_geometry import check_geometry_type, data_crs, extension_name, geometry_xy
 
-GEOJSON_GEOMETRIES = frozenset(
-    "Point MultiPoint LineString MultiLineString Polygon MultiPolygon GeometryCollection".split()
-)
 GEOMETRY_INPUTS = "Shapely geometries, WKB bytes, GeoJSON, or a list of those"
 
 
@@ -150,32 +147,8 @@ def _parts(value: Any, number: int, what: str) -> Iterator[Part]:
         value = value.__geo_interface__
     if not isinstance(value, Mapping):
         raise InputError(f"number {number} of {what} is a {type(value).__name__}; give {GEOMETRY_INPUTS}")
-    yield from _geojson_parts(value, number, what)
-
-
-def _geojson_parts(value: Mapping[str, Any], number: int, what: str) -> Iterator[Part]:
-    if not isinstance(value, Mapping):
-        raise InputError(
-            f"number {number} of {what} has a feature that is a {type(value).__name__}, not a GeoJSON Feature"
-        )
-    kind, crs = value.get("type"), geojson_crs(value) or LONLAT
-    if kind == "FeatureCollection":
-        for feature in value.get("features") or []:
-            for geometry, properties, own in _geojson_parts(feature, number, what):
-                yield geometry, properties, crs if own == LONLAT else own
-    elif kind == "Feature":
-        properties = dict(value.get("properties") or {})
-        if value.get("id") is not None:
-            properties.setdefault("id", value["id"])
-        geometry = value.get("geometry")
-        yield (json.dumps(geometry) if geometry is not None else None), properties, crs
-    elif kind in GEOJSON_GEOMETRIES:
-        yield json.dumps(value), {}, crs
-    else:
-        raise InputError(
-            f"number {number} of {what} is a dict with type {kind!r}; GeoJSON has a Feature, a FeatureCollection or "
-            f"one of {listed(sorted(GEOJSON_GEOMETRIES))}"
-        )
+    for geometry, properties, crs in geojson_parts(value, f"number {number} of {what}"):
+        yield (json.dumps(geometry) if geometry is not None else None), properties, crs or LONLAT
 
 
 def boxes_of(geometries: Any) -> Floats:

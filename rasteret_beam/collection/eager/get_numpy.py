@@ -30,6 +30,8 @@ from rasteret_beam.readers.jobs.chip_reader import (
     WantedChip,
     fill_value,
 )
+from rasteret_beam.readers.tiles.budget import CacheBudget
+from rasteret_beam.readers.tiles.source import TileSource
 
 RAGGED = (
     "get_numpy stacks chips of one shape only. Read one geometry and one record at a time, or chips of any shape as "
@@ -103,7 +105,8 @@ def get_numpy(
     """
     polygons = read_polygons(geometries, geometry_crs=geometry_crs, geometry_column=geometry_column)
     wanted = collection.check_bands(bands)
-    index = collection.index(wanted)
+    cache = CacheBudget(options.cache_bytes)
+    index = collection.index(wanted, cache_bytes=cache.share)
     routing = index.routing
     matcher = matcher_of(options.match, routing.layers, routing.datetimes, len(routing.grids))
     chips = plan_chips(index, polygons, wanted, matcher)
@@ -122,7 +125,7 @@ def get_numpy(
         for record_id in ids
     }
     place = {band: number for number, band in enumerate(wanted)}
-    reader = ChipReader()
+    reader = ChipReader(TileSource.of_budget(cache))
     try:
         for chip in reader.read(_wanted(chips, reads), ChipRun(options.all_touched, Counters())):
             assert isinstance(chip, BandChip)

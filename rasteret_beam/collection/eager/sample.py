@@ -20,6 +20,7 @@ from rasteret_beam.options import SampleOptions, takes_options
 from rasteret_beam.readers.jobs.sampler import TileSampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
+from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.schema import kept_fields, unsampled_schema
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ def sample_points(
     if first_batch is not None and not sampled:
         log.warning("%s", why_nothing_hit(index.routing, first_batch, chosen.crs))
     kept = kept_fields(chosen.schema)
-    rows = list(_sampled(job, groups, TileSampler.of_budget(cache, options.prefix_reads)))
+    rows = list(_sampled(job, groups, TileSampler(TileSource.of_budget(cache, options.prefix_reads))))
     samples = pa.Table.from_batches(rows, schema=options.schema(kept, wanted))
     if not return_unsampled:
         return samples

@@ -296,10 +296,22 @@ def decoded_wkt(text: pa.Array, first_row: int, name: str) -> NDArray[np.object_
     return shapes
 
 
+def decoded_wkb(column: pa.Array, first_row: int, name: str) -> NDArray[np.object_]:
+    """Shapely geometries of WKB, [n]; None where it is null.
+
+    Raises
+    ------
+    InputError
+        A value is not WKB; names the row.
+    """
+    shapes: NDArray[np.object_] = shapely.from_wkb(column.to_numpy(zero_copy_only=False), on_invalid="ignore")
+    _check_decoded(shapes, column, first_row, name, "WKB")
+    return shapes
+
+
 def _any_wkb_points(column: pa.Array, first_row: int, name: str) -> tuple[Floats, Floats, Ints]:
     """Points by way of Shapely."""
-    found: NDArray[np.object_] = shapely.from_wkb(column.to_numpy(zero_copy_only=False), on_invalid="ignore")
-    _check_decoded(found, column, first_row, name, "WKB")
+    found = decoded_wkb(column, first_row, name)
     srid = np.maximum(shapely.get_srid(found), 0).astype(np.int64)
     return *_shapes_xy(found, first_row, name), srid
 

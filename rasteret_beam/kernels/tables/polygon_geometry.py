@@ -15,8 +15,8 @@ from shapely.geometry.base import BaseGeometry
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import LONLAT, crs_text, full_turn, same_crs
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.tables.geometry_objects import are_numbers, geojson_crs
-from rasteret_beam.kernels.tables.point_geometry import data_crs, declared_columns
+from rasteret_beam.kernels.tables.geometry_objects import are_numbers, geojson_crs, geojson_parts
+from rasteret_beam.kernels.tables.point_geometry import data_crs, declared_columns, decoded_wkb
 
 POLYGON, MULTIPOLYGON = 3, 6
 USUAL_NAMES = ("geometry", "geom", "wkb_geometry")
@@ -218,12 +218,7 @@ def decode_column(column: pa.Array, name: str) -> Shapes:
     """
     storage = column.storage if isinstance(column, pa.ExtensionArray) else column
     if pa.types.is_binary(storage.type) or pa.types.is_large_binary(storage.type) or storage.type == pa.binary_view():
-        blobs = storage.to_pylist()
-        shapes = shapely.from_wkb(_object_array(blobs), on_invalid="ignore")
-        for number, (blob, shape) in enumerate(zip(blobs, shapes, strict=True)):
-            if blob is not None and shape is None:
-                raise InputError(f"row {number} of column {name!r} is not WKB ({len(blob)} bytes)")
-        return shapes
+        return decoded_wkb(storage, 0, name)
     depth, inner = 0, storage.type
     while pa.types.is_list(inner) or pa.types.is_large_list(inner):
         depth, inner = depth + 1, inner.value_type
@@ -257,7 +252,8 @@ def _items(geometries: Any) -> Iterator[Any]:
         yield geometries
     elif isinstance(geometries, Mapping):
         if geometries.get("type") == "FeatureCollection":
-            yield from geometries.get("features") or ()
+            for feature in geometries.get("features") or ():
+                yield from _items(feature)
         else:
             yield geometries
     elif hasattr(geometries, "__geo_interface__"):
@@ -281,7 +277,7 @@ def _shape(item: Any, number: int, crs: str) -> BaseGeometry | None:
         except shapely.errors.ShapelyError as error:
             raise InputError(f"{label} is not WKB: {error}") from error
     if isinstance(item, Mapping):
-        geometry = item.get("geometry") if item.get("type") == "Feature" else item
+        ((geometry, _, _),) = geojson_parts(item, label)
         try:
             return None if geometry is None else from_geojson(geometry)
         except (shapely.errors.ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:

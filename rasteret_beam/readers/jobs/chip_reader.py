@@ -29,9 +29,6 @@ AHEAD_BYTES = 64 << 20
 READ_BYTES = 16 << 20
 """Pixels of the bands that are read together."""
 
-CACHE_BYTES = 128 << 20
-"""Decoded tiles kept for the windows beside."""
-
 Array = NDArray[np.generic]
 
 
@@ -130,7 +127,7 @@ class ChipReader:
 
     def __init__(self, source: TileSource | None = None, threads: int | None = None):
         self.threads = threads or min(8, os.cpu_count() or 1)
-        self._source = source or TileSource(cache_bytes=CACHE_BYTES)
+        self._source = source or TileSource()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="chips")
 
     def read(self, wanted: Iterable[WantedChip], run: ChipRun) -> Iterator[BandChip | LostChip]:

@@ -20,14 +20,9 @@ from rasteret_beam.kernels.sampling.pixel_methods import OwnPixels, Picked, Wind
 from rasteret_beam.kernels.sampling.validity import Mask, may_be_masked
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid, TileKey
-from rasteret_beam.readers.gdal.rasters import RasterPool, limit_gdal_cache
 from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
 from rasteret_beam.readers.jobs.work_units import SampledUnit, SampleJob, WorkUnit, pixels_of, unit_again, work_units
-from rasteret_beam.readers.tiles.budget import CacheBudget
-from rasteret_beam.readers.tiles.dispatch import Engines
-from rasteret_beam.readers.tiles.gdal import RasterioEngine
-from rasteret_beam.readers.tiles.indexed import IndexedEngine
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.schema import POSITION
@@ -53,14 +48,6 @@ class TileSampler:
     def __init__(self, source: TileSource | None = None):
         self.source = source or TileSource()
         self.threads = ThreadPoolExecutor(UNITS_AHEAD, thread_name_prefix="work-units")
-
-    @classmethod
-    def of_budget(cls, budget: CacheBudget, prefix_reads: bool = False) -> "TileSampler":
-        """A sampler whose caches, together with GDAL's, hold no more than a budget."""
-        limit_gdal_cache(budget.share)
-        indexed = IndexedEngine(prefix_reads=prefix_reads)
-        engines = Engines(indexed, RasterioEngine(RasterPool(max_bytes=budget.share, skip_sidecars=True)))
-        return cls(TileSource(engines, cache_bytes=budget.share))
 
     def stream(self, job: SampleJob, counters: Counters) -> "SampleStream":
         """A stream of groups, several of which are sampled at the same time."""

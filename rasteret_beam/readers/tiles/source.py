@@ -10,10 +10,14 @@ from threading import Lock
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Counters
+from rasteret_beam.readers.gdal.rasters import RasterPool, limit_gdal_cache
 from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
+from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.cache import BytesCache
 from rasteret_beam.readers.tiles.dispatch import Engines
+from rasteret_beam.readers.tiles.gdal import RasterioEngine
+from rasteret_beam.readers.tiles.indexed import IndexedEngine
 from rasteret_beam.readers.tiles.protocol import Tile, TileName, TileRequest, owned, tile_name
 
 REMOTE_READS = 24
@@ -41,6 +45,14 @@ class TileSource:
         self._lock = Lock()
         self._local = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="tiles")
         self._remote = ThreadPoolExecutor(REMOTE_READS, thread_name_prefix="remote-tiles")
+
+    @classmethod
+    def of_budget(cls, budget: CacheBudget, prefix_reads: bool = False) -> "TileSource":
+        """A source whose caches, together with GDAL's, hold no more than a budget."""
+        limit_gdal_cache(budget.share)
+        indexed = IndexedEngine(prefix_reads=prefix_reads)
+        engines = Engines(indexed, RasterioEngine(RasterPool(max_bytes=budget.share, skip_sidecars=True)))
+        return cls(engines, cache_bytes=budget.share)
 
     def each(
         self, requests: Iterable[TileRequest], on_tile: OnTile, counters: Counters, cancel: CancelToken | None = None

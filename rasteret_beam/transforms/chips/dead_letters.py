@@ -1,7 +1,7 @@
 """Dead letters of an earlier chip job, tried again."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -11,18 +11,25 @@ from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.eager.chip_groups import read_chips_again
 from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, points_of, values_lost
+from rasteret_beam.options import Option, documents_options, takes_options
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.schema import kept_polygon_fields
-from rasteret_beam.transforms.chips.read_chips import ChipSettings, ReadFn, read_by
+from rasteret_beam.transforms.chips.read_chips import ReadFn, read_by
 from rasteret_beam.transforms.runtime.beam_metrics import count
+from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sources.dead_letters import DeadLetterFiles
 from rasteret_beam.transforms.sources.table_files import shown
 
 
+def _is_left_to_choose(option: Option) -> bool:
+    return option.name in ("on_error", "cache_bytes")
+
+
+@documents_options(ChipOptions, _is_left_to_choose)
 class ReadChipDeadLetters(beam.PTransform):
     """Tiles that an earlier run gave up, with just the chips that lack them, to batches of chips.
 
-    They are read with the options of the earlier run.
+    They are read with the options of the earlier run, but for those given here.
 
     Parameters
     ----------
@@ -30,8 +37,14 @@ class ReadChipDeadLetters(beam.PTransform):
         The same, or one built anew in which the files are mended; with the same pixels.
     path : str or pathlib.Path, or a list of such
         Parquet written of ``ReadChips(...).dead_letters``: a file, a folder or a glob.
-    on_error : "raise" or "dead_letter"
-        As that of :class:`ReadChips`; with "dead_letter" it gives :class:`ChipOutputs`, as that does.
+    <options>
+    options : ChipOptions, optional
+        All options as one value, of which those above are taken.
+
+    Yields
+    ------
+    RecordBatch
+        As of :class:`ReadChips`; with ``on_error="dead_letter"``, :class:`ChipOutputs`.
 
     Raises
     ------
@@ -40,11 +53,12 @@ class ReadChipDeadLetters(beam.PTransform):
         dead letter. While running: the collection lacks a record, or has other pixels.
     """
 
-    def __init__(self, collection: Collection, path: Paths, *, on_error: Literal["raise", "dead_letter"] = "raise"):
+    @takes_options(ChipOptions, _is_left_to_choose)
+    def __init__(self, collection: Collection, path: Paths, *, options: ChipOptions):
         super().__init__()
         self.collection = collection
         self.path = path
-        self.options = ChipOptions(on_error=on_error)
+        self.options = options
         self._letters = DeadLetterFiles(path, OF_CHIPS, kept_polygon_fields)
 
     def __repr__(self) -> str:
@@ -62,8 +76,7 @@ class ReadChipDeadLetters(beam.PTransform):
 
     def expand(self, begin: Any) -> Any:
         letters = begin | self._letters
-        wanted = self.collection.check_usable(self.bands)
-        outputs = read_by(_ReadAgainFn(ChipSettings(self.collection, tuple(wanted), self.options)), letters)
+        outputs = read_by(_ReadAgainFn(IndexSettings.of(self.collection, self.bands, self.options)), letters)
         return outputs.chips if self.options.on_error == "raise" else outputs
 
 

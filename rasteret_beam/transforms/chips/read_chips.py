@@ -5,9 +5,8 @@ Wiring only: routing is :func:`rasteret_beam.kernels.routing.chip_chunks.route_p
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
@@ -19,16 +18,17 @@ from rasteret_beam import metrics
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.eager.chip_groups import ChipJob, ReadRows, read_chip_group
-from rasteret_beam.collection.index.band_facts import FactTable, read_facts
-from rasteret_beam.collection.index.collection_index import CollectionIndex
+from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules, route_polygons
 from rasteret_beam.model import TileKey
 from rasteret_beam.options import documents_options, takes_options
 from rasteret_beam.readers.jobs.chip_reader import ChipReader, fill_value
 from rasteret_beam.readers.jobs.spill import unspilled
+from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import GroupByTile, by_stamp
+from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 
 UNMATCHED = "unmatched"
@@ -49,42 +49,20 @@ class ChipOutputs(NamedTuple):
     dead_letters: beam.PCollection[pa.RecordBatch] | None = None
 
 
-@dataclass(frozen=True)
-class ChipSettings:
-    """Which index, facts and options a DoFn needs; the token lets the DoFns of one process share them."""
-
-    collection: Collection
-    bands: tuple[str, ...]
-    options: ChipOptions
-    token: str = field(default_factory=lambda: uuid4().hex)
-
-    def acquire_index(self) -> CollectionIndex:
-        return acquire((self.token, "index"), lambda: self.collection.index(self.bands, self.options.match))
-
-    def release_index(self) -> None:
-        release((self.token, "index"))
-
-    def acquire_facts(self) -> FactTable:
-        return acquire((self.token, "facts"), lambda: read_facts(self.collection, self.bands))
-
-    def release_facts(self) -> None:
-        release((self.token, "facts"))
-
-
 class _RouteFn(beam.DoFn):
-    def __init__(self, settings: ChipSettings, crs: str | None, rules: ChipRules):
+    def __init__(self, settings: IndexSettings[ChipOptions], crs: str | None, rules: ChipRules):
         self.settings = settings
         self.crs = crs
         self.rules = rules
 
     def setup(self) -> None:
-        self.index = self.settings.acquire_index()
+        self.indexes = self.settings.acquire()
 
     def teardown(self) -> None:
-        self.settings.release_index()
+        self.settings.release()
 
     def process(self, polygons: pa.RecordBatch) -> Iterator[Any]:
-        index = self.index.routing
+        index = self.indexes.at().routing
         routed = route_polygons(index, polygons, self.crs, self.rules, self.settings.options.on_invalid)
         sent = 0
         for key, chunk in routed.chunks:
@@ -104,19 +82,28 @@ class _RouteFn(beam.DoFn):
 class ReadFn(beam.DoFn):
     """Groups of polygons to batches of chips, and of dead letters."""
 
-    def __init__(self, settings: ChipSettings):
+    def __init__(self, settings: IndexSettings[ChipOptions]):
         self.settings = settings
+
+    @property
+    def _facts_key(self) -> Any:
+        return read_facts, self.settings.token
+
+    @property
+    def _reader_key(self) -> Any:
+        return ChipReader, self.settings.cache
 
     def setup(self) -> None:
         settings = self.settings
-        index, facts = settings.acquire_index(), settings.acquire_facts()
+        index = settings.acquire().at()
+        facts = acquire(self._facts_key, lambda: read_facts(settings.collection, settings.bands))
         self.job = ChipJob(index, facts, settings.collection.name, settings.options)
-        self.reader: ChipReader = acquire(ChipReader, ChipReader)
+        self.reader: ChipReader = acquire(self._reader_key, lambda: ChipReader(TileSource.of_budget(settings.cache)))
 
     def teardown(self) -> None:
-        self.settings.release_index()
-        self.settings.release_facts()
-        release(ChipReader)
+        self.settings.release()
+        release(self._facts_key)
+        release(self._reader_key)
 
     def process(
         self,
@@ -223,7 +210,7 @@ class ReadChips(beam.PTransform):
         self.options = options
 
     def expand(self, polygons: beam.PCollection) -> Any:
-        settings = ChipSettings(self.collection, tuple(self.check()), self.options)
+        settings = IndexSettings(self.collection, tuple(self.check()), self.options)
         crs = crs_text(self.geometry_crs) if self.geometry_crs is not None else None
         routing = beam.ParDo(_RouteFn(settings, crs, self.rules))
         routed = polygons | "Route" >> routing.with_outputs(UNMATCHED, main=CHUNKS)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import apache_beam as beam
 import pyarrow as pa
@@ -113,6 +113,10 @@ class VersionOf:
     version: Any
 
 
+Updates: TypeAlias = beam.PCollection | VersionOf | None
+"""Versions of a collection that grows, as texts; None of one that does not."""
+
+
 def told(version: VersionOf | None) -> dict[str, Any]:
     """Arguments of a DoFn that is told of the version."""
     return {} if version is None else {"version": version.version}
@@ -120,11 +124,13 @@ def told(version: VersionOf | None) -> dict[str, Any]:
 
 def by_version(
     rows: beam.PCollection,
-    updates: beam.PCollection[str] | VersionOf | None,
-    first: CollectionVersion,
-    step: Callable[[beam.PCollection, VersionOf], Any],
+    updates: Updates,
+    first: CollectionVersion | None,
+    step: Callable[[beam.PCollection, VersionOf | None], Any],
 ) -> Any:
-    """Apply a step to rows with their version, and to those of windows before the updates apart, with the first one.
+    """Apply a step to rows; where the collection grows, with their version.
+
+    Rows of windows before the updates go apart, with the first version; ``first`` is None where nothing grows.
 
     Updates that :class:`CollectionUpdates` did not make may lack a version for any window, and then the first is
     taken; on Flink this window waits for ever.
@@ -134,6 +140,8 @@ def by_version(
     InputError
         As :func:`check_updates`.
     """
+    if first is None:
+        return step(rows, None)
     if isinstance(updates, VersionOf):
         return step(rows, updates)
     check_updates(rows, updates)
@@ -164,7 +172,7 @@ class _SplitFn(beam.DoFn):
 class _Step(beam.PTransform):
     """A step as a transform, so that its parts have separate names."""
 
-    step: Callable[[beam.PCollection, VersionOf], Any]
+    step: Callable[[beam.PCollection, VersionOf | None], Any]
     version: VersionOf
 
     def expand(self, rows: beam.PCollection) -> Any:
@@ -191,7 +199,7 @@ def check_updates(rows: beam.PCollection, updates: beam.PCollection[str] | None)
         )
 
 
-def check_layout_grows(layout: str, updates: beam.PCollection[str] | VersionOf | None) -> None:
+def check_layout_grows(layout: str, updates: Updates) -> None:
     """Refuse a layout that rows of later versions may not fit.
 
     Raises

@@ -15,7 +15,7 @@ from rasteret_beam.options import Option, SampleOptions, documents_options, take
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.schema import kept_fields
 from rasteret_beam.transforms.runtime.beam_metrics import count
-from rasteret_beam.transforms.sampling.index_settings import index_settings
+from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sampling.sampling import SampleFn, sampled_by
 from rasteret_beam.transforms.sources.dead_letters import DeadLetterFiles
 from rasteret_beam.transforms.sources.table_files import shown
@@ -69,7 +69,7 @@ class SampleDeadLetters(beam.PTransform):
 
     def expand(self, begin: Any) -> Any:
         letters = begin | self._letters
-        settings = index_settings(self.collection, self.bands, self.options)
+        settings = IndexSettings.of(self.collection, self.bands, self.options)
         warn_of_rounding(self.collection, settings.bands)
         return sampled_by(_SampleAgainFn(settings), letters)
 

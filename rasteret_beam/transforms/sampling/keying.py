@@ -18,8 +18,15 @@ from rasteret_beam.model import TileKey
 from rasteret_beam.options import SampleOptions, takes_options
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import chunk_rules
-from rasteret_beam.transforms.sampling.collection_updates import VersionOf, parsed, told, with_version
-from rasteret_beam.transforms.sampling.index_settings import IndexSettings, Updates, index_settings
+from rasteret_beam.transforms.runtime.index_settings import IndexSettings
+from rasteret_beam.transforms.sampling.collection_updates import (
+    Updates,
+    VersionOf,
+    by_version,
+    parsed,
+    told,
+    with_version,
+)
 from rasteret_beam.transforms.sampling.outputs import KeyedOutputs
 
 UNSAMPLED = "unsampled"
@@ -27,7 +34,7 @@ CHUNKS = "chunks"
 
 
 class _RouteFn(beam.DoFn):
-    def __init__(self, settings: IndexSettings, crs: str | None, rules: ChunkRules):
+    def __init__(self, settings: IndexSettings[SampleOptions], crs: str | None, rules: ChunkRules):
         self.settings = settings
         self.crs = crs
         self.rules = rules
@@ -110,14 +117,14 @@ class KeyByRecordAndTile(beam.PTransform):
         self.options = options
 
     def expand(self, points: beam.PCollection) -> Any:
-        settings = index_settings(self.collection, self.bands, self.options, self.updates)
+        settings = IndexSettings.of(self.collection, self.bands, self.options, self.updates is not None)
         step = partial(keyed, settings, self.geometry_crs, self.rules)
-        outputs = settings.by_version(points, self.updates, step)
+        outputs = by_version(points, self.updates, settings.first, step)
         return outputs if self.with_unsampled else outputs.chunks
 
 
 def keyed(
-    settings: IndexSettings,
+    settings: IndexSettings[SampleOptions],
     geometry_crs: Any,
     rules: ChunkRules | None,
     points: beam.PCollection,

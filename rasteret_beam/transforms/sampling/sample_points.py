@@ -10,8 +10,8 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.kernels.routing.chunks import ChunkRules
 from rasteret_beam.options import SampleOptions, documents_options, takes_options
 from rasteret_beam.transforms.runtime.event_times import GroupByTile
-from rasteret_beam.transforms.sampling.collection_updates import VersionOf
-from rasteret_beam.transforms.sampling.index_settings import IndexSettings, index_settings
+from rasteret_beam.transforms.runtime.index_settings import IndexSettings
+from rasteret_beam.transforms.sampling.collection_updates import VersionOf, by_version
 from rasteret_beam.transforms.sampling.keying import keyed
 from rasteret_beam.transforms.sampling.sampling import check_rows, sampled
 
@@ -71,11 +71,13 @@ class SamplePoints(beam.PTransform):
         self.options = options
 
     def expand(self, points: beam.PCollection) -> Any:
-        settings = index_settings(self.collection, self.bands, self.options, self.updates)
+        settings = IndexSettings.of(self.collection, self.bands, self.options, self.updates is not None)
         check_rows(settings, self.updates)
-        return settings.by_version(points, self.updates, partial(self._sampled, settings))
+        return by_version(points, self.updates, settings.first, partial(self._sampled, settings))
 
-    def _sampled(self, settings: IndexSettings, points: beam.PCollection, version: VersionOf | None) -> Any:
+    def _sampled(
+        self, settings: IndexSettings[SampleOptions], points: beam.PCollection, version: VersionOf | None
+    ) -> Any:
         routed = points | "KeyByRecordAndTile" >> _Step(
             partial(keyed, settings, self.geometry_crs, self.rules), version
         )

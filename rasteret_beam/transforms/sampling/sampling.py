@@ -17,17 +17,20 @@ from rasteret_beam.metrics import Counters
 from rasteret_beam.options import SampleOptions, takes_options
 from rasteret_beam.readers.jobs.sampler import Sampled, SampleStream, TileSampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import by_stamp, in_windows
+from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 from rasteret_beam.transforms.sampling.collection_updates import (
+    Updates,
     VersionOf,
+    by_version,
     check_layout_grows,
     check_version,
     parsed,
     told,
 )
-from rasteret_beam.transforms.sampling.index_settings import IndexSettings, Updates, index_settings
 from rasteret_beam.transforms.sampling.outputs import SamplingOutputs
 
 SAMPLES = "samples"
@@ -37,7 +40,7 @@ DEAD_LETTERS = "dead_letters"
 class SampleFn(beam.DoFn):
     """Groups of points to batches of samples, and of dead letters; several groups are under way at the same time."""
 
-    def __init__(self, settings: IndexSettings):
+    def __init__(self, settings: IndexSettings[SampleOptions]):
         self.settings = settings
 
     @property
@@ -47,7 +50,9 @@ class SampleFn(beam.DoFn):
     def setup(self) -> None:
         self.indexes = self.settings.acquire()
         _, cache, prefix_reads = self._sampler_key
-        self.sampler: TileSampler = acquire(self._sampler_key, lambda: TileSampler.of_budget(cache, prefix_reads))
+        self.sampler: TileSampler = acquire(
+            self._sampler_key, lambda: TileSampler(TileSource.of_budget(cache, prefix_reads))
+        )
         self.stream: SampleStream | None = None
 
     def teardown(self) -> None:
@@ -161,13 +166,13 @@ class SampleTiles(beam.PTransform):
         self.options = options
 
     def expand(self, groups: beam.PCollection) -> Any:
-        settings = index_settings(self.collection, self.bands, self.options, self.updates)
+        settings = IndexSettings.of(self.collection, self.bands, self.options, self.updates is not None)
         check_rows(settings, self.updates)
-        outputs = settings.by_version(groups, self.updates, partial(sampled, settings))
+        outputs = by_version(groups, self.updates, settings.first, partial(sampled, settings))
         return outputs.samples if self.options.on_error == "raise" else outputs
 
 
-def check_rows(settings: IndexSettings, updates: Updates) -> None:
+def check_rows(settings: IndexSettings[SampleOptions], updates: Updates) -> None:
     """Refuse a layout that does not suit the collection, and warn of values that float64 cannot hold.
 
     Raises
@@ -180,7 +185,9 @@ def check_rows(settings: IndexSettings, updates: Updates) -> None:
     warn_of_rounding(settings.collection, settings.bands)
 
 
-def sampled(settings: IndexSettings, groups: beam.PCollection, version: VersionOf | None) -> SamplingOutputs:
+def sampled(
+    settings: IndexSettings[SampleOptions], groups: beam.PCollection, version: VersionOf | None
+) -> SamplingOutputs:
     """Sample groups of points."""
     sampling = SampleInWindowsFn if in_windows(groups) else SampleFn
     return sampled_by(sampling(settings), groups, **told(version))

@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shapely
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.testing.util import assert_that, equal_to
 
 from pipelines import sample_points
-from rasteret_beam import Collection, ReadPoints, SamplePoints
+from rasteret_beam import Collection, ReadChips, ReadPoints, ReadPolygons, SamplePoints
 from rasteret_beam.errors import InputError
 from rasteret_beam.metrics import TILE_CACHE_HITS, Counters
 from rasteret_beam.options import DEFAULT_CACHE_BYTES, LEAST_CACHE_BYTES
@@ -17,10 +21,13 @@ from rasteret_beam.readers.gdal import rasters as datasets
 from rasteret_beam.readers.jobs.sampler import TileSampler
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.protocol import TileRequest
+from rasteret_beam.readers.tiles.source import TileSource
 from tests.support import rasters, tiles
 from tests.support.commands import execute
+from tests.support.pipelines import LOCAL
 
 XY = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}
+BOX = (500_100.0, 5_397_900.0, 501_500.0, 5_399_000.0)
 UNUSABLE = [LEAST_CACHE_BYTES - 1, 1 << 20, 0, -1, True, False, 64e6, "64", None]
 
 
@@ -53,6 +60,12 @@ def test_unusable_budgets(scenes: Collection, points: pa.Table, value: object) -
     with pytest.raises(InputError) as error:
         beam.Pipeline() | ReadPoints(points, **XY) | SamplePoints(scenes, ["B10"], cache_bytes=value)
     assert str(error.value) == message(value)
+    with pytest.raises(InputError) as error:
+        scenes.get_numpy(BOX, ["B10"], geometry_crs=32631, cache_bytes=value)
+    assert str(error.value) == message(value)
+    with pytest.raises(InputError) as error:
+        ReadChips(scenes, ["B10"], cache_bytes=value)
+    assert str(error.value) == message(value)
 
 
 @pytest.mark.usefixtures("same_signal_handlers")
@@ -80,7 +93,7 @@ def test_a_sampler_keeps_its_caches_within_their_shares(
     wants = tiles.wants_of(path)
     size = 2 * 1024 * 1024 * 2
     assert size == 4 * budget.share
-    sampler = TileSampler.of_budget(budget)
+    sampler = TileSampler(TileSource.of_budget(budget))
     cache, pool = sampler.source._cache, sampler.source.engines.rasterio.pool  # type: ignore[attr-defined]
     assert gdal_cache["GDAL_CACHEMAX"] == cache.max_bytes == pool.max_bytes == budget.share
     given: list[int] = []
@@ -106,7 +119,7 @@ def test_a_sampler_keeps_its_caches_within_their_shares(
 def test_open_files_stay_within_their_share(tmp_path: Path, gdal_cache: dict) -> None:
     budget = CacheBudget(LEAST_CACHE_BYTES)
     fitting = budget.share // datasets.HEADER_BYTES
-    sampler = TileSampler.of_budget(budget)
+    sampler = TileSampler(TileSource.of_budget(budget))
     pool = sampler.source.engines.rasterio.pool  # type: ignore[attr-defined]
     held = []
     for number in range(fitting + 4):
@@ -118,3 +131,34 @@ def test_open_files_stay_within_their_share(tmp_path: Path, gdal_cache: dict) ->
     assert all(size <= budget.share for _, size in held)
     sampler.close()
     assert (len(pool), pool._bytes) == (0, 0)
+
+
+@pytest.fixture
+def limits_of_sources(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The limits in bytes of the tile caches that are made."""
+    made: list[int] = []
+    whole = TileSource.__init__
+
+    def note(source: TileSource, *given: object, cache_bytes: int, **more: object) -> None:
+        made.append(cache_bytes)
+        whole(source, *given, cache_bytes=cache_bytes, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TileSource, "__init__", note)
+    return made
+
+
+@pytest.mark.parametrize("budget", [LEAST_CACHE_BYTES, 64 << 20])
+def test_chips_keep_to_the_budget(
+    scenes: Collection, gdal_cache: dict, limits_of_sources: list[int], budget: int
+) -> None:
+    usual = scenes.get_numpy(BOX, ["B10"], geometry_crs=32631)
+    limits_of_sources.clear()
+    found = scenes.get_numpy(BOX, ["B10"], geometry_crs=32631, cache_bytes=budget)
+    np.testing.assert_array_equal(found, usual, strict=True)
+    assert limits_of_sources == [budget // 4] and gdal_cache["GDAL_CACHEMAX"] == budget // 4
+
+    with beam.Pipeline(options=PipelineOptions(LOCAL)) as pipeline:
+        polygons = pipeline | ReadPolygons([shapely.box(*BOX)], geometry_crs=32631)
+        chips = polygons | ReadChips(scenes, ["B10"], cache_bytes=budget)
+        assert_that(chips | beam.Map(len) | beam.CombineGlobally(sum), equal_to([len(usual)]))
+    assert set(limits_of_sources) == {budget // 4}
