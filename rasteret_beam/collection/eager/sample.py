@@ -9,7 +9,7 @@ import pyarrow as pa
 from rasteret_beam.collection.eager.inputs import point_stream
 from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.filters.date_ranges import DateRange
-from rasteret_beam.collection.index.band_facts import warn_of_rounding
+from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
@@ -90,7 +90,8 @@ def sample_points(
     )
     cache = CacheBudget(options.cache_bytes)
     wanted = collection.check_bands(bands)
-    warn_of_rounding(collection, wanted)
+    warn_of_rounding(collection, wanted, options.value_type)
+    types = sample_types(collection, wanted, options)
     index = collection.index(wanted, options.match, cache.share)
     if options.layout != "long":
         check_one_row_each(index.routing)
@@ -104,7 +105,7 @@ def sample_points(
         columns=columns,
         first_value=stream.first_value,
     )
-    job = SampleJob(index.routing, index.assets, collection.name, wanted, options)
+    job = SampleJob(index.routing, index.assets, collection.name, wanted, options, types)
     with_position = job.method.needs_position
     groups: dict[TileKey, list[pa.RecordBatch]] = {}
     unsampled: list[pa.RecordBatch] = []
@@ -121,7 +122,7 @@ def sample_points(
         log.warning("%s", why_nothing_hit(index.routing, first_batch, chosen.crs))
     kept = kept_fields(chosen.schema)
     rows = list(_sampled(job, groups, TileSampler.of_budget(cache, options.prefix_reads)))
-    samples = pa.Table.from_batches(rows, schema=options.schema(kept, wanted))
+    samples = pa.Table.from_batches(rows, schema=options.schema(kept, wanted, types))
     if not return_unsampled:
         return samples
     return samples, pa.Table.from_batches(unsampled, schema=unsampled_schema(kept))

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.parquet.versions import CollectionVersion, IndexVersions, first_version
+from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
@@ -23,6 +24,7 @@ class IndexSettings:
     """Which index a DoFn needs, and the options of the job; the token lets the DoFns of one process share the index.
 
     ``first`` and ``schema`` are there where the collection grows: its version and schema when the pipeline was built.
+    ``value_types`` are only needed where points are sampled.
     """
 
     collection: Collection
@@ -30,6 +32,7 @@ class IndexSettings:
     options: SampleOptions = SampleOptions()  # noqa: RUF009
     first: CollectionVersion | None = None
     schema: pa.Schema | None = None
+    value_types: ValueTypes | None = None
     token: str = field(default_factory=lambda: uuid4().hex)
 
     @property
