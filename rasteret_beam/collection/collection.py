@@ -358,6 +358,7 @@ class Collection:
 
     check_files = named_files.check_files
     sample_points = sampling.sample_points
+    sample_batches = sampling.sample_batches
     plan = planning.plan
     get_numpy = arrays.get_numpy
 
