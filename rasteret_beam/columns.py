@@ -12,6 +12,9 @@ import pyarrow as pa
 
 from rasteret_beam.errors import InputError, listed
 
+VALUE, VALUES = "value", "values"
+"""Columns whose type follows from the options and the collection: see :func:`rasteret_beam.schema.samples_schema`."""
+
 LAYOUTS = ("long", "values", "columns")
 """Of the sample table: a row for each band; or one for each point and record, with a list or with a column a band."""
 
@@ -35,11 +38,11 @@ class Rows(Protocol):
         ...
 
     def values(self) -> pa.Array:
-        """[n] float64, of the band."""
+        """[n], of the band, in the type of the job's values."""
         ...
 
     def value_lists(self) -> pa.Array:
-        """[n] lists of float64, in the order of the bands."""
+        """[n] lists of a fixed size, in the order of the bands."""
         ...
 
     def windows(self) -> pa.Array:
@@ -113,9 +116,9 @@ COLUMNS: tuple[Column, ...] = (
     _constant("datetime", pa.timestamp("us"), "datetime of the record, UTC"),
     _constant("collection", pa.string(), "name of the collection"),
     _constant("band", pa.string(), "name of the band", layouts=("long",)),
-    _column("value", pa.float64(), lambda rows: rows.values(), "stored value of the pixel", layouts=("long",)),
+    _column(VALUE, pa.float64(), lambda rows: rows.values(), "stored value of the pixel", layouts=("long",)),
     _column(
-        "values",
+        VALUES,
         pa.list_(pa.float64()),
         lambda rows: rows.value_lists(),
         "values in the order of the bands; null for a band that the record lacks",

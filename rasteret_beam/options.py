@@ -162,6 +162,10 @@ class SampleOptions(JobOptions):
         help="a row for each band (long), or for each point and record, with a list of values (values) or a column for "
         "each band (columns)",
     )
+    value_type: Literal["float64", "float32", "raw"] = option(
+        "float64",
+        help="type of the values: float64, float32 (rounded to about 7 digits), or that of the files (raw)",
+    )
     extra_columns: tuple[str, ...] = option(
         (), help=f"add columns to the sample table, of {listed(optional_columns())}", metavar="A,B"
     )
@@ -203,9 +207,34 @@ class SampleOptions(JobOptions):
         """Whether rows have the window that was searched."""
         return self.return_neighbourhood != "off"
 
-    def schema(self, kept: Collection[pa.Field] = (), bands: Collection[str] = ()) -> pa.Schema:
-        """Schema of the sample table with these options; see :func:`rasteret_beam.schema.samples_schema`."""
-        return samples_schema(list(kept), self.returns_windows, self.layout, list(bands), self.extra_columns)
+    def schema(
+        self,
+        kept: Collection[pa.Field] = (),
+        bands: Collection[str] = (),
+        value_types: Mapping[str, pa.DataType] | None = None,
+    ) -> pa.Schema:
+        """Schema of the sample table with these options; see :func:`rasteret_beam.schema.samples_schema`.
+
+        Parameters
+        ----------
+        value_types : mapping of band to DataType, optional
+            Types of the values; only needed with ``value_type="raw"``, for which
+            :meth:`rasteret_beam.Collection.sample_schema` finds them.
+
+        Raises
+        ------
+        InputError
+            ``value_type`` is "raw", and no types are given.
+        """
+        types: Mapping[str, pa.DataType] | pa.DataType | None = value_types
+        if types is None:
+            types = {"float64": pa.float64(), "float32": pa.float32()}.get(self.value_type)
+        if types is None:
+            raise InputError(
+                "value_type is 'raw', so the types of values are those of the collection's files; "
+                "Collection.sample_schema(bands, kept, options=...) gives the schema"
+            )
+        return samples_schema(list(kept), self.returns_windows, self.layout, list(bands), self.extra_columns, types)
 
 
 def check_cache_bytes(value: Any) -> None:

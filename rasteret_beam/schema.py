@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from rasteret_beam.columns import BANDS_AFTER, columns_of
+from rasteret_beam.columns import BANDS_AFTER, VALUE, VALUES, columns_of
 from rasteret_beam.errors import InputError, listed
+
+FLOAT64 = pa.float64()
 
 POINT_FIELDS = (
     pa.field("point_index", pa.int64(), nullable=False),
@@ -31,6 +33,9 @@ TIME_KEY = b"rasteret_beam.time"
 
 VERSION_KEY = b"rasteret_beam.version"
 """Schema metadata key of a chunk: digest of the collection's version that it was routed by, where there are several."""
+
+VALUE_TYPE_KEY = b"rasteret_beam.value_type"
+"""Schema metadata key of the points of a dead letter: NumPy's name of the type of the run's values, if it was "raw"."""
 
 SPILLED_KEY = b"rasteret_beam.spilled"
 """Schema metadata key of a batch that stands for a chunk on disk: where it lies."""
@@ -297,6 +302,7 @@ def samples_schema(
     layout: str = "long",
     bands: Sequence[str] = (),
     extra_columns: Sequence[str] = (),
+    value_types: pa.DataType | Mapping[str, pa.DataType] = FLOAT64,
 ) -> pa.Schema:
     """Schema of the sample table.
 
@@ -309,9 +315,11 @@ def samples_schema(
     layout : str
         One of :data:`rasteret_beam.columns.LAYOUTS`.
     bands : sequence of str
-        In output order; needed where they are columns.
+        In output order; needed where they are columns, and for the size of lists.
     extra_columns : sequence of str
         Names of optional columns of :data:`rasteret_beam.columns.COLUMNS`.
+    value_types : DataType, or mapping of band to DataType
+        Types of the values. Only ``layout="columns"`` has columns of several types.
 
     Raises
     ------
@@ -320,12 +328,14 @@ def samples_schema(
     """
     fields: list[pa.Field] = []
     added: list[str] = []
+    types = value_types if isinstance(value_types, Mapping) else dict.fromkeys(bands or ("",), value_types)
+    of_values = {VALUE: _common(types), VALUES: value_lists(types, len(bands))}
     for column in columns_of(layout, neighbourhood, extra_columns):
-        fields.append(column.field)
+        fields.append(column.field.with_type(of_values.get(column.name, column.field.type)))
         if column.name not in RESERVED:
             added.append(column.name)
         if layout == "columns" and column.name == BANDS_AFTER:
-            fields += [pa.field(band, pa.float64()) for band in bands]
+            fields += [pa.field(band, types[band]) for band in bands]
             added += bands
     taken = [name for name in added if name in RESERVED | {field.name for field in kept} or added.count(name) > 1]
     if taken:
@@ -336,6 +346,15 @@ def samples_schema(
             f"{way_out}, or choose the point columns to keep with columns=[...]"
         )
     return pa.schema([*fields, *kept])
+
+
+def value_lists(types: Mapping[str, pa.DataType], bands: int) -> pa.DataType:
+    """Type of the lists of values of so many bands, whose types are equal; 0 for any number."""
+    return pa.list_(_common(types), bands or -1)
+
+
+def _common(types: Mapping[str, pa.DataType]) -> pa.DataType:
+    return next(iter(types.values()), FLOAT64)
 
 
 def unsampled_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:

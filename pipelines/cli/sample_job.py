@@ -21,6 +21,7 @@ from rasteret_beam import (
     WriteSamplesToParquet,
 )
 from rasteret_beam.collection.collection import Collection, load
+from rasteret_beam.collection.index.band_facts import sample_types
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
@@ -153,7 +154,7 @@ class Job(Inputs):
         kept = self._retry(flags) if flags.retry else self._sample(flags)
         check_collection(options, self.collection, self.bands)
         self.collection.check_files()
-        self.sinks = _sinks(flags, self.options.schema(kept, self.bands), kept)
+        self.sinks = _sinks(flags, self.options.schema(kept, self.bands, self.value_types), kept)
         read = {"--points": flags.points, "--retry": flags.retry, "--collection": [flags.collection]}
         self.sinks.check(options, read, flags)
 
@@ -162,6 +163,7 @@ class Job(Inputs):
         self.sampling: beam.PTransform = SamplePoints(
             self.collection, self.bands, options=self.options, with_unsampled=True
         )
+        self.value_types = sample_types(self.collection, self.bands, self.options)
         return kept_fields(self.columns.schema)
 
     def _retry(self, flags: argparse.Namespace) -> list[pa.Field]:
@@ -171,6 +173,7 @@ class Job(Inputs):
             raise InputError(f"--{given[0]} does not go with --retry, whose dead letters say it all; leave it out")
         again = SampleDeadLetters(self.collection, flags.retry, options=self.options)
         self.bands = self.collection.check_usable(again.bands) if again.bands else []
+        self.value_types = again.value_types()
         self.sampling = again
         return again.kept
 

@@ -20,6 +20,7 @@ from rasteret_beam.collection.eager.unknown_keywords import checked_options, nam
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.filters.empty_subset import is_small, why_no_record
 from rasteret_beam.collection.filters.subset import check_expression, criteria_of
+from rasteret_beam.collection.index.band_facts import sample_types
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.collection.parquet.checksums import with_checksums
 from rasteret_beam.collection.parquet.files import IN_EACH_FILE, check_parts, open_dataset, readable
@@ -31,11 +32,14 @@ from rasteret_beam.errors import CollectionError, InputError, did_you_mean, list
 from rasteret_beam.kernels.geo.crs import crs_label
 from rasteret_beam.kernels.routing.match import check_match
 from rasteret_beam.model import DEFAULT_ACCESS, Access
+from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.schema import CHECKSUMS, METADATA_SUFFIX
 
 log = logging.getLogger(__name__)
+
+DEFAULT_OPTIONS = SampleOptions()
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,6 +331,26 @@ class Collection:
             files_of(self.dataset, self.filter), self.schema, wanted, match, self.raster_access, cache_bytes
         )
 
+    def sample_schema(
+        self, bands: Sequence[str], kept: Sequence[pa.Field] = (), options: SampleOptions = DEFAULT_OPTIONS
+    ) -> pa.Schema:
+        """The schema of the samples of some bands, as sinks need it before there are rows.
+
+        Parameters
+        ----------
+        bands : sequence of str
+        kept : sequence of Field
+            The columns of the points that pass through: ``kept_fields(ReadPoints(...).point_columns().schema)``.
+        options : SampleOptions
+
+        Raises
+        ------
+        InputError
+            As :meth:`check_bands`, or with ``value_type="raw"`` the types of the files do not go together.
+        """
+        wanted = self.check_bands(bands)
+        return options.schema(kept, wanted, sample_types(self, wanted, options))
+
     @property
     def raster_access(self) -> Access:
         """How its rasters are read; with the collection's origin if it is in a bucket or on the web."""
@@ -334,6 +358,7 @@ class Collection:
 
     check_files = named_files.check_files
     sample_points = sampling.sample_points
+    sample_batches = sampling.sample_batches
     plan = planning.plan
     get_numpy = arrays.get_numpy
 

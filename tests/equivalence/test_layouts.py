@@ -80,7 +80,7 @@ def test_columns_and_types(embeddings: Collection, plots: pa.Table) -> None:
     first = ["point_index", "point_x", "point_y", "point_crs", "record_id", "datetime", "collection"]
     listed = embeddings.sample_points(plots, ["A00", "A01"], **XY, layout="values")
     assert listed.schema.names == [*first, "values", "raster_crs", "x", "y", "plot"]
-    assert listed.schema.field("values").type == pa.list_(pa.float64())
+    assert listed.schema.field("values").type == pa.list_(pa.float64(), 2)
     columns = embeddings.sample_points(plots, ["A01", "A00"], **XY, layout="columns")
     assert columns.schema.names == [*first, "A01", "A00", "raster_crs", "x", "y", "plot"]
     assert columns.schema.field("A01").type == pa.float64()

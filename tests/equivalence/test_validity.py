@@ -546,7 +546,7 @@ def test_the_command_line(folder: Path, tmp_path: Path) -> None:
 class TestLongIntegers:
     """Values beyond 2^53 are rounded to float64, which every face says once."""
 
-    MESSAGE = "band(s) B1 are int64: values beyond 2^53 are rounded"
+    MESSAGE = "band(s) B1 are int64: values beyond 2^53 are rounded, as value_type is 'float64'; value_type='raw'"
 
     @pytest.fixture
     def collection(self, folder: Path) -> Collection:

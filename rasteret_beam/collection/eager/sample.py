@@ -1,29 +1,22 @@
 """The eager face: sample a table of points in this process."""
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from rasteret_beam.collection.eager.inputs import point_stream
+from rasteret_beam.collection.eager.reader import SampleReader
+from rasteret_beam.collection.eager.rounds import Rounds
 from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.filters.date_ranges import DateRange
-from rasteret_beam.collection.index.band_facts import warn_of_rounding
-from rasteret_beam.kernels.routing.chunks import ChunkRules, route
-from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
+from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
-from rasteret_beam.metrics import Counters
-from rasteret_beam.model import TileKey
 from rasteret_beam.options import SampleOptions, takes_options
-from rasteret_beam.readers.jobs.sampler import TileSampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
-from rasteret_beam.readers.tiles.source import TileSource
-from rasteret_beam.schema import kept_fields, unsampled_schema
-
-log = logging.getLogger(__name__)
+from rasteret_beam.schema import unsampled_schema
 
 
 @takes_options(SampleOptions, lambda option: option.facts.eager)
@@ -86,62 +79,87 @@ def sample_points(
     TileReadError
         A raster file cannot be read.
     """
-    collection = collection.narrowed(
-        bbox=bbox, date_range=date_range, geometries=geometries, cloud_cover_lt=cloud_cover_lt, ids=ids
-    )
+    criteria = {"date_range": date_range, "geometries": geometries, "cloud_cover_lt": cloud_cover_lt}
+    narrowed = collection.narrowed(bbox=bbox, ids=ids, **criteria)
+    given = {"x_column": x_column, "y_column": y_column, "geometry_column": geometry_column}
+    rounds = _rounds(narrowed, points, bands, options, geometry_crs=geometry_crs, columns=columns, **given)
+    unsampled: list[pa.RecordBatch] | None = [] if return_unsampled else None
+    samples = pa.Table.from_batches(rounds.rows(unsampled), schema=rounds.schema)
+    if unsampled is None:
+        return samples
+    return samples, pa.Table.from_batches(unsampled, schema=unsampled_schema(rounds.kept))
+
+
+@takes_options(SampleOptions, lambda option: option.facts.eager)
+def sample_batches(
+    collection: Samplable,
+    points: Any,
+    bands: Sequence[str],
+    *,
+    x_column: str | None = None,
+    y_column: str | None = None,
+    geometry_column: str | None = None,
+    geometry_crs: Any = None,
+    columns: Sequence[str] | None = None,
+    options: SampleOptions,
+    bbox: Sequence[float] | None = None,
+    date_range: DateRange | None = None,
+    geometries: Any = None,
+    cloud_cover_lt: float | None = None,
+    ids: str | Iterable[str] | None = None,
+) -> pa.RecordBatchReader:
+    """Sample raster values at points, batch by batch in bounded memory.
+
+    The rows are those of :meth:`Collection.sample_points`, its ``read_all``. The points are read in rounds of about 4
+    million, the next one when a row of it is asked for. Nothing is read before the first batch is. DuckDB, Polars and
+    writers of Parquet take the reader as it is.
+
+    Parameters
+    ----------
+    points, bands, x_column, y_column, geometry_column, geometry_crs, columns
+        As for :meth:`Collection.sample_points`. A table stays in memory; a dataset or a reader is read as needed.
+    <options>
+    bbox, date_range, geometries, cloud_cover_lt, ids
+        As for :meth:`Collection.subset`, which is applied first.
+    options : SampleOptions, optional
+        All options as one value.
+
+    Returns
+    -------
+    RecordBatchReader
+        For one consumer. ``close``, or the end of ``with``, ends threads and closes files.
+
+        Points without a row are not in it; :meth:`Collection.sample_points` and the transforms return them.
+
+    Raises
+    ------
+    InputError
+        A column, band, CRS or option cannot be used. While reading: a batch of points cannot be used.
+    TileReadError
+        While reading: a raster file cannot be read. Consumers in other languages show the message only.
+    """
+    criteria = {"date_range": date_range, "geometries": geometries, "cloud_cover_lt": cloud_cover_lt}
+    narrowed = collection.narrowed(bbox=bbox, ids=ids, **criteria)
+    given = {"x_column": x_column, "y_column": y_column, "geometry_column": geometry_column}
+    rounds = _rounds(narrowed, points, bands, options, geometry_crs=geometry_crs, columns=columns, **given)
+    return SampleReader(rounds.schema, rounds.rows())
+
+
+def _rounds(
+    collection: Samplable, points: Any, bands: Sequence[str], options: SampleOptions, **of_columns: Any
+) -> Rounds:
+    """What is sampled, checked as far as it can be before points are read."""
     cache = CacheBudget(options.cache_bytes)
     wanted = collection.check_bands(bands)
-    warn_of_rounding(collection, wanted)
+    warn_of_rounding(collection, wanted, options.value_type)
+    types = sample_types(collection, wanted, options)
     index = collection.index(wanted, options.match, cache.share)
     if options.layout != "long":
         check_one_row_each(index.routing)
     stream = point_stream(points)
-    chosen = choose_columns(
-        stream.schema,
-        x_column=x_column,
-        y_column=y_column,
-        geometry_column=geometry_column,
-        geometry_crs=geometry_crs,
-        columns=columns,
-        first_value=stream.first_value,
-    )
-    job = SampleJob(index.routing, index.assets, collection.name, wanted, options)
-    with_position = job.method.needs_position
-    groups: dict[TileKey, list[pa.RecordBatch]] = {}
-    unsampled: list[pa.RecordBatch] = []
-    sampled = 0
-    first_batch = None
-    for batch in _point_batches(stream, chosen):
-        first_batch = batch if first_batch is None else first_batch
-        routed = route(index.routing, batch, None, ChunkRules(), with_position)
-        for key, chunk in routed.chunks:
-            groups.setdefault(key, []).append(chunk)
-        unsampled.append(routed.unsampled)
-        sampled += routed.sampled
-    if first_batch is not None and not sampled:
-        log.warning("%s", why_nothing_hit(index.routing, first_batch, chosen.crs))
-    kept = kept_fields(chosen.schema)
-    rows = list(_sampled(job, groups, TileSampler(TileSource.of_budget(cache, options.prefix_reads))))
-    samples = pa.Table.from_batches(rows, schema=options.schema(kept, wanted))
-    if not return_unsampled:
-        return samples
-    return samples, pa.Table.from_batches(unsampled, schema=unsampled_schema(kept))
-
-
-def _sampled(
-    job: SampleJob, groups: dict[TileKey, list[pa.RecordBatch]], sampler: TileSampler
-) -> Iterator[pa.RecordBatch]:
-    """Rows of the groups in the order of their keys; groups are released as they are taken."""
-    stream = sampler.stream(job, Counters())
-    try:
-        for key in sorted(groups):
-            for sampled in stream.push(None, key, groups.pop(key)):
-                yield sampled.rows
-        for sampled in stream.drain():
-            yield sampled.rows
-    finally:
-        stream.cancel()
-        sampler.close()
+    chosen = choose_columns(stream.schema, first_value=stream.first_value, **of_columns)
+    job = SampleJob(index.routing, index.assets, collection.name, wanted, options, types)
+    return Rounds(job, _point_batches(stream, chosen), chosen, cache)
 
 
 def _point_batches(batches: Iterable[pa.RecordBatch], chosen: PointColumns) -> Iterator[pa.RecordBatch]:

@@ -15,7 +15,9 @@ from rasteret_beam.collection.parquet.row_groups import Columns, files_of
 from rasteret_beam.collection.records.selection import RecordSelection
 from rasteret_beam.errors import listed, without_secrets
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.sampling.validity import has_long_integers
+from rasteret_beam.kernels.sampling.validity import LONG_INTEGERS
+from rasteret_beam.kernels.sampling.value_types import StoredTypes, ValueTypes, plain_types, raw_types
+from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.jobs.chip_reader import BandFacts
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
 
@@ -132,16 +134,57 @@ def first_records(collection: RecordSelection, columns: Columns) -> pa.Table:
     return pa.table({})
 
 
-def warn_of_rounding(collection: RecordSelection, bands: Sequence[str]) -> None:
+def sample_types(collection: RecordSelection, bands: Sequence[str], options: SampleOptions) -> ValueTypes:
+    """Types of the values of some bands in the sample table; of all records, if the files' own are wanted.
+
+    Raises
+    ------
+    InputError
+        The types of the files do not go together.
+    CollectionError
+        A dtype is unknown, or the collection cannot be read.
+    """
+    if options.value_type != "raw":
+        return plain_types(options, bands)
+    return raw_types(options.layout, stored_types(collection, bands))
+
+
+def stored_types(collection: RecordSelection, bands: Sequence[str]) -> StoredTypes:
+    """For each band the dtypes that records have, each with the id of the first record.
+
+    Raises
+    ------
+    CollectionError
+        A dtype is unknown, or the collection cannot be read.
+    """
+    columns: Columns = {f"dtype{number}": (band + METADATA_SUFFIX, "dtype") for number, band in enumerate(bands)}
+    found: dict[str, dict[str, str]] = {band: {} for band in bands}
+    source = without_secrets(collection.path or f"collection {collection.name!r}")
+    with readable(source):
+        for file in files_of(collection.dataset, collection.filter):
+            for batch in file.read({"id": ("id",)} | columns).table.combine_chunks().to_batches():
+                check_dtypes(batch, bands, source)
+                for band, name in zip(bands, columns, strict=True):
+                    for dtype in pc.unique(batch[name].drop_null()).to_pylist():
+                        if dtype not in found[band]:
+                            found[band][dtype] = batch["id"][pc.index(batch[name], dtype).as_py()].as_py()
+    return found
+
+
+def warn_of_rounding(collection: RecordSelection, bands: Sequence[str], value_type: str) -> None:
     """Log once if values of some bands may be rounded, according to the first row group."""
+    if value_type == "raw":
+        return
     columns: Columns = {band: (band + METADATA_SUFFIX, "dtype") for band in bands}
     found = first_records(collection, columns)
     kinds = {band: pc.unique(column).to_pylist() for band, column in zip(columns, found.columns, strict=False)}
-    pairs = [(band, kind) for band, each in kinds.items() for kind in each if kind and has_long_integers(kind)]
+    rounded = LONG_INTEGERS if value_type == "float64" else (*LONG_INTEGERS, "int32", "uint32")
+    pairs = [(band, kind) for band, each in kinds.items() for kind in each if kind in rounded]
     if pairs:
         log.warning(
-            "band(s) %s are %s: values beyond 2^53 are rounded, as the sample table stores float64; chips "
-            "(get_numpy, ReadChips) keep them exact",
+            "band(s) %s are %s: values beyond 2^%s are rounded, as value_type is %r; value_type='raw' keeps them exact",
             listed(dict.fromkeys(band for band, _ in pairs)),
             listed(dict.fromkeys(kind for _, kind in pairs)),
+            53 if value_type == "float64" else 24,
+            value_type,
         )

@@ -52,7 +52,7 @@ _SIMPLE: tuple[tuple[Any, str | None], ...] = (
     (pa.types.is_time, "TIME"),
 )
 _WAYS_OUT = {
-    pa.types.is_uint64: "cast it to int64 or decimal128(20, 0)",
+    pa.types.is_uint64: "cast it to int64 or decimal128(20, 0) (sampled values: use value_type='float64')",
     pa.types.is_null: "it has only nulls; cast it to its intended type",
     pa.types.is_duration: "cast it to int64",
     pa.types.is_map: "make it a list of structs",
@@ -239,6 +239,11 @@ def _without_inner_nulls(name: str, lists: pa.Array) -> pa.Array:
         raise InputError(
             f"column {name!r} has a list with a null, which BigQuery arrays cannot hold; fill or drop nulls "
             "before, or leave the column out with columns=[...]"
+        )
+    if not pa.types.is_floating(inner.type):
+        raise InputError(
+            f"a record lacks a band, whose place in {name!r} is null, which BigQuery arrays of integers cannot hold; "
+            'use value_type="float64" (NaN in its place) or layout="columns"'
         )
     return pa.ListArray.from_arrays(_offsets(lists), pc.fill_null(inner, float("nan")), mask=_missing(lists))
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from rasteret_beam.errors import TileReadError, without_secrets
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.model import Asset
-from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, DEAD_LETTER_SCHEMA
+from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, DEAD_LETTER_SCHEMA, VALUE_TYPE_KEY
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +114,18 @@ def values_lost(letters: pa.RecordBatch, kind: LetterKind = OF_POINTS) -> int:
 def points_of(letters: pa.RecordBatch, row: int, kind: LetterKind = OF_POINTS) -> pa.RecordBatch:
     """The points (or windows) of a dead letter, as a chunk."""
     return pa.ipc.open_stream(letters[kind.rows][row].as_buffer()).read_next_batch()
+
+
+def with_value_type(points: pa.RecordBatch, kind: pa.DataType) -> pa.RecordBatch:
+    """Points that tell the type of the values of their run, so that another run gives values of the same type."""
+    metadata = (points.schema.metadata or {}) | {VALUE_TYPE_KEY: str(np.dtype(kind.to_pandas_dtype())).encode()}
+    return points.replace_schema_metadata(metadata)
+
+
+def value_type_of(points: pa.Schema) -> pa.DataType | None:
+    """The type of :func:`with_value_type`, if the points tell one."""
+    name = (points.metadata or {}).get(VALUE_TYPE_KEY)
+    return None if name is None else pa.from_numpy_dtype(np.dtype(name.decode()))
 
 
 def _packed(points: pa.RecordBatch) -> bytes:

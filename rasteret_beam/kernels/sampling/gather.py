@@ -7,7 +7,6 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.validity import Mask, is_valid
 from rasteret_beam.model import Grid
@@ -71,12 +70,9 @@ class PixelValues:
                 self._left_in = np.ones(self.size, dtype=bool)
         self._left_in[points.point] = tile[points.row, points.col] != 0
 
-    def floats(self) -> Floats:
-        """The values, [size] float64."""
-        if self._values is None:
-            return np.empty(self.size)
-        with np.errstate(invalid="ignore"):  # signalling NaN, of corrupt files, become quiet ones
-            return self._values.astype(np.float64)
+    def values(self) -> NDArray[np.generic]:
+        """The values, [size], in the band's own dtype; of a band of which no tile is put, bool, which casts to any."""
+        return np.zeros(self.size, dtype=bool) if self._values is None else self._values
 
     def valid(self, nodata: float | None) -> Mask:
         """Which pixels are valid, [size]."""

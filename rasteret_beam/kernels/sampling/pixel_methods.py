@@ -7,7 +7,7 @@ a cell's ring is its Chebyshev distance in pixels.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.sampling.validity import Mask
+from rasteret_beam.kernels.sampling.validity import Mask, Pixels
 from rasteret_beam.model import Grid
 from rasteret_beam.options import SampleOptions
 
@@ -30,7 +30,8 @@ class OwnPixels:
     Attributes
     ----------
     grid : Grid
-    values : [n] float64
+    values : [n]
+        In the band's own dtype.
     there : [n] bool
         Whether the pixel's tile could be read.
     valid : [n] bool, optional
@@ -40,7 +41,7 @@ class OwnPixels:
     """
 
     grid: Grid
-    values: Floats
+    values: Pixels
     there: Mask
     valid: Mask | None = None
     row_part: Floats | None = None
@@ -53,14 +54,15 @@ class Picked:
 
     Attributes
     ----------
-    values : [n] float64
+    values : [n]
+        Pixels in the band's own dtype, or numbers made of them.
     windows : list array, optional
         The windows that were searched, where they are returned.
     row_offset, col_offset : [n] int64, optional
         From the point's own pixel to that which gave the value, where they can differ.
     """
 
-    values: Floats
+    values: Pixels
     windows: pa.Array | None = None
     row_offset: Ints | None = None
     col_offset: Ints | None = None
@@ -162,8 +164,20 @@ def window_lists(points: Ints, cells: Floats, rows: int, length: int) -> pa.Arra
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(cells), mask=pa.array(~given))
 
 
-Cells = Callable[[Ints, Window], tuple[Floats, Mask]]
-"""Values [m, k] of the windows around m of the points, NaN outside the raster; and which cells are valid."""
+class Around(NamedTuple):
+    """Windows around m points: pixels [m, k] in the band's own dtype, which are valid, and which lie in the raster."""
+
+    pixels: Pixels
+    valid: Mask
+    inside: Mask
+
+    def floats(self) -> Floats:
+        """The pixels as float64, NaN outside the raster."""
+        return np.where(self.inside, self.pixels.astype(np.float64), np.nan)
+
+
+Cells = Callable[[Ints, Window], Around]
+"""Reads the windows around some of the points."""
 
 
 class PixelMethod(Protocol):
@@ -227,19 +241,19 @@ class ClosestValid:
         invalid = own.there & ~own.valid
         wanted = np.flatnonzero(own.there if self.windows == "always" else invalid)
         window = Window.of_radius(self.radius)
-        values, shown = own.values.copy(), []
+        values, shown, returned = own.values.copy(), [], self.windows != "off"
         row_offset, col_offset = np.zeros((2, len(values)), dtype=np.int64)
         for points in np.split(wanted, range(WINDOW_ROWS, len(wanted), WINDOW_ROWS)):
-            around, usable = cells(points, window)
+            around = cells(points, window)
             missing = np.flatnonzero(invalid[points])
             at = points[missing]
             distance = distances(own.grid, window, own.row_part[at], own.col_part[at])
-            cell = closest_valid(window, usable[missing], distance, self.rule)
+            cell = closest_valid(window, around.valid[missing], distance, self.rule)
             found = cell >= 0
-            values[at[found]] = around[missing[found], cell[found]]
+            values[at[found]] = around.pixels[missing[found], cell[found]]
             row_offset[at[found]], col_offset[at[found]] = window.row[cell[found]], window.col[cell[found]]
-            shown.append(around.ravel())
-        returned = self.windows != "off"
+            if returned:
+                shown.append(around.floats().ravel())
         lists = window_lists(wanted, np.concatenate(shown), len(values), len(window.row)) if returned else None
         return Picked(values, lists, row_offset, col_offset)
 

@@ -9,10 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rasteret_beam.columns import BANDS_AFTER, columns_of
-from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.sampling.pixel_methods import Picked
+from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.options import SampleOptions
-from rasteret_beam.schema import PIXEL, kept_fields, same_columns, unsampled_schema
+from rasteret_beam.schema import PIXEL, kept_fields, same_columns, unsampled_schema, value_lists
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Constants:
     Parameters
     ----------
     most_bytes : int
-        Kept at most; then all are let go of.
+        Kept at most; then all are released.
     """
 
     def __init__(self, most_bytes: int = 32 << 20):
@@ -67,13 +67,16 @@ class SampleRows:
     bands : sequence of str
         All that are wanted, in output order.
     picked : {band: Picked}
-        Of the bands that the record has on this grid.
+        Of the bands that the record has on this grid, their values in the types of rows.
+    value_types : ValueTypes
+        Of all wanted bands.
     """
 
     chunk: pa.RecordBatch
     facts: RowFacts
     bands: Sequence[str]
     picked: Mapping[str, Picked]
+    value_types: ValueTypes
     constants: "Constants" = field(default_factory=lambda: Constants(), repr=False)
 
     def of_band(self, band: str, href: str) -> "SampleRows":
@@ -89,7 +92,7 @@ class SampleRows:
             if options.layout == "columns" and column.name == BANDS_AFTER:
                 arrays += map(self._band_values, self.bands)
         arrays += [self.of_points(each.name) for each in kept]
-        return pa.RecordBatch.from_arrays(arrays, schema=options.schema(kept, self.bands))
+        return pa.RecordBatch.from_arrays(arrays, schema=options.schema(kept, self.bands, self.value_types))
 
     def of_points(self, name: str) -> pa.Array:
         sources = {name: source for _, name, source in same_columns(self.chunk.schema)}
@@ -100,10 +103,11 @@ class SampleRows:
         return self.constants.array(value, kind, len(self.chunk))
 
     def values(self) -> pa.Array:
-        return pa.array(self.picked[self.facts.band].values, type=pa.float64())
+        return pa.array(self.picked[self.facts.band].values)
 
     def value_lists(self) -> pa.Array:
-        return _value_lists(len(self.chunk), self.bands, {band: of.values for band, of in self.picked.items()})
+        values = {band: of.values for band, of in self.picked.items()}
+        return _value_lists(len(self.chunk), self.bands, values, value_lists(self.value_types, len(self.bands)))
 
     def windows(self) -> pa.Array:
         return self.picked[self.facts.band].windows
@@ -119,19 +123,21 @@ class SampleRows:
         return own if offset is None else pa.array((own.to_numpy() + offset).astype(np.int32))
 
     def _band_values(self, band: str) -> pa.Array:
-        return pa.array(self.picked[band].values) if band in self.picked else self.constant(None, pa.float64())
+        if band not in self.picked:
+            return self.constant(None, self.value_types[band])
+        return pa.array(self.picked[band].values)
 
 
-def _value_lists(rows: int, bands: Sequence[str], values: Mapping[str, Floats]) -> pa.Array:
-    cells = np.zeros((rows, len(bands)))
-    missing = np.zeros(cells.shape, dtype=bool)
+def _value_lists(
+    rows: int, bands: Sequence[str], values: Mapping[str, NDArray[np.generic]], kind: pa.DataType
+) -> pa.Array:
+    cells = np.zeros((rows, len(bands)), dtype=kind.value_type.to_pandas_dtype())
     for number, band in enumerate(bands):
         if band in values:
             cells[:, number] = values[band]
-        else:
-            missing[:, number] = True
-    ends = np.arange(rows + 1, dtype=np.int32) * len(bands)
-    return pa.ListArray.from_arrays(ends, pa.array(cells.ravel(), mask=missing.ravel()))
+    lacking = np.array([band not in values for band in bands])
+    mask = np.broadcast_to(lacking, cells.shape).ravel() if lacking.any() else None
+    return pa.FixedSizeListArray.from_arrays(pa.array(cells.ravel(), mask=mask), type=kind)
 
 
 def unsampled_rows(

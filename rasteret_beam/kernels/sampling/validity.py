@@ -21,6 +21,8 @@ ALL_VALID, NODATA = "all_valid", "nodata"
 
 SINGLE_PRECISION = np.finfo(np.float32).eps
 
+LONG_INTEGERS = ("int64", "uint64")
+
 LARGEST_EXACT = 2**53
 """Up to here float64 holds every integer."""
 
@@ -98,7 +100,7 @@ def masked_by_file(flags: str, dtype: str, nodata: float | None) -> bool:
 
 def has_long_integers(dtype: str) -> bool:
     """Whether a dtype has integers that float64 cannot hold."""
-    return dtype in ("int64", "uint64")
+    return dtype in LONG_INTEGERS
 
 
 def is_exact(nodata: float | None) -> bool:

@@ -12,12 +12,11 @@ import pyarrow as pa
 
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.dead_letters import Failure, left_over, values_lost
 from rasteret_beam.kernels.sampling.gather import PixelValues, by_tile
-from rasteret_beam.kernels.sampling.pixel_methods import OwnPixels, Picked, Window
-from rasteret_beam.kernels.sampling.validity import Mask, may_be_masked
+from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, Window
+from rasteret_beam.kernels.sampling.validity import may_be_masked
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.readers.jobs.cancellation import CancelToken
@@ -129,7 +128,7 @@ class SampleStream:
                 self.counters.add(metrics.VALUES_SAMPLED, len(rows) * values)
                 yield Sampled(context, rows)
             if unit.failures:
-                letters = unit.letters()
+                letters = unit.letters(self.job)
                 self.counters.add(metrics.DEAD_LETTERS, len(letters))
                 self.counters.add(metrics.VALUES_DEAD_LETTERED, values_lost(letters))
                 yield Sampled(context, letters, failed=True)
@@ -147,13 +146,14 @@ class SampleStream:
                 pixels = found.pop(asset.band)
                 own = OwnPixels(
                     unit.grid,
-                    pixels.floats(),
+                    pixels.values(),
                     left_over(failures, asset.band, len(chunk)),
                     pixels.valid(asset.nodata) if method.needs_validity else None,
                     row_part,
                     col_part,
                 )
-                picked[asset.band] = method.pick(own, partial(self._cells, unit, asset, failures))
+                found_here = method.pick(own, partial(self._cells, unit, asset, failures))
+                picked[asset.band] = self.job.in_type(found_here, asset)
         return context, SampledUnit(unit, picked, failures)
 
     def _gather(
@@ -189,19 +189,19 @@ class SampleStream:
         self._source.each(requests, on_tile, self.counters, self._cancel)
         return found, failures
 
-    def _cells(
-        self, unit: WorkUnit, asset: Asset, failures: list[Failure], points: Ints, window: Window
-    ) -> tuple[Floats, Mask]:
-        """Values [m, k] of the windows around m points of a unit, NaN outside the raster; and which are valid."""
+    def _cells(self, unit: WorkUnit, asset: Asset, failures: list[Failure], points: Ints, window: Window) -> Around:
+        """The windows around m points of a unit."""
         grid = unit.grid
         row, col = pixels_of(unit.chunk)
-        cells = np.full((len(points), len(window.row)), np.nan)
-        valid = np.zeros(cells.shape, dtype=bool)
         rows, cols = row[points][:, None] + window.row, col[points][:, None] + window.col
-        inside = np.flatnonzero((rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width))
+        in_raster = (rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width)
+        inside = np.flatnonzero(in_raster)
         found, failed = self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], reach=0, masks=True)
-        cells.flat[inside] = found[asset.band].floats()
+        pixels = found[asset.band].values()
+        cells = np.zeros(in_raster.shape, dtype=pixels.dtype)
+        valid = np.zeros(in_raster.shape, dtype=bool)
+        cells.flat[inside] = pixels
         valid.flat[inside] = found[asset.band].valid(asset.nodata)
         # A tile beside that cannot be read leaves the points without a value whose window reaches into it.
         failures += [replace(each, points=points[inside[each.points] // len(window.row)]) for each in failed]
-        return cells, valid
+        return Around(cells, valid, in_raster)

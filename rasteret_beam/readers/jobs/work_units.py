@@ -1,7 +1,7 @@
 """Work units: the points of a group that are sampled together, and the rows that come of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -14,9 +14,10 @@ from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chunks import split_kept, with_kept
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
-from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over
+from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, with_value_type
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod, pixel_method, window_cells
 from rasteret_beam.kernels.sampling.rows import Constants, RowFacts, SampleRows, merged
+from rasteret_beam.kernels.sampling.value_types import ValueTypes, in_type, plain_types
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.jobs.spill import Spilled
@@ -54,6 +55,8 @@ class SampleJob:
     bands : sequence of str
         All that are wanted, in output order; needed by wide layouts.
     options : SampleOptions
+    value_types : ValueTypes, optional
+        Of all wanted bands; needed with ``value_type="raw"``.
     """
 
     routing: RoutingIndex
@@ -61,6 +64,17 @@ class SampleJob:
     collection: str
     bands: Sequence[str] = ()
     options: SampleOptions = SampleOptions()  # noqa: RUF009
+    value_types: ValueTypes | None = None
+
+    @cached_property
+    def types(self) -> ValueTypes:
+        """The type of each band's values in rows."""
+        known = [band for names in self.routing.layers.bandsets for band in names]
+        return self.value_types or plain_types(self.options, [*self.bands, *known])
+
+    def in_type(self, picked: Picked, asset: Asset) -> Picked:
+        """What was picked of a band, with the values in the type that rows have."""
+        return replace(picked, values=in_type(picked.values, self.types[asset.band], self.options.value_type, asset))
 
     @cached_property
     def method(self) -> PixelMethod:
@@ -150,7 +164,7 @@ class SampledUnit:
         """Rows of the points from ``start`` on, which a chunk holds."""
         stop = start + len(chunk)
         picked = {band: of_band.slice(start, stop) for band, of_band in self.picked.items()}
-        rows = SampleRows(chunk, self.unit.facts, job.bands, picked, job.constants)
+        rows = SampleRows(chunk, self.unit.facts, job.bands, picked, job.types, job.constants)
         if job.options.layout != "long":
             yield rows.table(job.options)
             return
@@ -159,9 +173,12 @@ class SampledUnit:
             there = left_over(self.failures, asset.band, len(self.unit.chunk)) if self.failures else None
             yield of_band if there is None else of_band.filter(pa.array(there[start:stop]))
 
-    def letters(self) -> pa.RecordBatch:
+    def letters(self, job: SampleJob) -> pa.RecordBatch:
         """Rows of the dead-letter table."""
-        return dead_letters(self.unit.whole(), self.failures)
+        points = self.unit.whole()
+        if job.options.value_type == "raw":
+            points = with_value_type(points, next(iter(job.types.values())))
+        return dead_letters(points, self.failures)
 
 
 def work_units(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[WorkUnit]:

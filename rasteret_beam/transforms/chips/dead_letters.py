@@ -59,7 +59,7 @@ class ReadChipDeadLetters(beam.PTransform):
         self.collection = collection
         self.path = path
         self.options = options
-        self._letters = DeadLetterFiles(path, OF_CHIPS, kept_polygon_fields)
+        self._letters = DeadLetterFiles(path, OF_CHIPS)
 
     def __repr__(self) -> str:
         return f"ReadChipDeadLetters({shown(self.path)})"
@@ -72,7 +72,7 @@ class ReadChipDeadLetters(beam.PTransform):
     @property
     def kept(self) -> list[pa.Field]:
         """The columns of the polygons that pass through."""
-        return self._letters.kept
+        return kept_polygon_fields(self._letters.first_schema)
 
     def expand(self, begin: Any) -> Any:
         letters = begin | self._letters

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.parquet.versions import CollectionVersion, IndexVersions, first_version
+from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.options import JobOptions
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
@@ -21,6 +22,7 @@ class IndexSettings(Generic[Options]):
     """Which index a DoFn needs, and the options of the job; the token lets the DoFns of one process share the index.
 
     ``first`` and ``schema`` are there where the collection grows: its version and schema when the pipeline was built.
+    ``value_types`` are only needed where points are sampled.
     """
 
     collection: Collection
@@ -28,6 +30,7 @@ class IndexSettings(Generic[Options]):
     options: Options
     first: CollectionVersion | None = None
     schema: pa.Schema | None = None
+    value_types: ValueTypes | None = None
     token: str = field(default_factory=lambda: uuid4().hex)
 
     @classmethod

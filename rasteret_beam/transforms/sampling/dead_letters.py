@@ -1,6 +1,7 @@
 """Dead letters of an earlier run, tried again."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -9,8 +10,9 @@ import pyarrow as pa
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
-from rasteret_beam.collection.index.band_facts import warn_of_rounding
-from rasteret_beam.kernels.sampling.dead_letters import OF_POINTS, points_of, values_lost
+from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
+from rasteret_beam.kernels.sampling.dead_letters import OF_POINTS, points_of, value_type_of, values_lost
+from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.options import Option, SampleOptions, documents_options, takes_options
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.schema import kept_fields
@@ -52,7 +54,7 @@ class SampleDeadLetters(beam.PTransform):
         self.collection = collection
         self.path = path
         self.options = options
-        self._letters = DeadLetterFiles(path, OF_POINTS, kept_fields)
+        self._letters = DeadLetterFiles(path, OF_POINTS)
 
     def __repr__(self) -> str:
         return f"SampleDeadLetters({shown(self.path)})"
@@ -65,13 +67,26 @@ class SampleDeadLetters(beam.PTransform):
     @property
     def kept(self) -> list[pa.Field]:
         """The columns of the points that pass through."""
-        return self._letters.kept
+        return kept_fields(self._letters.first_schema)
+
+    def value_types(self) -> ValueTypes:
+        """The type of each band's values: with ``value_type="raw"`` that of the earlier run, if it was "raw" too.
+
+        Raises
+        ------
+        InputError
+            The types of the files do not go together.
+        """
+        of_run = value_type_of(self._letters.first_schema) if self.options.value_type == "raw" else None
+        if of_run is not None:
+            return dict.fromkeys(self.bands, of_run)
+        return sample_types(self.collection, self.bands, self.options)
 
     def expand(self, begin: Any) -> Any:
         letters = begin | self._letters
         settings = IndexSettings.of(self.collection, self.bands, self.options)
-        warn_of_rounding(self.collection, settings.bands)
-        return sampled_by(_SampleAgainFn(settings), letters)
+        warn_of_rounding(self.collection, settings.bands, self.options.value_type)
+        return sampled_by(_SampleAgainFn(replace(settings, value_types=self.value_types())), letters)
 
 
 class _SampleAgainFn(SampleFn):

@@ -13,7 +13,7 @@ from rasteret_beam.transforms.runtime.event_times import GroupByTile
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sampling.collection_updates import VersionOf, by_version
 from rasteret_beam.transforms.sampling.keying import keyed
-from rasteret_beam.transforms.sampling.sampling import check_rows, sampled
+from rasteret_beam.transforms.sampling.sampling import sampled, with_value_types
 
 
 @documents_options(SampleOptions)
@@ -46,7 +46,7 @@ class SamplePoints(beam.PTransform):
     ------
     RecordBatch
         In ``samples_schema`` of :mod:`rasteret_beam.schema`: one row a point, record and band
-        (or, in a wide layout, a point and record); raw values as float64.
+        (or, in a wide layout, a point and record); stored values in the type of ``value_type``.
     """
 
     @takes_options(SampleOptions)
@@ -72,7 +72,7 @@ class SamplePoints(beam.PTransform):
 
     def expand(self, points: beam.PCollection) -> Any:
         settings = IndexSettings.of(self.collection, self.bands, self.options, self.updates is not None)
-        check_rows(settings, self.updates)
+        settings = with_value_types(settings, self.updates)
         return by_version(points, self.updates, settings.first, partial(self._sampled, settings))
 
     def _sampled(

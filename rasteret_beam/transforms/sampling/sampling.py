@@ -1,6 +1,7 @@
 """Groups of points to samples; :mod:`rasteret_beam.readers.jobs.sampler` does the work."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.collection import Collection
-from rasteret_beam.collection.index.band_facts import warn_of_rounding
+from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.collection.parquet.versions import CollectionVersion
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.metrics import Counters
@@ -69,7 +70,8 @@ class SampleFn(beam.DoFn):
         settings = self.settings
         index = self.indexes.at(version)
         self.version = version
-        job = SampleJob(index.routing, index.assets, settings.collection.name, settings.bands, settings.options)
+        name, types = settings.collection.name, settings.value_types
+        job = SampleJob(index.routing, index.assets, name, settings.bands, settings.options, types)
         self.stream = self.sampler.stream(job, Counters())
 
     def process(
@@ -167,22 +169,24 @@ class SampleTiles(beam.PTransform):
 
     def expand(self, groups: beam.PCollection) -> Any:
         settings = IndexSettings.of(self.collection, self.bands, self.options, self.updates is not None)
-        check_rows(settings, self.updates)
+        settings = with_value_types(settings, self.updates)
         outputs = by_version(groups, self.updates, settings.first, partial(sampled, settings))
         return outputs.samples if self.options.on_error == "raise" else outputs
 
 
-def check_rows(settings: IndexSettings[SampleOptions], updates: Updates) -> None:
-    """Refuse a layout that does not suit the collection, and warn of values that float64 cannot hold.
+def with_value_types(settings: IndexSettings[SampleOptions], updates: Updates) -> IndexSettings[SampleOptions]:
+    """Settings with the types of values, which are known before rows are; warns of values that are rounded.
 
     Raises
     ------
     InputError
+        The layout or the types do not suit the collection.
     """
     check_layout_grows(settings.options.layout, updates)
     if settings.options.layout != "long":
         check_one_row_each(settings.collection.index(settings.bands, settings.options.match).routing)
-    warn_of_rounding(settings.collection, settings.bands)
+    warn_of_rounding(settings.collection, settings.bands, settings.options.value_type)
+    return replace(settings, value_types=sample_types(settings.collection, settings.bands, settings.options))
 
 
 def sampled(

@@ -315,7 +315,7 @@ def _alike(batch: pa.RecordBatch, schema: pa.Schema, fields: Sequence[dict[str, 
         if differing:
             raise InputError(
                 f"the columns of the samples differ from the given schema: {'; '.join(differing)}; give "
-                "schema=samples_schema(kept columns, ...) that matches the samples"
+                "schema=collection.sample_schema(bands, kept columns, options) that matches the samples"
             )
     return batch
 

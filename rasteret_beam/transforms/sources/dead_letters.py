@@ -1,6 +1,6 @@
 """Files of dead letters of an earlier run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -22,15 +22,13 @@ class DeadLetterFiles(beam.PTransform):
     path : str or pathlib.Path, or a list of such
         Parquet: a file, a folder or a glob.
     kind : LetterKind
-    kept_fields : callable
-        From the schema of what is lost with a tile to its columns that pass through.
 
     Attributes
     ----------
     bands : list of str
         Those of the dead letters.
-    kept : list of Field
-        The columns of what was lost that pass through.
+    first_schema : Schema
+        Of what the first dead letter has lost; empty if there is none.
 
     Raises
     ------
@@ -38,16 +36,17 @@ class DeadLetterFiles(beam.PTransform):
         When made: the files are not dead letters of this kind. When applied: there is no dead letter in them.
     """
 
-    def __init__(self, path: Paths, kind: LetterKind, kept_fields: Callable[[pa.Schema], list[pa.Field]]):
+    def __init__(self, path: Paths, kind: LetterKind):
         super().__init__()
         self.kind = kind
         self.files = find_files(path)
         bands: dict[str, None] = {}
-        self.kept: list[pa.Field] = []
+        self.first_schema = pa.schema([])
         for file in self.files:
             for letters in _read(kind, file):
                 bands |= dict.fromkeys(letters["band"].to_pylist())
-                self.kept = self.kept or (kept_fields(points_of(letters, 0, kind).schema) if len(letters) else [])
+                if len(letters) and not len(self.first_schema):
+                    self.first_schema = points_of(letters, 0, kind).schema
         self.bands = list(bands)
 
     def expand(self, begin: Any) -> beam.PCollection[pa.RecordBatch]:

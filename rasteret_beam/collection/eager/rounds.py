@@ -1,0 +1,147 @@
+"""Rounds: a table of points of any length, sampled in bounded memory.
+
+A round reads points until they come to :data:`ROUND_POINTS` or :data:`ROUND_BYTES`, routes them, and samples them by
+tiles. The points of the next round are read when a row of it is asked for. Rounds share tiles and open files.
+"""
+
+import logging
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from rasteret_beam.kernels.routing.chunks import ChunkRules, Chunks, route
+from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
+from rasteret_beam.kernels.sampling.rows import merged
+from rasteret_beam.kernels.tables.point_columns import PointColumns
+from rasteret_beam.metrics import Counters
+from rasteret_beam.model import TileKey
+from rasteret_beam.readers.jobs.sampler import TileSampler
+from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.readers.tiles.budget import CacheBudget
+from rasteret_beam.readers.tiles.source import TileSource
+from rasteret_beam.schema import kept_fields
+
+log = logging.getLogger(__name__)
+
+ROUND_POINTS = 4 << 20
+
+ROUND_BYTES = 512 << 20
+"""Of routed points, with their kept columns."""
+
+ROUTE_POINTS = 1 << 20
+"""Points that are routed together, so that those of one tile are in one chunk and are not copied for each record."""
+
+CHUNKS = ChunkRules(max_bytes=8 << 20)
+"""No shuffle carries them; each is about a work unit."""
+
+Groups = dict[TileKey, list[pa.RecordBatch]]
+
+
+@dataclass(eq=False)
+class Rounds:
+    """The rows of a table of points.
+
+    Attributes
+    ----------
+    job : SampleJob
+    points : iterable of RecordBatch
+        In the schema of ``chosen``; read once, and only as rows are asked for.
+    chosen : PointColumns
+    cache : CacheBudget
+    """
+
+    job: SampleJob
+    points: Iterable[pa.RecordBatch]
+    chosen: PointColumns
+    cache: CacheBudget
+    _first: pa.RecordBatch | None = field(default=None, init=False)
+    _sampled: int = field(default=0, init=False)
+
+    @property
+    def kept(self) -> list[pa.Field]:
+        """The columns of the points that pass through."""
+        return kept_fields(self.chosen.schema)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the rows."""
+        return self.job.options.schema(self.kept, self.job.bands, self.job.types)
+
+    def rows(self, unsampled: list[pa.RecordBatch] | None = None) -> Generator[pa.RecordBatch]:
+        """Batches of rows; closing the generator ends its threads and closes its files.
+
+        Parameters
+        ----------
+        unsampled : list of RecordBatch, optional
+            Takes up the points without a row.
+
+        Raises
+        ------
+        InputError
+            A batch of points cannot be used.
+        TileReadError
+            A raster file cannot be read.
+        """
+        points = iter(self.points)
+        sampler = TileSampler(TileSource.of_budget(self.cache, self.job.options.prefix_reads))
+        try:
+            while (groups := self._next_round(points, unsampled)) is not None:
+                yield from self._rows_of(groups, sampler)
+            if self._first is not None and not self._sampled:
+                log.warning("%s", why_nothing_hit(self.job.routing, self._first, self.chosen.crs))
+        finally:
+            sampler.close()
+
+    def _next_round(self, points: Iterator[pa.RecordBatch], unsampled: list[pa.RecordBatch] | None) -> Groups | None:
+        """The routed points of a round by their keys; None where there are no more points."""
+        groups: Groups = {}
+        count = held = 0
+        for batch in _together(points):
+            self._first = batch if self._first is None else self._first
+            routed = route(self.job.routing, batch, None, CHUNKS, self.job.method.needs_position)
+            held += _add(routed.chunks, groups)
+            self._sampled += routed.sampled
+            if unsampled is not None:
+                unsampled.append(routed.unsampled)
+            count += len(batch)
+            if count >= ROUND_POINTS or held >= ROUND_BYTES:
+                break
+        return groups if count else None
+
+    def _rows_of(self, groups: Groups, sampler: TileSampler) -> Iterator[pa.RecordBatch]:
+        """Rows of the groups in the order of their keys; groups are released as they are taken."""
+        stream = sampler.stream(self.job, Counters())
+        try:
+            for key in sorted(groups):
+                for sampled in stream.push(None, key, groups.pop(key)):
+                    yield sampled.rows
+            for sampled in stream.drain():
+                yield sampled.rows
+        finally:
+            stream.cancel()
+
+
+def _together(points: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches of points in larger ones, none of which is larger than a round."""
+    waiting: list[pa.RecordBatch] = []
+    rows = held = 0
+    for batch in points:
+        waiting.append(batch)
+        rows += len(batch)
+        held += batch.nbytes
+        if rows >= min(ROUTE_POINTS, ROUND_POINTS) or held >= ROUND_BYTES:
+            yield merged(waiting)
+            waiting, rows, held = [], 0, 0
+    if waiting:
+        yield merged(waiting)
+
+
+def _add(chunks: Chunks, groups: Groups) -> int:
+    """Add chunks to their groups; gives their bytes."""
+    held, before = 0, None
+    for key, chunk in chunks:
+        groups.setdefault(key, []).append(chunk)
+        held += 0 if chunk is before else chunk.nbytes  # one object comes for several records
+        before = chunk
+    return held
