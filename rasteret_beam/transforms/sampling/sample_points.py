@@ -1,7 +1,8 @@
 """Batches of points to batches of samples: key by record and tile, group, sample."""
 
 from collections.abc import Sequence
-from functools import partial
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from typing import Any
 
 import apache_beam as beam
@@ -13,7 +14,7 @@ from rasteret_beam.transforms.runtime.event_times import GroupByTile
 from rasteret_beam.transforms.sampling.collection_updates import VersionOf
 from rasteret_beam.transforms.sampling.index_settings import IndexSettings, index_settings
 from rasteret_beam.transforms.sampling.keying import keyed
-from rasteret_beam.transforms.sampling.sampling import check_rows, sampled
+from rasteret_beam.transforms.sampling.sampling import check_rows, held, sampled
 
 
 @documents_options(SampleOptions)
@@ -70,8 +71,16 @@ class SamplePoints(beam.PTransform):
         self.updates = updates
         self.options = options
 
+    @cached_property
+    def _settings(self) -> IndexSettings:
+        return index_settings(self.collection, self.bands, self.options, self.updates)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the collection's index and the caches of this process between pipelines that use this transform."""
+        return held(self._settings)
+
     def expand(self, points: beam.PCollection) -> Any:
-        settings = index_settings(self.collection, self.bands, self.options, self.updates)
+        settings = self._settings
         check_rows(settings, self.updates)
         return settings.by_version(points, self.updates, partial(self._sampled, settings))
 
