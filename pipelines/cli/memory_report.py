@@ -16,7 +16,7 @@ from rasteret_beam.readers.tiles.budget import CacheBudget
 DEFAULT_POINTS, LEAST_POINTS = 10_000_000, 1_000_000
 """Points of a round, and the fewest that are chosen where memory is short, as each round reads its tiles anew."""
 
-FEWER = "keep fewer columns (--columns), sample fewer points a run, or run on a cluster (--runner)"
+FEWER = "keep fewer columns (--columns), lower --round_points, or run on a cluster (--runner)"
 
 
 def is_local(options: PipelineOptions) -> bool:

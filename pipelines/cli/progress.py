@@ -100,7 +100,7 @@ def clock(seconds: float) -> str:
 
 @contextmanager
 def progress(shown: Progress, with_log: bool = True) -> Iterator[None]:
-    """Show the progress of the work of this process on standard error; ``with_log``: also where it is no terminal."""
+    """Show the progress of the work of this process on standard error; ``with_log``: also if it is not a terminal."""
     is_terminal = sys.stderr.isatty()
     if not (is_terminal or with_log):
         yield

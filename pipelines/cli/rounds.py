@@ -19,6 +19,7 @@ from pipelines.cli.progress import PointsDone
 from pipelines.cli.run_identity import Identity, check_same
 from pipelines.cli.sinks import Sinks
 from rasteret_beam.metrics import POINTS_IN
+from rasteret_beam.transforms.sinks import commit as committing
 from rasteret_beam.transforms.sinks.rounds import FinishedRound, RoundRecords, listed_files
 from rasteret_beam.transforms.sources.held_readers import close_readers
 from rasteret_beam.transforms.sources.slices import Slices
@@ -83,6 +84,7 @@ class Rounds:
     identity: Identity
     finished: list[FinishedRound] = field(default_factory=list)
     _is_resumed: bool = False
+    _is_loaded: bool = False
 
     @property
     def records(self) -> RoundRecords:
@@ -130,7 +132,7 @@ class Rounds:
 
     def resumable(self) -> str | None:
         """How to resume this run, if a part of it is finished."""
-        if not self.finished:
+        if not self.finished or self._is_loaded:  # rows that are loaded cannot be loaded again
             return None
         return f"{self.progress} and kept; run the command again with --resume to continue, or without it to start anew"
 
@@ -149,7 +151,9 @@ class Rounds:
                 counts = run_pipeline(partial(self._build, planned))
                 self._finish(planned, counts)
                 self.points_done.end_round(counts.get(POINTS_IN, 0))
-        self.sinks.put_in_place(self.finished, self.options)
+        staged = self.sinks.after_rounds(self.finished, self.options)
+        self._is_loaded = not self.sinks.members[0].sink.targets
+        committing.commit(staged)
         return self._total_counts()
 
     def _begin(self) -> None:

@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rasteret_beam.errors import InputError, OutputError
 from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
 from rasteret_beam.transforms.runtime.files import matching
-from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, commit, end_decided, is_in_place, read_manifest
+from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged, end_decided, is_in_place, read_manifest
 from rasteret_beam.transforms.sinks.owners import is_active
 from rasteret_beam.transforms.sinks.protocol import RoundSink, Sink
 from rasteret_beam.transforms.sinks.rounds import FinishedRound, ListFiles, RoundRecords, delete_unfinished
@@ -131,12 +131,12 @@ class Sinks:
         for step, folder in self.folders(options).items():
             delete_unfinished(folder, _files(finished, step))
 
-    def put_in_place(self, finished: Sequence[FinishedRound], options: PipelineOptions) -> None:
-        """Bring in the rows of all rounds: those of sinks without targets first, and the main output last."""
+    def after_rounds(self, finished: Sequence[FinishedRound], options: PipelineOptions) -> list[Staged]:
+        """Load the rows of all rounds where no files are put in place; returns the others, the main output last."""
         sinks = [*reversed(self._in_rounds)]
         sinks.sort(key=lambda each: bool(each[1].targets))
         staged = [sink.after_rounds(_files(finished, step), options) for step, sink in sinks]
-        commit([each for each in staged if each is not None])
+        return [each for each in staged if each is not None]
 
     def unfinished_run(self, options: PipelineOptions) -> tuple[str, dict[str, Any]]:
         """The temporary folder and the description of the latest unfinished run with the same main output.

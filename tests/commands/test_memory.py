@@ -176,7 +176,7 @@ def test_a_run_that_may_not_fit_warns_once_and_goes_on(
     (line,) = outcome.err.splitlines()
     assert line.startswith("warning: this job needs about ")
     assert line.endswith(
-        " of memory, but 201.0 MB are free; keep fewer columns (--columns), sample fewer points a run, or run on a "
+        " of memory, but 201.0 MB are free; keep fewer columns (--columns), lower --round_points, or run on a "
         "cluster (--runner)"
     )
 
