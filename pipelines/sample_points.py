@@ -14,6 +14,7 @@ from pipelines.cli.arguments import spelt
 from pipelines.cli.flags import (
     Parser,
     access_flags,
+    count,
     csv_flags,
     names,
     option_flags,
@@ -38,6 +39,8 @@ EPILOG = """
 example:
   python -m pipelines.sample_points --points plots.parquet --x_column lon --y_column lat --geometry_crs 4326 \\
       --collection collection/ --bands B02,B03 --match latest --output out/samples
+
+A run in this process works in rounds of points; --resume continues one that was killed, interrupted or failed.
 
 Exit code 0 means that the output is complete; 1 that the job failed, and that every output is as it was before but for
 those that the error names; 2 that a flag was wrong; 3 that the output is complete but for the tiles in --dead_letter,
@@ -161,6 +164,18 @@ def _output_flags(flags: argparse._ArgumentGroup) -> None:
         metavar="PREFIX",
         help="write tiles that cannot be read to Parquet, with their points, instead of failing",
     )
+    add(
+        "--round_points",
+        type=count,
+        metavar="N",
+        help="in this process, sample at most so many points at a time: memory depends on them, not on the length of "
+        "--points, but each round reads its tiles anew (default: 10000000, or fewer if memory is short)",
+    )
+    switch(
+        flags,
+        "--resume",
+        "continue the killed, failed or interrupted run with the same flags after its last finished round",
+    )
     switch(
         flags,
         "--plan",
@@ -172,6 +187,8 @@ def _output_flags(flags: argparse._ArgumentGroup) -> None:
 
 def _check_needed(known: Parser, flags: argparse.Namespace) -> None:
     """Refuse what argparse cannot: flags that are needed only beside others."""
+    if flags.plan and flags.resume:
+        known.error("--plan samples nothing, so there is nothing to --resume")
     if flags.plan and flags.retry:
         known.error("--plan routes a table of points; it does not go with --retry")
     if not flags.retry and flags.bands is None:
@@ -216,8 +233,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not flags.retry and is_local(options):
         job.look_at_memory().warn()
+    rounds = job.rounds(flags, options)
     outcome = run(
-        job.build, options, sinks.targets, kept=sinks.leftovers(options), loaded=lambda: sinks.committed(options)
+        job.build,
+        options,
+        sinks.targets,
+        kept=sinks.leftovers(options),
+        loaded=lambda: sinks.committed(options),
+        rounds=rounds,
     )
     if isinstance(outcome, int):
         return outcome

@@ -154,6 +154,10 @@ WORKERS: list[dict[str, Any]] = [
 """Options of Beam's own that a job should be given; the launcher hands them on as it does the flags."""
 
 
+LOCAL = ("round_points", "resume")
+"""Flags for runs in the command's process, which a template's jobs never are."""
+
+
 def template(command: str) -> dict[str, Any]:
     """The metadata of a command's template."""
     parser = PARSERS[command]()
@@ -167,7 +171,7 @@ def template(command: str) -> dict[str, Any]:
 
 
 def flags_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    return [action for action in parser._actions if action.dest != "help"]
+    return [action for action in parser._actions if action.dest not in ("help", *LOCAL)]
 
 
 def form_of(command: str, action: argparse.Action) -> Form:

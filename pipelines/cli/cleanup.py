@@ -36,6 +36,8 @@ class UnderWay:
         Returns the table that the job has loaded rows into, or None.
     has_begun : bool
         The job was given to its runner.
+    resumable : function
+        Returns how to continue the run, if a part of it is finished; its files are then kept.
     """
 
     outputs: Sequence[Output]
@@ -46,6 +48,7 @@ class UnderWay:
     result: Any = None
     loaded: Callable[[], str | None] = lambda: None
     has_begun: bool = False
+    resumable: Callable[[], str | None] = lambda: None
 
     @contextmanager
     def owned(self, runs: bool) -> Iterator[None]:
@@ -58,10 +61,13 @@ class UnderWay:
     def fail(self, message: str) -> None:
         """Remove the unfinished files of a failed job; print its error and what remains."""
         is_over = self.result is None or self._is_over()  # without a result, the job was not submitted
-        in_place = self._clear() if is_over else self._decided()
+        in_place = self._ended() if is_over else self._decided()
         if self.has_begun:
             in_place += self._tables()
         print(f"error: {message}", file=sys.stderr)
+        how = self._how_to_resume(in_place)
+        if how is not None:
+            print(how, file=sys.stderr)
         if in_place:
             print(f"already in place: {listed(in_place)}", file=sys.stderr)
         if not is_over:
@@ -78,7 +84,10 @@ class UnderWay:
         if not self._is_over():
             self._clear_folders(self.folders)
             return self._goes_on()
-        in_place = self._clear()
+        in_place = self._ended()
+        how = self._how_to_resume(in_place)
+        if how is not None:
+            return f"the job did not finish; {how}"
         self._clear_folders(self.kept)
         if not in_place:
             return UNDECIDED
@@ -104,11 +113,22 @@ class UnderWay:
             f"If it is not running, delete {folders}"
         )
 
-    def _clear(self) -> list[str]:
+    def _ended(self) -> list[str]:
+        """Delete the files of the job unless it can be resumed; returns the outputs that are in place."""
+        in_place = self._decided()
+        if self._how_to_resume(in_place) is None:
+            return self._clear(self.outputs)
+        return self._clear([output for output in self.outputs if output.path in in_place])
+
+    def _how_to_resume(self, in_place: Sequence[str]) -> str | None:
+        main = self.outputs[0].path if self.outputs else None
+        return None if main in in_place else self.resumable()
+
+    def _clear(self, outputs: Sequence[Output]) -> list[str]:
         """Delete temporary folders; returns the outputs that are in place."""
         self._clear_folders(self.folders)
         in_place = []
-        for output in self.outputs:
+        for output in outputs:
             try:
                 if abandon(output):
                     in_place.append(output.path)

@@ -220,6 +220,13 @@ def megabytes(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number; give 1 or more")
+    return int(text)
+
+
 def bbox(text: str) -> tuple[float, ...]:
     """``west,south,east,north`` as numbers."""
     try:

@@ -13,7 +13,10 @@ from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.readers.jobs.free_resources import free_memory, own_memory
 from rasteret_beam.readers.tiles.budget import CacheBudget
 
-FEWER = "keep fewer columns (--columns), sample fewer points a run, or run on a cluster (--runner)"
+DEFAULT_POINTS, LEAST_POINTS = 10_000_000, 1_000_000
+"""Points of a round, and the fewest that are chosen where memory is short, as each round reads its tiles anew."""
+
+FEWER = "keep fewer columns (--columns), lower --round_points, or run on a cluster (--runner)"
 
 
 def is_local(options: PipelineOptions) -> bool:
@@ -22,21 +25,32 @@ def is_local(options: PipelineOptions) -> bool:
 
 
 class MemoryCheck:
-    """An estimate of what a local run needs.
+    """An estimate of what a local run needs, and how many points a round of it has.
 
     Too little memory is a warning, not an error: the estimate can be wrong by half, the load of the machine changes,
     and swap may help. A job that fits should not need a flag.
     """
 
-    def __init__(self, table: TableSize, cache: CacheBudget):
+    def __init__(self, table: TableSize, cache: CacheBudget, round_points: int | None = None, in_rounds: bool = False):
         self.table = table
         self.cache = cache
-        self.estimate = estimate(table, None, Routing(), cache)
+        self.round_points = (round_points or DEFAULT_POINTS) if in_rounds else None
+        self._is_chosen = in_rounds and round_points is None
+        self.estimate = estimate(table, None, Routing(), cache, self.round_points)
         self._has_warned = False
 
     def route(self, index: RoutingIndex, batch: pa.RecordBatch, crs: str) -> None:
-        """Add the first batch of points to the estimate."""
-        self.estimate = estimate(self.table, batch, Routing.of(index, batch, crs), self.cache)
+        """Add the first batch of points to the estimate, and choose the points of a round if they are not given."""
+        routing = Routing.of(index, batch, crs)
+        self.estimate = estimate(self.table, batch, routing, self.cache, self.round_points)
+        while self._is_chosen and self.round_points and self.round_points > LEAST_POINTS and self._fills_half():
+            self.round_points = max(LEAST_POINTS, self.round_points // 2)
+            self.estimate = estimate(self.table, batch, routing, self.cache, self.round_points)
+
+    def _fills_half(self) -> bool:
+        """Whether the estimate is more than half of the free memory or of the free temporary disk."""
+        free, room = free_memory(), shutil.disk_usage(tempfile.gettempdir()).free
+        return (free is not None and 2 * self.estimate.memory > free + own_memory()) or 2 * self.estimate.disk > room
 
     def lines(self) -> list[str]:
         """The estimate for the terminal."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 import apache_beam as beam
@@ -33,7 +34,8 @@ from pipelines.cli.cleanup import UnderWay, clear_earlier, job_id
 from pipelines.cli.job_servers import check_buckets, check_server, end_children, lost_server
 from pipelines.cli.logs import NOISY, is_verbose, quiet, quiet_workers, show_traceback
 from pipelines.cli.memory_report import is_local
-from pipelines.cli.progress import SAMPLING, Shown, progress
+from pipelines.cli.progress import SAMPLING, Counts, Shown, progress
+from pipelines.cli.rounds import Rounds
 from rasteret_beam import metrics
 from rasteret_beam.errors import RasteretBeamError, listed
 from rasteret_beam.metrics import NAMESPACE
@@ -94,6 +96,7 @@ def run(
     shown: Shown = SAMPLING,
     kept: Iterable[str] = (),
     loaded: Callable[[], str | None] = lambda: None,
+    rounds: Rounds | None = None,
 ) -> tuple[dict[str, int], float] | int:
     """Build a pipeline and run it to its end, or on Dataflow until the job is submitted.
 
@@ -109,6 +112,8 @@ def run(
         Folders to delete when the run is interrupted, and to name when it fails.
     loaded : function
         Returns the table that this run has loaded rows into, or None.
+    rounds : Rounds, optional
+        Rounds of the job, which take the place of ``build``.
 
     Returns
     -------
@@ -117,27 +122,26 @@ def run(
     start = time.monotonic()
     runner = str(options.view_as(StandardOptions).runner)
     under_way = UnderWay(outputs, list(kept), runner, _lives_here(options), loaded=loaded)
+    if rounds is not None:
+        under_way.resumable = rounds.resumable
     try:
         check_server(options)
         check_buckets(options)
         clear_earlier(outputs)
         with (
-            progress(shown),
+            progress(rounds.points_done if rounds is not None else Counts(shown), with_log=is_local(options)),
             quiet("apache_beam"),
             quiet_workers(in_processes=options.view_as(DirectOptions).direct_running_mode == "multi_processing"),
             under_way.owned(is_waited_for(options)),
             _leaving_on_signals(under_way),
         ):
-            pipeline = beam.Pipeline(options=options)
-            # Beam deletes it after the run, but not if the pipeline does not run or the process exits early.
-            under_way.folders.append(pipeline.local_tempdir)
-            build(pipeline)
+            if rounds is not None:
+                return rounds.run(partial(_counts_of, options, under_way)), time.monotonic() - start
+            pipeline = _built(build, options, under_way)
             if not is_waited_for(options):
                 print(_handed_over(pipeline, options))
                 return 0
-            under_way.has_begun = True
-            under_way.result = pipeline.run()
-            state = under_way.result.wait_until_finish()
+            state = _end_state(pipeline, under_way)
     except Exception as error:
         show_traceback()
         under_way.fail(spelt(root_message(error)))
@@ -151,6 +155,39 @@ def run(
         show_traceback()
         why = spelt(root_message(error))
         return not_complete(f"the job's counters cannot be read: {why}", [output.path for output in outputs])
+
+
+def _built(build: Callable[[beam.Pipeline], Any], options: PipelineOptions, under_way: UnderWay) -> beam.Pipeline:
+    pipeline = beam.Pipeline(options=options)
+    # Beam deletes it after the run, but not if the pipeline does not run or the process exits early.
+    under_way.folders.append(pipeline.local_tempdir)
+    build(pipeline)
+    return pipeline
+
+
+def _end_state(pipeline: beam.Pipeline, under_way: UnderWay) -> str:
+    under_way.has_begun = True
+    under_way.result = pipeline.run()
+    return str(under_way.result.wait_until_finish())
+
+
+def _counts_of(options: PipelineOptions, under_way: UnderWay, build: Callable[[beam.Pipeline], Any]) -> dict[str, int]:
+    """Run one of several pipelines of a job; returns its counters.
+
+    Raises
+    ------
+    Exception
+        It fails.
+    """
+    pipeline = _built(build, options, under_way)
+    state = _end_state(pipeline, under_way)
+    if state != PipelineState.DONE:
+        raise RuntimeError(f"the job ended in state {state}")
+    under_way.folders.remove(pipeline.local_tempdir)
+    try:
+        return counted(under_way.result)
+    except Exception as error:
+        raise RuntimeError(f"the job's counters cannot be read: {root_message(error)}") from error
 
 
 def not_complete(why: str, places: Iterable[str]) -> int:

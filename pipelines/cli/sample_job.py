@@ -5,11 +5,14 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 
 from pipelines.cli.flags import access, access_of_collection, csv_settings, option_values
-from pipelines.cli.memory_report import MemoryCheck, is_local
+from pipelines.cli.memory_report import DEFAULT_POINTS, MemoryCheck, is_local
 from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
+from pipelines.cli.rounds import Rounds
+from pipelines.cli.run_identity import identity
+from pipelines.cli.runner import is_waited_for
 from pipelines.cli.sample_sinks import SAMPLE_SINKS
 from pipelines.cli.sinks import SinkOf, Sinks
 from rasteret_beam import (
@@ -103,7 +106,8 @@ class Inputs:
         )
         self.columns = self.reading.point_columns()
         if is_local(options) or flags.plan:
-            self.memory = MemoryCheck(self.reading.size(), CacheBudget(flags.cache_mb << 20))
+            cache = CacheBudget(flags.cache_mb << 20)
+            self.memory = MemoryCheck(self.reading.size(), cache, flags.round_points, in_rounds=bool(flags.points))
         if is_local(options):
             self.memory.warn()
         # A query runs when the job reads, by the account of its workers, whose result no other account may read.
@@ -160,7 +164,7 @@ class Job(Inputs):
 
     def _sample(self, flags: argparse.Namespace) -> list[pa.Field]:
         """Sample a point table; gives the columns that pass through."""
-        self.sampling: beam.PTransform = SamplePoints(
+        self.sampling: SamplePoints | SampleDeadLetters = SamplePoints(
             self.collection, self.bands, options=self.options, with_unsampled=True
         )
         self.value_types = sample_types(self.collection, self.bands, self.options)
@@ -177,11 +181,47 @@ class Job(Inputs):
         self.sampling = again
         return again.kept
 
+    def rounds(self, flags: argparse.Namespace, options: PipelineOptions) -> Rounds | None:
+        """The rounds of the job; None if it runs as one pipeline.
+
+        Raises
+        ------
+        InputError
+            The job cannot run in rounds, but ``--round_points`` or ``--resume`` asks for them; or it cannot be resumed.
+        """
+        slices = self.reading.slices() if self.reading is not None else None
+        why = _why_no_rounds(flags, options, self.sinks)
+        given = [flag for flag in ("--round_points", "--resume") if getattr(flags, flag[2:])]
+        if why and given:
+            raise InputError(f"{given[0]} {why}; leave it out")
+        if why or slices is None or not is_waited_for(options):
+            return None
+        assert isinstance(self.sampling, SamplePoints)
+        same = identity(flags, self.collection, access(flags, "points_") or DEFAULT_ACCESS, slices.sizes)
+        rounds = Rounds(slices, self.sampling, self.sinks, options, self.memory.round_points or DEFAULT_POINTS, same)
+        if flags.resume:
+            rounds.resume(flags.round_points)
+        return rounds
+
     def build(self, pipeline: beam.Pipeline) -> None:
         """Add the job's steps to a pipeline."""
         points = pipeline | "ReadPoints" >> self.reading if self.reading is not None else pipeline
         outputs = points | "SamplePoints" >> self.sampling
         self.sinks.write(outputs)
+
+
+def _why_no_rounds(flags: argparse.Namespace, options: PipelineOptions, sinks: Sinks) -> str:
+    """Why a job cannot run in rounds; empty if it can."""
+    if flags.retry:
+        return "does not go with --retry, whose dead letters are read as one"
+    if not is_local(options):
+        runner = options.view_as(StandardOptions).runner
+        return f"goes with runs in this process; {runner} limits memory and repeats failed work itself"
+    if not flags.points:
+        return "goes with --points; BigQuery does not return rows in the same order twice"
+    if not sinks.take_rounds:
+        return f"goes with --bq_method FILE_LOADS; {flags.bq_method} adds rows as they come"
+    return ""
 
 
 def _collection(flags: Any) -> Collection:

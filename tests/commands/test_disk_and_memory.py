@@ -101,10 +101,22 @@ def test_samples_and_their_companions(
     fill_up(monkeypatch, where)
     outcome = sample(folder, tmp_path, f"--unsampled={tmp_path}/left", f"--dead_letter={tmp_path}/dead")
     assert outcome.code == 1
-    (line,) = outcome.err.splitlines()
+    line, *more = outcome.err.splitlines()
     assert line.startswith(f"error: output {tmp_path}/{where}")
     assert line.endswith(
         "cannot be written: [Errno 28] No space left on device; free space on its disk, or write to another"
+    )
+    assert not any(path.name.endswith(".parquet") for path in tmp_path.iterdir())
+    if where == "_s.temporary-":
+        assert more == [] and list(tmp_path.iterdir()) == []
+        return
+    # The companions have no row: their empty files are written when all samples are finished.
+    assert [text.partition(" and kept; ")[0] for text in more] == [
+        f"{ROWS:,} of {ROWS:,} points in 1 round(s) are finished"
+    ]
+    monkeypatch.undo()
+    assert (
+        sample(folder, tmp_path, f"--unsampled={tmp_path}/left", f"--dead_letter={tmp_path}/dead", "--resume").code == 0
     )
     assert not any("temporary" in path.name for path in tmp_path.iterdir())
 

@@ -176,7 +176,7 @@ def test_a_run_that_may_not_fit_warns_once_and_goes_on(
     (line,) = outcome.err.splitlines()
     assert line.startswith("warning: this job needs about ")
     assert line.endswith(
-        " of memory, but 201.0 MB are free; keep fewer columns (--columns), sample fewer points a run, or run on a "
+        " of memory, but 201.0 MB are free; keep fewer columns (--columns), lower --round_points, or run on a "
         "cluster (--runner)"
     )
 
@@ -197,7 +197,7 @@ def test_a_disk_that_may_not_have_room_is_named(
 ) -> None:
     monkeypatch.setattr("pipelines.cli.memory_report.free_memory", lambda: None)
     monkeypatch.setattr(ReadPoints, "size", lambda self: TableSize(10**14, 10**16, 10**6))
-    outcome = sample(flags, f"--output={tmp_path}/s")
+    outcome = sample(flags, f"--output={tmp_path}/s", f"--round_points={10**14}")
     (line,) = outcome.err.splitlines()
     assert line.startswith("warning: this job needs up to ")
     assert " of temporary disk, but /" in line and "set TMPDIR to a folder with more, or keep fewer columns" in line

@@ -550,13 +550,18 @@ def test_the_command_refuses_before_it_reads(asked: dict[str, Any], dataset: str
 
 
 @pytest.mark.usefixtures("same_signal_handlers")
-def test_the_command_names_what_it_keeps(asked: dict[str, Any], proxy: Proxy) -> None:
+def test_the_command_names_what_it_keeps(
+    asked: dict[str, Any], client: bigquery.Client, dataset: str, proxy: Proxy
+) -> None:
     proxy.refuse = refusing("POST", "/jobs", QUOTA, b'"load"')
     done = execute(sample_points.main, *as_flags(**asked))
-    assert done.code == 1 and "a quota is exceeded" in done.err and done.err.count("\n") == 1
+    assert done.code == 1 and "a quota is exceeded" in done.err and done.err.count("\n") == 2
     kept = files_in(done.err.split("are kept in ")[1].split("/:")[0])
-    assert len(kept) == 1
-    FileSystems.delete(kept)
+    assert [path.endswith(".parquet") for path in kept].count(True) == 1
+    proxy.refuse = lambda _: None
+    again = execute(sample_points.main, *as_flags(**asked), "--resume")
+    assert again.code == 0 and again.figures["rows"] == count_of(client, f"{dataset}.t") > 50
+    assert files_in(kept[0].rpartition("/")[0]) == []
 
 
 @pytest.mark.usefixtures("same_signal_handlers")

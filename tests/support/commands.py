@@ -39,7 +39,7 @@ def execute(main: Callable[[list[str]], int], *argv: object) -> Outcome:
             command(lambda: main([str(word) for word in argv]))
     finally:
         logging.getLogger().removeHandler(log)
-    assert "Traceback" not in err.getvalue()
+    assert "Traceback" not in err.getvalue(), err.getvalue()
     return Outcome(ended.value.code, out.getvalue(), err.getvalue())
 
 

@@ -111,7 +111,13 @@ class Estimate:
     disk: int
 
 
-def estimate(table: TableSize, batch: pa.RecordBatch | None, routing: Routing, cache: CacheBudget) -> Estimate:
+def estimate(
+    table: TableSize,
+    batch: pa.RecordBatch | None,
+    routing: Routing,
+    cache: CacheBudget,
+    round_points: int | None = None,
+) -> Estimate:
     """The peak memory of a job in Beam's local runner, and the size of its spilled chunks.
 
     The runner works in two steps. First points are read and routed: the largest piece of the table that has to be in
@@ -128,12 +134,16 @@ def estimate(table: TableSize, batch: pa.RecordBatch | None, routing: Routing, c
     routing : Routing
         Routing of that batch; ``Routing()`` gives the memory for reading.
     cache : CacheBudget
+    round_points : int, optional
+        Largest number of points of a round, if the job runs in rounds.
 
     What cannot be known beforehand is not in it: strings that Parquet stores once and memory holds often,
     neighbourhoods that are returned, and the work of other processes.
     """
     row_bytes = table.row_bytes(batch)
     points = table.points(row_bytes)
+    if round_points is not None:
+        points = min(points, round_points)
     chunk_bytes = row_bytes + PIXEL_BYTES
     chunks = points * max(routing.chunks, routing.sent * chunk_bytes / ChunkRules.max_bytes)
     in_shuffle = max(points * routing.sent * chunk_bytes, chunks * LEAST_CHUNK_BYTES)

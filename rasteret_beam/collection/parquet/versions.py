@@ -93,12 +93,17 @@ def look(path: str, access: Access = DEFAULT_ACCESS) -> CollectionVersion:
     CollectionError
         A build of the collection was killed while it moved files into place.
     """
-    found = _remote_files(path, access) if Location.of(path).is_remote else _local_files(path)
+    found = files_now(path, access)
     if undone_beside(path, access) is not None:
         raise CollectionError(f"{two_builds(path, path)}. Build it again before a stream uses it")
     if not found:
         raise MissingInputError(f"{without_secrets(path)} has no Parquet files")
     return CollectionVersion(tuple(sorted((each.url, each.size, each.etag) for each in found)))
+
+
+def files_now(path: str, access: Access = DEFAULT_ACCESS) -> list[Found]:
+    """The Parquet files of a collection, without a look at the state of its build."""
+    return _remote_files(path, access) if Location.of(path).is_remote else _local_files(path)
 
 
 def _remote_files(url: str, access: Access) -> list[Found]:
@@ -167,7 +172,7 @@ def at_version(collection: Collection, version: CollectionVersion, schema: pa.Sc
 
 def _states(paths: Sequence[str], place: str, access: Access) -> dict[str, FileState]:
     """The present state of some files."""
-    found = _remote_files(place, access) if Location.of(place).is_remote else _local_files(place)
+    found = files_now(place, access)
     now = {each.url: (each.size, each.etag) for each in found}
     return {path: now.get(path) for path in paths}
 

@@ -1,7 +1,8 @@
 """Batches of points to batches of samples: key by record and tile, group, sample."""
 
 from collections.abc import Sequence
-from functools import partial
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from typing import Any
 
 import apache_beam as beam
@@ -13,7 +14,7 @@ from rasteret_beam.transforms.runtime.event_times import GroupByTile
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sampling.collection_updates import VersionOf, by_version
 from rasteret_beam.transforms.sampling.keying import keyed
-from rasteret_beam.transforms.sampling.sampling import sampled, with_value_types
+from rasteret_beam.transforms.sampling.sampling import held, sampled, with_value_types
 
 
 @documents_options(SampleOptions)
@@ -70,9 +71,16 @@ class SamplePoints(beam.PTransform):
         self.updates = updates
         self.options = options
 
+    @cached_property
+    def _settings(self) -> IndexSettings[SampleOptions]:
+        return IndexSettings.of(self.collection, self.bands, self.options, self.updates is not None)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the collection's index and the caches of this process between pipelines that use this transform."""
+        return held(self._settings)
+
     def expand(self, points: beam.PCollection) -> Any:
-        settings = IndexSettings.of(self.collection, self.bands, self.options, self.updates is not None)
-        settings = with_value_types(settings, self.updates)
+        settings = with_value_types(self._settings, self.updates)
         return by_version(points, self.updates, settings.first, partial(self._sampled, settings))
 
     def _sampled(

@@ -1,6 +1,7 @@
 """Groups of points to samples; :mod:`rasteret_beam.readers.jobs.sampler` does the work."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -103,6 +104,17 @@ class SampleFn(beam.DoFn):
         if self.stream is not None:
             self.stream.cancel()
             self.stream = None
+
+
+@contextmanager
+def held(settings: IndexSettings) -> Iterator[None]:
+    """Hold the index and the caches of a process between the pipelines that share these settings."""
+    holder = SampleFn(settings)
+    holder.setup()
+    try:
+        yield
+    finally:
+        holder.teardown()
 
 
 class SampleInWindowsFn(SampleFn):

@@ -41,7 +41,7 @@ from rasteret_beam.transforms.runtime.bigquery_client import (
     libraries,
     load,
 )
-from rasteret_beam.transforms.runtime.files import check_writable, delete_folder
+from rasteret_beam.transforms.runtime.files import check_writable, delete_folder, matching
 from rasteret_beam.transforms.sinks.commit import Output, move_files
 from rasteret_beam.transforms.sinks.parquet import WriteFiles
 from rasteret_beam.transforms.sinks.parquet_file import write_empty
@@ -54,8 +54,41 @@ NOT_IN_STORAGE_API = ("DATE", "TIME", "DATETIME", "BIGNUMERIC")
 """Types that Beam's rows for the Storage Write API do not support."""
 
 
+class _InRounds:
+    """The rounds of a run that loads once, after the last; see :class:`.protocol.RoundSink`."""
+
+    method: str
+    token: str
+
+    @property
+    def takes_rounds(self) -> bool:
+        return self.method == "FILE_LOADS"
+
+    @property
+    def run(self) -> str:
+        return self.token
+
+    @run.setter
+    def run(self, run: str) -> None:
+        self.token = run
+
+    def folder(self: Any, options: PipelineOptions) -> str:
+        return str(self.temporary(options))
+
+    def other_runs(self, options: PipelineOptions) -> list[str]:
+        start = self.folder(options).removesuffix(self.token)
+        inside = {path.removeprefix(start).partition("/")[0] for path in matching(start, "*/**")}
+        return sorted(inside - {self.token})
+
+    def in_round(self: Any) -> beam.PTransform:
+        return _WriteRound(self)
+
+    def after_rounds(self: Any, files: Sequence[str], options: PipelineOptions) -> None:
+        list(self.loading(options).process(list(files)))
+
+
 @dataclass(eq=False)
-class WriteSamplesToBigQuery(beam.PTransform):
+class WriteSamplesToBigQuery(_InRounds, beam.PTransform):
     """Write batches of samples to a BigQuery table.
 
     With ``method="FILE_LOADS"`` batches become Parquet files in a temporary folder of ``temp_location``, and one load
@@ -254,20 +287,28 @@ class WriteSamplesToBigQuery(beam.PTransform):
                 "FILE_LOADS loads once, when all rows are available; use another method for unbounded input"
             )
         self.check(options)
-        alike = samples | "CheckColumns" >> beam.Map(_alike, self.schema, self.fields).with_output_types(pa.RecordBatch)
+        alike = self.checked(samples)
         if self.method == "FILE_LOADS":
             return self._by_files(alike, options)
         return self._by_rows(alike)
 
+    def checked(self, samples: beam.PCollection) -> beam.PCollection[pa.RecordBatch]:
+        """Refuse batches with other columns than the table."""
+        return samples | "CheckColumns" >> beam.Map(_alike, self.schema, self.fields).with_output_types(pa.RecordBatch)
+
     def _by_files(self, samples: beam.PCollection, options: PipelineOptions) -> beam.PCollection[str]:
-        temporary = self.temporary(options)
-        loading = _LoadFn(self.destination(options), self.job_name, temporary, self.schema, self.compression)
+        return self.files_of(samples, options) | "Load" >> beam.ParDo(self.loading(options)).with_output_types(str)
+
+    def files_of(self, samples: beam.PCollection, options: PipelineOptions) -> beam.PCollection[list[str]]:
+        """Write files that can be loaded; returns one list of them."""
         return (
             samples
             | "Prepare" >> beam.Map(loadable).with_output_types(pa.RecordBatch)
-            | "WriteFiles" >> WriteFiles(temporary, self.compression, self.row_group_rows)
-            | "Load" >> beam.ParDo(loading).with_output_types(str)
+            | "WriteFiles" >> WriteFiles(self.temporary(options), self.compression, self.row_group_rows)
         )
+
+    def loading(self, options: PipelineOptions) -> "_LoadFn":
+        return _LoadFn(self.destination(options), self.job_name, self.temporary(options), self.schema, self.compression)
 
     def _by_rows(self, samples: beam.PCollection) -> beam.PCollection[str]:
         streaming = self.method == "STREAMING_INSERTS"
@@ -297,6 +338,16 @@ class WriteSamplesToBigQuery(beam.PTransform):
             additional_bq_parameters=parameters,
             **retried,
         )
+
+
+@dataclass(eq=False)
+class _WriteRound(beam.PTransform):
+    """The files of one round of a run that loads once, after the last."""
+
+    sink: WriteSamplesToBigQuery
+
+    def expand(self, samples: beam.PCollection) -> beam.PCollection[list[str]]:
+        return self.sink.files_of(self.sink.checked(samples), samples.pipeline.options)
 
 
 def _check_storage_api(fields: Sequence[dict[str, Any]]) -> None:

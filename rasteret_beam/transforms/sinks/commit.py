@@ -74,9 +74,13 @@ class Output:
 
     def others(self) -> list[str]:
         """Temporary folders of other runs with this output."""
+        return [replace(self, run=run).temporary for run in self.other_runs()]
+
+    def other_runs(self) -> list[str]:
+        """Ids of other runs that have a temporary folder for this output."""
         start = self._beside(".temporary-")
         inside = {path.removeprefix(start).partition("/")[0] for path in matching(start, "*/**")}
-        return sorted(start + run for run in inside if start + run != self.temporary)
+        return sorted(inside - {self.run})
 
 
 class Staged(NamedTuple):
@@ -245,15 +249,18 @@ def read_manifest(output: Output) -> Manifest | None:
 
 
 def _write(output: Output, manifest: Manifest) -> None:
-    """Replace the manifest atomically: as an object of a bucket, or by renaming a local file."""
-    path, data = output.manifest, manifest.to_json()
+    write_whole(output.manifest, manifest.to_json(), f"-{output.run}")
+
+
+def write_whole(path: str, data: bytes, suffix: str = ".fresh") -> None:
+    """Replace a small file atomically: as an object of a bucket, or by renaming a local file."""
     if Location.of(path).is_remote:
         with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             file.write(data)
         return
-    fresh = f"{path}-{output.run}"
+    fresh = path + suffix
     with writing(path):
-        os.makedirs(output.folder, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(fresh, "wb") as file:
             file.write(data)
             file.flush()

@@ -38,7 +38,7 @@ def remove_abandoned(output: Output) -> tuple[Sequence[str], Sequence[str]]:
     """
     removed, left = [], []
     for folder in output.others():
-        if _is_abandoned(folder):
+        if is_abandoned(folder):
             delete_folder(folder)
             removed.append(folder)
         else:
@@ -46,7 +46,14 @@ def remove_abandoned(output: Output) -> tuple[Sequence[str], Sequence[str]]:
     return removed, left
 
 
-def _is_abandoned(folder: str) -> bool:
+def is_active(folder: str) -> bool:
+    """Whether a process of this machine uses a temporary folder; never for a folder in a bucket."""
+    is_marked = not Location.of(folder).is_remote and os.path.exists(f"{folder}/{OWNER}")
+    return is_marked and not is_abandoned(folder)
+
+
+def is_abandoned(folder: str) -> bool:
+    """Whether a temporary folder belongs to a local command that was killed."""
     path = f"{folder}/{OWNER}"
     if Location.of(folder).is_remote or not os.path.exists(path):
         return False

@@ -2,9 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from uuid import uuid4
 
 import apache_beam as beam
@@ -106,6 +106,28 @@ class _WriteToParquet(FileSink, beam.PTransform):
     def staged(self) -> "StageFiles":
         """Write the files without putting them in place; :class:`.commit.PutInPlace` does so for several sinks."""
         return StageFiles(self.target, self.schema, self.compression, self.row_group_rows)
+
+    takes_rounds = True
+
+    @property
+    def run(self) -> str:
+        return self.target.run
+
+    @run.setter
+    def run(self, run: str) -> None:
+        self.target = replace(self.target, run=run)
+
+    def folder(self, options: PipelineOptions) -> str:
+        return self.target.temporary
+
+    def other_runs(self, options: PipelineOptions) -> list[str]:
+        return self.target.other_runs()
+
+    def in_round(self) -> "WriteFiles":
+        return WriteFiles(self.target.temporary, self.compression, self.row_group_rows)
+
+    def after_rounds(self, files: Sequence[str], options: PipelineOptions) -> Staged:
+        return _whole(files, self.target, self.schema, self.compression)
 
 
 @dataclass(eq=False)
@@ -214,8 +236,12 @@ def shards(prefix: str) -> list[str]:
 
 
 def _staged(written: list[str], target: Output, schema: pa.Schema, compression: str) -> bytes:
-    written = sorted(written)
+    return _whole(sorted(written), target, schema, compression).to_bytes()
+
+
+def _whole(written: Sequence[str], target: Output, schema: pa.Schema, compression: str) -> Staged:
+    """The files of a run as its output, numbered in their order; one without rows if there is none."""
     if not written:
         written = [write_empty(target.temporary, schema, compression)]
     finals = [f"{target.path}-{number:05d}-of-{len(written):05d}.parquet" for number in range(len(written))]
-    return Staged(target, dict(zip(finals, written, strict=True)), shards).to_bytes()
+    return Staged(target, dict(zip(finals, written, strict=True)), shards)

@@ -1,12 +1,12 @@
 """What a command needs of a sink."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from rasteret_beam.transforms.sinks.commit import Output
+from rasteret_beam.transforms.sinks.commit import Output, Staged
 
 
 class Sink(Protocol):
@@ -59,6 +59,43 @@ class Sink(Protocol):
 
     def committed(self, options: PipelineOptions) -> str | None:
         """Its place, if the rows of this run are in before the job has ended."""
+        ...
+
+
+@runtime_checkable
+class RoundSink(Protocol):
+    """A sink that can take its rows in rounds: it writes files in each, and brings all of them in after the last.
+
+    Attributes
+    ----------
+    run : str
+        Id of the run, part of the name of its temporary folder; a resumed run sets that of the killed one.
+    takes_rounds : bool
+        With its settings.
+    """
+
+    run: str
+
+    @property
+    def targets(self) -> Sequence[Output]: ...
+
+    @property
+    def takes_rounds(self) -> bool: ...
+
+    def folder(self, options: PipelineOptions) -> str:
+        """The temporary folder of this run."""
+        ...
+
+    def other_runs(self, options: PipelineOptions) -> Sequence[str]:
+        """Ids of other runs with this output whose temporary folders are there."""
+        ...
+
+    def in_round(self) -> beam.PTransform[Any, Any]:
+        """From batches to one list of the files of a round, which are not empty."""
+        ...
+
+    def after_rounds(self, files: Sequence[str], options: PipelineOptions) -> Staged | None:
+        """What is to be put in place, from the files of all rounds; a sink that is not put in place does its work."""
         ...
 
 

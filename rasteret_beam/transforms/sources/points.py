@@ -25,6 +25,7 @@ from rasteret_beam.transforms.sources.bigquery import BigQueryQuery, BigQuerySou
 from rasteret_beam.transforms.sources.bigquery_rows import batches_of_extract, read_extract
 from rasteret_beam.transforms.sources.csv_format import CsvFormat
 from rasteret_beam.transforms.sources.geojson_files import is_geojson, read_geojson
+from rasteret_beam.transforms.sources.slices import BatchSlices, FileSlices, Slices
 from rasteret_beam.transforms.sources.table_files import (
     BATCH_BYTES,
     Files,
@@ -156,6 +157,13 @@ class ReadPoints(beam.PTransform):
         if isinstance(found, list):
             return size_of_batches(found)
         return size_of_files(found, chosen.needed) if isinstance(found, Files) else TableSize(None, 0, BATCH_BYTES)
+
+    def slices(self) -> Slices | None:
+        """The points by ranges of ``point_index``; None for BigQuery, whose rows have no order between two reads."""
+        chosen, found = self._read()
+        if isinstance(found, list):
+            return BatchSlices(found)
+        return FileSlices(found, _PointRows(chosen)) if isinstance(found, Files) else None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Read all batches in this process, one at a time."""

@@ -4,6 +4,7 @@ The transforms that read points and polygons share this module.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,7 @@ from rasteret_beam.readers.storage.local_files import in_memory
 from rasteret_beam.transforms.runtime.files import find_tables, is_parquet, open_parquet
 from rasteret_beam.transforms.sources.csv_files import CsvFile, decided_types
 from rasteret_beam.transforms.sources.csv_format import COMMAS, CsvFormat
+from rasteret_beam.transforms.sources.held_readers import rows_of
 from rasteret_beam.transforms.sources.row_makers import InPartition, RowMaker
 
 BATCH_BYTES = 16 << 20
@@ -76,13 +78,28 @@ class _Counted(NamedTuple):
     rows: list[int]
 
 
-class _Split(NamedTuple):
-    """A part of a file that one worker reads: a row group, or a whole CSV file (-1)."""
+class Split(NamedTuple):
+    """Rows that one worker reads: a row group, a CSV file (row group -1), or some of their rows.
+
+    Attributes
+    ----------
+    first_row : int
+        Row number of the first row, over all files.
+    rows : int or None
+        Number of rows; None for all rows of the last CSV file, which are not counted.
+    skip : int
+        Rows of the row group or the CSV file before these.
+    is_cut : bool
+        There are more rows in the row group or the CSV file than these.
+    """
 
     path: str
     root: str | None
     row_group: int
     first_row: int
+    rows: int | None = None
+    skip: int = 0
+    is_cut: bool = False
 
 
 def read_files(pipeline: Any, files: Files, rows: RowMaker) -> beam.PCollection[pa.RecordBatch]:
@@ -96,8 +113,19 @@ def read_files(pipeline: Any, files: Files, rows: RowMaker) -> beam.PCollection[
         | "Collect" >> beam.combiners.ToList()
         | "NumberRows" >> beam.FlatMap(_number_rows)
         | "SpreadSplits" >> beam.Reshuffle()
-        | "Read" >> beam.ParDo(_ReadFn(rows, files)).with_output_types(pa.RecordBatch)
+        | "Read" >> reading(files, rows)
     )
+
+
+def reading(files: Files, rows: RowMaker) -> beam.ParDo:
+    """Read splits as batches."""
+    return beam.ParDo(_ReadFn(rows, files)).with_output_types(pa.RecordBatch)
+
+
+def splits_of(files: Files) -> list[Split]:
+    """All splits of files, in the order of their rows; the last CSV file is not counted."""
+    found = files.found()
+    return list(_number_rows([_count_rows((file.path, file.root, file == found[-1]), files) for file in found]))
 
 
 class _ReadFn(beam.DoFn):
@@ -105,7 +133,7 @@ class _ReadFn(beam.DoFn):
         self.rows = rows
         self.files = files
 
-    def process(self, split: _Split) -> Iterator[pa.RecordBatch]:
+    def process(self, split: Split) -> Iterator[pa.RecordBatch]:
         yield from _read_split(split, self.rows, self.files)
 
 
@@ -292,28 +320,36 @@ def _count_rows(found: tuple[str, str | None, bool], files: Files) -> _Counted:
     return _Counted(path, root, True, [0 if last else files.csv_file(path).rows()])
 
 
-def _number_rows(counted: list[_Counted]) -> Iterator[_Split]:
+def _number_rows(counted: list[_Counted]) -> Iterator[Split]:
     """Add the row number of the first row to each split."""
     first_row = 0
     for path, root, csv, counts in sorted(counted, key=lambda file: file.path):
         for number, rows in enumerate(counts):
             if rows or csv:
-                yield _Split(path, root, -1 if csv else number, first_row)
+                yield Split(path, root, -1 if csv else number, first_row, rows or None)
             first_row += rows
 
 
-def _read_split(split: _Split, rows: RowMaker, files: Files) -> Iterator[pa.RecordBatch]:
+def _read_split(split: Split, rows: RowMaker, files: Files) -> Iterator[pa.RecordBatch]:
     if len(files.partitions):
         own = frozenset(_columns_of(split.path, files).names)
         rows = InPartition(rows, split.path, partition_keys(split.path, split.root), files.partitions, own)
-    if split.row_group < 0:
-        batches = files.csv_file(split.path).batches(rows.csv_types(), rows.most_rows)
-    else:
-        batches = _read_row_group(split, rows, files.access)
+    batches = _batches_of(split, rows, files)
+    if split.is_cut:
+        key = split.path, split.row_group, files.access, files.csv, tuple(rows.needed)
+        most = split.rows if split.rows is not None else sys.maxsize
+        batches = rows_of(key, partial(_batches_of, split, rows, files), split.skip, most)
     yield from numbered(batches, split.first_row, rows)
 
 
-def _read_row_group(split: _Split, rows: RowMaker, access: Access) -> Iterator[pa.RecordBatch]:
+def _batches_of(split: Split, rows: RowMaker, files: Files) -> Iterator[pa.RecordBatch]:
+    """All rows of the row group or the CSV file of a split."""
+    if split.row_group < 0:
+        return files.csv_file(split.path).batches(rows.csv_types(), rows.most_rows)
+    return _read_row_group(split, rows, files.access)
+
+
+def _read_row_group(split: Split, rows: RowMaker, access: Access) -> Iterator[pa.RecordBatch]:
     with open_parquet(split.path, access) as file:
         rows.check(_schema_of(file, split.path), without_secrets(split.path))
         group = file.metadata.row_group(split.row_group)
