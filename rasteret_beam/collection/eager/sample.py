@@ -14,6 +14,7 @@ from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
+from rasteret_beam.kernels.tables.point_times import check_times
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.options import SampleOptions, takes_options
@@ -91,7 +92,7 @@ def sample_points(
     cache = CacheBudget(options.cache_bytes)
     wanted = collection.check_bands(bands)
     warn_of_rounding(collection, wanted)
-    index = collection.index(wanted, options.match, cache.share)
+    index = collection.index(wanted, options.match_rules, cache.share)
     if options.layout != "long":
         check_one_row_each(index.routing)
     stream = point_stream(points)
@@ -102,6 +103,7 @@ def sample_points(
         geometry_column=geometry_column,
         geometry_crs=geometry_crs,
         columns=columns,
+        time_column=options.time_column,
         first_value=stream.first_value,
     )
     job = SampleJob(index.routing, index.assets, collection.name, wanted, options)
@@ -111,6 +113,7 @@ def sample_points(
     sampled = 0
     first_batch = None
     for batch in _point_batches(stream, chosen):
+        check_times(batch, options.time_column)
         first_batch = batch if first_batch is None else first_batch
         routed = route(index.routing, batch, None, ChunkRules(), with_position)
         for key, chunk in routed.chunks:

@@ -1,7 +1,7 @@
 """Chunks: the routed points of one batch, cut by record and block of tiles for the shuffle."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,8 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import epsg_code, same_crs
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.index import RoutingIndex, locate
-from rasteret_beam.kernels.routing.layers import Hits
-from rasteret_beam.kernels.routing.match import Pick
+from rasteret_beam.kernels.routing.layers import Pick
+from rasteret_beam.kernels.routing.matching import matched
 from rasteret_beam.kernels.sampling.rows import unsampled_rows
 from rasteret_beam.kernels.tables.point_columns import coordinates
 from rasteret_beam.model import TileKey
@@ -76,7 +76,7 @@ class Routed:
         Chunks have the columns :data:`PIXEL` (int32, pixel on the grid) and, if asked for,
         :data:`POSITION` (float64, where in the pixel), then those of the points.
     sampled : int
-        Points that at least one record contains.
+        Points for which at least one record is taken.
     unsampled : RecordBatch
         The other points, in the unsampled schema.
     reasons : dict
@@ -106,18 +106,16 @@ def route(
     Raises
     ------
     InputError
-        The batch is not one of points, or its CRS is missing or another than ``crs``.
+        The batch is not one of points, its CRS is missing or another than ``crs``, or its times cannot be used.
     """
     check_point_batch(points.schema)
     crs = _batch_crs(points.schema, crs)
     x, y, reason = coordinates(points, crs)
-    hits = locate(index, crs, x, y)
-    reason[(reason == np.array(None))] = "no_record"
-    reason[hits.point] = None
+    picks, reason = matched(index.matcher, points, locate(index, crs, x, y), reason)
     code = epsg_code(crs)
     unsampled, counts = unsampled_rows(points, reason, code)
     named = points.replace_schema_metadata({POINT_EPSG_KEY: str(code)} if code is not None else None)
-    return Routed(chunks(index, named, hits, rules, with_position), len(points) - len(unsampled), unsampled, counts)
+    return Routed(chunks(index, named, picks, rules, with_position), len(points) - len(unsampled), unsampled, counts)
 
 
 def _batch_crs(schema: pa.Schema, given: str | None) -> str:
@@ -131,7 +129,7 @@ def _batch_crs(schema: pa.Schema, given: str | None) -> str:
 
 
 def chunks(
-    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules, with_position: bool
+    index: RoutingIndex, points: pa.RecordBatch, picks: Iterable[Pick], rules: ChunkRules, with_position: bool
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """Cut the points of one batch into chunks of one record and one block of tiles.
 
@@ -140,7 +138,7 @@ def chunks(
     TileKey, RecordBatch
         As in :class:`Routed`.
     """
-    for pick in index.matcher.picks(hits, len(points)):
+    for pick in picks:
         yield from chunks_of_pick(index, points, pick, rules, with_position)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rasteret_beam.columns import BANDS_AFTER, columns_of
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.sampling.pixel_methods import Picked
+from rasteret_beam.kernels.tables.point_times import NO_TIME, point_times
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.schema import PIXEL, kept_fields, same_columns, unsampled_schema
 
@@ -41,12 +42,15 @@ class SampleRows:
         All that are wanted, in output order.
     picked : {band: Picked}
         Of the bands that the record has on this grid.
+    time_column : str, optional
+        The kept column with the points' times.
     """
 
     chunk: pa.RecordBatch
     facts: RowFacts
     bands: Sequence[str]
     picked: Mapping[str, Picked]
+    time_column: str | None = None
     _constants: dict[tuple[Any, pa.DataType], pa.Array] = field(default_factory=dict, repr=False)
 
     def of_band(self, band: str, href: str) -> "SampleRows":
@@ -89,6 +93,19 @@ class SampleRows:
 
     def pixel_cols(self) -> pa.Array:
         return self._pixels(PIXEL[1], self.picked[self.facts.band].col_offset)
+
+    def time_differences(self) -> pa.Array:
+        key = ("time_difference", pa.float64())
+        if key not in self._constants:
+            self._constants[key] = self._time_differences()
+        return self._constants[key]
+
+    def _time_differences(self) -> pa.Array:
+        moment = self.facts.datetime
+        if self.time_column is None or moment is None:
+            return pa.nulls(len(self.chunk), pa.float64())
+        times = point_times(self.chunk, self.time_column)
+        return pa.array((moment - times) / 1e6, mask=times == NO_TIME)
 
     def _pixels(self, name: str, offset: NDArray[np.int64] | None) -> pa.Array:
         own = self.chunk.column(name)

@@ -145,7 +145,7 @@ class SampledUnit:
         """Rows of the points from ``start`` on, which a chunk holds."""
         stop = start + len(chunk)
         picked = {band: of_band.slice(start, stop) for band, of_band in self.picked.items()}
-        rows = SampleRows(chunk, self.unit.facts, job.bands, picked)
+        rows = SampleRows(chunk, self.unit.facts, job.bands, picked, job.options.time_column)
         if job.options.layout != "long":
             yield rows.table(job.options)
             return

@@ -41,7 +41,7 @@ class IndexSettings:
         return acquire(self.token, self._made)
 
     def _made(self) -> IndexVersions:
-        indexes = IndexVersions(self.collection, self.bands, self.options.match, self.cache.share, self.schema)
+        indexes = IndexVersions(self.collection, self.bands, self.options.match_rules, self.cache.share, self.schema)
         if self.first is None:
             indexes.at()
         return indexes
@@ -64,6 +64,6 @@ def index_settings(
 ) -> IndexSettings:
     """Settings that are known to work: what is wrong with them is said while the pipeline is built."""
     first = first_version(collection) if updates is not None else None
-    wanted = collection.check_usable(bands, options.match)
+    wanted = collection.check_usable(bands, options.match_rules)
     schema = collection.schema if first is not None else None
     return IndexSettings(collection, tuple(wanted), options, first, schema)

@@ -176,7 +176,7 @@ def check_rows(settings: IndexSettings, updates: Updates) -> None:
     """
     check_layout_grows(settings.options.layout, updates)
     if settings.options.layout != "long":
-        check_one_row_each(settings.collection.index(settings.bands, settings.options.match).routing)
+        check_one_row_each(settings.collection.index(settings.bands, settings.options.match_rules).routing)
     warn_of_rounding(settings.collection, settings.bands)
 
 
