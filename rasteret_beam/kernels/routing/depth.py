@@ -47,4 +47,5 @@ class GridDepth:
         """
         rows = np.minimum(hits.row, self.height[hits.grid] - hits.row) * self.row_metres[hits.grid]
         cols = np.minimum(hits.col, self.width[hits.grid] - hits.col) * self.col_metres[hits.grid]
-        return np.round(np.minimum(rows, cols), 3)
+        metres: Floats = np.minimum(rows, cols)
+        return metres.round(3)
