@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import epsg_code, same_crs
@@ -146,17 +147,17 @@ def chunks_of_pick(
     index: RoutingIndex, points: pa.RecordBatch, pick: Pick, rules: ChunkRules, with_position: bool
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """Of one pick of a matcher; otherwise as :func:`chunks`."""
-    for group, grid, tile_row, tile_col, chunk in _cut(index, points, pick, rules, with_position):
+    for group, grid, tile_row, tile_col, chunk, size in _cut(index, points, pick, rules, with_position):
         layers = [(index.record_ids[record], bandset) for record, bandset in pick.layers(group)]
-        for part, piece in _parts(chunk, len(points), rules):
+        for part, piece in _parts(chunk, size, len(points), rules):
             for record_id, bandset in layers:
                 yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), piece
 
 
 def _cut(
     index: RoutingIndex, points: pa.RecordBatch, pick: Pick, rules: ChunkRules, with_position: bool
-) -> Iterator[tuple[int, int, int, int, pa.RecordBatch]]:
-    """(group, grid, first tile row, first tile col, points) of each block of a group that was hit."""
+) -> Iterator[tuple[int, int, int, int, pa.RecordBatch, int | None]]:
+    """(group, grid, first tile row, first tile col, points, bytes) of each block of a group that was hit."""
     hits = pick.hits
     if not len(hits.point):
         return
@@ -176,10 +177,31 @@ def _cut(
     taken = without_same(points.take(pa.array(hits.point[order])))
     columns.update(zip(taken.schema.names, taken.columns, strict=True))
     ordered = pa.RecordBatch.from_pydict(columns, metadata=taken.schema.metadata)
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        grid = int(hits.grid[order[start]])
-        tile_row, tile_col = int(block_row[start] * rows[grid]), int(block_col[start] * cols[grid])
-        yield int(group[start]), grid, tile_row, tile_col, compacted(ordered.slice(start, stop - start))
+    ends = _row_ends(ordered)
+    grid = hits.grid[order[starts]]
+    blocks = (group[starts], grid, block_row[starts] * rows[grid], block_col[starts] * cols[grid], starts, stops)
+    for number, on, tile_row, tile_col, start, stop in zip(*(column.tolist() for column in blocks), strict=True):
+        chunk = ordered.slice(start, stop - start)
+        if ends is None:
+            yield number, on, tile_row, tile_col, compacted(chunk), None
+        else:
+            yield number, on, tile_row, tile_col, chunk, int(ends[stop] - ends[start])
+
+
+def _row_ends(batch: pa.RecordBatch) -> Ints | None:
+    """Bytes of the first rows of a batch, [n + 1]; None where columns are of types whose rows differ in other ways.
+
+    Asking each of many small chunks for its size would take longer than cutting it.
+    """
+    sizes = np.zeros(len(batch) + 1, dtype=np.int64)
+    for column in batch.columns:
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            sizes[1:] += pc.fill_null(pc.binary_length(column), 0).to_numpy() + 5
+        elif pa.types.is_primitive(column.type):
+            sizes[1:] += column.type.bit_width // 8 + 1
+        else:
+            return None
+    return np.cumsum(sizes)
 
 
 def block_shapes(index: RoutingIndex, rules: ChunkRules) -> tuple[Ints, Ints]:
@@ -242,11 +264,16 @@ def _compacted(column: pa.Array) -> pa.Array:
     return pa.DictionaryArray.from_arrays(indices, used.dictionary, ordered=column.type.ordered)
 
 
-def _parts(chunk: pa.RecordBatch, batch_rows: int, rules: ChunkRules) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The chunk in pieces of at most ``max_bytes``, each with its part.
+def _parts(
+    chunk: pa.RecordBatch, size: int | None, batch_rows: int, rules: ChunkRules
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The chunk, of so many bytes if they are known, in pieces of at most ``max_bytes``, each with its part.
 
     The first range is part 0, as is a chunk of little: the last batch of an input may be small.
     """
+    if size is not None and size <= rules.max_bytes and size * FEW_BATCHES < rules.group_bytes:
+        yield 0, chunk
+        return
     shift = _range_bits(chunk.nbytes, batch_rows, rules.group_bytes)
     for piece in pieces(chunk, rules.max_bytes):
         yield 0 if shift is None else piece["point_index"][0].as_py() >> shift, piece

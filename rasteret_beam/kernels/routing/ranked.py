@@ -76,8 +76,9 @@ class Ranked:
     def _layers_at(self, number: int, place: int) -> list[tuple[int, int]]:
         """The layers of a group: those at a place of a time line, or (beyond its end) all on a grid."""
         line = self._lines[number]
-        records = line.record[[place]] if place < len(line) else line.on_grid(place - len(line))
-        return [(record, number) for record in records.tolist()]
+        if place < len(line):
+            return [(int(line.record[place]), number)]
+        return [(record, number) for record in line.on_grid(place - len(line)).tolist()]
 
     def _portions(self, line: TimeLine, hits: Hits, points: int) -> list[Ints]:
         """Positions of hits, the points of which are compared at once."""
