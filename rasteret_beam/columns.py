@@ -57,6 +57,10 @@ class Rows(Protocol):
         """[n] int32: column, likewise."""
         ...
 
+    def time_differences(self) -> pa.Array:
+        """[n] float64: seconds from the points' times to the datetime of the record; null where one has none."""
+        ...
+
 
 @dataclass(frozen=True)
 class Column:
@@ -143,6 +147,13 @@ COLUMNS: tuple[Column, ...] = (
         optional=True,
     ),
     _constant("href", pa.string(), "the file that the value is read from", layouts=("long",), optional=True),
+    _column(
+        "time_difference",
+        pa.float64(),
+        lambda rows: rows.time_differences(),
+        "datetime of the record minus the time of the point, in seconds; null where one has none; with time_column",
+        optional=True,
+    ),
 )
 
 BANDS_AFTER = "collection"

@@ -29,6 +29,34 @@ class TileKey(NamedTuple):
     part: int = 0
 
 
+@dataclass(frozen=True)
+class MatchRules:
+    """Which of the records that contain a point are taken.
+
+    Attributes
+    ----------
+    match : str
+        One of :data:`rasteret_beam.kernels.routing.match.WAYS`.
+    time_column : str or None
+        Column of the points with their times, where these decide.
+    tolerance : int or None
+        Microseconds from the time of a point to that of a record, at most.
+    limit : int or None
+        Records of a point, for each band, at most; the nearest in time.
+    overlap : "all" or "first"
+        Of records of one moment, take all, or the one whose grid holds the point deepest inside.
+    overlap_tolerance : int
+        Microseconds between two records of one moment, at most.
+    """
+
+    match: str = "all"
+    time_column: str | None = None
+    tolerance: int | None = None
+    limit: int | None = None
+    overlap: str = "all"
+    overlap_tolerance: int = 60_000_000
+
+
 def tiles_along(pixels: Any, tile_pixels: Any) -> Any:
     """How many tiles cover so many pixels, the last one perhaps in part; of integers or arrays of them."""
     return -(-pixels // tile_pixels)

@@ -7,6 +7,7 @@ call and of the transforms, the flag of the command line, the parameter of the t
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from datetime import timedelta
 from functools import wraps
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -15,7 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from rasteret_beam.columns import check_extra_columns, optional_columns
+from rasteret_beam.durations import microseconds, to_duration
 from rasteret_beam.errors import InputError, UnknownOptionError, did_you_mean, listed
+from rasteret_beam.model import MatchRules
 from rasteret_beam.schema import samples_schema
 
 DEFAULT_CACHE_BYTES = 256 << 20
@@ -25,6 +28,9 @@ LEAST_CACHE_BYTES = 4 << 20
 
 MAX_RADIUS = 4096
 """The largest radius of a window: 67 million pixels for a point."""
+
+IN_TIME = ("nearest", "before", "after")
+"""Values of ``match`` that go by the time of the point."""
 
 Result = TypeVar("Result")
 Class = TypeVar("Class")
@@ -137,6 +143,11 @@ class JobOptions:
         check_cache_bytes(self.cache_bytes)
         check_options(self)
 
+    @property
+    def match_rules(self) -> MatchRules:
+        """What decides which of the records are taken."""
+        return MatchRules(self.match)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions(JobOptions):
@@ -148,6 +159,41 @@ class SampleOptions(JobOptions):
         A value cannot be used, or two options do not go together.
     """
 
+    match: Literal["all", "latest", "nearest", "before", "after"] = option(  # type: ignore[assignment]  # wider
+        "all",
+        help="sample every record that contains a point, or for each band the newest one, or the one nearest in time "
+        "to the point, the newest at or before it, or the oldest at or after it",
+        routing=True,
+    )
+    time_column: str | None = option(
+        None,
+        help="column of the points with their times: timestamps (UTC if they have no zone), dates or ISO 8601 text",
+        metavar="NAME",
+        routing=True,
+    )
+    tolerance: str | timedelta | None = option(  # noqa: RUF009
+        None,
+        help="sample only records at most so long before or after the time of the point, such as 10D, 36h, 90min, 30s "
+        "or P10D",
+        metavar="DURATION",
+        routing=True,
+    )
+    limit: int | None = option(
+        None,
+        help="sample for each band at most so many records, those nearest in time (default: 1 with nearest, before and "
+        "after, else all)",
+        metavar="K",
+        routing=True,
+    )
+    overlap: Literal["all", "first"] = option(
+        "all",
+        help="of records of one moment, as where tiles of a scene overlap, sample all, or for each band the first: the "
+        "one whose grid holds the point farthest from its edge",
+        routing=True,
+    )
+    overlap_tolerance: str | timedelta = option(  # noqa: RUF009
+        "60s", help="records at most so long apart are of one moment", metavar="DURATION", routing=True
+    )
     max_distance_pixels: int = option(
         0, help="search radius, in pixels, when the point's own pixel is not valid", metavar="R"
     )
@@ -178,6 +224,10 @@ class SampleOptions(JobOptions):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_columns", check_extra_columns(self.extra_columns, self.layout))
+        self._check_time()
+        if self.tolerance is not None:
+            object.__setattr__(self, "tolerance", to_duration(self.tolerance, "tolerance"))
+        object.__setattr__(self, "overlap_tolerance", to_duration(self.overlap_tolerance, "overlap_tolerance"))
         super().__post_init__()
         if self.max_distance_pixels > MAX_RADIUS:
             raise InputError(f"max_distance_pixels is {self.max_distance_pixels}; the most are {MAX_RADIUS}")
@@ -187,6 +237,31 @@ class SampleOptions(JobOptions):
                 "give the radius of the window with max_distance_pixels"
             )
         self._check_layout()
+
+    def _check_time(self) -> None:
+        """Refuse what cannot be matched in time."""
+        way_out = "name the column of the points that has their times with time_column"
+        if self.time_column is not None and (not isinstance(self.time_column, str) or not self.time_column):
+            raise InputError(f"time_column is {self.time_column!r}; it has to be the name of a column of the points")
+        if self.limit is not None and (
+            isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1
+        ):
+            raise InputError(f"limit is {self.limit!r}; it has to be a whole number of records, 1 or more")
+        if self.match in IN_TIME and self.time_column is None:
+            raise InputError(f"match is {self.match!r}, but time_column is None; {way_out}")
+        for name in ("tolerance", "limit"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.match == "latest":
+                raise InputError(
+                    f"{name} is {value!r}, but match is 'latest', which takes the newest record whatever the time of "
+                    f'the point; use match="before", or leave {name} out'
+                )
+            if self.time_column is None:
+                raise InputError(f"{name} is {value!r}, but time_column is None; {way_out}")
+        if "time_difference" in self.extra_columns and self.time_column is None:
+            raise InputError(f"extra_columns have 'time_difference', but time_column is None; {way_out}")
 
     def _check_layout(self) -> None:
         if self.layout == "long":
@@ -201,6 +276,19 @@ class SampleOptions(JobOptions):
                 f"layout is {self.layout!r}, but return_neighbourhood is {self.return_neighbourhood!r}; windows are "
                 'given with layout="long" only'
             )
+
+    @property
+    def match_rules(self) -> MatchRules:
+        """What decides which of the records that contain a point are taken."""
+        in_time = self.match in IN_TIME or self.tolerance is not None or self.limit is not None
+        return MatchRules(
+            self.match,
+            self.time_column if in_time else None,
+            None if self.tolerance is None else microseconds(to_duration(self.tolerance, "tolerance")),
+            self.limit,
+            self.overlap,
+            microseconds(to_duration(self.overlap_tolerance, "overlap_tolerance")),
+        )
 
     @property
     def returns_windows(self) -> bool:

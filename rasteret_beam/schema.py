@@ -75,7 +75,9 @@ UNSAMPLED_REASONS = {
     "null": "a coordinate or the geometry is null",
     "not_finite": "a coordinate is NaN or infinite, or the point is empty",
     "out_of_range": "the latitude is beyond 90 degrees or the longitude beyond 360",
+    "no_time": "the point has no time (null), and records are matched in time",
     "no_record": "no record that has a requested band contains the point",
+    "out_of_tolerance": "records contain the point, but none is near enough in time, or on the side asked for",
 }
 
 POLYGON_FIELDS = (

@@ -57,6 +57,7 @@ NUMBER = r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?"
 DAY = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
 CLOCK = r"[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{3}(\d{3})?)?)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d)?"
 MOMENT = rf"(\d{{4}}(-(0[1-9]|1[0-2]))?|{DAY}({CLOCK})?)"
+DURATION = r"[pP]?\d[\w., ]*|[pP][tT]\d[\w., ]*"
 NAME = r"[^,\s]([^,\r\n]*[^,\s])?"
 BAND = r"([^,\s]([^,\r\n]*[^,\s])?:\d+|[^,:\s]([^,:\r\n]*[^,:\s])?)"
 PAIR = r"[^,:\s][^,:\r\n]*:[^,\s][^,\r\n]*"
@@ -96,6 +97,10 @@ BY_FLAG = {
     "csv_encoding": Form("TEXT", whole(r"[A-Za-z0-9][-\w.]*"), "cp1252"),
     "datetime_regex": Form("TEXT", whole(r"[^\r\n]*\([^\r\n]+\)[^\r\n]*"), r"_(\d{8})"),
     "column_map": Form("TEXT", listed(PAIR), "scene_id:id,acquired:datetime"),
+    "time_column": Form("TEXT", whole(NAME), "planted"),
+    "tolerance": Form("TEXT", whole(DURATION), "10D"),
+    "limit": Form("NUMBER", whole(r"[1-9]\d*"), "2"),
+    "overlap_tolerance": Form("TEXT", whole(DURATION), "60s"),
     "max_distance_pixels": Form("NUMBER", whole(r"\d+"), "2"),
     "max_chip_pixels": Form("NUMBER", whole(r"[1-9]\d*"), "1048576"),
     "shards": Form("NUMBER", whole(r"[1-9]\d*"), "4"),

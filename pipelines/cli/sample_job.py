@@ -28,6 +28,7 @@ from rasteret_beam.collection.index.band_facts import sample_types
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
+from rasteret_beam.kernels.tables.point_times import check_times
 from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.tiles.budget import CacheBudget
@@ -39,7 +40,7 @@ READ_OR_WRITTEN = "points retry output unsampled dead_letter".split()
 NOT_WITH_RETRY = (
     "x_column y_column geometry_column geometry_crs columns points_project points_snapshot points_index "
     "points_anonymous points_requester_pays column_types csv_delimiter csv_decimal csv_encoding bands bbox date_range "
-    "match layout unsampled"
+    "match tolerance limit overlap layout unsampled"
 ).split()
 
 
@@ -87,13 +88,14 @@ class Inputs:
 
     def __init__(self, flags: argparse.Namespace, options: PipelineOptions):
         self.collection = _collection(flags)
+        given = option_values(flags, SampleOptions) | ({"on_error": "dead_letter"} if flags.dead_letter else {})
+        self.options = SampleOptions(**given)
         self.reading: ReadPoints | None = None
         if not flags.retry:
             self._look_at_points(flags, options)
 
     def _look_at_points(self, flags: argparse.Namespace, options: PipelineOptions) -> None:
         self.bands = self.collection.check_usable(flags.bands, flags.match)
-        self.match = flags.match
         self.reading = ReadPoints(
             _source(flags, options),
             x_column=flags.x_column,
@@ -101,6 +103,7 @@ class Inputs:
             geometry_column=flags.geometry_column,
             geometry_crs=flags.geometry_crs,
             columns=flags.columns,
+            time_column=flags.time_column,
             access=access(flags, "points_") or DEFAULT_ACCESS,
             **csv_settings(flags),
         )
@@ -114,10 +117,12 @@ class Inputs:
         self.first = next(self.reading.batches(), None) if not flags.points_query else None
         if self.first is None and not flags.points_query:
             raise InputError(f"{listed(flags.points or [flags.points_table])} holds no points: there is no row in it")
+        if self.first is not None:
+            check_times(self.first, flags.time_column)
 
     def index(self) -> CollectionIndex:
         """What routing and reading need to know of the collection."""
-        return self.collection.index(self.bands, self.match)
+        return self.collection.index(self.bands, self.options.match_rules)
 
     def look_at_memory(self) -> MemoryCheck:
         """What a local run should need, now that the first points can be routed; they are released.
@@ -153,8 +158,6 @@ class Job(Inputs):
         given |= {"--collection": collection_place(flags.collection)}
         check_paths(options, given, lambda: _collection(flags))
         super().__init__(flags, options)
-        given = option_values(flags, SampleOptions) | ({"on_error": "dead_letter"} if flags.dead_letter else {})
-        self.options = SampleOptions(**given)
         kept = self._retry(flags) if flags.retry else self._sample(flags)
         check_collection(options, self.collection, self.bands)
         self.collection.check_files()

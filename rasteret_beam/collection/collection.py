@@ -31,7 +31,7 @@ from rasteret_beam.collection.records import named_files
 from rasteret_beam.errors import CollectionError, InputError, did_you_mean, listed, without_secrets
 from rasteret_beam.kernels.geo.crs import crs_label
 from rasteret_beam.kernels.routing.match import check_match
-from rasteret_beam.model import DEFAULT_ACCESS, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access, MatchRules
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.stores import absolute
@@ -293,7 +293,7 @@ class Collection:
             )
         return wanted
 
-    def check_usable(self, bands: Sequence[str], match: str = "all") -> list[str]:
+    def check_usable(self, bands: Sequence[str], match: str | MatchRules = "all") -> list[str]:
         """The given bands as a list, if they can be sampled.
 
         Raises
@@ -318,7 +318,9 @@ class Collection:
             "bbox matches none: choose records by ids or where"
         )
 
-    def index(self, bands: Sequence[str], match: str = "all", cache_bytes: int = 64 << 20) -> CollectionIndex:
+    def index(
+        self, bands: Sequence[str], match: str | MatchRules = "all", cache_bytes: int = 64 << 20
+    ) -> CollectionIndex:
         """The index for sampling some bands; it caches facts of files in up to ``cache_bytes``.
 
         Raises

@@ -2,9 +2,13 @@
 
 import argparse
 import inspect
+import pickle
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Literal
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import rasteret_beam
@@ -19,7 +23,8 @@ from rasteret_beam import (
     SampleTiles,
 )
 from rasteret_beam.errors import InputError, UnknownOptionError
-from rasteret_beam.kernels.routing.match import MATCHERS
+from rasteret_beam.kernels.routing.match import MATCHERS, WAYS
+from rasteret_beam.model import MatchRules
 from rasteret_beam.options import option, options_of, takes_options
 from templates.metadata import parameter
 
@@ -74,10 +79,10 @@ def test_a_new_field_is_a_flag_and_a_parameter_of_the_template() -> None:
     }
 
 
-@pytest.mark.parametrize("definition", [SampleOptions, ChipOptions])
-def test_each_matcher_can_be_chosen(definition: type) -> None:
+@pytest.mark.parametrize(("definition", "ways"), [(SampleOptions, WAYS), (ChipOptions, tuple(MATCHERS))])
+def test_each_matcher_can_be_chosen(definition: type, ways: tuple[str, ...]) -> None:
     (match,) = [each for each in options_of(definition) if each.name == "match"]
-    assert match.choices == tuple(MATCHERS)
+    assert match.choices == ways
 
 
 def test_flags_without_values_give_the_defaults() -> None:
@@ -98,13 +103,23 @@ def test_dead_letters_take_what_is_left_to_choose() -> None:
     names = {each.name for each in options_of(SampleOptions)}
     assert set(inspect.signature(SampleDeadLetters).parameters) == {"collection", "path", "options"} | names - {
         "match",
+        "tolerance",
+        "limit",
+        "overlap",
+        "overlap_tolerance",
         "layout",
     }
 
 
 REFUSED = {
-    "match": ({"match": "newest"}, "match is 'newest'; it can be one of ('all', 'latest')"),
-    "a list": ({"match": ["all"]}, "match is ['all']; it can be one of ('all', 'latest')"),
+    "match": (
+        {"match": "newest"},
+        "match is 'newest'; it can be one of ('all', 'latest', 'nearest', 'before', 'after')",
+    ),
+    "a list": (
+        {"match": ["all"]},
+        "match is ['all']; it can be one of ('all', 'latest', 'nearest', 'before', 'after')",
+    ),
     "switch": ({"prefix_reads": "no"}, "prefix_reads is 'no'; it has to be True or False"),
     "radius": ({"max_distance_pixels": -1}, "max_distance_pixels is -1; it has to be a whole number, 0 or more"),
     "radius too large": ({"max_distance_pixels": 5000}, "max_distance_pixels is 5000; the most are 4096"),
@@ -116,20 +131,59 @@ REFUSED = {
     ),
     "column": (
         {"extra_columns": ["pixel"]},
-        "extra_columns have 'pixel'; there are pixel_row, pixel_col, href",
+        "extra_columns have 'pixel'; there are pixel_row, pixel_col, href, time_difference",
     ),
     "column as text": (
         {"extra_columns": "href"},
-        "extra_columns are 'href'; give a list of names, of pixel_row, pixel_col, href",
+        "extra_columns are 'href'; give a list of names, of pixel_row, pixel_col, href, time_difference",
     ),
     "columns of nothing": (
         {"extra_columns": None},
-        "extra_columns are None; give a list of names, of pixel_row, pixel_col, href",
+        "extra_columns are None; give a list of names, of pixel_row, pixel_col, href, time_difference",
     ),
     "column twice": ({"extra_columns": ["href", "href"]}, "extra_columns are href, href; name each of them once"),
     "column of a band": (
         {"extra_columns": ["href"], "layout": "values"},
         "layout is 'values', but extra_columns have 'href', which differs from band to band; use layout=\"long\"",
+    ),
+}
+
+
+NAME_IT = "name the column of the points that has their times with time_column"
+FORMS = (
+    'which is not a length of time; give text such as "10D", "36h", "90min" or "30s", an ISO 8601 duration such as '
+    '"P10D" or "PT36H", or a timedelta'
+)
+NEWEST = (
+    "but match is 'latest', which takes the newest record whatever the time of the point; use match=\"before\", or "
+    "leave "
+)
+WHEN = {"time_column": "when"}
+
+REFUSED |= {
+    "no time": ({"match": "nearest"}, f"match is 'nearest', but time_column is None; {NAME_IT}"),
+    "no time before": ({"match": "before"}, f"match is 'before', but time_column is None; {NAME_IT}"),
+    "time column": ({"time_column": 3}, "time_column is 3; it has to be the name of a column of the points"),
+    "tolerance of no time": ({"tolerance": "10D"}, f"tolerance is '10D', but time_column is None; {NAME_IT}"),
+    "tolerance of latest": (WHEN | {"match": "latest", "tolerance": "1h"}, f"tolerance is '1h', {NEWEST}tolerance out"),
+    "limit of latest": (WHEN | {"match": "latest", "limit": 2}, f"limit is 2, {NEWEST}limit out"),
+    "limit of no time": ({"limit": 2}, f"limit is 2, but time_column is None; {NAME_IT}"),
+    "limit": (WHEN | {"limit": 0}, "limit is 0; it has to be a whole number of records, 1 or more"),
+    "limit in words": (WHEN | {"limit": "two"}, "limit is 'two'; it has to be a whole number of records, 1 or more"),
+    "no unit": (WHEN | {"tolerance": "10"}, f"tolerance is '10', {FORMS}"),
+    "a number": (WHEN | {"tolerance": 10}, f"tolerance is 10, {FORMS}"),
+    "months": (WHEN | {"tolerance": "P1M"}, f"tolerance is 'P1M', {FORMS}"),
+    "NaT": (WHEN | {"tolerance": np.timedelta64("NaT", "s")}, f"tolerance is np.timedelta64('NaT','s'), {FORMS}"),
+    "NumPy's months": (WHEN | {"tolerance": np.timedelta64(1, "M")}, f"tolerance is np.timedelta64(1,'M'), {FORMS}"),
+    "negative": (
+        WHEN | {"tolerance": "-36h"},
+        "tolerance is '-36h', which is negative; it limits the distance to both sides: give 1 day, 12:00:00",
+    ),
+    "overlap": ({"overlap": "last"}, "overlap is 'last'; it can be one of ('all', 'first')"),
+    "overlap_tolerance": ({"overlap_tolerance": None}, f"overlap_tolerance is None, {FORMS}"),
+    "difference of no time": (
+        {"extra_columns": ["time_difference"]},
+        f"extra_columns have 'time_difference', but time_column is None; {NAME_IT}",
     ),
 }
 
@@ -140,6 +194,43 @@ def test_values_that_cannot_be_used(case: str) -> None:
     with pytest.raises(InputError) as raised:
         SampleOptions(**given)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "36h",
+        "36 H",
+        "1.5D",
+        "1D12h",
+        "1 day 12 hours",
+        "2160min",
+        "129600s",
+        "PT36H",
+        "P1DT12H",
+        "p1,5d",
+        timedelta(hours=36),
+        np.timedelta64(36, "h"),
+        np.timedelta64(36 * 3_600_000_000_000, "ns"),
+        pd.Timedelta("36h"),
+    ],
+)
+def test_lengths_of_time(given: object) -> None:
+    """Options with one length in several forms are equal, and can be pickled and hashed."""
+    made = SampleOptions(match="nearest", time_column="when", tolerance=given)
+    assert made == SampleOptions(match="nearest", time_column="when", tolerance=timedelta(hours=36))
+    assert type(made.tolerance) is timedelta and made.match_rules.tolerance == 36 * 3_600_000_000
+    assert pickle.loads(pickle.dumps(made)) == made and len({made, replace(made, tolerance="36h")}) == 1
+
+
+def test_options_that_do_not_go_by_time() -> None:
+    """With the name of the column alone, time decides nothing."""
+    assert SampleOptions(time_column="when").match_rules == MatchRules()
+    assert SampleOptions(match="latest", time_column="when").match_rules == MatchRules("latest")
+    assert SampleOptions(time_column="when", tolerance="0s").match_rules == MatchRules("all", "when", 0)
+    assert SampleOptions(overlap="first", overlap_tolerance="2s").match_rules == MatchRules(
+        overlap="first", overlap_tolerance=2_000_000
+    )
 
 
 def test_unknown_and_wrong_arguments() -> None:
@@ -153,7 +244,7 @@ def test_unknown_and_wrong_arguments() -> None:
 
 def test_help_names_each_optional_column() -> None:
     (each,) = [each for each in options_of(SampleOptions) if each.name == "extra_columns"]
-    assert each.facts.help.endswith(" of pixel_row, pixel_col, href")
+    assert each.facts.help.endswith(" of pixel_row, pixel_col, href, time_difference")
 
 
 @pytest.mark.parametrize("name", ["SamplePoints", "SampleDeadLetters", "ReadChips"])

@@ -83,7 +83,9 @@ class Routing:
         """From the first batch of points, which represents all."""
         chunks = sent = different = rows = 0
         last = None
-        for key, chunk in route(index, batch.select(range(len(POINT_FIELDS))), crs, ChunkRules()).chunks:
+        needed = [field.name for field in POINT_FIELDS]
+        needed += [index.matcher.time_column] if index.matcher.time_column is not None else []
+        for key, chunk in route(index, batch.select(needed), crs, ChunkRules()).chunks:
             chunks += 1
             sent += len(chunk)
             different += 0 if chunk is last else len(chunk)

@@ -1,8 +1,7 @@
 """What a sampling job would read and give, from the collection's index alone: no file is opened."""
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chunks import ChunkRules, chunks_of_pick
 from rasteret_beam.kernels.routing.index import RoutingIndex, locate
-from rasteret_beam.kernels.routing.layers import Hits
+from rasteret_beam.kernels.routing.layers import Hits, Pick
+from rasteret_beam.kernels.routing.matching import matched
 from rasteret_beam.kernels.tables.point_columns import choose_columns, coordinates, point_batch
 from rasteret_beam.model import Asset, TileKey
 from rasteret_beam.options import SampleOptions, takes_options
@@ -107,7 +107,7 @@ def plan(
     collection = collection.narrowed(
         bbox=bbox, date_range=date_range, geometries=geometries, cloud_cover_lt=cloud_cover_lt, ids=ids
     )
-    index = collection.index(bands, options.match)
+    index = collection.index(bands, options.match_rules)
     stream = point_stream(points)
     chosen = choose_columns(
         stream.schema,
@@ -116,6 +116,7 @@ def plan(
         geometry_column=geometry_column,
         geometry_crs=geometry_crs,
         columns=(),
+        time_column=options.time_column,
         first_value=stream.first_value,
     )
     return plan_batches(index, (point_batch(batch, 0, chosen) for batch in stream), chosen.crs)
@@ -124,16 +125,16 @@ def plan(
 def plan_batches(index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs: str) -> pa.Table:
     """The plan for batches of points, which are drawn once; see :func:`plan`."""
     routing = index.routing
-    touched: defaultdict[int, TileCounts] = defaultdict(TileCounts)
+    touched: dict[int, TouchedTiles] = {}
     first_tile = first_tiles(routing)
     counts = dict.fromkeys(COUNTED, 0)
     for batch in batches:
         x, y, reason = coordinates(batch, crs)
-        hits = locate(routing, crs, x, y)
-        _count(counts, hits, reason)
-        for number, pick in enumerate(routing.matcher.picks(hits, len(batch))):
-            touched[number].add(tile_numbers(routing, first_tile, pick.hits))
-    groups = (group for number, tiles in touched.items() for group in _groups(routing, number, first_tile, tiles))
+        picks, reason = matched(routing.matcher, batch, locate(routing, crs, x, y), reason)
+        _count(counts, reason)
+        for number, pick in enumerate(picks):
+            touched.setdefault(number, TouchedTiles(routing, first_tile, pick.layers)).add(pick)
+    groups = (group for tiles in touched.values() for group in tiles.groups())
     schema = PLAN_SCHEMA.with_metadata({COUNTS_KEY: json.dumps(counts)})
     return pa.Table.from_batches(_batched(_Rows(index), groups), schema=PLAN_SCHEMA).cast(schema)
 
@@ -204,9 +205,8 @@ def tile_numbers(routing: RoutingIndex, first_tile: Ints, hits: Hits) -> Ints:
     return first_tile[hits.grid] + row * grids.tiles_across()[hits.grid] + col
 
 
-def _count(counts: dict[str, int], hits: Hits, reason: np.ndarray) -> None:
-    reason[reason == np.array(None)] = "no_record"
-    reason[hits.point] = "sampled"
+def _count(counts: dict[str, int], reason: np.ndarray) -> None:
+    reason[reason == np.array(None)] = "sampled"
     names, numbers = np.unique(reason.astype(str), return_counts=True)
     found = dict(zip(names.tolist(), numbers.tolist(), strict=True))
     sampled = found.pop("sampled", 0)
@@ -221,23 +221,33 @@ Group = tuple[TileKey, tuple[str, ...], Any, Ints, Ints, Ints]
 """A key that points are grouped by, its bands and its grid; and of its tiles: rows, columns, points."""
 
 
-def _groups(routing: RoutingIndex, number: int, first_tile: Ints, counts: TileCounts) -> Iterator[Group]:
-    """The groups that sampling reads at once, of one of a matcher's picks.
+class TouchedTiles:
+    """The tiles that one of a matcher's picks touches, over all batches; each group of hits has tiles apart."""
 
-    The tiles that the pick touches, with one point in each, are cut as points are.
-    """
-    tiles, points = counts.total()
-    grid = np.searchsorted(first_tile, tiles, side="right") - 1
-    row, col = np.divmod(tiles - first_tile[grid], routing.grids.tiles_across()[grid])
-    top, left = row * routing.grids.tile_height[grid], col * routing.grids.tile_width[grid]
-    point = np.arange(len(tiles))
-    hits = Hits(point, grid, top.astype(np.float64), left.astype(np.float64))
-    batch = pa.record_batch({"point_index": point})
-    pick = list(routing.matcher.picks(hits, len(tiles)))[number]
-    for key, chunk in chunks_of_pick(routing, batch, pick, ChunkRules(), with_position=False):
-        at = chunk["point_index"].to_numpy()
-        named, bands = routing.grid_of(key)
-        yield key, bands, named, row[at], col[at], points[at]
+    def __init__(self, routing: RoutingIndex, first_tile: Ints, layers: Callable[[int], Sequence[tuple[int, int]]]):
+        self._routing, self._first_tile, self._layers = routing, first_tile, layers
+        self._tiles = int((routing.grids.tiles_across() * routing.grids.tiles_down()).sum())
+        self._counts = TileCounts()
+
+    def add(self, pick: Pick) -> None:
+        self._counts.add(pick.group * self._tiles + tile_numbers(self._routing, self._first_tile, pick.hits))
+
+    def groups(self) -> Iterator[Group]:
+        """The groups that sampling reads at once: the tiles, with one point in each, are cut as points are."""
+        numbers, points = self._counts.total()
+        group, tiles = np.divmod(numbers, max(self._tiles, 1))
+        grids = self._routing.grids
+        grid = np.searchsorted(self._first_tile, tiles, side="right") - 1
+        row, col = np.divmod(tiles - self._first_tile[grid], grids.tiles_across()[grid])
+        top, left = row * grids.tile_height[grid], col * grids.tile_width[grid]
+        point = np.arange(len(tiles))
+        batch = pa.record_batch({"point_index": point})
+        hits = Hits(point, grid, top.astype(np.float64), left.astype(np.float64))
+        pick = Pick(hits, group, self._layers)
+        for key, chunk in chunks_of_pick(self._routing, batch, pick, ChunkRules(), with_position=False):
+            at = chunk["point_index"].to_numpy()
+            named, bands = self._routing.grid_of(key)
+            yield key, bands, named, row[at], col[at], points[at]
 
 
 class _Rows:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.collection.records.selection import RecordSelection
+from rasteret_beam.model import MatchRules
 
 
 class Samplable(RecordSelection, Protocol):
@@ -14,4 +15,6 @@ class Samplable(RecordSelection, Protocol):
 
     def check_bands(self, bands: Sequence[str]) -> list[str]: ...
 
-    def index(self, bands: Sequence[str], match: str = "all", cache_bytes: int = ...) -> CollectionIndex: ...
+    def index(
+        self, bands: Sequence[str], match: str | MatchRules = "all", cache_bytes: int = ...
+    ) -> CollectionIndex: ...

@@ -153,11 +153,13 @@ def _rounds(
     wanted = collection.check_bands(bands)
     warn_of_rounding(collection, wanted, options.value_type)
     types = sample_types(collection, wanted, options)
-    index = collection.index(wanted, options.match, cache.share)
+    index = collection.index(wanted, options.match_rules, cache.share)
     if options.layout != "long":
         check_one_row_each(index.routing)
     stream = point_stream(points)
-    chosen = choose_columns(stream.schema, first_value=stream.first_value, **of_columns)
+    chosen = choose_columns(
+        stream.schema, first_value=stream.first_value, time_column=options.time_column, **of_columns
+    )
     job = SampleJob(index.routing, index.assets, collection.name, wanted, options, types)
     return Rounds(job, _point_batches(stream, chosen), chosen, cache)
 

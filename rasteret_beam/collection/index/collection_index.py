@@ -27,7 +27,7 @@ from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import GridTable, Ints
 from rasteret_beam.kernels.routing.index import RoutingIndex, build_index
 from rasteret_beam.kernels.routing.layers import NO_DATETIME, Layers
-from rasteret_beam.model import DEFAULT_ACCESS, Access, Asset, StoredBand
+from rasteret_beam.model import DEFAULT_ACCESS, Access, Asset, MatchRules, StoredBand
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.cache import BytesCache
 from rasteret_beam.schema import CHECKSUMS, EXTRA_SUFFIX, METADATA_SUFFIX
@@ -73,7 +73,7 @@ class CollectionIndex:
         Of the collection.
     bands : sequence of str
         Bands to read, in output order; each is in the schema.
-    match : "all" or "latest"
+    match : str or MatchRules
     access : Access
         How the buckets of the rasters are read.
     cache_bytes : int
@@ -89,7 +89,7 @@ class CollectionIndex:
         files: Sequence[CollectionFile],
         schema: pa.Schema,
         bands: Sequence[str],
-        match: str,
+        match: str | MatchRules,
         access: Access = DEFAULT_ACCESS,
         cache_bytes: int = CacheBudget().share,
     ):

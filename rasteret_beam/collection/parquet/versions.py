@@ -24,7 +24,7 @@ from rasteret_beam.collection.parquet.arrow_filesystem import on_remote
 from rasteret_beam.collection.parquet.files import is_part, two_builds
 from rasteret_beam.errors import CollectionError, InputError, MissingInputError, without_secrets
 from rasteret_beam.kernels.storage.globs import in_folder
-from rasteret_beam.model import DEFAULT_ACCESS, Access
+from rasteret_beam.model import DEFAULT_ACCESS, Access, MatchRules
 from rasteret_beam.readers.storage.committed_files import undone_beside
 from rasteret_beam.readers.storage.local_files import Walk
 from rasteret_beam.readers.storage.location import Location
@@ -187,7 +187,7 @@ class IndexVersions:
     ----------
     collection : Collection
     bands : sequence of str
-    match : str
+    match : str or MatchRules
     cache_bytes : int
         Limit of each index's cache.
     schema : Schema, optional
@@ -196,7 +196,7 @@ class IndexVersions:
 
     collection: Collection
     bands: Sequence[str]
-    match: str
+    match: str | MatchRules
     cache_bytes: int
     schema: pa.Schema | None = None
     _held: OrderedDict[str | None, CollectionIndex] = field(default_factory=OrderedDict, init=False)

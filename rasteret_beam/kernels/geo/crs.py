@@ -95,6 +95,14 @@ def is_degrees(text: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
+def metres_of_unit(text: str) -> float:
+    """Metres of one unit of a CRS's axes; of a geographic CRS, on the equator."""
+    crs = _horizontal(_crs(text))
+    factor = float(crs.axis_info[0].unit_conversion_factor) if crs.axis_info else 1.0
+    return factor * (crs.ellipsoid.semi_major_metre if crs.ellipsoid else 6378137.0) if crs.is_geographic else factor
+
+
+@lru_cache(maxsize=4096)
 def on_wgs84(text: str) -> bool:
     """Whether a CRS has the datum WGS 84, so that transformations to CRS84 need no datum shift."""
     geodetic = _crs(text).geodetic_crs

@@ -1,18 +1,19 @@
 """Chunks: the routed points of one batch, cut by record and block of tiles for the shuffle."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import epsg_code, same_crs
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.index import RoutingIndex, locate
-from rasteret_beam.kernels.routing.layers import Hits
-from rasteret_beam.kernels.routing.match import Pick
+from rasteret_beam.kernels.routing.layers import Pick
+from rasteret_beam.kernels.routing.matching import matched
 from rasteret_beam.kernels.sampling.rows import unsampled_rows
 from rasteret_beam.kernels.tables.point_columns import coordinates
 from rasteret_beam.model import TileKey
@@ -76,7 +77,7 @@ class Routed:
         Chunks have the columns :data:`PIXEL` (int32, pixel on the grid) and, if asked for,
         :data:`POSITION` (float64, where in the pixel), then those of the points.
     sampled : int
-        Points that at least one record contains.
+        Points for which at least one record is taken.
     unsampled : RecordBatch
         The other points, in the unsampled schema.
     reasons : dict
@@ -106,18 +107,16 @@ def route(
     Raises
     ------
     InputError
-        The batch is not one of points, or its CRS is missing or another than ``crs``.
+        The batch is not one of points, its CRS is missing or another than ``crs``, or its times cannot be used.
     """
     check_point_batch(points.schema)
     crs = _batch_crs(points.schema, crs)
     x, y, reason = coordinates(points, crs)
-    hits = locate(index, crs, x, y)
-    reason[(reason == np.array(None))] = "no_record"
-    reason[hits.point] = None
+    picks, reason = matched(index.matcher, points, locate(index, crs, x, y), reason)
     code = epsg_code(crs)
     unsampled, counts = unsampled_rows(points, reason, code)
     named = points.replace_schema_metadata({POINT_EPSG_KEY: str(code)} if code is not None else None)
-    return Routed(chunks(index, named, hits, rules, with_position), len(points) - len(unsampled), unsampled, counts)
+    return Routed(chunks(index, named, picks, rules, with_position), len(points) - len(unsampled), unsampled, counts)
 
 
 def _batch_crs(schema: pa.Schema, given: str | None) -> str:
@@ -131,7 +130,7 @@ def _batch_crs(schema: pa.Schema, given: str | None) -> str:
 
 
 def chunks(
-    index: RoutingIndex, points: pa.RecordBatch, hits: Hits, rules: ChunkRules, with_position: bool
+    index: RoutingIndex, points: pa.RecordBatch, picks: Iterable[Pick], rules: ChunkRules, with_position: bool
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """Cut the points of one batch into chunks of one record and one block of tiles.
 
@@ -140,7 +139,7 @@ def chunks(
     TileKey, RecordBatch
         As in :class:`Routed`.
     """
-    for pick in index.matcher.picks(hits, len(points)):
+    for pick in picks:
         yield from chunks_of_pick(index, points, pick, rules, with_position)
 
 
@@ -148,18 +147,17 @@ def chunks_of_pick(
     index: RoutingIndex, points: pa.RecordBatch, pick: Pick, rules: ChunkRules, with_position: bool
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """Of one pick of a matcher; otherwise as :func:`chunks`."""
-    for group, grid, tile_row, tile_col, chunk in _cut(index, points, pick, rules, with_position):
+    for group, grid, tile_row, tile_col, chunk, size in _cut(index, points, pick, rules, with_position):
         layers = [(index.record_ids[record], bandset) for record, bandset in pick.layers(group)]
-        shift = range_bits(chunk.nbytes, len(points), rules.group_bytes)
-        for part, piece in parts(chunk, "point_index", shift, rules.max_bytes):
+        for part, piece in _parts(chunk, size, len(points), rules):
             for record_id, bandset in layers:
                 yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), piece
 
 
 def _cut(
     index: RoutingIndex, points: pa.RecordBatch, pick: Pick, rules: ChunkRules, with_position: bool
-) -> Iterator[tuple[int, int, int, int, pa.RecordBatch]]:
-    """(group, grid, first tile row, first tile col, points) of each block of a group that was hit."""
+) -> Iterator[tuple[int, int, int, int, pa.RecordBatch, int | None]]:
+    """(group, grid, first tile row, first tile col, points, bytes) of each block of a group that was hit."""
     hits = pick.hits
     if not len(hits.point):
         return
@@ -179,10 +177,31 @@ def _cut(
     taken = without_same(points.take(pa.array(hits.point[order])))
     columns.update(zip(taken.schema.names, taken.columns, strict=True))
     ordered = pa.RecordBatch.from_pydict(columns, metadata=taken.schema.metadata)
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        grid = int(hits.grid[order[start]])
-        tile_row, tile_col = int(block_row[start] * rows[grid]), int(block_col[start] * cols[grid])
-        yield int(group[start]), grid, tile_row, tile_col, compacted(ordered.slice(start, stop - start))
+    ends = _row_ends(ordered)
+    grid = hits.grid[order[starts]]
+    blocks = (group[starts], grid, block_row[starts] * rows[grid], block_col[starts] * cols[grid], starts, stops)
+    for number, on, tile_row, tile_col, start, stop in zip(*(column.tolist() for column in blocks), strict=True):
+        chunk = ordered.slice(start, stop - start)
+        if ends is None:
+            yield number, on, tile_row, tile_col, compacted(chunk), None
+        else:
+            yield number, on, tile_row, tile_col, chunk, int(ends[stop] - ends[start])
+
+
+def _row_ends(batch: pa.RecordBatch) -> Ints | None:
+    """Bytes of the first rows of a batch, [n + 1]; None where columns are of types whose rows differ in other ways.
+
+    Asking each of many small chunks for its size would take longer than cutting it.
+    """
+    sizes = np.zeros(len(batch) + 1, dtype=np.int64)
+    for column in batch.columns:
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            sizes[1:] += pc.fill_null(pc.binary_length(column), 0).to_numpy() + 5
+        elif pa.types.is_primitive(column.type):
+            sizes[1:] += column.type.bit_width // 8 + 1
+        else:
+            return None
+    return np.cumsum(sizes)
 
 
 def block_shapes(index: RoutingIndex, rules: ChunkRules) -> tuple[Ints, Ints]:
@@ -243,6 +262,17 @@ def _compacted(column: pa.Array) -> pa.Array:
     used = column.dictionary_decode().dictionary_encode()
     indices = used.indices.cast(column.type.index_type)
     return pa.DictionaryArray.from_arrays(indices, used.dictionary, ordered=column.type.ordered)
+
+
+def _parts(
+    chunk: pa.RecordBatch, size: int | None, batch_rows: int, rules: ChunkRules
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The chunk, of so many bytes if they are known, in pieces of at most ``max_bytes``, each with its part."""
+    if size is not None and size <= rules.max_bytes and size * FEW_BATCHES < rules.group_bytes:
+        yield 0, chunk
+        return
+    shift = range_bits(chunk.nbytes, batch_rows, rules.group_bytes)
+    yield from parts(chunk, "point_index", shift, rules.max_bytes)
 
 
 def parts(

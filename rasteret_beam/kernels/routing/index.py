@@ -14,9 +14,10 @@ from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import LONLAT, Floats, crs_label, full_turn, reaches, transform
 from rasteret_beam.kernels.geo.grids import GridTable, Ints, inside, pixel_positions
 from rasteret_beam.kernels.geo.regions import ByLongitude, Region, region_of_box
+from rasteret_beam.kernels.routing.depth import GridDepth
 from rasteret_beam.kernels.routing.layers import Hits, Layers
 from rasteret_beam.kernels.routing.match import Matcher, matcher_of
-from rasteret_beam.model import Grid, TileKey
+from rasteret_beam.model import Grid, MatchRules, TileKey
 
 FEW_GRIDS = 8
 """Up to so many boxes, comparing a batch with each of them beats a search tree."""
@@ -97,7 +98,7 @@ def build_index(
     grids: GridTable,
     grid_crs: list[str],
     layers: Layers,
-    match: str = "all",
+    match: str | MatchRules = "all",
 ) -> RoutingIndex:
     """Prepare the search for the grids that contain a point.
 
@@ -117,7 +118,9 @@ def build_index(
     for number, crs in enumerate(crs_names):
         members = np.flatnonzero(crs_of_grid == number)
         groups.append(CrsGroup.build(str(crs), members, grids.take(members)))
-    matcher = matcher_of(match, layers, datetimes, len(grids))
+    overlaps = isinstance(match, MatchRules) and match.overlap == "first"
+    depth = GridDepth.of_grids(grids, grid_crs) if overlaps else None
+    matcher = matcher_of(match, layers, datetimes, len(grids), depth)
     return RoutingIndex(record_ids, datetimes, grids, grid_crs, groups, matcher, positions)
 
 

@@ -1,5 +1,6 @@
-"""Layers, which are the bands of a record on a grid, and hits, which are points on a grid."""
+"""Layers, which are the bands of a record on a grid; hits, which are points on a grid; and picks, which are both."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,3 +56,22 @@ class Hits:
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Hits":
         return Hits(self.point[rows], self.grid[rows], self.row[rows], self.col[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Pick:
+    """Hits whose layers are taken.
+
+    Attributes
+    ----------
+    hits : Hits
+        Of n pairs of a point and a grid.
+    group : [n] int64
+        Hits of one group lie on one grid, and all of them have the layers of the group.
+    layers : callable
+        From a group to the (record, bandset) of its layers.
+    """
+
+    hits: Hits
+    group: Ints
+    layers: Callable[[int], Sequence[tuple[int, int]]]

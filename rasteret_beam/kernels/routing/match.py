@@ -4,35 +4,19 @@ A matcher is made of the layers of an index, and picks among the hits of a batch
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.routing.layers import NO_DATETIME, Hits, Layers
+from rasteret_beam.kernels.routing.depth import GridDepth
+from rasteret_beam.kernels.routing.layers import NO_DATETIME, Hits, Layers, Pick
+from rasteret_beam.kernels.routing.ranked import Ranked
+from rasteret_beam.model import MatchRules
+from rasteret_beam.options import IN_TIME
 
 NEVER = np.iinfo(np.int64).max
-
-
-@dataclass(frozen=True, eq=False)
-class Pick:
-    """Hits whose layers are taken.
-
-    Attributes
-    ----------
-    hits : Hits
-        Of n pairs of a point and a grid.
-    group : [n] int64
-        Hits of one group lie on one grid, and all of them have the layers of the group.
-    layers : callable
-        From a group to the (record, bandset) of its layers.
-    """
-
-    hits: Hits
-    group: Ints
-    layers: Callable[[int], Sequence[tuple[int, int]]]
 
 
 class Matcher(Protocol):
@@ -44,6 +28,10 @@ class Matcher(Protocol):
         Arranged; bands that are decided together are in one set.
     one_record : bool
         A point has at most one record for each band.
+    by_band : str
+        What records are taken for each band apart, in words for errors; empty where whole records are taken.
+    time_column : str or None
+        Column of the points with their times, where these decide.
     """
 
     @property
@@ -52,8 +40,18 @@ class Matcher(Protocol):
     @property
     def one_record(self) -> bool: ...
 
-    def picks(self, hits: Hits, points: int) -> Iterator[Pick]:
-        """What is taken of the hits of so many points; always as many picks, in the same order."""
+    @property
+    def by_band(self) -> str: ...
+
+    @property
+    def time_column(self) -> str | None: ...
+
+    def picks(self, hits: Hits, points: int, times: Ints | None = None) -> Iterator[Pick]:
+        """What is taken of the hits of so many points; always as many picks, in the same order.
+
+        ``times`` [points] int64 are those of the points, where ``time_column`` names their column: microseconds since
+        1970. All points that are hit have one.
+        """
         ...
 
     def of_records(self, records: Sequence[int]) -> list[int]:
@@ -65,11 +63,13 @@ class EveryRecord:
     """``match="all"``: every record that contains the point."""
 
     one_record = False
+    by_band = ""
+    time_column = None
 
     def __init__(self, layers: Layers, datetimes: Ints, grid_count: int):
         self.layers = Layers.arranged(layers.record, layers.grid, layers.bandset, layers.bandsets)
 
-    def picks(self, hits: Hits, points: int) -> Iterator[Pick]:
+    def picks(self, hits: Hits, points: int, times: Ints | None = None) -> Iterator[Pick]:
         yield Pick(hits, hits.grid, self.layers.on_grid)
 
     def of_records(self, records: Sequence[int]) -> list[int]:
@@ -83,6 +83,8 @@ class Newest:
     """
 
     one_record = True
+    by_band = "the newest record"
+    time_column = None
 
     def __init__(self, layers: Layers, datetimes: Ints, grid_count: int):
         age = np.where(datetimes == NO_DATETIME, 0, -(datetimes - datetimes.max(initial=0)))
@@ -113,7 +115,7 @@ class Newest:
         firsts = [columns[0] for columns in groups.values()]
         return Layers.arranged(layers.record, layers.grid, layers.bandset, bandsets), best[:, firsts]
 
-    def picks(self, hits: Hits, points: int) -> Iterator[Pick]:
+    def picks(self, hits: Hits, points: int, times: Ints | None = None) -> Iterator[Pick]:
         for bandset in range(len(self.layers.bandsets)):
             rank = self._best[hits.grid, bandset]
             winner = np.full(points, NEVER, dtype=np.int64)
@@ -129,11 +131,18 @@ class Newest:
 
 
 MATCHERS: dict[str, Callable[[Layers, Ints, int], Matcher]] = {"all": EveryRecord, "latest": Newest}
-"""By the values of ``SampleOptions.match``: from layers, the records' datetimes and the number of grids."""
+"""By values of ``SampleOptions.match``: from layers, the records' datetimes and the number of grids."""
+
+WAYS = (*MATCHERS, *IN_TIME)
+"""The values of ``SampleOptions.match``; those that go by the time of the point have :class:`.ranked.Ranked`."""
 
 
-def matcher_of(match: str, layers: Layers, datetimes: Ints, grid_count: int) -> Matcher:
-    """The matcher of a name, for layers of records with these datetimes on so many grids.
+def matcher_of(
+    match: str | MatchRules, layers: Layers, datetimes: Ints, grid_count: int, depth: GridDepth | None = None
+) -> Matcher:
+    """The matcher of a name, or of rules, for layers of records with these datetimes on so many grids.
+
+    ``depth`` is needed where one record is taken of those that overlap.
 
     Raises
     ------
@@ -141,15 +150,19 @@ def matcher_of(match: str, layers: Layers, datetimes: Ints, grid_count: int) -> 
         The name is unknown.
     """
     check_match(match)
-    return MATCHERS[match](layers, datetimes, grid_count)
+    rules = MatchRules(match) if isinstance(match, str) else match
+    if rules.time_column is None and rules.overlap == "all":
+        return MATCHERS[rules.match](layers, datetimes, grid_count)
+    return Ranked(layers, datetimes, grid_count, rules, depth)
 
 
-def check_match(match: str) -> None:
+def check_match(match: str | MatchRules) -> None:
     """Refuse an unknown way to match.
 
     Raises
     ------
     InputError
     """
-    if not isinstance(match, str) or match not in MATCHERS:
-        raise InputError(f"match is {match!r}; it can be one of {tuple(MATCHERS)}")
+    name = match.match if isinstance(match, MatchRules) else match
+    if not isinstance(name, str) or name not in WAYS:
+        raise InputError(f"match is {name!r}; it can be one of {WAYS}")

@@ -5,8 +5,11 @@ import pyarrow as pa
 import shapely
 
 from rasteret_beam.kernels.geo.crs import LONLAT, Floats, crs_label, is_degrees, reaches, transform
+from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.index import RoutingIndex, locate
+from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.tables.point_columns import coordinates
+from rasteret_beam.kernels.tables.point_times import NO_TIME, point_times
 
 LOOKED_AT = 10_000
 
@@ -18,6 +21,9 @@ def why_nothing_hit(index: RoutingIndex, points: pa.RecordBatch, crs: str, what:
     """One sentence or two on a batch of points that no record contains; hints at swapped coordinates."""
     points = points.slice(0, LOOKED_AT)
     x, y, _ = coordinates(points, crs)
+    column = index.matcher.time_column
+    if column is not None and len(locate(index, crs, x, y).point):
+        return _why_none_in_time(index, point_times(points, column), column, what)
     raw_x, raw_y = (points[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("point_x", "point_y"))
     if hits_exchanged(index, raw_x, raw_y, crs):
         return f"none of the {what} lies in the collection, but they do {EXCHANGED}"
@@ -33,6 +39,24 @@ def why_nothing_hit(index: RoutingIndex, points: pa.RecordBatch, crs: str, what:
         f"none of the {what} lies in the collection: they span {_span(x[finite], y[finite])} in "
         f"{crs_label(crs)}, {_where(index, crs)}"
     )
+
+
+def _why_none_in_time(index: RoutingIndex, times: Ints, column: str, what: str) -> str:
+    """The same of points that lie in the collection, but whose times no record suits."""
+    given, there = times[times != NO_TIME], index.datetimes[index.datetimes != NO_DATETIME]
+    if not len(given):
+        return f"none of the {what} has a time: time_column {column!r} is null in each"
+    if not len(there):
+        return f"none of the {what} has a record in time: no record of the collection has a datetime"
+    return (
+        f"none of the {what} has a record in time: their times go from {_moment(given.min())} to "
+        f"{_moment(given.max())}, the datetimes of the records from {_moment(there.min())} to {_moment(there.max())}; "
+        "use a larger tolerance or another match"
+    )
+
+
+def _moment(microseconds: np.int64) -> str:
+    return str(np.datetime64(int(microseconds), "us").astype("datetime64[s]"))
 
 
 def hits_exchanged(index: RoutingIndex, x: Floats, y: Floats, crs: str) -> bool:

@@ -12,16 +12,16 @@ def check_one_row_each(index: RoutingIndex) -> None:
     Raises
     ------
     InputError
-        Bands of a record lie on several grids; or a point has one record for each band, and records differ in their
-        bands, so that the record of one band is not that of another.
+        Bands of a record lie on several grids; or records are taken for each band apart, and differ in their bands, so
+        that the record of one band is not that of another.
     """
     record, bandset, names = index.layers.record, index.layers.bandset, index.layers.bandsets
     ways_out = 'ask for such bands one at a time, or use layout="long"'
-    if index.matcher.one_record:
+    if index.matcher.by_band:
         if len(names) > 1:
             raise InputError(
-                f"the newest record is not the same for bands {names[0][0]} and {names[1][0]} everywhere, so a row "
-                f"cannot hold both; {ways_out}"
+                f"{index.matcher.by_band} is not the same for bands {names[0][0]} and {names[1][0]} everywhere, so a "
+                f"row cannot hold both; {ways_out}"
             )
         return
     layers = np.bincount(record, minlength=len(index.record_ids))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rasteret_beam.columns import BANDS_AFTER, columns_of
 from rasteret_beam.kernels.sampling.pixel_methods import Picked
 from rasteret_beam.kernels.sampling.value_types import ValueTypes
+from rasteret_beam.kernels.tables.point_times import NO_TIME, point_times
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.schema import PIXEL, kept_fields, same_columns, unsampled_schema, value_lists
 
@@ -70,6 +71,8 @@ class SampleRows:
         Of the bands that the record has on this grid, their values in the types of rows.
     value_types : ValueTypes
         Of all wanted bands.
+    time_column : str, optional
+        The kept column with the points' times.
     """
 
     chunk: pa.RecordBatch
@@ -77,6 +80,7 @@ class SampleRows:
     bands: Sequence[str]
     picked: Mapping[str, Picked]
     value_types: ValueTypes
+    time_column: str | None = None
     constants: "Constants" = field(default_factory=lambda: Constants(), repr=False)
 
     def of_band(self, band: str, href: str) -> "SampleRows":
@@ -117,6 +121,13 @@ class SampleRows:
 
     def pixel_cols(self) -> pa.Array:
         return self._pixels(PIXEL[1], self.picked[self.facts.band].col_offset)
+
+    def time_differences(self) -> pa.Array:
+        moment = self.facts.datetime
+        if self.time_column is None or moment is None:
+            return self.constant(None, pa.float64())
+        times = point_times(self.chunk, self.time_column)
+        return pa.array((moment - times) / 1e6, mask=times == NO_TIME)
 
     def _pixels(self, name: str, offset: NDArray[np.int64] | None) -> pa.Array:
         own = self.chunk.column(name)

@@ -24,6 +24,7 @@ from rasteret_beam.kernels.tables.point_geometry import (
     srid_crs,
     value_srid,
 )
+from rasteret_beam.kernels.tables.point_times import check_time_type
 from rasteret_beam.schema import RESERVED, points_schema
 
 XY_NAMES = (("x", "y"), ("lon", "lat"), ("longitude", "latitude"), ("lng", "lat"))
@@ -82,6 +83,7 @@ def choose_columns(
     geometry_column: str | None = None,
     geometry_crs: Any = None,
     columns: Sequence[str] | None = None,
+    time_column: str | None = None,
     index_column: str | None = None,
     source: str = "the point table",
     first_value: FirstValue | None = None,
@@ -105,6 +107,8 @@ def choose_columns(
     columns : sequence of str, optional
         Columns to keep; by default all, those of the coordinates too, but for the geometry, the
         index of pandas that has no name, and coordinates and an index named as a sample column.
+    time_column : str, optional
+        The points' times, which pass through too; see :func:`rasteret_beam.kernels.tables.point_times.point_times`.
     index_column : str, optional
         Whole numbers that give ``point_index``, in place of the row number.
     source : str
@@ -122,10 +126,10 @@ def choose_columns(
         or in conflict with the one in the data.
     """
     columns = (columns,) if isinstance(columns, str) else columns
-    check_names(columns, x_column, y_column, geometry_column, index_column)
+    check_names(columns, x_column, y_column, geometry_column, time_column, index_column)
     names = schema.names
     there = set(names)
-    for wanted in (x_column, y_column, geometry_column, index_column, *(columns or ())):
+    for wanted in (x_column, y_column, geometry_column, time_column, index_column, *(columns or ())):
         if wanted is not None and wanted not in there:
             raise InputError(f"{source} has no column {wanted!r}; it has {listed(names)}")
     if (x_column is None) != (y_column is None):
@@ -138,7 +142,7 @@ def choose_columns(
     # Coordinates pass through too, as in Rasteret, unless they already have the name of their sample column.
     dropped = {geometry_column} | (own & RESERVED)
     others = [name for name in names if name not in dropped and not UNNAMED_INDEX.fullmatch(name)]
-    kept = tuple(columns if columns is not None else others)
+    kept = _with_time(columns if columns is not None else others, time_column, schema, source)
     check_single(names, [name for name in (*own, *kept) if name is not None], source)
     for name in (x_column, y_column):
         if name is not None and not is_number(schema.field(name).type):
@@ -153,6 +157,19 @@ def choose_columns(
     fields = [schema.field(name).with_type(kept_type(schema.field(name).type)) for name in kept]
     output = points_schema(fields, crs)
     return PointColumns(x_column, y_column, geometry_column, kept, output, crs, from_srid, index_column)
+
+
+def _with_time(kept: Sequence[str], time_column: str | None, schema: pa.Schema, source: str) -> tuple[str, ...]:
+    """The columns to keep, with that of the times, which is checked."""
+    if time_column is None:
+        return tuple(kept)
+    if time_column in RESERVED:
+        raise InputError(
+            f"time_column {time_column!r} of {source} has the name of a column of the sample table; rename it"
+        )
+    for number in schema.get_all_field_indices(time_column):
+        check_time_type(schema.field(number).type, time_column, source)
+    return tuple(kept) if time_column in kept else (*kept, time_column)
 
 
 def without(schema: pa.Schema, names: Collection[str]) -> pa.Schema:

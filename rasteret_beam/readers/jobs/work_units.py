@@ -164,7 +164,8 @@ class SampledUnit:
         """Rows of the points from ``start`` on, which a chunk holds."""
         stop = start + len(chunk)
         picked = {band: of_band.slice(start, stop) for band, of_band in self.picked.items()}
-        rows = SampleRows(chunk, self.unit.facts, job.bands, picked, job.types, job.constants)
+        shared = job.types, job.options.time_column, job.constants
+        rows = SampleRows(chunk, self.unit.facts, job.bands, picked, *shared)
         if job.options.layout != "long":
             yield rows.table(job.options)
             return

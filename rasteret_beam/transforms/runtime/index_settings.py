@@ -45,7 +45,7 @@ class IndexSettings(Generic[Options]):
             A band is not in the collection, or the collection has no records or, in memory, cannot grow.
         """
         first = first_version(collection) if grows else None
-        wanted = collection.check_usable(bands, options.match)
+        wanted = collection.check_usable(bands, options.match_rules)
         return cls(collection, tuple(wanted), options, first, collection.schema if grows else None)
 
     @property
@@ -57,7 +57,7 @@ class IndexSettings(Generic[Options]):
         return acquire(self.token, self._made)
 
     def _made(self) -> IndexVersions:
-        indexes = IndexVersions(self.collection, self.bands, self.options.match, self.cache.share, self.schema)
+        indexes = IndexVersions(self.collection, self.bands, self.options.match_rules, self.cache.share, self.schema)
         if self.first is None:
             indexes.at()
         return indexes

@@ -22,9 +22,12 @@ from rasteret_beam.transforms.sampling.sampling import SampleFn, sampled_by
 from rasteret_beam.transforms.sources.dead_letters import DeadLetterFiles
 from rasteret_beam.transforms.sources.table_files import shown
 
+DECIDED = ("match", "tolerance", "limit", "overlap", "overlap_tolerance", "layout")
+"""Options that say what dead letters hold."""
+
 
 def _is_left_to_choose(option: Option) -> bool:
-    return option.name not in ("match", "layout")
+    return option.name not in DECIDED
 
 
 @documents_options(SampleOptions, _is_left_to_choose)
@@ -39,7 +42,8 @@ class SampleDeadLetters(beam.PTransform):
         Parquet written of ``SamplePoints(...).dead_letters``: a file, a folder or a glob.
     <options>
     options : SampleOptions, optional
-        All options as one value; ``max_distance_pixels`` should be that of the earlier run.
+        All options as one value; ``max_distance_pixels`` should be that of the earlier run. Which records are sampled
+        is decided already.
 
     Raises
     ------
@@ -53,7 +57,7 @@ class SampleDeadLetters(beam.PTransform):
         super().__init__()
         self.collection = collection
         self.path = path
-        self.options = options
+        self.options = replace(options, match="all", tolerance=None, limit=None, overlap="all")
         self._letters = DeadLetterFiles(path, OF_POINTS)
 
     def __repr__(self) -> str:

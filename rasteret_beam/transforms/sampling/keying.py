@@ -14,6 +14,7 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.kernels.sampling.pixel_methods import pixel_method
+from rasteret_beam.kernels.tables.point_times import check_times
 from rasteret_beam.model import TileKey
 from rasteret_beam.options import SampleOptions, takes_options
 from rasteret_beam.transforms.runtime.beam_metrics import count
@@ -47,6 +48,7 @@ class _RouteFn(beam.DoFn):
         self.settings.release()
 
     def process(self, points: pa.RecordBatch, version: str | None = None) -> Iterator[Any]:
+        check_times(points, self.settings.options.time_column)
         seen = parsed(version)
         routing = self.indexes.at(seen).routing
         routed = route(routing, points, self.crs, self.rules, self.with_position)

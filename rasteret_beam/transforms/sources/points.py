@@ -96,6 +96,9 @@ class ReadPoints(beam.PTransform):
     columns : sequence of str, optional
         Columns to keep; by default all, including the coordinates, except the geometry and coordinates with the name of
         a sample column. Only needed columns are read.
+    time_column : str, optional
+        Column of the points' times, which ``SamplePoints(time_column=...)`` needs: it is kept too, and checked before
+        anything is read. In CSV it is text, unless it has a type in ``column_types``.
     access : Access
         Access to the bucket of the files, for example without credentials.
     column_types : {column: Arrow type or its name}, optional
@@ -130,6 +133,7 @@ class ReadPoints(beam.PTransform):
     geometry_column: str | None = None
     geometry_crs: Any = None
     columns: Sequence[str] | None = None
+    time_column: str | None = None
     access: Access = DEFAULT_ACCESS
     column_types: Mapping[str, Any] | None = None
     csv_delimiter: str | None = None
@@ -221,6 +225,8 @@ class ReadPoints(beam.PTransform):
         chosen = self._choose(pa.schema(could_be), name, first_value, folders=folders)
         kept = [name for name in chosen.kept if name not in folders]
         files, given = typed_partitions(files, self.column_types, folders)
+        if self.time_column in kept:
+            given = {self.time_column: pa.string()} | given
         types = csv_types(files, header, kept, _point_types(chosen), given) | {
             name: files.partitions.field(name).type for name in folders
         }
@@ -248,6 +254,7 @@ class ReadPoints(beam.PTransform):
             geometry_column=self.geometry_column,
             geometry_crs=self.geometry_crs,
             columns=self.columns,
+            time_column=self.time_column,
             index_column=index_column,
             source=name,
             first_value=first_value,

@@ -1,0 +1,51 @@
+"""A batch of points and a matcher: what is taken of the records that contain each point, and why some have none."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from rasteret_beam.kernels.routing.layers import Hits, Pick
+from rasteret_beam.kernels.routing.match import Matcher
+from rasteret_beam.kernels.tables.point_times import NO_TIME, point_times
+
+
+def matched(
+    matcher: Matcher, points: pa.RecordBatch, hits: Hits, reason: NDArray[np.object_]
+) -> tuple[Iterable[Pick], NDArray[np.object_]]:
+    """The picks of a matcher among the hits of a batch, and why points have none.
+
+    Parameters
+    ----------
+    points : RecordBatch
+        With the matcher's ``time_column``, if it has one.
+    reason : [n] object
+        Why a point cannot be sampled, or None.
+
+    Returns
+    -------
+    picks : iterable of Pick
+    reason : [n] object
+        None for points that are sampled, else a key of ``schema.UNSAMPLED_REASONS``.
+
+    Raises
+    ------
+    InputError
+        There is no such column, or it does not hold times.
+    """
+    reason = reason.copy()
+    usable = reason == np.array(None)
+    reason[usable] = "no_record"
+    if matcher.time_column is None:
+        reason[hits.point] = None
+        return matcher.picks(hits, len(points)), reason
+    times = point_times(points, matcher.time_column)
+    timed = times != NO_TIME
+    reason[usable & ~timed] = "no_time"
+    hits = hits.take(timed[hits.point])
+    reason[hits.point] = "out_of_tolerance"
+    picks = list(matcher.picks(hits, len(points), times))
+    for pick in picks:
+        reason[pick.hits.point] = None
+    return picks, reason
