@@ -54,7 +54,10 @@ def test_sampling_and_chips_share_options() -> None:
     shared = {each.name: each for each in options_of(JobOptions)}
     assert set(shared) == {"match", "on_error", "cache_bytes"}
     for definition in (SampleOptions, ChipOptions):
-        assert [each for each in options_of(definition) if each.name in shared] == [*shared.values()]
+        own = {each.name: each for each in options_of(definition) if each.name in shared}
+        assert all(own[name] == shared[name] for name in ("on_error", "cache_bytes"))
+        assert own["match"].default == shared["match"].default == "all"
+        assert own["match"].choices[:2] == shared["match"].choices == ("all", "latest")
 
 
 def test_dead_letters_take_what_is_left_to_choose() -> None:
