@@ -26,6 +26,8 @@ BOX = (3.0, 48.74, 3.012, 48.75)
 XY = {"x_column": "lon", "y_column": "lat", "geometry_crs": 4326}
 UTM = {"x_column": "east", "y_column": "north", "geometry_crs": 32631}
 AROUND = {"max_distance_pixels": 2}
+WHEN = {"time_column": "when"}
+NEAREST = WHEN | {"match": "nearest"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ CASES = {
     "columns": Case(XY | {"columns": ["kind", "lon"]}),
     "no columns": Case(XY | {"columns": []}),
     "match latest": Case(sampling={"match": "latest"}),
+    "match nearest": Case(XY | WHEN, NEAREST),
+    "match before": Case(XY | WHEN, WHEN | {"match": "before", "extra_columns": ["time_difference"]}),
+    "match after, wide": Case(
+        XY | WHEN, WHEN | {"match": "after", "layout": "values", "extra_columns": ["time_difference"]}, bands=("a",)
+    ),
+    "match nearest, time not among the columns": Case(XY | WHEN | {"columns": ["plot"]}, NEAREST),
+    "tolerance, wide": Case(XY | WHEN, WHEN | {"tolerance": "P250D", "layout": "columns"}),
+    "limit": Case(XY | WHEN, NEAREST | {"limit": 2, "extra_columns": ["time_difference"]}),
+    "overlap": Case(sampling={"overlap": "first", "overlap_tolerance": "400D"}),
+    "time difference of the latest": Case(
+        XY | WHEN, WHEN | {"match": "latest", "extra_columns": ["time_difference"]}, bands=("a",)
+    ),
     "max_distance_pixels": Case(sampling={"max_distance_pixels": 1}),
     "neighbourhood off": Case(sampling=AROUND | {"return_neighbourhood": "off"}),
     "neighbourhood always": Case(sampling=AROUND | {"return_neighbourhood": "always"}),
@@ -119,7 +133,8 @@ def tables() -> dict[str, pa.Table]:
     shapes = shapely.points(np.where(np.isnan(lon), 0.0, lon), lat)
     frame = gpd.GeoDataFrame(kept, geometry=shapes, crs=4326)
     wkb = pa.array([None if number == 9 else shapely.to_wkb(shape) for number, shape in enumerate(shapes)])
-    axes = {"east": east, "north": north, "lon": lon, "lat": lat, "x3857": x3857, "y3857": y3857}
+    when = pa.array(np.datetime64("2021-07-01") + rng.integers(0, 900, 400), mask=np.arange(400) % 37 == 0)
+    axes = {"when": when, "east": east, "north": north, "lon": lon, "lat": lat, "x3857": x3857, "y3857": y3857}
     return {
         "coordinates": pa.table(axes | kept),
         "wkb": pa.table({"wkb": wkb} | kept),
