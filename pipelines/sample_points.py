@@ -39,9 +39,8 @@ example:
   python -m pipelines.sample_points --points plots.parquet --x_column lon --y_column lat --geometry_crs 4326 \\
       --collection collection/ --bands B02,B03 --match latest --output out/samples
 
-Exit code 0 means that the output is complete; 1 that the job failed, and that every output is as it was before but for
-those that the error names; 2 that a flag was wrong; 3 that the output is complete but for the tiles in --dead_letter,
-which --retry tries again.
+Exit codes: 0, the output is complete. 1, the job failed, and every output is as before, except those that the error
+names. 2, a flag is wrong. 3, the output is complete except for the tiles in --dead_letter, which --retry tries again.
 """
 
 
