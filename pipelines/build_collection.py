@@ -76,7 +76,7 @@ def parser() -> Parser:
     add(
         "--datetime_regex",
         metavar="REGEX",
-        help="with --cogs: pattern that finds the date in a path: its first group (20230630, 2023-06-30T1000, the month "
+        help="with --cogs: pattern of the date in a path: its first group (20230630, 2023-06-30T1000, the month "
         "2023.06, the day of the year 2023181, a year), or groups named year, month, day, hour, minute, second and doy",
     )
     add("--href_column", metavar="NAME", help="with --table: the column with each record's file, for --bands")
