@@ -35,8 +35,8 @@ examples:
   python -m pipelines.build_collection --cogs 'scenes/*.tif' --datetime_regex '_(\\d{8})' --output collection/
   python -m pipelines.build_collection --table items.parquet --href_column path --bands A00:0,A01:1 --output collection/
 
-Exit code 0 means that the collection is complete (with --on_error skip: except for the files that it lists); 1 that the
-job failed, and that the collection is as it was before unless the error names it as in place; 2 that a flag is wrong.
+Exit codes: 0, the collection is complete (with --on_error skip: except for the files that it lists). 1, the job failed,
+and the collection is as before, unless the error says that it is in place. 2, a flag is wrong.
 """
 
 
@@ -54,8 +54,9 @@ def parser() -> Parser:
     flags = Parser(
         "build_collection", __doc__ or "", EPILOG, ARGUMENTS, needed="(--cogs PATH | --table PATH) --output PATH"
     )
-    add = flags.add_argument
-    source = flags.add_mutually_exclusive_group(required=True)
+    records = flags.add_argument_group("records")
+    add = records.add_argument
+    source = records.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--cogs",
         type=paths,
@@ -69,25 +70,35 @@ def parser() -> Parser:
         "--bands",
         type=band_indexes,
         metavar="A,B:3",
-        help="band names, counted from 0 or with their index; "
-        "with --cogs, 'descriptions' takes the band names from each file",
+        help="names of the bands, in order or with their index from 0; with --cogs, 'descriptions' takes the names "
+        "from each file",
     )
     add(
         "--datetime_regex",
         metavar="REGEX",
-        help="with --cogs: where the date is in a path: the first group (20230630, 2023-06-30T1000, the month 2023.06, "
-        "the day of the year 2023181, a year), or groups named year, month, day, hour, minute, second and doy",
+        help="with --cogs: pattern of the date in a path: its first group (20230630, 2023-06-30T1000, the month "
+        "2023.06, the day of the year 2023181, a year), or groups named year, month, day, hour, minute, second and doy",
     )
     add("--href_column", metavar="NAME", help="with --table: the column with each record's file, for --bands")
     add("--column_map", type=names, metavar="THEIRS:OURS,...", help="with --table: columns to rename")
-    add("--name", default="", help="name of the collection, a column of every sample")
-    add("--data_source", default="", help="origin of the rasters, as free text")
-    add("--on_error", choices=("raise", "skip"), default="raise", help="if some files cannot be read (default: raise)")
-    add("--shards", type=int, default=1, help="number of files per year and month (default: 1)")
-    access_flags(flags, "the rasters and the table")
-    raster_flags(flags)
-    add("--output", required=True, metavar="FOLDER", help="the collection to write; replaces an existing one")
+    add(
+        "--on_error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="fail if some files cannot be read, or leave out their records (default: raise)",
+    )
+    access_flags(records, "the rasters and the table")
+    raster_flags(records)
+    _output_flags(flags.add_argument_group("collection"))
     return flags
+
+
+def _output_flags(flags: argparse._ArgumentGroup) -> None:
+    add = flags.add_argument
+    add("--output", required=True, metavar="FOLDER", help="folder of the collection; replaces an existing collection")
+    add("--name", default="", metavar="NAME", help="name of the collection; samples have it in a column")
+    add("--data_source", default="", metavar="TEXT", help="origin of the rasters, as free text")
+    add("--shards", type=int, default=1, metavar="N", help="number of files per year and month (default: 1)")
 
 
 def sources(flags: argparse.Namespace) -> list[RecordSource]:

@@ -4,6 +4,7 @@ from pipelines.startup import prepare
 
 prepare(__name__)
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -33,9 +34,8 @@ example:
   python -m pipelines.read_chips --polygons fields.parquet --collection collection/ --bands B02,B03 \\
       --match latest --output out/chips --geotiff out/tiffs
 
-Exit code 0 means that the output is complete; 1 that the job failed, and that every output is as it was before but for
-those that the error names; 2 that a flag was wrong; 3 that the output is complete but for the tiles in --dead_letter,
-which --retry tries again.
+Exit codes: 0, the output is complete. 1, the job failed, and every output is as before, except those that the error
+names. 2, a flag is wrong. 3, the output is complete except for the tiles in --dead_letter, which --retry tries again.
 """
 
 SHOWN = (
@@ -66,18 +66,19 @@ def parser() -> Parser:
         ARGUMENTS,
         needed="--polygons PATH --collection PATH --bands A,B --output PREFIX",
     )
-    _polygon_flags(flags)
-    flags.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
-    flags.add_argument("--bands", type=names, metavar="A,B", help="bands to read; needed, but for --retry")
-    subset_flags(flags)
-    access_flags(flags, "the collection and its rasters")
-    raster_flags(flags)
-    option_flags(flags, ChipOptions)
-    _output_flags(flags)
+    _polygon_flags(flags.add_argument_group("polygons"))
+    collection = flags.add_argument_group("collection")
+    collection.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
+    collection.add_argument("--bands", type=names, metavar="A,B", help="bands to read; required without --retry")
+    subset_flags(collection)
+    access_flags(collection, "the collection and its rasters")
+    raster_flags(collection)
+    option_flags(flags.add_argument_group("chips"), ChipOptions)
+    _output_flags(flags.add_argument_group("outputs"))
     return flags
 
 
-def _polygon_flags(flags: Parser) -> None:
+def _polygon_flags(flags: argparse._ArgumentGroup) -> None:
     one_of = flags.add_mutually_exclusive_group(required=True)
     one_of.add_argument(
         "--polygons",
@@ -91,34 +92,51 @@ def _polygon_flags(flags: Parser) -> None:
         type=source,
         action="append",
         metavar="PATH",
-        help="in place of --polygons: dead letters of an earlier run, of which just the chips that are missing are "
-        "read; can be given several times",
+        help="read dead letters of an earlier run, and only the chips that are missing; may be repeated",
     )
     add = flags.add_argument
-    add("--geometry_column", metavar="NAME", help="polygons as WKB, GeoArrow or WKT (default: the one that is known)")
-    add("--geometry_crs", metavar="CRS", help="CRS of the polygons (4326, EPSG:32631, WKT), where they do not say it")
-    add("--columns", type=names, metavar="A,B", help="polygon columns to keep in the output (default: all others)")
+    add(
+        "--geometry_column",
+        metavar="NAME",
+        help="polygons as WKB, GeoArrow or WKT (default: the column declared or named as a geometry)",
+    )
+    add(
+        "--geometry_crs",
+        metavar="CRS",
+        help="CRS of the polygons (4326, EPSG:32631, WKT); required unless their file has it",
+    )
+    add(
+        "--columns",
+        type=names,
+        metavar="A,B",
+        help="polygon columns to keep in the output (default: all but the geometry)",
+    )
     access_flags(flags, "the files of --polygons", "polygons_")
     csv_flags(flags, "--polygons")
 
 
-def _output_flags(flags: Parser) -> None:
+def _output_flags(flags: argparse._ArgumentGroup) -> None:
     add = flags.add_argument
     add(
         "--output",
         required=True,
         type=prefix,
         metavar="PREFIX",
-        help="Parquet files PREFIX-00000-of-0000N.parquet; those of an earlier run are replaced",
+        help="write Parquet files PREFIX-00000-of-0000N.parquet, and replace those of an earlier run",
     )
-    add("--unmatched", type=prefix, metavar="PREFIX", help="also write the polygons without a chip, with the reason")
+    add(
+        "--unmatched",
+        type=prefix,
+        metavar="PREFIX",
+        help="also write the polygons without a chip to Parquet, each with its reason",
+    )
     add(
         "--dead_letter",
         type=prefix,
         metavar="PREFIX",
-        help="give up tiles that cannot be read, and write them with their chips there, instead of failing",
+        help="write tiles that cannot be read to Parquet, with their chips, instead of failing",
     )
-    add("--geotiff", metavar="FOLDER", help="also write each chip to a GeoTIFF; those of an earlier run are replaced")
+    add("--geotiff", metavar="FOLDER", help="also write each chip to a GeoTIFF, and replace those of an earlier run")
 
 
 def summary(counts: dict[str, int], seconds: float) -> str:

@@ -42,9 +42,8 @@ example:
 
 A run in this process works in rounds of points; --resume continues one that was killed, interrupted or failed.
 
-Exit code 0 means that the output is complete; 1 that the job failed, and that every output is as it was before but for
-those that the error names; 2 that a flag was wrong; 3 that the output is complete but for the tiles in --dead_letter,
-which --retry tries again.
+Exit codes: 0, the output is complete. 1, the job failed, and every output is as before, except those that the error
+names. 2, a flag is wrong. 3, the output is complete except for the tiles in --dead_letter, which --retry tries again.
 """
 
 

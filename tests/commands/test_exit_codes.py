@@ -29,7 +29,7 @@ def flags(scenes: Collection, points: pa.Table, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("module", [sample_points, build_collection, read_chips])
 def test_help(module) -> None:
     said = " ".join(module.parser().epilog.split())
-    assert "1 that the job failed, and that " in said and " as it was before " in said
+    assert "1, the job failed, and " in said and " as before" in said
     assert "wrote nothing" not in said
 
 
