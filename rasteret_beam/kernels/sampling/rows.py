@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.sampling.pixel_methods import Picked
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.schema import PIXEL, kept_fields, same_columns, unsampled_schema
+
+CONSTANTS, CONSTANT_BYTES = 32, 4 << 20
+"""Columns with one value that are kept for further rows with it, and the size of text in each."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class SampleRows:
         """One value for all rows; the bands of a chunk share what they have in common."""
         key = (value, kind)
         if key not in self._constants:
-            self._constants[key] = pa.repeat(pa.scalar(value, type=kind), len(self.chunk))
+            self._constants[key] = _one_value(value, kind, len(self.chunk))
         return self._constants[key]
 
     def values(self) -> pa.Array:
@@ -96,6 +100,17 @@ class SampleRows:
 
     def _band_values(self, band: str) -> pa.Array:
         return pa.array(self.picked[band].values) if band in self.picked else self.constant(None, pa.float64())
+
+
+def _one_value(value: Any, kind: pa.DataType, rows: int) -> pa.Array:
+    if isinstance(value, str) and len(value) * rows > CONSTANT_BYTES:
+        return pa.repeat(pa.scalar(value, type=kind), rows)
+    return _shared(value, kind, 1 << max(0, rows - 1).bit_length()).slice(0, rows)
+
+
+@lru_cache(maxsize=CONSTANTS)
+def _shared(value: Any, kind: pa.DataType, rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, type=kind), rows)
 
 
 def _value_lists(rows: int, bands: Sequence[str], values: Mapping[str, Floats]) -> pa.Array:
