@@ -7,7 +7,7 @@ import pyarrow as pa
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.readers.jobs.spill import IN_MEMORY_BYTES, LEAST_CHUNK_BYTES
-from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS, CacheBudget
+from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS, CacheBudget, writers
 from rasteret_beam.schema import POINT_FIELDS
 
 BASE_BYTES = 310 << 20
@@ -15,6 +15,9 @@ BASE_BYTES = 310 << 20
 
 COPIES = 3
 """Copies of the data of a shuffle that the local runner holds temporarily."""
+
+WAITING = 2
+"""Row groups of the output in memory beside those that are being written: one of rows, and what encoding takes."""
 
 REFERENCE_BYTES = 400
 """Size of the reference to a spilled chunk, with its key, in one of these copies."""
@@ -125,8 +128,9 @@ def estimate(
     The runner works in two steps. First points are read and routed: the largest piece of the table that has to be in
     memory at once (a Parquet row group as stored, and twice as decoded), some copies of a batch, and the chunks so
     far. Then they are sampled: :data:`COPIES` of what the shuffle holds (:data:`IN_MEMORY_BYTES`, and a reference to
-    each chunk that is spilled), and three row groups of the output. Either way the program itself and its cache of
-    tiles come on top. Measured peaks of narrow, text and wide tables and of many records were within a factor of 1.5.
+    each chunk that is spilled), and row groups of the output: those that are being written, and :data:`WAITING`. Either
+    way the program itself and its cache of tiles come on top. Measured peaks of narrow, text and wide tables and of
+    many records were within a factor of 1.5.
 
     Parameters
     ----------
@@ -152,10 +156,11 @@ def estimate(
     spills = in_shuffle > IN_MEMORY_BYTES
     held = IN_MEMORY_BYTES + chunks * REFERENCE_BYTES if spills else in_shuffle
     row = ROW_BYTES + row_bytes
-    group = min(points * routing.rows * row, ROW_GROUP_ROWS * row, ROW_GROUP_BYTES + row)
+    group = min(ROW_GROUP_ROWS * row, ROW_GROUP_BYTES + row)
+    written = min(COPIES * points * routing.rows * row, (writers() + WAITING) * group)
     of_batch = min(points * row_bytes, max(BATCH_BYTES, row_bytes))
     reading = table.read_bytes + BATCHES * of_batch + (COPIES - 1) * held
-    sampling = COPIES * (held + group)
+    sampling = COPIES * held + written
     memory = int(BASE_BYTES + cache.share + max(reading, sampling))
     disk = points * routing.different * chunk_bytes if spills else 0
     return Estimate(memory, table.read_bytes if 2 * table.read_bytes > memory else 0, int(disk))

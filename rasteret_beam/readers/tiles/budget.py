@@ -1,11 +1,19 @@
 """What a process may hold: its caches, from one number, and rows that wait to be written."""
 
+import os
 from dataclasses import dataclass
 
 from rasteret_beam.options import DEFAULT_CACHE_BYTES, check_cache_bytes
 
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 1 << 19, 64 << 20
 """Of a Parquet file of rows: a row group is written when it has as many, and held in memory until then."""
+
+MOST_WRITERS = 8
+
+
+def writers() -> int:
+    """How many row groups a process writes at the same time: one for each core."""
+    return min(MOST_WRITERS, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, replace
-from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
@@ -22,8 +20,10 @@ from rasteret_beam.schema import chips_schema, samples_schema
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import in_windows
 from rasteret_beam.transforms.runtime.files import check_output, check_writable, matching
+from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
-from rasteret_beam.transforms.sinks.parquet_file import ParquetFile, write_empty
+from rasteret_beam.transforms.sinks.parquet_file import write_empty
+from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, ParquetFiles, WriterThreads
 from rasteret_beam.transforms.sinks.protocol import FileSink
 from rasteret_beam.transforms.sinks.windowed_parquet import WriteWindows
 
@@ -49,6 +49,8 @@ class _WriteToParquet(FileSink, beam.PTransform):
     compression : str
     row_group_rows : int
         Rows of a row group; fewer if they would exceed 64 MB in memory.
+    file_bytes : int
+        Size of a file, after which rows go to another. A process writes several files at the same time.
     window_shards : int
         Maximum number of files per window and pane.
     wait_seconds : int
@@ -60,6 +62,7 @@ class _WriteToParquet(FileSink, beam.PTransform):
     schema: pa.Schema = field(default_factory=samples_schema, repr=False)
     compression: str = "zstd"
     row_group_rows: int = ROW_GROUP_ROWS
+    file_bytes: int = FILE_BYTES
     window_shards: int = 1
     wait_seconds: int = 60
     target: Output = field(init=False, repr=False)
@@ -69,6 +72,8 @@ class _WriteToParquet(FileSink, beam.PTransform):
         if not self.prefix.removesuffix(".parquet").strip() or self.prefix.endswith("/"):
             raise InputError(f"output prefix is {self.prefix!r}; give a path prefix of files, such as out/samples")
         check_output(self.prefix, "output")
+        if self.file_bytes < 1:
+            raise InputError(f"file_bytes is {self.file_bytes}; give the size of a file in bytes, such as {FILE_BYTES}")
         if self.window_shards < 1:
             raise InputError(f"window_shards is {self.window_shards}; a window needs at least 1 file")
         self.prefix = absolute(self.prefix.removesuffix(".parquet"))
@@ -105,7 +110,7 @@ class _WriteToParquet(FileSink, beam.PTransform):
 
     def staged(self) -> "StageFiles":
         """Write the files without putting them in place; :class:`.commit.PutInPlace` does so for several sinks."""
-        return StageFiles(self.target, self.schema, self.compression, self.row_group_rows)
+        return StageFiles(self.target, self.schema, self.compression, self.row_group_rows, self.file_bytes)
 
     takes_rounds = True
 
@@ -124,7 +129,7 @@ class _WriteToParquet(FileSink, beam.PTransform):
         return self.target.other_runs()
 
     def in_round(self) -> "WriteFiles":
-        return WriteFiles(self.target.temporary, self.compression, self.row_group_rows)
+        return WriteFiles(self.target.temporary, self.compression, self.row_group_rows, self.file_bytes)
 
     def after_rounds(self, files: Sequence[str], options: PipelineOptions) -> Staged:
         return _whole(files, self.target, self.schema, self.compression)
@@ -150,53 +155,60 @@ class StageFiles(beam.PTransform):
     schema: pa.Schema
     compression: str
     row_group_rows: int
+    file_bytes: int = FILE_BYTES
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[bytes]:
         return (
             rows
-            | WriteFiles(self.target.temporary, self.compression, self.row_group_rows)
+            | WriteFiles(self.target.temporary, self.compression, self.row_group_rows, self.file_bytes)
             | "Name" >> beam.Map(_staged, self.target, self.schema, self.compression).with_output_types(bytes)
         )
 
 
 @dataclass(eq=False)
 class WriteFiles(beam.PTransform):
-    """Write batches of rows to a Parquet file per bundle; returns one list of the files of successful bundles.
+    """Write batches of rows to Parquet files; returns one list of the files of successful bundles.
 
-    A retried bundle leaves a file that is not in the list.
+    Each bundle writes its own files. A retried bundle leaves files that are not in the list.
     """
 
     folder: str
     compression: str = "zstd"
     row_group_rows: int = ROW_GROUP_ROWS
+    file_bytes: int = FILE_BYTES
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[list[str]]:
-        writing = _WriteFn(self.folder, self.compression, self.row_group_rows)
+        writing = _WriteFn(self.folder, self.compression, self.row_group_rows, self.file_bytes)
         return rows | "Write" >> beam.ParDo(writing).with_output_types(str) | "Collect" >> beam.combiners.ToList()
 
 
 class _WriteFn(beam.DoFn):
-    """Writes one file per bundle, row group by row group, in a separate thread from the sampling."""
+    """Collects batches to row groups, which threads of the process write to the files of a bundle."""
 
-    def __init__(self, folder: str, compression: str, row_group_rows: int):
+    def __init__(self, folder: str, compression: str, row_group_rows: int, file_bytes: int):
         self.folder = folder
         self.compression = compression
         self.row_group_rows = row_group_rows
-        self._file: ParquetFile | None = None
+        self.file_bytes = file_bytes
+        self._files: ParquetFiles | None = None
 
     def setup(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._threads: WriterThreads = acquire(WriterThreads, WriterThreads)
 
     def teardown(self) -> None:
-        self._thread.shutdown()
+        self._abandon()
+        release(WriterThreads)
+
+    def _abandon(self) -> None:
+        if self._files is not None:
+            self._files.abandon()
+            self._files = None
 
     def start_bundle(self) -> None:
-        if self._file is not None:  # from a failed bundle
-            self._file.abandon()
-        self._file = None
+        self._abandon()  # what a failed bundle left
+        self._files = ParquetFiles(self.folder, self.compression, self._threads, self.file_bytes)
         self._held: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
-        self._writing: Future[None] | None = None
 
     def process(self, batch: pa.RecordBatch) -> None:
         if not len(batch):
@@ -207,25 +219,20 @@ class _WriteFn(beam.DoFn):
         if self._rows >= self.row_group_rows or self._bytes >= ROW_GROUP_BYTES:
             self._flush()
 
-    def _flush(self) -> None:
-        if self._writing is not None:
-            self._writing.result()
-        if self._file is None:
-            path = f"{self.folder}/{uuid4().hex}.parquet"
-            self._file = ParquetFile(path, self._held[0].schema, self.compression)
-        self._writing = self._thread.submit(self._file.write, self._held)
+    def _flush(self, last: bool = False) -> None:
+        assert self._files is not None
+        self._files.write(self._held, last)
         count({metrics.ROWS_WRITTEN: self._rows})
         self._held, self._rows, self._bytes = [], 0, 0
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
+        assert self._files is not None
         if self._held:
-            self._flush()
-        if self._writing is not None:
-            self._writing.result()
-        if self._file is not None:
-            self._file.close()
-            yield WindowedValue(self._file.path, GlobalWindow().max_timestamp(), (GlobalWindow(),))
-        self._file = None
+            self._flush(last=True)
+        written = self._files.close()
+        self._files = None
+        for path in written:
+            yield WindowedValue(path, GlobalWindow().max_timestamp(), (GlobalWindow(),))
 
 
 def shards(prefix: str) -> list[str]:

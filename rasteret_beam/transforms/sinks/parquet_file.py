@@ -1,6 +1,7 @@
 """Single Parquet files on Beam's filesystems, which all Parquet sinks write."""
 
-from collections.abc import Iterator
+import base64
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import pyarrow as pa
@@ -8,32 +9,44 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from rasteret_beam.kernels.tables.dictionaries import as_dictionaries, with_dictionaries
+from rasteret_beam.kernels.tables.parquet_columns import ColumnStorage
 from rasteret_beam.readers.storage.local_files import writing
+
+BUFFER_BYTES = 8 << 20
+"""Bytes that are collected before Python writes them: each write waits for the interpreter's lock."""
 
 
 class ParquetFile:
     """A Parquet file that is being written to one of Beam's filesystems."""
 
-    def __init__(self, path: str, schema: pa.Schema, compression: str):
+    def __init__(self, path: str):
         self.path = path
+        self.bytes = 0
+        self._writer: pq.ParquetWriter | None = None
+        self._dictionary: list[str] = []
         with writing(path):
-            self._file = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
-            self._writer = pq.ParquetWriter(
-                self._file, schema, compression=compression, use_dictionary=_repeating(schema)
-            )
+            self._raw = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+            self._file = pa.BufferedOutputStream(pa.PythonFile(self._raw, "w"), BUFFER_BYTES)
 
-    def write(self, batches: list[pa.RecordBatch]) -> None:
-        """Write batches as one row group."""
+    def write(self, batches: Sequence[pa.RecordBatch], storage: ColumnStorage) -> None:
+        """Write batches as one row group; those of the first row group define schema and storage of the file."""
         with self._writing():
-            table = pa.Table.from_batches(batches)
+            if self._writer is None:
+                self._dictionary = storage.dictionary
+                self._writer = _writer(self._file, batches[0].schema, storage)
+            table = as_dictionaries(batches, self._dictionary)
             self._writer.write_table(table, row_group_size=len(table))
+            self.bytes = self._file.tell()
         del table
         pa.default_memory_pool().release_unused()  # glibc keeps freed memory
 
     def close(self) -> None:
         with self._writing():
+            assert self._writer is not None, "a file has rows"
             self._writer.close()
             self._file.close()
+            self._raw.close()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -46,24 +59,23 @@ class ParquetFile:
 
     def abandon(self) -> None:
         """Close the file without a footer; it stays in the temporary folder."""
-        self._writer.is_open = False  # otherwise its destructor writes a footer to the closed file
-        with suppress(OSError):  # buffered bytes may not fit on the disk
-            self._file.close()
+        if self._writer is not None:
+            self._writer.is_open = False  # otherwise its destructor writes a footer to the closed file
+        for file in (self._file, self._raw):
+            with suppress(OSError, ValueError):  # buffered bytes may not fit on the disk
+                file.close()
 
 
-def _repeating(schema: pa.Schema) -> list[str]:
-    """Columns with repeating values, such as record, band and the name of a plot.
+def _writer(file: pa.NativeFile, schema: pa.Schema, storage: ColumnStorage) -> pq.ParquetWriter:
+    """A writer that takes text columns with a dictionary as Arrow dictionaries, and stores the schema without them.
 
-    Dictionaries of positions and values would take a third of the writing time and save nothing.
+    Source for the key of the schema: Apache Arrow, Parquet format, "Serializing the Arrow schema".
     """
-    return [
-        field.name
-        for field in schema
-        if field.name != "point_index"
-        and not (
-            pa.types.is_floating(field.type) or pa.types.is_nested(field.type) or pa.types.is_large_binary(field.type)
-        )
-    ]
+    written = with_dictionaries(schema, storage.dictionary)
+    settings = {"compression": storage.compression, "use_dictionary": storage.dictionary}
+    writer = pq.ParquetWriter(file, written, store_schema=False, **settings)
+    writer.add_key_value_metadata({**(schema.metadata or {}), b"ARROW:schema": base64.b64encode(schema.serialize())})
+    return writer
 
 
 def write_empty(folder: str, schema: pa.Schema, compression: str) -> str:

@@ -19,6 +19,7 @@ from apache_beam.transforms.window import GlobalWindows, IntervalWindow
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.kernels.routing.chunks import pieces
+from rasteret_beam.kernels.tables.parquet_columns import column_storage
 from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import check_windows
@@ -153,8 +154,9 @@ class _WritePaneFn(beam.DoFn):
         file: ParquetFile | None = None
         try:
             for group in _row_groups(batches, self.row_group_rows):
-                file = file or ParquetFile(path, group[0].schema, self.compression)
-                file.write(group)
+                if file is None:
+                    file, storage = ParquetFile(path), column_storage(pa.Table.from_batches(group), self.compression)
+                file.write(group, storage)
                 count({metrics.ROWS_WRITTEN: sum(map(len, group))})
             assert file is not None, "a pane has rows"
             file.close()
