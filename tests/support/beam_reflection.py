@@ -6,6 +6,7 @@ run on Prism, Flink and for Dataflow, run Beam as it is.
 """
 
 from argparse import Namespace
+from collections.abc import Callable
 from copy import deepcopy
 from types import FunctionType, MethodType, NoneType
 from typing import Any
@@ -13,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms import core, userstate
+from apache_beam.typehints import decorators
 
 from pipelines.cli.runner_options import RunnerOptions
 
@@ -27,8 +29,28 @@ _make_options = PipelineOptions.__init__
 def keep() -> None:
     """Let Beam find its own earlier answers in this process."""
     core.get_function_args_defaults = _arguments_once
+    core._check_fn_use_yield_and_return = _once(core._check_fn_use_yield_and_return)
+    decorators.get_signature = _once(decorators.get_signature)
     userstate.get_dofn_specs = _specs_once
     PipelineOptions.__init__ = _options_once  # type: ignore[method-assign]
+
+
+def _once(look: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A look at code of Python, free functions apart from methods; anything else is looked at each time."""
+    free: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
+    bound: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
+
+    def looked(function: Any) -> Any:
+        is_method = isinstance(function, MethodType)
+        code = function.__func__ if is_method else function
+        if not isinstance(code, FunctionType):
+            return look(function)
+        known = bound if is_method else free
+        if code not in known:
+            known[code] = look(function)
+        return known[code]
+
+    return looked
 
 
 def _arguments_once(function: Any) -> tuple[list[str], list[Any]]:
