@@ -27,8 +27,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Collection, 
     folder = tmp_path_factory.mktemp("dates")
     options = {"COMPRESS": "DEFLATE"}
     paths = [
-        RasterCase(name=f"d{number}", dtype="int16", count=1, seed=number, options=options).write(folder)
-        for number in range(3)
+        RasterCase(name=f"d{number}", dtype="int16", count=1, options=options).write(folder) for number in range(3)
     ]
     collection = build_from_cogs(paths, datetime=list(DATES), name="dates")
     collection.export(folder / "collection")
@@ -52,10 +51,13 @@ def wanted_rows(frame: pd.DataFrame) -> tuple[dict[tuple[int, str], float], dict
     rows: dict[tuple[int, str], float] = {}
     reasons = {}
     for point, (x, date) in enumerate(zip(frame["x"], pd.to_datetime(frame["date"]), strict=True)):
+        if pd.isna(date):
+            reasons[point] = "no_time"
+            continue
         apart = [(abs(moment - date), moment, number) for number, moment in enumerate(DATES)]
         near = sorted(each for each in apart if each[0] <= TEN_DAYS)[:2]
-        if pd.isna(date) or x < 500_000 or not near:
-            reasons[point] = "no_time" if pd.isna(date) else "no_record" if x < 500_000 else "out_of_tolerance"
+        if x < 500_000 or not near:
+            reasons[point] = "no_record" if x < 500_000 else "out_of_tolerance"
             continue
         rows |= {(point, f"d{number}"): (moment - date).total_seconds() for _, moment, number in near}
     return rows, reasons
@@ -122,7 +124,11 @@ ERRORS = {
         ["--match=latest", "--time_column=date", "--limit=2"],
         "--limit is 2, but --match is 'latest', which takes",
     ),
-    "numbers": (["--match=before", "--time_column=x"], "row 0 of --time_column 'x' is '5"),
+    "numbers": (["--match=before", "--time_column=x"], "points.csv is double; it has to hold timestamps, dates or ISO"),
+    "text": (
+        ["--match=before", "--time_column=plot"],
+        "row 0 of --time_column 'plot' is '0', which is not a date or time",
+    ),
 }
 
 
