@@ -30,7 +30,7 @@ from rasteret_beam.readers.storage.local_files import Walk
 from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.readers.storage.objects import Found, find_objects, list_folder, object_size
 
-FileState = tuple[int, str] | None
+FileStamp = tuple[int, str] | None
 """Size of a file and its ETag or modification time, which change when it is rewritten; None if it is gone."""
 
 KEPT_VERSIONS = 3
@@ -66,7 +66,7 @@ class CollectionVersion:
     def _plain(self) -> bytes:
         return json.dumps(self.files).encode()
 
-    def check_against(self, files: Mapping[str, FileState], place: str) -> None:
+    def check_against(self, files: Mapping[str, FileStamp], place: str) -> None:
         """Refuse files that have changed since this version; those not in ``files`` are not compared.
 
         Raises
@@ -170,7 +170,7 @@ def at_version(collection: Collection, version: CollectionVersion, schema: pa.Sc
     return collection.over(dataset)
 
 
-def _states(paths: Sequence[str], place: str, access: Access) -> dict[str, FileState]:
+def _states(paths: Sequence[str], place: str, access: Access) -> dict[str, FileStamp]:
     """The present state of some files."""
     found = files_now(place, access)
     now = {each.url: (each.size, each.etag) for each in found}
@@ -200,7 +200,7 @@ class IndexVersions:
     cache_bytes: int
     schema: pa.Schema | None = None
     _held: OrderedDict[str | None, CollectionIndex] = field(default_factory=OrderedDict, init=False)
-    _known: dict[str, FileState] = field(default_factory=dict, init=False)
+    _known: dict[str, FileStamp] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
     def at(self, version: CollectionVersion | None = None) -> CollectionIndex:
