@@ -164,5 +164,5 @@ def check_match(match: str | MatchRules) -> None:
     InputError
     """
     name = match.match if isinstance(match, MatchRules) else match
-    if not isinstance(name, str) or name not in WAYS:
-        raise InputError(f"match is {name!r}; it can be one of {WAYS}")
+    if not isinstance(name, str) or name not in (*MATCHERS, *IN_TIME):
+        raise InputError(f"match is {name!r}; it can be one of {(*MATCHERS, *IN_TIME)}")
