@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 from affine import Affine
+from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam as rasteret
 from pipelines import build_collection, read_chips, sample_points
-from rasteret_beam.model import TileKey
 from rasteret_beam.transforms import build_collection as building
 from rasteret_beam.transforms.chips import read_chips as chips
 from rasteret_beam.transforms.sampling import keying, sampling
@@ -81,7 +81,7 @@ def tampered(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, change: Tam
 
 
 def without_first_chunk(outputs: list[Any]) -> list[Any]:
-    chunks = [one for one in outputs if isinstance(one, tuple) and isinstance(one[0], TileKey)]
+    chunks = [one for one in outputs if isinstance(one, WindowedValue) and isinstance(one.value, tuple)]
     return [one for one in outputs if one is not chunks[0]] if chunks else outputs
 
 
@@ -105,7 +105,7 @@ CASES = {
     "chunk lost before the shuffle": (
         sampled,
         keying._RouteFn,
-        "process",
+        "_emit",
         without_first_chunk,
         r"100 values were to be sampled, but \d\d were and",
     ),

@@ -1,6 +1,5 @@
 """``Collection.sample_batches``: the rows of ``sample_points``, pulled round by round."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from rasteret_beam import Collection, build_from_cogs
 from rasteret_beam.collection.eager import rounds
 from rasteret_beam.errors import InputError, TileReadError, UnknownOptionError
 from rasteret_beam.readers.gdal.rasters import RasterPool
+from tests.support import threads
 from tests.support.pipelines import ORDER, XY
 from tests.support.rasters import RasterCase, damage_tile
 
@@ -116,11 +116,11 @@ def test_an_early_end_leaves_no_thread_and_no_open_file(
     closed: list[RasterPool] = []
     close = RasterPool.close
     monkeypatch.setattr(RasterPool, "close", lambda pool: (closed.append(pool), close(pool))[1])
-    before = set(threading.enumerate())
+    threads.begin()
     points = Points(12)
     reader = collection.sample_batches(points.reader(), BANDS, **XY)
     reader.read_next_batch()
-    assert set(threading.enumerate()) > before and points.taken == 3
+    assert threads.own_threads() and points.taken == 3
     if how == "with":
         with reader:
             reader.read_next_batch()
@@ -128,7 +128,7 @@ def test_an_early_end_leaves_no_thread_and_no_open_file(
         reader.close()
     else:
         del reader
-    assert set(threading.enumerate()) <= before and len(closed) == 1
+    assert not threads.own_threads() and len(closed) == 1
     if how != "drop":
         with pytest.raises(InputError, match=r"^the reader of samples is closed; call sample_batches again"):
             reader.read_all()
@@ -158,10 +158,10 @@ class TestErrors:
         path = RasterCase(name="a", dtype="int16", options={"COMPRESS": "DEFLATE"}).write(tmp_path)
         collection = build_from_cogs([path])
         damage_tile(path, 0)
-        before = set(threading.enumerate())
+        threads.begin()
         with pytest.raises(TileReadError, match=r"record 'a', band B1: .*, tile \(0, 0\)"):
             pull(collection.sample_batches(Points(5).table, ["B1"], **XY))  # type: ignore[operator]
-        assert set(threading.enumerate()) <= before
+        assert not threads.own_threads()
 
     def test_of_the_points_in_a_later_round(self, collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(rounds, "ROUND_POINTS", BATCH)

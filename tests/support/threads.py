@@ -14,4 +14,4 @@ def begin() -> None:
 def own_threads() -> list[str]:
     """The names of those that began since and still run."""
     names = [thread.name for thread in threading.enumerate() if thread not in _before]
-    return [name for name in names if name.startswith(("work-units_", "tiles_", "remote-tiles_", "write_"))]
+    return [name for name in names if name.startswith(("work-units_", "tiles_", "remote-tiles_", "route_", "write_"))]

@@ -1,25 +1,32 @@
 """Batches of points to chunks, keyed by record and block of tiles."""
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam import typehints
+from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
+from rasteret_beam.collection.parquet.versions import CollectionVersion
 from rasteret_beam.kernels.geo.crs import crs_text
-from rasteret_beam.kernels.routing.chunks import ChunkRules, route
+from rasteret_beam.kernels.routing.chunks import ChunkRules, Routed, route
+from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.sampling.pixel_methods import pixel_method
 from rasteret_beam.kernels.tables.point_times import check_times
 from rasteret_beam.model import TileKey
 from rasteret_beam.options import SampleOptions, takes_options
+from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import chunk_rules
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
+from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 from rasteret_beam.transforms.sampling.collection_updates import (
     Updates,
     VersionOf,
@@ -33,8 +40,33 @@ from rasteret_beam.transforms.sampling.outputs import KeyedOutputs
 UNSAMPLED = "unsampled"
 CHUNKS = "chunks"
 
+MOST_THREADS = 4
+"""That route batches: more would wait for each other's Python."""
+
+
+class RoutingThreads:
+    """The threads of a process that route batches: one for each core."""
+
+    def __init__(self) -> None:
+        self.most = min(MOST_THREADS, os.cpu_count() or 1)
+        self.pool = ThreadPoolExecutor(self.most, thread_name_prefix="route")
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+class RoutedBatch(NamedTuple):
+    """A batch after routing, its chunks in a list; ``context`` is what was handed over with it."""
+
+    context: Any
+    routed: Routed
+    chunks: list[tuple[TileKey, Any]]
+    counts: dict[str, int]
+
 
 class _RouteFn(beam.DoFn):
+    """Batches of points to chunks; the next batches are routed while the chunks of one are handed on."""
+
     def __init__(self, settings: IndexSettings[SampleOptions], crs: str | None, rules: ChunkRules):
         self.settings = settings
         self.crs = crs
@@ -43,30 +75,65 @@ class _RouteFn(beam.DoFn):
     def setup(self) -> None:
         self.with_position = pixel_method(self.settings.options).needs_position
         self.indexes = self.settings.acquire()
+        self.threads: RoutingThreads = acquire(RoutingThreads, RoutingThreads)
+        self.ahead: OrderedPool[RoutedBatch] | None = None
 
     def teardown(self) -> None:
+        self._cancel()
+        release(RoutingThreads)
         self.settings.release()
 
-    def process(self, points: pa.RecordBatch, version: str | None = None) -> Iterator[Any]:
+    def start_bundle(self) -> None:
+        self._cancel()  # what a failed bundle left
+        self.ahead = OrderedPool(self.threads.pool, self.threads.most)
+
+    def _cancel(self) -> None:
+        if self.ahead is not None:
+            self.ahead.cancel()
+            self.ahead = None
+
+    def process(
+        self,
+        points: pa.RecordBatch,
+        timestamp: Any = beam.DoFn.TimestampParam,
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+        version: str | None = None,
+    ) -> Iterator[Any]:
+        assert self.ahead is not None
         check_times(points, self.settings.options.time_column)
         seen = parsed(version)
         routing = self.indexes.at(seen).routing
+        work = partial(self._route, (timestamp, (window,), pane), points, routing, seen)
+        yield from self._emit(self.ahead.push(work))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        assert self.ahead is not None
+        yield from self._emit(self.ahead.drain())
+
+    def _route(
+        self, context: Any, points: pa.RecordBatch, routing: RoutingIndex, seen: CollectionVersion | None
+    ) -> RoutedBatch:
         routed = route(routing, points, self.crs, self.rules, self.with_position)
-        sent = values = 0
-        for key, chunk in routed.chunks if seen is None else with_version(routed.chunks, seen):
-            sent += 1
-            values += len(chunk) * len(routing.bands_of(key))
-            yield key, chunk
-        if len(routed.unsampled):
-            yield beam.pvalue.TaggedOutput(UNSAMPLED, routed.unsampled)
+        chunks = list(routed.chunks if seen is None else with_version(routed.chunks, seen))
         counts = {
             metrics.POINTS_IN: len(points),
             metrics.POINTS_SAMPLED: routed.sampled,
             metrics.POINTS_UNSAMPLED: len(routed.unsampled),
-            metrics.CHUNKS_OUT: sent,
-            metrics.VALUES_ROUTED: values,
+            metrics.CHUNKS_OUT: len(chunks),
+            metrics.VALUES_ROUTED: sum(len(chunk) * len(routing.bands_of(key)) for key, chunk in chunks),
         }
-        count(counts | {metrics.unsampled(reason): number for reason, number in routed.reasons.items()})
+        counts |= {metrics.unsampled(reason): number for reason, number in routed.reasons.items()}
+        return RoutedBatch(context, routed, chunks, counts)
+
+    def _emit(self, batches: Iterator[RoutedBatch]) -> Iterator[Any]:
+        """Each chunk in the window and at the time of its points, whenever it is ready."""
+        for context, routed, chunks, counts in batches:
+            for chunk in chunks:
+                yield WindowedValue(chunk, *context)
+            if len(routed.unsampled):
+                yield beam.pvalue.TaggedOutput(UNSAMPLED, WindowedValue(routed.unsampled, *context))
+            count(counts)
 
 
 class KeyByRecordAndTile(beam.PTransform):
