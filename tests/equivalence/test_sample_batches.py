@@ -13,6 +13,7 @@ from rasteret_beam import Collection, build_from_cogs
 from rasteret_beam.collection.eager import rounds
 from rasteret_beam.errors import InputError, TileReadError, UnknownOptionError
 from rasteret_beam.readers.gdal.rasters import RasterPool
+from rasteret_beam.readers.tiles.source import TileSource
 from tests.support import threads
 from tests.support.pipelines import ORDER, XY
 from tests.support.rasters import RasterCase, damage_tile
@@ -102,8 +103,8 @@ def test_rounds_end_by_bytes_too(collection: Collection, monkeypatch: pytest.Mon
 @pytest.mark.usefixtures("small_rounds")
 def test_tiles_are_kept_from_round_to_round(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    whole = rounds.TileSampler
-    monkeypatch.setattr(rounds, "TileSampler", lambda *given: made.append(whole(*given)) or made[-1])
+    whole = TileSource.of_budget
+    monkeypatch.setattr(TileSource, "of_budget", lambda *given: made.append(whole(*given)) or made[-1])
     collection.sample_batches(Points(9).reader(), BANDS, **XY).read_all()
     assert len(made) == 1
 

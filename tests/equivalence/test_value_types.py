@@ -30,8 +30,9 @@ from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.kernels.sampling.value_types import is_exact_for, raw_types
 from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from rasteret_beam.metrics import Counters
-from rasteret_beam.readers.jobs.sampler import TileSampler
+from rasteret_beam.readers.jobs.sampler import Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA
 from tests.support.commands import execute
 from tests.support.pipelines import ORDER, XY, read, run
@@ -259,8 +260,8 @@ def test_a_record_of_another_type_that_comes_later_is_an_error(tmp_path: Path) -
     for ids, fails in ((["r0", "r2"], False), (["r1"], True)):
         index = collection.subset(ids=ids).index(["A"])
         job = SampleJob(index.routing, index.assets, "", ["A"], options, types)
-        sampler = TileSampler()
-        stream = sampler.stream(job, Counters())
+        source = TileSource()
+        stream = Sampler(source, job, Counters())
         routed = route(index.routing, point_batch(points.to_batches()[0], 0, chosen), None, ChunkRules())
         try:
             if fails:
@@ -276,7 +277,7 @@ def test_a_record_of_another_type_that_comes_later_is_an_error(tmp_path: Path) -
                 assert sum(len(each.rows) for each in [*found, *stream.drain()]) == 400
         finally:
             stream.cancel()
-            sampler.close()
+            source.close()
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int8"])

@@ -31,8 +31,9 @@ from rasteret_beam.kernels.tables.point_columns import choose_columns, point_bat
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs import sampler, work_units
-from rasteret_beam.readers.jobs.sampler import TileSampler
+from rasteret_beam.readers.jobs.sampler import Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.transforms.runtime import event_times
 from rasteret_beam.transforms.runtime.event_times import chunk_rules
 from tests.support.pipelines import EMBEDDED, LOCAL, XY, Kept, run
@@ -198,11 +199,11 @@ def test_a_group_is_sampled_as_it_comes(raster: Collection, monkeypatch: pytest.
             held.append(pa.total_allocated_bytes() - base)
             yield chunk
 
-    sampling = TileSampler()
-    stream = sampling.stream(SampleJob(index.routing, index.assets, "raster"), Counters())
+    source = TileSource()
+    stream = Sampler(source, SampleJob(index.routing, index.assets, "raster"), Counters())
     sampled = chain(stream.push(None, TileKey("a", 0, 0, 0, 0), chunks()), stream.drain())
     rows = sum(len(out.rows) for out in sampled)
-    sampling.close()
+    source.close()
     assert {key for key, _, _ in given} == {TileKey("a", 0, 0, 0, 0)}
     assert rows == sum(number for _, number, _ in given) == count * BATCH
     assert max(held) < 30 * given[0][2] < sum(size for _, _, size in given) / 3

@@ -19,7 +19,7 @@ from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
-from rasteret_beam.readers.jobs.sampler import UNITS_AHEAD, Sampled, SampleStream, TileSampler
+from rasteret_beam.readers.jobs.sampler import UNITS_AHEAD, Sampled, Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.dispatch import Engines
 from rasteret_beam.readers.tiles.indexed import IndexedEngine
@@ -124,47 +124,47 @@ class TestStreams:
 
     def start(
         self, scenes: Collection, points: pa.Table, bad: int | None
-    ) -> tuple[WaitingEngine, TileSampler, SampleStream, list[tuple[TileKey, pa.RecordBatch]]]:
+    ) -> tuple[WaitingEngine, TileSource, Sampler, list[tuple[TileKey, pa.RecordBatch]]]:
         """A stream over an engine that waits, and groups of one tile each: five good, the bad one, and others."""
         engine = WaitingEngine(bad)
-        sampler = TileSampler(TileSource(Engines(engine), threads=self.THREADS))
+        source = TileSource(Engines(engine), threads=self.THREADS)
         index = scenes.index(["B10"], "all")
         chunks = list(route(index.routing, batches(points)[0], None, ChunkRules(block=(1, 1))).chunks)
         chunks.sort(key=lambda chunk: chunk[0].tile_col == bad)
         first_bad = next((at for at, (key, _) in enumerate(chunks) if key.tile_col == bad), len(chunks) - 1)
         chunks.insert(5, chunks.pop(first_bad))
         job = SampleJob(index.routing, index.assets, "scenes")
-        return engine, sampler, sampler.stream(job, Counters()), chunks
+        return engine, source, Sampler(source, job, Counters()), chunks
 
-    def check_idle(self, engine: WaitingEngine, sampler: TileSampler, stream: SampleStream, reads: int) -> None:
+    def check_idle(self, engine: WaitingEngine, source: TileSource, stream: Sampler, reads: int) -> None:
         """Nothing waits, and work that pools still hold, which may now run to its end, reads no further tile."""
         engine.may.set()
         waiting = list(stream._pool._waiting)
-        for pool in (sampler.threads, sampler.source._local, sampler.source._remote):
+        for pool in (source.waiting, source._local, source._remote):
             pool.shutdown()
-        sampler.close()
+        source.close()
         assert not waiting
         assert engine.reads <= reads
         assert not own_threads()
 
     def test_one_failing_tile_ends_all(self, scenes: Collection, points: pa.Table) -> None:
         """Groups before the failing one are asked for first, and wait for ever: its error comes nevertheless."""
-        engine, sampler, stream, chunks = self.start(scenes, points, bad=4)
+        engine, source, stream, chunks = self.start(scenes, points, bad=4)
         with pytest.raises(TileReadError, match=r"^record 'P._.', band B10: .*, tile \(\d, 4\): broken$"):
             list(pushed(stream, chunks))
         assert len(chunks) > UNITS_AHEAD
-        self.check_idle(engine, sampler, stream, reads=UNITS_AHEAD)
+        self.check_idle(engine, source, stream, reads=UNITS_AHEAD)
 
     def test_cancelling_wakes_what_waits(self, scenes: Collection, points: pa.Table) -> None:
-        engine, sampler, stream, chunks = self.start(scenes, points, bad=None)
+        engine, source, stream, chunks = self.start(scenes, points, bad=None)
         for key, chunk in chunks[:20]:
             assert list(stream.push(None, key, [chunk])) == []
         stream.cancel()
         assert len(chunks) > 20
-        self.check_idle(engine, sampler, stream, reads=20)
+        self.check_idle(engine, source, stream, reads=20)
 
     def test_all_comes_in_order(self, scenes: Collection, points: pa.Table) -> None:
-        engine, sampler, stream, chunks = self.start(scenes, points, bad=None)
+        engine, source, stream, chunks = self.start(scenes, points, bad=None)
         engine.may.set()
         rows = list(pushed(stream, chunks))
         assert [sampled.context for sampled in rows] == list(range(len(chunks)))
@@ -172,10 +172,10 @@ class TestStreams:
             assert not failed
             assert set(found["record_id"].to_pylist()) == {key.record_id}
             assert found["point_index"].equals(chunk["point_index"])
-        self.check_idle(engine, sampler, stream, reads=engine.reads)
+        self.check_idle(engine, source, stream, reads=engine.reads)
 
 
-def pushed(stream: SampleStream, chunks: list[tuple[TileKey, pa.RecordBatch]]) -> Iterator[Sampled]:
+def pushed(stream: Sampler, chunks: list[tuple[TileKey, pa.RecordBatch]]) -> Iterator[Sampled]:
     for number, (key, chunk) in enumerate(chunks):
         yield from stream.push(number, key, [chunk])
     yield from stream.drain()

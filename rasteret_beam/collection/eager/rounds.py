@@ -17,7 +17,7 @@ from rasteret_beam.kernels.tables.point_columns import PointColumns
 from rasteret_beam.kernels.tables.point_times import check_times
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.jobs.sampler import TileSampler
+from rasteret_beam.readers.jobs.sampler import Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.source import TileSource
@@ -85,14 +85,14 @@ class Rounds:
             A raster file cannot be read.
         """
         points = iter(self.points)
-        sampler = TileSampler(TileSource.of_budget(self.cache, self.job.options.prefix_reads))
+        source = TileSource.of_budget(self.cache, self.job.options.prefix_reads)
         try:
             while (groups := self._next_round(points, unsampled)) is not None:
-                yield from self._rows_of(groups, sampler)
+                yield from self._rows_of(groups, source)
             if self._first is not None and not self._sampled:
                 log.warning("%s", why_nothing_hit(self.job.routing, self._first, self.chosen.crs))
         finally:
-            sampler.close()
+            source.close()
 
     def _next_round(self, points: Iterator[pa.RecordBatch], unsampled: list[pa.RecordBatch] | None) -> Groups | None:
         """The routed points of a round by their keys; None where there are no more points."""
@@ -111,17 +111,17 @@ class Rounds:
                 break
         return groups if count else None
 
-    def _rows_of(self, groups: Groups, sampler: TileSampler) -> Iterator[pa.RecordBatch]:
+    def _rows_of(self, groups: Groups, source: TileSource) -> Iterator[pa.RecordBatch]:
         """Rows of the groups in the order of their keys; groups are released as they are taken."""
-        stream = sampler.stream(self.job, Counters())
+        sampler = Sampler(source, self.job, Counters())
         try:
             for key in sorted(groups):
-                for sampled in stream.push(None, key, groups.pop(key)):
+                for sampled in sampler.push(None, key, groups.pop(key)):
                     yield sampled.rows
-            for sampled in stream.drain():
+            for sampled in sampler.drain():
                 yield sampled.rows
         finally:
-            stream.cancel()
+            sampler.cancel()
 
 
 def _together(points: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

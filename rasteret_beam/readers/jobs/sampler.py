@@ -1,7 +1,6 @@
 """Sampling groups of points: read the tiles they touch and gather the values, several groups at the same time."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -36,28 +35,6 @@ VALUE_BYTES = 256
 """Kept columns in memory that count as much as a value does: 128 MB of them may be under way."""
 
 
-class TileSampler:
-    """What the sampling of all jobs of a process shares: threads, open files and decoded tiles.
-
-    Parameters
-    ----------
-    source : TileSource, optional
-    """
-
-    def __init__(self, source: TileSource | None = None):
-        self.source = source or TileSource()
-        self.threads = ThreadPoolExecutor(UNITS_AHEAD, thread_name_prefix="work-units")
-
-    def stream(self, job: SampleJob, counters: Counters) -> "SampleStream":
-        """A stream of groups, several of which are sampled at the same time."""
-        return SampleStream(self, job, counters)
-
-    def close(self) -> None:
-        """End the threads and close what is open."""
-        self.threads.shutdown(cancel_futures=True)
-        self.source.close()
-
-
 class Sampled(NamedTuple):
     """A batch that comes out of a stream: rows of the sample table, or dead letters (``failed``).
 
@@ -69,7 +46,7 @@ class Sampled(NamedTuple):
     failed: bool = False
 
 
-class SampleStream:
+class Sampler:
     """Groups of points in, rows of the sample table out, in the order of the groups.
 
     What is pushed with a group (its window and timestamp, say) comes back with each of its batches.
@@ -77,19 +54,20 @@ class SampleStream:
 
     Parameters
     ----------
-    sampler : TileSampler
+    source : TileSource
+        Tiles, and threads for the groups; all samplers of a process share it.
     job : SampleJob
     counters : Counters
         Of tiles, bytes and rows.
     """
 
-    def __init__(self, sampler: TileSampler, job: SampleJob, counters: Counters):
+    def __init__(self, source: TileSource, job: SampleJob, counters: Counters):
         self.job = job
         self.counters = counters
-        self._source = sampler.source
+        self._source = source
         self._cancel = CancelToken()
         self._pool: OrderedPool[tuple[Any, SampledUnit]] = OrderedPool(
-            sampler.threads, UNITS_AHEAD, VALUES_AHEAD, self._cancel
+            source.waiting, UNITS_AHEAD, VALUES_AHEAD, self._cancel
         )
 
     def push(self, context: Any, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[Sampled]:

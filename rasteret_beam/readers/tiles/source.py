@@ -23,6 +23,9 @@ from rasteret_beam.readers.tiles.protocol import Tile, TileName, TileRequest, ow
 REMOTE_READS = 24
 """Requests under way at the same time: with 30 ms each, 800 a second."""
 
+CALLERS = 32
+"""Threads of :attr:`TileSource.waiting`."""
+
 OnTile = Callable[[TileRequest, Tile | TileReadError], None]
 
 
@@ -36,6 +39,11 @@ class TileSource:
         Tiles of local files decoded at the same time.
     cache_bytes : int
         Decoded tiles kept, for crowded tiles whose points come in several work units, and for neighbouring windows.
+
+    Attributes
+    ----------
+    waiting : ThreadPoolExecutor
+        For work that calls :meth:`each`, and mostly waits for tiles.
     """
 
     def __init__(self, engines: Engines | None = None, threads: int | None = None, cache_bytes: int = 64 << 20):
@@ -45,6 +53,7 @@ class TileSource:
         self._lock = Lock()
         self._local = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="tiles")
         self._remote = ThreadPoolExecutor(REMOTE_READS, thread_name_prefix="remote-tiles")
+        self.waiting = ThreadPoolExecutor(CALLERS, thread_name_prefix="work-units")
 
     @classmethod
     def of_budget(cls, budget: CacheBudget, prefix_reads: bool = False) -> "TileSource":
@@ -146,6 +155,7 @@ class TileSource:
 
     def close(self) -> None:
         """End the threads and close what is open."""
+        self.waiting.shutdown(cancel_futures=True)
         self._local.shutdown(cancel_futures=True)
         self._remote.shutdown(cancel_futures=True)
         self.engines.close()

@@ -101,9 +101,9 @@ class _SampleAgainFn(SampleFn):
         window: Any = beam.DoFn.WindowParam,
         pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterator[Any]:
-        assert self.stream is not None
+        assert self.sampler is not None
         count({metrics.VALUES_ROUTED: values_lost(letters)})
         record_id, band = (letters[name][0].as_py() for name in ("record_id", "band"))
         yield from self._emit(
-            self.stream.push_again((timestamp, (window,), pane), record_id, band, points_of(letters, 0))
+            self.sampler.push_again((timestamp, (window,), pane), record_id, band, points_of(letters, 0))
         )

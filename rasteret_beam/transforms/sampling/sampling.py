@@ -17,7 +17,7 @@ from rasteret_beam.collection.parquet.versions import CollectionVersion
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.metrics import Counters
 from rasteret_beam.options import SampleOptions, takes_options
-from rasteret_beam.readers.jobs.sampler import Sampled, SampleStream, TileSampler
+from rasteret_beam.readers.jobs.sampler import Sampled, Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.transforms.runtime.beam_metrics import count
@@ -46,21 +46,19 @@ class SampleFn(beam.DoFn):
         self.settings = settings
 
     @property
-    def _sampler_key(self) -> Any:
-        return TileSampler, self.settings.cache, self.settings.options.prefix_reads
+    def _source_key(self) -> Any:
+        return TileSource, self.settings.cache, self.settings.options.prefix_reads
 
     def setup(self) -> None:
         self.indexes = self.settings.acquire()
-        _, cache, prefix_reads = self._sampler_key
-        self.sampler: TileSampler = acquire(
-            self._sampler_key, lambda: TileSampler(TileSource.of_budget(cache, prefix_reads))
-        )
-        self.stream: SampleStream | None = None
+        _, cache, prefix_reads = self._source_key
+        self.source: TileSource = acquire(self._source_key, lambda: TileSource.of_budget(cache, prefix_reads))
+        self.sampler: Sampler | None = None
 
     def teardown(self) -> None:
         self._cancel()
         self.settings.release()
-        release(self._sampler_key)
+        release(self._source_key)
 
     def start_bundle(self) -> None:
         self._cancel()  # what a failed bundle left
@@ -73,7 +71,7 @@ class SampleFn(beam.DoFn):
         self.version = version
         name, types = settings.collection.name, settings.value_types
         job = SampleJob(index.routing, index.assets, name, settings.bands, settings.options, types)
-        self.stream = self.sampler.stream(job, Counters())
+        self.sampler = Sampler(self.source, job, Counters())
 
     def process(
         self,
@@ -82,13 +80,13 @@ class SampleFn(beam.DoFn):
         window: Any = beam.DoFn.WindowParam,
         pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterator[Any]:
-        assert self.stream is not None
+        assert self.sampler is not None
         key, chunks = element
-        yield from self._emit(self.stream.push((timestamp, (window,), pane), key, chunks))
+        yield from self._emit(self.sampler.push((timestamp, (window,), pane), key, chunks))
 
     def finish_bundle(self) -> Iterator[Any]:
-        if self.stream is not None:
-            yield from self._emit(self.stream.drain())
+        if self.sampler is not None:
+            yield from self._emit(self.sampler.drain())
 
     def _emit(self, sampled: Iterator[Sampled]) -> Iterator[Any]:
         """Each batch in the window and at the time of its points, whenever it is ready."""
@@ -97,13 +95,13 @@ class SampleFn(beam.DoFn):
                 value = WindowedValue(rows, timestamp, windows, pane)
                 yield beam.pvalue.TaggedOutput(DEAD_LETTERS, value) if failed else value
         finally:
-            assert self.stream is not None
-            count(self.stream.counters.take())
+            assert self.sampler is not None
+            count(self.sampler.counters.take())
 
     def _cancel(self) -> None:
-        if self.stream is not None:
-            self.stream.cancel()
-            self.stream = None
+        if self.sampler is not None:
+            self.sampler.cancel()
+            self.sampler = None
 
 
 @contextmanager
@@ -132,11 +130,11 @@ class SampleInWindowsFn(SampleFn):
         seen = parsed(version)
         for stamp, same in by_stamp(chunks, timestamp):
             check_version(stamp.version, seen)
-            if self.stream is None or seen != self.version:
+            if self.sampler is None or seen != self.version:
                 yield from self.finish_bundle()
                 self._open(seen)
-            assert self.stream is not None
-            yield from self._emit(self.stream.push((stamp.time, (window,), pane), key, same))
+            assert self.sampler is not None
+            yield from self._emit(self.sampler.push((stamp.time, (window,), pane), key, same))
 
 
 def sampled_by(sampling: SampleFn, groups: beam.PCollection, **side_inputs: Any) -> SamplingOutputs:

@@ -18,7 +18,6 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.metrics import TILE_CACHE_HITS, Counters
 from rasteret_beam.options import DEFAULT_CACHE_BYTES, LEAST_CACHE_BYTES
 from rasteret_beam.readers.gdal import rasters as datasets
-from rasteret_beam.readers.jobs.sampler import TileSampler
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.protocol import TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
@@ -93,8 +92,8 @@ def test_a_sampler_keeps_its_caches_within_their_shares(
     wants = tiles.wants_of(path)
     size = 2 * 1024 * 1024 * 2
     assert size == 4 * budget.share
-    sampler = TileSampler(TileSource.of_budget(budget))
-    cache, pool = sampler.source._cache, sampler.source.engines.rasterio.pool  # type: ignore[attr-defined]
+    source = TileSource.of_budget(budget)
+    cache, pool = source._cache, source.engines.rasterio.pool  # type: ignore[attr-defined]
     assert gdal_cache["GDAL_CACHEMAX"] == cache.max_bytes == pool.max_bytes == budget.share
     given: list[int] = []
     most = 0
@@ -106,30 +105,30 @@ def test_a_sampler_keeps_its_caches_within_their_shares(
             given.append(pixels.nbytes)  # type: ignore[attr-defined]
 
     counters = Counters()
-    sampler.source.each(wants, take, counters)
+    source.each(wants, take, counters)
     assert sum(given) == size
     assert budget.share - max(given) < most <= budget.share  # filled, and never beyond
     assert cache.bytes == sum(kept.nbytes for kept, _ in cache._entries.values()) <= budget.share
     for _ in range(2):
-        sampler.source.each(wants[:1], take, counters)
+        source.each(wants[:1], take, counters)
     assert counters.snapshot().get(TILE_CACHE_HITS, 0) >= 1
-    sampler.close()
+    source.close()
 
 
 def test_open_files_stay_within_their_share(tmp_path: Path, gdal_cache: dict) -> None:
     budget = CacheBudget(LEAST_CACHE_BYTES)
     fitting = budget.share // datasets.HEADER_BYTES
-    sampler = TileSampler(TileSource.of_budget(budget))
-    pool = sampler.source.engines.rasterio.pool  # type: ignore[attr-defined]
+    source = TileSource.of_budget(budget)
+    pool = source.engines.rasterio.pool  # type: ignore[attr-defined]
     held = []
     for number in range(fitting + 4):
         striped = rasters.RasterCase(name=f"striped_{number}", dtype="uint8", width=64, height=64, tile=None)
-        sampler.source.each(tiles.wants_of(striped.write(tmp_path)), lambda want, pixels: None, Counters())
+        source.each(tiles.wants_of(striped.write(tmp_path)), lambda want, pixels: None, Counters())
         held.append((len(pool), pool._bytes))
     assert [count for count, _ in held[:4]] == [1, 2, 3, 4]
     assert fitting - 2 < len(pool) < fitting  # a little beside the headers: 16 bytes a block
     assert all(size <= budget.share for _, size in held)
-    sampler.close()
+    source.close()
     assert (len(pool), pool._bytes) == (0, 0)
 
 
