@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import shapely
@@ -18,9 +18,10 @@ from rasteret_beam.kernels.routing.match import Matcher, matcher_of
 from rasteret_beam.kernels.routing.no_hit import EXCHANGED, hits_exchanged
 from rasteret_beam.kernels.sampling.validity import Mask
 from rasteret_beam.kernels.tables.polygon_geometry import Polygons, read_polygons
+from rasteret_beam.keywords import EagerChipKeywords
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Grid
-from rasteret_beam.options import takes_options
+from rasteret_beam.options import options_from, takes_options
 from rasteret_beam.readers.jobs.chip_reader import (
     Array,
     BandChip,
@@ -57,7 +58,7 @@ def get_numpy(
     geometry_crs: Any = None,
     geometry_column: str | None = None,
     return_mask: bool = False,
-    options: ChipOptions,
+    **keywords: Unpack[EagerChipKeywords],
 ) -> Array | tuple[Array, Mask]:
     """Pixels under polygons, each cropped to its polygon and masked by it.
 
@@ -103,6 +104,7 @@ def get_numpy(
     TileReadError
         A raster file cannot be read.
     """
+    options = options_from(keywords, ChipOptions)
     polygons = read_polygons(geometries, geometry_crs=geometry_crs, geometry_column=geometry_column)
     wanted = collection.check_bands(bands)
     cache = CacheBudget(options.cache_bytes)

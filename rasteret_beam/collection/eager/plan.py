@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +19,9 @@ from rasteret_beam.kernels.routing.index import RoutingIndex, locate
 from rasteret_beam.kernels.routing.layers import Hits, Pick
 from rasteret_beam.kernels.routing.matching import matched
 from rasteret_beam.kernels.tables.point_columns import choose_columns, coordinates, point_batch
+from rasteret_beam.keywords import PlanKeywords
 from rasteret_beam.model import Asset, TileKey
-from rasteret_beam.options import SampleOptions, takes_options
+from rasteret_beam.options import SampleOptions, options_from, takes_options
 from rasteret_beam.readers.tiles.indexed import IndexedEngine, fallback_reason
 from rasteret_beam.readers.tiles.protocol import TileRequest
 from rasteret_beam.schema import UNSAMPLED_REASONS
@@ -64,12 +65,12 @@ def plan(
     y_column: str | None = None,
     geometry_column: str | None = None,
     geometry_crs: Any = None,
-    options: SampleOptions,
     bbox: Sequence[float] | None = None,
     date_range: DateRange | None = None,
     geometries: Any = None,
     cloud_cover_lt: float | None = None,
     ids: str | Iterable[str] | None = None,
+    **keywords: Unpack[PlanKeywords],
 ) -> pa.Table:
     """The tiles that sampling these points would read, without opening a file.
 
@@ -104,6 +105,7 @@ def plan(
     InputError
         A column, band, CRS or option cannot be used.
     """
+    options = options_from(keywords, SampleOptions)
     collection = collection.narrowed(
         bbox=bbox, date_range=date_range, geometries=geometries, cloud_cover_lt=cloud_cover_lt, ids=ids
     )

@@ -1,7 +1,7 @@
 """The eager face: sample a table of points in this process."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import pyarrow as pa
 
@@ -13,7 +13,8 @@ from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
-from rasteret_beam.options import SampleOptions, takes_options
+from rasteret_beam.keywords import EagerSampleKeywords
+from rasteret_beam.options import SampleOptions, options_from, takes_options
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.schema import unsampled_schema
@@ -30,13 +31,13 @@ def sample_points(
     geometry_column: str | None = None,
     geometry_crs: Any = None,
     columns: Sequence[str] | None = None,
-    options: SampleOptions,
     return_unsampled: bool = False,
     bbox: Sequence[float] | None = None,
     date_range: DateRange | None = None,
     geometries: Any = None,
     cloud_cover_lt: float | None = None,
     ids: str | Iterable[str] | None = None,
+    **keywords: Unpack[EagerSampleKeywords],
 ) -> pa.Table | tuple[pa.Table, pa.Table]:
     """Sample raster values at points.
 
@@ -79,6 +80,7 @@ def sample_points(
     TileReadError
         A raster file cannot be read.
     """
+    options = options_from(keywords, SampleOptions)
     criteria = {"date_range": date_range, "geometries": geometries, "cloud_cover_lt": cloud_cover_lt}
     narrowed = collection.narrowed(bbox=bbox, ids=ids, **criteria)
     given = {"x_column": x_column, "y_column": y_column, "geometry_column": geometry_column}
@@ -101,12 +103,12 @@ def sample_batches(
     geometry_column: str | None = None,
     geometry_crs: Any = None,
     columns: Sequence[str] | None = None,
-    options: SampleOptions,
     bbox: Sequence[float] | None = None,
     date_range: DateRange | None = None,
     geometries: Any = None,
     cloud_cover_lt: float | None = None,
     ids: str | Iterable[str] | None = None,
+    **keywords: Unpack[EagerSampleKeywords],
 ) -> pa.RecordBatchReader:
     """Sample raster values at points, batch by batch in bounded memory.
 
@@ -138,6 +140,7 @@ def sample_batches(
     TileReadError
         While reading: a raster file cannot be read. Consumers in other languages show the message only.
     """
+    options = options_from(keywords, SampleOptions)
     criteria = {"date_range": date_range, "geometries": geometries, "cloud_cover_lt": cloud_cover_lt}
     narrowed = collection.narrowed(bbox=bbox, ids=ids, **criteria)
     given = {"x_column": x_column, "y_column": y_column, "geometry_column": geometry_column}
