@@ -36,8 +36,10 @@ lint: $(VENV)/dev
 lock: $(VENV)/dev
 	$(BIN)/python -m templates.lock
 
-# The metadata of the templates, anew from the flags of the commands.
+# The keywords that type checkers see, anew from the options, and the metadata of the templates, anew from the flags of
+# the commands.
 templates: $(VENV)/dev
+	$(BIN)/python -m templates.keywords
 	$(BIN)/python -m templates.metadata
 
 # The sdist, and the wheel that is built from it.

@@ -24,19 +24,26 @@ class ChipOptions(JobOptions):
     """
 
     all_touched: bool = option(
-        False, help="take all pixels that a polygon touches, not only those whose centre it holds"
+        False, help="take all pixels that a polygon touches, not only those whose centre it holds", retry=False
     )
     fill: float | None = option(
-        None, help="value of pixels that are not valid (default: the band's nodata value, or 0)", metavar="NUMBER"
+        None,
+        help="value of pixels that are not valid (default: the band's nodata value, or 0)",
+        metavar="NUMBER",
+        retry=False,
     )
     max_chip_pixels: int = option(
         MAX_CHIP_PIXELS,
         help=f"larger chips are cut into windows, a row each (default: {MAX_CHIP_PIXELS})",
         metavar="N",
         eager=False,
+        retry=False,
     )
     on_invalid: Literal["raise", "skip"] = option(
-        "raise", help="fail if a geometry is not a valid polygon, or leave it out as unmatched", eager=False
+        "raise",
+        help="fail if a geometry is not a valid polygon, or leave it out as unmatched",
+        eager=False,
+        retry=False,
     )
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import timedelta
 from functools import wraps
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +32,9 @@ MAX_RADIUS = 4096
 IN_TIME = ("nearest", "before", "after")
 """Values of ``match`` that go by the time of the point."""
 
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
+Definition = TypeVar("Definition", bound="JobOptions")
 Class = TypeVar("Class")
 
 
@@ -54,6 +56,8 @@ class OptionFacts:
         It decides which tiles are read, so ``Collection.plan`` takes it too.
     eager : bool
         ``Collection.sample_points`` takes it.
+    retry : bool
+        The transforms that try dead letters again take it; the others are decided by the earlier run.
     tuning : bool
         It changes speed and memory, not the rows; such options come last.
     """
@@ -64,6 +68,7 @@ class OptionFacts:
     unit: int = 1
     routing: bool = False
     eager: bool = True
+    retry: bool = True
     tuning: bool = False
 
 
@@ -123,6 +128,7 @@ class JobOptions:
         "all",
         help="use every record at the point or polygon, or for each band the newest one",
         routing=True,
+        retry=False,
     )
     on_error: Literal["raise", "dead_letter"] = option(
         "raise",
@@ -164,6 +170,7 @@ class SampleOptions(JobOptions):
         help="sample every record that contains a point, or for each band the newest one, or the one nearest in time "
         "to the point, the newest at or before it, or the oldest at or after it",
         routing=True,
+        retry=False,
     )
     time_column: str | None = option(
         None,
@@ -177,6 +184,7 @@ class SampleOptions(JobOptions):
         "or P10D",
         metavar="DURATION",
         routing=True,
+        retry=False,
     )
     limit: int | None = option(
         None,
@@ -184,15 +192,17 @@ class SampleOptions(JobOptions):
         "after, else all)",
         metavar="K",
         routing=True,
+        retry=False,
     )
     overlap: Literal["all", "first"] = option(
         "all",
         help="of records of one moment, as where tiles of a scene overlap, sample all, or for each band the first: the "
         "one whose grid holds the point farthest from its edge",
         routing=True,
+        retry=False,
     )
     overlap_tolerance: str | timedelta = option(  # noqa: RUF009
-        "60s", help="records at most so long apart are of one moment", metavar="DURATION", routing=True
+        "60s", help="records at most so long apart are of one moment", metavar="DURATION", routing=True, retry=False
     )
     max_distance_pixels: int = option(
         0, help="search radius, in pixels, when the point's own pixel is not valid", metavar="R"
@@ -207,6 +217,7 @@ class SampleOptions(JobOptions):
         "long",
         help="a row for each band (long), or for each point and record, with a list of values (values) or a column for "
         "each band (columns)",
+        retry=False,
     )
     value_type: Literal["float64", "float32", "raw"] = option(
         "float64",
@@ -338,11 +349,11 @@ def check_cache_bytes(value: Any) -> None:
 
 def takes_options(
     definition: type, keep: Callable[[Option], bool] = lambda _: True
-) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Give a function the keyword arguments of a definition, in its signature too.
+) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
+    """Give a function the keyword arguments of a definition, in its signature and docstring too.
 
-    The function has a keyword-only parameter ``options`` with a value of the definition, and gets one made of what it
-    is called with: its fields, or ``options`` as they are, or both, of which the fields win.
+    The function has ``**keywords``: fields of the definition, and ``options`` with a value of it. They have a type of
+    :mod:`rasteret_beam.keywords` for static checkers, and :func:`options_from` makes one value of them.
 
     Parameters
     ----------
@@ -352,25 +363,35 @@ def takes_options(
         Which of its options the function takes.
     """
     taken = [each for each in options_of(definition) if keep(each)]
-    names = {each.name for each in taken}
 
-    def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
+    def decorate(function: Callable[Given, Result]) -> Callable[Given, Result]:
         signature = signature_with(inspect.signature(function), taken, definition)
 
         @wraps(function)
-        def call(*args: Any, options: Any = None, **given: Any) -> Result:
-            of_options = {name: given.pop(name) for name in list(given) if name in names}
+        def call(*args: Given.args, **given: Given.kwargs) -> Result:
             check_keywords(function, signature, given)
-            if not isinstance(options, definition | NoneType):  # type: ignore[operator]
-                raise InputError(f"options are a {type(options).__name__}; give {definition.__name__}(...)")
-            made = replace(definition() if options is None else options, **of_options)  # type: ignore[type-var]
-            return function(*args, options=made, **given)
+            return function(*args, **given)
 
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.__doc__ = documented(function.__doc__ or "", taken)
         return call
 
     return decorate
+
+
+def options_from(given: Mapping[str, Any], definition: type[Definition]) -> Definition:
+    """The options of a call: its ``options`` or the defaults, with the fields that are given in their place.
+
+    Raises
+    ------
+    InputError
+        ``options`` are not of the definition, or a value cannot be used.
+    """
+    whole = given.get("options")
+    if not isinstance(whole, definition | NoneType):
+        raise InputError(f"options are a {type(whole).__name__}; give {definition.__name__}(...)")
+    fields_given = {name: value for name, value in given.items() if name != "options"}
+    return replace(definition() if whole is None else whole, **fields_given)
 
 
 def documents_options(
@@ -387,8 +408,8 @@ def documents_options(
 
 
 def signature_with(signature: inspect.Signature, taken: Collection[Option], definition: type) -> inspect.Signature:
-    """A signature with options as keyword-only parameters, in place of ``options``, which comes after them."""
-    own = [each for each in signature.parameters.values() if each.name != "options"]
+    """A signature with options as keyword-only parameters, then ``options``, in place of ``**keywords``."""
+    own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
     rest = [each for each in own if each.kind is not inspect.Parameter.KEYWORD_ONLY]
     keywords = [each for each in own if each.kind is inspect.Parameter.KEYWORD_ONLY]
     kind = inspect.Parameter.KEYWORD_ONLY

@@ -254,8 +254,8 @@ class Collection:
         InputError
             The collection has no records.
         CollectionError
-            It was loaded from a bucket or the web and names a file that it may not; an exported copy might be allowed
-            to.
+            It was loaded from a bucket or the web and names a forbidden file, which an exported copy might be allowed
+            to name.
         """
         place = path_of(path, "path", "where the collection is to be written")
         table = self.to_table()

@@ -27,6 +27,7 @@ TEXTS = [
     *ROOT.glob("templates/*.json"),
     *ROOT.glob("docs/**/*.md"),
     *ROOT.glob("examples/*.[mp][dy]"),
+    ROOT / "templates" / "README.md",
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",

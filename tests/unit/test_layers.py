@@ -12,7 +12,7 @@ LAYERS = [
     ("rasteret_beam.errors", "rasteret_beam.model", "rasteret_beam.durations"),
     ("rasteret_beam.columns",),
     ("rasteret_beam.schema",),
-    ("rasteret_beam.metrics", "rasteret_beam.options", "rasteret_beam.chip_options"),
+    ("rasteret_beam.metrics", "rasteret_beam.options", "rasteret_beam.chip_options", "rasteret_beam.keywords"),
     ("rasteret_beam.kernels",),
     ("rasteret_beam.readers",),
     ("rasteret_beam.collection",),

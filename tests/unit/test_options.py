@@ -25,7 +25,7 @@ from rasteret_beam import (
 from rasteret_beam.errors import InputError, UnknownOptionError
 from rasteret_beam.kernels.routing.match import MATCHERS, WAYS
 from rasteret_beam.model import MatchRules
-from rasteret_beam.options import option, options_of, takes_options
+from rasteret_beam.options import option, options_from, options_of, takes_options
 from templates.metadata import parameter
 
 
@@ -38,14 +38,14 @@ class MoreOptions(SampleOptions):
 
 
 @takes_options(MoreOptions)
-def sample(points: object, *, columns: object = None, options: MoreOptions) -> MoreOptions:
+def sample(points: object, *, columns: object = None, **keywords: object) -> MoreOptions:
     """Sample.
 
     Parameters
     ----------
     <options>
     """
-    return options
+    return options_from(keywords, MoreOptions)
 
 
 def test_a_new_field_is_a_keyword_argument() -> None:

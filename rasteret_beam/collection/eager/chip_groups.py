@@ -1,4 +1,4 @@
-"""Groups of polygons, keyed by record and block of tiles, to batches of the chip table."""
+"""Read groups of polygons, keyed by record and block of tiles, into batches of the chip table."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,15 +38,15 @@ BATCH_ROWS = 4096
 
 @dataclass(frozen=True, eq=False)
 class ChipJob:
-    """What groups of polygons are read from, and how.
+    """The index and the options with which groups of polygons are read.
 
     Attributes
     ----------
     index : CollectionIndex
     facts : FactTable
-        Of the collection's records and the bands of ``index``.
+        Facts of the collection's records for the bands of ``index``.
     collection : str
-        Its name.
+        Name of the collection.
     options : ChipOptions
     counters : Counters
     """
@@ -59,7 +59,7 @@ class ChipJob:
 
 
 class ReadRows(NamedTuple):
-    """A batch that comes out of a group: rows of the chip table, or dead letters (``failed``)."""
+    """A batch of the results of a group: rows of the chip table, or dead letters (``failed``)."""
 
     rows: pa.RecordBatch
     failed: bool = False
@@ -68,23 +68,23 @@ class ReadRows(NamedTuple):
 def read_chip_group(
     reader: ChipReader, job: ChipJob, key: TileKey, chunks: Iterable[pa.RecordBatch]
 ) -> Iterator[ReadRows]:
-    """Rows of the chip table for the windows of one group.
+    """Read the windows of one group into rows of the chip table.
 
     Parameters
     ----------
     chunks : iterable of RecordBatch
-        As :func:`rasteret_beam.kernels.routing.chip_chunks.route_polygons` makes them.
+        Made by :func:`rasteret_beam.kernels.routing.chip_chunks.route_polygons`.
 
     Yields
     ------
     ReadRows
-        Of at most 16 MB and 4096 rows, or one row. With ``on_error="dead_letter"`` also the tiles of each chunk that
-        cannot be read, with the windows that lack them.
+        At most 16 MB and 4096 rows, or one larger row. With ``on_error="dead_letter"``, also the tiles of each chunk
+        that cannot be read, with the windows that need them.
 
     Raises
     ------
     TileReadError, CollectionError
-        A tile cannot be read, or holds another dtype than the collection says.
+        A tile cannot be read, or its dtype differs from the one in the collection.
     InputError
         The fill does not fit the dtype of a band.
     """
@@ -97,12 +97,12 @@ def read_chip_group(
 def read_chips_again(
     reader: ChipReader, job: ChipJob, record_id: str, band: str, chunk: pa.RecordBatch
 ) -> Iterator[ReadRows]:
-    """The same for the windows of a dead letter, which are read with the options of the earlier run.
+    """Read the windows of a dead letter, with the options of the earlier run.
 
     Raises
     ------
     InputError
-        The collection no longer has the record or the band, or its pixels are others than those of the earlier run.
+        The collection no longer has the record or the band, or its pixels differ from those of the earlier run.
     """
     grid = job.index.routing.grid_of_band(record_id, band)
     if grid is None:
@@ -120,7 +120,7 @@ def read_chips_again(
 
 
 def _pixels_of(grid: Grid) -> list[Any]:
-    """What gives the windows of a grid their meaning."""
+    """The facts of a grid that decide which pixels a window means."""
     return [grid.crs, list(grid.transform), grid.width, grid.height]
 
 
@@ -131,7 +131,7 @@ def _shown(pixels: Sequence[Any]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """What the chips of a group have in common."""
+    """Facts that the chips of a group share."""
 
     grid: Grid
     bands: tuple[BandRead, ...]
@@ -178,7 +178,7 @@ def _without_lost(chips: Iterable[BandChip | LostChip], lost: list[LostChip]) ->
 
 
 def _letters(chunk: pa.RecordBatch, lost: Sequence[LostChip], options: ChipOptions, grid: Grid) -> pa.RecordBatch:
-    """A dead letter for each tile that could not be read, with the windows of the chunk that lack it."""
+    """A dead letter for each tile that could not be read, with the windows of the chunk that need it."""
     by_tile: dict[tuple[str, int, int], list[LostChip]] = {}
     for chip in lost:
         by_tile.setdefault((chip.band.asset.band, chip.tile_row, chip.tile_col), []).append(chip)
@@ -193,7 +193,7 @@ def _letters(chunk: pa.RecordBatch, lost: Sequence[LostChip], options: ChipOptio
 
 
 def _wanted(chunk: pa.RecordBatch, windows: Sequence[PixelWindow], group: _Group) -> Iterator[WantedChip]:
-    """What to read; windows that start in one tile come after each other."""
+    """The chips to read; windows that start in the same tile are adjacent."""
     high, wide = group.grid.tile_height, group.grid.tile_width
     order = sorted(range(len(windows)), key=lambda row: (windows[row].row // high, windows[row].col // wide, row))
     shapes = chunk[CHIP_SHAPE]

@@ -1,4 +1,4 @@
-"""Geometries as quick scripts have them: Shapely, WKB bytes, GeoJSON, Arrow arrays, and lists of those."""
+"""Read geometries that are not in a table: Shapely, WKB bytes, GeoJSON, Arrow arrays, and lists of those."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -27,9 +27,9 @@ class Geometries:
     shapes : [n] object
         Shapely geometries or None.
     crs : str or None
-        What the input says of its CRS.
+        CRS that the input declares.
     properties : [n] list of dict
-        Those of GeoJSON features (``id`` among them where one has it); empty for all else.
+        Properties of GeoJSON features, with ``id`` if a feature has one; otherwise empty.
     """
 
     shapes: NDArray[np.object_]
@@ -38,7 +38,7 @@ class Geometries:
 
 
 def read_geometries(given: Any, what: str) -> Geometries:
-    """Geometries of one object or of a list, a NumPy array or a Series of such.
+    """Read one geometry, or a list, a NumPy array or a Series of geometries.
 
     Parameters
     ----------
@@ -47,19 +47,19 @@ def read_geometries(given: Any, what: str) -> Geometries:
         ``__geo_interface__``), an Arrow array of WKB or GeoArrow points, a GeoSeries or
         GeoDataFrame, or a list of the first three; None is a null.
     what : str
-        What an error calls them.
+        Name of the geometries in errors.
 
     Raises
     ------
     InputError
-        It is none of these; names the type, and the place in a list.
+        The input has another type; the error names it, and its position in a list.
     """
     if isinstance(given, pa.Array | pa.ChunkedArray):
         return _of_arrow(pa.field("geometry", given.type), given, what)
     if hasattr(given, "__arrow_c_array__"):
         named = pa.Field._import_from_c_capsule(given.__arrow_c_array__()[0])
         return _of_arrow(named, pa.array(given), what)
-    if hasattr(given, "active_geometry_name"):  # a GeoDataFrame, whose GeoJSON would not say its CRS
+    if hasattr(given, "active_geometry_name"):  # a GeoDataFrame, whose GeoJSON would lack its CRS
         given = given.geometry
     if _is_one(given):
         return _of_list([given], what)
@@ -81,7 +81,7 @@ def _is_one(given: Any) -> bool:
 
 
 def _is_series(given: Any) -> bool:
-    """Whether it is a Series of pandas or GeoPandas, which need not be installed."""
+    """Whether an object is a Series of pandas or GeoPandas; neither needs to be installed."""
     return any(kind.__name__ == "Series" and kind.__module__.startswith("pandas") for kind in type(given).__mro__)
 
 
@@ -129,7 +129,7 @@ def _of_list(given: list[Any], what: str) -> Geometries:
 
 
 Part = tuple[Any, dict[str, Any], str | None]
-"""A geometry (Shapely, WKB or GeoJSON text), its properties, and its CRS if it says one."""
+"""A geometry (Shapely, WKB or GeoJSON text), its properties, and its CRS if it declares one."""
 
 
 def _parts(value: Any, number: int, what: str) -> Iterator[Part]:
@@ -157,7 +157,7 @@ def boxes_of(geometries: Any) -> Floats:
     Parameters
     ----------
     geometries
-        As :func:`read_geometries` takes them, or (west, south, east, north), or a list of such.
+        Any input of :func:`read_geometries`, a box (west, south, east, north), or a list of boxes.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""The eager face of polygon masking: arrays of the pixels under polygons."""
+"""Read the pixels under polygons into arrays, in this process."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import shapely
@@ -18,9 +18,10 @@ from rasteret_beam.kernels.routing.match import Matcher, matcher_of
 from rasteret_beam.kernels.routing.no_hit import EXCHANGED, hits_exchanged
 from rasteret_beam.kernels.sampling.validity import Mask
 from rasteret_beam.kernels.tables.polygon_geometry import Polygons, read_polygons
+from rasteret_beam.keywords import EagerChipKeywords
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Grid
-from rasteret_beam.options import takes_options
+from rasteret_beam.options import options_from, takes_options
 from rasteret_beam.readers.jobs.chip_reader import (
     Array,
     BandChip,
@@ -41,7 +42,7 @@ RAGGED = (
 
 @dataclass(frozen=True, eq=False)
 class Chip:
-    """One polygon on one record: for each band in turn, where it is, what is known of it, and its layer."""
+    """One polygon on one record, with the layer of each band in order."""
 
     geometry: int
     record_id: str
@@ -57,7 +58,7 @@ def get_numpy(
     geometry_crs: Any = None,
     geometry_column: str | None = None,
     return_mask: bool = False,
-    options: ChipOptions,
+    **keywords: Unpack[EagerChipKeywords],
 ) -> Array | tuple[Array, Mask]:
     """Pixels under polygons, each cropped to its polygon and masked by it.
 
@@ -71,38 +72,40 @@ def get_numpy(
         a list of those, or an Arrow array or table (or anything with an Arrow C stream) with a
         column of polygons as WKB or GeoArrow.
     bands : sequence of str
-        Of each record that a polygon overlaps; on one grid.
+        Read from each record that a polygon overlaps. The bands of a record have to share a grid.
     geometry_crs
-        CRS of the geometries. Tables need it unless they carry their own; other geometries
-        without it are in longitude and latitude (CRS84). The edges of a polygon are straight
-        in this CRS, and are divided where they bend in the CRS of a raster.
+        CRS of the geometries. It is required for a table that does not declare one. The default
+        for other geometries is longitude and latitude (CRS84). The edges of a polygon are straight
+        in this CRS; points are added to them where they bend in the CRS of a raster.
     geometry_column : str, optional
-        Of a table; by default the one that is declared or named as a geometry.
+        Column of a table; by default the one that is declared or named as a geometry.
     return_mask : bool
         Also return which pixels are valid.
     <options>
     options : ChipOptions, optional
-        All options as one value. A polygon that holds no pixel's centre gives a chip of fill values, without
-        ``all_touched``; the newest record is the newest that has all the bands (ties: the first in collection order).
+        All options as one value. Without ``all_touched``, a polygon that contains no pixel centre gives a chip of
+        fill values. ``match="latest"`` takes the newest record that has all bands, of equally new ones the first in
+        the collection.
 
     Returns
     -------
     [N, H, W] array for one band, [N, C, H, W] for several
-        In order of the geometries, then of the records in the collection; bands as asked for.
-        Raw stored values in the bands' own dtype; bands of several dtypes give the smallest
-        dtype that holds all their values. H and W are cut at the raster's edges.
+        Chips in the order of the geometries, then of the records in the collection; bands in the given
+        order. Values are those of the files, in the dtype of the bands; bands of several dtypes give the
+        smallest dtype that holds all their values. Chips end at the edges of the raster.
     valid : array of bool of the same shape, with ``return_mask``
-        True where the pixel is in the polygon, not NaN, not nodata, and not left out by the
-        file's own mask or alpha band.
+        True where the pixel is in the polygon, is neither NaN nor nodata, and is valid by the
+        mask or alpha band of the file, if it has one.
 
     Raises
     ------
     InputError
         A geometry, band, CRS or option cannot be used; a geometry overlaps no record; a record
-        that one overlaps lacks a band; the chips differ in shape; no dtype holds all values.
+        that it overlaps lacks a band; the chips differ in shape; no dtype holds all values.
     TileReadError
         A raster file cannot be read.
     """
+    options = options_from(keywords, ChipOptions)
     polygons = read_polygons(geometries, geometry_crs=geometry_crs, geometry_column=geometry_column)
     wanted = collection.check_bands(bands)
     cache = CacheBudget(options.cache_bytes)
@@ -141,7 +144,7 @@ def get_numpy(
 
 
 def _wanted(chips: Sequence[Chip], reads: dict[str, tuple[BandRead, ...]]) -> Iterator[WantedChip]:
-    """What to read of all chips; those that start in one tile come after each other."""
+    """The chips to read; chips that start in the same tile are adjacent."""
 
     def start(number: int) -> tuple[str, int, int]:
         grid, window = chips[number].layers[0].grid, chips[number].layers[0].window
@@ -149,7 +152,7 @@ def _wanted(chips: Sequence[Chip], reads: dict[str, tuple[BandRead, ...]]) -> It
 
     for number in sorted(range(len(chips)), key=start):
         bands = zip(chips[number].layers, reads[chips[number].record_id], strict=True)
-        # Bands that share a grid's pixels may differ in its tiles.
+        # Bands with the same pixels may have different tiles.
         for _, group in groupby(bands, key=lambda pair: pair[0].grid):
             members = list(group)
             layer = members[0][0]
@@ -157,12 +160,12 @@ def _wanted(chips: Sequence[Chip], reads: dict[str, tuple[BandRead, ...]]) -> It
 
 
 def plan_chips(index: CollectionIndex, polygons: Polygons, bands: Sequence[str], matcher: Matcher) -> list[Chip]:
-    """The chips of some polygons, in order of the polygons, then of the records.
+    """The chips of some polygons, in the order of the polygons, then of the records.
 
     Raises
     ------
     InputError
-        Every record is taken, and one lacks one of the bands; or bands of a record lie on several grids.
+        A record that is taken lacks a band, or its bands are on several grids.
     """
     chips: list[Chip] = []
     routing = index.routing
@@ -213,7 +216,7 @@ def _shown(grid: Grid) -> str:
 
 
 def _check_overlaps(polygons: Polygons, chips: Sequence[Chip], collection: Samplable, index: CollectionIndex) -> None:
-    """Refuse a polygon without a chip: its place in the array would be missing."""
+    """Refuse a polygon that overlaps no record, because the array would lack its chip."""
     hit = np.zeros(len(polygons), dtype=bool)
     hit[[chip.geometry for chip in chips]] = True
     outside = np.flatnonzero(~hit)
@@ -243,12 +246,12 @@ def _one_shape(polygons: Polygons, chips: Sequence[Chip]) -> tuple[int, int]:
 
 
 def common_dtype(dtypes: Iterable[np.dtype], bands: Sequence[str]) -> np.dtype:
-    """The smallest dtype that holds every value of all of them.
+    """The smallest dtype that holds all values of the given dtypes.
 
     Raises
     ------
     InputError
-        There is none: 64-bit integers beside floats, or signed beside unsigned ones.
+        There is none, as for 64-bit integers and floats, or for unsigned 64-bit integers and signed ones.
     """
     distinct = list(dict.fromkeys(dtypes))
     common = np.result_type(*distinct)

@@ -69,12 +69,12 @@ POLYGON_INPUTS = (
 
 
 def polygon_stream(polygons: Any, geometry_crs: Any = None) -> tuple[PointStream, bool]:
-    """An input of polygons as a stream of batches, and whether it was a table.
+    """An input of polygons as a stream of batches, and whether it is a table.
 
     Parameters
     ----------
     polygons
-        As points in :func:`point_stream`; also a box (xmin, ymin, xmax, ymax) or a list of boxes, and an Arrow array of
+        Any input of :func:`point_stream`; also a box (xmin, ymin, xmax, ymax) or a list of boxes, and an Arrow array of
         WKB or GeoArrow polygons.
     geometry_crs : optional
         CRS of boxes; boxes in degrees may cross the antimeridian.
@@ -82,7 +82,7 @@ def polygon_stream(polygons: Any, geometry_crs: Any = None) -> tuple[PointStream
     Raises
     ------
     InputError
-        It is none of these; names its type.
+        The input has another type; the error names it.
     """
     if isinstance(polygons, pa.Array | pa.ChunkedArray):
         return table_stream(pa.table({"geometry": polygons}), "polygons", POLYGON_INPUTS), False
@@ -101,15 +101,15 @@ def point_stream(points: Any) -> PointStream:
     points
         Arrow Table, RecordBatch, RecordBatchReader or Dataset; anything with an Arrow C stream
         (Polars, DuckDB, SedonaDB, ...); a pandas or GeoPandas DataFrame, whose geometries
-        become WKB and whose active geometry column and CRS are declared in the schema; or, for
-        quick scripts, Shapely points, WKB bytes, GeoJSON (dict, text), or a list, an array or
-        a Series of those: they get one column ``geometry``, and GeoJSON features their
-        properties beside it. GeoJSON is in OGC:CRS84.
+        become WKB and whose active geometry column and CRS are declared in the schema; or
+        Shapely points, WKB bytes, GeoJSON (dict, text), or a list, an array or a Series of
+        those, which become column ``geometry``. Properties of GeoJSON features become further
+        columns. GeoJSON is in OGC:CRS84.
 
     Raises
     ------
     InputError
-        It is none of these; names its type.
+        The input has another type; the error names it.
     """
     return table_stream(points, "points", POINT_INPUTS)
 
@@ -138,7 +138,7 @@ def table_stream(points: Any, what: str, accepted: str) -> PointStream:
 
 
 def _dataset_schema(dataset: ds.Dataset) -> pa.Schema:
-    """The schema of a dataset with the geometry types of its Parquet files, which have to agree."""
+    """The schema of a dataset with the geometry types of its Parquet files, which must agree."""
     files = (part for part in dataset.get_fragments() if isinstance(part, ds.ParquetFileFragment))
     first = next(files, None)
     crs = native_crs(first.metadata, first.path) if first is not None else {}
@@ -183,7 +183,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _geometry_table(points: Any, what: str) -> pa.Table:
-    """A table of geometries as WKB with their SRIDs, and of the properties of features."""
+    """A table of geometries as WKB with their SRIDs, and the properties of features."""
     found = read_geometries(points, f"the {what}")
     wkb = shapely.to_wkb(found.shapes, include_srid=found.crs is None)
     columns = {"geometry": pa.array(wkb, type=pa.binary())}
@@ -212,7 +212,7 @@ def _wkb_field(name: str, crs: Any) -> pa.Field:
 
 
 def is_frame(points: Any) -> bool:
-    """Whether it is a pandas or GeoPandas DataFrame; neither needs to be installed."""
+    """Whether an object is a pandas or GeoPandas DataFrame; neither needs to be installed."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(points, pandas.DataFrame)
 

@@ -17,19 +17,19 @@ COPIES = 3
 """Copies of the data of a shuffle that the local runner holds temporarily."""
 
 WAITING = 2
-"""Row groups of the output in memory beside those that are being written: one of rows, and what encoding takes."""
+"""Row groups of the output in memory besides those being written: one that fills up, and memory for encoding."""
 
 REFERENCE_BYTES = 400
-"""Size of the reference to a spilled chunk, with its key, in one of these copies."""
+"""Size of the reference to a spilled chunk, with its key, in one of the :data:`COPIES`."""
 
 BATCHES, BATCH_BYTES = 3, 16 << 20
 """Copies of a batch of points while it is routed, including the batch."""
 
 PIXEL_BYTES = 8
-"""Bytes of a point's place on the grid."""
+"""Bytes of a point's pixel on the grid."""
 
 ROW_BYTES = 80
-"""Bytes of a sample's columns other than the kept ones."""
+"""Bytes of the columns of a sample, without kept columns."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Routing:
     sent : float
         Number of chunks that contain the point.
     different : float
-        The same, but a chunk that the records of a grid share counts once.
+        As ``sent``, but a chunk that the records of a grid share counts once.
     rows : float
         Rows of the sample table.
     """
@@ -83,7 +83,7 @@ class Routing:
 
     @classmethod
     def of(cls, index: RoutingIndex, batch: pa.RecordBatch, crs: str) -> "Routing":
-        """From the first batch of points, which represents all."""
+        """The averages of the first batch of points, which stands for all batches."""
         chunks = sent = different = rows = 0
         last = None
         needed = [field.name for field in POINT_FIELDS]
@@ -123,14 +123,17 @@ def estimate(
     cache: CacheBudget,
     round_points: int | None = None,
 ) -> Estimate:
-    """The peak memory of a job in Beam's local runner, and the size of its spilled chunks.
+    """Estimate the peak memory of a job in Beam's local runner, and the size of its spilled chunks.
 
-    The runner works in two steps. First points are read and routed: the largest piece of the table that has to be in
-    memory at once (a Parquet row group as stored, and twice as decoded), some copies of a batch, and the chunks so
-    far. Then they are sampled: :data:`COPIES` of what the shuffle holds (:data:`IN_MEMORY_BYTES`, and a reference to
-    each chunk that is spilled), and row groups of the output: those that are being written, and :data:`WAITING`. Either
-    way the program itself and its cache of tiles come on top. Measured peaks of narrow, text and wide tables and of
-    many records were within a factor of 1.5.
+    The runner works in two steps. The first step reads and routes the points. It needs memory for the largest part of
+    the table that is read at once (a Parquet row group, once as stored and twice decoded), for some copies of a batch,
+    and for the chunks so far. The second step samples them. It needs memory for :data:`COPIES` of the data in the
+    shuffle (:data:`IN_MEMORY_BYTES`, and a reference to each spilled chunk), and for the row groups being written and
+    :data:`WAITING` more. Both steps also need memory for the program and its cache of tiles. Measured peaks of narrow,
+    text and wide tables and of many records were within a factor of 1.5 of the estimate.
+
+    The estimate leaves out what cannot be known beforehand: strings that Parquet stores once and memory holds many
+    times, returned neighbourhoods, and other processes.
 
     Parameters
     ----------
@@ -142,9 +145,6 @@ def estimate(
     cache : CacheBudget
     round_points : int, optional
         Largest number of points of a round, if the job runs in rounds.
-
-    What cannot be known beforehand is not in it: strings that Parquet stores once and memory holds often,
-    neighbourhoods that are returned, and the work of other processes.
     """
     row_bytes = table.row_bytes(batch)
     points = table.points(row_bytes)

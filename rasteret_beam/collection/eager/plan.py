@@ -1,8 +1,8 @@
-"""What a sampling job would read and give, from the collection's index alone: no file is opened."""
+"""Plan a sampling job from the index of the collection, without opening a file."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +19,9 @@ from rasteret_beam.kernels.routing.index import RoutingIndex, locate
 from rasteret_beam.kernels.routing.layers import Hits, Pick
 from rasteret_beam.kernels.routing.matching import matched
 from rasteret_beam.kernels.tables.point_columns import choose_columns, coordinates, point_batch
+from rasteret_beam.keywords import PlanKeywords
 from rasteret_beam.model import Asset, TileKey
-from rasteret_beam.options import SampleOptions, takes_options
+from rasteret_beam.options import SampleOptions, options_from, takes_options
 from rasteret_beam.readers.tiles.indexed import IndexedEngine, fallback_reason
 from rasteret_beam.readers.tiles.protocol import TileRequest
 from rasteret_beam.schema import UNSAMPLED_REASONS
@@ -64,46 +65,47 @@ def plan(
     y_column: str | None = None,
     geometry_column: str | None = None,
     geometry_crs: Any = None,
-    options: SampleOptions,
     bbox: Sequence[float] | None = None,
     date_range: DateRange | None = None,
     geometries: Any = None,
     cloud_cover_lt: float | None = None,
     ids: str | Iterable[str] | None = None,
+    **keywords: Unpack[PlanKeywords],
 ) -> pa.Table:
     """The tiles that sampling these points would read, without opening a file.
 
-    Memory grows with the tiles that are touched, not with the points.
+    Memory grows with the number of tiles, not with the number of points.
 
     Parameters
     ----------
     collection, points, bands, match, x_column, y_column, geometry_column, geometry_crs
         As for :func:`rasteret_beam.collection.eager.sample.sample_points`. Windows around nodata pixels
-        (``max_distance_pixels``) may need further tiles, which are not in the plan.
+        (``max_distance_pixels``) may need more tiles, which the plan does not have.
     bbox, date_range, geometries, cloud_cover_lt, ids
         As for :meth:`Collection.subset`.
 
     Returns
     -------
     Table
-        In :data:`PLAN_SCHEMA`: a row for each tile of a band of a record that holds a point.
+        In :data:`PLAN_SCHEMA`, with a row for each tile that contains a point, for each band of each record.
 
-        - ``points``: how many it holds; their sum is the number of sample rows.
-        - ``offset``, ``bytes``: where the tile is stored, and its compressed size; null where the
-          index does not say, as of striped files. ``bytes`` is 0 for a tile that its file leaves
-          out (with no ``offset``), and for one that lies interleaved with that of another
-          band whose row has the bytes: their sum is what is read.
-        - ``engine``: "indexed", or "rasterio" with the ``reason`` that it has to be.
-        - ``request``: number of the byte range in which the indexed engine asks for the tile;
-          null for tiles that no range is asked for. The number of distinct ones is that of requests.
+        - ``points``: number of points in the tile. The sum is the number of sample rows.
+        - ``offset``, ``bytes``: position of the tile in its file, and its compressed size; null where the
+          index lacks them, as for striped files. ``bytes`` is 0 for a tile that the file does not store,
+          which has no ``offset``, and for a tile that is interleaved with that of another band, whose row
+          has the bytes. The sum is the number of bytes to read.
+        - ``engine``: "indexed"; or "rasterio", with the ``reason`` why the indexed engine cannot read the tile.
+        - ``request``: number of the byte range that the indexed engine requests for the tile; null for tiles
+          without a request. The number of distinct values is the number of requests.
 
-        :func:`plan_totals` sums it up, with the points that have no record.
+        :func:`plan_totals` gives the sums, with the points that have no record.
 
     Raises
     ------
     InputError
         A column, band, CRS or option cannot be used.
     """
+    options = options_from(keywords, SampleOptions)
     collection = collection.narrowed(
         bbox=bbox, date_range=date_range, geometries=geometries, cloud_cover_lt=cloud_cover_lt, ids=ids
     )
@@ -123,7 +125,7 @@ def plan(
 
 
 def plan_batches(index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs: str) -> pa.Table:
-    """The plan for batches of points, which are drawn once; see :func:`plan`."""
+    """The plan for batches of points, which are read once; see :func:`plan`."""
     routing = index.routing
     touched: dict[int, TouchedTiles] = {}
     first_tile = first_tiles(routing)
@@ -140,9 +142,9 @@ def plan_batches(index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs:
 
 
 def plan_totals(table: pa.Table) -> dict[str, int]:
-    """The sums of a plan, by the names of the figures that a run counts (see :mod:`rasteret_beam.metrics`).
+    """The sums of a plan, under the names of the metrics of a run (see :mod:`rasteret_beam.metrics`).
 
-    Also :data:`RECORDS`, and :data:`TILES_OF_UNKNOWN_SIZE`, whose bytes are not in the sum.
+    It also has :data:`RECORDS`, and :data:`TILES_OF_UNKNOWN_SIZE`, whose bytes are not in the sum.
     """
     read = pc.or_(pc.is_valid(table["request"]), pc.equal(table["engine"], "rasterio"))
     totals = {
@@ -157,7 +159,7 @@ def plan_totals(table: pa.Table) -> dict[str, int]:
 
 
 def crowded_tiles(table: pa.Table, count: int = 10) -> list[dict[str, Any]]:
-    """The tiles of a plan with the most points: record_id, tile_row, tile_col, points, and their bands in a list."""
+    """The tiles of a plan with the most points: record_id, tile_row, tile_col, points, and a list of bands."""
     if not len(table):
         return []
     places = ["record_id", "tile_row", "tile_col", "points"]
@@ -167,20 +169,20 @@ def crowded_tiles(table: pa.Table, count: int = 10) -> list[dict[str, Any]]:
 
 
 class TileCounts:
-    """How many points each tile has, of those that have any; tiles are numbered over all grids."""
+    """Numbers of points of the tiles that have points; tiles are numbered over all grids."""
 
     def __init__(self) -> None:
         self._tiles = self._points = np.empty(0, dtype=np.int64)
         self._waiting: list[tuple[Ints, Ints]] = []
 
     def add(self, tiles: Ints) -> None:
-        """Count points, [n], by the number of their tile."""
+        """Count points by the number [n] of their tile."""
         self._waiting.append(np.unique(tiles, return_counts=True))
         if sum(len(waiting) for waiting, _ in self._waiting) > len(self._tiles):
             self.total()
 
     def total(self) -> tuple[Ints, Ints]:
-        """Numbers of the tiles, [m], in order, and their points."""
+        """Sorted numbers [m] of the tiles, and their numbers [m] of points."""
         tiles, points = (
             np.concatenate(parts) for parts in zip((self._tiles, self._points), *self._waiting, strict=True)
         )
@@ -192,13 +194,13 @@ class TileCounts:
 
 
 def first_tiles(routing: RoutingIndex) -> Ints:
-    """Number of each grid's first tile, [g]."""
+    """Number [g] of the first tile of each grid."""
     tiles = routing.grids.tiles_across() * routing.grids.tiles_down()
     return np.cumsum(tiles) - tiles
 
 
 def tile_numbers(routing: RoutingIndex, first_tile: Ints, hits: Hits) -> Ints:
-    """Number of the tile that holds each hit, over all grids."""
+    """Number of the tile of each hit, over all grids."""
     grids = routing.grids
     row = hits.row.astype(np.int64) // grids.tile_height[hits.grid]
     col = hits.col.astype(np.int64) // grids.tile_width[hits.grid]
@@ -218,11 +220,11 @@ def _count(counts: dict[str, int], reason: np.ndarray) -> None:
 
 
 Group = tuple[TileKey, tuple[str, ...], Any, Ints, Ints, Ints]
-"""A key that points are grouped by, its bands and its grid; and of its tiles: rows, columns, points."""
+"""A key that points are grouped by, its bands and its grid; and the rows, columns and points of its tiles."""
 
 
 class TouchedTiles:
-    """The tiles that one of a matcher's picks touches, over all batches; each group of hits has tiles apart."""
+    """The tiles of one of a matcher's picks over all batches; each group of hits has separate tiles."""
 
     def __init__(self, routing: RoutingIndex, first_tile: Ints, layers: Callable[[int], Sequence[tuple[int, int]]]):
         self._routing, self._first_tile, self._layers = routing, first_tile, layers
@@ -233,7 +235,7 @@ class TouchedTiles:
         self._counts.add(pick.group * self._tiles + tile_numbers(self._routing, self._first_tile, pick.hits))
 
     def groups(self) -> Iterator[Group]:
-        """The groups that sampling reads at once: the tiles, with one point in each, are cut as points are."""
+        """The groups that sampling reads at once; each tile is routed as one point, so it is cut in the same way."""
         numbers, points = self._counts.total()
         group, tiles = np.divmod(numbers, max(self._tiles, 1))
         grids = self._routing.grids
@@ -251,7 +253,7 @@ class TouchedTiles:
 
 
 class _Rows:
-    """Turns groups into rows of the plan; requests are numbered over all groups."""
+    """Makes rows of the plan from groups; requests are numbered over all groups."""
 
     def __init__(self, index: CollectionIndex):
         self.index = index
@@ -287,7 +289,7 @@ def _row(
     asset: Asset = want.asset
     offset, size = _stored(want)
     if offset is not None and size:
-        # Bands that lie interleaved share their tiles, which are read once.
+        # Interleaved bands share their tiles, which are read once.
         size = 0 if (asset.href, offset) in seen else size
         seen.add((asset.href, offset))
     place = want.tile_row, want.tile_col
@@ -295,7 +297,7 @@ def _row(
 
 
 def _stored(want: TileRequest) -> tuple[int | None, int | None]:
-    """Offset and byte count of a tile: unknown (None), or none and 0 for a tile that is not in its file."""
+    """Offset and byte count of a tile: None if unknown; None and 0 for a tile that the file does not store."""
     stored, grid = want.asset.stored, want.grid
     down, across = grid.tile_counts()
     if stored is None or not len(stored.tile_offsets) == len(stored.tile_byte_counts) == across * down:

@@ -1,7 +1,8 @@
-"""A reader of record batches that are made as they are asked for.
+"""A reader of record batches that are made on demand.
 
-A reader that PyArrow makes of a generator does not end it when it is closed (``RecordBatchReader.from_batches``), or
-turns its errors into texts (``from_stream``). One over an Arrow IPC stream in this process does neither, for one copy.
+PyArrow's ``RecordBatchReader.from_batches`` does not close its generator when the reader is closed, and ``from_stream``
+turns errors of the generator into texts. A reader of an Arrow IPC stream in this process avoids both, at the cost of
+one copy of the data.
 """
 
 import io
@@ -13,11 +14,11 @@ import pyarrow as pa
 from rasteret_beam.errors import InputError
 
 END = b"\xff\xff\xff\xff\0\0\0\0"
-"""Of an IPC stream."""
+"""The end of an IPC stream."""
 
 
 class _Messages(io.RawIOBase):
-    """Batches as an IPC stream, each of which is written when its first byte is read."""
+    """Batches as an IPC stream; each batch is made and written when its first byte is read."""
 
     def __init__(self, schema: pa.Schema, batches: Generator[pa.RecordBatch]):
         self._batches = batches
@@ -43,7 +44,7 @@ class _Messages(io.RawIOBase):
             raise InputError("the reader of samples is closed; call sample_batches again for another one")
         batch = next(self._batches, None)
         start = 0
-        if self._writer is None:  # it writes the schema, which has been read, before its first batch
+        if self._writer is None:  # it starts with the schema, which has been read already
             start = self._waiting.tell()
             self._waiting = io.BytesIO()
             self._writer = pa.ipc.new_stream(pa.PythonFile(self._waiting, mode="w"), self._schema)
@@ -58,12 +59,12 @@ class _Messages(io.RawIOBase):
 
 
 class SampleReader(pa.ipc.RecordBatchStreamReader):  # type: ignore[misc]
-    """A ``pyarrow.RecordBatchReader`` whose errors are those of the generator, and that closes it.
+    """A ``pyarrow.RecordBatchReader`` that raises the errors of its generator, and closes it when it is closed.
 
     Parameters
     ----------
     schema : Schema
-        Of every batch.
+        The schema of every batch.
     batches : generator of RecordBatch
     """
 
@@ -73,7 +74,7 @@ class SampleReader(pa.ipc.RecordBatchStreamReader):  # type: ignore[misc]
         super().__init__(self._messages)
 
     def close(self) -> None:
-        """End what is under way: threads end and files are closed."""
+        """Stop reading: end the threads and close the files."""
         self._messages.is_cut = not self._messages.ended
         self._batches.close()
 

@@ -1,7 +1,7 @@
-"""Rounds: a table of points of any length, sampled in bounded memory.
+"""Sample a table of points of any length in rounds, so that memory is bounded.
 
-A round reads points until they come to :data:`ROUND_POINTS` or :data:`ROUND_BYTES`, routes them, and samples them by
-tiles. The points of the next round are read when a row of it is asked for. Rounds share tiles and open files.
+A round reads up to :data:`ROUND_POINTS` points, or :data:`ROUND_BYTES`, routes them, and samples them tile by tile. The
+points of the next round are read when its first row is needed. Rounds share cached tiles and open files.
 """
 
 import logging
@@ -28,26 +28,26 @@ log = logging.getLogger(__name__)
 ROUND_POINTS = 4 << 20
 
 ROUND_BYTES = 512 << 20
-"""Of routed points, with their kept columns."""
+"""Size of the routed points of a round, with their kept columns."""
 
 ROUTE_POINTS = 1 << 20
-"""Points that are routed together, so that those of one tile are in one chunk and are not copied for each record."""
+"""Points that are routed at once: those of a tile share a chunk, which is not copied for each record."""
 
 CHUNKS = ChunkRules(max_bytes=8 << 20)
-"""No shuffle carries them; each is about a work unit."""
+"""Larger than in a pipeline, as no shuffle carries the chunks; each has the size of a work unit."""
 
 Groups = dict[TileKey, list[pa.RecordBatch]]
 
 
 @dataclass(eq=False)
 class Rounds:
-    """The rows of a table of points.
+    """Samples a table of points.
 
     Attributes
     ----------
     job : SampleJob
     points : iterable of RecordBatch
-        In the schema of ``chosen``; read once, and only as rows are asked for.
+        In the schema of ``chosen``; read once, as rows are needed.
     chosen : PointColumns
     cache : CacheBudget
     """
@@ -66,16 +66,16 @@ class Rounds:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the rows."""
+        """The schema of the rows."""
         return self.job.options.schema(self.kept, self.job.bands, self.job.types)
 
     def rows(self, unsampled: list[pa.RecordBatch] | None = None) -> Generator[pa.RecordBatch]:
-        """Batches of rows; closing the generator ends its threads and closes its files.
+        """Batches of sample rows; closing the generator ends its threads and closes its files.
 
         Parameters
         ----------
         unsampled : list of RecordBatch, optional
-            Takes up the points without a row.
+            The points without a row are appended to it.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class Rounds:
             source.close()
 
     def _next_round(self, points: Iterator[pa.RecordBatch], unsampled: list[pa.RecordBatch] | None) -> Groups | None:
-        """The routed points of a round by their keys; None where there are no more points."""
+        """The routed points of a round by key; None at the end of the points."""
         groups: Groups = {}
         count = held = 0
         for batch in _together(points):
@@ -112,7 +112,7 @@ class Rounds:
         return groups if count else None
 
     def _rows_of(self, groups: Groups, source: TileSource) -> Iterator[pa.RecordBatch]:
-        """Rows of the groups in the order of their keys; groups are released as they are taken."""
+        """Rows of the groups in the order of their keys; each group is released when its sampling starts."""
         sampler = Sampler(source, self.job, Counters())
         try:
             for key in sorted(groups):
@@ -125,7 +125,7 @@ class Rounds:
 
 
 def _together(points: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Batches of points in larger ones, none of which is larger than a round."""
+    """Merge batches of points into larger batches of at most a round."""
     waiting: list[pa.RecordBatch] = []
     rows = held = 0
     for batch in points:
@@ -140,10 +140,10 @@ def _together(points: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _add(chunks: Chunks, groups: Groups) -> int:
-    """Add chunks to their groups; gives their bytes."""
+    """Add chunks to their groups; returns their bytes."""
     held, before = 0, None
     for key, chunk in chunks:
         groups.setdefault(key, []).append(chunk)
-        held += 0 if chunk is before else chunk.nbytes  # one object comes for several records
+        held += 0 if chunk is before else chunk.nbytes  # several records may share a chunk
         before = chunk
     return held

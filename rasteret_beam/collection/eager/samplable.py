@@ -1,4 +1,4 @@
-"""What the eager calls need of a collection."""
+"""The interface of collections that eager calls use."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol

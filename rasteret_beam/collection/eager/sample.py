@@ -1,7 +1,7 @@
-"""The eager face: sample a table of points in this process."""
+"""Sample a table of points in this process."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import pyarrow as pa
 
@@ -13,7 +13,8 @@ from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
-from rasteret_beam.options import SampleOptions, takes_options
+from rasteret_beam.keywords import EagerSampleKeywords
+from rasteret_beam.options import SampleOptions, options_from, takes_options
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.schema import unsampled_schema
@@ -30,13 +31,13 @@ def sample_points(
     geometry_column: str | None = None,
     geometry_crs: Any = None,
     columns: Sequence[str] | None = None,
-    options: SampleOptions,
     return_unsampled: bool = False,
     bbox: Sequence[float] | None = None,
     date_range: DateRange | None = None,
     geometries: Any = None,
     cloud_cover_lt: float | None = None,
     ids: str | Iterable[str] | None = None,
+    **keywords: Unpack[EagerSampleKeywords],
 ) -> pa.Table | tuple[pa.Table, pa.Table]:
     """Sample raster values at points.
 
@@ -53,13 +54,13 @@ def sample_points(
     geometry_column : str, optional
         Points as WKB or GeoArrow, in place of coordinate columns.
     geometry_crs
-        CRS of the points; needed unless the geometry column carries its own.
+        CRS of the points; required unless the geometry column declares it.
     columns : sequence of str, optional
-        Columns to keep; by default all, those of the coordinates too, but for the geometry and
-        coordinates named as a sample column (``point_x``).
+        Columns to keep. The default is all columns, except the geometry, and coordinate columns
+        with the name of a sample column (``point_x``).
     <options>
     return_unsampled : bool
-        Also return the points that gave no row.
+        Also return the points that have no row.
     bbox, date_range, geometries, cloud_cover_lt, ids
         As for :meth:`Collection.subset`, which is applied first.
     options : SampleOptions, optional
@@ -68,9 +69,9 @@ def sample_points(
     Returns
     -------
     Table, or (Table, Table)
-        Rows in the samples schema, in no promised order: one for each point, record and
-        band (in a wide layout, for each point and record); values are raw stored numbers.
-        With ``return_unsampled``, a second table with the other points and a ``reason`` each.
+        Rows in the samples schema, in any order: one for each point, record and band (in a
+        wide layout, for each point and record). Values are those of the files, without scale and
+        offset. With ``return_unsampled``, also a table of the other points, each with a ``reason``.
 
     Raises
     ------
@@ -79,6 +80,7 @@ def sample_points(
     TileReadError
         A raster file cannot be read.
     """
+    options = options_from(keywords, SampleOptions)
     criteria = {"date_range": date_range, "geometries": geometries, "cloud_cover_lt": cloud_cover_lt}
     narrowed = collection.narrowed(bbox=bbox, ids=ids, **criteria)
     given = {"x_column": x_column, "y_column": y_column, "geometry_column": geometry_column}
@@ -101,23 +103,23 @@ def sample_batches(
     geometry_column: str | None = None,
     geometry_crs: Any = None,
     columns: Sequence[str] | None = None,
-    options: SampleOptions,
     bbox: Sequence[float] | None = None,
     date_range: DateRange | None = None,
     geometries: Any = None,
     cloud_cover_lt: float | None = None,
     ids: str | Iterable[str] | None = None,
+    **keywords: Unpack[EagerSampleKeywords],
 ) -> pa.RecordBatchReader:
     """Sample raster values at points, batch by batch in bounded memory.
 
-    The rows are those of :meth:`Collection.sample_points`, its ``read_all``. The points are read in rounds of about 4
-    million, the next one when a row of it is asked for. Nothing is read before the first batch is. DuckDB, Polars and
-    writers of Parquet take the reader as it is.
+    The rows are those of :meth:`Collection.sample_points`. Points are read in rounds of about 4 million; a round starts
+    when its first row is needed, and the first one when the first batch is read. DuckDB, Polars and Parquet writers
+    accept the reader.
 
     Parameters
     ----------
     points, bands, x_column, y_column, geometry_column, geometry_crs, columns
-        As for :meth:`Collection.sample_points`. A table stays in memory; a dataset or a reader is read as needed.
+        As for :meth:`Collection.sample_points`. A table stays in memory; a dataset or a reader is read round by round.
     <options>
     bbox, date_range, geometries, cloud_cover_lt, ids
         As for :meth:`Collection.subset`, which is applied first.
@@ -127,17 +129,18 @@ def sample_batches(
     Returns
     -------
     RecordBatchReader
-        For one consumer. ``close``, or the end of ``with``, ends threads and closes files.
+        It can be read once, by one consumer. ``close``, or the end of ``with``, ends threads and closes files.
 
-        Points without a row are not in it; :meth:`Collection.sample_points` and the transforms return them.
+        It leaves out points without a row, which :meth:`Collection.sample_points` and the transforms can return.
 
     Raises
     ------
     InputError
         A column, band, CRS or option cannot be used. While reading: a batch of points cannot be used.
     TileReadError
-        While reading: a raster file cannot be read. Consumers in other languages show the message only.
+        While reading: a raster file cannot be read. Consumers outside Python show only the message.
     """
+    options = options_from(keywords, SampleOptions)
     criteria = {"date_range": date_range, "geometries": geometries, "cloud_cover_lt": cloud_cover_lt}
     narrowed = collection.narrowed(bbox=bbox, ids=ids, **criteria)
     given = {"x_column": x_column, "y_column": y_column, "geometry_column": geometry_column}
@@ -148,7 +151,7 @@ def sample_batches(
 def _rounds(
     collection: Samplable, points: Any, bands: Sequence[str], options: SampleOptions, **of_columns: Any
 ) -> Rounds:
-    """What is sampled, checked as far as it can be before points are read."""
+    """Check what can be checked before points are read, and prepare the rounds."""
     cache = CacheBudget(options.cache_bytes)
     wanted = collection.check_bands(bands)
     warn_of_rounding(collection, wanted, options.value_type)

@@ -28,7 +28,7 @@ def checked_options(function: Function) -> Function:
 
 
 def like_path(path: str) -> str:
-    """As :func:`rasteret_beam.errors.did_you_mean`, for the names in the folder of a local path."""
+    """The suggestion of :func:`rasteret_beam.errors.did_you_mean`, from the names in the folder of a local path."""
     folder, name = os.path.split(path.rstrip("/"))
     try:
         near = get_close_matches(name, os.listdir(folder or "."), n=1, cutoff=0.7)
@@ -43,7 +43,7 @@ def names_of(given: Any, what: str) -> list[str]:
     Raises
     ------
     InputError
-        It is neither.
+        The value is neither.
     """
     if isinstance(given, str):
         return [given]
@@ -63,7 +63,7 @@ def paths_of(given: Any, name: str) -> list[str]:
     Raises
     ------
     InputError
-        It is neither, or has values other than texts and ``pathlib`` paths.
+        The value is neither, or has elements other than texts and ``pathlib`` paths.
     """
     if isinstance(given, str | os.PathLike):
         given = [given]
@@ -79,7 +79,7 @@ def path_of(given: Any, name: str, what: str) -> str:
     Raises
     ------
     InputError
-        It is not a path, or is empty.
+        The value is not a path, or is empty.
     """
     path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     if not isinstance(path, str) or not path.strip():

@@ -1,5 +1,7 @@
-"""Arrow's view of what is read through obstore: one way to find credentials and endpoints, and to try again, for
-collections and their rasters; and https, requester-pays and Azure, which Arrow's own filesystems do not have.
+"""An Arrow filesystem that reads through obstore.
+
+Collections and their rasters thus share credentials, endpoints and retries. It also reads https, requester-pays buckets
+and Azure, which Arrow's filesystems do not support.
 """
 
 from typing import Any

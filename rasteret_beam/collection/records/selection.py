@@ -1,4 +1,4 @@
-"""The records of a collection that its filter selects, as the functions of this package take them."""
+"""The interface of collections for functions that read the selected records."""
 
 from typing import Protocol
 

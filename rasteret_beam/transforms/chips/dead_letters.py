@@ -1,7 +1,7 @@
 """Dead letters of an earlier chip job, tried again."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Unpack
 
 import apache_beam as beam
 import pyarrow as pa
@@ -11,7 +11,8 @@ from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.eager.chip_groups import read_chips_again
 from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, points_of, values_lost
-from rasteret_beam.options import Option, documents_options, takes_options
+from rasteret_beam.keywords import ChipRetryKeywords
+from rasteret_beam.options import documents_options, options_from, takes_options
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.schema import kept_polygon_fields
 from rasteret_beam.transforms.chips.read_chips import ReadFn, read_by
@@ -21,11 +22,7 @@ from rasteret_beam.transforms.sources.dead_letters import DeadLetterFiles
 from rasteret_beam.transforms.sources.table_files import shown
 
 
-def _is_left_to_choose(option: Option) -> bool:
-    return option.name in ("on_error", "cache_bytes")
-
-
-@documents_options(ChipOptions, _is_left_to_choose)
+@documents_options(ChipOptions, lambda option: option.facts.retry)
 class ReadChipDeadLetters(beam.PTransform):
     """Tiles that an earlier run gave up, with just the chips that lack them, to batches of chips.
 
@@ -53,12 +50,12 @@ class ReadChipDeadLetters(beam.PTransform):
         dead letter. While running: the collection lacks a record, or has other pixels.
     """
 
-    @takes_options(ChipOptions, _is_left_to_choose)
-    def __init__(self, collection: Collection, path: Paths, *, options: ChipOptions):
+    @takes_options(ChipOptions, lambda option: option.facts.retry)
+    def __init__(self, collection: Collection, path: Paths, **keywords: Unpack[ChipRetryKeywords]):
         super().__init__()
         self.collection = collection
         self.path = path
-        self.options = options
+        self.options = options_from(keywords, ChipOptions)
         self._letters = DeadLetterFiles(path, OF_CHIPS)
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ Wiring only: routing is :func:`rasteret_beam.kernels.routing.chip_chunks.route_p
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import apache_beam as beam
 import pyarrow as pa
@@ -21,8 +21,9 @@ from rasteret_beam.collection.eager.chip_groups import ChipJob, ReadRows, read_c
 from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules, route_polygons
+from rasteret_beam.keywords import ChipKeywords
 from rasteret_beam.model import TileKey
-from rasteret_beam.options import documents_options, takes_options
+from rasteret_beam.options import documents_options, options_from, takes_options
 from rasteret_beam.readers.jobs.chip_reader import ChipReader, fill_value
 from rasteret_beam.readers.jobs.spill import unspilled
 from rasteret_beam.readers.tiles.source import TileSource
@@ -199,9 +200,10 @@ class ReadChips(beam.PTransform):
         geometry_crs: Any = None,
         rules: ChipRules | None = None,
         with_unmatched: bool = False,
-        options: ChipOptions,
+        **keywords: Unpack[ChipKeywords],
     ):
         super().__init__()
+        options = options_from(keywords, ChipOptions)
         self.collection = collection
         self.bands = bands
         self.geometry_crs = geometry_crs

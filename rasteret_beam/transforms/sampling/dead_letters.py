@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import apache_beam as beam
 import pyarrow as pa
@@ -13,7 +13,8 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.kernels.sampling.dead_letters import OF_POINTS, points_of, value_type_of, values_lost
 from rasteret_beam.kernels.sampling.value_types import ValueTypes
-from rasteret_beam.options import Option, SampleOptions, documents_options, takes_options
+from rasteret_beam.keywords import SampleRetryKeywords
+from rasteret_beam.options import SampleOptions, documents_options, options_from, takes_options
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.schema import kept_fields
 from rasteret_beam.transforms.runtime.beam_metrics import count
@@ -22,15 +23,8 @@ from rasteret_beam.transforms.sampling.sampling import SampleFn, sampled_by
 from rasteret_beam.transforms.sources.dead_letters import DeadLetterFiles
 from rasteret_beam.transforms.sources.table_files import shown
 
-DECIDED = ("match", "tolerance", "limit", "overlap", "overlap_tolerance", "layout")
-"""Options that say what dead letters hold."""
 
-
-def _is_left_to_choose(option: Option) -> bool:
-    return option.name not in DECIDED
-
-
-@documents_options(SampleOptions, _is_left_to_choose)
+@documents_options(SampleOptions, lambda option: option.facts.retry)
 class SampleDeadLetters(beam.PTransform):
     """Tiles that an earlier run gave up, with just the points that were in them, to batches of samples.
 
@@ -52,12 +46,14 @@ class SampleDeadLetters(beam.PTransform):
         band.
     """
 
-    @takes_options(SampleOptions, _is_left_to_choose)
-    def __init__(self, collection: Collection, path: Paths, *, options: SampleOptions):
+    @takes_options(SampleOptions, lambda option: option.facts.retry)
+    def __init__(self, collection: Collection, path: Paths, **keywords: Unpack[SampleRetryKeywords]):
         super().__init__()
         self.collection = collection
         self.path = path
-        self.options = replace(options, match="all", tolerance=None, limit=None, overlap="all")
+        self.options = replace(
+            options_from(keywords, SampleOptions), match="all", tolerance=None, limit=None, overlap="all"
+        )
         self._letters = DeadLetterFiles(path, OF_POINTS)
 
     def __repr__(self) -> str:

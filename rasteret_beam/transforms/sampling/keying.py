@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import apache_beam as beam
 import pyarrow as pa
@@ -20,8 +20,9 @@ from rasteret_beam.kernels.routing.chunks import ChunkRules, Routed, route
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.sampling.pixel_methods import pixel_method
 from rasteret_beam.kernels.tables.point_times import check_times
+from rasteret_beam.keywords import SampleKeywords
 from rasteret_beam.model import TileKey
-from rasteret_beam.options import SampleOptions, takes_options
+from rasteret_beam.options import SampleOptions, options_from, takes_options
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import chunk_rules
@@ -174,7 +175,7 @@ class KeyByRecordAndTile(beam.PTransform):
         rules: ChunkRules | None = None,
         with_unsampled: bool = False,
         updates: Updates = None,
-        options: SampleOptions,
+        **keywords: Unpack[SampleKeywords],
     ):
         super().__init__()
         self.collection = collection
@@ -183,7 +184,7 @@ class KeyByRecordAndTile(beam.PTransform):
         self.rules = rules
         self.with_unsampled = with_unsampled
         self.updates = updates
-        self.options = options
+        self.options = options_from(keywords, SampleOptions)
 
     def expand(self, points: beam.PCollection) -> Any:
         settings = IndexSettings.of(self.collection, self.bands, self.options, self.updates is not None)

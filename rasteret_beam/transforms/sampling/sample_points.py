@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Unpack
 
 import apache_beam as beam
 
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.kernels.routing.chunks import ChunkRules
-from rasteret_beam.options import SampleOptions, documents_options, takes_options
+from rasteret_beam.keywords import SampleKeywords
+from rasteret_beam.options import SampleOptions, documents_options, options_from, takes_options
 from rasteret_beam.transforms.runtime.event_times import GroupByTile
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sampling.collection_updates import VersionOf, by_version
@@ -60,7 +61,7 @@ class SamplePoints(beam.PTransform):
         rules: ChunkRules | None = None,
         with_unsampled: bool = False,
         updates: beam.PCollection[str] | None = None,
-        options: SampleOptions,
+        **keywords: Unpack[SampleKeywords],
     ):
         super().__init__()
         self.collection = collection
@@ -69,7 +70,7 @@ class SamplePoints(beam.PTransform):
         self.rules = rules
         self.with_unsampled = with_unsampled
         self.updates = updates
-        self.options = options
+        self.options = options_from(keywords, SampleOptions)
 
     @cached_property
     def _settings(self) -> IndexSettings[SampleOptions]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import apache_beam as beam
 import pyarrow as pa
@@ -15,8 +15,9 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.collection.parquet.versions import CollectionVersion
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
+from rasteret_beam.keywords import SampleKeywords
 from rasteret_beam.metrics import Counters
-from rasteret_beam.options import SampleOptions, takes_options
+from rasteret_beam.options import SampleOptions, options_from, takes_options
 from rasteret_beam.readers.jobs.sampler import Sampled, Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.source import TileSource
@@ -169,13 +170,18 @@ class SampleTiles(beam.PTransform):
 
     @takes_options(SampleOptions)
     def __init__(
-        self, collection: Collection, bands: Sequence[str], *, updates: Updates = None, options: SampleOptions
+        self,
+        collection: Collection,
+        bands: Sequence[str],
+        *,
+        updates: Updates = None,
+        **keywords: Unpack[SampleKeywords],
     ):
         super().__init__()
         self.collection = collection
         self.bands = bands
         self.updates = updates
-        self.options = options
+        self.options = options_from(keywords, SampleOptions)
 
     def expand(self, groups: beam.PCollection) -> Any:
         settings = IndexSettings.of(self.collection, self.bands, self.options, self.updates is not None)

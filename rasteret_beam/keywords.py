@@ -1,0 +1,111 @@
+"""The options as keyword arguments, for static type checkers.
+
+Made of the definitions by ``make templates``; do not edit. A function that hands options on can use them too:
+``def mine(**keywords: Unpack[SampleKeywords])``.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Literal, TypedDict
+
+from rasteret_beam.chip_options import ChipOptions
+from rasteret_beam.options import SampleOptions
+
+
+class SampleKeywords(TypedDict, total=False):
+    """Options of transforms that sample points."""
+
+    match: Literal["all", "latest", "nearest", "before", "after"]
+    on_error: Literal["raise", "dead_letter"]
+    time_column: str | None
+    tolerance: str | timedelta | None
+    limit: int | None
+    overlap: Literal["all", "first"]
+    overlap_tolerance: str | timedelta
+    max_distance_pixels: int
+    return_neighbourhood: Literal["off", "always", "if_center_nodata"]
+    fallback: Literal["closest", "ring"]
+    layout: Literal["long", "values", "columns"]
+    value_type: Literal["float64", "float32", "raw"]
+    extra_columns: Sequence[str]
+    cache_bytes: int
+    prefix_reads: bool
+    options: SampleOptions | None
+
+
+class EagerSampleKeywords(TypedDict, total=False):
+    """Options of eager calls that sample points."""
+
+    match: Literal["all", "latest", "nearest", "before", "after"]
+    time_column: str | None
+    tolerance: str | timedelta | None
+    limit: int | None
+    overlap: Literal["all", "first"]
+    overlap_tolerance: str | timedelta
+    max_distance_pixels: int
+    return_neighbourhood: Literal["off", "always", "if_center_nodata"]
+    fallback: Literal["closest", "ring"]
+    layout: Literal["long", "values", "columns"]
+    value_type: Literal["float64", "float32", "raw"]
+    extra_columns: Sequence[str]
+    cache_bytes: int
+    prefix_reads: bool
+    options: SampleOptions | None
+
+
+class PlanKeywords(TypedDict, total=False):
+    """Options of plans."""
+
+    match: Literal["all", "latest", "nearest", "before", "after"]
+    time_column: str | None
+    tolerance: str | timedelta | None
+    limit: int | None
+    overlap: Literal["all", "first"]
+    overlap_tolerance: str | timedelta
+    options: SampleOptions | None
+
+
+class SampleRetryKeywords(TypedDict, total=False):
+    """Options of dead letters of points."""
+
+    on_error: Literal["raise", "dead_letter"]
+    time_column: str | None
+    max_distance_pixels: int
+    return_neighbourhood: Literal["off", "always", "if_center_nodata"]
+    fallback: Literal["closest", "ring"]
+    value_type: Literal["float64", "float32", "raw"]
+    extra_columns: Sequence[str]
+    cache_bytes: int
+    prefix_reads: bool
+    options: SampleOptions | None
+
+
+class ChipKeywords(TypedDict, total=False):
+    """Options of transforms that read chips."""
+
+    match: Literal["all", "latest"]
+    on_error: Literal["raise", "dead_letter"]
+    all_touched: bool
+    fill: float | None
+    max_chip_pixels: int
+    on_invalid: Literal["raise", "skip"]
+    cache_bytes: int
+    options: ChipOptions | None
+
+
+class EagerChipKeywords(TypedDict, total=False):
+    """Options of eager calls that read chips."""
+
+    match: Literal["all", "latest"]
+    all_touched: bool
+    fill: float | None
+    cache_bytes: int
+    options: ChipOptions | None
+
+
+class ChipRetryKeywords(TypedDict, total=False):
+    """Options of dead letters of chips."""
+
+    on_error: Literal["raise", "dead_letter"]
+    cache_bytes: int
+    options: ChipOptions | None
