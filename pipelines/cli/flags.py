@@ -326,6 +326,7 @@ def _option_flag(parser: argparse._ActionsContainer, each: Option) -> None:
         settings |= {"type": megabytes, "default": each.default >> 20, "help": f"{text} (default: %(default)s)"}
     else:
         settings["type"] = names if each.type == tuple[str, ...] else _without_none(each.type)
+        settings["help"] += f" (default: {each.default})" if isinstance(each.default, str) else ""
     if each.type == tuple[str, ...]:
         settings["default"] = None
     parser.add_argument(flag, **settings)
