@@ -11,8 +11,9 @@ demo: $(VENV)/demo
 quick: $(VENV)/dev
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/unit
 
+# Three workers on two cores, as one of them often waits for a server or a process.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile $(PYTEST_OPTIONS)
 
 # The tests that take long: soaks, ten million points, jobs for Dataflow, Prism and Flink, and every example of the
 # properties, of which the others try an eighth.
