@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from rasteret_beam.errors import TileReadError, without_secrets
 from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.sampling.value_types import numpy_dtype
 from rasteret_beam.model import Asset
 from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, DEAD_LETTER_SCHEMA, VALUE_TYPE_KEY
 
@@ -118,7 +119,7 @@ def points_of(letters: pa.RecordBatch, row: int, kind: LetterKind = OF_POINTS) -
 
 def with_value_type(points: pa.RecordBatch, kind: pa.DataType) -> pa.RecordBatch:
     """Points that tell the type of the values of their run, so that another run gives values of the same type."""
-    metadata = (points.schema.metadata or {}) | {VALUE_TYPE_KEY: str(np.dtype(kind.to_pandas_dtype())).encode()}
+    metadata = (points.schema.metadata or {}) | {VALUE_TYPE_KEY: numpy_dtype(kind).name.encode()}
     return points.replace_schema_metadata(metadata)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rasteret_beam.columns import BANDS_AFTER, columns_of
 from rasteret_beam.kernels.sampling.pixel_methods import Picked
-from rasteret_beam.kernels.sampling.value_types import ValueTypes
+from rasteret_beam.kernels.sampling.value_types import ValueTypes, numpy_dtype
 from rasteret_beam.kernels.tables.point_times import NO_TIME, point_times
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.schema import PIXEL, kept_fields, same_columns, unsampled_schema, value_lists
@@ -142,7 +142,7 @@ class SampleRows:
 def _value_lists(
     rows: int, bands: Sequence[str], values: Mapping[str, NDArray[np.generic]], kind: pa.DataType
 ) -> pa.Array:
-    cells = np.zeros((rows, len(bands)), dtype=kind.value_type.to_pandas_dtype())
+    cells = np.zeros((rows, len(bands)), dtype=numpy_dtype(kind.value_type))
     for number, band in enumerate(bands):
         if band in values:
             cells[:, number] = values[band]

@@ -24,6 +24,11 @@ StoredTypes: TypeAlias = Mapping[str, Mapping[str, str]]
 """For each band NumPy's names of the types in which records store it, and of each the id of the first record."""
 
 
+def numpy_dtype(kind: pa.DataType) -> np.dtype:
+    """NumPy's type of values; ``to_pandas_dtype`` needs pandas, which is not always installed."""
+    return np.dtype(pa.nulls(0, kind).to_numpy(zero_copy_only=False).dtype)
+
+
 def plain_types(options: SampleOptions, bands: Sequence[str]) -> ValueTypes:
     """Types of values that do not depend on the collection."""
     return dict.fromkeys(bands, pa.float32() if options.value_type == "float32" else pa.float64())
@@ -89,7 +94,7 @@ def in_type(values: NDArray[np.generic], wanted: pa.DataType, value_type: str, a
         With ``value_type="raw"``, the file stores values that the type does not hold, because the collection has grown
         or the file has changed since the type was chosen.
     """
-    dtype = np.dtype(wanted.to_pandas_dtype())
+    dtype = numpy_dtype(wanted)
     if values.dtype == dtype:
         return values
     if value_type == "raw" and not is_exact_for(values.dtype, dtype):
