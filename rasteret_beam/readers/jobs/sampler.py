@@ -22,10 +22,10 @@ from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
 from rasteret_beam.readers.jobs.work_units import SampledUnit, SampleJob, WorkUnit, pixels_of, unit_again, work_units
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
-from rasteret_beam.readers.tiles.source import TileSource
+from rasteret_beam.readers.tiles.source import CALLERS, TileSource
 from rasteret_beam.schema import POSITION
 
-UNITS_AHEAD = 32
+UNITS_AHEAD = CALLERS
 """Units under way at the same time, so that the latency of reads does not set the pace."""
 
 VALUES_AHEAD = 1 << 19
