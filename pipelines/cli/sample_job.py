@@ -28,7 +28,7 @@ from rasteret_beam.collection.index.band_facts import sample_types
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
-from rasteret_beam.kernels.tables.point_times import check_times
+from rasteret_beam.kernels.tables.point_times import point_times
 from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.tiles.budget import CacheBudget
@@ -117,8 +117,8 @@ class Inputs:
         self.first = next(self.reading.batches(), None) if not flags.points_query else None
         if self.first is None and not flags.points_query:
             raise InputError(f"{listed(flags.points or [flags.points_table])} holds no points: there is no row in it")
-        if self.first is not None:
-            check_times(self.first, flags.time_column)
+        if self.first is not None and flags.time_column is not None:
+            point_times(self.first, flags.time_column)  # refuses times that cannot be read
 
     def index(self) -> CollectionIndex:
         """What routing and reading need to know of the collection."""

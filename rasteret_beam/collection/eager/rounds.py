@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from rasteret_beam.kernels.routing.chunks import ChunkRules, Chunks, route
+from rasteret_beam.kernels.routing.matching import check_times
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
 from rasteret_beam.kernels.sampling.rows import merged
 from rasteret_beam.kernels.tables.point_columns import PointColumns
-from rasteret_beam.kernels.tables.point_times import check_times
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs.sampler import Sampler
@@ -100,7 +100,7 @@ class Rounds:
         count = held = 0
         for batch in _together(points):
             self._first = batch if self._first is None else self._first
-            check_times(batch, self.job.options.time_column)
+            check_times(self.job.routing.matcher, batch, self.job.options.time_column)
             routed = route(self.job.routing, batch, None, CHUNKS, self.job.method.needs_position)
             held += _add(routed.chunks, groups)
             self._sampled += routed.sampled

@@ -49,3 +49,15 @@ def matched(
     for pick in picks:
         reason[pick.hits.point] = None
     return picks, reason
+
+
+def check_times(matcher: Matcher, points: pa.RecordBatch, column: str | None) -> None:
+    """Refuse a batch whose times cannot be read, before any pixel is; times that the matcher reads are left to it.
+
+    Raises
+    ------
+    InputError
+        As :func:`.point_times.point_times`.
+    """
+    if column is not None and matcher.time_column is None:
+        point_times(points, column)

@@ -88,18 +88,6 @@ def point_times(points: pa.RecordBatch, column: str) -> Ints:
     return _of_values(values, points, column)
 
 
-def check_times(points: pa.RecordBatch, column: str | None) -> None:
-    """Refuse a batch whose column of times cannot be read, before any pixel is; no column is right.
-
-    Raises
-    ------
-    InputError
-        As :func:`point_times`.
-    """
-    if column is not None:
-        point_times(points, column)
-
-
 def _of_values(values: pa.Array, points: pa.RecordBatch, column: str) -> Ints:
     """Times of timestamps, dates or nulls."""
     if pa.types.is_null(values.type):

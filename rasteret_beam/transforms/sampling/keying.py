@@ -18,8 +18,8 @@ from rasteret_beam.collection.parquet.versions import CollectionVersion
 from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.routing.chunks import ChunkRules, Routed, route
 from rasteret_beam.kernels.routing.index import RoutingIndex
+from rasteret_beam.kernels.routing.matching import check_times
 from rasteret_beam.kernels.sampling.pixel_methods import pixel_method
-from rasteret_beam.kernels.tables.point_times import check_times
 from rasteret_beam.keywords import SampleKeywords
 from rasteret_beam.model import TileKey
 from rasteret_beam.options import SampleOptions, options_from, takes_options
@@ -102,9 +102,9 @@ class _RouteFn(beam.DoFn):
         version: str | None = None,
     ) -> Iterator[Any]:
         assert self.ahead is not None
-        check_times(points, self.settings.options.time_column)
         seen = parsed(version)
         routing = self.indexes.at(seen).routing
+        check_times(routing.matcher, points, self.settings.options.time_column)
         work = partial(self._route, (timestamp, (window,), pane), points, routing, seen)
         yield from self._emit(self.ahead.push(work))
 
