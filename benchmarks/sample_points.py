@@ -118,15 +118,21 @@ def command(tool: str, imagery: Imagery, n: int, folders: Folders, pythons: Pyth
     return [pythons.rasteret, "-m", "benchmarks.rasteret_peer", *flags]
 
 
+def measured(command: Sequence[str], out: Path, err: Path) -> dict[str, Any]:
+    """Run a command with its output in files; what `benchmarks.measure` counts of it."""
+    measure = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "measure.py"), str(out), str(err)]
+    done = subprocess.run([*measure, *command], cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    cost: dict[str, Any] = json.loads(done.stdout)
+    return cost
+
+
 def run(tool: str, imagery: Imagery, n: int, folders: Folders, pythons: Pythons) -> Run | None:
     """Run a tool once as a process of its own; None, after showing the end of its stderr, when it failed."""
     folder = folders.output(tool)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     out, err = folder / "stdout.txt", folder / "stderr.txt"
-    measure = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "measure.py"), str(out), str(err)]
-    arguments = [*measure, *command(tool, imagery, n, folders, pythons)]
-    cost = json.loads(subprocess.run(arguments, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
+    cost = measured(command(tool, imagery, n, folders, pythons), out, err)
     if cost["status"] != 0:
         tail = err.read_text(errors="replace")[-STDERR_TAIL:]
         print(f"{tool} failed at {n:,} points with status {cost['status']}:\n{tail}", file=sys.stderr)

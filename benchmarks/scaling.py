@@ -8,10 +8,8 @@ out; on one core and on all. Records: load, index, and route 1,000,000 points, o
 """
 
 import argparse
-import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,10 +22,8 @@ import pyarrow.parquet as pq
 
 from benchmarks import big_index
 from benchmarks.data import POINT_ROW_GROUP, S2
-from benchmarks.sample_points import OURS, POINT_SEED, Folders, Pythons, prepare
+from benchmarks.sample_points import OURS, POINT_SEED, Folders, Pythons, measured, prepare
 
-ROOT = Path(__file__).resolve().parents[1]
-MEASURE = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "measure.py")]
 AT_ONCE = 10_000_000
 """Points that are made at a time."""
 
@@ -48,15 +44,14 @@ class Cost:
         return f"| {self.what} | {self.size:,} | {self.wall:.1f} | {self.cpu:.1f} | {self.peak / 1e9:.2f} | {rate} |"
 
 
-def measured(what: str, size: int, command: Sequence[str], cores: int | None = None) -> Cost:
+def cost_of(what: str, size: int, command: Sequence[str], cores: int | None = None) -> Cost:
     """Run a command, on so many cores if said, and count what it costs."""
     if cores is not None:
         allowed = ",".join(map(str, sorted(os.sched_getaffinity(0))[:cores]))
         command = ["taskset", "-c", allowed, *command]
     with tempfile.TemporaryDirectory() as logs:
         out, err = Path(logs, "out"), Path(logs, "err")
-        printed = subprocess.run([*MEASURE, out, err, *command], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-        cost = json.loads(printed)
+        cost = measured(command, out, err)
         if cost["status"]:
             raise SystemExit(err.read_text()[-2000:])
     return Cost(what, size, cost["wall"], cost["cpu"], cost["peak"])
@@ -93,7 +88,7 @@ def by_points(folders: Folders, sizes: Sequence[int]) -> Iterator[Cost]:
             flags += ["--geometry_crs", "4326", "--collection", str(folders.ours), "--bands", "B02"]
             flags += ["--match", "latest", "--output", str(output / "samples")]
             command = [sys.executable, "-m", "pipelines.sample_points", *flags]
-            yield measured(f"points, {used} core{'s' * (used > 1)}", size, command, used)
+            yield cost_of(f"points, {used} core{'s' * (used > 1)}", size, command, used)
             shutil.rmtree(output, ignore_errors=True)
 
 
@@ -104,7 +99,7 @@ def by_records(folder: Path, sizes: Sequence[int]) -> Iterator[Cost]:
         big_index.make_collection(place, size, ours=True)
         big_index.make_points(place.with_suffix(".points.parquet"), size, big_index.POINTS)
         command = [sys.executable, "-m", "benchmarks.big_index", str(place), "--phase", "tiles"]
-        yield measured("records", size, command)
+        yield cost_of("records", size, command)
 
 
 def draw(costs: Sequence[Cost], path: Path) -> None:

@@ -9,11 +9,9 @@ medians are printed as a Markdown table. Our values must equal Rasteret's, or th
 
 import argparse
 import importlib.util
-import json
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.data import AEF
-from benchmarks.sample_points import OURS, RASTERET, ROOT, Folders, Pythons, prepare
+from benchmarks.sample_points import OURS, RASTERET, Folders, Pythons, measured, prepare
 
 BANDS = tuple(f"A{number:02d}" for number in range(64))
 VECTORS = replace(AEF, name="vectors", size=2048, files=(BANDS,), bands=BANDS)
@@ -72,9 +70,7 @@ def run(tool: str, folders: Folders, n: int, pythons: Pythons, write: bool = Fal
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     out, err = folder / "stdout.txt", folder / "stderr.txt"
-    measure = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "measure.py"), str(out), str(err)]
-    measured = [*measure, *command(tool, folders, n, pythons, write)]
-    cost = json.loads(subprocess.run(measured, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
+    cost = measured(command(tool, folders, n, pythons, write), out, err)
     if cost["status"] != 0:
         raise SystemExit(f"{tool} failed:\n{err.read_text(errors='replace')[-2000:]}")
     printed = out.read_text()
