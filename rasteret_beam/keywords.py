@@ -22,6 +22,10 @@ class SampleKeywords(TypedDict, total=False):
     limit: int | None
     overlap: Literal["all", "first"]
     overlap_tolerance: str | timedelta
+    invalid: Literal["keep", "null", "drop"]
+    skip_invalid: bool
+    max_candidates: int
+    join: Literal["inner", "left"]
     max_distance_pixels: int
     return_neighbourhood: Literal["off", "always", "if_center_nodata"]
     fallback: Literal["closest", "ring"]
@@ -42,6 +46,10 @@ class EagerSampleKeywords(TypedDict, total=False):
     limit: int | None
     overlap: Literal["all", "first"]
     overlap_tolerance: str | timedelta
+    invalid: Literal["keep", "null", "drop"]
+    skip_invalid: bool
+    max_candidates: int
+    join: Literal["inner", "left"]
     max_distance_pixels: int
     return_neighbourhood: Literal["off", "always", "if_center_nodata"]
     fallback: Literal["closest", "ring"]
@@ -62,6 +70,8 @@ class PlanKeywords(TypedDict, total=False):
     limit: int | None
     overlap: Literal["all", "first"]
     overlap_tolerance: str | timedelta
+    skip_invalid: bool
+    max_candidates: int
     options: SampleOptions | None
 
 
@@ -70,6 +80,10 @@ class SampleRetryKeywords(TypedDict, total=False):
 
     on_error: Literal["raise", "dead_letter"]
     time_column: str | None
+    invalid: Literal["keep", "null", "drop"]
+    skip_invalid: bool
+    max_candidates: int
+    join: Literal["inner", "left"]
     max_distance_pixels: int
     return_neighbourhood: Literal["off", "always", "if_center_nodata"]
     fallback: Literal["closest", "ring"]

@@ -204,6 +204,23 @@ class SampleOptions(JobOptions):
     overlap_tolerance: str | timedelta = option(  # noqa: RUF009
         "60s", help="records at most so long apart are of one moment", metavar="DURATION", routing=True, retry=False
     )
+    invalid: Literal["keep", "null", "drop"] = option(
+        "keep",
+        help="what becomes of samples that are nodata, masked or fail a quality rule: the raw value stays, the value "
+        "is null, or there is no row",
+    )
+    skip_invalid: bool = option(
+        False,
+        help="where the sample of the best record is not valid, take the next one, in the order of match",
+        routing=True,
+    )
+    max_candidates: int = option(
+        10, help="records of a point that skip_invalid looks at, at most, for each band", metavar="N", routing=True
+    )
+    join: Literal["inner", "left"] = option(
+        "inner",
+        help="left: points and bands without a sample have a row too, with null for the value and the record",
+    )
     max_distance_pixels: int = option(
         0, help="search radius, in pixels, when the point's own pixel is not valid", metavar="R"
     )
@@ -247,6 +264,7 @@ class SampleOptions(JobOptions):
                 f"return_neighbourhood is {self.return_neighbourhood!r}, but max_distance_pixels is 0; "
                 "give the radius of the window with max_distance_pixels"
             )
+        self._check_skipping()
         self._check_layout()
 
     def _check_time(self) -> None:
@@ -274,6 +292,15 @@ class SampleOptions(JobOptions):
         if "time_difference" in self.extra_columns and self.time_column is None:
             raise InputError(f"extra_columns have 'time_difference', but time_column is None; {way_out}")
 
+    def _check_skipping(self) -> None:
+        if self.skip_invalid and self.match == "all":
+            raise InputError(
+                'skip_invalid is True, but match is \'all\', which takes every record; use match="latest", "nearest", '
+                '"before" or "after", or invalid="drop"'
+            )
+        if self.max_candidates < 1:
+            raise InputError(f"max_candidates is {self.max_candidates}; it has to be 1 or more")
+
     def _check_layout(self) -> None:
         if self.layout == "long":
             return
@@ -300,6 +327,11 @@ class SampleOptions(JobOptions):
             self.overlap,
             microseconds(to_duration(self.overlap_tolerance, "overlap_tolerance")),
         )
+
+    @property
+    def needs_status(self) -> bool:
+        """Whether it matters if samples are valid."""
+        return self.invalid != "keep" or self.skip_invalid
 
     @property
     def returns_windows(self) -> bool:

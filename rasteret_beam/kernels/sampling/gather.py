@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.sampling.validity import Mask, is_valid
+from rasteret_beam.kernels.sampling.validity import Mask, Status, Statuses, is_valid, pixel_status
 from rasteret_beam.model import Grid
 
 
@@ -79,3 +79,9 @@ class PixelValues:
         if self._values is None:
             return np.zeros(self.size, dtype=bool)
         return is_valid(self._values, nodata, self._left_in)
+
+    def status(self, nodata: float | None, flags: str | None) -> Statuses:
+        """The status of each pixel, [size]; ``flags`` are those of the band's mask."""
+        if self._values is None:
+            return np.full(self.size, Status.NODATA, dtype=np.uint8)
+        return pixel_status(self._values, nodata, self._left_in, flags)

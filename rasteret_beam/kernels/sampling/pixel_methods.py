@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.sampling.validity import Mask, Pixels
+from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses
 from rasteret_beam.model import Grid
 from rasteret_beam.options import SampleOptions
 
@@ -34,8 +34,8 @@ class OwnPixels:
         In the band's own dtype.
     there : [n] bool
         Whether the pixel's tile could be read.
-    valid : [n] bool, optional
-        See :mod:`.validity`; there if the method needs it.
+    status : [n] uint8, optional
+        The :class:`.validity.Status` of each pixel; there if the method needs it, or rows tell it.
     row_part, col_part : [n] float64, optional
         Where in its pixel a point lies, 0 to 1 from the upper left corner; there if the method needs it.
     """
@@ -43,7 +43,7 @@ class OwnPixels:
     grid: Grid
     values: Pixels
     there: Mask
-    valid: Mask | None = None
+    status: Statuses | None = None
     row_part: Floats | None = None
     col_part: Floats | None = None
 
@@ -60,12 +60,21 @@ class Picked:
         The windows that were searched, where they are returned.
     row_offset, col_offset : [n] int64, optional
         From the point's own pixel to that which gave the value, where they can differ.
+    status : [n] uint8, optional
+        The :class:`.validity.Status` of each sample, where it is asked for.
+    null : [n] bool, optional
+        Samples that are null, whatever their value; None if none is.
+    candidate : [n] int64, optional
+        How many better records of the point were left aside; None for the best.
     """
 
     values: Pixels
     windows: pa.Array | None = None
     row_offset: Ints | None = None
     col_offset: Ints | None = None
+    status: Statuses | None = None
+    null: Mask | None = None
+    candidate: Ints | None = None
 
     def slice(self, start: int, stop: int) -> "Picked":
         """What is given for the points from ``start`` to before ``stop``."""
@@ -74,6 +83,21 @@ class Picked:
             None if self.windows is None else self.windows.slice(start, stop - start),
             None if self.row_offset is None else self.row_offset[start:stop],
             None if self.col_offset is None else self.col_offset[start:stop],
+            None if self.status is None else self.status[start:stop],
+            None if self.null is None else self.null[start:stop],
+            None if self.candidate is None else self.candidate[start:stop],
+        )
+
+    def take(self, rows: Ints) -> "Picked":
+        """What is given for the points at some positions."""
+        return Picked(
+            self.values[rows],
+            None if self.windows is None else self.windows.take(pa.array(rows)),
+            None if self.row_offset is None else self.row_offset[rows],
+            None if self.col_offset is None else self.col_offset[rows],
+            None if self.status is None else self.status[rows],
+            None if self.null is None else self.null[rows],
+            None if self.candidate is None else self.candidate[rows],
         )
 
 
@@ -214,7 +238,7 @@ class OwnPixel:
     needs_position: bool = False
 
     def pick(self, own: OwnPixels, cells: Cells) -> Picked:
-        return Picked(own.values)
+        return Picked(own.values, status=own.status)
 
 
 @dataclass(frozen=True)
@@ -237,8 +261,8 @@ class ClosestValid:
     needs_position: bool = True
 
     def pick(self, own: OwnPixels, cells: Cells) -> Picked:
-        assert own.valid is not None and own.row_part is not None and own.col_part is not None
-        invalid = own.there & ~own.valid
+        assert own.status is not None and own.row_part is not None and own.col_part is not None
+        invalid, status = own.there & (own.status != Status.VALID), own.status.copy()
         wanted = np.flatnonzero(own.there if self.windows == "always" else invalid)
         window = Window.of_radius(self.radius)
         values, shown, returned = own.values.copy(), [], self.windows != "off"
@@ -251,11 +275,12 @@ class ClosestValid:
             cell = closest_valid(window, around.valid[missing], distance, self.rule)
             found = cell >= 0
             values[at[found]] = around.pixels[missing[found], cell[found]]
+            status[at[found]] = Status.FILLED
             row_offset[at[found]], col_offset[at[found]] = window.row[cell[found]], window.col[cell[found]]
             if returned:
                 shown.append(around.floats().ravel())
         lists = window_lists(wanted, np.concatenate(shown), len(values), len(window.row)) if returned else None
-        return Picked(values, lists, row_offset, col_offset)
+        return Picked(values, lists, row_offset, col_offset, status)
 
 
 def pixel_method(options: SampleOptions) -> PixelMethod:

@@ -107,11 +107,11 @@ class SampleRows:
         return self.constants.array(value, kind, len(self.chunk))
 
     def values(self) -> pa.Array:
-        return pa.array(self.picked[self.facts.band].values)
+        return _values(self.picked[self.facts.band])
 
     def value_lists(self) -> pa.Array:
-        values = {band: of.values for band, of in self.picked.items()}
-        return _value_lists(len(self.chunk), self.bands, values, value_lists(self.value_types, len(self.bands)))
+        kind = value_lists(self.value_types, len(self.bands))
+        return _value_lists(len(self.chunk), self.bands, self.picked, kind)
 
     def windows(self) -> pa.Array:
         return self.picked[self.facts.band].windows
@@ -136,18 +136,22 @@ class SampleRows:
     def _band_values(self, band: str) -> pa.Array:
         if band not in self.picked:
             return self.constant(None, self.value_types[band])
-        return pa.array(self.picked[band].values)
+        return _values(self.picked[band])
 
 
-def _value_lists(
-    rows: int, bands: Sequence[str], values: Mapping[str, NDArray[np.generic]], kind: pa.DataType
-) -> pa.Array:
+def _values(picked: Picked) -> pa.Array:
+    return pa.array(picked.values, mask=picked.null)
+
+
+def _value_lists(rows: int, bands: Sequence[str], picked: Mapping[str, Picked], kind: pa.DataType) -> pa.Array:
     cells = np.zeros((rows, len(bands)), dtype=numpy_dtype(kind.value_type))
+    null = np.zeros(cells.shape, dtype=bool)
     for number, band in enumerate(bands):
-        if band in values:
-            cells[:, number] = values[band]
-    lacking = np.array([band not in values for band in bands])
-    mask = np.broadcast_to(lacking, cells.shape).ravel() if lacking.any() else None
+        if band in picked:
+            cells[:, number] = picked[band].values
+        missing = picked[band].null if band in picked else True
+        null[:, number] = False if missing is None else missing
+    mask = null.ravel() if null.any() else None
     return pa.FixedSizeListArray.from_arrays(pa.array(cells.ravel(), mask=mask), type=kind)
 
 

@@ -7,6 +7,7 @@ the mask leaves it in either.
 """
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,23 @@ from rasteret_beam.model import Asset
 
 Pixels = NDArray[np.generic]
 Mask = NDArray[np.bool_]
+Statuses = NDArray[np.uint8]
 
 ALL_VALID, NODATA = "all_valid", "nodata"
+
+
+class Status(IntEnum):
+    """What the sample of a point is; the first that holds.
+
+    A pixel is ``MASKED`` where the file's own mask leaves it out, or where it fails a quality rule; a sample is
+    ``FILLED`` where a valid pixel beside the point's own gives the value.
+    """
+
+    VALID = 0
+    NODATA = 1
+    MASKED = 2
+    FILLED = 3
+
 
 SINGLE_PRECISION = np.finfo(np.float32).eps
 
@@ -48,6 +64,28 @@ def is_left_in(pixels: Pixels, nodata: float | None, file_mask: Mask | None = No
     if has_long_integers(str(pixels.dtype)) and not (isinstance(nodata, int) or is_exact(nodata)):
         return file_mask  # the nodata value is rounded, or not known
     return file_mask & ~is_nodata(pixels, nodata)
+
+
+def pixel_status(pixels: Pixels, nodata: float | None, file_mask: Mask | None, flags: str | None) -> Statuses:
+    """The :class:`Status` of pixels, as uint8 of their shape: valid as of :func:`is_valid`, else why not.
+
+    Parameters
+    ----------
+    pixels, nodata, file_mask
+        As of :func:`is_valid`.
+    flags : str or None
+        Flags of the band's mask; where the mask is made of the nodata value, what it leaves out is nodata.
+    """
+    status = np.full(pixels.shape, Status.NODATA, dtype=np.uint8)
+    status[is_valid(pixels, nodata, file_mask)] = Status.VALID
+    if file_mask is not None and flags != NODATA:
+        status[~file_mask & not_nan(pixels) & ~is_nodata(pixels, nodata)] = Status.MASKED
+    return status
+
+
+def is_invalid(status: Statuses) -> Mask:
+    """Whether samples have neither a valid pixel nor a valid one beside it."""
+    return (status == Status.NODATA) | (status == Status.MASKED)
 
 
 def not_nan(pixels: Pixels) -> Mask:

@@ -116,7 +116,7 @@ class Sampler:
         method, chunk = self.job.method, unit.chunk
         with self._cancel.ending():
             found, failures = self._gather(
-                unit.grid, unit.assets, *pixels_of(chunk), reach=method.radius, masks=method.needs_validity
+                unit.grid, unit.assets, *pixels_of(chunk), reach=method.radius, masks=self.job.needs_status
             )
             row_part, col_part = (chunk[name].to_numpy() if method.needs_position else None for name in POSITION)
             picked: dict[str, Picked] = {}
@@ -126,12 +126,12 @@ class Sampler:
                     unit.grid,
                     pixels.values(),
                     left_over(failures, asset.band, len(chunk)),
-                    pixels.valid(asset.nodata) if method.needs_validity else None,
+                    pixels.status(asset.nodata, asset.mask) if self.job.needs_status else None,
                     row_part,
                     col_part,
                 )
                 found_here = method.pick(own, partial(self._cells, unit, asset, failures))
-                picked[asset.band] = self.job.in_type(found_here, asset)
+                picked[asset.band] = self.job.finished(found_here, asset)
         return context, SampledUnit(unit, picked, failures)
 
     def _gather(

@@ -17,6 +17,7 @@ from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, with_value_type
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod, pixel_method, window_cells
 from rasteret_beam.kernels.sampling.rows import Constants, RowFacts, SampleRows, merged
+from rasteret_beam.kernels.sampling.validity import is_invalid
 from rasteret_beam.kernels.sampling.value_types import ValueTypes, in_type, plain_types
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.options import SampleOptions
@@ -72,14 +73,24 @@ class SampleJob:
         known = [band for names in self.routing.layers.bandsets for band in names]
         return self.value_types or plain_types(self.options, [*self.bands, *known])
 
-    def in_type(self, picked: Picked, asset: Asset) -> Picked:
-        """What was picked of a band, with the values in the type that rows have."""
-        return replace(picked, values=in_type(picked.values, self.types[asset.band], self.options.value_type, asset))
+    def finished(self, picked: Picked, asset: Asset) -> Picked:
+        """What was picked of a band, as rows have it: the values in their type, null where invalid ones are to be."""
+        values = in_type(picked.values, self.types[asset.band], self.options.value_type, asset)
+        null = picked.null
+        if self.options.invalid == "null":
+            assert picked.status is not None
+            null = is_invalid(picked.status)
+        return replace(picked, values=values, null=null)
 
     @cached_property
     def method(self) -> PixelMethod:
         """How values come from pixels."""
         return pixel_method(self.options)
+
+    @cached_property
+    def needs_status(self) -> bool:
+        """Whether the status of samples is needed, by the method or for rows."""
+        return self.method.needs_validity or self.options.needs_status
 
     @cached_property
     def constants(self) -> Constants:
