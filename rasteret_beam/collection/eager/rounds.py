@@ -17,7 +17,7 @@ from rasteret_beam.kernels.sampling.rows import merged
 from rasteret_beam.kernels.tables.point_columns import PointColumns
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.jobs.sampler import Sampler
+from rasteret_beam.readers.jobs.sampler import SAMPLES, Sampled, Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.source import TileSource
@@ -88,7 +88,7 @@ class Rounds:
         source = TileSource.of_budget(self.cache, self.job.options.prefix_reads)
         try:
             while (groups := self._next_round(points, unsampled)) is not None:
-                yield from self._rows_of(groups, source)
+                yield from self._rows_of(groups, source, unsampled)
             if self._first is not None and not self._sampled:
                 log.warning("%s", why_nothing_hit(self.job.routing, self._first, self.chosen.crs))
         finally:
@@ -111,17 +111,25 @@ class Rounds:
                 break
         return groups if count else None
 
-    def _rows_of(self, groups: Groups, source: TileSource) -> Iterator[pa.RecordBatch]:
+    def _rows_of(
+        self, groups: Groups, source: TileSource, unsampled: list[pa.RecordBatch] | None
+    ) -> Iterator[pa.RecordBatch]:
         """Rows of the groups in the order of their keys; each group is released when its sampling starts."""
         sampler = Sampler(source, self.job, Counters())
         try:
-            for key in sorted(groups):
-                for sampled in sampler.push(None, key, groups.pop(key)):
+            for sampled in _sampled(sampler, groups):
+                if sampled.kind == SAMPLES:
                     yield sampled.rows
-            for sampled in sampler.drain():
-                yield sampled.rows
+                elif unsampled is not None:
+                    unsampled.append(sampled.rows)
         finally:
             sampler.cancel()
+
+
+def _sampled(sampler: Sampler, groups: Groups) -> Iterator[Sampled]:
+    for key in sorted(groups):
+        yield from sampler.push(None, key, groups.pop(key))
+    yield from sampler.drain()
 
 
 def _together(points: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

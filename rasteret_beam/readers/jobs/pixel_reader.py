@@ -1,7 +1,7 @@
 """Reading pixels: tiles and masks of bands, and what the pixel method of a job makes of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Protocol
@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 
 from rasteret_beam.errors import TileReadError
-from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.dead_letters import Failure, left_over
 from rasteret_beam.kernels.sampling.gather import PixelValues, by_tile
+from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, Window
 from rasteret_beam.kernels.sampling.validity import Mask, Status, may_be_masked
 from rasteret_beam.metrics import Counters
@@ -21,32 +21,6 @@ from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
-
-
-@dataclass(frozen=True, eq=False)
-class Spots:
-    """Where n points lie on a grid.
-
-    Attributes
-    ----------
-    grid : Grid
-    row, col : [n] int64
-        Their pixels.
-    row_part, col_part : [n] float64, optional
-        Where in its pixel a point lies, 0 to 1 from the upper left corner; there if the method needs it.
-    """
-
-    grid: Grid
-    row: Ints
-    col: Ints
-    row_part: Floats | None = None
-    col_part: Floats | None = None
-
-    def take(self, rows: Ints) -> "Spots":
-        """Those of the points at some positions."""
-        row_part = None if self.row_part is None else self.row_part[rows]
-        col_part = None if self.col_part is None else self.col_part[rows]
-        return Spots(self.grid, self.row[rows], self.col[rows], row_part, col_part)
 
 
 class PixelRules(Protocol):

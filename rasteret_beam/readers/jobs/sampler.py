@@ -2,20 +2,32 @@
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
 from rasteret_beam import metrics
-from rasteret_beam.kernels.sampling.dead_letters import values_lost
+from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.metrics import Counters
-from rasteret_beam.model import TileKey
+from rasteret_beam.model import ALL_BANDS, TileKey
 from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
-from rasteret_beam.readers.jobs.pixel_reader import PixelReader, Spots
-from rasteret_beam.readers.jobs.work_units import SampledUnit, SampleJob, WorkUnit, pixels_of, unit_again, work_units
+from rasteret_beam.readers.jobs.pixel_reader import PixelReader
+from rasteret_beam.readers.jobs.place_units import PlaceUnit, is_of_place, place_again, place_units
+from rasteret_beam.readers.jobs.place_walk import PlaceWalk
+from rasteret_beam.readers.jobs.work_units import (
+    PointUnit,
+    SampledUnit,
+    SampleJob,
+    WorkUnit,
+    pixels_of,
+    unit_again,
+    work_units,
+)
 from rasteret_beam.readers.tiles.source import CALLERS, TileSource
 from rasteret_beam.schema import POSITION
+
+SAMPLES, DEAD_LETTERS, UNSAMPLED = "samples", "dead_letters", "unsampled"
 
 UNITS_AHEAD = CALLERS
 """Units under way at the same time, so that the latency of reads does not set the pace."""
@@ -28,14 +40,34 @@ VALUE_BYTES = 256
 
 
 class Sampled(NamedTuple):
-    """A batch that comes out of a stream: rows of the sample table, or dead letters (``failed``).
+    """A batch that comes out of a stream, of the kind :data:`SAMPLES`, :data:`DEAD_LETTERS` or :data:`UNSAMPLED`.
 
     ``context`` is what was pushed with the group.
     """
 
     context: Any
     rows: pa.RecordBatch
-    failed: bool = False
+    kind: str = SAMPLES
+
+
+class SampledPoints(Protocol):
+    """A unit after sampling."""
+
+    def rows(self, job: SampleJob) -> Iterator[pa.RecordBatch]:
+        """Rows of the sample table."""
+        ...
+
+    def letters(self, job: SampleJob) -> pa.RecordBatch | None:
+        """Rows of the dead-letter table, if there are some."""
+        ...
+
+    def unsampled(self, job: SampleJob) -> pa.RecordBatch | None:
+        """Points that turned out to have no row, if there are some."""
+        ...
+
+    def counts(self, job: SampleJob, rows: int, letters: pa.RecordBatch | None) -> dict[str, int]:
+        """What the counters take, with so many rows, and these dead letters."""
+        ...
 
 
 class Sampler:
@@ -58,7 +90,7 @@ class Sampler:
         self.counters = counters
         self._cancel = CancelToken()
         self._reader = PixelReader(source, job, counters, self._cancel)
-        self._pool: OrderedPool[tuple[Any, SampledUnit]] = OrderedPool(
+        self._pool: OrderedPool[tuple[Any, SampledPoints]] = OrderedPool(
             source.waiting, UNITS_AHEAD, VALUES_AHEAD, self._cancel
         )
 
@@ -70,16 +102,17 @@ class Sampler:
         TileReadError
             A tile of this or an earlier group cannot be read.
         """
-        for unit in work_units(self.job, key, chunks):
+        units = place_units if key.bandset == ALL_BANDS else work_units
+        for unit in units(self.job, key, chunks):
             yield from self._push(context, unit)
 
     def push_again(self, context: Any, record_id: str, band: str, chunk: pa.RecordBatch) -> Iterator[Sampled]:
         """Take the points of a dead letter; otherwise as :meth:`push`."""
-        yield from self._push(context, unit_again(self.job, record_id, band, chunk))
+        again = place_again if is_of_place(chunk) else unit_again
+        yield from self._push(context, again(self.job, record_id, band, chunk))
 
-    def _push(self, context: Any, unit: WorkUnit) -> Iterator[Sampled]:
-        values = len(unit.chunk) * len(unit.assets) * self.job.cells
-        cost = max(values, unit.held_bytes // VALUE_BYTES)
+    def _push(self, context: Any, unit: PointUnit) -> Iterator[Sampled]:
+        cost = max(unit.values(self.job), unit.held_bytes // VALUE_BYTES)
         yield from self._batches(self._pool.push(partial(self._sample, context, unit), cost))
 
     def drain(self) -> Iterator[Sampled]:
@@ -90,22 +123,28 @@ class Sampler:
         """Leave what is under way undone; nothing runs afterwards."""
         self._pool.cancel()
 
-    def _batches(self, sampled: Iterable[tuple[Any, SampledUnit]]) -> Iterator[Sampled]:
+    def _batches(self, sampled: Iterable[tuple[Any, SampledPoints]]) -> Iterator[Sampled]:
         for context, unit in sampled:
+            count = 0
             for rows in unit.rows(self.job):
-                self.counters.add(metrics.SAMPLES_OUT, len(rows))
-                values = 1 if self.job.options.layout == "long" else len(unit.picked)
-                self.counters.add(metrics.VALUES_SAMPLED, len(rows) * values)
+                count += len(rows)
                 yield Sampled(context, rows)
-            if unit.failures:
-                letters = unit.letters(self.job)
+            self.counters.add(metrics.SAMPLES_OUT, count)
+            letters, unsampled = unit.letters(self.job), unit.unsampled(self.job)
+            for name, amount in unit.counts(self.job, count, letters).items():
+                self.counters.add(name, amount)
+            if letters is not None:
                 self.counters.add(metrics.DEAD_LETTERS, len(letters))
-                self.counters.add(metrics.VALUES_DEAD_LETTERED, values_lost(letters))
-                yield Sampled(context, letters, failed=True)
+                yield Sampled(context, letters, DEAD_LETTERS)
+            if unsampled is not None:
+                yield Sampled(context, unsampled, UNSAMPLED)
 
-    def _sample(self, context: Any, unit: WorkUnit) -> tuple[Any, SampledUnit]:
+    def _sample(self, context: Any, unit: PointUnit) -> tuple[Any, SampledPoints]:
         """Sample a unit, in a thread; a failure ends the whole stream."""
         with self._cancel.ending():
+            if isinstance(unit, PlaceUnit):
+                return context, PlaceWalk(self._reader, unit).run()
+            assert isinstance(unit, WorkUnit)
             return context, SampledUnit(unit, *self._reader.picked(unit.assets, spots_of(self.job, unit)))
 
 

@@ -8,13 +8,14 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from rasteret_beam import metrics
 from rasteret_beam.errors import InputError, without_secrets
 from rasteret_beam.kernels.geo.crs import epsg_code
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chunks import split_kept, with_kept
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
-from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, with_value_type
+from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, values_lost, with_value_type
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod, pixel_method, window_cells
 from rasteret_beam.kernels.sampling.rows import Constants, RowFacts, SampleRows, merged
 from rasteret_beam.kernels.sampling.validity import is_invalid
@@ -98,37 +99,42 @@ class SampleJob:
         return Constants()
 
     @cached_property
+    def most_records(self) -> int:
+        """Records whose samples of a place are held at the same time, at most, for each point and band."""
+        most = self.routing.matcher.most
+        if most is not None:
+            return most + 1
+        return int(np.bincount(self.routing.layers.grid).max(initial=1))
+
+    @cached_property
     def cells(self) -> int:
         """Cells that may be read for a point and band."""
         return window_cells(self.method)
 
 
-@dataclass(frozen=True, eq=False)
-class WorkUnit:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PointUnit:
     """Points of one group that are sampled together.
 
     Attributes
     ----------
-    grid : Grid
-    assets : sequence of Asset
-        One for each band of the grid, in output order.
     chunk : RecordBatch
         Without the kept columns.
-    facts : RowFacts
     kept : sequence of Kept
         The kept columns, chunk after chunk; empty where there are none.
     """
 
-    grid: Grid
-    assets: Sequence[Asset]
     chunk: pa.RecordBatch
-    facts: RowFacts
     kept: Sequence[Kept] = ()
 
     @property
     def held_bytes(self) -> int:
         """What the kept columns take up in memory while the unit is under way."""
         return sum(map(_held, self.kept))
+
+    def values(self, job: SampleJob) -> int:
+        """Pixels that may be read for the points."""
+        raise NotImplementedError
 
     def chunks(self, most_bytes: int) -> Iterator[pa.RecordBatch]:
         """The points with their kept columns, as chunks of at most so many bytes of these, or as they came."""
@@ -143,6 +149,26 @@ class WorkUnit:
     def whole(self) -> pa.RecordBatch:
         """All points with their kept columns."""
         return merged(list(self.chunks(ROWS_BYTES)))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WorkUnit(PointUnit):
+    """Points that are sampled of one record.
+
+    Attributes
+    ----------
+    grid : Grid
+    assets : sequence of Asset
+        One for each band of the grid, in output order.
+    facts : RowFacts
+    """
+
+    grid: Grid
+    assets: Sequence[Asset]
+    facts: RowFacts
+
+    def values(self, job: SampleJob) -> int:
+        return len(self.chunk) * len(self.assets) * job.cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +211,19 @@ class SampledUnit:
             there = left_over(self.failures, asset.band, len(self.unit.chunk)) if self.failures else None
             yield of_band if there is None else of_band.filter(pa.array(there[start:stop]))
 
-    def letters(self, job: SampleJob) -> pa.RecordBatch:
-        """Rows of the dead-letter table."""
+    def unsampled(self, job: SampleJob) -> None:
+        """All points have rows, or are in dead letters."""
+
+    def counts(self, job: SampleJob, rows: int, letters: pa.RecordBatch | None) -> dict[str, int]:
+        """What the counters of values take."""
+        values = 1 if job.options.layout == "long" else len(self.picked)
+        lost = values_lost(letters) if letters is not None else 0
+        return {metrics.VALUES_SAMPLED: rows * values, metrics.VALUES_DEAD_LETTERED: lost}
+
+    def letters(self, job: SampleJob) -> pa.RecordBatch | None:
+        """Rows of the dead-letter table, if there are some."""
+        if not self.failures:
+            return None
         points = self.unit.whole()
         if job.options.value_type == "raw":
             points = with_value_type(points, next(iter(job.types.values())))
@@ -198,8 +235,9 @@ def work_units(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -
     grid, bands = job.routing.grid_of(key)
     assets = job.assets(key.record_id, bands)
     most = min(UNIT_ROWS, UNIT_VALUES // (len(bands) * job.cells))
-    for chunk, kept in _cut(chunks, max(1, most)):
-        yield WorkUnit(grid, assets, chunk, _facts(job, key.record_id, grid, chunk), kept)
+    for chunk, kept in cut(chunks, max(1, most)):
+        facts = facts_of(job, key.record_id, grid, chunk)
+        yield WorkUnit(grid=grid, assets=assets, chunk=chunk, facts=facts, kept=kept)
 
 
 def unit_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBatch) -> WorkUnit:
@@ -210,20 +248,33 @@ def unit_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBatch)
     InputError
         The collection no longer has the record or the band, or the points lack what nodata fallback needs.
     """
-    grid = job.routing.grid_of_band(record_id, band)
-    if grid is None:
-        raise InputError(f"a dead letter is of record {record_id!r}, band {band}, which the collection does not have")
+    grid = check_letter(job, record_id, band)
     if job.method.needs_position and POSITION[0] not in chunk.schema.names:
         raise InputError(
             f"max_distance_pixels is {job.options.max_distance_pixels}, but the dead letters come from a run with 0; "
             "try them again without it"
         )
     points, kept = split_kept(chunk)
-    facts = _facts(job, record_id, grid, points)
-    return WorkUnit(grid, job.assets(record_id, [band]), points, facts, [] if kept is None else [kept])
+    facts, assets = facts_of(job, record_id, grid, points), job.assets(record_id, [band])
+    return WorkUnit(grid=grid, assets=assets, chunk=points, facts=facts, kept=[] if kept is None else [kept])
 
 
-def _facts(job: SampleJob, record_id: str, grid: Grid, chunk: pa.RecordBatch) -> RowFacts:
+def check_letter(job: SampleJob, record_id: str, band: str) -> Grid:
+    """The grid of a dead letter's band.
+
+    Raises
+    ------
+    InputError
+        The collection no longer has the record or the band.
+    """
+    grid = job.routing.grid_of_band(record_id, band)
+    if grid is None:
+        raise InputError(f"a dead letter is of record {record_id!r}, band {band}, which the collection does not have")
+    return grid
+
+
+def facts_of(job: SampleJob, record_id: str, grid: Grid, chunk: pa.RecordBatch) -> RowFacts:
+    """What all rows of some points and a record have in common."""
     moment = int(job.routing.datetimes[job.routing.positions[record_id]])
     code = (chunk.schema.metadata or {}).get(POINT_EPSG_KEY)
     return RowFacts(
@@ -240,7 +291,7 @@ def pixels_of(chunk: pa.RecordBatch) -> tuple[Ints, Ints]:
     return row, col
 
 
-def _cut(chunks: Iterable[pa.RecordBatch], most: int) -> Iterator[tuple[pa.RecordBatch, list[Kept]]]:
+def cut(chunks: Iterable[pa.RecordBatch], most: int) -> Iterator[tuple[pa.RecordBatch, list[Kept]]]:
     """The points of the chunks of a group, up to so many together, and their kept columns."""
     waiting: list[pa.RecordBatch] = []
     of_waiting: list[Kept] = []

@@ -52,7 +52,12 @@ class SampleDeadLetters(beam.PTransform):
         self.collection = collection
         self.path = path
         self.options = replace(
-            options_from(keywords, SampleOptions), match="all", tolerance=None, limit=None, overlap="all"
+            options_from(keywords, SampleOptions),
+            match="all",
+            tolerance=None,
+            limit=None,
+            overlap="all",
+            skip_invalid=False,
         )
         self._letters = DeadLetterFiles(path, OF_POINTS)
 
@@ -86,7 +91,8 @@ class SampleDeadLetters(beam.PTransform):
         letters = begin | self._letters
         settings = IndexSettings.of(self.collection, self.bands, self.options)
         warn_of_rounding(self.collection, settings.bands, self.options.value_type)
-        return sampled_by(_SampleAgainFn(replace(settings, value_types=self.value_types())), letters)
+        outputs = sampled_by(_SampleAgainFn(replace(settings, value_types=self.value_types())), letters)
+        return outputs._replace(unsampled=None)  # the earlier run has accounted for all points
 
 
 class _SampleAgainFn(SampleFn):

@@ -15,6 +15,7 @@ from rasteret_beam.transforms.runtime.event_times import GroupByTile
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sampling.collection_updates import VersionOf, by_version
 from rasteret_beam.transforms.sampling.keying import keyed
+from rasteret_beam.transforms.sampling.outputs import flattened
 from rasteret_beam.transforms.sampling.sampling import held, sampled, with_value_types
 
 
@@ -93,8 +94,10 @@ class SamplePoints(beam.PTransform):
         groups = routed.chunks | GroupByTile(spill=True)
         outputs = groups | "SampleTiles" >> _Step(partial(sampled, settings), version)
         if not self.with_unsampled:
-            return outputs.samples if self.options.on_error == "raise" else outputs
-        return outputs._replace(unsampled=routed.unsampled)
+            return outputs.samples if outputs.dead_letters is None else outputs._replace(unsampled=None)
+        if outputs.unsampled is None:
+            return outputs._replace(unsampled=routed.unsampled)
+        return outputs._replace(unsampled=flattened("unsampled", routed.unsampled, outputs.unsampled))
 
 
 class _Step(beam.PTransform):
