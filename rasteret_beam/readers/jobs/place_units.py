@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rasteret_beam import metrics
 from rasteret_beam.kernels.routing.chunks import split_kept
-from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters
+from rasteret_beam.kernels.sampling.dead_letters import Failure
 from rasteret_beam.kernels.sampling.parts import Pairs, Part
 from rasteret_beam.kernels.sampling.rows import unsampled_rows
 from rasteret_beam.model import TileKey
@@ -92,7 +92,7 @@ class SampledPlace:
 
     def letters(self, job: SampleJob) -> pa.RecordBatch | None:
         """Rows of the dead-letter table, if there are some."""
-        return dead_letters(self.unit.whole(), self.failures) if self.failures else None
+        return letters_of(job, self.unit, self.failures)
 
     def counts(self, job: SampleJob, rows: int, letters: pa.RecordBatch | None) -> dict[str, int]:
         """What the counters of values, which are pairs here, and of points take."""

@@ -222,12 +222,17 @@ class SampledUnit:
 
     def letters(self, job: SampleJob) -> pa.RecordBatch | None:
         """Rows of the dead-letter table, if there are some."""
-        if not self.failures:
-            return None
-        points = self.unit.whole()
-        if job.options.value_type == "raw":
-            points = with_value_type(points, next(iter(job.types.values())))
-        return dead_letters(points, self.failures)
+        return letters_of(job, self.unit, self.failures)
+
+
+def letters_of(job: SampleJob, unit: PointUnit, failures: Sequence[Failure]) -> pa.RecordBatch | None:
+    """Dead letters of a unit, if there are some."""
+    if not failures:
+        return None
+    points = unit.whole()
+    if job.options.value_type == "raw":
+        points = with_value_type(points, next(iter(job.types.values())))
+    return dead_letters(points, failures)
 
 
 def work_units(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[WorkUnit]:
