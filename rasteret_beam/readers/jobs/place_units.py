@@ -22,6 +22,7 @@ from rasteret_beam.readers.jobs.work_units import (
     SampleJob,
     check_letter,
     cut,
+    letters_of,
 )
 from rasteret_beam.schema import POINT_CRS_KEY, POINT_EPSG_KEY
 
