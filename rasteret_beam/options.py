@@ -340,7 +340,25 @@ class SampleOptions(JobOptions):
             self.limit,
             self.overlap,
             microseconds(to_duration(self.overlap_tolerance, "overlap_tolerance")),
+            self._places,
+            self.layout != "long",
+            self.max_candidates if self.skip_invalid else None,
+            tuple((rule.band, rule.missing) for rule in self._quality),
         )
+
+    @property
+    def _places(self) -> str:
+        """How points are keyed by place, whatever the collection: see :class:`MatchRules`."""
+        if self.skip_invalid or self.invalid == "drop" or self.join == "left":
+            return "point"
+        if not self._quality:
+            return ""
+        every = self.match == "all" and self.limit is None and self.overlap == "all"
+        return "record" if every else "point"
+
+    @property
+    def _quality(self) -> tuple[Any, ...]:
+        return getattr(self, "quality", ())
 
     @property
     def needs_status(self) -> bool:

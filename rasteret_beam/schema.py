@@ -44,6 +44,9 @@ PIXEL = ("__pixel_row", "__pixel_col")
 POSITION = ("__pixel_row_part", "__pixel_col_part")
 """First columns of a chunk: the pixel on the grid, and (for nodata fallback) where in it the point lies."""
 
+TIME = "__time"
+"""Column of a chunk of points that are grouped by place and matched in time: int64, microseconds since 1970."""
+
 SAMPLE_FIELDS = tuple(column.field for column in columns_of("long"))
 """Columns of the sample table in the long layout; see :data:`rasteret_beam.columns.COLUMNS` for all."""
 
@@ -51,6 +54,7 @@ RESERVED = frozenset(column.name for column in columns_of("long", neighbourhood=
     "reason",
     *PIXEL,
     *POSITION,
+    TIME,
 }
 """Names that a kept input column must not have."""
 
@@ -78,6 +82,7 @@ UNSAMPLED_REASONS = {
     "no_time": "the point has no time (null), and records are matched in time",
     "no_record": "no record that has a requested band contains the point",
     "out_of_tolerance": "records contain the point, but none is near enough in time, or on the side asked for",
+    "invalid": "all samples of the point are invalid, and these are dropped",
 }
 
 POLYGON_FIELDS = (
@@ -285,7 +290,7 @@ def unmatched_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
 
 def kept_fields(points: pa.Schema) -> list[pa.Field]:
     """The columns of a batch of points, or of a chunk, that pass through to the samples."""
-    own = {field.name for field in POINT_FIELDS} | {*PIXEL, *POSITION}
+    own = {field.name for field in POINT_FIELDS} | {*PIXEL, *POSITION, TIME}
     kept = [field for field in points if field.name not in own]
     for place, name, _ in same_columns(points):
         kept.insert(place, pa.field(name, pa.float64()))

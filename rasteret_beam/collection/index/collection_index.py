@@ -65,7 +65,7 @@ Arrays = dict[str, pa.Array]
 
 
 class CollectionIndex:
-    """The routing index and the assets of a collection for some bands.
+    """The routing index and the assets of a collection for some bands, and for those that decide about quality.
 
     Parameters
     ----------
@@ -76,6 +76,7 @@ class CollectionIndex:
     bands : sequence of str
         Bands to read, in output order; each is in the schema.
     match : str or MatchRules
+        With the bands that decide about quality, which are in the schema too.
     access : Access
         How the buckets of the rasters are read.
     cache_bytes : int
@@ -101,13 +102,15 @@ class CollectionIndex:
         self._known: BytesCache[list[Asset]] = BytesCache(cache_bytes // 2)
         self._lock = Lock()
         self._cache: BytesCache[Arrays] = BytesCache(cache_bytes // 2)
-        records = _read_records(files, schema, list(bands))
+        rules = MatchRules(match) if isinstance(match, str) else match
+        known = list(dict.fromkeys([*bands, *rules.quality_bands]))
+        records = _read_records(files, schema, known)
         self._units, sizes = records.units, records.unit_sizes
         starts = np.cumsum(sizes) - sizes
         self._unit_of = np.searchsorted(starts, records.row, side="right") - 1
         self._row_in_unit = records.row - starts[self._unit_of]
-        grids, crs, layers = _distinct(records.layers, list(bands))
-        self.routing: RoutingIndex = build_index(records.ids, records.datetimes, grids, crs, layers, match=match)
+        grids, crs, layers = _distinct(records.layers, known)
+        self.routing: RoutingIndex = build_index(records.ids, records.datetimes, grids, crs, layers, rules, bands)
 
     def assets(self, record_id: str, bands: Sequence[str]) -> list[Asset]:
         """The assets of some bands of a record.

@@ -148,7 +148,7 @@ def chunks_of_pick(
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """Of one pick of a matcher; otherwise as :func:`chunks`."""
     for group, grid, tile_row, tile_col, chunk, size in _cut(index, points, pick, rules, with_position):
-        layers = [(index.record_ids[record], bandset) for record, bandset in pick.layers(group)]
+        layers = [(index.record_id(record), bandset) for record, bandset in pick.layers(group)]
         for part, piece in _parts(chunk, size, len(points), rules):
             for record_id, bandset in layers:
                 yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), piece

@@ -1,6 +1,6 @@
 """Layers, which are the bands of a record on a grid; hits, which are points on a grid; and picks, which are both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,30 @@ class Layers:
         return list(zip(self.record[start:stop].tolist(), self.bandset[start:stop].tolist(), strict=True))
 
 
+class BandGrids:
+    """The grids of bands by record, found when a band is first asked for.
+
+    Parameters
+    ----------
+    layers : Layers
+    records : int
+        How many there are.
+    """
+
+    def __init__(self, layers: Layers, records: int):
+        self._layers, self._records = layers, records
+        self._known: dict[str, Ints] = {}
+
+    def of(self, band: str) -> Ints:
+        """Number of the grid, [r], on which each record has a band; -1 where it lacks it."""
+        if band not in self._known:
+            has = np.array([band in bandset for bandset in self._layers.bandsets], dtype=bool)[self._layers.bandset]
+            found = np.full(self._records, -1, dtype=np.int64)
+            found[self._layers.record[has]] = self._layers.grid[has]
+            self._known[band] = found
+        return self._known[band]
+
+
 @dataclass(frozen=True, eq=False)
 class Hits:
     """Pairs of a point and a grid that contains it, with the position on it in pixels, as columns [n].
@@ -75,3 +99,35 @@ class Pick:
     hits: Hits
     group: Ints
     layers: Callable[[int], Sequence[tuple[int, int]]]
+
+
+BandGroups = list[tuple[tuple[str, ...], list[int]]]
+"""Groups of bands, each with the numbers of the band sets that these have."""
+
+
+def bands_together(layers: Layers) -> BandGroups:
+    """Bands that the same records have on the same grids."""
+    sets_of_band: dict[str, list[int]] = {}
+    for number in np.unique(layers.bandset).tolist():
+        for band in layers.bandsets[number]:
+            sets_of_band.setdefault(band, []).append(number)
+    order = list(dict.fromkeys(band for bandset in layers.bandsets for band in bandset))
+    together: dict[tuple[int, ...], list[str]] = {}
+    for band in order:
+        if band in sets_of_band:
+            together.setdefault(tuple(sets_of_band[band]), []).append(band)
+    return [(tuple(bands), list(members)) for members, bands in together.items()]
+
+
+def rows_of(layers: Layers, groups: BandGroups) -> list[Ints]:
+    """The rows of the layers of each group."""
+    return [np.flatnonzero(np.isin(layers.bandset, members)) for _, members in groups]
+
+
+def only_bands(layers: Layers, bands: Collection[str]) -> Layers:
+    """The layers of some bands alone, in the order in which layers have them."""
+    left = [tuple(band for band in bandset if band in bands) for bandset in layers.bandsets]
+    bandsets = list(dict.fromkeys(filter(None, left)))
+    number = np.array([bandsets.index(each) if each else -1 for each in left], dtype=np.int64)[layers.bandset]
+    has = number >= 0
+    return Layers(layers.record[has], layers.grid[has], number[has], bandsets)
