@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import re
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -16,6 +17,7 @@ from rasteret_beam import Quality, SampleOptions
 from rasteret_beam.errors import InputError
 from rasteret_beam.quality import PRESETS, check_quality, parse_qualities, parse_quality
 from rasteret_beam.quality_text import GRAMMAR
+from tests.support.paths import ROOT
 from tests.support.properties import examples
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
@@ -419,6 +421,17 @@ def test_a_preset_on_another_band() -> None:
         Quality.preset(3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"^the band of a quality rule is ''"):
         Quality.preset("hls", band="")
+
+
+def test_the_rules_of_the_docs() -> None:
+    """Each text of the tables gives the rule beside it, and presets are as their table has them."""
+    text = (ROOT / "docs/sampling.md").read_text()
+    pairs = re.findall(r"^\| `([^`]+)` \| `(Quality[^`]+)` \|$", text, re.MULTILINE)
+    assert len(pairs) == 9
+    assert all(parse_quality(written) == eval(rule, {"Quality": Quality}) for written, rule in pairs)
+    presets = re.findall(r"^\| `([\w-]+)` \| `([^`]+)` \| [\w ,.()-]+ \| [A-Z]+, ", text, re.MULTILINE)
+    assert presets == [(name, str(rule)) for name, rule in PRESETS.items()]
+    assert len(re.findall(r"`(?:SCL|QA_PIXEL|Fmask) [^`]+`", text.partition("Snow, water")[2].partition("##")[0])) == 3
 
 
 # The option
