@@ -338,6 +338,8 @@ def test_other_flags_are_refused(inputs: Path, stopped: Path) -> None:
     assert refused(inputs, stopped, match="latest") == "--match was all and is latest"
     assert refused(inputs, stopped, columns="x") == "--columns was not given and is x"
     assert refused(inputs, stopped, round_points=50) == "--round_points was 80 and is 50"
+    rules = "B1 in 1,2;B1<=40.0"
+    assert refused(inputs, stopped, quality=rules) == "--quality was not given and is B1 in 1,2; B1 <= 40"
     outcome = sample(inputs, stopped, "--resume", cache_mb=16)
     assert outcome.code == 0
 

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import pickle
+import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
@@ -17,6 +18,7 @@ from rasteret_beam import (
     ChipOptions,
     Collection,
     KeyByRecordAndTile,
+    Quality,
     SampleDeadLetters,
     SampleOptions,
     SamplePoints,
@@ -25,7 +27,7 @@ from rasteret_beam import (
 from rasteret_beam.errors import InputError, UnknownOptionError
 from rasteret_beam.kernels.routing.match import MATCHERS, WAYS
 from rasteret_beam.model import MatchRules
-from rasteret_beam.options import option, options_from, options_of, takes_options
+from rasteret_beam.options import option, options_from, options_of, takes_options, warn_of_unused_quality
 from templates.metadata import parameter
 
 
@@ -77,6 +79,47 @@ def test_a_new_field_is_a_flag_and_a_parameter_of_the_template() -> None:
         "enumOptions": [{"value": "any", "label": "any"}, {"value": "summer", "label": "summer"}],
         "defaultValue": "any",
     }
+
+
+def test_rules_of_quality_in_flags() -> None:
+    """The flag may be given several times, with several rules each; the template's parameter once."""
+    parser = argparse.ArgumentParser()
+    option_flags(parser, SampleOptions)
+    words = ["--quality", "SCL not in 0,1,3,8-10;CLD <= 40", "--quality=preset:hls"]
+    given = option_values(parser.parse_args(words), SampleOptions)
+    wanted = (Quality("SCL", exclude=[0, 1, 3, 8, 9, 10]), Quality("CLD", maximum=40), Quality.preset("hls"))
+    assert SampleOptions(**given).quality == wanted
+    assert parser.parse_args(words[:2]).quality == [*wanted[:2]]
+    assert parser.parse_args([]).quality is None
+    (action,) = [each for each in parser._actions if each.dest == "quality"]
+    parameter_of_template = parameter(parser, "sample_points", action)
+    (pattern,) = parameter_of_template["regexes"]
+    assert "defaultValue" not in parameter_of_template and parameter_of_template["paramType"] == "TEXT"
+    assert re.match(pattern, words[1]) and not re.match(pattern, " ; ")
+
+
+UNUSED = (
+    "the quality rules (SCL in 4,5) change no row: samples that fail them keep their values, as invalid is 'keep'; use "
+    "invalid='null' or 'drop', skip_invalid, max_distance_pixels, or status as one of the extra_columns"
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "logged"),
+    [
+        ({"quality": "SCL in 4,5"}, [UNUSED]),
+        ({"quality": "SCL in 4,5", "invalid": "null"}, []),
+        ({"quality": "SCL in 4,5", "invalid": "drop"}, []),
+        ({"quality": "SCL in 4,5", "skip_invalid": True, "match": "latest"}, []),
+        ({"quality": "SCL in 4,5", "max_distance_pixels": 1}, []),
+        ({}, []),
+    ],
+)
+def test_rules_that_change_nothing_are_logged(
+    given: dict[str, object], logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_unused_quality(SampleOptions(**given))
+    assert [each.getMessage() for each in caplog.records] == logged
 
 
 @pytest.mark.parametrize(("definition", "ways"), [(SampleOptions, WAYS), (ChipOptions, tuple(MATCHERS))])
