@@ -324,6 +324,12 @@ class SampleOptions(JobOptions):
                 "unscale is True, but value_type is 'raw', the type of the stored numbers; use value_type=\"float64\" "
                 'or "float32"'
             )
+        codes = [rule.band for rule in getattr(self, "quality", ()) if rule.band in self.scales]
+        if codes:
+            raise InputError(
+                f"scales is {self.scales!r}, but quality has a rule of band {codes[0]!r}, and quality bands are never "
+                "scaled; leave the band out of scales"
+            )
 
     def _check_layout(self) -> None:
         if self.layout == "long":
