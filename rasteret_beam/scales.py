@@ -124,6 +124,6 @@ def check_scaled_bands(scales: Mapping[str, Any], bands: Iterable[str]) -> None:
     for band in scales:
         if band not in known:
             raise InputError(
-                f"scales has band {band!r}{did_you_mean(band, known)}, which is not among the bands that are read: "
-                f"{listed(known)}; leave it out, or add it to bands"
+                f"scales is {dict(scales)!r}, but band {band!r}{did_you_mean(band, known)} is not among the bands that "
+                f"are read: {listed(known)}; leave it out, or read it too"
             )

@@ -32,6 +32,7 @@ from rasteret_beam.kernels.tables.point_times import point_times
 from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.tiles.budget import CacheBudget
+from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, unsampled_schema
 
 READ_OR_WRITTEN = "points retry output unsampled dead_letter".split()
@@ -96,6 +97,7 @@ class Inputs:
 
     def _look_at_points(self, flags: argparse.Namespace, options: PipelineOptions) -> None:
         self.bands = self.collection.check_usable(flags.bands, flags.match)
+        check_scaled_bands(self.options.scales, self.bands)
         self.reading = ReadPoints(
             _source(flags, options),
             x_column=flags.x_column,

@@ -17,6 +17,7 @@ from rasteret_beam.keywords import EagerSampleKeywords
 from rasteret_beam.options import SampleOptions, options_from, takes_options, warn_of_unused_quality
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
+from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import unsampled_schema
 
 
@@ -70,8 +71,9 @@ def sample_points(
     -------
     Table, or (Table, Table)
         Rows in the samples schema, in any order: one for each point, record and band (in a
-        wide layout, for each point and record). Values are those of the files, without scale and
-        offset. With ``return_unsampled``, also a table of the other points, each with a ``reason``.
+        wide layout, for each point and record). Values are the stored numbers of the files, or, with
+        ``unscale``, in physical units. With ``return_unsampled``, also a table of the other points, each with a
+        ``reason``.
 
     Raises
     ------
@@ -154,6 +156,7 @@ def _rounds(
     """Check what can be checked before points are read, and prepare the rounds."""
     cache = CacheBudget(options.cache_bytes)
     wanted = collection.check_bands(bands)
+    check_scaled_bands(options.scales, wanted)
     warn_of_rounding(collection, wanted, options.value_type)
     warn_of_unused_quality(options)
     types = sample_types(collection, wanted, options)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rasteret_beam.collection.index.band_checks import PLACES, BandChecks
 from rasteret_beam.collection.index.band_columns import METADATA_FIELDS, BandColumns, band_columns, record_crs
+from rasteret_beam.collection.index.unit_columns import UnitColumns
 from rasteret_beam.collection.parquet.checks import RecordChecks
 from rasteret_beam.collection.parquet.checksums import check_records
 from rasteret_beam.collection.parquet.layout import exact_nodata
@@ -56,8 +57,6 @@ EXTRA_FACTS = (
     "fallback_reason",
     "mask",
     "nodata_integer",
-    "scale",
-    "offset",
 )
 """Columns of a band that an asset keeps; collections by other tools lack the extra columns."""
 
@@ -97,6 +96,7 @@ class CollectionIndex:
         cache_bytes: int = CacheBudget().share,
     ):
         self._facts_in = _facts_in(schema)
+        self._units_in = UnitColumns(schema)
         self._checks = BandChecks(schema)
         self.access = access
         self._known: BytesCache[list[Asset]] = BytesCache(cache_bytes // 2)
@@ -129,18 +129,34 @@ class CollectionIndex:
                 columns = self._assets_of_unit(unit, key[1])
                 row = int(self._row_in_unit[position])
                 self._checks.check(columns, row, record_id, key[1], self._units[unit].file.path)
-                found = [
-                    _asset(columns, row, record_id, number, band, self.access) for number, band in enumerate(bands)
-                ]
+                found = [self._asset(columns, row, record_id, number, band) for number, band in enumerate(bands)]
                 self._known.put(key, found, sum(map(_held_bytes, found)))
             return found
+
+    def _asset(self, columns: Arrays, row: int, record_id: str, number: int, band: str) -> Asset:
+        def fact(name: str) -> Any:
+            column = columns.get(f"{name}{number}")
+            if column is None:
+                return None
+            return _integers(column[row]) if name in PLACES else column[row].as_py()
+
+        href = fact("href")
+        if href is None:
+            raise CollectionError(f"record {record_id!r} has a grid for band {band!r}, but no href in its assets")
+        stored = {field.name: fact(field.name) for field in dataclasses.fields(StoredBand)}
+        for name in (*PLACES, "extra_samples"):
+            stored[name] = () if stored[name] is None else stored[name]
+        known = StoredBand(**stored) if stored["dtype"] is not None else None
+        nodata = exact_nodata(fact("nodata"), fact("nodata_integer"))
+        units = self._units_in.of(fact, band, f"record {record_id!r}")
+        return Asset(record_id, band, href, fact("band_index") or 0, nodata, known, self.access, fact("mask"), *units)
 
     def _assets_of_unit(self, unit: int, bands: tuple[str, ...]) -> Arrays:
         found = self._cache.get((unit, bands))
         if found is None:
             columns = self._checks.columns(bands)
             for number, band in enumerate(bands):
-                columns |= _asset_columns(self._facts_in, number, band)
+                columns |= _asset_columns(self._facts_in, number, band) | self._units_in.columns(number, band)
             table = self._units[unit].read(columns).combine_chunks()
             # One lookup for all: finding a name in a table of a thousand columns takes a millisecond.
             found = {name: column.chunk(0) for name, column in zip(table.column_names, table.columns, strict=True)}
@@ -164,25 +180,6 @@ def _asset_columns(facts_in: dict[str, list[str]], number: int, band: str) -> Co
     for column in (band + METADATA_SUFFIX, band + EXTRA_SUFFIX):
         columns |= {f"{name}{number}": (column, name) for name in facts_in.get(column, ())}
     return columns
-
-
-def _asset(columns: Arrays, row: int, record_id: str, number: int, band: str, access: Access) -> Asset:
-    def fact(name: str) -> Any:
-        column = columns.get(f"{name}{number}")
-        if column is None:
-            return None
-        return _integers(column[row]) if name in PLACES else column[row].as_py()
-
-    href = fact("href")
-    if href is None:
-        raise CollectionError(f"record {record_id!r} has a grid for band {band!r}, but no href in its assets")
-    stored = {field.name: fact(field.name) for field in dataclasses.fields(StoredBand)}
-    for name in (*PLACES, "extra_samples"):
-        stored[name] = () if stored[name] is None else stored[name]
-    known = StoredBand(**stored) if stored["dtype"] is not None else None
-    nodata = exact_nodata(fact("nodata"), fact("nodata_integer"))
-    units = fact("scale"), fact("offset")
-    return Asset(record_id, band, href, fact("band_index") or 0, nodata, known, access, fact("mask"), *units)
 
 
 def _integers(value: pa.Scalar) -> Ints | None:

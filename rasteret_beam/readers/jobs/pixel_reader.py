@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.sampling.dead_letters import Failure, left_over
+from rasteret_beam.kernels.sampling.dead_letters import Failure, everywhere, left_over
 from rasteret_beam.kernels.sampling.gather import PixelValues, by_tile
 from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, Window
@@ -21,6 +21,14 @@ from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
+
+
+class Read(NamedTuple):
+    """Some bands at points: the assets with all facts that rows need, what is picked, and what could not be read."""
+
+    assets: Sequence[Asset]
+    picked: dict[str, Picked]
+    failures: list[Failure]
 
 
 class PixelRules(Protocol):
@@ -44,10 +52,8 @@ class PixelReader:
         self._counters = counters
         self._cancel = cancel
 
-    def picked(
-        self, assets: Sequence[Asset], spots: Spots, rules: PixelRules | None = None
-    ) -> tuple[dict[str, Picked], list[Failure]]:
-        """What the method picks at n points for each band, as rows have it; and the tiles that cannot be read.
+    def picked(self, assets: Sequence[Asset], spots: Spots, rules: PixelRules | None = None) -> Read:
+        """What the method picks at n points for each band, as rows have it.
 
         Raises
         ------
@@ -56,6 +62,7 @@ class PixelReader:
         """
         method, with_status = self.job.method, self.job.needs_status or rules is not None
         found, failures = self.gather(spots, assets, reach=method.radius, masks=with_status)
+        assets = [self._with_units(asset, spots, failures) for asset in assets]
         picked: dict[str, Picked] = {}
         for asset in assets:
             pixels = found.pop(asset.band)
@@ -66,7 +73,20 @@ class PixelReader:
             own = OwnPixels(spots.grid, pixels.values(), there, status, spots.row_part, spots.col_part)
             found_here = method.pick(own, partial(self._cells, spots, asset, failures, rules))
             picked[asset.band] = self.job.finished(found_here, asset)
-        return picked, failures
+        return Read(assets, picked, failures)
+
+    def _with_units(self, asset: Asset, spots: Spots, failures: list[Failure]) -> Asset:
+        """An asset with the scale and offset of its file's tags, where they are wanted and the collection has none."""
+        if not self.job.needs_file(asset):
+            return asset
+        try:
+            return self._source.with_units(asset, self._counters, self._cancel)
+        except TileReadError as error:
+            if self.job.options.on_error == "dead_letter":
+                failures += everywhere(asset, by_tile(spots.grid, spots.row, spots.col), error)
+                return asset
+            self._cancel.cancel(error)  # so that the job's other reads are left undone
+            raise
 
     def gather(
         self, spots: Spots, assets: Sequence[Asset], reach: int, masks: bool

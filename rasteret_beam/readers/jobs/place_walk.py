@@ -209,7 +209,7 @@ class BandWalk:
         place, hit = self.place, self.candidates.hit[rows]
         spots = place.spots(int(place.hits.grid[hit[0]]), hit)
         assets = place.job.assets(place.routing.record_ids[record], bands)
-        picked, failures = place.reader.picked(assets, spots, quality)
+        assets, picked, failures = place.reader.picked(assets, spots, quality)
         points, depth = self.candidates.point[rows], self.candidates.depth[rows]
         for failure in failures:
             self._lose(failure, failure.asset.band, points, failure.points)

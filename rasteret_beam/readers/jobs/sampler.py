@@ -1,6 +1,7 @@
 """Sampling groups of points: read the tiles they touch and gather the values, several groups at the same time."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -145,7 +146,8 @@ class Sampler:
             if isinstance(unit, PlaceUnit):
                 return context, PlaceWalk(self._reader, unit).run()
             assert isinstance(unit, WorkUnit)
-            return context, SampledUnit(unit, *self._reader.picked(unit.assets, spots_of(self.job, unit)))
+            read = self._reader.picked(unit.assets, spots_of(self.job, unit))
+            return context, SampledUnit(replace(unit, assets=read.assets), read.picked, read.failures)
 
 
 def spots_of(job: SampleJob, unit: WorkUnit) -> Spots:

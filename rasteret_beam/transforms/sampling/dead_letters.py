@@ -16,6 +16,7 @@ from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.keywords import SampleRetryKeywords
 from rasteret_beam.options import SampleOptions, documents_options, options_from, takes_options, warn_of_unused_quality
 from rasteret_beam.readers.storage.listing import Paths
+from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import kept_fields
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
@@ -59,6 +60,7 @@ class SampleDeadLetters(beam.PTransform):
             overlap="all",
             skip_invalid=False,
         )
+        check_scaled_bands(self.options.scales, collection.bands)  # of the earlier run, of which few may have failed
         self._letters = DeadLetterFiles(path, OF_POINTS)
 
     def __repr__(self) -> str:

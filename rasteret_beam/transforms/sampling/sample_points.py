@@ -49,7 +49,7 @@ class SamplePoints(beam.PTransform):
     ------
     RecordBatch
         In ``samples_schema`` of :mod:`rasteret_beam.schema`: one row a point, record and band
-        (or, in a wide layout, a point and record); stored values in the type of ``value_type``.
+        (or, in a wide layout, a point and record); values are stored numbers, or, with ``unscale``, in physical units.
     """
 
     @takes_options(SampleOptions)

@@ -21,6 +21,7 @@ from rasteret_beam.options import SampleOptions, options_from, takes_options, wa
 from rasteret_beam.readers.jobs.sampler import DEAD_LETTERS, SAMPLES, UNSAMPLED, Sampled, Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.source import TileSource
+from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import by_stamp, in_windows
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
@@ -202,8 +203,9 @@ def with_value_types(settings: IndexSettings[SampleOptions], updates: Updates) -
     Raises
     ------
     InputError
-        The layout or the types do not suit the collection.
+        The layout or the types do not suit the collection, or ``scales`` have a band that is not read.
     """
+    check_scaled_bands(settings.options.scales, settings.bands)
     check_layout_grows(settings.options.layout, updates)
     if settings.options.layout != "long":
         check_one_row_each(settings.collection.index(settings.bands, settings.options.match_rules).routing)

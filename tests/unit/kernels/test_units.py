@@ -143,6 +143,6 @@ def test_bands_that_are_not_read() -> None:
     with pytest.raises(InputError) as raised:
         check_scaled_bands({"B04": (1.0, 0.0), "b8": (1.0, 0.0)}, ["B04", "B08"])
     assert str(raised.value) == (
-        "scales has band 'b8' (did you mean 'B08'?), which is not among the bands that are read: B04, B08; leave it "
-        "out, or add it to bands"
+        "scales is {'B04': (1.0, 0.0), 'b8': (1.0, 0.0)}, but band 'b8' (did you mean 'B08'?) is not among the bands "
+        "that are read: B04, B08; leave it out, or read it too"
     )
