@@ -15,7 +15,16 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 import numpy as np
 import pyarrow as pa
 
-from rasteret_beam.columns import check_extra_columns, optional_columns
+from rasteret_beam.columns import (
+    BAND_RECORD,
+    NEEDS_STATUS,
+    NEEDS_TIME,
+    RECORD,
+    check_extra_columns,
+    extra_column,
+    optional_columns,
+    record_names,
+)
 from rasteret_beam.durations import microseconds, to_duration
 from rasteret_beam.errors import InputError, UnknownOptionError, did_you_mean, listed
 from rasteret_beam.model import MatchRules
@@ -154,6 +163,11 @@ class JobOptions:
         """What decides which of the records are taken."""
         return MatchRules(self.match)
 
+    @property
+    def record_columns(self) -> tuple[str, ...]:
+        """The columns of the collection that the index of a job holds."""
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions(JobOptions):
@@ -241,7 +255,10 @@ class SampleOptions(JobOptions):
         help="type of the values: float64, float32 (rounded to about 7 digits), or that of the files (raw)",
     )
     extra_columns: tuple[str, ...] = option(
-        (), help=f"add columns to the sample table, of {listed(optional_columns())}", metavar="A,B"
+        (),
+        help=f"add columns to the sample table, of {listed(optional_columns())}, {RECORD}NAME (a column of the "
+        f"collection) and BAND{BAND_RECORD} (the record of a band, in wide layouts)",
+        metavar="A,B",
     )
     prefix_reads: bool = option(
         False,
@@ -289,8 +306,9 @@ class SampleOptions(JobOptions):
                 )
             if self.time_column is None:
                 raise InputError(f"{name} is {value!r}, but time_column is None; {way_out}")
-        if "time_difference" in self.extra_columns and self.time_column is None:
-            raise InputError(f"extra_columns have 'time_difference', but time_column is None; {way_out}")
+        timed = self.columns_needing(NEEDS_TIME)
+        if timed and self.time_column is None:
+            raise InputError(f"extra_columns have {timed[0]!r}, but time_column is None; {way_out}")
 
     def _check_skipping(self) -> None:
         if self.skip_invalid and self.match == "all":
@@ -331,7 +349,17 @@ class SampleOptions(JobOptions):
     @property
     def needs_status(self) -> bool:
         """Whether it matters if samples are valid."""
-        return self.invalid != "keep" or self.skip_invalid
+        return self.invalid != "keep" or self.skip_invalid or bool(self.columns_needing(NEEDS_STATUS))
+
+    def columns_needing(self, need: str) -> list[str]:
+        """The extra columns that need something, such as :data:`rasteret_beam.columns.NEEDS_STATUS`."""
+        found = ((name, extra_column(name)) for name in self.extra_columns)
+        return [name for name, column in found if column is not None and need in column.needs]
+
+    @property
+    def record_columns(self) -> tuple[str, ...]:
+        """The columns of the collection that rows have."""
+        return record_names(self.extra_columns)
 
     @property
     def returns_windows(self) -> bool:
@@ -343,6 +371,7 @@ class SampleOptions(JobOptions):
         kept: Collection[pa.Field] = (),
         bands: Collection[str] = (),
         value_types: Mapping[str, pa.DataType] | None = None,
+        record_types: Mapping[str, pa.DataType] | None = None,
     ) -> pa.Schema:
         """Schema of the sample table with these options; see :func:`rasteret_beam.schema.samples_schema`.
 
@@ -351,11 +380,13 @@ class SampleOptions(JobOptions):
         value_types : mapping of band to DataType, optional
             Types of the values; only needed with ``value_type="raw"``, for which
             :meth:`rasteret_beam.Collection.sample_schema` finds them.
+        record_types : mapping of str to DataType, optional
+            Types of the columns of the collection that ``extra_columns`` name, which it finds too.
 
         Raises
         ------
         InputError
-            ``value_type`` is "raw", and no types are given.
+            ``value_type`` is "raw", and no types are given; or the type of a column of the collection is not.
         """
         types: Mapping[str, pa.DataType] | pa.DataType | None = value_types
         if types is None:
@@ -365,7 +396,8 @@ class SampleOptions(JobOptions):
                 "value_type is 'raw', so the types of values are those of the collection's files; "
                 "Collection.sample_schema(bands, kept, options=...) gives the schema"
             )
-        return samples_schema(list(kept), self.returns_windows, self.layout, list(bands), self.extra_columns, types)
+        columns = self.returns_windows, self.layout, list(bands), self.extra_columns
+        return samples_schema(list(kept), *columns, types, record_types)
 
 
 def check_cache_bytes(value: Any) -> None:

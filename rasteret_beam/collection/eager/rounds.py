@@ -67,7 +67,7 @@ class Rounds:
     @property
     def schema(self) -> pa.Schema:
         """The schema of the rows."""
-        return self.job.options.schema(self.kept, self.job.bands, self.job.types)
+        return self.job.options.schema(self.kept, self.job.bands, self.job.types, self.job.records.types)
 
     def rows(self, unsampled: list[pa.RecordBatch] | None = None) -> Generator[pa.RecordBatch]:
         """Batches of sample rows; closing the generator ends its threads and closes its files.

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from rasteret_beam.errors import InputError, without_secrets
+from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import epsg_code
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chunks import split_kept, with_kept
@@ -16,6 +16,7 @@ from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, with_value_type
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod, pixel_method, window_cells
+from rasteret_beam.kernels.sampling.record_columns import RecordColumns
 from rasteret_beam.kernels.sampling.rows import Constants, RowFacts, SampleRows, merged
 from rasteret_beam.kernels.sampling.validity import is_invalid
 from rasteret_beam.kernels.sampling.value_types import ValueTypes, in_type, plain_types
@@ -58,6 +59,8 @@ class SampleJob:
     options : SampleOptions
     value_types : ValueTypes, optional
         Of all wanted bands; needed with ``value_type="raw"``.
+    records : RecordColumns
+        Columns of the collection that rows have.
     """
 
     routing: RoutingIndex
@@ -66,6 +69,7 @@ class SampleJob:
     bands: Sequence[str] = ()
     options: SampleOptions = SampleOptions()  # noqa: RUF009
     value_types: ValueTypes | None = None
+    records: RecordColumns = RecordColumns()  # noqa: RUF009
 
     @cached_property
     def types(self) -> ValueTypes:
@@ -176,12 +180,12 @@ class SampledUnit:
         stop = start + len(chunk)
         picked = {band: of_band.slice(start, stop) for band, of_band in self.picked.items()}
         shared = job.types, job.options.time_column, job.constants
-        rows = SampleRows(chunk, self.unit.facts, job.bands, picked, *shared)
+        rows = SampleRows(chunk, self.unit.facts, job.bands, picked, *shared, grid=self.unit.grid)
         if job.options.layout != "long":
             yield rows.table(job.options)
             return
         for asset in self.unit.assets:
-            of_band = rows.of_band(asset.band, without_secrets(asset.href)).table(job.options)
+            of_band = rows.of_asset(asset).table(job.options)
             there = left_over(self.failures, asset.band, len(self.unit.chunk)) if self.failures else None
             yield of_band if there is None else of_band.filter(pa.array(there[start:stop]))
 
@@ -232,6 +236,7 @@ def _facts(job: SampleJob, record_id: str, grid: Grid, chunk: pa.RecordBatch) ->
         job.collection,
         epsg_code(grid.crs),
         int(code) if code is not None else None,
+        job.records.of(record_id),
     )
 
 
