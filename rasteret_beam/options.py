@@ -356,6 +356,13 @@ class SampleOptions(JobOptions):
         found = ((name, extra_column(name)) for name in self.extra_columns)
         return [name for name, column in found if column is not None and need in column.needs]
 
+    def rows_each(self, bands: Collection[str]) -> int | None:
+        """Rows of every point, sampled or not; None where points differ."""
+        most = self.limit or (None if self.match == "all" else 1)
+        if self.join != "left" or most != 1:
+            return None
+        return len(bands) if self.layout == "long" else 1
+
     @property
     def record_columns(self) -> tuple[str, ...]:
         """The columns of the collection that rows have."""

@@ -10,6 +10,9 @@ from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.schema import kept_fields
 
+BATCH_ROWS = 131_072
+"""Points of a batch of rows."""
+
 
 def missing_rows(
     points: pa.RecordBatch,
@@ -71,19 +74,18 @@ def rows_of_unsampled(
     collection: str,
     record_types: Mapping[str, pa.DataType] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of a batch of the unsampled table: a batch for each band, or one for all of them in a wide layout."""
-    if not len(unsampled):
-        return
-    points = unsampled.drop_columns(["point_crs", "reason"])
-    code = unsampled["point_crs"][0].as_py()
-    for some in [[band] for band in bands] if options.layout == "long" else [bands]:
-        yield missing_rows(
-            points,
-            unsampled["reason"],
-            some,
-            options,
-            types,
-            collection=collection,
-            point_crs=code,
-            record_types=record_types,
-        )
+    """Rows of a batch of the unsampled table, in batches of one band each, or of all in a wide layout."""
+    alone = options.layout == "long"
+    for start in range(0, len(unsampled), BATCH_ROWS):
+        part = unsampled.slice(start, BATCH_ROWS)
+        for some in [[band] for band in bands] if alone else [bands]:
+            yield missing_rows(
+                part.drop_columns(["point_crs", "reason"]),
+                part["reason"],
+                some,
+                options,
+                types,
+                collection=collection,
+                point_crs=part["point_crs"][0].as_py(),
+                record_types=record_types,
+            )

@@ -15,6 +15,7 @@ from rasteret_beam.kernels.routing.chunks import split_kept, with_kept
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, with_value_type
+from rasteret_beam.kernels.sampling.missing_rows import rows_of_unsampled
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod, pixel_method, window_cells
 from rasteret_beam.kernels.sampling.record_columns import RecordColumns
 from rasteret_beam.kernels.sampling.rows import Constants, RowFacts, SampleRows, merged
@@ -85,6 +86,11 @@ class SampleJob:
             assert picked.status is not None
             null = is_invalid(picked.status)
         return replace(picked, values=values, null=null)
+
+    def missing(self, unsampled: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Rows of points without a sample, given in the unsampled schema."""
+        settings = self.bands, self.options, self.types, self.collection, self.records.types
+        return rows_of_unsampled(unsampled, *settings)
 
     @cached_property
     def method(self) -> PixelMethod:

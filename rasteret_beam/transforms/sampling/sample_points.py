@@ -15,6 +15,7 @@ from rasteret_beam.transforms.runtime.event_times import GroupByTile
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sampling.collection_updates import VersionOf, by_version
 from rasteret_beam.transforms.sampling.keying import keyed
+from rasteret_beam.transforms.sampling.missing import with_missing
 from rasteret_beam.transforms.sampling.sampling import held, sampled, with_value_types
 
 
@@ -92,6 +93,8 @@ class SamplePoints(beam.PTransform):
         )
         groups = routed.chunks | GroupByTile(spill=True)
         outputs = groups | "SampleTiles" >> _Step(partial(sampled, settings), version)
+        if self.options.join == "left":
+            outputs = outputs._replace(samples=with_missing(settings, outputs.samples, routed.unsampled))
         if not self.with_unsampled:
             return outputs.samples if self.options.on_error == "raise" else outputs
         return outputs._replace(unsampled=routed.unsampled)
