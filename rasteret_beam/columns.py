@@ -186,6 +186,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda rows: rows.value_lists(),
         "values in the order of the bands; null for a band that the record lacks",
         layouts=("values",),
+        of_points=True,  # a list of nulls: pyarrow does not read null lists of a fixed size from Parquet
     ),
     _constant("raster_crs", pa.int32(), "EPSG code of the raster's CRS; null where it has none"),
     NEIGHBOURHOOD,

@@ -27,6 +27,8 @@ def missing_rows(
 ) -> pa.RecordBatch:
     """Rows of the sample table for points without a sample; values and the columns of a record and pixel are null.
 
+    With ``layout="values"`` the lists are there, and hold nulls.
+
     Parameters
     ----------
     points : RecordBatch
