@@ -16,7 +16,16 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 import numpy as np
 import pyarrow as pa
 
-from rasteret_beam.columns import check_extra_columns, optional_columns
+from rasteret_beam.columns import (
+    BAND_RECORD,
+    NEEDS_STATUS,
+    NEEDS_TIME,
+    RECORD,
+    check_extra_columns,
+    extra_column,
+    optional_columns,
+    record_names,
+)
 from rasteret_beam.durations import microseconds, to_duration
 from rasteret_beam.errors import InputError, UnknownOptionError, did_you_mean, listed
 from rasteret_beam.model import MatchRules
@@ -162,6 +171,11 @@ class JobOptions:
         """What decides which of the records are taken."""
         return MatchRules(self.match)
 
+    @property
+    def record_columns(self) -> tuple[str, ...]:
+        """The columns of the collection that the index of a job holds."""
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions(JobOptions):
@@ -267,7 +281,10 @@ class SampleOptions(JobOptions):
         help="type of the values: float64, float32 (rounded to about 7 digits), or that of the files (raw)",
     )
     extra_columns: tuple[str, ...] = option(
-        (), help=f"add columns to the sample table, of {listed(optional_columns())}", metavar="A,B"
+        (),
+        help=f"add columns to the sample table, of {listed(optional_columns())}, {RECORD}NAME (a column of the "
+        f"collection) and BAND{BAND_RECORD} (the record of a band, in wide layouts)",
+        metavar="A,B",
     )
     prefix_reads: bool = option(
         False,
@@ -318,8 +335,9 @@ class SampleOptions(JobOptions):
                 )
             if self.time_column is None:
                 raise InputError(f"{name} is {value!r}, but time_column is None; {way_out}")
-        if "time_difference" in self.extra_columns and self.time_column is None:
-            raise InputError(f"extra_columns have 'time_difference', but time_column is None; {way_out}")
+        timed = self.columns_needing(NEEDS_TIME)
+        if timed and self.time_column is None:
+            raise InputError(f"extra_columns have {timed[0]!r}, but time_column is None; {way_out}")
 
     def _check_skipping(self) -> None:
         if self.skip_invalid and self.match == "all":
@@ -396,12 +414,30 @@ class SampleOptions(JobOptions):
     @property
     def needs_status(self) -> bool:
         """Whether it matters if samples are valid."""
-        return self.invalid != "keep" or self.skip_invalid or self.unscale
+        of_values = self.invalid != "keep" or self.skip_invalid or self.unscale
+        return of_values or bool(self.columns_needing(NEEDS_STATUS))
 
     @property
     def uses_validity(self) -> bool:
         """Whether a row, or the pixel that it comes from, depends on which pixels are valid."""
         return self.needs_status or self.max_distance_pixels > 0
+
+    def columns_needing(self, need: str) -> list[str]:
+        """The extra columns that need something, such as :data:`rasteret_beam.columns.NEEDS_STATUS`."""
+        found = ((name, extra_column(name)) for name in self.extra_columns)
+        return [name for name, column in found if column is not None and need in column.needs]
+
+    def rows_each(self, bands: Collection[str]) -> int | None:
+        """Rows of every point, sampled or not; None where points differ."""
+        most = self.limit or (None if self.match == "all" else 1)
+        if self.join != "left" or most != 1:
+            return None
+        return len(bands) if self.layout == "long" else 1
+
+    @property
+    def record_columns(self) -> tuple[str, ...]:
+        """The columns of the collection that rows have."""
+        return record_names(self.extra_columns)
 
     @property
     def returns_windows(self) -> bool:
@@ -413,6 +449,7 @@ class SampleOptions(JobOptions):
         kept: Collection[pa.Field] = (),
         bands: Collection[str] = (),
         value_types: Mapping[str, pa.DataType] | None = None,
+        record_types: Mapping[str, pa.DataType] | None = None,
     ) -> pa.Schema:
         """Schema of the sample table with these options; see :func:`rasteret_beam.schema.samples_schema`.
 
@@ -421,11 +458,13 @@ class SampleOptions(JobOptions):
         value_types : mapping of band to DataType, optional
             Types of the values; only needed with ``value_type="raw"``, for which
             :meth:`rasteret_beam.Collection.sample_schema` finds them.
+        record_types : mapping of str to DataType, optional
+            Types of the columns of the collection that ``extra_columns`` name, which it finds too.
 
         Raises
         ------
         InputError
-            ``value_type`` is "raw", and no types are given.
+            ``value_type`` is "raw", and no types are given; or the type of a column of the collection is not.
         """
         types: Mapping[str, pa.DataType] | pa.DataType | None = value_types
         if types is None:
@@ -435,7 +474,8 @@ class SampleOptions(JobOptions):
                 "value_type is 'raw', so the types of values are those of the collection's files; "
                 "Collection.sample_schema(bands, kept, options=...) gives the schema"
             )
-        return samples_schema(list(kept), self.returns_windows, self.layout, list(bands), self.extra_columns, types)
+        columns = self.returns_windows, self.layout, list(bands), self.extra_columns
+        return samples_schema(list(kept), *columns, types, record_types)
 
 
 def warn_of_unused_quality(options: SampleOptions) -> None:

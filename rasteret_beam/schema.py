@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from rasteret_beam.columns import BANDS_AFTER, VALUE, VALUES, columns_of
+from rasteret_beam.columns import BANDS_AFTER, RECORD, VALUE, VALUES, columns_of
 from rasteret_beam.errors import InputError, listed
 
 FLOAT64 = pa.float64()
@@ -310,6 +310,7 @@ def samples_schema(
     bands: Sequence[str] = (),
     extra_columns: Sequence[str] = (),
     value_types: pa.DataType | Mapping[str, pa.DataType] = FLOAT64,
+    record_types: Mapping[str, pa.DataType] | None = None,
 ) -> pa.Schema:
     """Schema of the sample table.
 
@@ -324,21 +325,27 @@ def samples_schema(
     bands : sequence of str
         In output order; needed where they are columns, and for the size of lists.
     extra_columns : sequence of str
-        Names of optional columns of :data:`rasteret_beam.columns.COLUMNS`.
+        Names of optional columns of :data:`rasteret_beam.columns.COLUMNS`, or as of
+        :func:`rasteret_beam.columns.extra_column`.
     value_types : DataType, or mapping of band to DataType
         Types of the values. Only ``layout="columns"`` has columns of several types.
+    record_types : mapping of str to DataType, optional
+        Types of the columns of the collection that ``extra_columns`` name.
 
     Raises
     ------
     InputError
-        A column that the layout or an option adds has the name of another column.
+        A column that the layout or an option adds has the name of another column, or the type of a column of the
+        collection is not given.
     """
     fields: list[pa.Field] = []
     added: list[str] = []
     types = value_types if isinstance(value_types, Mapping) else dict.fromkeys(bands or ("",), value_types)
-    of_values = {VALUE: _common(types), VALUES: value_lists(types, len(bands))}
+    known = {VALUE: _common(types), VALUES: value_lists(types, len(bands))}
+    known |= {RECORD + name: kind for name, kind in (record_types or {}).items()}
     for column in columns_of(layout, neighbourhood, extra_columns):
-        fields.append(column.field.with_type(of_values.get(column.name, column.field.type)))
+        _check_has_type(column.name, known)
+        fields.append(column.field.with_type(known.get(column.name, column.field.type)))
         if column.name not in RESERVED:
             added.append(column.name)
         if layout == "columns" and column.name == BANDS_AFTER:
@@ -353,6 +360,14 @@ def samples_schema(
             f"{way_out}, or choose the point columns to keep with columns=[...]"
         )
     return pa.schema([*fields, *kept])
+
+
+def _check_has_type(name: str, known: Mapping[str, pa.DataType]) -> None:
+    if name.startswith(RECORD) and name not in known:
+        raise InputError(
+            f"extra_columns have {name!r}, whose type is that of the collection's column; "
+            "Collection.sample_schema(bands, kept, options=...) gives the schema"
+        )
 
 
 def value_lists(types: Mapping[str, pa.DataType], bands: int) -> pa.DataType:

@@ -290,8 +290,12 @@ def figures(counts: dict[str, int], seconds: float, lines: Sequence[tuple[str, s
     return "\n".join([*shown, f"{'seconds':<34}{seconds:>16.1f}"])
 
 
-def accounting_error(counts: dict[str, int], with_unsampled: bool = False, written: bool = True) -> str | None:
-    """An inconsistency in the counts of a sampling job, or None; ``written``: the sinks count all rows.
+def accounting_error(
+    counts: dict[str, int], with_unsampled: bool = False, written: bool = True, rows_each: int | None = None
+) -> str | None:
+    """An inconsistency in the counts of a sampling job, or None.
+
+    ``written``: the sinks count all rows; ``rows_each``: rows that every point has to have.
 
     Routing, sampling and writing count independently, so a batch that is lost between two of them is found.
     """
@@ -309,6 +313,10 @@ def accounting_error(counts: dict[str, int], with_unsampled: bool = False, writt
             f"{of(metrics.VALUES_ROUTED)} values were to be sampled, but {of(metrics.VALUES_SAMPLED)} were and "
             f"{of(metrics.VALUES_DEAD_LETTERED)} were given up"
         )
+    if rows_each is not None:
+        wanted, found = of(metrics.POINTS_IN) * rows_each, of(metrics.SAMPLES_OUT) + of(metrics.VALUES_DEAD_LETTERED)
+        if found != wanted:
+            return f"{of(metrics.POINTS_IN)} points were to have {wanted} rows, but {found} were made or given up"
     rows = of(metrics.SAMPLES_OUT) + of(metrics.DEAD_LETTERS) + (of(metrics.POINTS_UNSAMPLED) if with_unsampled else 0)
     if written and rows != of(metrics.ROWS_WRITTEN):
         return f"{rows} rows were to be written, but {of(metrics.ROWS_WRITTEN)} were"

@@ -26,6 +26,7 @@ from rasteret_beam import (
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index.band_facts import sample_types
 from rasteret_beam.collection.index.collection_index import CollectionIndex
+from rasteret_beam.collection.index.extra_columns import record_types
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
 from rasteret_beam.kernels.tables.point_times import point_times
@@ -163,7 +164,8 @@ class Job(Inputs):
         kept = self._retry(flags) if flags.retry else self._sample(flags)
         check_collection(options, self.collection, self.bands)
         self.collection.check_files()
-        self.sinks = _sinks(flags, self.options.schema(kept, self.bands, self.value_types), kept)
+        of_records = record_types(self.collection, self.bands, self.options.extra_columns)
+        self.sinks = _sinks(flags, self.options.schema(kept, self.bands, self.value_types, of_records), kept)
         read = {"--points": flags.points, "--retry": flags.retry, "--collection": [flags.collection]}
         self.sinks.check(options, read, flags)
 

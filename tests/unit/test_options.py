@@ -154,6 +154,12 @@ def test_dead_letters_take_what_is_left_to_choose() -> None:
     }
 
 
+OPTIONAL = (
+    "pixel_row, pixel_col, href, time_difference, status, distance, pixel_x, pixel_y, pixel_lon, pixel_lat, nodata, "
+    "scale, offset, candidate"
+)
+THERE = f"{OPTIONAL}, record:NAME for a column of the collection, and BAND_record_id"
+
 REFUSED = {
     "match": (
         {"match": "newest"},
@@ -174,15 +180,20 @@ REFUSED = {
     ),
     "column": (
         {"extra_columns": ["pixel"]},
-        "extra_columns have 'pixel'; there are pixel_row, pixel_col, href, time_difference",
+        f"extra_columns have 'pixel' (did you mean 'pixel_y'?); there are {THERE}",
     ),
     "column as text": (
         {"extra_columns": "href"},
-        "extra_columns are 'href'; give a list of names, of pixel_row, pixel_col, href, time_difference",
+        f"extra_columns are 'href'; give a list of names, of {THERE}",
     ),
     "columns of nothing": (
         {"extra_columns": None},
-        "extra_columns are None; give a list of names, of pixel_row, pixel_col, href, time_difference",
+        f"extra_columns are None; give a list of names, of {THERE}",
+    ),
+    "column of no record": ({"extra_columns": ["record:"]}, f"extra_columns have 'record:'; there are {THERE}"),
+    "record of a band in its row": (
+        {"extra_columns": ["B04_record_id"]},
+        "layout is 'long', but extra_columns have 'B04_record_id'; each row of one band has its record in record_id",
     ),
     "column twice": ({"extra_columns": ["href", "href"]}, "extra_columns are href, href; name each of them once"),
     "column of a band": (
@@ -287,7 +298,7 @@ def test_unknown_and_wrong_arguments() -> None:
 
 def test_help_names_each_optional_column() -> None:
     (each,) = [each for each in options_of(SampleOptions) if each.name == "extra_columns"]
-    assert each.facts.help.endswith(" of pixel_row, pixel_col, href, time_difference")
+    assert each.facts.help.startswith(f"add columns to the sample table, of {OPTIONAL}, record:NAME")
 
 
 @pytest.mark.parametrize("name", ["SamplePoints", "SampleDeadLetters", "ReadChips"])

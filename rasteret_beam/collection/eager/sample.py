@@ -11,6 +11,7 @@ from rasteret_beam.collection.eager.rounds import Rounds
 from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
+from rasteret_beam.collection.index.extra_columns import record_types
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
 from rasteret_beam.keywords import EagerSampleKeywords
@@ -160,14 +161,15 @@ def _rounds(
     warn_of_rounding(collection, wanted, options.value_type)
     warn_of_unused_quality(options)
     types = sample_types(collection, wanted, options)
-    index = collection.index(wanted, options.match_rules, cache.share)
+    record_types(collection, wanted, options.extra_columns)
+    index = collection.index(wanted, options.match_rules, cache.share, options.record_columns)
     if options.layout != "long":
         check_one_row_each(index.routing)
     stream = point_stream(points)
     chosen = choose_columns(
         stream.schema, first_value=stream.first_value, time_column=options.time_column, **of_columns
     )
-    job = SampleJob(index.routing, index.assets, collection.name, wanted, options, types)
+    job = SampleJob(index.routing, index.assets, collection.name, wanted, options, types, index.records)
     return Rounds(job, _point_batches(stream, chosen), chosen, cache)
 
 

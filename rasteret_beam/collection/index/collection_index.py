@@ -23,11 +23,13 @@ from rasteret_beam.collection.parquet.checks import RecordChecks
 from rasteret_beam.collection.parquet.checksums import check_records
 from rasteret_beam.collection.parquet.layout import exact_nodata
 from rasteret_beam.collection.parquet.row_groups import CollectionFile, Columns, RowGroup
+from rasteret_beam.columns import RECORD
 from rasteret_beam.errors import CollectionError, without_secrets
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import GridTable, Ints
 from rasteret_beam.kernels.routing.index import RoutingIndex, build_index
 from rasteret_beam.kernels.routing.layers import NO_DATETIME, Layers
+from rasteret_beam.kernels.sampling.record_columns import RecordColumns, held_column
 from rasteret_beam.model import DEFAULT_ACCESS, Access, Asset, MatchRules, StoredBand
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.cache import BytesCache
@@ -57,6 +59,8 @@ EXTRA_FACTS = (
     "fallback_reason",
     "mask",
     "nodata_integer",
+    "scale",
+    "offset",
 )
 """Columns of a band that an asset keeps; collections by other tools lack the extra columns."""
 
@@ -80,10 +84,13 @@ class CollectionIndex:
         How the buckets of the rasters are read.
     cache_bytes : int
         Limit of the cache of tile offsets and other facts; a larger row group is read again for each record.
+    record_columns : sequence of str
+        Columns of the collection that rows are to have.
 
     Attributes
     ----------
     routing : RoutingIndex
+    records : RecordColumns
     """
 
     def __init__(
@@ -94,6 +101,7 @@ class CollectionIndex:
         match: str | MatchRules,
         access: Access = DEFAULT_ACCESS,
         cache_bytes: int = CacheBudget().share,
+        record_columns: Sequence[str] = (),
     ):
         self._facts_in = _facts_in(schema)
         self._units_in = UnitColumns(schema)
@@ -104,13 +112,15 @@ class CollectionIndex:
         self._cache: BytesCache[Arrays] = BytesCache(cache_bytes // 2)
         rules = MatchRules(match) if isinstance(match, str) else match
         known = list(dict.fromkeys([*bands, *rules.quality_bands]))
-        records = _read_records(files, schema, known)
+        records = _read_records(files, schema, known, record_columns)
         self._units, sizes = records.units, records.unit_sizes
         starts = np.cumsum(sizes) - sizes
         self._unit_of = np.searchsorted(starts, records.row, side="right") - 1
         self._row_in_unit = records.row - starts[self._unit_of]
         grids, crs, layers = _distinct(records.layers, known)
         self.routing: RoutingIndex = build_index(records.ids, records.datetimes, grids, crs, layers, rules, bands)
+        types = {name: schema.field(name).type for name in record_columns}
+        self.records = RecordColumns(self.routing.positions, records.columns, types)
 
     def assets(self, record_id: str, bands: Sequence[str]) -> list[Asset]:
         """The assets of some bands of a record.
@@ -255,7 +265,10 @@ class RawLayers:
 
 @dataclass(frozen=True, eq=False)
 class RawRecords:
-    """The data of records for routing: ids, datetimes, row numbers over all row groups, and layers."""
+    """The data of records for routing: ids, datetimes, row numbers over all row groups, and layers.
+
+    ``columns`` are those that rows are to have.
+    """
 
     ids: list[str]
     datetimes: Ints
@@ -263,12 +276,16 @@ class RawRecords:
     layers: RawLayers
     units: list[RowGroup]
     unit_sizes: Ints
+    columns: Arrays
 
 
-def _read_records(files: Sequence[CollectionFile], schema: pa.Schema, bands: list[str]) -> RawRecords:
+def _read_records(
+    files: Sequence[CollectionFile], schema: pa.Schema, bands: list[str], record_columns: Sequence[str]
+) -> RawRecords:
     """Read the records of all files; the columns of only one file are in memory at a time."""
     read_layers = _read_grids if "grids" in schema.names else _read_band_metadata
-    columns = _light_columns(schema, bands)
+    columns = _light_columns(schema, bands) | {RECORD + name: (name,) for name in record_columns}
+    asked: dict[str, list[pa.ChunkedArray]] = {name: [] for name in record_columns}
     ids: list[str] = []
     units: list[RowGroup] = []
     datetimes, rows, layers, sizes = [], [], [], []
@@ -284,11 +301,13 @@ def _read_records(files: Sequence[CollectionFile], schema: pa.Schema, bands: lis
         sizes.append(found.sizes)
         units += found.units
         ids += light["id"].to_pylist()
+        for name, parts in asked.items():
+            parts.append(light[RECORD + name])
         first_row += int(found.sizes.sum())
         check_records(light, without_secrets(file.path))
-    return RawRecords(
-        ids, np.concatenate(datetimes), np.concatenate(rows), RawLayers.together(layers), units, np.concatenate(sizes)
-    )
+    row, unit_sizes = np.concatenate(rows), np.concatenate(sizes)
+    held = {name: held_column(parts) for name, parts in asked.items()}
+    return RawRecords(ids, np.concatenate(datetimes), row, RawLayers.together(layers), units, unit_sizes, held)
 
 
 def _read_grids(light: pa.Table, bands: list[str], checks: RecordChecks) -> RawLayers:

@@ -129,8 +129,18 @@ def distances(grid: Grid, window: Window, row_part: Floats, col_part: Floats) ->
     row_part, col_part : [m] float64
         Position of each point in its base pixel, 0 to 1 from the upper left corner.
     """
+    return pixel_distances(grid, window.row - row_part[:, None], window.col - col_part[:, None])
+
+
+def pixel_distances(grid: Grid, above: Floats, left: Floats) -> Floats:
+    """Distance, in units of the CRS, from points to the rectangles of pixels.
+
+    Parameters
+    ----------
+    above, left : float64 arrays of one shape
+        Rows and columns from the point to the upper left corner of the pixel.
+    """
     a, b, _, d, e, _ = grid.transform
-    above, left = window.row - row_part[:, None], window.col - col_part[:, None]
     if a * b + d * e == 0:
         down = np.maximum(0.0, np.maximum(above, -above - 1))
         across = np.maximum(0.0, np.maximum(left, -left - 1))

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from rasteret_beam.errors import without_secrets
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.sampling.missing_rows import missing_rows
 from rasteret_beam.kernels.sampling.parts import Pairs, Part
+from rasteret_beam.kernels.sampling.pixel_methods import Picked
 from rasteret_beam.kernels.sampling.rows import RowFacts, SampleRows
+from rasteret_beam.model import Grid
 from rasteret_beam.readers.jobs.work_units import SampleJob, facts_of
 
 WHY_NONE = ("no_record", "out_of_tolerance", "invalid")
@@ -30,9 +30,10 @@ def long_rows(job: SampleJob, chunk: pa.RecordBatch, parts: Sequence[Part], star
     for part in parts:
         if not len(part.points):
             continue
-        rows = _rows(job, part.spots.on(_taken(chunk, part.points - start)), _facts(job, part, chunk), part.picked)
+        points = part.spots.on(_taken(chunk, part.points - start))
+        rows = _rows(job, points, _facts(job, part, chunk), part.picked, part.spots.grid)
         for asset in part.assets:
-            yield rows.of_band(asset.band, without_secrets(asset.href)).table(job.options)
+            yield rows.of_asset(asset).table(job.options)
 
 
 def wide_rows(job: SampleJob, chunk: pa.RecordBatch, parts: Sequence[Part], start: int) -> Iterator[pa.RecordBatch]:
@@ -56,7 +57,7 @@ def wide_rows(job: SampleJob, chunk: pa.RecordBatch, parts: Sequence[Part], star
         }
         points = _taken(chunk, point[rows] - start)
         ids = {band: job.routing.record_ids[part.record] for band, part in of_band.items()}
-        facts = replace(_facts(job, next(iter(of_band.values())), chunk), band_records=ids)
+        facts = replace(_facts(job, next(iter(of_band.values())), chunk), record_ids=ids)
         yield _rows(job, points, facts, picked).table(job.options)
 
 
@@ -88,11 +89,14 @@ def missing_pairs(
         at = np.flatnonzero(none[:, column])
         if len(at):
             reason = np.array(WHY_NONE, dtype=object)[why[start + at, column]]
-            yield missing_rows(job, _taken(chunk, at), reason, [band])
+            yield job.missing_pairs(_taken(chunk, at), reason, band)
 
 
-def _rows(job: SampleJob, chunk: pa.RecordBatch, facts: RowFacts, picked: Mapping) -> SampleRows:
-    return SampleRows(chunk, facts, job.bands, picked, job.types, job.options.time_column, job.constants)
+def _rows(
+    job: SampleJob, chunk: pa.RecordBatch, facts: RowFacts, picked: Mapping[str, Picked], grid: Grid | None = None
+) -> SampleRows:
+    shared = job.types, job.options.time_column, job.constants
+    return SampleRows(chunk, facts, job.bands, picked, *shared, grid=grid)
 
 
 def _facts(job: SampleJob, part: Part, chunk: pa.RecordBatch) -> RowFacts:

@@ -23,8 +23,9 @@ from rasteret_beam.readers.jobs.work_units import (
     check_letter,
     cut,
     letters_of,
+    point_epsg,
 )
-from rasteret_beam.schema import POINT_CRS_KEY, POINT_EPSG_KEY
+from rasteret_beam.schema import POINT_CRS_KEY
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -88,8 +89,7 @@ class SampledPlace:
             return None
         reason = np.where(nothing, np.array("invalid", dtype=object), np.array(None))
         points = self.unit.whole()
-        code = (points.schema.metadata or {}).get(POINT_EPSG_KEY)
-        return unsampled_rows(points, reason, None if code is None else int(code))[0]
+        return unsampled_rows(points, reason, point_epsg(points))[0]
 
     def letters(self, job: SampleJob) -> pa.RecordBatch | None:
         """Rows of the dead-letter table, if there are some."""

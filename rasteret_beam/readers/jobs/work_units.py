@@ -9,14 +9,16 @@ import numpy as np
 import pyarrow as pa
 
 from rasteret_beam import metrics
-from rasteret_beam.errors import InputError, without_secrets
+from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import epsg_code
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chunks import split_kept, with_kept
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, values_lost, with_value_type
+from rasteret_beam.kernels.sampling.missing_rows import missing_rows, rows_of_unsampled
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod, pixel_method, window_cells
+from rasteret_beam.kernels.sampling.record_columns import RecordColumns
 from rasteret_beam.kernels.sampling.rows import Constants, RowFacts, SampleRows, merged
 from rasteret_beam.kernels.sampling.units import STORED, Units, in_units, needs_file, units_of, windows_in_units
 from rasteret_beam.kernels.sampling.validity import is_invalid
@@ -60,6 +62,8 @@ class SampleJob:
     options : SampleOptions
     value_types : ValueTypes, optional
         Of all wanted bands; needed with ``value_type="raw"``.
+    records : RecordColumns
+        Columns of the collection that rows have.
     """
 
     routing: RoutingIndex
@@ -68,6 +72,7 @@ class SampleJob:
     bands: Sequence[str] = ()
     options: SampleOptions = SampleOptions()  # noqa: RUF009
     value_types: ValueTypes | None = None
+    records: RecordColumns = RecordColumns()  # noqa: RUF009
 
     @cached_property
     def types(self) -> ValueTypes:
@@ -111,6 +116,24 @@ class SampleJob:
     def _never_scaled(self) -> frozenset[str]:
         """Quality bands: their numbers are codes."""
         return frozenset(rule.band for rule in getattr(self.options, "quality", ()))
+
+    def missing(self, unsampled: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Rows of points without a sample, given in the unsampled schema."""
+        settings = self.bands, self.options, self.types, self.collection, self.records.types
+        return rows_of_unsampled(unsampled, *settings)
+
+    def missing_pairs(self, points: pa.RecordBatch, reason: Sequence[str], band: str) -> pa.RecordBatch:
+        """Rows of a band for points of a chunk that have no sample of it."""
+        return missing_rows(
+            points,
+            reason,
+            [band],
+            self.options,
+            self.types,
+            collection=self.collection,
+            point_crs=point_epsg(points),
+            record_types=self.records.types,
+        )
 
     @cached_property
     def method(self) -> PixelMethod:
@@ -231,12 +254,12 @@ class SampledUnit:
         stop = start + len(chunk)
         picked = {band: of_band.slice(start, stop) for band, of_band in self.picked.items()}
         shared = job.types, job.options.time_column, job.constants
-        rows = SampleRows(chunk, self.unit.facts, job.bands, picked, *shared)
+        rows = SampleRows(chunk, self.unit.facts, job.bands, picked, *shared, grid=self.unit.grid)
         if job.options.layout != "long":
             yield rows.table(job.options)
             return
         for asset in self.unit.assets:
-            of_band = rows.of_band(asset.band, without_secrets(asset.href)).table(job.options)
+            of_band = rows.of_asset(asset).table(job.options)
             there = left_over(self.failures, asset.band, len(self.unit.chunk)) if self.failures else None
             yield of_band if there is None else of_band.filter(pa.array(there[start:stop]))
 
@@ -310,14 +333,20 @@ def check_letter(job: SampleJob, record_id: str, band: str) -> Grid:
 def facts_of(job: SampleJob, record_id: str, grid: Grid, chunk: pa.RecordBatch) -> RowFacts:
     """What all rows of some points and a record have in common."""
     moment = int(job.routing.datetimes[job.routing.positions[record_id]])
-    code = (chunk.schema.metadata or {}).get(POINT_EPSG_KEY)
     return RowFacts(
         record_id,
         None if moment == NO_DATETIME else moment,
         job.collection,
         epsg_code(grid.crs),
-        int(code) if code is not None else None,
+        point_epsg(chunk),
+        job.records.of(record_id),
     )
+
+
+def point_epsg(chunk: pa.RecordBatch) -> int | None:
+    """EPSG code of the points' CRS, if it has one."""
+    code = (chunk.schema.metadata or {}).get(POINT_EPSG_KEY)
+    return int(code) if code is not None else None
 
 
 def pixels_of(chunk: pa.RecordBatch) -> tuple[Ints, Ints]:

@@ -11,6 +11,7 @@ import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the cod
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
+from rasteret_beam.collection.index.extra_columns import record_types
 from rasteret_beam.kernels.sampling.dead_letters import OF_POINTS, points_of, value_type_of, values_lost
 from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.keywords import SampleRetryKeywords
@@ -93,6 +94,7 @@ class SampleDeadLetters(beam.PTransform):
         letters = begin | self._letters
         settings = IndexSettings.of(self.collection, self.bands, self.options)
         warn_of_rounding(self.collection, settings.bands, self.options.value_type)
+        record_types(self.collection, settings.bands, self.options.extra_columns)
         warn_of_unused_quality(self.options)
         outputs = sampled_by(_SampleAgainFn(replace(settings, value_types=self.value_types())), letters)
         return outputs._replace(unsampled=None)  # the earlier run has accounted for all points

@@ -31,13 +31,13 @@ class SamplingOutputs(NamedTuple):
 def together(one: Any, other: Any) -> Any:
     """Outputs of one step, applied twice, as one: of a PCollection, or of each in a named tuple."""
     if isinstance(one, beam.PCollection):
-        return flattened("rows", one, other)
+        return flat("rows", one, other)
     pairs = zip(one._fields, one, other, strict=True)
-    return type(one)(*(None if first is None else flattened(name, first, second) for name, first, second in pairs))
+    return type(one)(*(None if first is None else flat(name, first, second) for name, first, second in pairs))
 
 
-def flattened(name: str, one: beam.PCollection, other: beam.PCollection) -> beam.PCollection:
-    """Rows of one kind from two places."""
+def flat(name: str, one: beam.PCollection, other: beam.PCollection) -> beam.PCollection:
+    """Two outputs of one type as one."""
     rows = (one, other) | f"Together {name}" >> beam.Flatten()
     rows.element_type = one.element_type
     return rows

@@ -13,6 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
+from rasteret_beam.collection.index.extra_columns import record_types
 from rasteret_beam.collection.parquet.versions import CollectionVersion
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.keywords import SampleKeywords
@@ -75,7 +76,7 @@ class SampleFn(beam.DoFn):
         index = self.indexes.at(version)
         self.version = version
         name, types = settings.collection.name, settings.value_types
-        job = SampleJob(index.routing, index.assets, name, settings.bands, settings.options, types)
+        job = SampleJob(index.routing, index.assets, name, settings.bands, settings.options, types, index.records)
         self.sampler = Sampler(self.source, job, Counters())
 
     def process(
@@ -211,6 +212,7 @@ def with_value_types(settings: IndexSettings[SampleOptions], updates: Updates) -
         check_one_row_each(settings.collection.index(settings.bands, settings.options.match_rules).routing)
     warn_of_rounding(settings.collection, settings.bands, settings.options.value_type)
     warn_of_unused_quality(settings.options)
+    record_types(settings.collection, settings.bands, settings.options.extra_columns)
     return replace(settings, value_types=sample_types(settings.collection, settings.bands, settings.options))
 
 
