@@ -43,10 +43,10 @@ def index_of(scenes: list[Scene], rules: MatchRules, bands: list[str] | None = N
     layers, bandsets = [], []
     for number, scene in enumerate(scenes):
         for grid in dict.fromkeys(scene.grids.values()):
-            bands = tuple(sorted(band for band, its_grid in scene.grids.items() if its_grid == grid))
-            if bands not in bandsets:
-                bandsets.append(bands)
-            layers.append((number, grids.index(grid), bandsets.index(bands)))
+            on_grid = tuple(sorted(band for band, its_grid in scene.grids.items() if its_grid == grid))
+            if on_grid not in bandsets:
+                bandsets.append(on_grid)
+            layers.append((number, grids.index(grid), bandsets.index(on_grid)))
     moments = [NO_DATETIME if scene.moment is None else scene.moment for scene in scenes]
     return build_index(
         [scene.id for scene in scenes],

@@ -6,7 +6,8 @@ import pickle
 import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -285,6 +286,34 @@ def test_options_that_do_not_go_by_time() -> None:
     assert SampleOptions(overlap="first", overlap_tolerance="2s").match_rules == MatchRules(
         overlap="first", overlap_tolerance=2_000_000
     )
+
+
+class WithQuality(SampleOptions):
+    quality = (SimpleNamespace(band="SCL", missing="pass"), SimpleNamespace(band="CLD", missing="error"))
+
+
+@pytest.mark.parametrize(
+    ("given", "places", "with_quality"),
+    [
+        ({}, "", "record"),
+        ({"invalid": "null"}, "", "record"),
+        ({"invalid": "drop"}, "point", "point"),
+        ({"join": "left"}, "point", "point"),
+        ({"match": "latest"}, "", "point"),
+        ({"match": "latest", "skip_invalid": True}, "point", "point"),
+        ({"time_column": "when", "tolerance": "1D"}, "", "record"),
+        ({"time_column": "when", "limit": 2}, "", "point"),
+        ({"match": "nearest", "time_column": "when"}, "", "point"),
+        ({"overlap": "first"}, "", "point"),
+        ({"layout": "columns"}, "", "record"),
+    ],
+)
+def test_options_that_key_points_by_place(given: dict[str, Any], places: str, with_quality: str) -> None:
+    rules, others = SampleOptions(**given).match_rules, WithQuality(**given).match_rules
+    assert (rules.places, others.places) == (places, with_quality)
+    assert (rules.quality_bands, others.quality_bands) == ([], ["SCL", "CLD"])
+    assert rules.wide == (given.get("layout") == "columns")
+    assert rules.candidates == (10 if given.get("skip_invalid") else None)
 
 
 def test_unknown_and_wrong_arguments() -> None:

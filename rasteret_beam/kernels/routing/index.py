@@ -7,16 +7,18 @@ the distinct grids of that CRS. What comes out is cut into chunks in :mod:`.chun
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import LONLAT, Floats, crs_label, full_turn, reaches, transform
 from rasteret_beam.kernels.geo.grids import GridTable, Ints, inside, pixel_positions
 from rasteret_beam.kernels.geo.regions import ByLongitude, Region, region_of_box
 from rasteret_beam.kernels.routing.depth import GridDepth
-from rasteret_beam.kernels.routing.layers import BandGrids, Hits, Layers, only_bands
+from rasteret_beam.kernels.routing.layers import BandGrids, Hits, Layers, only_bands, tiles_of_coarsest
 from rasteret_beam.kernels.routing.match import Matcher, check_match, matcher_of
 from rasteret_beam.kernels.routing.places import (
     PlacesOfPoints,
@@ -81,6 +83,7 @@ class RoutingIndex:
     places: str
     positions: dict[str, int] = field(repr=False)
     _band_grids: BandGrids = field(repr=False)
+    _sampled: NDArray[np.bool_] | None = field(repr=False)
 
     @property
     def layers(self) -> Layers:
@@ -106,6 +109,20 @@ class RoutingIndex:
     def band_grids(self, band: str) -> Ints:
         """Number of the grid, [r], on which each record has a band (to sample, or of quality); -1 where it lacks it."""
         return self._band_grids.of(band)
+
+    @cached_property
+    def tiles_of_coarsest(self) -> tuple[Ints, Ints]:
+        """Tiles of each grid, [g] down and [g] across, that the largest tile on any grid of its records covers."""
+        return tiles_of_coarsest(self.grids, self._band_grids.layers)
+
+    @property
+    def decides_later(self) -> bool:
+        """Whether only those who read pixels know which points are sampled."""
+        return self.places == "point"
+
+    def to_sample(self, hits: Hits) -> Hits:
+        """The hits on grids that have bands to sample: all but those that have bands of quality alone."""
+        return hits if self._sampled is None else hits.take(self._sampled[hits.grid])
 
     def grid_of_band(self, record_id: str, band: str) -> Grid | None:
         """The grid on which a record has a band, or None."""
@@ -152,7 +169,8 @@ def build_index(
         matcher = PlacesOfPoints(matcher, len(grids))
     elif places == "record":
         matcher = PlacesOfRecords(matcher, len(grids), lambda sets, count: matcher_of(rules, sets, datetimes, count))
-    shared = positions, band_grids
+    sampled = np.bincount(wanted.grid, minlength=len(grids)) > 0
+    shared = positions, band_grids, None if sampled.all() else sampled
     groups = _crs_groups(grids, grid_crs)
     return RoutingIndex(record_ids, datetimes, grids, grid_crs, groups, matcher, tuple(bands), rules, places, *shared)
 

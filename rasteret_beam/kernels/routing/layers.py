@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasteret_beam.kernels.geo.crs import Floats
-from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.geo.grids import GridTable, Ints
 
 NO_DATETIME = np.iinfo(np.int64).min
 """The datetime of a record that has none."""
@@ -53,15 +53,15 @@ class BandGrids:
     """
 
     def __init__(self, layers: Layers, records: int):
-        self._layers, self._records = layers, records
+        self.layers, self._records = layers, records
         self._known: dict[str, Ints] = {}
 
     def of(self, band: str) -> Ints:
         """Number of the grid, [r], on which each record has a band; -1 where it lacks it."""
         if band not in self._known:
-            has = np.array([band in bandset for bandset in self._layers.bandsets], dtype=bool)[self._layers.bandset]
+            has = np.array([band in bandset for bandset in self.layers.bandsets], dtype=bool)[self.layers.bandset]
             found = np.full(self._records, -1, dtype=np.int64)
-            found[self._layers.record[has]] = self._layers.grid[has]
+            found[self.layers.record[has]] = self.layers.grid[has]
             self._known[band] = found
         return self._known[band]
 
@@ -131,3 +131,19 @@ def only_bands(layers: Layers, bands: Collection[str]) -> Layers:
     number = np.array([bandsets.index(each) if each else -1 for each in left], dtype=np.int64)[layers.bandset]
     has = number >= 0
     return Layers(layers.record[has], layers.grid[has], number[has], bandsets)
+
+
+def tiles_of_coarsest(grids: GridTable, layers: Layers) -> tuple[Ints, Ints]:
+    """Tiles of each grid, [g] down and [g] across, that the largest tile on any grid of its records covers."""
+    a, b, _, d, e, _ = grids.transform.T
+    counts = []
+    for sizes in (
+        np.hypot(b, e) * np.minimum(grids.tile_height, grids.height),
+        np.hypot(a, d) * np.minimum(grids.tile_width, grids.width),
+    ):
+        largest = np.zeros(int(layers.record.max(initial=-1)) + 1)
+        np.maximum.at(largest, layers.record, sizes[layers.grid])
+        covered = sizes.copy()
+        np.maximum.at(covered, layers.grid, largest[layers.record])
+        counts.append(np.ceil(covered / sizes - 1e-6).astype(np.int64))
+    return counts[0], counts[1]
