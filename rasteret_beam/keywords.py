@@ -10,6 +10,7 @@ from typing import Literal, TypedDict
 
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.quality import Quality
 
 
 class SampleKeywords(TypedDict, total=False):
@@ -22,6 +23,7 @@ class SampleKeywords(TypedDict, total=False):
     limit: int | None
     overlap: Literal["all", "first"]
     overlap_tolerance: str | timedelta
+    quality: Quality | Sequence[Quality | str]
     invalid: Literal["keep", "null", "drop"]
     skip_invalid: bool
     max_candidates: int
@@ -46,6 +48,7 @@ class EagerSampleKeywords(TypedDict, total=False):
     limit: int | None
     overlap: Literal["all", "first"]
     overlap_tolerance: str | timedelta
+    quality: Quality | Sequence[Quality | str]
     invalid: Literal["keep", "null", "drop"]
     skip_invalid: bool
     max_candidates: int
@@ -70,6 +73,7 @@ class PlanKeywords(TypedDict, total=False):
     limit: int | None
     overlap: Literal["all", "first"]
     overlap_tolerance: str | timedelta
+    quality: Quality | Sequence[Quality | str]
     skip_invalid: bool
     max_candidates: int
     options: SampleOptions | None
@@ -80,6 +84,7 @@ class SampleRetryKeywords(TypedDict, total=False):
 
     on_error: Literal["raise", "dead_letter"]
     time_column: str | None
+    quality: Quality | Sequence[Quality | str]
     invalid: Literal["keep", "null", "drop"]
     skip_invalid: bool
     max_candidates: int

@@ -23,6 +23,7 @@ from rasteret_beam.collection.filters.date_ranges import date_bounds
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import Access
 from rasteret_beam.options import LEAST_CACHE_BYTES, Option, options_of
+from rasteret_beam.quality import Quality, parse_qualities
 
 log = logging.getLogger(__name__)
 
@@ -272,6 +273,14 @@ def column_types(text: str) -> dict[str, str]:
     return types
 
 
+def quality(text: str) -> tuple[Quality, ...]:
+    """Quality rules, separated by ``;``."""
+    try:
+        return parse_qualities(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def csv_flags(parser: argparse._ActionsContainer, what: str) -> None:
     """Add the flags for the format of CSV files."""
     parser.add_argument(
@@ -322,12 +331,14 @@ def _option_flag(parser: argparse._ActionsContainer, each: Option) -> None:
     if each.choices is not None:
         settings |= {"choices": each.choices, "help": f"{text} (default: {each.default})"}
         del settings["metavar"]
+    elif each.type == tuple[Quality, ...]:
+        settings |= {"type": quality, "action": "extend", "help": f"{text}; several with ';', or the flag repeated"}
     elif each.facts.unit == 1 << 20:
         settings |= {"type": megabytes, "default": each.default >> 20, "help": f"{text} (default: %(default)s)"}
     else:
         settings["type"] = names if each.type == tuple[str, ...] else _without_none(each.type)
         settings["help"] += f" (default: {each.default})" if isinstance(each.default, str) else ""
-    if each.type == tuple[str, ...]:
+    if each.default == ():
         settings["default"] = None
     parser.add_argument(flag, **settings)
 
