@@ -7,7 +7,7 @@ None of the project's code is used.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import Any
@@ -36,12 +36,23 @@ class Raster:
     nodata: float | None
     scale: float
     offset: float
+    block: tuple[int, int]
 
     def pixel(self, x: float, y: float) -> tuple[int, int] | None:
         """Row and column of the pixel that holds a point in the raster's CRS; None outside."""
         col, row = (int(np.floor(place)) for place in ~self.transform * (x, y))
         height, width = self.values.shape
         return (row, col) if 0 <= row < height and 0 <= col < width else None
+
+    def centre(self, pixel: tuple[int, int]) -> tuple[float, float]:
+        """In the raster's CRS."""
+        return self.transform * (pixel[1] + 0.5, pixel[0] + 0.5)
+
+    def distance(self, pixel: tuple[int, int], x: float, y: float) -> float:
+        """From a point to the rectangle of a pixel, of an upright grid."""
+        centre_x, centre_y = self.centre(pixel)
+        half = self.transform.a / 2
+        return float(np.hypot(max(abs(x - centre_x) - half, 0), max(abs(y - centre_y) - half, 0)))
 
     def depth(self, x: float, y: float) -> float:
         """Metres from a point inside to the edge, of an upright grid."""
@@ -76,17 +87,18 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A record for a point and a band; ``depth`` is 0 for the best."""
+    """A record for a point and a band: the pixel that gives the value, and the depth, which is 0 for the best."""
 
     record: Record
     raster: Raster
     pixel: tuple[int, int]
     status: str
+    distance: float
     depth: int
 
     @property
     def is_valid(self) -> bool:
-        return self.status == "valid"
+        return self.status in ("valid", "filled")
 
 
 @dataclass(frozen=True)
@@ -95,8 +107,6 @@ class Answer:
 
     rows: list[Row]
     unsampled: dict[int, str]
-    walked: set[tuple[int, str, str, int]] = field(default_factory=set)
-    """(point, record, band, depth) whose validity has to be known, where ``skip_invalid``."""
 
 
 def microseconds(moment: datetime | None) -> int | None:
@@ -127,7 +137,7 @@ def read_raster(asset: Mapping[str, Any]) -> Raster:
         left_in = dataset.read_masks(number) != 0
         nodata = dataset.nodatavals[number - 1]
         scale, offset = dataset.scales[number - 1], dataset.offsets[number - 1]
-        crs, transform = dataset.crs.to_string(), dataset.transform
+        crs, transform, block = dataset.crs.to_string(), dataset.transform, dataset.block_shapes[number - 1]
     status = np.where(left_in, "valid", "masked")
     status[np.isnan(values)] = "nodata"
     if nodata is not None:
@@ -135,7 +145,7 @@ def read_raster(asset: Mapping[str, Any]) -> Raster:
     own = {name: facts.get(name) for name in ("scale", "offset")}
     scale = scale if own["scale"] is None else own["scale"]
     offset = offset if own["offset"] is None else own["offset"]
-    return Raster(asset["href"], values, status, transform, crs, nodata, scale, offset)
+    return Raster(asset["href"], values, status, transform, crs, nodata, scale, offset, block)
 
 
 def points_of(table: pa.Table, x: str, y: str, crs: str, time: str | None = None) -> list[Point | str]:
@@ -158,7 +168,6 @@ def expected(
     """The rows of the long layout, and the reasons of the points without a row that has a sample."""
     rows: list[Row] = []
     unsampled: dict[int, str] = {}
-    walked: set[tuple[int, str, str, int]] = set()
     for index, point in enumerate(points):
         of_point: list[Row] = []
         reasons: dict[str, str] = {}
@@ -168,17 +177,17 @@ def expected(
                 continue
             ranked, reason = _ranked(records, point, band, options)
             taken = _taken(ranked, options)
-            walked |= {(index, each.record.id, band, each.depth) for each in _walked(ranked, options)}
             kept = [each for each in taken if options.get("invalid") != "drop" or each.is_valid]
-            of_point += [_row(point, band, each, rank, options) for rank, each in enumerate(kept)]
+            of_point += [_row(point, band, each, options) for each in kept]
             if not kept:
                 reasons[band] = "invalid" if taken else reason
         if not of_point:
             unsampled[index] = _first_reason(reasons.values())
+            reasons = dict.fromkeys(bands, unsampled[index])
         if options.get("join") == "left":
             of_point += [_missing(index, band, reason) for band, reason in reasons.items()]
         rows += of_point
-    return Answer(rows, unsampled, walked)
+    return Answer(rows, unsampled)
 
 
 def _first_reason(reasons: Iterable[str]) -> str:
@@ -239,21 +248,43 @@ def _first_of_each_moment(records: list[Record], point: Point, band: str, apart:
 
 
 def _candidate(record: Record, point: Point, band: str, depth: int, options: Mapping[str, Any]) -> Candidate:
-    raster = record.bands[band]
-    pixel = raster.pixel(*point.on(raster))
+    raster, rules = record.bands[band], options.get("quality", ())
+    x, y = point.on(raster)
+    pixel = raster.pixel(x, y)
     assert pixel is not None
     status = str(raster.status[pixel])
-    if status == "valid" and not all(passes(rule, record, point) for rule in options.get("quality", ())):
+    if status == "valid" and not all(passes(rule, record, raster.crs, x, y) for rule in rules):
         status = "masked"
-    return Candidate(record, raster, pixel, status, depth)
+    if status != "valid":
+        reach = options.get("max_distance_pixels", 0)
+        near = [each for each in _around(raster, pixel, reach) if _passing(record, raster, each, rules)]
+        if near:
+            best = min(near, key=lambda each: raster.distance(each, x, y))
+            return Candidate(record, raster, best, "filled", raster.distance(best, x, y), depth)
+    return Candidate(record, raster, pixel, status, 0.0, depth)
 
 
-def passes(rule: Mapping[str, Any], record: Record, point: Point) -> bool:
-    """Whether a record passes a rule at a point, on the pixel of the quality band that holds it."""
+def _around(raster: Raster, pixel: tuple[int, int], reach: int) -> list[tuple[int, int]]:
+    """The pixels of a raster at most so many rows and columns from one, without itself."""
+    rows, cols = (
+        range(max(at - reach, 0), min(at + reach + 1, size))
+        for at, size in zip(pixel, raster.values.shape, strict=True)
+    )
+    return [(row, col) for row in rows for col in cols if (row, col) != pixel]
+
+
+def _passing(record: Record, raster: Raster, pixel: tuple[int, int], rules: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a pixel is valid: that of the quality bands is the one that holds its centre."""
+    x, y = raster.centre(pixel)
+    return raster.status[pixel] == "valid" and all(passes(rule, record, raster.crs, x, y) for rule in rules)
+
+
+def passes(rule: Mapping[str, Any], record: Record, crs: str, x: float, y: float) -> bool:
+    """Whether a record passes a rule at a place, on the pixel of the quality band that holds it."""
     raster = record.bands.get(rule["band"])
     if raster is None:
         return {"pass": True, "fail": False}[rule["missing"]]
-    pixel = raster.pixel(*point.on(raster))
+    pixel = raster.pixel(*projector(crs, raster.crs).transform(x, y))
     if pixel is None or raster.status[pixel] != "valid":
         return False
     value = raster.values[pixel].item()
@@ -284,18 +315,58 @@ def _taken(ranked: list[Candidate], options: Mapping[str, Any]) -> list[Candidat
 
 
 def _walked(ranked: list[Candidate], options: Mapping[str, Any]) -> list[Candidate]:
-    """Those that ``skip_invalid`` has to look at, one after the other."""
+    """Those that have to be looked at, one after the other, until there are enough valid ones."""
+    most = _most(options, len(ranked))
     if not options.get("skip_invalid"):
-        return []
+        return ranked[:most]
     seen: list[Candidate] = []
     for each in ranked[: options.get("max_candidates", 10)]:
-        if sum(one.is_valid for one in seen) == _most(options, len(ranked)):
-            break
         seen.append(each)
+        if sum(one.is_valid for one in seen) == most:
+            break
     return seen
 
 
-def _row(point: Point, band: str, taken: Candidate, rank: int, options: Mapping[str, Any]) -> Row:
+Tile = tuple[str, int, int]
+"""File, and row and column of the tile."""
+
+
+def needed_tiles(
+    records: Sequence[Record], points: Iterable[Point | str], bands: Sequence[str], options: Mapping[str, Any]
+) -> set[Tile]:
+    """The tiles without which the rows cannot be known.
+
+    Of the candidates that have to be looked at, those of the quality bands, each while the ones before it pass, and that
+    of the band itself where all pass; and those of the bands of rows that are shown though they are not valid.
+    """
+    needed: set[Tile] = set()
+    for point in points:
+        for band in bands if isinstance(point, Point) else ():
+            ranked, _ = _ranked(records, point, band, options)
+            for each in _walked(ranked, options):
+                needed |= _looked_at(each, point, band, options)
+            shown = [each for each in _taken(ranked, options) if options.get("invalid") != "drop"]
+            needed |= {_tile(each.raster, each.raster.pixel(*point.on(each.raster))) for each in shown}
+    return needed
+
+
+def _looked_at(candidate: Candidate, point: Point, band: str, options: Mapping[str, Any]) -> set[Tile]:
+    found: set[Tile] = set()
+    for rule in options.get("quality", ()):
+        raster = candidate.record.bands.get(rule["band"])
+        pixel = raster and raster.pixel(*point.on(raster))
+        if raster is not None and pixel is not None:
+            found.add(_tile(raster, pixel))
+        if not passes(rule, candidate.record, point.crs, point.x, point.y):
+            return found
+    return found | {_tile(candidate.raster, candidate.raster.pixel(*point.on(candidate.raster)))}
+
+
+def _tile(raster: Raster, pixel: tuple[int, int]) -> Tile:
+    return raster.href, pixel[0] // raster.block[0], pixel[1] // raster.block[1]
+
+
+def _row(point: Point, band: str, taken: Candidate, options: Mapping[str, Any]) -> Row:
     record, raster = taken.record, taken.raster
     raw = raster.values[taken.pixel].item()
     scale, offset = options.get("scales", {}).get(band, (raster.scale, raster.offset))
@@ -304,8 +375,8 @@ def _row(point: Point, band: str, taken: Candidate, rank: int, options: Mapping[
         value = raw * scale + offset
     if not taken.is_valid and (options.get("unscale") or options.get("invalid") == "null"):
         value = None
-    east, north = point.on(raster)
-    x, y = raster.transform * (taken.pixel[1] + 0.5, taken.pixel[0] + 0.5)
+    x, y = raster.centre(taken.pixel)
+    lon, lat = projector(raster.crs, "OGC:CRS84").transform(x, y)
     apart = None if None in (record.moment, point.moment) else (record.moment - point.moment) / 1e6
     return {
         "point_index": point.index,
@@ -318,43 +389,47 @@ def _row(point: Point, band: str, taken: Candidate, rank: int, options: Mapping[
         "pixel_col": taken.pixel[1],
         "href": raster.href,
         "status": taken.status,
-        "distance": float(np.hypot(east - x, north - y)),
+        "distance": taken.distance,
         "pixel_x": x,
         "pixel_y": y,
+        "pixel_lon": lon,
+        "pixel_lat": lat,
         "time_difference": apart,
         "nodata": raster.nodata,
         "scale": scale,
         "offset": offset,
         "candidate": taken.depth,
-        "rank": rank,
     }
 
 
 def _missing(index: int, band: str, reason: str) -> Row:
-    return {"point_index": index, "band": band, "status": reason, "rank": 0}
+    return {"point_index": index, "band": band, "status": reason}
 
 
 def wide(answer: Answer, bands: Sequence[str], options: Mapping[str, Any]) -> list[Row]:
     """The rows of a wide layout: the long ones, pivoted.
 
-    With ``match="all"`` there is a row for each point and record; otherwise one for each point (with ``limit=K``: up to
-    K, the best records of all bands in the first), whose record is that of the first band that has one.
+    There is a row for each point where it has at most one record of each band: its record is that of the first band
+    that has one. Otherwise there is one for each point and record. Points without a sample have a row where the long
+    ones have.
     """
-    by_record = options.get("match", "all") == "all"
+    one_record = _most(options, 2) == 1
     groups: dict[tuple[int, Any], dict[str, Row]] = {}
-    sampled = {row["point_index"] for row in answer.rows if row.get("record_id") is not None}
     for row in answer.rows:
-        if row.get("record_id") is None and (by_record and row["point_index"] in sampled):
-            continue
-        key = row["point_index"], row.get("record_id") if by_record else row["rank"]
-        groups.setdefault(key, {})[row["band"]] = row
+        index, record = row["point_index"], row.get("record_id")
+        if record is not None:
+            groups.setdefault((index, None if one_record else record), {})[row["band"]] = row
+        elif index in answer.unsampled:
+            groups.setdefault((index, None), {})[row["band"]] = row
     return [_wide_row(index, of_band, bands) for (index, _), of_band in groups.items()]
 
 
 def _wide_row(index: int, of_band: dict[str, Row], bands: Sequence[str]) -> Row:
-    found = [of_band[band] for band in bands if of_band.get(band, {}).get("record_id") is not None]
-    first = found[0] if found else {}
+    """Its status is that of the first band that is not valid."""
+    there = [of_band[band] for band in bands if band in of_band]
+    first = next((row for row in there if row.get("record_id") is not None), {})
     row = {name: first.get(name) for name in ("record_id", "datetime", "raster_crs", "time_difference")}
+    row["status"] = next((each["status"] for each in there if each["status"] != "valid"), "valid")
     values = {band: of_band.get(band, {}).get("value") for band in bands}
     records = {f"{band}_record_id": of_band.get(band, {}).get("record_id") for band in bands}
-    return {"point_index": index} | row | values | records
+    return {"point_index": index, "values": [*values.values()]} | row | values | records

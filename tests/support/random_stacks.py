@@ -29,26 +29,29 @@ CORNERS = ((0, -200, 200), (0, -60, 140), (1, -160, 260))
 """Upper left corners of the places: number of the zone, metres from 6 degrees east, 52 north."""
 
 
-def write_random_stack(folder: Path, seed: int, *, complete: bool) -> pa.Table:
-    """Write the files of a stack; its record table."""
+def write_random_stack(folder: Path, seed: int, *, complete: bool, masks: bool = True) -> pa.Table:
+    """Write the files of a stack, some with internal masks; its record table."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    return pa.Table.from_pylist([_record(folder, rng, number, complete) for number in range(int(rng.integers(5, 9)))])
+    numbers = range(int(rng.integers(5, 9)))
+    return pa.Table.from_pylist([_record(folder, rng, number, complete, masks) for number in numbers])
 
 
-def _record(folder: Path, rng: np.random.Generator, number: int, complete: bool) -> dict[str, Any]:
+def _record(folder: Path, rng: np.random.Generator, number: int, complete: bool, masks: bool) -> dict[str, Any]:
     corner = CORNERS[rng.integers(len(CORNERS))]
     lacks = {band for band in "ABF" if rng.random() < 0.2} | {
         band for band in "QW" if rng.random() < 0.25 * (not complete)
     }
     bands = [band for band in BANDS if band not in lacks] or ["A"]
-    assets = {band: _write(folder / f"r{number}_{band}.tif", rng, band, corner) for band in bands}
+    assets = {band: _write(folder / f"r{number}_{band}.tif", rng, band, corner, masks) for band in bands}
     hours, seconds = int(rng.integers(0, 6)) * 6, int(rng.choice([0, 0, 30, 61]))
     moment = None if rng.random() < 0.1 else BEGIN + timedelta(hours=hours, seconds=seconds)
     return {"id": f"r{number}", "datetime": moment, "assets": assets, "platform": f"p{number % 2}"}
 
 
-def _write(path: Path, rng: np.random.Generator, band: str, corner: tuple[int, int, int]) -> dict[str, Any]:
+def _write(
+    path: Path, rng: np.random.Generator, band: str, corner: tuple[int, int, int], masks: bool
+) -> dict[str, Any]:
     dtype, pixel = BANDS[band]
     zone, east, north = corner
     x, y = projector(ZONES[0], ZONES[zone]).transform(EAST, NORTH)
@@ -63,7 +66,7 @@ def _write(path: Path, rng: np.random.Generator, band: str, corner: tuple[int, i
         rasterio.open(path, "w", **profile, **where, **storage) as dataset,
     ):
         dataset.write(values.astype(dtype), 1)
-        if band in "AQ" and rng.random() < 0.3:
+        if masks and band in "AQ" and rng.random() < 0.3:
             dataset.write_mask(rng.random((size, size)) < 0.7)
         if band in "AB" and rng.random() < 0.4:
             dataset.scales, dataset.offsets = (0.5,), (float(rng.integers(-3, 3)),)
