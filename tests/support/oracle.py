@@ -336,8 +336,8 @@ def needed_tiles(
 ) -> set[Tile]:
     """The tiles without which the rows cannot be known.
 
-    Of the candidates that have to be looked at, those of the quality bands, each while the ones before it pass, and that
-    of the band itself where all pass; and those of the bands of rows that are shown though they are not valid.
+    Of the candidates that have to be looked at, those of the quality bands, each while the ones before it pass, and
+    that of the band itself where all pass; and those of the bands of rows that are shown though they are not valid.
     """
     needed: set[Tile] = set()
     for point in points:
