@@ -1,9 +1,9 @@
 """Benchmark of `skip_invalid`: tiles that a job decodes beside those that brute force needs, and its time.
 
-    python -m benchmarks.clear_samples [--points 300 3000 30000] [--runs 3] [--folder FOLDER]
+    python -m benchmarks.clear_samples [--points 300 3000 30000] [--runs 3]
 
-Two places of zones 31 and 32 that overlap, 12 dates; B04 of 10 m (2048 x 2048, tiles of 256), a class band of 20 m (1024 x
-1024, tiles of 128), half of it under clouds: blobs, each as wide as several tiles. The points are random, with
+Two places of zones 31 and 32 that overlap, 12 dates; B04 of 10 m (2048 x 2048, tiles of 256), a class band of 20 m
+(1024 x 1024, tiles of 128), half of it under clouds: blobs, each as wide as several tiles. The points are random, with
 times. Brute force walks the records of each point one by one (`tests/support/oracle.py`), and needs the class tile of
 each record that it looks at, and the B04 tile of the one that it takes.
 
@@ -128,9 +128,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--points", type=int, nargs="+", default=[300, 3_000, 30_000])
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args(argv)
-    print(
-        "| points | match | tiles needed | tiles decoded | ratio | wall s | CPU s |\n|---:|---|---:|---:|---:|---:|---:|"
-    )
+    print("| points | match | tiles needed | tiles decoded | ratio | wall s | CPU s |")
+    print("|---:|---|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         table = make(Path(folder))
         collection, records = build_from_table(table, name="half"), read_records(table)
