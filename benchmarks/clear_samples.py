@@ -1,6 +1,6 @@
 """Benchmark of `skip_invalid`: tiles that a job decodes beside those that brute force needs, and its time.
 
-    python -m benchmarks.clear_samples [--points 300 3000 30000] [--runs 3]
+    python -m benchmarks.clear_samples [--points 300 3000 10000] [--runs 3]
 
 Two places of zones 31 and 32 that overlap, 12 dates; B04 of 10 m (2048 x 2048, tiles of 256), a class band of 20 m
 (1024 x 1024, tiles of 128), half of it under clouds: blobs, each as wide as several tiles. The points are random, with
@@ -125,7 +125,7 @@ def seconds(collection: Collection, points: pa.Table, way: dict[str, Any]) -> tu
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--points", type=int, nargs="+", default=[300, 3_000, 30_000])
+    parser.add_argument("--points", type=int, nargs="+", default=[300, 3_000, 10_000])
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args(argv)
     print("| points | match | tiles needed | tiles decoded | ratio | wall s | CPU s |")

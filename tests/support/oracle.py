@@ -26,17 +26,24 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """A band of a record, read whole. ``status`` has "valid", "nodata" or "masked" for each pixel."""
+    """A band of a record, read whole; ``left_in`` is what the file's own mask says of each pixel."""
 
     href: str
     values: np.ndarray
-    status: np.ndarray
+    left_in: np.ndarray
     transform: rasterio.Affine
     crs: str
     nodata: float | None
     scale: float
     offset: float
     block: tuple[int, int]
+
+    def status(self, pixel: tuple[int, int]) -> str:
+        """Of a pixel: "valid", "nodata" (NaN too) or "masked"."""
+        value = self.values[pixel]
+        if np.isnan(value) or (self.nodata is not None and value == self.nodata):
+            return "nodata"
+        return "valid" if self.left_in[pixel] else "masked"
 
     def pixel(self, x: float, y: float) -> tuple[int, int] | None:
         """Row and column of the pixel that holds a point in the raster's CRS; None outside."""
@@ -138,14 +145,10 @@ def read_raster(asset: Mapping[str, Any]) -> Raster:
         nodata = dataset.nodatavals[number - 1]
         scale, offset = dataset.scales[number - 1], dataset.offsets[number - 1]
         crs, transform, block = dataset.crs.to_string(), dataset.transform, dataset.block_shapes[number - 1]
-    status = np.where(left_in, "valid", "masked")
-    status[np.isnan(values)] = "nodata"
-    if nodata is not None:
-        status[values == nodata] = "nodata"
     own = {name: facts.get(name) for name in ("scale", "offset")}
     scale = scale if own["scale"] is None else own["scale"]
     offset = offset if own["offset"] is None else own["offset"]
-    return Raster(asset["href"], values, status, transform, crs, nodata, scale, offset, block)
+    return Raster(asset["href"], values, left_in, transform, crs, nodata, scale, offset, block)
 
 
 def points_of(table: pa.Table, x: str, y: str, crs: str, time: str | None = None) -> list[Point | str]:
@@ -252,7 +255,7 @@ def _candidate(record: Record, point: Point, band: str, depth: int, options: Map
     x, y = point.on(raster)
     pixel = raster.pixel(x, y)
     assert pixel is not None
-    status = str(raster.status[pixel])
+    status = raster.status(pixel)
     if status == "valid" and not all(passes(rule, record, raster.crs, x, y) for rule in rules):
         status = "masked"
     if status != "valid":
@@ -276,7 +279,7 @@ def _around(raster: Raster, pixel: tuple[int, int], reach: int) -> list[tuple[in
 def _passing(record: Record, raster: Raster, pixel: tuple[int, int], rules: Iterable[Mapping[str, Any]]) -> bool:
     """Whether a pixel is valid: that of the quality bands is the one that holds its centre."""
     x, y = raster.centre(pixel)
-    return raster.status[pixel] == "valid" and all(passes(rule, record, raster.crs, x, y) for rule in rules)
+    return raster.status(pixel) == "valid" and all(passes(rule, record, raster.crs, x, y) for rule in rules)
 
 
 def passes(rule: Mapping[str, Any], record: Record, crs: str, x: float, y: float) -> bool:
@@ -285,7 +288,7 @@ def passes(rule: Mapping[str, Any], record: Record, crs: str, x: float, y: float
     if raster is None:
         return {"pass": True, "fail": False}[rule["missing"]]
     pixel = raster.pixel(*projector(crs, raster.crs).transform(x, y))
-    if pixel is None or raster.status[pixel] != "valid":
+    if pixel is None or raster.status(pixel) != "valid":
         return False
     value = raster.values[pixel].item()
     return not (
