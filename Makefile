@@ -72,3 +72,4 @@ pictures: $(VENV)/dev
 	cp demo/map.png docs/images/demo.png
 	$(BIN)/python -m examples.field_series
 	$(BIN)/python -m examples.embedding_classes
+	$(BIN)/python -m examples.field_plots

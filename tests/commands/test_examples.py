@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from examples import embedding_classes, field_series
+from examples import embedding_classes, field_plots, field_series
+from rasteret_beam import build_from_table
+from tests.support import stack
 from tests.support.documents import blocks_of, commands_of
 from tests.support.paths import ROOT
 
@@ -42,17 +44,29 @@ def test_embeddings_into_a_classifier(tmp_path: Path) -> None:
         assert np.mean(found.guess[of_class] == number) > 0.7
 
 
-@pytest.mark.parametrize("example", [field_series, embedding_classes], ids=lambda each: each.__name__)
+def test_clear_scenes_show_the_ground(tmp_path: Path) -> None:
+    """NDVI of clear scenes is that of the ground; of scenes that are merely near it often is not."""
+    collection = build_from_table(stack.write_stack(tmp_path))
+    nearest, clear = (field_plots.sampled(collection, **options) for options in ({}, field_plots.CLEAR))
+    off = [(frame.ndvi - field_plots.truth(frame)).abs().dropna() for frame in (nearest, clear)]
+    assert len(off[1]) > 350 and off[1].max() < 0.001 < 0.1 < off[0].max()
+    assert (clear.time_difference.abs().dropna() <= 10 * 86_400).all()
+    assert clear.ndvi.notna().equals(clear.status == "valid") and len(clear) == 500
+
+
+@pytest.mark.parametrize("example", [field_series, embedding_classes, field_plots], ids=lambda each: each.__name__)
 def test_pictures(
     example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn = run(example, tmp_path / "picture.png", monkeypatch)
     assert drawn.startswith(b"\x89PNG") and 20_000 < len(drawn) < 200_000
     assert str(tmp_path / "picture.png") in capsys.readouterr().out
-    kept = Path(example.__file__).with_suffix(".png").read_bytes()
+    kept = getattr(example, "PICTURE", Path(example.__file__).with_suffix(".png")).read_bytes()
     assert kept.startswith(b"\x89PNG") and len(kept) < 200_000
 
 
 def test_commands_of_the_page() -> None:
     commands = [words for block in blocks_of(ROOT / "examples" / "README.md") for words in commands_of(block)]
-    assert [words[2] for words in commands] == [each.__name__ for each in (field_series, embedding_classes)]
+    assert [words[2] for words in commands] == [
+        each.__name__ for each in (field_series, embedding_classes, field_plots)
+    ]

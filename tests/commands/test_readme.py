@@ -159,12 +159,24 @@ def chips(found: Found, folder: Path) -> None:
     assert np.count_nonzero(arrays[0] != expected) <= 4  # corners, as this box has more of them
 
 
+def field_plots(found: Found, folder: Path) -> None:
+    frame, samples = found["frame"], found["samples"]
+    assert len(frame) == 500 and set(frame.status) >= {"valid", "masked", "no_time", "no_record", "out_of_tolerance"}
+    assert frame[["B04", "B08", "B11"]].notna().all(axis=1).equals(frame.status == "valid")
+    assert 350 < frame.ndvi.notna().sum() == len(frame.ndvi[frame.ndvi.between(0.15, 0.86)])
+    assert found["days"].max() <= 10 and 0 < len(found["one_scene"]) <= len(frame)
+    same = [name for name in samples.column_names if name not in found["clear"].extra_columns]
+    for written in ("by_pipeline", "by_command"):
+        table = rows(folder / "demo" / "stack" / written).sort_by("point_index")
+        assert table.select(same[:-3]).equals(samples.sort_by("point_index").select(same[:-3]))
+
+
 def command_line(found: Found, folder: Path) -> None:
     assert in_order(rows(folder / "demo" / "latest")).equals(of_the_demo(folder, ["A00", "A01"]))
 
 
 CHECKS: dict[str, Callable[[Found, Path], None]] = {
-    check.__name__: check for check in (inputs, collections, sampling, chips, command_line)
+    check.__name__: check for check in (inputs, collections, sampling, field_plots, chips, command_line)
 }
 
 
