@@ -12,7 +12,6 @@ from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.collection.index.extra_columns import record_types
-from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
 from rasteret_beam.keywords import EagerSampleKeywords
 from rasteret_beam.options import SampleOptions, options_from, takes_options, warn_of_unused_quality
@@ -163,8 +162,6 @@ def _rounds(
     types = sample_types(collection, wanted, options)
     record_types(collection, wanted, options.extra_columns)
     index = collection.index(wanted, options.match_rules, cache.share, options.record_columns)
-    if options.layout != "long":
-        check_one_row_each(index.routing)
     stream = point_stream(points)
     chosen = choose_columns(
         stream.schema, first_value=stream.first_value, time_column=options.time_column, **of_columns

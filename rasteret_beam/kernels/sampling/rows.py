@@ -20,7 +20,7 @@ from rasteret_beam.kernels.sampling.value_types import ValueTypes, numpy_dtype
 from rasteret_beam.kernels.tables.point_times import NO_TIME, point_times
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.options import SampleOptions
-from rasteret_beam.schema import PIXEL, POSITION, kept_fields, same_columns, unsampled_schema, value_lists
+from rasteret_beam.schema import PIXEL, POINT_FIELDS, POSITION, kept_fields, same_columns, unsampled_schema, value_lists
 
 
 @dataclass(frozen=True)
@@ -280,13 +280,14 @@ def unsampled_rows(
     """The points that have a reason, as rows of the unsampled table; and how many for each reason."""
     left = np.flatnonzero(reason != np.array(None))
     kept = kept_fields(points.schema)
+    sources = {name: source for _, name, source in same_columns(points.schema)}
     names, counts = np.unique(reason[left].astype(str), return_counts=True)
     chosen = points.take(pa.array(left, type=pa.int64()))
     columns = [
-        *chosen.columns[:3],
+        *(chosen.column(field.name) for field in POINT_FIELDS),
         pa.repeat(pa.scalar(point_crs, type=pa.int32()), len(left)),
         pa.array(reason[left], type=pa.string()),
-        *(chosen.column(field.name) for field in kept),
+        *(chosen.column(sources.get(field.name, field.name)) for field in kept),
     ]
     batch = pa.RecordBatch.from_arrays(columns, schema=unsampled_schema(kept))
     return batch, {str(name): int(count) for name, count in zip(names, counts, strict=True)}

@@ -62,7 +62,7 @@ class PixelReader:
         """
         method, with_status = self.job.method, self.job.needs_status or rules is not None
         found, failures = self.gather(spots, assets, reach=method.radius, masks=with_status)
-        assets = [self._with_units(asset, spots, failures) for asset in assets]
+        assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
         picked: dict[str, Picked] = {}
         for asset in assets:
             pixels = found.pop(asset.band)
@@ -75,7 +75,7 @@ class PixelReader:
             picked[asset.band] = self.job.finished(found_here, asset)
         return Read(assets, picked, failures)
 
-    def _with_units(self, asset: Asset, spots: Spots, failures: list[Failure]) -> Asset:
+    def _with_tags(self, asset: Asset, spots: Spots, failures: list[Failure]) -> Asset:
         """An asset with the scale and offset of its file's tags, where they are wanted and the collection has none."""
         if not self.job.needs_file(asset):
             return asset
