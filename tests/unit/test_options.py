@@ -6,7 +6,6 @@ import pickle
 import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -288,8 +287,7 @@ def test_options_that_do_not_go_by_time() -> None:
     )
 
 
-class WithQuality(SampleOptions):
-    quality = (SimpleNamespace(band="SCL", missing="pass"), SimpleNamespace(band="CLD", missing="error"))
+QUALITY = [Quality("SCL", keep=[4], missing="pass"), Quality("CLD", maximum=40)]
 
 
 @pytest.mark.parametrize(
@@ -309,7 +307,7 @@ class WithQuality(SampleOptions):
     ],
 )
 def test_options_that_key_points_by_place(given: dict[str, Any], places: str, with_quality: str) -> None:
-    rules, others = SampleOptions(**given).match_rules, WithQuality(**given).match_rules
+    rules, others = SampleOptions(**given).match_rules, SampleOptions(**given, quality=QUALITY).match_rules
     assert (rules.places, others.places) == (places, with_quality)
     assert (rules.quality_bands, others.quality_bands) == ([], ["SCL", "CLD"])
     assert rules.wide == (given.get("layout") == "columns")

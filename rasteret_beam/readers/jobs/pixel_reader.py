@@ -61,7 +61,9 @@ class PixelReader:
             A tile cannot be read, and ``on_error`` is "raise".
         """
         method, with_status = self.job.method, self.job.needs_status or rules is not None
-        found, failures = self.gather(spots, assets, reach=method.radius, masks=with_status)
+        # A walk comes back to a tile for other points: decoded down to the row of one, it would be read again.
+        reach = spots.grid.tile_height if self.job.options.skip_invalid else method.radius
+        found, failures = self.gather(spots, assets, reach, masks=with_status)
         assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
         picked: dict[str, Picked] = {}
         for asset in assets:
