@@ -11,10 +11,11 @@ from rasteret_beam.collection.eager.rounds import Rounds
 from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
+from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
 from rasteret_beam.keywords import EagerSampleKeywords
-from rasteret_beam.options import SampleOptions, options_from, takes_options, warn_of_unused_quality
+from rasteret_beam.options import SampleOptions, options_from, takes_options
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.schema import unsampled_schema
@@ -155,7 +156,7 @@ def _rounds(
     cache = CacheBudget(options.cache_bytes)
     wanted = collection.check_bands(bands)
     warn_of_rounding(collection, wanted, options.value_type)
-    warn_of_unused_quality(options)
+    check_rules(collection, options)
     types = sample_types(collection, wanted, options)
     index = collection.index(wanted, options.match_rules, cache.share)
     if options.layout != "long":

@@ -11,10 +11,11 @@ import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the cod
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
+from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.kernels.sampling.dead_letters import OF_POINTS, points_of, value_type_of, values_lost
 from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.keywords import SampleRetryKeywords
-from rasteret_beam.options import SampleOptions, documents_options, options_from, takes_options, warn_of_unused_quality
+from rasteret_beam.options import SampleOptions, documents_options, options_from, takes_options
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.schema import kept_fields
 from rasteret_beam.transforms.runtime.beam_metrics import count
@@ -86,7 +87,7 @@ class SampleDeadLetters(beam.PTransform):
         letters = begin | self._letters
         settings = IndexSettings.of(self.collection, self.bands, self.options)
         warn_of_rounding(self.collection, settings.bands, self.options.value_type)
-        warn_of_unused_quality(self.options)
+        check_rules(self.collection, self.options)
         return sampled_by(_SampleAgainFn(replace(settings, value_types=self.value_types())), letters)
 
 

@@ -13,11 +13,12 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
+from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.collection.parquet.versions import CollectionVersion
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.keywords import SampleKeywords
 from rasteret_beam.metrics import Counters
-from rasteret_beam.options import SampleOptions, options_from, takes_options, warn_of_unused_quality
+from rasteret_beam.options import SampleOptions, options_from, takes_options
 from rasteret_beam.readers.jobs.sampler import Sampled, Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.source import TileSource
@@ -202,7 +203,7 @@ def with_value_types(settings: IndexSettings[SampleOptions], updates: Updates) -
     if settings.options.layout != "long":
         check_one_row_each(settings.collection.index(settings.bands, settings.options.match_rules).routing)
     warn_of_rounding(settings.collection, settings.bands, settings.options.value_type)
-    warn_of_unused_quality(settings.options)
+    check_rules(settings.collection, settings.options)
     return replace(settings, value_types=sample_types(settings.collection, settings.bands, settings.options))
 
 
