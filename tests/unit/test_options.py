@@ -27,7 +27,7 @@ from rasteret_beam import (
 from rasteret_beam.errors import InputError, UnknownOptionError
 from rasteret_beam.kernels.routing.match import MATCHERS, WAYS
 from rasteret_beam.model import MatchRules
-from rasteret_beam.options import option, options_from, options_of, takes_options, warn_of_unused_quality
+from rasteret_beam.options import option, options_from, options_of, takes_options
 from templates.metadata import parameter
 
 
@@ -96,30 +96,6 @@ def test_rules_of_quality_in_flags() -> None:
     (pattern,) = parameter_of_template["regexes"]
     assert "defaultValue" not in parameter_of_template and parameter_of_template["paramType"] == "TEXT"
     assert re.match(pattern, words[1]) and not re.match(pattern, " ; ")
-
-
-UNUSED = (
-    "the quality rules (SCL in 4,5) change no row: samples that fail them keep their values, as invalid is 'keep'; use "
-    "invalid='null' or 'drop', skip_invalid, max_distance_pixels, or status as one of the extra_columns"
-)
-
-
-@pytest.mark.parametrize(
-    ("given", "logged"),
-    [
-        ({"quality": "SCL in 4,5"}, [UNUSED]),
-        ({"quality": "SCL in 4,5", "invalid": "null"}, []),
-        ({"quality": "SCL in 4,5", "invalid": "drop"}, []),
-        ({"quality": "SCL in 4,5", "skip_invalid": True, "match": "latest"}, []),
-        ({"quality": "SCL in 4,5", "max_distance_pixels": 1}, []),
-        ({}, []),
-    ],
-)
-def test_rules_that_change_nothing_are_logged(
-    given: dict[str, object], logged: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    warn_of_unused_quality(SampleOptions(**given))
-    assert [each.getMessage() for each in caplog.records] == logged
 
 
 @pytest.mark.parametrize(("definition", "ways"), [(SampleOptions, WAYS), (ChipOptions, tuple(MATCHERS))])

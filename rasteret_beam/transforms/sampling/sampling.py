@@ -14,10 +14,11 @@ import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the cod
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.collection.index.extra_columns import record_types
+from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.collection.parquet.versions import CollectionVersion
 from rasteret_beam.keywords import SampleKeywords
 from rasteret_beam.metrics import Counters
-from rasteret_beam.options import SampleOptions, options_from, takes_options, warn_of_unused_quality
+from rasteret_beam.options import SampleOptions, options_from, takes_options
 from rasteret_beam.readers.jobs.sampler import DEAD_LETTERS, SAMPLES, UNSAMPLED, Sampled, Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.source import TileSource
@@ -206,8 +207,8 @@ def with_value_types(settings: IndexSettings[SampleOptions], updates: Updates) -
     """
     check_scaled_bands(settings.options.scales, settings.bands)
     warn_of_rounding(settings.collection, settings.bands, settings.options.value_type)
-    warn_of_unused_quality(settings.options)
     record_types(settings.collection, settings.bands, settings.options.extra_columns)
+    check_rules(settings.collection, settings.options)
     return replace(settings, value_types=sample_types(settings.collection, settings.bands, settings.options))
 
 
