@@ -23,7 +23,7 @@ from rasteret_beam.collection.filters.date_ranges import date_bounds
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import Access
 from rasteret_beam.options import LEAST_CACHE_BYTES, Option, options_of
-from rasteret_beam.scales import parse_scales
+from rasteret_beam.scales import Scales, parse_scales
 
 log = logging.getLogger(__name__)
 
@@ -288,7 +288,7 @@ class MergeScales(argparse.Action):
         before = getattr(namespace, self.dest) or {}
         if twice := [band for band in values if band in before]:
             raise argparse.ArgumentError(self, f"band {twice[0]!r} is given twice; give each band once")
-        setattr(namespace, self.dest, before | values)
+        setattr(namespace, self.dest, Scales({**before, **values}))
 
 
 def csv_flags(parser: argparse._ActionsContainer, what: str) -> None:
