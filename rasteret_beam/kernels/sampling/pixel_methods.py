@@ -66,8 +66,6 @@ class Picked:
         Samples that are null, whatever their value; None if none is.
     candidate : [n] int64, optional
         How many better records of the point were left aside; None for the best.
-    units : (float, float)
-        Scale and offset that the values are brought to physical units with; 1 and 0 for stored numbers.
     """
 
     values: Pixels
@@ -77,7 +75,6 @@ class Picked:
     status: Statuses | None = None
     null: Mask | None = None
     candidate: Ints | None = None
-    units: tuple[float, float] = (1.0, 0.0)
 
     def slice(self, start: int, stop: int) -> "Picked":
         """What is given for the points from ``start`` to before ``stop``."""
@@ -89,7 +86,6 @@ class Picked:
             None if self.status is None else self.status[start:stop],
             None if self.null is None else self.null[start:stop],
             None if self.candidate is None else self.candidate[start:stop],
-            self.units,
         )
 
     def take(self, rows: Ints) -> "Picked":
@@ -102,7 +98,6 @@ class Picked:
             None if self.status is None else self.status[rows],
             None if self.null is None else self.null[rows],
             None if self.candidate is None else self.candidate[rows],
-            self.units,
         )
 
 

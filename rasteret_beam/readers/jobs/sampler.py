@@ -119,9 +119,9 @@ class Sampler:
                 unit.grid, unit.assets, *pixels_of(chunk), reach=method.radius, masks=self.job.needs_status
             )
             row_part, col_part = (chunk[name].to_numpy() if method.needs_position else None for name in POSITION)
+            unit = replace(unit, assets=[self._with_units(unit, asset, failures) for asset in unit.assets])
             picked: dict[str, Picked] = {}
-            for own_asset in unit.assets:
-                asset = self._with_units(own_asset, unit.grid, *pixels_of(chunk), failures)
+            for asset in unit.assets:
                 pixels = found.pop(asset.band)
                 own = OwnPixels(
                     unit.grid,
@@ -135,18 +135,15 @@ class Sampler:
                 picked[asset.band] = self.job.finished(found_here, asset)
         return context, SampledUnit(unit, picked, failures)
 
-    def _with_units(self, asset: Asset, grid: Grid, row: Ints, col: Ints, failures: list[Failure]) -> Asset:
-        """An asset with the scale and offset of its file's tags, where they are wanted and the collection has none.
-
-        If they cannot be read, neither can the band at any of the pixels.
-        """
+    def _with_units(self, unit: WorkUnit, asset: Asset, failures: list[Failure]) -> Asset:
+        """An asset with the scale and offset of its file's tags, where they are wanted and the collection has none."""
         if not self.job.needs_file(asset):
             return asset
         try:
             return self._source.with_units(asset, self.counters, self._cancel)
         except TileReadError as error:
             if self.job.options.on_error == "dead_letter":
-                failures += everywhere(asset, by_tile(grid, row, col), error)
+                failures += everywhere(asset, by_tile(unit.grid, *pixels_of(unit.chunk)), error)
                 return asset
             self._cancel.cancel(error)
             raise

@@ -80,16 +80,16 @@ class SampleJob:
         With ``unscale``, values and windows are in physical units, and invalid ones are null.
         """
         null, values, windows = picked.null, picked.values, picked.windows
-        units = self.units(asset) if self._wants_units else picked.units
         if self.options.invalid == "null" or self.options.unscale:
             assert picked.status is not None
             null = is_invalid(picked.status)
         if self.options.unscale:
             assert null is not None
+            units = self.units(asset)
             values = in_units(values, ~null, units)
             windows = None if windows is None else windows_in_units(windows, units)
         values = in_type(values, self.types[asset.band], self.options.value_type, asset)
-        return replace(picked, values=values, windows=windows, null=null, units=units)
+        return replace(picked, values=values, windows=windows, null=null)
 
     def units(self, asset: Asset) -> Units:
         """Scale and offset by which the values of a band of a record are brought to physical units.
@@ -103,13 +103,8 @@ class SampleJob:
 
     def needs_file(self, asset: Asset) -> bool:
         """Whether units are wanted of a band that only the file's tags can tell."""
-        wanted = self._wants_units and asset.band not in self._never_scaled
+        wanted = self.options.unscale and asset.band not in self._never_scaled
         return wanted and needs_file(asset, self.options.scales)
-
-    @cached_property
-    def _wants_units(self) -> bool:
-        """Whether values are scaled, or rows tell how they would be."""
-        return self.options.unscale or not {"scale", "offset"}.isdisjoint(self.options.extra_columns)
 
     @cached_property
     def _never_scaled(self) -> frozenset[str]:
