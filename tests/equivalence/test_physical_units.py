@@ -332,6 +332,16 @@ def test_long_integers_are_rounded_before_they_are_scaled(
     assert found == expected
 
 
+def test_no_warning_of_stored_numbers_where_values_are_scaled(
+    long_integers: tuple[Path, Collection], caplog: pytest.LogCaptureFixture
+) -> None:
+    points = pa.table({"x": [LEFT + 5], "y": [TOP - 5]})
+    long_integers[1].sample_points(points, ["B"], **XY, unscale=True)
+    assert caplog.messages == []
+    long_integers[1].sample_points(points, ["B"], **XY)
+    assert "value_type='raw' keeps them exact" in caplog.text
+
+
 class TestFailures:
     @pytest.fixture
     def gone(self, tmp_path: Path) -> tuple[Collection, Path]:

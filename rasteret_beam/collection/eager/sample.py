@@ -157,7 +157,7 @@ def _rounds(
     cache = CacheBudget(options.cache_bytes)
     wanted = collection.check_bands(bands)
     check_scaled_bands(options.scales, wanted)
-    warn_of_rounding(collection, wanted, options.value_type)
+    warn_of_rounding(collection, wanted, options)
     types = sample_types(collection, wanted, options)
     index = collection.index(wanted, options.match_rules, cache.share)
     if options.layout != "long":

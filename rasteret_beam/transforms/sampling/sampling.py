@@ -203,7 +203,7 @@ def with_value_types(settings: IndexSettings[SampleOptions], updates: Updates) -
     check_layout_grows(settings.options.layout, updates)
     if settings.options.layout != "long":
         check_one_row_each(settings.collection.index(settings.bands, settings.options.match_rules).routing)
-    warn_of_rounding(settings.collection, settings.bands, settings.options.value_type)
+    warn_of_rounding(settings.collection, settings.bands, settings.options)
     return replace(settings, value_types=sample_types(settings.collection, settings.bands, settings.options))
 
 
