@@ -79,6 +79,11 @@ CASES = {
     "value_type raw": Case(sampling={"value_type": "raw"}),
     "value_type float32, values": Case(sampling={"value_type": "float32", "layout": "values"}),
     "value_type raw, columns": Case(sampling=AROUND | {"value_type": "raw", "layout": "columns"}),
+    "unscale": Case(sampling={"unscale": True}),
+    "unscale, windows": Case(sampling=AROUND | {"unscale": True, "return_neighbourhood": "always"}),
+    "scales, columns": Case(
+        sampling={"unscale": True, "scales": {"b": (0.1, 7)}, "layout": "columns", "value_type": "float32"}
+    ),
     "cache_bytes": Case(sampling={"cache_bytes": LEAST_CACHE_BYTES}),
     "prefix_reads": Case(sampling={"prefix_reads": True}),
     "extra_columns": Case(sampling={"extra_columns": ["href", "pixel_row", "pixel_col"]}),

@@ -218,6 +218,24 @@ REFUSED |= {
 }
 
 
+REFUSED |= {
+    "scales of nothing": (
+        {"scales": {"B04": (1, 0)}},
+        "scales is {'B04': (1.0, 0.0)}, but unscale is False; scale the values with unscale=True, or leave scales out",
+    ),
+    "scales": (
+        {"unscale": True, "scales": ["B04"]},
+        "scales is ['B04']; give {\"B04\": (0.0001, -0.1)}, band to (scale, offset)",
+    ),
+    "unscale as text": ({"unscale": "yes"}, "unscale is 'yes'; it has to be True or False"),
+    "unscale raw": (
+        {"unscale": True, "value_type": "raw"},
+        "unscale is True, but value_type is 'raw', the type of the stored numbers; use value_type=\"float64\" or "
+        '"float32"',
+    ),
+}
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_values_that_cannot_be_used(case: str) -> None:
     given, message = REFUSED[case]
@@ -251,6 +269,16 @@ def test_lengths_of_time(given: object) -> None:
     assert made == SampleOptions(match="nearest", time_column="when", tolerance=timedelta(hours=36))
     assert type(made.tolerance) is timedelta and made.match_rules.tolerance == 36 * 3_600_000_000
     assert pickle.loads(pickle.dumps(made)) == made and len({made, replace(made, tolerance="36h")}) == 1
+
+
+def test_options_with_scales_are_values() -> None:
+    """They can be hashed and pickled; the mapping that is given may change afterwards."""
+    given = {"B08": (1e-4, -0.1), "B04": (1, 2)}
+    made = SampleOptions(unscale=True, scales=given)
+    given["B08"] = (0, 0)
+    assert dict(made.scales) == {"B04": (1.0, 2.0), "B08": (0.0001, -0.1)} and made.needs_status
+    assert pickle.loads(pickle.dumps(made)) == made and len({made, replace(made, unscale=True)}) == 1
+    assert SampleOptions().scales == {} and not SampleOptions().needs_status
 
 
 def test_options_that_do_not_go_by_time() -> None:

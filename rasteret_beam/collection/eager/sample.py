@@ -158,7 +158,7 @@ def _rounds(
     cache = CacheBudget(options.cache_bytes)
     wanted = collection.check_bands(bands)
     check_scaled_bands(options.scales, wanted)
-    warn_of_rounding(collection, wanted, options.value_type)
+    warn_of_rounding(collection, wanted, options)
     check_rules(collection, options)
     types = sample_types(collection, wanted, options)
     record_types(collection, wanted, options.extra_columns)

@@ -94,7 +94,7 @@ class SampleDeadLetters(beam.PTransform):
     def expand(self, begin: Any) -> Any:
         letters = begin | self._letters
         settings = IndexSettings.of(self.collection, self.bands, self.options)
-        warn_of_rounding(self.collection, settings.bands, self.options.value_type)
+        warn_of_rounding(self.collection, settings.bands, self.options)
         record_types(self.collection, settings.bands, self.options.extra_columns)
         check_rules(self.collection, self.options)
         outputs = sampled_by(_SampleAgainFn(replace(settings, value_types=self.value_types())), letters)

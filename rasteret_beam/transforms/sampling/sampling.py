@@ -206,7 +206,7 @@ def with_value_types(settings: IndexSettings[SampleOptions], updates: Updates) -
         The layout or the types do not suit the collection, or ``scales`` have a band that is not read.
     """
     check_scaled_bands(settings.options.scales, settings.bands)
-    warn_of_rounding(settings.collection, settings.bands, settings.options.value_type)
+    warn_of_rounding(settings.collection, settings.bands, settings.options)
     record_types(settings.collection, settings.bands, settings.options.extra_columns)
     check_rules(settings.collection, settings.options)
     return replace(settings, value_types=sample_types(settings.collection, settings.bands, settings.options))
