@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def flags(folder: Path, output: Path, **more: Any) -> list[str]:
+def flags(folder: Path, output: Path | None, **more: Any) -> list[str]:
     given = {"points": folder / "points.parquet", "x_column": "x", "y_column": "y", "geometry_crs": 32631}
     given |= {"collection": folder / "collection", "bands": "B1,B2", "join": "left", "match": "latest"}
     return as_flags(**given | {"output": output} | more)
@@ -67,6 +67,8 @@ def test_outputs(folder: Path, tmp_path: Path, layout: str, round_points: int | 
     wanted = eager(folder, layout=layout, extra_columns=extra)
     assert found.sort_by(order).equals(wanted.sort_by(order)) and len(found) == POINTS * each
     assert set(found["status"].to_pylist()) == {"valid", "nodata", "null", "no_record"}
+    plan = execute(main, *flags(folder, None, **given | {"round_points": None}), "--plan")
+    assert plan.code == 0 and plan.figures["rows"] == POINTS * each
     missing_points = found.filter(pa.compute.is_null(found["record_id"]))["point_index"].to_pylist()
     assert sorted(set(missing_points)) == left["point_index"].to_pylist()
 
