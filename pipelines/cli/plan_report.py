@@ -14,12 +14,14 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 SHOWN_BANDS = 6
 
 
-def plan_text(plan: pa.Table, further: Sequence[str] = ()) -> str:
+def plan_text(plan: pa.Table, further: Sequence[str] = (), rows_each: int | None = None) -> str:
     """A plan as lines for the terminal: its totals in the order of a run's summary, and the most crowded tiles.
 
-    ``further`` lines come after the totals.
+    ``further`` lines come after the totals; ``rows_each``: rows that every point has to have.
     """
     totals = plan_totals(plan)
+    if rows_each is not None:
+        totals[metrics.SAMPLES_OUT] = totals[metrics.POINTS_IN] * rows_each
     labels = {
         "points read": metrics.POINTS_IN,
         "  with a record": metrics.POINTS_SAMPLED,
