@@ -248,7 +248,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{'output':<34}{sinks.place}")
     if not counts.get(POINTS_SAMPLED) and (counts.get(POINTS_UNSAMPLED) or flags.points_query):
         _warn(job)
-    wrong = accounting_error(counts, with_unsampled=sinks.of("unsampled") is not None, written=sinks.count_rows)
+    wrong = accounting_error(
+        counts,
+        with_unsampled=sinks.of("unsampled") is not None,
+        written=sinks.count_rows,
+        rows_each=None if flags.retry else job.options.rows_each(job.bands),
+    )
     if wrong is not None:
         return not_complete(wrong, sinks.places)
     letters = sinks.of("dead_letters")

@@ -7,11 +7,13 @@ points_in              points    points that are routed
 points_sampled         points    of those, points in at least one record
 points_unsampled       points    of those, all others
 unsampled_<reason>     points    the same, by reason (``schema.UNSAMPLED_REASONS``)
-values_routed          values    bands to read at the points, over all of their records
+values_routed          values    bands to sample at the points, over all records; once where points are keyed by place
 chunks_out             chunks    chunks that routing emits: the points of one block of tiles
 samples_out            rows      rows of the sample table
 values_sampled         values    of those routed, values in the sample table
 values_dead_lettered   values    of those routed, values of tiles that could not be read
+values_left_out        values    of those routed, values without a row: dropped, or of a band that no record has there
+candidates_walked      values    values that are looked at in further records, as those of better ones are not valid
 dead_letters           tiles     tiles of a band that are given up, with their points or the windows of their chips
 tiles_decoded          tiles     decoded tiles of one band
 tile_cache_hits        tiles     decoded tiles that are found in the cache
@@ -39,8 +41,11 @@ records_left_out       records   of those, all others
 records_written        records   records that are written to files of the collection
 =====================  ========  =====================================================
 
-In a stream, ``values_routed`` minus ``values_sampled`` and ``values_dead_lettered`` is the number of values of points
-that exceed the allowed lateness, which Beam drops.
+Values sampled, dead-lettered and left out are those routed. In a stream, what is missing is the number of values of
+points that exceed the allowed lateness, which Beam drops.
+
+Points are found to be sampled when they are routed; where ``skip_invalid``, ``invalid="drop"`` or ``join="left"``
+decides about them, when their values are known.
 """
 
 from threading import Lock
@@ -54,6 +59,11 @@ CHUNKS_OUT = "chunks_out"
 VALUES_ROUTED = "values_routed"
 VALUES_SAMPLED = "values_sampled"
 VALUES_DEAD_LETTERED = "values_dead_lettered"
+VALUES_LEFT_OUT = "values_left_out"
+CANDIDATES_WALKED = "candidates_walked"
+VALUES_DONE = (VALUES_SAMPLED, VALUES_DEAD_LETTERED, VALUES_LEFT_OUT)
+"""What becomes of the values that are routed."""
+
 DEAD_LETTERS = "dead_letters"
 SAMPLES_OUT = "samples_out"
 TILES_DECODED = "tiles_decoded"

@@ -6,15 +6,25 @@ from typing import Any, NamedTuple, Protocol
 
 from rasteret_beam.errors import InputError, without_secrets
 
+ALL_BANDS = -1
+"""The band set of a key whose points are sampled from all bands, whatever grids these have."""
+
+ALL_RECORDS = -1
+"""The record of a key whose points are sampled from all records at their place; its id is empty."""
+
 
 class TileKey(NamedTuple):
     """What points and polygons are grouped by: a record, some of its bands, and a block of tiles of their grid.
 
+    Points that need several grids are grouped by their place: by a block of tiles of one of these grids.
+
     Attributes
     ----------
     record_id : str
+        Empty: all records at the place.
     grid, bandset : int
-        Positions in the routing index of the grid, and of the set of bands that are read on it.
+        Positions in the routing index of the grid, and of the set of bands that are read on it; :data:`ALL_BANDS` where
+        points are grouped by place.
     tile_row, tile_col : int
         The block's first tile; a block is a rectangle of neighbouring tiles (or one tile).
     part : int
@@ -47,6 +57,14 @@ class MatchRules:
         Of records of one moment, take all, or the one whose grid holds the point deepest inside.
     overlap_tolerance : int
         Microseconds between two records of one moment, at most.
+    places : "", "record" or "point"
+        Points are keyed by record and tile, or by their place: for each of their records, or once for all of them.
+    wide : bool
+        A row holds all bands, so points are keyed by place where these lie on several grids, or are not of one record.
+    candidates : int or None
+        Records of a point that are looked at, at most, for each band, until one is valid; None: those that are taken.
+    quality : tuple of (str, str)
+        Bands that decide about quality, and what becomes of a record without one: "error", "pass" or "fail".
     """
 
     match: str = "all"
@@ -55,6 +73,15 @@ class MatchRules:
     limit: int | None = None
     overlap: str = "all"
     overlap_tolerance: int = 60_000_000
+    places: str = ""
+    wide: bool = False
+    candidates: int | None = None
+    quality: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def quality_bands(self) -> list[str]:
+        """The bands that decide about quality, each once."""
+        return list(dict.fromkeys(band for band, _ in self.quality))
 
 
 def tiles_along(pixels: Any, tile_pixels: Any) -> Any:
@@ -315,6 +342,9 @@ class Asset:
         collection does not say.
     access : Access
         How the file's bucket is read.
+    scale, offset : float or None
+        From stored numbers to physical units, ``number * scale + offset``; None where the collection does not say, and
+        the file may.
     """
 
     record_id: str
@@ -325,3 +355,5 @@ class Asset:
     stored: StoredBand | None = None
     access: Access = DEFAULT_ACCESS
     mask: str | None = None
+    scale: float | None = None
+    offset: float | None = None

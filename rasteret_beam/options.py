@@ -5,6 +5,7 @@ call and of the transforms, the flag of the command line, the parameter of the t
 """
 
 import inspect
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import timedelta
@@ -15,12 +16,24 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 import numpy as np
 import pyarrow as pa
 
-from rasteret_beam.columns import check_extra_columns, optional_columns
+from rasteret_beam.columns import (
+    BAND_RECORD,
+    NEEDS_STATUS,
+    NEEDS_TIME,
+    RECORD,
+    check_extra_columns,
+    extra_column,
+    optional_columns,
+    record_names,
+)
 from rasteret_beam.durations import microseconds, to_duration
 from rasteret_beam.errors import InputError, UnknownOptionError, did_you_mean, listed
 from rasteret_beam.model import MatchRules
 from rasteret_beam.quality import Quality, check_quality
+from rasteret_beam.scales import NO_SCALES, to_scales
 from rasteret_beam.schema import samples_schema
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CACHE_BYTES = 256 << 20
 """Safe beside everything else on a worker of 4 GB, also with a process for each of 4 cores."""
@@ -158,6 +171,11 @@ class JobOptions:
         """What decides which of the records are taken."""
         return MatchRules(self.match)
 
+    @property
+    def record_columns(self) -> tuple[str, ...]:
+        """The columns of the collection that the index of a job holds."""
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions(JobOptions):
@@ -234,6 +252,15 @@ class SampleOptions(JobOptions):
         "inner",
         help="left: points and bands without a sample have a row too, with null for the value and the record",
     )
+    unscale: bool = option(
+        False,
+        help="give values in physical units, stored number * scale + offset, and null where the sample is not valid",
+    )
+    scales: Mapping[str, tuple[float, float]] = option(
+        NO_SCALES,
+        help="scale and offset of bands, in place of those of the collection and the files; with unscale",
+        metavar="BAND=SCALE,OFFSET",
+    )
     max_distance_pixels: int = option(
         0, help="search radius, in pixels, when the point's own pixel is not valid", metavar="R"
     )
@@ -254,7 +281,10 @@ class SampleOptions(JobOptions):
         help="type of the values: float64, float32 (rounded to about 7 digits), or that of the files (raw)",
     )
     extra_columns: tuple[str, ...] = option(
-        (), help=f"add columns to the sample table, of {listed(optional_columns())}", metavar="A,B"
+        (),
+        help=f"add columns to the sample table, of {listed(optional_columns())}, {RECORD}NAME (a column of the "
+        f"collection) and BAND{BAND_RECORD} (the record of a band, in wide layouts)",
+        metavar="A,B",
     )
     prefix_reads: bool = option(
         False,
@@ -266,6 +296,7 @@ class SampleOptions(JobOptions):
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_columns", check_extra_columns(self.extra_columns, self.layout))
         object.__setattr__(self, "quality", check_quality(self.quality))
+        object.__setattr__(self, "scales", to_scales(self.scales))
         self._check_time()
         if self.tolerance is not None:
             object.__setattr__(self, "tolerance", to_duration(self.tolerance, "tolerance"))
@@ -279,6 +310,7 @@ class SampleOptions(JobOptions):
                 "give the radius of the window with max_distance_pixels"
             )
         self._check_skipping()
+        self._check_units()
         self._check_layout()
 
     def _check_time(self) -> None:
@@ -303,8 +335,9 @@ class SampleOptions(JobOptions):
                 )
             if self.time_column is None:
                 raise InputError(f"{name} is {value!r}, but time_column is None; {way_out}")
-        if "time_difference" in self.extra_columns and self.time_column is None:
-            raise InputError(f"extra_columns have 'time_difference', but time_column is None; {way_out}")
+        timed = self.columns_needing(NEEDS_TIME)
+        if timed and self.time_column is None:
+            raise InputError(f"extra_columns have {timed[0]!r}, but time_column is None; {way_out}")
 
     def _check_skipping(self) -> None:
         if self.skip_invalid and self.match == "all":
@@ -314,6 +347,24 @@ class SampleOptions(JobOptions):
             )
         if self.max_candidates < 1:
             raise InputError(f"max_candidates is {self.max_candidates}; it has to be 1 or more")
+
+    def _check_units(self) -> None:
+        if self.scales and not self.unscale:
+            raise InputError(
+                f"scales is {self.scales!r}, but unscale is False; scale the values with unscale=True, or leave scales "
+                "out"
+            )
+        if self.unscale and self.value_type == "raw":
+            raise InputError(
+                "unscale is True, but value_type is 'raw', the type of the stored numbers; use value_type=\"float64\" "
+                'or "float32"'
+            )
+        codes = [rule.band for rule in getattr(self, "quality", ()) if rule.band in self.scales]
+        if codes:
+            raise InputError(
+                f"scales is {self.scales!r}, but quality has a rule of band {codes[0]!r}, and quality bands are never "
+                "scaled; leave the band out of scales"
+            )
 
     def _check_layout(self) -> None:
         if self.layout == "long":
@@ -340,12 +391,53 @@ class SampleOptions(JobOptions):
             self.limit,
             self.overlap,
             microseconds(to_duration(self.overlap_tolerance, "overlap_tolerance")),
+            self._places,
+            self.layout != "long",
+            self.max_candidates if self.skip_invalid else None,
+            tuple((rule.band, rule.missing) for rule in self._quality),
         )
+
+    @property
+    def _places(self) -> str:
+        """How points are keyed by place, whatever the collection: see :class:`MatchRules`."""
+        if self.skip_invalid or self.invalid == "drop" or self.join == "left":
+            return "point"
+        if not self._quality:
+            return ""
+        every = self.match == "all" and self.limit is None and self.overlap == "all"
+        return "record" if every else "point"
+
+    @property
+    def _quality(self) -> tuple[Any, ...]:
+        return getattr(self, "quality", ())
 
     @property
     def needs_status(self) -> bool:
         """Whether it matters if samples are valid."""
-        return self.invalid != "keep" or self.skip_invalid
+        of_values = self.invalid != "keep" or self.skip_invalid or self.unscale
+        return of_values or bool(self.columns_needing(NEEDS_STATUS))
+
+    @property
+    def uses_validity(self) -> bool:
+        """Whether a row, or the pixel that it comes from, depends on which pixels are valid."""
+        return self.needs_status or self.max_distance_pixels > 0
+
+    def columns_needing(self, need: str) -> list[str]:
+        """The extra columns that need something, such as :data:`rasteret_beam.columns.NEEDS_STATUS`."""
+        found = ((name, extra_column(name)) for name in self.extra_columns)
+        return [name for name, column in found if column is not None and need in column.needs]
+
+    def rows_each(self, bands: Collection[str]) -> int | None:
+        """Rows of every point, sampled or not; None where points differ."""
+        most = self.limit or (None if self.match == "all" else 1)
+        if self.join != "left" or most != 1:
+            return None
+        return len(bands) if self.layout == "long" else 1
+
+    @property
+    def record_columns(self) -> tuple[str, ...]:
+        """The columns of the collection that rows have."""
+        return record_names(self.extra_columns)
 
     @property
     def returns_windows(self) -> bool:
@@ -357,6 +449,7 @@ class SampleOptions(JobOptions):
         kept: Collection[pa.Field] = (),
         bands: Collection[str] = (),
         value_types: Mapping[str, pa.DataType] | None = None,
+        record_types: Mapping[str, pa.DataType] | None = None,
     ) -> pa.Schema:
         """Schema of the sample table with these options; see :func:`rasteret_beam.schema.samples_schema`.
 
@@ -365,11 +458,13 @@ class SampleOptions(JobOptions):
         value_types : mapping of band to DataType, optional
             Types of the values; only needed with ``value_type="raw"``, for which
             :meth:`rasteret_beam.Collection.sample_schema` finds them.
+        record_types : mapping of str to DataType, optional
+            Types of the columns of the collection that ``extra_columns`` name, which it finds too.
 
         Raises
         ------
         InputError
-            ``value_type`` is "raw", and no types are given.
+            ``value_type`` is "raw", and no types are given; or the type of a column of the collection is not.
         """
         types: Mapping[str, pa.DataType] | pa.DataType | None = value_types
         if types is None:
@@ -379,7 +474,18 @@ class SampleOptions(JobOptions):
                 "value_type is 'raw', so the types of values are those of the collection's files; "
                 "Collection.sample_schema(bands, kept, options=...) gives the schema"
             )
-        return samples_schema(list(kept), self.returns_windows, self.layout, list(bands), self.extra_columns, types)
+        columns = self.returns_windows, self.layout, list(bands), self.extra_columns
+        return samples_schema(list(kept), *columns, types, record_types)
+
+
+def warn_of_unused_quality(options: SampleOptions) -> None:
+    """Log if there are quality rules, but no option for which they matter."""
+    if options.quality and not options.uses_validity:
+        log.warning(
+            "the quality rules (%s) change no row: samples that fail them keep their values, as invalid is 'keep'; use "
+            "invalid='null' or 'drop', skip_invalid, max_distance_pixels, or status as one of the extra_columns",
+            listed((f"{rule}" for rule in options.quality), 3),
+        )
 
 
 def check_cache_bytes(value: Any) -> None:
@@ -503,5 +609,11 @@ def type_text(kind: Any) -> str:
     if get_origin(kind) in (UnionType, Union):
         return " or ".join(type_text(each) for each in get_args(kind))
     if get_origin(kind) is tuple:
-        return f"sequence of {type_text(get_args(kind)[0])}"
+        first, *others = get_args(kind)
+        return (
+            f"sequence of {type_text(first)}" if others == [...] else f"({', '.join(map(type_text, (first, *others)))})"
+        )
+    if get_origin(kind) is Mapping:
+        name, value = get_args(kind)
+        return f"mapping of {type_text(name)} to {type_text(value)}"
     return "None" if kind is NoneType else str(kind.__name__)

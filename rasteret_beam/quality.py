@@ -149,7 +149,8 @@ class Quality:
             return
         if dtype.kind == "f":
             raise refused(
-                self, f"bits are those of whole numbers, but the band has {dtype}; use exclude, keep, minimum, maximum"
+                self,
+                f"bits are those of whole numbers, but the band has {dtype}; use exclude, keep, minimum or maximum",
             )
         highest = max([*self.exclude_bits, *(last for (_, last), _ in _pairs(self))])
         if highest >= 8 * dtype.itemsize:

@@ -27,7 +27,7 @@ QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'")
 RANGE = re.compile(r"([-+]?[0-9]+)\s*-\s*([-+]?[0-9]+)(?![.0-9eE])")
 NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?(?![\w.])")
 PIECE = re.compile(r"[<>=!]+|,|[-+.\w]+|\S")
-SEPARATED = re.compile(rf"((?:{QUOTED.pattern}|[^;\"']|[\"'])*?)(?:;|$)", re.DOTALL)
+PART = re.compile(rf"{QUOTED.pattern}|;|[^;\"']+|[\"']")
 WHOLE = re.compile(r"[-+]?[0-9]+")
 
 CONDITIONS = ("not", "in", "no", "bits", "bit", "<=", ">=")
@@ -36,7 +36,13 @@ MISSING = ("error", "pass", "fail")
 
 def rules_of(text: str) -> list[str]:
     """The rules of a text, which ``;`` separates outside of quotes."""
-    return [rule for rule in (found.strip() for found in SEPARATED.findall(text)) if rule]
+    rules = [""]
+    for part in PART.findall(text):
+        if part == ";":
+            rules.append("")
+        else:
+            rules[-1] += part
+    return [rule for rule in map(str.strip, rules) if rule]
 
 
 def arguments_of(text: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from rasteret_beam.columns import BANDS_AFTER, VALUE, VALUES, columns_of
+from rasteret_beam.columns import BANDS_AFTER, RECORD, VALUE, VALUES, columns_of
 from rasteret_beam.errors import InputError, listed
 
 FLOAT64 = pa.float64()
@@ -44,6 +44,9 @@ PIXEL = ("__pixel_row", "__pixel_col")
 POSITION = ("__pixel_row_part", "__pixel_col_part")
 """First columns of a chunk: the pixel on the grid, and (for nodata fallback) where in it the point lies."""
 
+TIME = "__time"
+"""Column of a chunk of points that are grouped by place and matched in time: int64, microseconds since 1970."""
+
 SAMPLE_FIELDS = tuple(column.field for column in columns_of("long"))
 """Columns of the sample table in the long layout; see :data:`rasteret_beam.columns.COLUMNS` for all."""
 
@@ -51,6 +54,7 @@ RESERVED = frozenset(column.name for column in columns_of("long", neighbourhood=
     "reason",
     *PIXEL,
     *POSITION,
+    TIME,
 }
 """Names that a kept input column must not have."""
 
@@ -78,6 +82,7 @@ UNSAMPLED_REASONS = {
     "no_time": "the point has no time (null), and records are matched in time",
     "no_record": "no record that has a requested band contains the point",
     "out_of_tolerance": "records contain the point, but none is near enough in time, or on the side asked for",
+    "invalid": "all samples of the point are invalid, and these are dropped",
 }
 
 POLYGON_FIELDS = (
@@ -285,7 +290,7 @@ def unmatched_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
 
 def kept_fields(points: pa.Schema) -> list[pa.Field]:
     """The columns of a batch of points, or of a chunk, that pass through to the samples."""
-    own = {field.name for field in POINT_FIELDS} | {*PIXEL, *POSITION}
+    own = {field.name for field in POINT_FIELDS} | {*PIXEL, *POSITION, TIME}
     kept = [field for field in points if field.name not in own]
     for place, name, _ in same_columns(points):
         kept.insert(place, pa.field(name, pa.float64()))
@@ -305,6 +310,7 @@ def samples_schema(
     bands: Sequence[str] = (),
     extra_columns: Sequence[str] = (),
     value_types: pa.DataType | Mapping[str, pa.DataType] = FLOAT64,
+    record_types: Mapping[str, pa.DataType] | None = None,
 ) -> pa.Schema:
     """Schema of the sample table.
 
@@ -319,21 +325,27 @@ def samples_schema(
     bands : sequence of str
         In output order; needed where they are columns, and for the size of lists.
     extra_columns : sequence of str
-        Names of optional columns of :data:`rasteret_beam.columns.COLUMNS`.
+        Names of optional columns of :data:`rasteret_beam.columns.COLUMNS`, or as of
+        :func:`rasteret_beam.columns.extra_column`.
     value_types : DataType, or mapping of band to DataType
         Types of the values. Only ``layout="columns"`` has columns of several types.
+    record_types : mapping of str to DataType, optional
+        Types of the columns of the collection that ``extra_columns`` name.
 
     Raises
     ------
     InputError
-        A column that the layout or an option adds has the name of another column.
+        A column that the layout or an option adds has the name of another column, or the type of a column of the
+        collection is not given.
     """
     fields: list[pa.Field] = []
     added: list[str] = []
     types = value_types if isinstance(value_types, Mapping) else dict.fromkeys(bands or ("",), value_types)
-    of_values = {VALUE: _common(types), VALUES: value_lists(types, len(bands))}
+    known = {VALUE: _common(types), VALUES: value_lists(types, len(bands))}
+    known |= {RECORD + name: kind for name, kind in (record_types or {}).items()}
     for column in columns_of(layout, neighbourhood, extra_columns):
-        fields.append(column.field.with_type(of_values.get(column.name, column.field.type)))
+        _check_has_type(column.name, known)
+        fields.append(column.field.with_type(known.get(column.name, column.field.type)))
         if column.name not in RESERVED:
             added.append(column.name)
         if layout == "columns" and column.name == BANDS_AFTER:
@@ -348,6 +360,14 @@ def samples_schema(
             f"{way_out}, or choose the point columns to keep with columns=[...]"
         )
     return pa.schema([*fields, *kept])
+
+
+def _check_has_type(name: str, known: Mapping[str, pa.DataType]) -> None:
+    if name.startswith(RECORD) and name not in known:
+        raise InputError(
+            f"extra_columns have {name!r}, whose type is that of the collection's column; "
+            "Collection.sample_schema(bands, kept, options=...) gives the schema"
+        )
 
 
 def value_lists(types: Mapping[str, pa.DataType], bands: int) -> pa.DataType:

@@ -33,7 +33,7 @@ Made of the definitions by ``make templates``; do not edit. A function that hand
 ``def mine(**keywords: Unpack[SampleKeywords])``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, TypedDict
 
@@ -44,7 +44,7 @@ from rasteret_beam.quality import Quality
 
 
 def type_text(kind: Any) -> str:
-    """A type as source; any sequence is taken where the option holds a tuple."""
+    """A type as source; any sequence is taken where the option holds a tuple of any length."""
     if get_origin(kind) is tuple:
         return f"Sequence[{type_text(get_args(kind)[0])}]"
     return MODULE.sub("", formatannotation(kind))

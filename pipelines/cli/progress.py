@@ -70,13 +70,14 @@ class PointsDone:
         self._start = PROGRESS.snapshot()
 
     def done(self) -> int:
-        """Points of finished rounds, and the share of the present round's points whose values are sampled."""
+        """Points of finished rounds, and the share of the present round's points whose values are done with."""
         now = PROGRESS.snapshot()
-        routed, sampled, points = (
-            now.get(name, 0) - self._start.get(name, 0)
-            for name in (metrics.VALUES_ROUTED, metrics.VALUES_SAMPLED, metrics.POINTS_IN)
-        )
-        return self.finished + (points * min(sampled, routed) // routed if routed else 0)
+
+        def of(name: str) -> int:
+            return now.get(name, 0) - self._start.get(name, 0)
+
+        routed, done = of(metrics.VALUES_ROUTED), sum(map(of, metrics.VALUES_DONE))
+        return self.finished + (of(metrics.POINTS_IN) * min(done, routed) // routed if routed else 0)
 
     def line(self, counts: Mapping[str, int], seconds: float) -> str:
         done = self.done()

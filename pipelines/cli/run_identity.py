@@ -11,6 +11,7 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.parquet.versions import files_now
 from rasteret_beam.errors import InputError, MissingInputError, without_secrets
 from rasteret_beam.model import Access
+from rasteret_beam.quality import Quality
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader
 from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.transforms.runtime.files import find_files
@@ -56,7 +57,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return ",".join(f"{name}:{each}" for name, each in value.items())
     if isinstance(value, list | tuple):
-        return ",".join(without_secrets(str(each)) for each in value)
+        separator = "; " if any(isinstance(each, Quality) for each in value) else ","
+        return separator.join(without_secrets(str(each)) for each in value)
     return without_secrets(str(value))
 
 

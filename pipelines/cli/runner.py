@@ -271,6 +271,7 @@ def summary(counts: dict[str, int], seconds: float) -> str:
     ]
     dead = [("tiles given up", metrics.DEAD_LETTERS), ("  values in them", metrics.VALUES_DEAD_LETTERED)]
     dead = dead if counts.get(metrics.DEAD_LETTERS) else []
+    left = [("values left out", metrics.VALUES_LEFT_OUT), ("values looked for further on", metrics.CANDIDATES_WALKED)]
     lines = [
         ("points read", metrics.POINTS_IN),
         ("  sampled", metrics.POINTS_SAMPLED),
@@ -278,6 +279,7 @@ def summary(counts: dict[str, int], seconds: float) -> str:
         *reasons,
         ("rows", metrics.SAMPLES_OUT),
         *dead,
+        *((label, name) for label, name in left if counts.get(name)),
         ("tiles decoded", metrics.TILES_DECODED),
         ("bytes of tiles read", metrics.TILE_BYTES_READ),
     ]
@@ -290,8 +292,12 @@ def figures(counts: dict[str, int], seconds: float, lines: Sequence[tuple[str, s
     return "\n".join([*shown, f"{'seconds':<34}{seconds:>16.1f}"])
 
 
-def accounting_error(counts: dict[str, int], with_unsampled: bool = False, written: bool = True) -> str | None:
-    """An inconsistency in the counts of a sampling job, or None; ``written``: the sinks count all rows.
+def accounting_error(
+    counts: dict[str, int], with_unsampled: bool = False, written: bool = True, rows_each: int | None = None
+) -> str | None:
+    """An inconsistency in the counts of a sampling job, or None.
+
+    ``written``: the sinks count all rows; ``rows_each``: rows that every point has to have.
 
     Routing, sampling and writing count independently, so a batch that is lost between two of them is found.
     """
@@ -304,11 +310,16 @@ def accounting_error(counts: dict[str, int], with_unsampled: bool = False, writt
             f"{of(metrics.POINTS_IN)} points were read, but {of(metrics.POINTS_SAMPLED)} sampled and "
             f"{of(metrics.POINTS_UNSAMPLED)} left unsampled"
         )
-    if of(metrics.VALUES_ROUTED) != of(metrics.VALUES_SAMPLED) + of(metrics.VALUES_DEAD_LETTERED):
+    if of(metrics.VALUES_ROUTED) != sum(map(of, metrics.VALUES_DONE)):
+        left_out = of(metrics.VALUES_LEFT_OUT)
         return (
             f"{of(metrics.VALUES_ROUTED)} values were to be sampled, but {of(metrics.VALUES_SAMPLED)} were and "
-            f"{of(metrics.VALUES_DEAD_LETTERED)} were given up"
+            f"{of(metrics.VALUES_DEAD_LETTERED)} were given up" + (f", {left_out} left out" if left_out else "")
         )
+    if rows_each is not None:
+        wanted, found = of(metrics.POINTS_IN) * rows_each, of(metrics.SAMPLES_OUT) + of(metrics.VALUES_DEAD_LETTERED)
+        if found != wanted:
+            return f"{of(metrics.POINTS_IN)} points were to have {wanted} rows, but {found} were made or given up"
     rows = of(metrics.SAMPLES_OUT) + of(metrics.DEAD_LETTERS) + (of(metrics.POINTS_UNSAMPLED) if with_unsampled else 0)
     if written and rows != of(metrics.ROWS_WRITTEN):
         return f"{rows} rows were to be written, but {of(metrics.ROWS_WRITTEN)} were"

@@ -26,12 +26,14 @@ from rasteret_beam import (
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index.band_facts import sample_types
 from rasteret_beam.collection.index.collection_index import CollectionIndex
+from rasteret_beam.collection.index.extra_columns import record_types
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
 from rasteret_beam.kernels.tables.point_times import point_times
 from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.tiles.budget import CacheBudget
+from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, unsampled_schema
 
 READ_OR_WRITTEN = "points retry output unsampled dead_letter".split()
@@ -96,6 +98,7 @@ class Inputs:
 
     def _look_at_points(self, flags: argparse.Namespace, options: PipelineOptions) -> None:
         self.bands = self.collection.check_usable(flags.bands, flags.match)
+        check_scaled_bands(self.options.scales, self.bands)
         self.reading = ReadPoints(
             _source(flags, options),
             x_column=flags.x_column,
@@ -161,7 +164,8 @@ class Job(Inputs):
         kept = self._retry(flags) if flags.retry else self._sample(flags)
         check_collection(options, self.collection, self.bands)
         self.collection.check_files()
-        self.sinks = _sinks(flags, self.options.schema(kept, self.bands, self.value_types), kept)
+        of_records = record_types(self.collection, self.bands, self.options.extra_columns)
+        self.sinks = _sinks(flags, self.options.schema(kept, self.bands, self.value_types, of_records), kept)
         read = {"--points": flags.points, "--retry": flags.retry, "--collection": [flags.collection]}
         self.sinks.check(options, read, flags)
 

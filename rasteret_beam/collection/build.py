@@ -138,26 +138,30 @@ def _names(headers: Sequence[BandHeader], by_description: bool) -> list[str]:
 
 
 def with_stated(header: BandHeader, said: Stated, what: str) -> BandHeader:
-    """A header completed with nodata, scale and offset of the record table, where the file has the defaults.
+    """A header with the facts of a record table: its scale and offset, and its nodata value where the file has none.
 
-    If both have a value and they differ, the file's is kept, with a warning.
+    If both have a nodata value and they differ, the file's is kept, with a warning.
     """
     if said == NOTHING_STATED:
         return header
-    for name, default in (("nodata", None), ("scale", 1.0), ("offset", 0.0)):
-        own, given = getattr(header, name), getattr(said, name)
-        if given is None or own == given or (own is not None and math.isnan(own) and math.isnan(given)):
-            continue
-        if own != default:
-            log.warning("%s has %s %g, but the record table has %g; the file's value is kept", what, name, own, given)
-        elif name == "nodata" and as_dtype(given, np.dtype(header.dtype)) is None:
-            log.warning("nodata %g of %s in the record table does not fit %s; it is ignored", given, what, header.dtype)
-        else:
-            header = replace(header, **{name: given})
-            if name == "nodata" and 0 in header.tile_byte_counts:
-                # GDAL fills missing tiles with 0, as the file has no nodata value; so GDAL has to read them.
-                header = replace(header, tile_offsets=(), tile_byte_counts=())
-    return header
+    units = {name: value for name in ("scale", "offset") if (value := getattr(said, name)) is not None}
+    return _with_nodata(replace(header, **units), said.nodata, what)
+
+
+def _with_nodata(header: BandHeader, given: float | None, what: str) -> BandHeader:
+    own = header.nodata
+    if given is None or own == given or (own is not None and math.isnan(own) and math.isnan(given)):
+        return header
+    if own is not None:
+        log.warning("%s has nodata %g, but the record table has %g; the file's value is kept", what, own, given)
+        return header
+    if as_dtype(given, np.dtype(header.dtype)) is None:
+        log.warning("nodata %g of %s in the record table does not fit %s; it is ignored", given, what, header.dtype)
+        return header
+    if 0 in header.tile_byte_counts:
+        # GDAL fills missing tiles with 0, as the file has no nodata value; so GDAL has to read them.
+        header = replace(header, tile_offsets=(), tile_byte_counts=())
+    return replace(header, nodata=given)
 
 
 def collection_table(records: Sequence[RecordHeaders], bands: Sequence[str]) -> pa.Table:
@@ -331,9 +335,9 @@ def build_from_table(
         struct of href and band_index), or columns mapped to them. Other columns are kept.
         ``geometry`` may be missing if headers are read: the files' footprints replace it. A record whose ``datetime``
         is null may have ``start_datetime`` and ``end_datetime`` instead. Relative hrefs start at the folder of the
-        table, or at the working folder for a table in memory. If a file has no nodata value, or scale 1 and offset 0,
-        the values of STAC's ``raster:bands``, ``bands``, ``nodata``, ``raster:scale`` and ``raster:offset`` are used,
-        of the asset or the record.
+        table, or at the working folder for a table in memory. Scale and offset are those of the asset: ``scale`` and
+        ``offset`` in it, or STAC's ``raster:bands``, ``bands``, ``raster:scale`` and ``raster:offset``, which the
+        record may have too; else those of the file's tags. A nodata value of the table is used if the file has none.
     href_column, band_index_map
         Instead of ``assets``: the column with each record's file, and the 0-based indexes of its bands.
     column_map : {column of the table: name in the collection}

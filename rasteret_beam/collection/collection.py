@@ -22,6 +22,7 @@ from rasteret_beam.collection.filters.empty_subset import is_small, why_no_recor
 from rasteret_beam.collection.filters.subset import check_expression, criteria_of
 from rasteret_beam.collection.index.band_facts import sample_types
 from rasteret_beam.collection.index.collection_index import CollectionIndex
+from rasteret_beam.collection.index.extra_columns import record_types
 from rasteret_beam.collection.parquet.checksums import with_checksums
 from rasteret_beam.collection.parquet.files import IN_EACH_FILE, check_parts, open_dataset, readable
 from rasteret_beam.collection.parquet.layout import band_names, check_layout, schema_metadata
@@ -299,10 +300,13 @@ class Collection:
         Raises
         ------
         InputError
-            As :meth:`check_bands`, the collection has no records, or ``match`` is unknown.
+            As :meth:`check_bands` (also of bands that decide about quality), the collection has no records, or
+            ``match`` is unknown.
         """
         wanted = self.check_bands(bands)
         check_match(match)
+        if isinstance(match, MatchRules) and match.quality:
+            self.check_bands(match.quality_bands)
         if not self.has_records():
             narrowed = " after subset and where" if self.filter is not None else ""
             raise InputError(f"collection {self.name!r} has no records{narrowed}{self._why_no_box()}")
@@ -319,9 +323,15 @@ class Collection:
         )
 
     def index(
-        self, bands: Sequence[str], match: str | MatchRules = "all", cache_bytes: int = 64 << 20
+        self,
+        bands: Sequence[str],
+        match: str | MatchRules = "all",
+        cache_bytes: int = 64 << 20,
+        record_columns: Sequence[str] = (),
     ) -> CollectionIndex:
-        """The index for sampling some bands; it caches facts of files in up to ``cache_bytes``.
+        """The index for sampling some bands, with some columns of the records.
+
+        It caches facts of files in up to ``cache_bytes``.
 
         Raises
         ------
@@ -329,9 +339,8 @@ class Collection:
             As :meth:`check_usable`.
         """
         wanted = self.check_usable(bands, match)
-        return CollectionIndex(
-            files_of(self.dataset, self.filter), self.schema, wanted, match, self.raster_access, cache_bytes
-        )
+        settings = wanted, match, self.raster_access, cache_bytes, record_columns
+        return CollectionIndex(files_of(self.dataset, self.filter), self.schema, *settings)
 
     def sample_schema(
         self, bands: Sequence[str], kept: Sequence[pa.Field] = (), options: SampleOptions = DEFAULT_OPTIONS
@@ -348,10 +357,12 @@ class Collection:
         Raises
         ------
         InputError
-            As :meth:`check_bands`, or with ``value_type="raw"`` the types of the files do not go together.
+            As :meth:`check_bands`; with ``value_type="raw"`` the types of the files do not go together; or
+            ``extra_columns`` name a column that the collection lacks.
         """
         wanted = self.check_bands(bands)
-        return options.schema(kept, wanted, sample_types(self, wanted, options))
+        types = record_types(self, wanted, options.extra_columns)
+        return options.schema(kept, wanted, sample_types(self, wanted, options), types)
 
     @property
     def raster_access(self) -> Access:

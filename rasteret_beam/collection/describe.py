@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from rasteret_beam.collection.index.band_facts import first_records
+from rasteret_beam.collection.index.unit_columns import count_units
 from rasteret_beam.collection.parquet.layout import SPAN, time_span
 from rasteret_beam.collection.parquet.row_groups import Columns
 from rasteret_beam.collection.records.selection import RecordSelection
@@ -24,7 +25,34 @@ def describe(collection: RecordSelection) -> dict[str, Any]:
         "crs": collection.crs,
         "bands": collection.bands,
         **_pixels(collection),
+        "units": _units(collection),
     }
+
+
+def _units(collection: RecordSelection) -> dict[str, list[dict[str, Any]]]:
+    """What ``unscale`` applies, by band: each pair of scale and offset, and the number of its records.
+
+    None stands for what the collection does not say, and the files may.
+    """
+    return {
+        band: [{"scale": scale, "offset": offset, "records": records} for (scale, offset), records in pairs.items()]
+        for band, pairs in count_units(collection).items()
+    }
+
+
+def _units_text(units: Mapping[str, list[dict[str, Any]]]) -> str:
+    """The units of bands that have any, those of like bands together."""
+    alike: dict[str, list[str]] = {}
+    for band, pairs in units.items():
+        if any((pair["scale"], pair["offset"]) != (1, 0) for pair in pairs):
+            shown = (f"{_side(pair['scale'])}, {_side(pair['offset'])} ({pair['records']:,} records)" for pair in pairs)
+            alike.setdefault("; ".join(shown), []).append(band)
+    texts = [f"{listed(bands, 12)}: {text}" for text, bands in alike.items()]
+    return " | ".join(texts) or "stored numbers"
+
+
+def _side(number: float | None) -> str:
+    return "of the file" if number is None else f"{number:.15g}"
 
 
 def _pixels(collection: RecordSelection) -> dict[str, Any]:
@@ -48,6 +76,7 @@ def html_table(facts: Mapping[str, Any]) -> str:
         "crs": listed(facts["crs"], 6),
         "bands": listed(facts["bands"], 12),
         "pixels": f"{listed(facts['dtype'])}, nodata {listed(facts['nodata']) or 'none'}",
+        "scale, offset": _units_text(facts["units"]),
         "source": facts["source"],
     }
     rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in shown.items())

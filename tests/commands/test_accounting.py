@@ -16,6 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam as rasteret
 from pipelines import build_collection, read_chips, sample_points
+from pipelines.cli.runner import accounting_error, summary
 from rasteret_beam.transforms import build_collection as building
 from rasteret_beam.transforms.chips import read_chips as chips
 from rasteret_beam.transforms.sampling import keying, sampling
@@ -163,6 +164,15 @@ def test_exit_code_of_a_job_that_does_not_add_up(
     assert outcome.code == 1
     assert len(outcome.err.strip().splitlines()) == 1
     assert re.search("error: the output is in place but not complete: " + message, outcome.err), outcome.err
+
+
+def test_values_left_out_add_up() -> None:
+    counts = {"values_routed": 9, "values_sampled": 5, "values_dead_lettered": 1, "values_left_out": 3}
+    assert accounting_error(counts) is None
+    assert accounting_error(counts | {"values_left_out": 2}) == (
+        "9 values were to be sampled, but 5 were and 1 were given up, 2 left out"
+    )
+    assert "values left out                                  3" in summary(counts, 0.0)
 
 
 def test_garbage_is_collected_while_a_command_runs() -> None:

@@ -132,6 +132,7 @@ def sampling(found: Found, folder: Path) -> None:
     assert 0 < np.count_nonzero(filled == demo.NODATA) < np.count_nonzero(nodata == demo.NODATA)
     assert found["wide"].column_names[7:9] == ["A00", "A01"]
     assert sum(found["tiles"]["points"].to_pylist()) == len(found["located"])
+    assert found["clear"] == found["usual"] and found["cloud_free"].quality == (found["clear"], found["unlikely"])
 
 
 def _check_pixels(located: pa.Table) -> None:

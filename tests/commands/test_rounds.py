@@ -338,6 +338,8 @@ def test_other_flags_are_refused(inputs: Path, stopped: Path) -> None:
     assert refused(inputs, stopped, match="latest") == "--match was all and is latest"
     assert refused(inputs, stopped, columns="x") == "--columns was not given and is x"
     assert refused(inputs, stopped, round_points=50) == "--round_points was 80 and is 50"
+    rules = "B1 in 1,2;B1<=40.0"
+    assert refused(inputs, stopped, quality=rules) == "--quality was not given and is B1 in 1,2; B1 <= 40"
     outcome = sample(inputs, stopped, "--resume", cache_mb=16)
     assert outcome.code == 0
 
@@ -453,8 +455,9 @@ def test_progress_of_a_table_of_known_length(monkeypatch: pytest.MonkeyPatch) ->
     done = PointsDone(1000, before=200)
     assert done.line({}, 3.0) == "[####----------------]  20%  200 of 1,000 points, 0 rows/s, 0 routed"
     done.end_round(200)
-    for name, value in [(metrics.POINTS_IN, 300), (metrics.VALUES_ROUTED, 600), (metrics.VALUES_SAMPLED, 200)]:
+    for name, value in [(metrics.POINTS_IN, 300), (metrics.VALUES_ROUTED, 600), (metrics.VALUES_SAMPLED, 150)]:
         counters.add(name, value)
+    counters.add(metrics.VALUES_LEFT_OUT, 50)
     # 400 points are finished, and a third of 300 points: 300 in this run took 60 s, so 500 more take 100 s.
     assert done.line({metrics.SAMPLES_OUT: 6000}, 60.0) == (
         "[##########----------]  50%  500 of 1,000 points, 100 rows/s, 0:01:40 left"

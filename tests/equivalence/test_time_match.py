@@ -9,43 +9,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rasteret_beam.kernels.routing import ranked
+from rasteret_beam.kernels.routing import search
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
-from rasteret_beam.model import Grid, MatchRules
-from rasteret_beam.schema import PIXEL, points_schema
+from rasteret_beam.model import MatchRules
+from rasteret_beam.schema import PIXEL
 from tests.support.properties import examples
-from tests.support.time_match import Scene, candidates, expected, index_of, projector
+from tests.support.time_match import (
+    HOUR,
+    ZONES,
+    Scene,
+    all_rules,
+    candidates,
+    collections,
+    expected,
+    grid_near,
+    index_of,
+    moments,
+    points_of,
+    projector,
+)
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=examples(200))
-ZONES = ("EPSG:32631", "EPSG:32632")
-EAST, NORTH = (int(value) for value in projector("EPSG:4326", ZONES[0]).transform(6, 52))
-HOUR = 3_600_000_000
-
 Found = tuple[set[tuple[int, str, str]], dict[int, str]]
-
-
-def grid_near(zone: str, east: int, north: int, pixel: int = 10, size: int = 400) -> Grid:
-    """A square of so many metres whose upper left corner is so many metres from 6 degrees east, 52 north."""
-    x, y = projector(ZONES[0], zone).transform(EAST, NORTH)
-    left, top = round(x / 20) * 20 + east, round(y / 20) * 20 + north
-    side = size // pixel
-    return Grid(zone, (float(pixel), 0.0, float(left), 0.0, -float(pixel), float(top)), side, side, 16, 16)
-
-
-def points_of(
-    places: list[tuple[int, int]], times: list[int | None], kind: pa.DataType | None = None
-) -> pa.RecordBatch:
-    east = [EAST + x + 0.1234 for x, _ in places]
-    north = [NORTH + y + 0.3456 for _, y in places]
-    moments = pa.array(times, pa.timestamp("us"))
-    arrays = [
-        pa.array(range(len(places)), pa.int64()),
-        pa.array(east),
-        pa.array(north),
-        moments.cast(kind or moments.type),
-    ]
-    kept = [pa.field("when", arrays[-1].type)]
-    return pa.RecordBatch.from_arrays(arrays, schema=points_schema(kept, ZONES[0]))
 
 
 def routed(scenes: list[Scene], points: pa.RecordBatch, rules: MatchRules) -> Found:
@@ -69,44 +54,12 @@ def routed(scenes: list[Scene], points: pa.RecordBatch, rules: MatchRules) -> Fo
     return set(found), reasons
 
 
-moments = st.none() | st.integers(-3, 12).map(lambda hours: hours * HOUR)
-
-
-@st.composite
-def collections(draw: st.DrawFn) -> list[Scene]:
-    """Some scenes on a few grids in two zones that overlap; some lack a band, or have it on a coarser grid."""
-    corner = st.sampled_from([(-300, 300), (-200, 300), (-300, 200), (0, 200), (-100, 100)])
-    grids = [
-        (grid_near(zone, *at, pixel=10), grid_near(zone, *at, pixel=20))
-        for zone, at in draw(st.lists(st.tuples(st.sampled_from(ZONES), corner), min_size=1, max_size=4, unique=True))
-    ]
-    scenes = []
-    for number in range(draw(st.integers(1, 9))):
-        fine, coarse = draw(st.sampled_from(grids))
-        bands = draw(st.sampled_from([{"A": fine}, {"A": fine, "B": fine}, {"A": fine, "B": coarse}, {"B": coarse}]))
-        moment = draw(moments)
-        seconds = draw(st.sampled_from([0, 0, 30, 60, 61])) * 1_000_000
-        scenes.append(Scene(f"r{number}", None if moment is None else moment + seconds, bands))
-    return scenes
-
-
-@st.composite
-def all_rules(draw: st.DrawFn) -> MatchRules:
-    match = draw(st.sampled_from(["all", "latest", "nearest", "before", "after"]))
-    tolerance = draw(st.none() | st.sampled_from([0, HOUR, 2 * HOUR + 60_000_000])) if match != "latest" else None
-    limit = draw(st.none() | st.integers(1, 3)) if match != "latest" else None
-    in_time = match in ("nearest", "before", "after") or tolerance is not None or limit is not None
-    overlap = draw(st.sampled_from(["all", "first"]))
-    apart = draw(st.sampled_from([0, 60_000_000, 2 * HOUR])) if overlap == "first" else 60_000_000
-    return MatchRules(match, "when" if in_time else None, tolerance, limit, overlap, apart)
-
-
 @QUICK
 @given(
     collections(),
     all_rules(),
     st.lists(st.tuples(st.tuples(st.integers(-400, 450), st.integers(-300, 350)), moments), min_size=1, max_size=12),
-    st.sampled_from([3, ranked.MOST_CANDIDATES]),
+    st.sampled_from([3, search.MOST_CANDIDATES]),
 )
 def test_brute_force(
     scenes: list[Scene], rules: MatchRules, points: list[tuple[tuple[int, int], int | None]], at_once: int
@@ -116,7 +69,7 @@ def test_brute_force(
     batch = points_of(places, times)
     found = candidates(scenes, ZONES[0], *(batch[name].to_numpy() for name in ("point_x", "point_y")))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ranked, "MOST_CANDIDATES", at_once)
+        patched.setattr(search, "MOST_CANDIDATES", at_once)
         assert routed(scenes, batch, rules) == expected(found, times, rules)
 
 

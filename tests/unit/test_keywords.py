@@ -38,6 +38,7 @@ from rasteret_beam import (
     ChipOptions,
     Collection,
     KeyByRecordAndTile,
+    Quality,
     ReadChipDeadLetters,
     ReadChips,
     SampleDeadLetters,
@@ -58,6 +59,9 @@ def right(collection: Collection, points: Any) -> None:
     collection.sample_batches(points, ["B04"], options=SampleOptions(), max_distance_pixels=2)
     collection.plan(points, ["B04"], match="nearest", time_column="when", tolerance="3D")
     plan(collection, points, ["B04"], options=None)
+    collection.sample_points(points, ["B04"], quality=Quality("SCL", exclude=[0, 1]))
+    collection.sample_points(points, ["B04"], quality=["CLD <= 40", Quality("QA", fields={(8, 9): [3]})])
+    collection.plan(points, ["B04"], quality="preset:hls")
     collection.get_numpy(points, ["B04"], all_touched=True, fill=0)
     sampling(collection, match="all")
     SamplePoints(collection, ["B04"], on_error="dead_letter")
@@ -75,6 +79,7 @@ def wrong(collection: Collection, points: Any) -> None:
     collection.sample_points(points)  # call-arg few arguments
     collection.sample_batches(points, ["B04"], layout="wide")  # arg-type "layout"
     collection.plan(points, ["B04"], layout="long")  # call-arg "layout"
+    collection.sample_points(points, ["B04"], quality=[3])  # list-item "int"
     plan(collection, points, ["B04"], limit="two")  # arg-type "limit"
     collection.get_numpy(points, ["B04"], max_chip_pixels=9)  # call-arg "max_chip_pixels"
     collection.get_numpy(points, ["B04"], options=SampleOptions())  # arg-type "options"

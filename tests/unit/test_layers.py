@@ -9,7 +9,13 @@ from graphlib import TopologicalSorter
 from tests.support.paths import ROOT
 
 LAYERS = [
-    ("rasteret_beam.errors", "rasteret_beam.model", "rasteret_beam.durations", "rasteret_beam.quality_text"),
+    (
+        "rasteret_beam.errors",
+        "rasteret_beam.model",
+        "rasteret_beam.durations",
+        "rasteret_beam.scales",
+        "rasteret_beam.quality_text",
+    ),
     ("rasteret_beam.quality",),
     ("rasteret_beam.columns",),
     ("rasteret_beam.schema",),
@@ -26,6 +32,7 @@ ALLOWED_OUTSIDE = {
     "rasteret_beam.durations": {"numpy"},
     "rasteret_beam.quality_text": set(),
     "rasteret_beam.quality": {"numpy"},
+    "rasteret_beam.scales": set(),
     "rasteret_beam.columns": {"pyarrow"},
     "rasteret_beam.schema": {"pyarrow"},
     "rasteret_beam.options": {"numpy", "pyarrow"},

@@ -3,9 +3,11 @@
 import argparse
 import inspect
 import pickle
+import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from rasteret_beam import (
     ChipOptions,
     Collection,
     KeyByRecordAndTile,
+    Quality,
     SampleDeadLetters,
     SampleOptions,
     SamplePoints,
@@ -25,7 +28,7 @@ from rasteret_beam import (
 from rasteret_beam.errors import InputError, UnknownOptionError
 from rasteret_beam.kernels.routing.match import MATCHERS, WAYS
 from rasteret_beam.model import MatchRules
-from rasteret_beam.options import option, options_from, options_of, takes_options
+from rasteret_beam.options import option, options_from, options_of, takes_options, warn_of_unused_quality
 from templates.metadata import parameter
 
 
@@ -79,6 +82,47 @@ def test_a_new_field_is_a_flag_and_a_parameter_of_the_template() -> None:
     }
 
 
+def test_rules_of_quality_in_flags() -> None:
+    """The flag may be given several times, with several rules each; the template's parameter once."""
+    parser = argparse.ArgumentParser()
+    option_flags(parser, SampleOptions)
+    words = ["--quality", "SCL not in 0,1,3,8-10;CLD <= 40", "--quality=preset:hls"]
+    given = option_values(parser.parse_args(words), SampleOptions)
+    wanted = (Quality("SCL", exclude=[0, 1, 3, 8, 9, 10]), Quality("CLD", maximum=40), Quality.preset("hls"))
+    assert SampleOptions(**given).quality == wanted
+    assert parser.parse_args(words[:2]).quality == [*wanted[:2]]
+    assert parser.parse_args([]).quality is None
+    (action,) = [each for each in parser._actions if each.dest == "quality"]
+    parameter_of_template = parameter(parser, "sample_points", action)
+    (pattern,) = parameter_of_template["regexes"]
+    assert "defaultValue" not in parameter_of_template and parameter_of_template["paramType"] == "TEXT"
+    assert re.match(pattern, words[1]) and not re.match(pattern, " ; ")
+
+
+UNUSED = (
+    "the quality rules (SCL in 4,5) change no row: samples that fail them keep their values, as invalid is 'keep'; use "
+    "invalid='null' or 'drop', skip_invalid, max_distance_pixels, or status as one of the extra_columns"
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "logged"),
+    [
+        ({"quality": "SCL in 4,5"}, [UNUSED]),
+        ({"quality": "SCL in 4,5", "invalid": "null"}, []),
+        ({"quality": "SCL in 4,5", "invalid": "drop"}, []),
+        ({"quality": "SCL in 4,5", "skip_invalid": True, "match": "latest"}, []),
+        ({"quality": "SCL in 4,5", "max_distance_pixels": 1}, []),
+        ({}, []),
+    ],
+)
+def test_rules_that_change_nothing_are_logged(
+    given: dict[str, object], logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_unused_quality(SampleOptions(**given))
+    assert [each.getMessage() for each in caplog.records] == logged
+
+
 @pytest.mark.parametrize(("definition", "ways"), [(SampleOptions, WAYS), (ChipOptions, tuple(MATCHERS))])
 def test_each_matcher_can_be_chosen(definition: type, ways: tuple[str, ...]) -> None:
     (match,) = [each for each in options_of(definition) if each.name == "match"]
@@ -111,6 +155,12 @@ def test_dead_letters_take_what_is_left_to_choose() -> None:
     }
 
 
+OPTIONAL = (
+    "pixel_row, pixel_col, href, time_difference, status, distance, pixel_x, pixel_y, pixel_lon, pixel_lat, nodata, "
+    "scale, offset, candidate"
+)
+THERE = f"{OPTIONAL}, record:NAME for a column of the collection, and BAND_record_id"
+
 REFUSED = {
     "match": (
         {"match": "newest"},
@@ -131,15 +181,20 @@ REFUSED = {
     ),
     "column": (
         {"extra_columns": ["pixel"]},
-        "extra_columns have 'pixel'; there are pixel_row, pixel_col, href, time_difference",
+        f"extra_columns have 'pixel' (did you mean 'pixel_y'?); there are {THERE}",
     ),
     "column as text": (
         {"extra_columns": "href"},
-        "extra_columns are 'href'; give a list of names, of pixel_row, pixel_col, href, time_difference",
+        f"extra_columns are 'href'; give a list of names, of {THERE}",
     ),
     "columns of nothing": (
         {"extra_columns": None},
-        "extra_columns are None; give a list of names, of pixel_row, pixel_col, href, time_difference",
+        f"extra_columns are None; give a list of names, of {THERE}",
+    ),
+    "column of no record": ({"extra_columns": ["record:"]}, f"extra_columns have 'record:'; there are {THERE}"),
+    "record of a band in its row": (
+        {"extra_columns": ["B04_record_id"]},
+        "layout is 'long', but extra_columns have 'B04_record_id'; each row of one band has its record in record_id",
     ),
     "column twice": ({"extra_columns": ["href", "href"]}, "extra_columns are href, href; name each of them once"),
     "column of a band": (
@@ -233,6 +288,34 @@ def test_options_that_do_not_go_by_time() -> None:
     )
 
 
+class WithQuality(SampleOptions):
+    quality = (SimpleNamespace(band="SCL", missing="pass"), SimpleNamespace(band="CLD", missing="error"))
+
+
+@pytest.mark.parametrize(
+    ("given", "places", "with_quality"),
+    [
+        ({}, "", "record"),
+        ({"invalid": "null"}, "", "record"),
+        ({"invalid": "drop"}, "point", "point"),
+        ({"join": "left"}, "point", "point"),
+        ({"match": "latest"}, "", "point"),
+        ({"match": "latest", "skip_invalid": True}, "point", "point"),
+        ({"time_column": "when", "tolerance": "1D"}, "", "record"),
+        ({"time_column": "when", "limit": 2}, "", "point"),
+        ({"match": "nearest", "time_column": "when"}, "", "point"),
+        ({"overlap": "first"}, "", "point"),
+        ({"layout": "columns"}, "", "record"),
+    ],
+)
+def test_options_that_key_points_by_place(given: dict[str, Any], places: str, with_quality: str) -> None:
+    rules, others = SampleOptions(**given).match_rules, WithQuality(**given).match_rules
+    assert (rules.places, others.places) == (places, with_quality)
+    assert (rules.quality_bands, others.quality_bands) == ([], ["SCL", "CLD"])
+    assert rules.wide == (given.get("layout") == "columns")
+    assert rules.candidates == (10 if given.get("skip_invalid") else None)
+
+
 def test_unknown_and_wrong_arguments() -> None:
     with pytest.raises(UnknownOptionError, match=r"^sample has no option 'seson' \(did you mean 'season'\?\); it has "):
         sample(1, seson="any")
@@ -244,7 +327,7 @@ def test_unknown_and_wrong_arguments() -> None:
 
 def test_help_names_each_optional_column() -> None:
     (each,) = [each for each in options_of(SampleOptions) if each.name == "extra_columns"]
-    assert each.facts.help.endswith(" of pixel_row, pixel_col, href, time_difference")
+    assert each.facts.help.startswith(f"add columns to the sample table, of {OPTIONAL}, record:NAME")
 
 
 @pytest.mark.parametrize("name", ["SamplePoints", "SampleDeadLetters", "ReadChips"])

@@ -132,9 +132,9 @@ def plan_batches(index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs:
     counts = dict.fromkeys(COUNTED, 0)
     for batch in batches:
         x, y, reason = coordinates(batch, crs)
-        picks, reason = matched(routing.matcher, batch, locate(routing, crs, x, y), reason)
-        _count(counts, reason)
-        for number, pick in enumerate(picks):
+        found = matched(routing, batch, locate(routing, crs, x, y), reason)
+        _count(counts, found.reason)
+        for number, pick in enumerate(found.picks):
             touched.setdefault(number, TouchedTiles(routing, first_tile, pick.layers)).add(pick)
     groups = (group for tiles in touched.values() for group in tiles.groups())
     schema = PLAN_SCHEMA.with_metadata({COUNTS_KEY: json.dumps(counts)})

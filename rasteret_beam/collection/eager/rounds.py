@@ -7,6 +7,7 @@ points of the next round are read when its first row is needed. Rounds share cac
 import logging
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import pyarrow as pa
 
@@ -17,7 +18,7 @@ from rasteret_beam.kernels.sampling.rows import merged
 from rasteret_beam.kernels.tables.point_columns import PointColumns
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
-from rasteret_beam.readers.jobs.sampler import Sampler
+from rasteret_beam.readers.jobs.sampler import SAMPLES, Sampled, Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.source import TileSource
@@ -67,7 +68,7 @@ class Rounds:
     @property
     def schema(self) -> pa.Schema:
         """The schema of the rows."""
-        return self.job.options.schema(self.kept, self.job.bands, self.job.types)
+        return self.job.options.schema(self.kept, self.job.bands, self.job.types, self.job.records.types)
 
     def rows(self, unsampled: list[pa.RecordBatch] | None = None) -> Generator[pa.RecordBatch]:
         """Batches of sample rows; closing the generator ends its threads and closes its files.
@@ -87,41 +88,55 @@ class Rounds:
         points = iter(self.points)
         source = TileSource.of_budget(self.cache, self.job.options.prefix_reads)
         try:
-            while (groups := self._next_round(points, unsampled)) is not None:
-                yield from self._rows_of(groups, source)
+            while (found := self._next_round(points)) is not None:
+                groups, left = found
+                yield from self._rows_of(groups, source, left)
+                if unsampled is not None:
+                    unsampled += left
+                if self.job.options.join == "left":
+                    yield from chain.from_iterable(map(self.job.missing, left))
             if self._first is not None and not self._sampled:
                 log.warning("%s", why_nothing_hit(self.job.routing, self._first, self.chosen.crs))
         finally:
             source.close()
 
-    def _next_round(self, points: Iterator[pa.RecordBatch], unsampled: list[pa.RecordBatch] | None) -> Groups | None:
-        """The routed points of a round by key; None at the end of the points."""
+    def _next_round(self, points: Iterator[pa.RecordBatch]) -> tuple[Groups, list[pa.RecordBatch]] | None:
+        """The routed points of a round by key, and those without a sample; None at the end of the points."""
         groups: Groups = {}
+        left: list[pa.RecordBatch] = []
         count = held = 0
         for batch in _together(points):
             self._first = batch if self._first is None else self._first
             check_times(self.job.routing.matcher, batch, self.job.options.time_column)
             routed = route(self.job.routing, batch, None, CHUNKS, self.job.method.needs_position)
-            held += _add(routed.chunks, groups)
+            held += _add(routed.chunks, groups) + routed.unsampled.nbytes
             self._sampled += routed.sampled
-            if unsampled is not None:
-                unsampled.append(routed.unsampled)
+            left.append(routed.unsampled)
             count += len(batch)
             if count >= ROUND_POINTS or held >= ROUND_BYTES:
                 break
-        return groups if count else None
+        return (groups, left) if count else None
 
-    def _rows_of(self, groups: Groups, source: TileSource) -> Iterator[pa.RecordBatch]:
-        """Rows of the groups in the order of their keys; each group is released when its sampling starts."""
+    def _rows_of(self, groups: Groups, source: TileSource, left: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Rows of the groups in the order of their keys; each group is released when its sampling starts.
+
+        Points that turn out to have no row are appended to ``left``.
+        """
         sampler = Sampler(source, self.job, Counters())
         try:
-            for key in sorted(groups):
-                for sampled in sampler.push(None, key, groups.pop(key)):
+            for sampled in _sampled(sampler, groups):
+                if sampled.kind == SAMPLES:
                     yield sampled.rows
-            for sampled in sampler.drain():
-                yield sampled.rows
+                else:
+                    left.append(sampled.rows)
         finally:
             sampler.cancel()
+
+
+def _sampled(sampler: Sampler, groups: Groups) -> Iterator[Sampled]:
+    for key in sorted(groups):
+        yield from sampler.push(None, key, groups.pop(key))
+    yield from sampler.drain()
 
 
 def _together(points: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

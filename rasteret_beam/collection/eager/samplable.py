@@ -16,5 +16,9 @@ class Samplable(RecordSelection, Protocol):
     def check_bands(self, bands: Sequence[str]) -> list[str]: ...
 
     def index(
-        self, bands: Sequence[str], match: str | MatchRules = "all", cache_bytes: int = ...
+        self,
+        bands: Sequence[str],
+        match: str | MatchRules = "all",
+        cache_bytes: int = ...,
+        record_columns: Sequence[str] = (),
     ) -> CollectionIndex: ...

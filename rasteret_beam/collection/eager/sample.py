@@ -11,12 +11,14 @@ from rasteret_beam.collection.eager.rounds import Rounds
 from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
+from rasteret_beam.collection.index.extra_columns import record_types
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
 from rasteret_beam.keywords import EagerSampleKeywords
-from rasteret_beam.options import SampleOptions, options_from, takes_options
+from rasteret_beam.options import SampleOptions, options_from, takes_options, warn_of_unused_quality
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
+from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import unsampled_schema
 
 
@@ -70,8 +72,9 @@ def sample_points(
     -------
     Table, or (Table, Table)
         Rows in the samples schema, in any order: one for each point, record and band (in a
-        wide layout, for each point and record). Values are those of the files, without scale and
-        offset. With ``return_unsampled``, also a table of the other points, each with a ``reason``.
+        wide layout, for each point and record). Values are the stored numbers of the files, or, with
+        ``unscale``, in physical units. With ``return_unsampled``, also a table of the other points, each with a
+        ``reason``.
 
     Raises
     ------
@@ -154,16 +157,19 @@ def _rounds(
     """Check what can be checked before points are read, and prepare the rounds."""
     cache = CacheBudget(options.cache_bytes)
     wanted = collection.check_bands(bands)
+    check_scaled_bands(options.scales, wanted)
     warn_of_rounding(collection, wanted, options.value_type)
+    warn_of_unused_quality(options)
     types = sample_types(collection, wanted, options)
-    index = collection.index(wanted, options.match_rules, cache.share)
+    record_types(collection, wanted, options.extra_columns)
+    index = collection.index(wanted, options.match_rules, cache.share, options.record_columns)
     if options.layout != "long":
         check_one_row_each(index.routing)
     stream = point_stream(points)
     chosen = choose_columns(
         stream.schema, first_value=stream.first_value, time_column=options.time_column, **of_columns
     )
-    job = SampleJob(index.routing, index.assets, collection.name, wanted, options, types)
+    job = SampleJob(index.routing, index.assets, collection.name, wanted, options, types, index.records)
     return Rounds(job, _point_batches(stream, chosen), chosen, cache)
 
 

@@ -18,15 +18,18 @@ from numpy.typing import NDArray
 
 from rasteret_beam.collection.index.band_checks import PLACES, BandChecks
 from rasteret_beam.collection.index.band_columns import METADATA_FIELDS, BandColumns, band_columns, record_crs
+from rasteret_beam.collection.index.unit_columns import UnitColumns
 from rasteret_beam.collection.parquet.checks import RecordChecks
 from rasteret_beam.collection.parquet.checksums import check_records
 from rasteret_beam.collection.parquet.layout import exact_nodata
 from rasteret_beam.collection.parquet.row_groups import CollectionFile, Columns, RowGroup
+from rasteret_beam.columns import RECORD
 from rasteret_beam.errors import CollectionError, without_secrets
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import GridTable, Ints
 from rasteret_beam.kernels.routing.index import RoutingIndex, build_index
 from rasteret_beam.kernels.routing.layers import NO_DATETIME, Layers
+from rasteret_beam.kernels.sampling.record_columns import RecordColumns, held_column
 from rasteret_beam.model import DEFAULT_ACCESS, Access, Asset, MatchRules, StoredBand
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.cache import BytesCache
@@ -56,6 +59,8 @@ EXTRA_FACTS = (
     "fallback_reason",
     "mask",
     "nodata_integer",
+    "scale",
+    "offset",
 )
 """Columns of a band that an asset keeps; collections by other tools lack the extra columns."""
 
@@ -63,7 +68,7 @@ Arrays = dict[str, pa.Array]
 
 
 class CollectionIndex:
-    """The routing index and the assets of a collection for some bands.
+    """The routing index and the assets of a collection for some bands, and for those that decide about quality.
 
     Parameters
     ----------
@@ -74,14 +79,18 @@ class CollectionIndex:
     bands : sequence of str
         Bands to read, in output order; each is in the schema.
     match : str or MatchRules
+        With the bands that decide about quality, which are in the schema too.
     access : Access
         How the buckets of the rasters are read.
     cache_bytes : int
         Limit of the cache of tile offsets and other facts; a larger row group is read again for each record.
+    record_columns : sequence of str
+        Columns of the collection that rows are to have.
 
     Attributes
     ----------
     routing : RoutingIndex
+    records : RecordColumns
     """
 
     def __init__(
@@ -92,20 +101,26 @@ class CollectionIndex:
         match: str | MatchRules,
         access: Access = DEFAULT_ACCESS,
         cache_bytes: int = CacheBudget().share,
+        record_columns: Sequence[str] = (),
     ):
         self._facts_in = _facts_in(schema)
+        self._units_in = UnitColumns(schema)
         self._checks = BandChecks(schema)
         self.access = access
         self._known: BytesCache[list[Asset]] = BytesCache(cache_bytes // 2)
         self._lock = Lock()
         self._cache: BytesCache[Arrays] = BytesCache(cache_bytes // 2)
-        records = _read_records(files, schema, list(bands))
+        rules = MatchRules(match) if isinstance(match, str) else match
+        known = list(dict.fromkeys([*bands, *rules.quality_bands]))
+        records = _read_records(files, schema, known, record_columns)
         self._units, sizes = records.units, records.unit_sizes
         starts = np.cumsum(sizes) - sizes
         self._unit_of = np.searchsorted(starts, records.row, side="right") - 1
         self._row_in_unit = records.row - starts[self._unit_of]
-        grids, crs, layers = _distinct(records.layers, list(bands))
-        self.routing: RoutingIndex = build_index(records.ids, records.datetimes, grids, crs, layers, match=match)
+        grids, crs, layers = _distinct(records.layers, known)
+        self.routing: RoutingIndex = build_index(records.ids, records.datetimes, grids, crs, layers, rules, bands)
+        types = {name: schema.field(name).type for name in record_columns}
+        self.records = RecordColumns(self.routing.positions, records.columns, types)
 
     def assets(self, record_id: str, bands: Sequence[str]) -> list[Asset]:
         """The assets of some bands of a record.
@@ -124,18 +139,34 @@ class CollectionIndex:
                 columns = self._assets_of_unit(unit, key[1])
                 row = int(self._row_in_unit[position])
                 self._checks.check(columns, row, record_id, key[1], self._units[unit].file.path)
-                found = [
-                    _asset(columns, row, record_id, number, band, self.access) for number, band in enumerate(bands)
-                ]
+                found = [self._asset(columns, row, record_id, number, band) for number, band in enumerate(bands)]
                 self._known.put(key, found, sum(map(_held_bytes, found)))
             return found
+
+    def _asset(self, columns: Arrays, row: int, record_id: str, number: int, band: str) -> Asset:
+        def fact(name: str) -> Any:
+            column = columns.get(f"{name}{number}")
+            if column is None:
+                return None
+            return _integers(column[row]) if name in PLACES else column[row].as_py()
+
+        href = fact("href")
+        if href is None:
+            raise CollectionError(f"record {record_id!r} has a grid for band {band!r}, but no href in its assets")
+        stored = {field.name: fact(field.name) for field in dataclasses.fields(StoredBand)}
+        for name in (*PLACES, "extra_samples"):
+            stored[name] = () if stored[name] is None else stored[name]
+        known = StoredBand(**stored) if stored["dtype"] is not None else None
+        nodata = exact_nodata(fact("nodata"), fact("nodata_integer"))
+        units = self._units_in.of(fact, band, f"record {record_id!r}")
+        return Asset(record_id, band, href, fact("band_index") or 0, nodata, known, self.access, fact("mask"), *units)
 
     def _assets_of_unit(self, unit: int, bands: tuple[str, ...]) -> Arrays:
         found = self._cache.get((unit, bands))
         if found is None:
             columns = self._checks.columns(bands)
             for number, band in enumerate(bands):
-                columns |= _asset_columns(self._facts_in, number, band)
+                columns |= _asset_columns(self._facts_in, number, band) | self._units_in.columns(number, band)
             table = self._units[unit].read(columns).combine_chunks()
             # One lookup for all: finding a name in a table of a thousand columns takes a millisecond.
             found = {name: column.chunk(0) for name, column in zip(table.column_names, table.columns, strict=True)}
@@ -159,24 +190,6 @@ def _asset_columns(facts_in: dict[str, list[str]], number: int, band: str) -> Co
     for column in (band + METADATA_SUFFIX, band + EXTRA_SUFFIX):
         columns |= {f"{name}{number}": (column, name) for name in facts_in.get(column, ())}
     return columns
-
-
-def _asset(columns: Arrays, row: int, record_id: str, number: int, band: str, access: Access) -> Asset:
-    def fact(name: str) -> Any:
-        column = columns.get(f"{name}{number}")
-        if column is None:
-            return None
-        return _integers(column[row]) if name in PLACES else column[row].as_py()
-
-    href = fact("href")
-    if href is None:
-        raise CollectionError(f"record {record_id!r} has a grid for band {band!r}, but no href in its assets")
-    stored = {field.name: fact(field.name) for field in dataclasses.fields(StoredBand)}
-    for name in (*PLACES, "extra_samples"):
-        stored[name] = () if stored[name] is None else stored[name]
-    known = StoredBand(**stored) if stored["dtype"] is not None else None
-    nodata = exact_nodata(fact("nodata"), fact("nodata_integer"))
-    return Asset(record_id, band, href, fact("band_index") or 0, nodata, known, access, fact("mask"))
 
 
 def _integers(value: pa.Scalar) -> Ints | None:
@@ -252,7 +265,10 @@ class RawLayers:
 
 @dataclass(frozen=True, eq=False)
 class RawRecords:
-    """The data of records for routing: ids, datetimes, row numbers over all row groups, and layers."""
+    """The data of records for routing: ids, datetimes, row numbers over all row groups, and layers.
+
+    ``columns`` are those that rows are to have.
+    """
 
     ids: list[str]
     datetimes: Ints
@@ -260,12 +276,16 @@ class RawRecords:
     layers: RawLayers
     units: list[RowGroup]
     unit_sizes: Ints
+    columns: Arrays
 
 
-def _read_records(files: Sequence[CollectionFile], schema: pa.Schema, bands: list[str]) -> RawRecords:
+def _read_records(
+    files: Sequence[CollectionFile], schema: pa.Schema, bands: list[str], record_columns: Sequence[str]
+) -> RawRecords:
     """Read the records of all files; the columns of only one file are in memory at a time."""
     read_layers = _read_grids if "grids" in schema.names else _read_band_metadata
-    columns = _light_columns(schema, bands)
+    columns = _light_columns(schema, bands) | {RECORD + name: (name,) for name in record_columns}
+    asked: dict[str, list[pa.ChunkedArray]] = {name: [] for name in record_columns}
     ids: list[str] = []
     units: list[RowGroup] = []
     datetimes, rows, layers, sizes = [], [], [], []
@@ -281,11 +301,13 @@ def _read_records(files: Sequence[CollectionFile], schema: pa.Schema, bands: lis
         sizes.append(found.sizes)
         units += found.units
         ids += light["id"].to_pylist()
+        for name, parts in asked.items():
+            parts.append(light[RECORD + name])
         first_row += int(found.sizes.sum())
         check_records(light, without_secrets(file.path))
-    return RawRecords(
-        ids, np.concatenate(datetimes), np.concatenate(rows), RawLayers.together(layers), units, np.concatenate(sizes)
-    )
+    row, unit_sizes = np.concatenate(rows), np.concatenate(sizes)
+    held = {name: held_column(parts) for name, parts in asked.items()}
+    return RawRecords(ids, np.concatenate(datetimes), row, RawLayers.together(layers), units, unit_sizes, held)
 
 
 def _read_grids(light: pa.Table, bands: list[str], checks: RecordChecks) -> RawLayers:

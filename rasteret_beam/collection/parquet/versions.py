@@ -192,6 +192,8 @@ class IndexVersions:
         Limit of each index's cache.
     schema : Schema, optional
         Schema to read versions with.
+    record_columns : sequence of str
+        Columns of the collection that rows are to have.
     """
 
     collection: Collection
@@ -199,6 +201,7 @@ class IndexVersions:
     match: str | MatchRules
     cache_bytes: int
     schema: pa.Schema | None = None
+    record_columns: Sequence[str] = ()
     _held: OrderedDict[str | None, CollectionIndex] = field(default_factory=OrderedDict, init=False)
     _known: dict[str, FileStamp] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
@@ -227,4 +230,4 @@ class IndexVersions:
             version.check_against(self._known, str(collection.path))
             collection = at_version(collection, version, self.schema)
             self._known |= {path: (size, mark) for path, size, mark in version.files}
-        return collection.index(self.bands, self.match, self.cache_bytes)
+        return collection.index(self.bands, self.match, self.cache_bytes, self.record_columns)

@@ -1,12 +1,12 @@
 """Read the assets of record tables: which are rasters, their hrefs, and nodata, scale and offset of bands.
 
 Names follow STAC: media types, roles, and ``raster:bands`` of its raster extension 1.0, or ``bands`` (1.1) with
-``nodata``, ``raster:scale`` and ``raster:offset``, each in the asset or the item.
+``nodata``, ``raster:scale`` and ``raster:offset``, each in the asset or the item. An asset may also have ``scale`` and
+``offset`` without a prefix, beside ``href``.
 """
 
 import json
 import logging
-import math
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,6 +17,7 @@ import pyarrow as pa
 from rasteret_beam.collection.records.records import Stated
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.scales import why_unusable
 from rasteret_beam.schema import ASSET_TYPE
 
 log = logging.getLogger(__name__)
@@ -175,23 +176,30 @@ def placed_assets(
                 f"band_index of {what} is {asset['band_index']!r}; it has to be a whole number of 0 or more"
             )
         said = stated(asset, item, int(index), what)
+        if wrong := why_unusable(1.0 if said.scale is None else said.scale, said.offset or 0.0):
+            raise InputError(f"{wrong}, as the record table has it for {what}; mend or remove it")
         facts = {name: getattr(said, name) for name in FACTS}
         placed[band] = {"href": place(asset["href"]), "band_index": int(index), **facts}
     return placed
 
 
 def stated(asset: Mapping[str, Any], item: Mapping[str, Any], index: int, what: str) -> Stated:
-    """The table's facts of a band: from the asset's entry for the band, or the asset, or the item."""
+    """The table's facts of a band: from the asset's entry for the band, or the asset, or the item.
+
+    Raises
+    ------
+    InputError
+        A fact is not a number; names it and ``what``.
+    """
     found: dict[str, float] = {}
     for level in (asset, item):
-        # An entry for the band may have short names too; elsewhere only nodata may be short.
         for source in (_entry(level, "bands", index), _entry(level, "raster:bands", index), level):
             for name in FACTS:
-                alone = source.get(name) if source is not level or name == "nodata" else None
-                given = source.get(f"raster:{name}", alone)
-                value = None if given is None else _number(given, f"{name} of {what}")
-                if value is not None and name not in found and (name == "nodata" or not math.isnan(value)):
-                    found[name] = value
+                # A column of records that is named "scale" may be anything.
+                short = None if source is item and name != "nodata" else source.get(name)
+                given = short if source.get(f"raster:{name}") is None else source[f"raster:{name}"]
+                if given is not None and name not in found:
+                    found[name] = _number(given, f"{name} of {what}")
     return Stated(**found)
 
 
@@ -204,6 +212,8 @@ def _entry(level: Mapping[str, Any], name: str, index: int) -> Mapping[str, Any]
 def _number(value: Any, what: str) -> float:
     """A number, or one of STAC's texts for numbers that JSON lacks: nan, inf, -inf."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return float(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"{what} is {value!r}; it has to be a number") from error

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rasteret_beam.columns import RECORD
 from rasteret_beam.errors import InputError, listed
 
 Field = Mapping[str, Any]
@@ -60,18 +61,31 @@ _WAYS_OUT = {
 }
 
 
+def column_name(name: str) -> str:
+    """The name of a column in BigQuery: as it is, but ``record:eo:cloud_cover`` is ``record_eo_cloud_cover``.
+
+    BigQuery's flexible column names allow a colon, but not in every way of writing, and SQL has to quote it.
+    """
+    return re.sub(r"[^A-Za-z0-9_]", "_", name) if name.startswith(RECORD) else name
+
+
+def _left_out(name: str) -> str:
+    """How to do without a column."""
+    return "leave it out of extra_columns" if name.startswith(RECORD) else "leave it out with columns=[...]"
+
+
 def bigquery_fields(schema: pa.Schema) -> list[dict[str, Any]]:
     """The BigQuery fields of an Arrow schema.
 
     Lists are REPEATED, structs RECORD, dictionaries the type of their values; the samples' ``datetime`` and timestamps
-    with a time zone are TIMESTAMP, others DATETIME.
+    with a time zone are TIMESTAMP, others DATETIME. Columns have the names of :func:`column_name`.
 
     Raises
     ------
     InputError
         A column has a type or a name that BigQuery does not support.
     """
-    _check_names(schema.names)
+    _check_names([column_name(name) for name in schema.names])
     return [_field(field.name, field, field.name == UTC_COLUMN) for field in schema]
 
 
@@ -99,9 +113,9 @@ def _field(path: str, field: pa.Field, utc: bool = False) -> dict[str, Any]:
         if _is_list(data):
             raise InputError(
                 f"column {path!r} is {field.type}, a list of lists, which BigQuery lacks; make it a list of structs, "
-                "or leave it out with columns=[...]"
+                f"or {_left_out(path)}"
             )
-    made = {"name": field.name, "type": _type(path, data, utc), "mode": mode}
+    made: dict[str, Any] = {"name": column_name(field.name), "type": _type(path, data, utc), "mode": mode}
     if made["type"] == "RECORD":
         inner = [data.field(number) for number in range(data.num_fields)]
         _check_names([one.name for one in inner], path)
@@ -130,9 +144,7 @@ def _type(path: str, data: pa.DataType, utc: bool) -> str:
         found = "RECORD"
     if found is None:
         hint = next((way for is_it, way in _WAYS_OUT.items() if is_it(data)), "cast it to another type")
-        raise InputError(
-            f"column {path!r} is {data}, for which BigQuery has no type: {hint}, or leave it out with columns=[...]"
-        )
+        raise InputError(f"column {path!r} is {data}, for which BigQuery has no type: {hint}, or {_left_out(path)}")
     return found
 
 
@@ -183,7 +195,8 @@ def check_columns(what: str, names: Sequence[str], fields: Sequence[Field], type
 
 def loadable_schema(schema: pa.Schema) -> pa.Schema:
     """The schema of Parquet files that BigQuery loads into the fields of :func:`bigquery_fields`."""
-    return pa.schema([pa.field(one.name, _loadable_type(one.type, one.name == UTC_COLUMN)) for one in schema])
+    fields = [(column_name(one.name), _loadable_type(one.type, one.name == UTC_COLUMN)) for one in schema]
+    return pa.schema(fields)
 
 
 def _loadable_type(data: pa.DataType, utc: bool = False) -> pa.DataType:
@@ -213,11 +226,12 @@ def loadable(batch: pa.RecordBatch) -> pa.RecordBatch:
         A value would be truncated (nanoseconds), or a list has a null.
     """
     schema = loadable_schema(batch.schema)
-    columns = [_loadable_column(*pair) for pair in zip(schema, batch.columns, strict=True)]
+    given = zip(batch.schema.names, schema, batch.columns, strict=True)
+    columns = [_loadable_column(*each) for each in given]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _loadable_column(field: pa.Field, column: pa.Array) -> pa.Array:
+def _loadable_column(name: str, field: pa.Field, column: pa.Array) -> pa.Array:
     while isinstance(column, pa.ExtensionArray):
         column = column.storage
     if field.type != column.type:
@@ -225,10 +239,10 @@ def _loadable_column(field: pa.Field, column: pa.Array) -> pa.Array:
             column = column.cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InputError(
-                f"column {field.name!r} cannot be written to BigQuery as {field.type}: {error}; cast it before, or "
-                "leave it out with columns=[...]"
+                f"column {name!r} cannot be written to BigQuery as {field.type}: {error}; cast it before, or "
+                f"{_left_out(name)}"
             ) from error
-    return _without_inner_nulls(field.name, column) if _is_list(field.type) else column
+    return _without_inner_nulls(name, column) if _is_list(field.type) else column
 
 
 def _without_inner_nulls(name: str, lists: pa.Array) -> pa.Array:
@@ -238,7 +252,7 @@ def _without_inner_nulls(name: str, lists: pa.Array) -> pa.Array:
     if name not in NAN_FOR_NULL:
         raise InputError(
             f"column {name!r} has a list with a null, which BigQuery arrays cannot hold; fill or drop nulls "
-            "before, or leave the column out with columns=[...]"
+            f"before, or {_left_out(name)}"
         )
     if not pa.types.is_floating(inner.type):
         raise InputError(

@@ -24,6 +24,7 @@ from rasteret_beam.schema import (
     POINT_FIELDS,
     POSITION,
     SAME_AS_KEY,
+    TIME,
     check_point_batch,
     kept_fields,
 )
@@ -53,7 +54,8 @@ class ChunkRules:
         tiles lie row by row, so a wide block is read by few requests.
     block_values : int
         Pixels times bands that a block holds, at most, or it is one tile: the tiles of a group are to fit into a cache
-        while its points are sampled unit by unit.
+        while its points are sampled unit by unit. Where points are keyed by place, the pixels of each record that they
+        may need count.
     max_bytes : int
         Size of the largest chunk (more for tables of over a thousand columns); a shuffle's sort buffers hold several.
     group_bytes : int
@@ -76,6 +78,10 @@ class Routed:
     chunks : iterator of (TileKey, RecordBatch)
         Chunks have the columns :data:`PIXEL` (int32, pixel on the grid) and, if asked for,
         :data:`POSITION` (float64, where in the pixel), then those of the points.
+
+        By place, the pixel is that on the key's grid, there is no position, the metadata have the CRS of the points,
+        and column :data:`TIME` (int64, microseconds since 1970) comes before those of the points where the matcher
+        goes by their times.
     sampled : int
         Points for which at least one record is taken.
     unsampled : RecordBatch
@@ -112,11 +118,23 @@ def route(
     check_point_batch(points.schema)
     crs = _batch_crs(points.schema, crs)
     x, y, reason = coordinates(points, crs)
-    picks, reason = matched(index.matcher, points, locate(index, crs, x, y), reason)
+    found = matched(index, points, locate(index, crs, x, y), reason)
+    unsampled, counts = unsampled_rows(points, found.reason, epsg_code(crs))
+    sent = _sent(index, points, crs, found.times)
+    cut = chunks(index, sent, found.picks, rules, with_position and not index.places)
+    return Routed(cut, len(points) - len(unsampled), unsampled, counts)
+
+
+def _sent(index: RoutingIndex, points: pa.RecordBatch, crs: str, times: Ints | None) -> pa.RecordBatch:
+    """The points as they go through the shuffle; by place with all that is needed to find their grids and records."""
     code = epsg_code(crs)
-    unsampled, counts = unsampled_rows(points, reason, code)
-    named = points.replace_schema_metadata({POINT_EPSG_KEY: str(code)} if code is not None else None)
-    return Routed(chunks(index, named, picks, rules, with_position), len(points) - len(unsampled), unsampled, counts)
+    metadata: dict[bytes, str] = {} if code is None else {POINT_EPSG_KEY: str(code)}
+    if not index.places:
+        return points.replace_schema_metadata(metadata or None)
+    schema, columns = points.schema, points.columns
+    if times is not None:
+        schema, columns = schema.insert(0, pa.field(TIME, pa.int64())), [pa.array(times), *columns]
+    return pa.RecordBatch.from_arrays(columns, schema=schema.with_metadata(metadata | {POINT_CRS_KEY: crs}))
 
 
 def _batch_crs(schema: pa.Schema, given: str | None) -> str:
@@ -148,7 +166,7 @@ def chunks_of_pick(
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """Of one pick of a matcher; otherwise as :func:`chunks`."""
     for group, grid, tile_row, tile_col, chunk, size in _cut(index, points, pick, rules, with_position):
-        layers = [(index.record_ids[record], bandset) for record, bandset in pick.layers(group)]
+        layers = [(index.record_id(record), bandset) for record, bandset in pick.layers(group)]
         for part, piece in _parts(chunk, size, len(points), rules):
             for record_id, bandset in layers:
                 yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), piece
@@ -205,11 +223,32 @@ def _row_ends(batch: pa.RecordBatch) -> Ints | None:
 
 
 def block_shapes(index: RoutingIndex, rules: ChunkRules) -> tuple[Ints, Ints]:
-    """Rows and columns, in tiles, of the blocks of each grid: as wide as may be, then as high."""
-    bands = max(map(len, index.layers.bandsets), default=1)
-    tiles = rules.block_values // (index.grids.tile_height.astype(np.int64) * index.grids.tile_width * bands)
-    cols = np.clip(tiles, 1, rules.block[1])
-    return np.clip(tiles // cols, 1, rules.block[0]), cols
+    """Rows and columns, in tiles, of the blocks of each grid: as wide as may be, then as high.
+
+    Where points are keyed by place, a block is as large as the largest tile on the other grids of its records, if
+    ``rules.block`` has so many tiles: else each of its parts would read that tile.
+    """
+    tiles = rules.block_values // (
+        index.grids.tile_height.astype(np.int64) * index.grids.tile_width * _bands_read(index)
+    )
+    down, across = index.tiles_of_coarsest if index.places else (np.ones_like(tiles), np.ones_like(tiles))
+    down, across = np.minimum(down, rules.block[0]), np.minimum(across, rules.block[1])
+    tiles = np.maximum(tiles, down * across)
+    cols = np.clip(tiles // down, 1, rules.block[1]) // across * across
+    return np.clip(tiles // cols, 1, rules.block[0]) // down * down, cols
+
+
+def _bands_read(index: RoutingIndex) -> int:
+    """Bands, of all the records of a point, that are read in a block."""
+    if not index.places:
+        return max(map(len, index.layers.bandsets), default=1)
+    bands = len({*index.bands, *index.rules.quality_bands})
+    if index.places == "record":
+        return bands
+    records = int(np.bincount(index.layers.grid).max(initial=1))
+    if index.matcher.time_column is None:  # else points of a block have different ones
+        records = min(records, index.rules.candidates or index.matcher.most or records)
+    return bands * records
 
 
 def without_same(points: pa.RecordBatch) -> pa.RecordBatch:

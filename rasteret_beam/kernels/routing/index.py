@@ -5,19 +5,28 @@ transformed once for each CRS of the collection (not once for each record), comp
 the distinct grids of that CRS. What comes out is cut into chunks in :mod:`.chunks`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import LONLAT, Floats, crs_label, full_turn, reaches, transform
 from rasteret_beam.kernels.geo.grids import GridTable, Ints, inside, pixel_positions
 from rasteret_beam.kernels.geo.regions import ByLongitude, Region, region_of_box
 from rasteret_beam.kernels.routing.depth import GridDepth
-from rasteret_beam.kernels.routing.layers import Hits, Layers
-from rasteret_beam.kernels.routing.match import Matcher, matcher_of
-from rasteret_beam.model import Grid, MatchRules, TileKey
+from rasteret_beam.kernels.routing.layers import BandGrids, Hits, Layers, only_bands, tiles_of_coarsest
+from rasteret_beam.kernels.routing.match import Matcher, check_match, matcher_of
+from rasteret_beam.kernels.routing.places import (
+    PlacesOfPoints,
+    PlacesOfRecords,
+    check_quality_bands,
+    places_of,
+)
+from rasteret_beam.model import ALL_BANDS, ALL_RECORDS, Grid, MatchRules, TileKey
 
 FEW_GRIDS = 8
 """Up to so many boxes, comparing a batch with each of them beats a search tree."""
@@ -55,7 +64,12 @@ class RoutingIndex:
         Distinct grids. ``grid_crs`` [g] are their CRSs.
     groups : list of CrsGroup
     matcher : Matcher
-        Which of the records that contain a point are taken.
+        Which of the records that contain a point are taken, or (with ``places``) where points are keyed.
+    bands : tuple of str
+        Those to sample, in output order.
+    rules : MatchRules
+    places : "", "record" or "point"
+        Points are keyed by record and tile, or by place; see :class:`rasteret_beam.model.MatchRules`.
     """
 
     record_ids: list[str]
@@ -64,11 +78,16 @@ class RoutingIndex:
     grid_crs: list[str]
     groups: list[CrsGroup]
     matcher: Matcher
+    bands: tuple[str, ...]
+    rules: MatchRules
+    places: str
     positions: dict[str, int] = field(repr=False)
+    _band_grids: BandGrids = field(repr=False)
+    _sampled: NDArray[np.bool_] | None = field(repr=False)
 
     @property
     def layers(self) -> Layers:
-        """Which record has which bands on which grid, sorted by grid, then by record."""
+        """Which record has which bands to sample on which grid, sorted by grid, then by record."""
         return self.matcher.layers
 
     def grid_of(self, key: TileKey) -> tuple[Grid, tuple[str, ...]]:
@@ -77,19 +96,39 @@ class RoutingIndex:
 
     def bands_of(self, key: TileKey) -> tuple[str, ...]:
         """The bands that a key names."""
-        return self.layers.bandsets[key.bandset]
+        return self.bands if key.bandset == ALL_BANDS else self.layers.bandsets[key.bandset]
+
+    def record_id(self, number: int) -> str:
+        """The id of a record, empty for :data:`ALL_RECORDS`."""
+        return "" if number == ALL_RECORDS else self.record_ids[number]
 
     def grid(self, number: int) -> Grid:
         """The grid at a position of the index."""
         return self.grids.grid(number, self.grid_crs[number])
 
+    def band_grids(self, band: str) -> Ints:
+        """Number of the grid, [r], on which each record has a band (to sample, or of quality); -1 where it lacks it."""
+        return self._band_grids.of(band)
+
+    @cached_property
+    def tiles_of_coarsest(self) -> tuple[Ints, Ints]:
+        """Tiles of each grid, [g] down and [g] across, that the largest tile on any grid of its records covers."""
+        return tiles_of_coarsest(self.grids, self._band_grids.layers)
+
+    @property
+    def decides_later(self) -> bool:
+        """Whether only those who read pixels know which points are sampled."""
+        return self.places == "point"
+
+    def to_sample(self, hits: Hits) -> Hits:
+        """The hits on grids that have bands to sample: all but those that have bands of quality alone."""
+        return hits if self._sampled is None else hits.take(self._sampled[hits.grid])
+
     def grid_of_band(self, record_id: str, band: str) -> Grid | None:
         """The grid on which a record has a band, or None."""
-        position = self.positions.get(record_id, -1)
-        for layer in np.flatnonzero(self.layers.record == position).tolist():
-            if band in self.layers.bandsets[int(self.layers.bandset[layer])]:
-                return self.grid(int(self.layers.grid[layer]))
-        return None
+        position = self.positions.get(record_id)
+        number = -1 if position is None else int(self.band_grids(band)[position])
+        return None if number < 0 else self.grid(number)
 
 
 def build_index(
@@ -99,29 +138,59 @@ def build_index(
     grid_crs: list[str],
     layers: Layers,
     match: str | MatchRules = "all",
+    bands: Sequence[str] | None = None,
 ) -> RoutingIndex:
     """Prepare the search for the grids that contain a point.
+
+    Parameters
+    ----------
+    layers : Layers
+        Of the bands to sample, and of the bands that decide about quality.
+    bands : sequence of str, optional
+        Those to sample, in output order; by default all.
 
     Raises
     ------
     InputError
-        ``match`` is unknown, or two records have one id.
+        ``match`` is unknown, two records have one id, or records lack a quality band.
     """
+    positions = _positions(record_ids)
+    check_match(match)
+    rules = MatchRules(match) if isinstance(match, str) else match
+    band_grids = BandGrids(layers, len(record_ids))
+    if bands is None:
+        bands = list(dict.fromkeys(band for bandset in layers.bandsets for band in bandset))
+    wanted = only_bands(layers, bands) if rules.quality else layers
+    check_quality_bands(rules, record_ids, wanted, band_grids.of)
+    depth = GridDepth.of_grids(grids, grid_crs) if rules.overlap == "first" else None
+    matcher = matcher_of(rules, wanted, datetimes, len(grids), depth)
+    places = places_of(rules, matcher)
+    if places == "point":
+        matcher = PlacesOfPoints(matcher, len(grids))
+    elif places == "record":
+        matcher = PlacesOfRecords(matcher, len(grids), lambda sets, count: matcher_of(rules, sets, datetimes, count))
+    sampled = np.bincount(wanted.grid, minlength=len(grids)) > 0
+    shared = positions, band_grids, None if sampled.all() else sampled
+    groups = _crs_groups(grids, grid_crs)
+    return RoutingIndex(record_ids, datetimes, grids, grid_crs, groups, matcher, tuple(bands), rules, places, *shared)
+
+
+def _positions(record_ids: Sequence[str]) -> dict[str, int]:
     positions = {record_id: number for number, record_id in enumerate(record_ids)}
     if len(positions) < len(record_ids):
         seen: set[str] = set()
         twice = sorted({name for name in record_ids if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
         raise InputError(f"record id(s) {listed(twice)} stand more than once in the collection; ids must be unique")
+    return positions
 
+
+def _crs_groups(grids: GridTable, grid_crs: Sequence[str]) -> list[CrsGroup]:
     groups = []
     crs_names, crs_of_grid = np.unique(np.array(grid_crs, dtype=object), return_inverse=True)
     for number, crs in enumerate(crs_names):
         members = np.flatnonzero(crs_of_grid == number)
         groups.append(CrsGroup.build(str(crs), members, grids.take(members)))
-    overlaps = isinstance(match, MatchRules) and match.overlap == "first"
-    depth = GridDepth.of_grids(grids, grid_crs) if overlaps else None
-    matcher = matcher_of(match, layers, datetimes, len(grids), depth)
-    return RoutingIndex(record_ids, datetimes, grids, grid_crs, groups, matcher, positions)
+    return groups
 
 
 def locate(index: RoutingIndex, crs: str, x: Floats, y: Floats) -> Hits:

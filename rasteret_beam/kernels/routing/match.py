@@ -4,19 +4,22 @@ A matcher is made of the layers of an index, and picks among the hits of a batch
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.routing.candidates import Candidates, Searches, found
 from rasteret_beam.kernels.routing.depth import GridDepth
-from rasteret_beam.kernels.routing.layers import NO_DATETIME, Hits, Layers, Pick
+from rasteret_beam.kernels.routing.layers import NO_DATETIME, Hits, Layers, Pick, bands_together, rows_of
 from rasteret_beam.kernels.routing.ranked import Ranked
+from rasteret_beam.kernels.routing.search import NEVER, Search
+from rasteret_beam.kernels.routing.time_line import TimeLine
 from rasteret_beam.model import MatchRules
 from rasteret_beam.options import IN_TIME
-
-NEVER = np.iinfo(np.int64).max
 
 
 class Matcher(Protocol):
@@ -32,6 +35,8 @@ class Matcher(Protocol):
         What records are taken for each band apart, in words for errors; empty where whole records are taken.
     time_column : str or None
         Column of the points with their times, where these decide.
+    most : int or None
+        Records that a point has for each band, at most; None: any number.
     """
 
     @property
@@ -46,6 +51,9 @@ class Matcher(Protocol):
     @property
     def time_column(self) -> str | None: ...
 
+    @property
+    def most(self) -> int | None: ...
+
     def picks(self, hits: Hits, points: int, times: Ints | None = None) -> Iterator[Pick]:
         """What is taken of the hits of so many points; always as many picks, in the same order.
 
@@ -54,19 +62,72 @@ class Matcher(Protocol):
         """
         ...
 
+    def candidates(self, hits: Hits, points: int, times: Ints | None, most: int | None) -> Iterator[Candidates]:
+        """The records in question at so many points, the best one first; once for each group of bands decided together.
+
+        The matcher's own ``most`` does not count, but this one: how many of a point, at most; None: all. ``hits`` are
+        all grids that contain the points.
+        """
+        ...
+
+    def has_records(self, hits: Hits, points: int, times: Ints | None = None) -> NDArray[np.bool_]:
+        """[points]: whether :meth:`picks` takes a record for a point."""
+        ...
+
     def of_records(self, records: Sequence[int]) -> list[int]:
         """Of whole records that suit, in the order of the collection, those that are taken."""
         ...
 
 
-class EveryRecord:
+class WithoutTime:
+    """What matchers have in common that do not go by the time of the point.
+
+    Parameters
+    ----------
+    layers : Layers
+    datetimes : [r] int64
+    grid_count : int
+    rank : [r] int64
+        Of each record; 0 is the best.
+    """
+
+    time_column = None
+
+    def __init__(self, layers: Layers, datetimes: Ints, grid_count: int, rank: Ints):
+        self._given, self._datetimes, self._grid_count, self._rank = layers, datetimes, grid_count, rank
+
+    def candidates(self, hits: Hits, points: int, times: Ints | None, most: int | None) -> Iterator[Candidates]:
+        return found(self._by_band, hits, points, None, most)
+
+    @cached_property
+    def _by_band(self) -> Searches:
+        groups, given = bands_together(self._given), self._given
+        lines = [
+            TimeLine.of_layers(given.record[rows], given.grid[rows], self._datetimes, self._grid_count)
+            for rows in rows_of(given, groups)
+        ]
+        return [(bands, Search(line, MatchRules(), self._rank)) for (bands, _), line in zip(groups, lines, strict=True)]
+
+    def has_records(self, hits: Hits, points: int, times: Ints | None = None) -> NDArray[np.bool_]:
+        has = np.zeros(points, dtype=bool)
+        has[hits.point[self._has_layers[hits.grid]]] = True
+        return has
+
+    @cached_property
+    def _has_layers(self) -> NDArray[np.bool_]:
+        """[g]: whether a grid has layers."""
+        return np.bincount(self._given.grid, minlength=self._grid_count) > 0
+
+
+class EveryRecord(WithoutTime):
     """``match="all"``: every record that contains the point."""
 
     one_record = False
     by_band = ""
-    time_column = None
+    most = None
 
     def __init__(self, layers: Layers, datetimes: Ints, grid_count: int):
+        super().__init__(layers, datetimes, grid_count, np.arange(len(datetimes)))
         self.layers = Layers.arranged(layers.record, layers.grid, layers.bandset, layers.bandsets)
 
     def picks(self, hits: Hits, points: int, times: Ints | None = None) -> Iterator[Pick]:
@@ -76,7 +137,7 @@ class EveryRecord:
         return list(records)
 
 
-class Newest:
+class Newest(WithoutTime):
     """``match="latest"``: for each band, the newest record that has it and contains the point.
 
     Among equally new ones it is the first of the collection; records without a datetime come last.
@@ -84,15 +145,16 @@ class Newest:
 
     one_record = True
     by_band = "the newest record"
-    time_column = None
+    most = 1
 
     def __init__(self, layers: Layers, datetimes: Ints, grid_count: int):
         age = np.where(datetimes == NO_DATETIME, 0, -(datetimes - datetimes.max(initial=0)))
         age[datetimes == NO_DATETIME] = NEVER
         self._ranked = np.argsort(age, kind="stable")
         """Record at each rank; 0 is the newest."""
-        self._rank = np.empty_like(self._ranked)
-        self._rank[self._ranked] = np.arange(len(self._ranked))
+        rank = np.empty_like(self._ranked)
+        rank[self._ranked] = np.arange(len(self._ranked))
+        super().__init__(layers, datetimes, grid_count, rank)
         self.layers, self._best = self._arranged(layers, grid_count)
 
     def _arranged(self, layers: Layers, grid_count: int) -> tuple[Layers, Ints]:

@@ -22,7 +22,7 @@ def why_nothing_hit(index: RoutingIndex, points: pa.RecordBatch, crs: str, what:
     points = points.slice(0, LOOKED_AT)
     x, y, _ = coordinates(points, crs)
     column = index.matcher.time_column
-    if column is not None and len(locate(index, crs, x, y).point):
+    if column is not None and len(index.to_sample(locate(index, crs, x, y)).point):
         return _why_none_in_time(index, point_times(points, column), column, what)
     raw_x, raw_y = (points[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("point_x", "point_y"))
     if hits_exchanged(index, raw_x, raw_y, crs):
@@ -61,7 +61,7 @@ def _moment(microseconds: np.int64) -> str:
 
 def hits_exchanged(index: RoutingIndex, x: Floats, y: Floats, crs: str) -> bool:
     """Whether points [n] given in ``crs`` would meet the grid of a record if x and y were exchanged."""
-    return len(locate(index, crs, y, x).point) > 0
+    return len(index.to_sample(locate(index, crs, y, x)).point) > 0
 
 
 def why_no_polygon_hit(index: RoutingIndex, polygons: pa.RecordBatch, crs: str) -> str:

@@ -1,7 +1,8 @@
 """Rows of the sample table, and of the table of points without a sample."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,24 +10,51 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rasteret_beam.columns import BANDS_AFTER, columns_of
-from rasteret_beam.kernels.sampling.pixel_methods import Picked
+from rasteret_beam.errors import without_secrets
+from rasteret_beam.kernels.geo.crs import LONLAT, Floats, reaches, transform
+from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.sampling.pixel_methods import Picked, pixel_distances
+from rasteret_beam.kernels.sampling.statuses import first_not_valid, reason_array, status_array
+from rasteret_beam.kernels.sampling.validity import Statuses
 from rasteret_beam.kernels.sampling.value_types import ValueTypes, numpy_dtype
 from rasteret_beam.kernels.tables.point_times import NO_TIME, point_times
+from rasteret_beam.model import Asset, Grid
 from rasteret_beam.options import SampleOptions
-from rasteret_beam.schema import PIXEL, kept_fields, same_columns, unsampled_schema, value_lists
+from rasteret_beam.schema import PIXEL, POSITION, kept_fields, same_columns, unsampled_schema, value_lists
 
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What rows have in common; ``datetime`` in microseconds, CRSs as EPSG codes; band and href of long rows."""
+    """What rows have in common.
 
-    record_id: str
+    Attributes
+    ----------
+    record_id : str or None
+        None for points without a sample.
+    datetime : int or None
+        Microseconds since 1970.
+    raster_crs, point_crs : int or None
+        EPSG codes.
+    record : {name: array of length 1}
+        Columns of the collection that rows have, of the record.
+    record_ids : {band: str or None}, optional
+        The record of each band, where a wide row can hold bands of several.
+    band, href, nodata, scale, offset
+        Of the band of long rows.
+    """
+
+    record_id: str | None
     datetime: int | None
     collection: str
     raster_crs: int | None
     point_crs: int | None
+    record: Mapping[str, pa.Array] = field(default_factory=dict)
+    record_ids: Mapping[str, str | None] | None = None
     band: str = ""
     href: str = ""
+    nodata: float | None = None
+    scale: float = 1.0
+    offset: float = 0.0
 
 
 class Constants:
@@ -40,18 +68,25 @@ class Constants:
 
     def __init__(self, most_bytes: int = 32 << 20):
         self.most_bytes = most_bytes
-        self._arrays: dict[tuple[Any, pa.DataType], pa.Array] = {}
+        self._arrays: dict[tuple[Any, Any], pa.Array] = {}
         self._bytes = 0
 
     def array(self, value: Any, kind: pa.DataType, rows: int) -> pa.Array:
         """The value, ``rows`` times."""
-        array = self._arrays.get((value, kind))
+        return self._shared((value, kind), rows, lambda length: pa.repeat(pa.scalar(value, type=kind), length))
+
+    def repeated(self, key: tuple[str, str], one: pa.Array, rows: int) -> pa.Array:
+        """The only row of an array of any type, ``rows`` times; the key is that of its value."""
+        return self._shared(key, rows, lambda length: one.take(pa.array(np.zeros(length, dtype=np.int64))))
+
+    def _shared(self, key: tuple[Any, Any], rows: int, made: Callable[[int], pa.Array]) -> pa.Array:
+        array = self._arrays.get(key)
         if array is None or len(array) < rows:
             # Twice as long as the last, so that batches that grow make few.
-            array = pa.repeat(pa.scalar(value, type=kind), max(rows, 2 * len(array) if array is not None else 0))
+            array = made(max(rows, 2 * len(array) if array is not None else 0))
             if self._bytes > self.most_bytes:
                 self._arrays, self._bytes = {}, 0
-            self._arrays[value, kind] = array
+            self._arrays[key] = array
             self._bytes += array.nbytes
         return array.slice(0, rows)
 
@@ -73,6 +108,11 @@ class SampleRows:
         Of all wanted bands.
     time_column : str, optional
         The kept column with the points' times.
+    constants : Constants
+    grid : Grid, optional
+        That of the pixels; needed by columns of the pixel.
+    reasons : string array [n], optional
+        Why the points have no sample; nothing is picked then.
     """
 
     chunk: pa.RecordBatch
@@ -82,10 +122,24 @@ class SampleRows:
     value_types: ValueTypes
     time_column: str | None = None
     constants: "Constants" = field(default_factory=lambda: Constants(), repr=False)
+    grid: Grid | None = None
+    reasons: pa.Array | None = None
 
-    def of_band(self, band: str, href: str) -> "SampleRows":
+    def of_asset(self, asset: Asset) -> "SampleRows":
         """Rows of one band, for the long layout."""
-        return replace(self, facts=replace(self.facts, band=band, href=href))
+        facts = replace(
+            self.facts,
+            band=asset.band,
+            href=without_secrets(asset.href),
+            nodata=None if asset.nodata is None else float(asset.nodata),
+            scale=1.0 if asset.scale is None else asset.scale,
+            offset=0.0 if asset.offset is None else asset.offset,
+        )
+        return replace(self, facts=facts)
+
+    def of_band(self, band: str) -> "SampleRows":
+        """Rows of one band of no record."""
+        return replace(self, facts=replace(self.facts, band=band))
 
     def table(self, options: SampleOptions) -> pa.RecordBatch:
         """The rows in the samples schema."""
@@ -96,7 +150,9 @@ class SampleRows:
             if options.layout == "columns" and column.name == BANDS_AFTER:
                 arrays += map(self._band_values, self.bands)
         arrays += [self.of_points(each.name) for each in kept]
-        return pa.RecordBatch.from_arrays(arrays, schema=options.schema(kept, self.bands, self.value_types))
+        record_types = {name: one.type for name, one in self.facts.record.items()}
+        schema = options.schema(kept, self.bands, self.value_types, record_types)
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def of_points(self, name: str) -> pa.Array:
         sources = {name: source for _, name, source in same_columns(self.chunk.schema)}
@@ -117,10 +173,47 @@ class SampleRows:
         return self.picked[self.facts.band].windows
 
     def pixel_rows(self) -> pa.Array:
-        return self._pixels(PIXEL[0], self.picked[self.facts.band].row_offset)
+        return self._pixel_column(0)
 
     def pixel_cols(self) -> pa.Array:
-        return self._pixels(PIXEL[1], self.picked[self.facts.band].col_offset)
+        return self._pixel_column(1)
+
+    def distances(self) -> pa.Array:
+        assert self.grid is not None
+        rows, cols = self._offsets
+        if rows is None or cols is None:
+            return self.constant(0.0, pa.float64())
+        row_part, col_part = (self.chunk[name].to_numpy() for name in POSITION)
+        return pa.array(pixel_distances(self.grid, rows - row_part, cols - col_part))
+
+    def pixel_centre(self, axis: int) -> pa.Array:
+        return pa.array(self._centres[axis])
+
+    def pixel_lonlat(self, axis: int) -> pa.Array:
+        if self._lonlat is None:
+            return self.constant(None, pa.float64())
+        missing = ~np.isfinite(self._lonlat).all(axis=0)
+        return pa.array(self._lonlat[axis], mask=missing)
+
+    def candidates(self) -> pa.Array:
+        depth = self.picked[self.facts.band].candidate
+        return self.constant(0, pa.int32()) if depth is None else pa.array(depth.astype(np.int32))
+
+    def statuses(self) -> pa.Array:
+        if self.reasons is not None:
+            return reason_array(self.reasons)
+        bands = [self.facts.band] if self.facts.band else [band for band in self.bands if band in self.picked]
+        return status_array(first_not_valid([self._status(band) for band in bands]))
+
+    def record_values(self, name: str) -> pa.Array:
+        assert self.facts.record_id is not None
+        return self.constants.repeated((self.facts.record_id, name), self.facts.record[name], len(self.chunk))
+
+    def record_of_band(self, band: str) -> pa.Array:
+        of_bands = self.facts.record_ids
+        if of_bands is None:
+            of_bands = dict.fromkeys(self.picked, self.facts.record_id)
+        return self.constant(of_bands.get(band), pa.string())
 
     def time_differences(self) -> pa.Array:
         moment = self.facts.datetime
@@ -129,9 +222,35 @@ class SampleRows:
         times = point_times(self.chunk, self.time_column)
         return pa.array((moment - times) / 1e6, mask=times == NO_TIME)
 
-    def _pixels(self, name: str, offset: NDArray[np.int64] | None) -> pa.Array:
-        own = self.chunk.column(name)
+    @property
+    def _offsets(self) -> tuple[Ints | None, Ints | None]:
+        """Rows and columns from the points' own pixels to those that gave the values."""
+        picked = self.picked[self.facts.band]
+        return picked.row_offset, picked.col_offset
+
+    def _pixel_column(self, axis: int) -> pa.Array:
+        own, offset = self.chunk.column(PIXEL[axis]), self._offsets[axis]
         return own if offset is None else pa.array((own.to_numpy() + offset).astype(np.int32))
+
+    @cached_property
+    def _centres(self) -> tuple[Floats, Floats]:
+        assert self.grid is not None
+        row, col = (self._pixel_column(axis).to_numpy() + 0.5 for axis in (0, 1))
+        x, y = self.grid.to_world(row, col)
+        return x, y
+
+    @cached_property
+    def _lonlat(self) -> Floats | None:
+        """Longitudes and latitudes [2, n] of the pixels, infinite where PROJ has none; or None."""
+        assert self.grid is not None
+        if not reaches(self.grid.crs, LONLAT):
+            return None
+        return np.stack(transform(self.grid.crs, LONLAT, *self._centres))
+
+    def _status(self, band: str) -> Statuses:
+        status = self.picked[band].status
+        assert status is not None
+        return status
 
     def _band_values(self, band: str) -> pa.Array:
         if band not in self.picked:

@@ -1,29 +1,34 @@
 """Sampling groups of points: read the tiles they touch and gather the values, several groups at the same time."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from rasteret_beam import metrics
-from rasteret_beam.errors import TileReadError
-from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.sampling.dead_letters import Failure, left_over, values_lost
-from rasteret_beam.kernels.sampling.gather import PixelValues, by_tile
-from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, Window
-from rasteret_beam.kernels.sampling.validity import may_be_masked
+from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.metrics import Counters
-from rasteret_beam.model import Asset, Grid, TileKey
+from rasteret_beam.model import ALL_BANDS, TileKey
 from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
-from rasteret_beam.readers.jobs.work_units import SampledUnit, SampleJob, WorkUnit, pixels_of, unit_again, work_units
-from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
+from rasteret_beam.readers.jobs.pixel_reader import PixelReader
+from rasteret_beam.readers.jobs.place_units import PlaceUnit, is_of_place, place_again, place_units
+from rasteret_beam.readers.jobs.place_walk import PlaceWalk
+from rasteret_beam.readers.jobs.work_units import (
+    PointUnit,
+    SampledUnit,
+    SampleJob,
+    WorkUnit,
+    pixels_of,
+    unit_again,
+    work_units,
+)
 from rasteret_beam.readers.tiles.source import CALLERS, TileSource
 from rasteret_beam.schema import POSITION
+
+SAMPLES, DEAD_LETTERS, UNSAMPLED = "samples", "dead_letters", "unsampled"
 
 UNITS_AHEAD = CALLERS
 """Units under way at the same time, so that the latency of reads does not set the pace."""
@@ -36,14 +41,34 @@ VALUE_BYTES = 256
 
 
 class Sampled(NamedTuple):
-    """A batch that comes out of a stream: rows of the sample table, or dead letters (``failed``).
+    """A batch that comes out of a stream, of the kind :data:`SAMPLES`, :data:`DEAD_LETTERS` or :data:`UNSAMPLED`.
 
     ``context`` is what was pushed with the group.
     """
 
     context: Any
     rows: pa.RecordBatch
-    failed: bool = False
+    kind: str = SAMPLES
+
+
+class SampledPoints(Protocol):
+    """A unit after sampling."""
+
+    def rows(self, job: SampleJob) -> Iterator[pa.RecordBatch]:
+        """Rows of the sample table."""
+        ...
+
+    def letters(self, job: SampleJob) -> pa.RecordBatch | None:
+        """Rows of the dead-letter table, if there are some."""
+        ...
+
+    def unsampled(self, job: SampleJob) -> pa.RecordBatch | None:
+        """Points that turned out to have no row, if there are some."""
+        ...
+
+    def counts(self, job: SampleJob, rows: int, letters: pa.RecordBatch | None) -> dict[str, int]:
+        """What the counters take, with so many rows, and these dead letters."""
+        ...
 
 
 class Sampler:
@@ -64,9 +89,9 @@ class Sampler:
     def __init__(self, source: TileSource, job: SampleJob, counters: Counters):
         self.job = job
         self.counters = counters
-        self._source = source
         self._cancel = CancelToken()
-        self._pool: OrderedPool[tuple[Any, SampledUnit]] = OrderedPool(
+        self._reader = PixelReader(source, job, counters, self._cancel)
+        self._pool: OrderedPool[tuple[Any, SampledPoints]] = OrderedPool(
             source.waiting, UNITS_AHEAD, VALUES_AHEAD, self._cancel
         )
 
@@ -78,16 +103,17 @@ class Sampler:
         TileReadError
             A tile of this or an earlier group cannot be read.
         """
-        for unit in work_units(self.job, key, chunks):
+        units = place_units if key.bandset == ALL_BANDS else work_units
+        for unit in units(self.job, key, chunks):
             yield from self._push(context, unit)
 
     def push_again(self, context: Any, record_id: str, band: str, chunk: pa.RecordBatch) -> Iterator[Sampled]:
         """Take the points of a dead letter; otherwise as :meth:`push`."""
-        yield from self._push(context, unit_again(self.job, record_id, band, chunk))
+        again = place_again if is_of_place(chunk) else unit_again
+        yield from self._push(context, again(self.job, record_id, band, chunk))
 
-    def _push(self, context: Any, unit: WorkUnit) -> Iterator[Sampled]:
-        values = len(unit.chunk) * len(unit.assets) * self.job.cells
-        cost = max(values, unit.held_bytes // VALUE_BYTES)
+    def _push(self, context: Any, unit: PointUnit) -> Iterator[Sampled]:
+        cost = max(unit.values(self.job), unit.held_bytes // VALUE_BYTES)
         yield from self._batches(self._pool.push(partial(self._sample, context, unit), cost))
 
     def drain(self) -> Iterator[Sampled]:
@@ -98,88 +124,33 @@ class Sampler:
         """Leave what is under way undone; nothing runs afterwards."""
         self._pool.cancel()
 
-    def _batches(self, sampled: Iterable[tuple[Any, SampledUnit]]) -> Iterator[Sampled]:
+    def _batches(self, sampled: Iterable[tuple[Any, SampledPoints]]) -> Iterator[Sampled]:
         for context, unit in sampled:
+            count = 0
             for rows in unit.rows(self.job):
-                self.counters.add(metrics.SAMPLES_OUT, len(rows))
-                values = 1 if self.job.options.layout == "long" else len(unit.picked)
-                self.counters.add(metrics.VALUES_SAMPLED, len(rows) * values)
+                count += len(rows)
                 yield Sampled(context, rows)
-            if unit.failures:
-                letters = unit.letters(self.job)
+            self.counters.add(metrics.SAMPLES_OUT, count)
+            letters, unsampled = unit.letters(self.job), unit.unsampled(self.job)
+            for name, amount in unit.counts(self.job, count, letters).items():
+                self.counters.add(name, amount)
+            if letters is not None:
                 self.counters.add(metrics.DEAD_LETTERS, len(letters))
-                self.counters.add(metrics.VALUES_DEAD_LETTERED, values_lost(letters))
-                yield Sampled(context, letters, failed=True)
+                yield Sampled(context, letters, DEAD_LETTERS)
+            if unsampled is not None:
+                yield Sampled(context, unsampled, UNSAMPLED)
 
-    def _sample(self, context: Any, unit: WorkUnit) -> tuple[Any, SampledUnit]:
+    def _sample(self, context: Any, unit: PointUnit) -> tuple[Any, SampledPoints]:
         """Sample a unit, in a thread; a failure ends the whole stream."""
-        method, chunk = self.job.method, unit.chunk
         with self._cancel.ending():
-            found, failures = self._gather(
-                unit.grid, unit.assets, *pixels_of(chunk), reach=method.radius, masks=self.job.needs_status
-            )
-            row_part, col_part = (chunk[name].to_numpy() if method.needs_position else None for name in POSITION)
-            picked: dict[str, Picked] = {}
-            for asset in unit.assets:
-                pixels = found.pop(asset.band)
-                own = OwnPixels(
-                    unit.grid,
-                    pixels.values(),
-                    left_over(failures, asset.band, len(chunk)),
-                    pixels.status(asset.nodata, asset.mask) if self.job.needs_status else None,
-                    row_part,
-                    col_part,
-                )
-                found_here = method.pick(own, partial(self._cells, unit, asset, failures))
-                picked[asset.band] = self.job.finished(found_here, asset)
-        return context, SampledUnit(unit, picked, failures)
+            if isinstance(unit, PlaceUnit):
+                return context, PlaceWalk(self._reader, unit).run()
+            assert isinstance(unit, WorkUnit)
+            read = self._reader.picked(unit.assets, spots_of(self.job, unit))
+            return context, SampledUnit(replace(unit, assets=read.assets), read.picked, read.failures)
 
-    def _gather(
-        self, grid: Grid, assets: Sequence[Asset], row: Ints, col: Ints, reach: int, masks: bool
-    ) -> tuple[dict[str, PixelValues], list[Failure]]:
-        """What is at pixels [n], by band; tiles are read ``reach`` rows further.
 
-        Masks are read only if they matter, and only of files that have or may have one.
-        """
-        found = {asset.band: PixelValues(len(row)) for asset in assets}
-        in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(grid, row, col)}
-        rows = {place: int(points.row.max()) + 1 + reach for place, points in in_tile.items()}
-        failures: list[Failure] = []
-
-        def on_tile(request: TileRequest, tile: Tile | TileReadError) -> None:
-            points = in_tile[request.tile_row, request.tile_col]
-            if tile is NO_MASK:
-                return
-            if not isinstance(tile, TileReadError):
-                of_band = found[request.asset.band]
-                (of_band.put_mask if request.mask else of_band.put)(tile, points)
-            elif self.job.options.on_error == "dead_letter":
-                failures.append(Failure(request.asset, request.tile_row, request.tile_col, tile, points.point))
-            else:
-                self._cancel.cancel(tile)  # so that the job's other reads are left undone
-                raise tile
-
-        masked = [asset for asset in assets if may_be_masked(asset)] if masks else []
-        requests = chain(
-            (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in in_tile),
-            (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in in_tile),
-        )
-        self._source.each(requests, on_tile, self.counters, self._cancel)
-        return found, failures
-
-    def _cells(self, unit: WorkUnit, asset: Asset, failures: list[Failure], points: Ints, window: Window) -> Around:
-        """The windows around m points of a unit."""
-        grid = unit.grid
-        row, col = pixels_of(unit.chunk)
-        rows, cols = row[points][:, None] + window.row, col[points][:, None] + window.col
-        in_raster = (rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width)
-        inside = np.flatnonzero(in_raster)
-        found, failed = self._gather(grid, [asset], rows.flat[inside], cols.flat[inside], reach=0, masks=True)
-        pixels = found[asset.band].values()
-        cells = np.zeros(in_raster.shape, dtype=pixels.dtype)
-        valid = np.zeros(in_raster.shape, dtype=bool)
-        cells.flat[inside] = pixels
-        valid.flat[inside] = found[asset.band].valid(asset.nodata)
-        # A tile beside that cannot be read leaves the points without a value whose window reaches into it.
-        failures += [replace(each, points=points[inside[each.points] // len(window.row)]) for each in failed]
-        return Around(cells, valid, in_raster)
+def spots_of(job: SampleJob, unit: WorkUnit) -> Spots:
+    """Where the points of a unit lie on its grid."""
+    row_part, col_part = (unit.chunk[name].to_numpy() if job.method.needs_position else None for name in POSITION)
+    return Spots(unit.grid, *pixels_of(unit.chunk), row_part, col_part)

@@ -8,15 +8,19 @@ from typing import TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from rasteret_beam.errors import InputError, without_secrets
+from rasteret_beam import metrics
+from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import epsg_code
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chunks import split_kept, with_kept
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
-from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, with_value_type
+from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, values_lost, with_value_type
+from rasteret_beam.kernels.sampling.missing_rows import missing_rows, rows_of_unsampled
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod, pixel_method, window_cells
+from rasteret_beam.kernels.sampling.record_columns import RecordColumns
 from rasteret_beam.kernels.sampling.rows import Constants, RowFacts, SampleRows, merged
+from rasteret_beam.kernels.sampling.units import STORED, Units, in_units, needs_file, units_of, windows_in_units
 from rasteret_beam.kernels.sampling.validity import is_invalid
 from rasteret_beam.kernels.sampling.value_types import ValueTypes, in_type, plain_types
 from rasteret_beam.model import Asset, Grid, TileKey
@@ -58,6 +62,8 @@ class SampleJob:
     options : SampleOptions
     value_types : ValueTypes, optional
         Of all wanted bands; needed with ``value_type="raw"``.
+    records : RecordColumns
+        Columns of the collection that rows have.
     """
 
     routing: RoutingIndex
@@ -66,6 +72,7 @@ class SampleJob:
     bands: Sequence[str] = ()
     options: SampleOptions = SampleOptions()  # noqa: RUF009
     value_types: ValueTypes | None = None
+    records: RecordColumns = RecordColumns()  # noqa: RUF009
 
     @cached_property
     def types(self) -> ValueTypes:
@@ -74,13 +81,59 @@ class SampleJob:
         return self.value_types or plain_types(self.options, [*self.bands, *known])
 
     def finished(self, picked: Picked, asset: Asset) -> Picked:
-        """What was picked of a band, as rows have it: the values in their type, null where invalid ones are to be."""
-        values = in_type(picked.values, self.types[asset.band], self.options.value_type, asset)
-        null = picked.null
-        if self.options.invalid == "null":
+        """What was picked of a band, as rows have it: the values in their type, null where invalid ones are to be.
+
+        With ``unscale``, values and windows are in physical units, and invalid ones are null.
+        """
+        null, values, windows = picked.null, picked.values, picked.windows
+        if self.options.invalid == "null" or self.options.unscale:
             assert picked.status is not None
             null = is_invalid(picked.status)
-        return replace(picked, values=values, null=null)
+        if self.options.unscale:
+            assert null is not None
+            units = self.units(asset)
+            values = in_units(values, ~null, units)
+            windows = None if windows is None else windows_in_units(windows, units)
+        values = in_type(values, self.types[asset.band], self.options.value_type, asset)
+        return replace(picked, values=values, windows=windows, null=null)
+
+    def units(self, asset: Asset) -> Units:
+        """Scale and offset by which the values of a band of a record are brought to physical units.
+
+        Raises
+        ------
+        CollectionError
+            Those of the collection, or of the file, cannot be used.
+        """
+        return STORED if asset.band in self._never_scaled else units_of(asset, self.options.scales)
+
+    def needs_file(self, asset: Asset) -> bool:
+        """Whether units are wanted of a band that only the file's tags can tell."""
+        wanted = self.options.unscale and asset.band not in self._never_scaled
+        return wanted and needs_file(asset, self.options.scales)
+
+    @cached_property
+    def _never_scaled(self) -> frozenset[str]:
+        """Quality bands: their numbers are codes."""
+        return frozenset(rule.band for rule in getattr(self.options, "quality", ()))
+
+    def missing(self, unsampled: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Rows of points without a sample, given in the unsampled schema."""
+        settings = self.bands, self.options, self.types, self.collection, self.records.types
+        return rows_of_unsampled(unsampled, *settings)
+
+    def missing_pairs(self, points: pa.RecordBatch, reason: Sequence[str], band: str) -> pa.RecordBatch:
+        """Rows of a band for points of a chunk that have no sample of it."""
+        return missing_rows(
+            points,
+            reason,
+            [band],
+            self.options,
+            self.types,
+            collection=self.collection,
+            point_crs=point_epsg(points),
+            record_types=self.records.types,
+        )
 
     @cached_property
     def method(self) -> PixelMethod:
@@ -98,37 +151,42 @@ class SampleJob:
         return Constants()
 
     @cached_property
+    def most_records(self) -> int:
+        """Records whose samples of a place are held at the same time, at most, for each point and band."""
+        most = self.routing.matcher.most
+        if most is not None:
+            return most + 1
+        return int(np.bincount(self.routing.layers.grid).max(initial=1))
+
+    @cached_property
     def cells(self) -> int:
         """Cells that may be read for a point and band."""
         return window_cells(self.method)
 
 
-@dataclass(frozen=True, eq=False)
-class WorkUnit:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PointUnit:
     """Points of one group that are sampled together.
 
     Attributes
     ----------
-    grid : Grid
-    assets : sequence of Asset
-        One for each band of the grid, in output order.
     chunk : RecordBatch
         Without the kept columns.
-    facts : RowFacts
     kept : sequence of Kept
         The kept columns, chunk after chunk; empty where there are none.
     """
 
-    grid: Grid
-    assets: Sequence[Asset]
     chunk: pa.RecordBatch
-    facts: RowFacts
     kept: Sequence[Kept] = ()
 
     @property
     def held_bytes(self) -> int:
         """What the kept columns take up in memory while the unit is under way."""
         return sum(map(_held, self.kept))
+
+    def values(self, job: SampleJob) -> int:
+        """Pixels that may be read for the points."""
+        raise NotImplementedError
 
     def chunks(self, most_bytes: int) -> Iterator[pa.RecordBatch]:
         """The points with their kept columns, as chunks of at most so many bytes of these, or as they came."""
@@ -143,6 +201,26 @@ class WorkUnit:
     def whole(self) -> pa.RecordBatch:
         """All points with their kept columns."""
         return merged(list(self.chunks(ROWS_BYTES)))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WorkUnit(PointUnit):
+    """Points that are sampled of one record.
+
+    Attributes
+    ----------
+    grid : Grid
+    assets : sequence of Asset
+        One for each band of the grid, in output order.
+    facts : RowFacts
+    """
+
+    grid: Grid
+    assets: Sequence[Asset]
+    facts: RowFacts
+
+    def values(self, job: SampleJob) -> int:
+        return len(self.chunk) * len(self.assets) * job.cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,21 +254,37 @@ class SampledUnit:
         stop = start + len(chunk)
         picked = {band: of_band.slice(start, stop) for band, of_band in self.picked.items()}
         shared = job.types, job.options.time_column, job.constants
-        rows = SampleRows(chunk, self.unit.facts, job.bands, picked, *shared)
+        rows = SampleRows(chunk, self.unit.facts, job.bands, picked, *shared, grid=self.unit.grid)
         if job.options.layout != "long":
             yield rows.table(job.options)
             return
         for asset in self.unit.assets:
-            of_band = rows.of_band(asset.band, without_secrets(asset.href)).table(job.options)
+            of_band = rows.of_asset(asset).table(job.options)
             there = left_over(self.failures, asset.band, len(self.unit.chunk)) if self.failures else None
             yield of_band if there is None else of_band.filter(pa.array(there[start:stop]))
 
-    def letters(self, job: SampleJob) -> pa.RecordBatch:
-        """Rows of the dead-letter table."""
-        points = self.unit.whole()
-        if job.options.value_type == "raw":
-            points = with_value_type(points, next(iter(job.types.values())))
-        return dead_letters(points, self.failures)
+    def unsampled(self, job: SampleJob) -> None:
+        """All points have rows, or are in dead letters."""
+
+    def counts(self, job: SampleJob, rows: int, letters: pa.RecordBatch | None) -> dict[str, int]:
+        """What the counters of values take."""
+        values = 1 if job.options.layout == "long" else len(self.picked)
+        lost = values_lost(letters) if letters is not None else 0
+        return {metrics.VALUES_SAMPLED: rows * values, metrics.VALUES_DEAD_LETTERED: lost}
+
+    def letters(self, job: SampleJob) -> pa.RecordBatch | None:
+        """Rows of the dead-letter table, if there are some."""
+        return letters_of(job, self.unit, self.failures)
+
+
+def letters_of(job: SampleJob, unit: PointUnit, failures: Sequence[Failure]) -> pa.RecordBatch | None:
+    """Dead letters of a unit, if there are some."""
+    if not failures:
+        return None
+    points = unit.whole()
+    if job.options.value_type == "raw":
+        points = with_value_type(points, next(iter(job.types.values())))
+    return dead_letters(points, failures)
 
 
 def work_units(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[WorkUnit]:
@@ -198,8 +292,9 @@ def work_units(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -
     grid, bands = job.routing.grid_of(key)
     assets = job.assets(key.record_id, bands)
     most = min(UNIT_ROWS, UNIT_VALUES // (len(bands) * job.cells))
-    for chunk, kept in _cut(chunks, max(1, most)):
-        yield WorkUnit(grid, assets, chunk, _facts(job, key.record_id, grid, chunk), kept)
+    for chunk, kept in cut(chunks, max(1, most)):
+        facts = facts_of(job, key.record_id, grid, chunk)
+        yield WorkUnit(grid=grid, assets=assets, chunk=chunk, facts=facts, kept=kept)
 
 
 def unit_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBatch) -> WorkUnit:
@@ -210,29 +305,48 @@ def unit_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBatch)
     InputError
         The collection no longer has the record or the band, or the points lack what nodata fallback needs.
     """
-    grid = job.routing.grid_of_band(record_id, band)
-    if grid is None:
-        raise InputError(f"a dead letter is of record {record_id!r}, band {band}, which the collection does not have")
+    grid = check_letter(job, record_id, band)
     if job.method.needs_position and POSITION[0] not in chunk.schema.names:
         raise InputError(
             f"max_distance_pixels is {job.options.max_distance_pixels}, but the dead letters come from a run with 0; "
             "try them again without it"
         )
     points, kept = split_kept(chunk)
-    facts = _facts(job, record_id, grid, points)
-    return WorkUnit(grid, job.assets(record_id, [band]), points, facts, [] if kept is None else [kept])
+    facts, assets = facts_of(job, record_id, grid, points), job.assets(record_id, [band])
+    return WorkUnit(grid=grid, assets=assets, chunk=points, facts=facts, kept=[] if kept is None else [kept])
 
 
-def _facts(job: SampleJob, record_id: str, grid: Grid, chunk: pa.RecordBatch) -> RowFacts:
+def check_letter(job: SampleJob, record_id: str, band: str) -> Grid:
+    """The grid of a dead letter's band.
+
+    Raises
+    ------
+    InputError
+        The collection no longer has the record or the band.
+    """
+    grid = job.routing.grid_of_band(record_id, band)
+    if grid is None:
+        raise InputError(f"a dead letter is of record {record_id!r}, band {band}, which the collection does not have")
+    return grid
+
+
+def facts_of(job: SampleJob, record_id: str, grid: Grid, chunk: pa.RecordBatch) -> RowFacts:
+    """What all rows of some points and a record have in common."""
     moment = int(job.routing.datetimes[job.routing.positions[record_id]])
-    code = (chunk.schema.metadata or {}).get(POINT_EPSG_KEY)
     return RowFacts(
         record_id,
         None if moment == NO_DATETIME else moment,
         job.collection,
         epsg_code(grid.crs),
-        int(code) if code is not None else None,
+        point_epsg(chunk),
+        job.records.of(record_id),
     )
+
+
+def point_epsg(chunk: pa.RecordBatch) -> int | None:
+    """EPSG code of the points' CRS, if it has one."""
+    code = (chunk.schema.metadata or {}).get(POINT_EPSG_KEY)
+    return int(code) if code is not None else None
 
 
 def pixels_of(chunk: pa.RecordBatch) -> tuple[Ints, Ints]:
@@ -240,7 +354,7 @@ def pixels_of(chunk: pa.RecordBatch) -> tuple[Ints, Ints]:
     return row, col
 
 
-def _cut(chunks: Iterable[pa.RecordBatch], most: int) -> Iterator[tuple[pa.RecordBatch, list[Kept]]]:
+def cut(chunks: Iterable[pa.RecordBatch], most: int) -> Iterator[tuple[pa.RecordBatch, list[Kept]]]:
     """The points of the chunks of a group, up to so many together, and their kept columns."""
     waiting: list[pa.RecordBatch] = []
     of_waiting: list[Kept] = []

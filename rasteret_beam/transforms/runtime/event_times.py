@@ -75,7 +75,8 @@ class GroupByTile(beam.PTransform):
     """Group chunks by key: the only shuffle between points and samples.
 
     Chunks of a stream are grouped by window and pane. Beam drops chunks that exceed the allowed lateness; they are the
-    difference between the metrics ``values_routed`` and ``values_sampled`` (plus ``values_dead_lettered``).
+    difference between the metrics ``values_routed`` and ``values_sampled`` (plus ``values_dead_lettered`` and
+    ``values_left_out``).
 
     Parameters
     ----------

@@ -57,7 +57,8 @@ class IndexSettings(Generic[Options]):
         return acquire(self.token, self._made)
 
     def _made(self) -> IndexVersions:
-        indexes = IndexVersions(self.collection, self.bands, self.options.match_rules, self.cache.share, self.schema)
+        settings = self.options.match_rules, self.cache.share, self.schema, self.options.record_columns
+        indexes = IndexVersions(self.collection, self.bands, *settings)
         if self.first is None:
             indexes.at()
         return indexes

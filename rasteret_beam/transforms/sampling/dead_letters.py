@@ -11,11 +11,13 @@ import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the cod
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
+from rasteret_beam.collection.index.extra_columns import record_types
 from rasteret_beam.kernels.sampling.dead_letters import OF_POINTS, points_of, value_type_of, values_lost
 from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.keywords import SampleRetryKeywords
-from rasteret_beam.options import SampleOptions, documents_options, options_from, takes_options
+from rasteret_beam.options import SampleOptions, documents_options, options_from, takes_options, warn_of_unused_quality
 from rasteret_beam.readers.storage.listing import Paths
+from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import kept_fields
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
@@ -52,8 +54,14 @@ class SampleDeadLetters(beam.PTransform):
         self.collection = collection
         self.path = path
         self.options = replace(
-            options_from(keywords, SampleOptions), match="all", tolerance=None, limit=None, overlap="all"
+            options_from(keywords, SampleOptions),
+            match="all",
+            tolerance=None,
+            limit=None,
+            overlap="all",
+            skip_invalid=False,
         )
+        check_scaled_bands(self.options.scales, collection.bands)  # of the earlier run, of which few may have failed
         self._letters = DeadLetterFiles(path, OF_POINTS)
 
     def __repr__(self) -> str:
@@ -86,7 +94,10 @@ class SampleDeadLetters(beam.PTransform):
         letters = begin | self._letters
         settings = IndexSettings.of(self.collection, self.bands, self.options)
         warn_of_rounding(self.collection, settings.bands, self.options.value_type)
-        return sampled_by(_SampleAgainFn(replace(settings, value_types=self.value_types())), letters)
+        record_types(self.collection, settings.bands, self.options.extra_columns)
+        warn_of_unused_quality(self.options)
+        outputs = sampled_by(_SampleAgainFn(replace(settings, value_types=self.value_types())), letters)
+        return outputs._replace(unsampled=None)  # the earlier run has accounted for all points
 
 
 class _SampleAgainFn(SampleFn):

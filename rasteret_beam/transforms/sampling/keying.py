@@ -119,7 +119,7 @@ class _RouteFn(beam.DoFn):
         chunks = list(routed.chunks if seen is None else with_version(routed.chunks, seen))
         counts = {
             metrics.POINTS_IN: len(points),
-            metrics.POINTS_SAMPLED: routed.sampled,
+            metrics.POINTS_SAMPLED: 0 if routing.decides_later else routed.sampled,
             metrics.POINTS_UNSAMPLED: len(routed.unsampled),
             metrics.CHUNKS_OUT: len(chunks),
             metrics.VALUES_ROUTED: sum(len(chunk) * len(routing.bands_of(key)) for key, chunk in chunks),

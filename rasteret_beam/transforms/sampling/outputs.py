@@ -18,8 +18,9 @@ class KeyedOutputs(NamedTuple):
 class SamplingOutputs(NamedTuple):
     """What :class:`SamplePoints` gives when asked for more than samples.
 
-    ``dead_letters`` are tiles that could not be read, with their points, in ``schema.DEAD_LETTER_SCHEMA``; they are
-    there with ``on_error="dead_letter"``.
+    ``unsampled`` are points without a row, in ``unsampled_schema`` of :mod:`rasteret_beam.schema`. ``dead_letters`` are
+    tiles that could not be read, with their points, in ``schema.DEAD_LETTER_SCHEMA``; they are there with
+    ``on_error="dead_letter"``.
     """
 
     samples: beam.PCollection[pa.RecordBatch]
@@ -30,12 +31,13 @@ class SamplingOutputs(NamedTuple):
 def together(one: Any, other: Any) -> Any:
     """Outputs of one step, applied twice, as one: of a PCollection, or of each in a named tuple."""
     if isinstance(one, beam.PCollection):
-        return _flat("rows", one, other)
+        return flat("rows", one, other)
     pairs = zip(one._fields, one, other, strict=True)
-    return type(one)(*(None if first is None else _flat(name, first, second) for name, first, second in pairs))
+    return type(one)(*(None if first is None else flat(name, first, second) for name, first, second in pairs))
 
 
-def _flat(name: str, one: beam.PCollection, other: beam.PCollection) -> beam.PCollection:
+def flat(name: str, one: beam.PCollection, other: beam.PCollection) -> beam.PCollection:
+    """Two outputs of one type as one."""
     rows = (one, other) | f"Together {name}" >> beam.Flatten()
     rows.element_type = one.element_type
     return rows

@@ -15,6 +15,8 @@ from rasteret_beam.transforms.runtime.event_times import GroupByTile
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sampling.collection_updates import VersionOf, by_version
 from rasteret_beam.transforms.sampling.keying import keyed
+from rasteret_beam.transforms.sampling.missing import with_missing
+from rasteret_beam.transforms.sampling.outputs import flat
 from rasteret_beam.transforms.sampling.sampling import held, sampled, with_value_types
 
 
@@ -48,7 +50,7 @@ class SamplePoints(beam.PTransform):
     ------
     RecordBatch
         In ``samples_schema`` of :mod:`rasteret_beam.schema`: one row a point, record and band
-        (or, in a wide layout, a point and record); stored values in the type of ``value_type``.
+        (or, in a wide layout, a point and record); values are stored numbers, or, with ``unscale``, in physical units.
     """
 
     @takes_options(SampleOptions)
@@ -92,9 +94,13 @@ class SamplePoints(beam.PTransform):
         )
         groups = routed.chunks | GroupByTile(spill=True)
         outputs = groups | "SampleTiles" >> _Step(partial(sampled, settings), version)
-        if not self.with_unsampled:
-            return outputs.samples if self.options.on_error == "raise" else outputs
-        return outputs._replace(unsampled=routed.unsampled)
+        unsampled = routed.unsampled
+        if outputs.unsampled is not None:
+            unsampled = flat("unsampled", unsampled, outputs.unsampled)
+        outputs = outputs._replace(unsampled=unsampled if self.with_unsampled else None)
+        if self.options.join == "left":
+            outputs = outputs._replace(samples=with_missing(settings, outputs.samples, unsampled))
+        return outputs if set(outputs[1:]) != {None} else outputs.samples
 
 
 class _Step(beam.PTransform):

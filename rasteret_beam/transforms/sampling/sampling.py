@@ -1,6 +1,6 @@
 """Groups of points to samples; :mod:`rasteret_beam.readers.jobs.sampler` does the work."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,14 +13,16 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
+from rasteret_beam.collection.index.extra_columns import record_types
 from rasteret_beam.collection.parquet.versions import CollectionVersion
 from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.keywords import SampleKeywords
 from rasteret_beam.metrics import Counters
-from rasteret_beam.options import SampleOptions, options_from, takes_options
-from rasteret_beam.readers.jobs.sampler import Sampled, Sampler
+from rasteret_beam.options import SampleOptions, options_from, takes_options, warn_of_unused_quality
+from rasteret_beam.readers.jobs.sampler import DEAD_LETTERS, SAMPLES, UNSAMPLED, Sampled, Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.source import TileSource
+from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import by_stamp, in_windows
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
@@ -36,8 +38,11 @@ from rasteret_beam.transforms.sampling.collection_updates import (
 )
 from rasteret_beam.transforms.sampling.outputs import SamplingOutputs
 
-SAMPLES = "samples"
-DEAD_LETTERS = "dead_letters"
+_SIDE_OUTPUTS: dict[str, Callable[[SampleOptions], bool]] = {
+    DEAD_LETTERS: lambda options: options.on_error == "dead_letter",
+    UNSAMPLED: lambda options: options.invalid == "drop",
+}
+"""What sampling gives beside samples, by fields of :class:`SamplingOutputs`, and with which options."""
 
 
 class SampleFn(beam.DoFn):
@@ -71,7 +76,7 @@ class SampleFn(beam.DoFn):
         index = self.indexes.at(version)
         self.version = version
         name, types = settings.collection.name, settings.value_types
-        job = SampleJob(index.routing, index.assets, name, settings.bands, settings.options, types)
+        job = SampleJob(index.routing, index.assets, name, settings.bands, settings.options, types, index.records)
         self.sampler = Sampler(self.source, job, Counters())
 
     def process(
@@ -92,9 +97,9 @@ class SampleFn(beam.DoFn):
     def _emit(self, sampled: Iterator[Sampled]) -> Iterator[Any]:
         """Each batch in the window and at the time of its points, whenever it is ready."""
         try:
-            for (timestamp, windows, pane), rows, failed in sampled:
+            for (timestamp, windows, pane), rows, kind in sampled:
                 value = WindowedValue(rows, timestamp, windows, pane)
-                yield beam.pvalue.TaggedOutput(DEAD_LETTERS, value) if failed else value
+                yield value if kind == SAMPLES else beam.pvalue.TaggedOutput(kind, value)
         finally:
             assert self.sampler is not None
             count(self.sampler.counters.take())
@@ -141,19 +146,22 @@ class SampleInWindowsFn(SampleFn):
 def sampled_by(sampling: SampleFn, groups: beam.PCollection, **side_inputs: Any) -> SamplingOutputs:
     """Apply a sampling DoFn; the outputs that it gives."""
     applied = beam.ParDo(sampling, **side_inputs)
-    if sampling.settings.options.on_error == "raise":
+    options = sampling.settings.options
+    kinds = [kind for kind, is_given in _SIDE_OUTPUTS.items() if is_given(options)]
+    if not kinds:
         return SamplingOutputs(groups | "Sample" >> applied.with_output_types(pa.RecordBatch))
-    outputs = groups | "Sample" >> applied.with_outputs(DEAD_LETTERS, main=SAMPLES)
-    outputs[SAMPLES].element_type = pa.RecordBatch
-    outputs[DEAD_LETTERS].element_type = pa.RecordBatch
-    return SamplingOutputs(outputs[SAMPLES], dead_letters=outputs[DEAD_LETTERS])
+    outputs = groups | "Sample" >> applied.with_outputs(*kinds, main=SAMPLES)
+    for kind in (SAMPLES, *kinds):
+        outputs[kind].element_type = pa.RecordBatch
+    return SamplingOutputs(outputs[SAMPLES], **{kind: outputs[kind] for kind in kinds})
 
 
 class SampleTiles(beam.PTransform):
     """Groups of points to batches in the samples schema; each touched tile is decoded once.
 
     With ``on_error="dead_letter"``, a tile that cannot be read becomes a row of a second output, with its points, while
-    the other tiles of its file still give their samples; this gives :class:`SamplingOutputs`.
+    the other tiles of its file still give their samples; this gives :class:`SamplingOutputs`. So does
+    ``invalid="drop"``: the points of which every row is dropped are unsampled.
 
     Parameters
     ----------
@@ -187,7 +195,7 @@ class SampleTiles(beam.PTransform):
         settings = IndexSettings.of(self.collection, self.bands, self.options, self.updates is not None)
         settings = with_value_types(settings, self.updates)
         outputs = by_version(groups, self.updates, settings.first, partial(sampled, settings))
-        return outputs.samples if self.options.on_error == "raise" else outputs
+        return outputs.samples if set(outputs[1:]) == {None} else outputs
 
 
 def with_value_types(settings: IndexSettings[SampleOptions], updates: Updates) -> IndexSettings[SampleOptions]:
@@ -196,12 +204,15 @@ def with_value_types(settings: IndexSettings[SampleOptions], updates: Updates) -
     Raises
     ------
     InputError
-        The layout or the types do not suit the collection.
+        The layout or the types do not suit the collection, or ``scales`` have a band that is not read.
     """
+    check_scaled_bands(settings.options.scales, settings.bands)
     check_layout_grows(settings.options.layout, updates)
     if settings.options.layout != "long":
         check_one_row_each(settings.collection.index(settings.bands, settings.options.match_rules).routing)
     warn_of_rounding(settings.collection, settings.bands, settings.options.value_type)
+    warn_of_unused_quality(settings.options)
+    record_types(settings.collection, settings.bands, settings.options.extra_columns)
     return replace(settings, value_types=sample_types(settings.collection, settings.bands, settings.options))
 
 

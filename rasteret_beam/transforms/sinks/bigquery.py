@@ -409,7 +409,7 @@ def _counted(batch: pa.RecordBatch, maker: Any) -> Iterator[dict[str, Any]]:
 
 def _storage_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     """Rows with Beam's timestamps."""
-    times = [one.name for one in batch.schema if pa.types.is_timestamp(one.type)]
+    times = [one.name for one in loadable_schema(batch.schema) if pa.types.is_timestamp(one.type)]
     for row in python_rows(batch):
         for name in times:
             if row[name] is not None:

@@ -172,6 +172,7 @@ def test_a_collection_describes_itself(folder: Path) -> None:
         "bands": ["A00", "A01"],
         "dtype": ["int8"],
         "nodata": [-128.0],
+        "units": {band: [{"scale": 1.0, "offset": 0.0, "records": 4}] for band in ("A00", "A01")},
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -437,6 +438,8 @@ def stored(collection: Collection, band: str = "red") -> tuple[float | None, flo
         ({"raster:bands": [{"nodata": "7", "scale": 0.5}], "raster:offset": -1, "nodata": 9}, {"nodata": [8]}),
         ({}, {"nodata": [7], "raster:scale": [0.5], "raster:offset": [-1.0]}),
         ({}, {"raster:bands": [[{"nodata": 7, "scale": 0.5, "offset": -1}]]}),
+        ({"nodata": 7, "scale": 0.5, "offset": -1}, {"scale": [9.0], "offset": [9.0]}),
+        ({"nodata": 7, "raster:scale": 0.5, "offset": -1, "scale": 9}, {"raster:offset": [9.0]}),
     ],
 )
 def test_the_table_says_what_the_file_does_not(scene: Path, of_asset: dict, of_item: dict) -> None:
@@ -457,18 +460,44 @@ def test_each_band_of_a_file_has_its_own_entry(tmp_path: Path) -> None:
     assert nodata is not None and np.isnan(nodata) and scale == 2.0
 
 
-def test_what_file_and_table_say_differently_is_the_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_file_and_table_say_differently(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Scale and offset are the table's, without a word; nodata is the file's, with a warning."""
     path = write_scene(tmp_path / "s.tif", rasterio.Affine(10, 0, 0, 0, -10, 0), 1)
     with rasterio.open(path, "r+") as raster:
         raster.nodata, raster.scales, raster.offsets = 5, (0.1,), (3.0,)
-    said = {"nodata": 6, "raster:scale": 0.2, "raster:offset": 3.0}
+    said = {"nodata": 6, "raster:scale": 0.2}
     collection = build_from_table(table_of(path, assets=pa.array([{"red": asset(path, **said)}])))
-    assert stored(collection) == (5.0, 0.1, 3.0)
+    assert stored(collection) == (5.0, 0.2, 3.0)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warnings == [
-        f"band 'red' of {path} has nodata 5, but the record table has 6; the file's value is kept",
-        f"band 'red' of {path} has scale 0.1, but the record table has 0.2; the file's value is kept",
-    ]
+    assert warnings == [f"band 'red' of {path} has nodata 5, but the record table has 6; the file's value is kept"]
+    back_to_default = {"raster:scale": 1.0, "raster:offset": 0.0}
+    collection = build_from_table(table_of(path, assets=pa.array([{"red": asset(path, **back_to_default)}])))
+    assert stored(collection) == (5.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"scale": 0}, "scale 0 makes all values equal, as the record table has it for asset 'red' of record 'x'"),
+        ({"raster:bands": [{"scale": "nan"}]}, "scale nan is not a finite number, as the record table has it for"),
+        ({"bands": [{"raster:offset": "-inf"}]}, "offset -inf is not a finite number, as the record table has it for"),
+        ({"offset": "none"}, "offset of asset 'red' of record 'x' is 'none'; it has to be a number"),
+        ({"raster:scale": True}, "scale of asset 'red' of record 'x' is True; it has to be a number"),
+    ],
+)
+def test_scales_of_a_table_that_cannot_be_used(scene: Path, said: dict, message: str) -> None:
+    assets = pa.array([json.dumps({"red": {"href": str(scene), "band_index": 0} | said})])
+    with pytest.raises(InputError, match=re.escape(message)):
+        build_from_table(table_of(scene, assets=assets, id=["x"]))
+
+
+def test_scales_of_assets_without_headers_are_kept(scene: Path, tmp_path: Path) -> None:
+    """They are in the assets of the collection, which is a record table again; a column "scale" of records is not."""
+    assets = pa.array([{"red": asset(scene, **{"raster:bands": [{"scale": 0.5, "offset": -1.0}]})}])
+    shape = pa.array([shapely.to_wkb(shapely.box(3, 48, 3.1, 48.1))])
+    table = table_of(scene, assets=assets, scale=[9.0], geometry=shape)
+    build_from_table(table, enrich_cog=False).export(tmp_path / "c")
+    assert stored(build_from_table(tmp_path / "c"))[1:] == (0.5, -1.0)
 
 
 @pytest.mark.parametrize("nodata", [-9999.0, float("nan"), 0.5])

@@ -84,6 +84,15 @@ SAMPLE = {
     ),
     "dates": (["--points={}/q.parquet", "--geometry_crs=4326", "--date_range=2024,2023"], "argument --date_range: "),
     "box": (["--points={}/q.parquet", "--geometry_crs=4326", "--bbox=0,50,5,40"], ""),
+    "rule": (
+        ["--points={}/q.parquet", "--geometry_crs=4326", "--quality=SCL nott in 0"],
+        "error: argument --quality: quality rule 'SCL nott in 0': expected 'not', 'in', 'no', 'bits', '<=' or '>=', but"
+        " found 'nott' at character 5 (did you mean 'not'?); a rule is BAND not in 0,1,3,8-10 or ",
+    ),
+    "second rule": (
+        ["--points={}/q.parquet", "--geometry_crs=4326", "--quality=CLD <= 40", "--quality=CLD <= 40;preset:hsl"],
+        "error: argument --quality: quality rule 'preset:hsl': quality has no preset 'hsl' (did you mean 'hls'?)",
+    ),
     "cache": (
         ["--points={}/q.parquet", "--geometry_crs=4326", "--cache_mb=1"],
         "argument --cache_mb: '1' is not a whole",

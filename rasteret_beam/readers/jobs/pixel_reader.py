@@ -1,0 +1,153 @@
+"""Reading pixels: tiles and masks of bands, and what the pixel method of a job makes of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from rasteret_beam.errors import TileReadError
+from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.sampling.dead_letters import Failure, everywhere, left_over
+from rasteret_beam.kernels.sampling.gather import PixelValues, by_tile
+from rasteret_beam.kernels.sampling.parts import Spots
+from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, Window
+from rasteret_beam.kernels.sampling.validity import Mask, Status, may_be_masked
+from rasteret_beam.metrics import Counters
+from rasteret_beam.model import Asset, Grid
+from rasteret_beam.readers.jobs.cancellation import CancelToken
+from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
+from rasteret_beam.readers.tiles.source import TileSource
+
+
+class Read(NamedTuple):
+    """Some bands at points: the assets with all facts that rows need, what is picked, and what could not be read."""
+
+    assets: Sequence[Asset]
+    picked: dict[str, Picked]
+    failures: list[Failure]
+
+
+class PixelRules(Protocol):
+    """Rules on the pixels of a record beyond those of its bands: quality."""
+
+    def at_points(self) -> Mask:
+        """Whether the points pass, [n]."""
+        ...
+
+    def at_pixels(self, grid: Grid, row: Ints, col: Ints) -> tuple[Mask, list[Failure]]:
+        """Whether pixels [m] of a grid pass, by their centres; and what could not be read, by position in [m]."""
+        ...
+
+
+class PixelReader:
+    """Reads the pixels of one job; threads may use it at the same time."""
+
+    def __init__(self, source: TileSource, job: SampleJob, counters: Counters, cancel: CancelToken):
+        self.job = job
+        self._source = source
+        self._counters = counters
+        self._cancel = cancel
+
+    def picked(self, assets: Sequence[Asset], spots: Spots, rules: PixelRules | None = None) -> Read:
+        """What the method picks at n points for each band, as rows have it.
+
+        Raises
+        ------
+        TileReadError
+            A tile cannot be read, and ``on_error`` is "raise".
+        """
+        method, with_status = self.job.method, self.job.needs_status or rules is not None
+        found, failures = self.gather(spots, assets, reach=method.radius, masks=with_status)
+        assets = [self._with_units(asset, spots, failures) for asset in assets]
+        picked: dict[str, Picked] = {}
+        for asset in assets:
+            pixels = found.pop(asset.band)
+            status = pixels.status(asset.nodata, asset.mask) if with_status else None
+            if rules is not None and status is not None:
+                status[(status == Status.VALID) & ~rules.at_points()] = Status.MASKED
+            there = left_over(failures, asset.band, len(spots.row))
+            own = OwnPixels(spots.grid, pixels.values(), there, status, spots.row_part, spots.col_part)
+            found_here = method.pick(own, partial(self._cells, spots, asset, failures, rules))
+            picked[asset.band] = self.job.finished(found_here, asset)
+        return Read(assets, picked, failures)
+
+    def _with_units(self, asset: Asset, spots: Spots, failures: list[Failure]) -> Asset:
+        """An asset with the scale and offset of its file's tags, where they are wanted and the collection has none."""
+        if not self.job.needs_file(asset):
+            return asset
+        try:
+            return self._source.with_units(asset, self._counters, self._cancel)
+        except TileReadError as error:
+            if self.job.options.on_error == "dead_letter":
+                failures += everywhere(asset, by_tile(spots.grid, spots.row, spots.col), error)
+                return asset
+            self._cancel.cancel(error)  # so that the job's other reads are left undone
+            raise
+
+    def gather(
+        self, spots: Spots, assets: Sequence[Asset], reach: int, masks: bool
+    ) -> tuple[dict[str, PixelValues], list[Failure]]:
+        """What is at the pixels of n points, by band; tiles are read ``reach`` rows further.
+
+        Masks are read only if they matter, and only of files that have or may have one.
+        """
+        grid = spots.grid
+        found = {asset.band: PixelValues(len(spots.row)) for asset in assets}
+        in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(grid, spots.row, spots.col)}
+        rows = {place: int(points.row.max()) + 1 + reach for place, points in in_tile.items()}
+        failures: list[Failure] = []
+
+        def on_tile(request: TileRequest, tile: Tile | TileReadError) -> None:
+            points = in_tile[request.tile_row, request.tile_col]
+            if tile is NO_MASK:
+                return
+            if not isinstance(tile, TileReadError):
+                of_band = found[request.asset.band]
+                (of_band.put_mask if request.mask else of_band.put)(tile, points)
+            elif self.job.options.on_error == "dead_letter":
+                failures.append(Failure(request.asset, request.tile_row, request.tile_col, tile, points.point))
+            else:
+                self._cancel.cancel(tile)  # so that the job's other reads are left undone
+                raise tile
+
+        masked = [asset for asset in assets if may_be_masked(asset)] if masks else []
+        requests = chain(
+            (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in in_tile),
+            (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in in_tile),
+        )
+        self._source.each(requests, on_tile, self._counters, self._cancel)
+        return found, failures
+
+    def _cells(
+        self,
+        spots: Spots,
+        asset: Asset,
+        failures: list[Failure],
+        rules: PixelRules | None,
+        points: Ints,
+        window: Window,
+    ) -> Around:
+        """The windows around m of the points."""
+        grid = spots.grid
+        rows, cols = spots.row[points][:, None] + window.row, spots.col[points][:, None] + window.col
+        in_raster = (rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width)
+        inside = np.flatnonzero(in_raster)
+        at = Spots(grid, rows.flat[inside], cols.flat[inside])
+        found, failed = self.gather(at, [asset], reach=0, masks=True)
+        pixels = found[asset.band].values()
+        passes = found[asset.band].valid(asset.nodata)
+        if rules is not None:
+            of_rules, failed_rules = rules.at_pixels(grid, at.row, at.col)
+            passes &= of_rules
+            failed = [*failed, *(replace(each, asset=replace(each.asset, band=asset.band)) for each in failed_rules)]
+        cells = np.zeros(in_raster.shape, dtype=pixels.dtype)
+        valid = np.zeros(in_raster.shape, dtype=bool)
+        cells.flat[inside] = pixels
+        valid.flat[inside] = passes
+        # A tile beside that cannot be read leaves the points without a value whose window reaches into it.
+        failures += [replace(each, points=points[inside[each.points] // len(window.row)]) for each in failed]
+        return Around(cells, valid, in_raster)
