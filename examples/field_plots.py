@@ -59,9 +59,7 @@ def draw_map(axes: Axes, clear: pd.DataFrame) -> None:
         outline = shapely.transform(square, stack.projector(place.crs, stack.ZONE).transform, interleaved=False)
         east, north = ((shapely.get_coordinates(outline) - (stack.WEST, stack.NORTH)) / 1000).T
         axes.plot(east, north, color="0.4", linewidth=1)
-        axes.annotate(
-            place.name, (east.min() + 0.08, north.min() + 0.08), color="0.3", fontsize=8, backgroundcolor="white"
-        )
+        axes.annotate(place.name, (east.mean(), north.min() - 0.05), color="0.3", fontsize=8, ha="center", va="top")
     has = clear.ndvi.notna().to_numpy()
     east, north = (x - stack.WEST) / 1000, (y - stack.NORTH) / 1000
     points = axes.scatter(

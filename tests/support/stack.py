@@ -197,7 +197,7 @@ def plots(count: int = 500, seed: int = 5) -> pa.Table:
     x = WEST + rng.uniform(-100, 2 * (SIDE - 480) + SIDE + 100, count)
     y = NORTH - rng.uniform(-60, SIDE - 40, count)
     lon, lat = projector(ZONE, "EPSG:4326").transform(x, y)
-    days = np.datetime64(DATES[0].date()) + rng.integers(-6, 62, count)
+    days = np.datetime64(DATES[0].date()) + rng.integers(-13, 70, count)
     return pa.table(
         {
             "plot": [f"plot-{number:03d}" for number in range(count)],
