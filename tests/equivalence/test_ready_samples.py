@@ -33,7 +33,7 @@ UTM = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}
 SEEDS = st.integers(0, 9)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Made:
     """A stack: its collection, and its records as the oracle reads them."""
 

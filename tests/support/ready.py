@@ -71,24 +71,28 @@ def wide_columns(bands: Sequence[str]) -> list[str]:
 
 def table_rows(table: pa.Table, columns: Sequence[str]) -> list[tuple]:
     """Rows of a sample table, in order, as values that can be compared."""
-    return in_order((plain(row[name]) for name in columns) for row in table.to_pylist())
+    return in_order((plain(name, row[name]) for name in columns) for row in table.to_pylist())
 
 
 def oracle_rows(rows: Iterable[Row], columns: Sequence[str]) -> list[tuple]:
     """Rows of the oracle, likewise."""
-    return in_order((plain(row.get(name)) for name in columns) for row in rows)
+    return in_order((plain(name, row.get(name)) for name in columns) for row in rows)
 
 
 def in_order(rows: Iterable[Iterable[Any]]) -> list[tuple]:
     return sorted((tuple(row) for row in rows), key=repr)
 
 
-def plain(value: Any) -> Any:
-    """A value whose equality is that of the column: NaN is equal to itself, lengths are rounded to 1e-6."""
+DIGITS = {"distance": 3, "pixel_x": 3, "pixel_y": 3, "pixel_lon": 7, "pixel_lat": 7}
+"""Of columns that are computed from coordinates; all others are compared exactly."""
+
+
+def plain(name: str, value: Any) -> Any:
+    """A value of a column that can be compared: NaN is equal to itself."""
     if isinstance(value, float):
-        return "NaN" if math.isnan(value) else round(value, 6)
+        return "NaN" if math.isnan(value) else round(value, DIGITS[name]) if name in DIGITS else value
     if isinstance(value, list):
-        return tuple(plain(each) for each in value)
+        return tuple(plain(name, each) for each in value)
     return microseconds(value) if hasattr(value, "tzinfo") else value
 
 
