@@ -25,7 +25,7 @@ import shapely
 
 from rasteret_beam import load
 from rasteret_beam.collection.eager.inputs import point_stream
-from rasteret_beam.collection.eager.plan import TileCounts, first_tiles, tile_numbers
+from rasteret_beam.collection.eager.touched_tiles import TileCounts, first_tiles, tile_numbers
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.collection.parquet.checksums import with_checksums
 from rasteret_beam.collection.parquet.layout import schema_metadata

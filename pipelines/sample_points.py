@@ -201,7 +201,7 @@ def show_plan(inputs: Inputs, options: PipelineOptions) -> int:
     assert inputs.reading is not None
     plan = plan_batches(inputs.index(), inputs.reading.batches(), inputs.columns.crs)
     memory = inputs.look_at_memory()
-    print(plan_text(plan, memory.lines()))
+    print(plan_text(plan, memory.lines(), inputs.options.rows_each(inputs.bands)))
     if is_local(options):
         memory.warn()
     if not len(plan):

@@ -5,7 +5,6 @@ call and of the transforms, the flag of the command line, the parameter of the t
 """
 
 import inspect
-import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import timedelta
@@ -32,8 +31,6 @@ from rasteret_beam.model import MatchRules
 from rasteret_beam.quality import Quality, check_quality
 from rasteret_beam.scales import NO_SCALES, to_scales
 from rasteret_beam.schema import samples_schema
-
-log = logging.getLogger(__name__)
 
 DEFAULT_CACHE_BYTES = 256 << 20
 """Safe beside everything else on a worker of 4 GB, also with a process for each of 4 cores."""
@@ -476,16 +473,6 @@ class SampleOptions(JobOptions):
             )
         columns = self.returns_windows, self.layout, list(bands), self.extra_columns
         return samples_schema(list(kept), *columns, types, record_types)
-
-
-def warn_of_unused_quality(options: SampleOptions) -> None:
-    """Log if there are quality rules, but no option for which they matter."""
-    if options.quality and not options.uses_validity:
-        log.warning(
-            "the quality rules (%s) change no row: samples that fail them keep their values, as invalid is 'keep'; use "
-            "invalid='null' or 'drop', skip_invalid, max_distance_pixels, or status as one of the extra_columns",
-            listed((f"{rule}" for rule in options.quality), 3),
-        )
 
 
 def check_cache_bytes(value: Any) -> None:

@@ -34,6 +34,9 @@ class Scales(Mapping[str, tuple[float, float]]):
     def __len__(self) -> int:
         return len(self._pairs)
 
+    def __or__(self, other: Mapping[str, tuple[float, float]]) -> "Scales":
+        return Scales({**self, **other})
+
     def __hash__(self) -> int:
         return hash(tuple(self._pairs.items()))
 
@@ -84,7 +87,7 @@ def why_unusable(scale: float, offset: float) -> str | None:
     return None if scale else "scale 0 makes all values equal"
 
 
-def parse_scales(text: str) -> dict[str, tuple[float, float]]:
+def parse_scales(text: str) -> Scales:
     """Scale and offset by band, from text such as ``B04=0.0001,-0.1;B08=0.0001,-0.1``.
 
     Raises
@@ -109,7 +112,7 @@ def parse_scales(text: str) -> dict[str, tuple[float, float]]:
         found[band] = scale, offset
     if not found:
         raise InputError(f"{text!r} is not {GRAMMAR}")
-    return found
+    return Scales(found)
 
 
 def check_scaled_bands(scales: Mapping[str, Any], bands: Iterable[str]) -> None:

@@ -274,7 +274,7 @@ def column_types(text: str) -> dict[str, str]:
     return types
 
 
-def scales(text: str) -> dict[str, tuple[float, float]]:
+def scales(text: str) -> Mapping[str, tuple[float, float]]:
     """``B04=0.0001,-0.1;B08=0.0001,-0.1`` as scale and offset by band."""
     try:
         return parse_scales(text)
@@ -294,10 +294,10 @@ class MergeScales(argparse.Action):
     """The scales of a flag that is given several times, in one mapping."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
-        before = getattr(namespace, self.dest) or {}
-        if twice := [band for band in values if band in before]:
+        before = getattr(namespace, self.dest)
+        if twice := [band for band in values if before and band in before]:
             raise argparse.ArgumentError(self, f"band {twice[0]!r} is given twice; give each band once")
-        setattr(namespace, self.dest, before | values)
+        setattr(namespace, self.dest, before | values if before else values)
 
 
 def csv_flags(parser: argparse._ActionsContainer, what: str) -> None:

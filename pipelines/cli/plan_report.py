@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from rasteret_beam import metrics
-from rasteret_beam.collection.eager.plan import RECORDS, TILES_OF_UNKNOWN_SIZE, crowded_tiles, plan_totals
+from rasteret_beam.collection.eager.plan import CANDIDATES, RECORDS, TILES_OF_UNKNOWN_SIZE, crowded_tiles, plan_totals
 from rasteret_beam.errors import listed
 from rasteret_beam.schema import UNSAMPLED_REASONS
 
@@ -14,12 +14,14 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 SHOWN_BANDS = 6
 
 
-def plan_text(plan: pa.Table, further: Sequence[str] = ()) -> str:
+def plan_text(plan: pa.Table, further: Sequence[str] = (), rows_each: int | None = None) -> str:
     """A plan as lines for the terminal: its totals in the order of a run's summary, and the most crowded tiles.
 
-    ``further`` lines come after the totals.
+    ``further`` lines come after the totals; ``rows_each``: rows that every point has to have.
     """
     totals = plan_totals(plan)
+    if rows_each is not None:
+        totals[metrics.SAMPLES_OUT] = totals[metrics.POINTS_IN] * rows_each
     labels = {
         "points read": metrics.POINTS_IN,
         "  with a record": metrics.POINTS_SAMPLED,
@@ -39,7 +41,9 @@ def plan_text(plan: pa.Table, further: Sequence[str] = ()) -> str:
         f"{label:<36}{totals[name]:>16,}" for label, name in labels.items() if totals[name] or name not in optional
     ]
     in_words = f"{'':<36}{human_bytes(totals[metrics.TILE_BYTES_READ]):>16}"
-    return "\n".join([*lines, in_words, *further, *_crowded(plan)])
+    most = totals.get(CANDIDATES)
+    deeper = [f"where the best record is not valid, up to {most - 1} more are read"] if most and most > 1 else []
+    return "\n".join([*lines, in_words, *deeper, *further, *_crowded(plan)])
 
 
 def _crowded(plan: pa.Table) -> list[str]:

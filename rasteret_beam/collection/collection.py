@@ -229,7 +229,11 @@ class Collection:
         return sorted(text for text in pc.unique(self.to_table(["crs"])["crs"]).to_pylist() if text)
 
     def describe(self) -> dict[str, Any]:
-        """Name, source, number of records, range of datetimes, bounds, CRSs, bands, and the first record's pixels."""
+        """Name, source, number of records, range of datetimes, bounds, CRSs, bands, and the first record's pixels.
+
+        ``units`` are, for each band, the pairs of scale and offset that ``unscale`` applies, with the number of records
+        of each; None where the collection does not say, and the file's tags do.
+        """
         return describe(self)
 
     def __repr__(self) -> str:

@@ -128,6 +128,8 @@ def sampling(found: Found, folder: Path) -> None:
         rows(folder / "demo" / "letters")
     )
     _check_pixels(found["located"].slice(0, 500))
+    assert found["located"]["record:year"].equals(pa.compute.year(found["located"]["datetime"]).cast(pa.int32()))
+    assert sorted(found["every"]["point_index"].to_pylist()) == [*range(len(found["points"]))]
     filled, nodata = found["filled"]["value"].to_numpy(), of_the_demo(folder, ["A00"])["value"].to_numpy()
     assert 0 < np.count_nonzero(filled == demo.NODATA) < np.count_nonzero(nodata == demo.NODATA)
     assert found["wide"].column_names[7:9] == ["A00", "A01"]

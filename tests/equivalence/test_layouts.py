@@ -98,15 +98,27 @@ def test_a_record_that_lacks_a_band_has_null_there(tmp_path: Path, plots: pa.Tab
         wide = wide_values(collection.sample_points(plots, ["A", "B"], **XY, layout=layout), ["A", "B"])
         assert wide == pivoted(collection.sample_points(plots, ["A", "B"], **XY), ["A", "B"])
         assert all(values[1] is None for (_, record), values in wide.items() if record == "one")
-    with pytest.raises(InputError, match="the newest record is not the same for bands A and B everywhere"):
-        collection.sample_points(plots, ["A", "B"], **XY, layout="values", match="latest")
+    long = collection.sample_points(plots, ["A", "B"], **XY, match="latest").to_pylist()
+    newest = {(row["point_index"], row["band"]): row["value"] for row in long}
+    wide_rows = collection.sample_points(plots, ["A", "B"], **XY, layout="values", match="latest").to_pylist()
+    assert {row["record_id"] for row in wide_rows} == {"one"}  # that of the first band
+    assert {(row["point_index"], *row["values"]) for row in wide_rows} == {
+        (point, newest[point, "A"], newest[point, "B"]) for point, _ in newest
+    }
 
 
-def test_bands_on_several_grids_are_refused_before_any_pixel_is_read(scenes: Collection, plots: pa.Table) -> None:
-    with pytest.raises(InputError, match=r"bands B10 and B20 of record .* lie on different grids, so a row cannot"):
-        scenes.sample_points(plots, ["B10", "B20"], **XY, layout="values")
-    with pytest.raises(InputError, match="lie on different grids"):
-        run(lambda pipeline: pipeline | ReadPoints(plots, **XY) | SamplePoints(scenes, ["B10", "B20"], layout="values"))
+def test_bands_on_several_grids_stand_in_one_row(scenes: Collection, plots: pa.Table, tmp_path: Path) -> None:
+    bands = ["B10", "B20"]
+    long = pivoted(scenes.sample_points(plots, bands, **XY), bands)
+    assert wide_values(scenes.sample_points(plots, bands, **XY, layout="values"), bands) == long
+
+    def build(pipeline: object) -> None:
+        rows = pipeline | ReadPoints(plots, **XY) | SamplePoints(scenes, bands, layout="columns")  # type: ignore[operator]
+        rows | WriteSamplesToParquet(str(tmp_path / "wide"))
+
+    counts = run(build)
+    assert wide_values(read(tmp_path / "wide"), bands) == long
+    assert counts["values_sampled"] == sum(value is not None for values in long.values() for value in values)
 
 
 @pytest.mark.parametrize(

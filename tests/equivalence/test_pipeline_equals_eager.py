@@ -27,6 +27,7 @@ XY = {"x_column": "lon", "y_column": "lat", "geometry_crs": 4326}
 UTM = {"x_column": "east", "y_column": "north", "geometry_crs": 32631}
 AROUND = {"max_distance_pixels": 2}
 WHEN = {"time_column": "when"}
+PLACES = ["distance", "pixel_x", "pixel_lat", "nodata", "scale", "candidate", "status"]
 NEAREST = WHEN | {"match": "nearest"}
 
 
@@ -79,10 +80,22 @@ CASES = {
     "value_type raw": Case(sampling={"value_type": "raw"}),
     "value_type float32, values": Case(sampling={"value_type": "float32", "layout": "values"}),
     "value_type raw, columns": Case(sampling=AROUND | {"value_type": "raw", "layout": "columns"}),
+    "unscale": Case(sampling={"unscale": True}),
+    "unscale, windows": Case(sampling=AROUND | {"unscale": True, "return_neighbourhood": "always"}),
+    "scales, columns": Case(
+        sampling={"unscale": True, "scales": {"b": (0.1, 7)}, "layout": "columns", "value_type": "float32"}
+    ),
     "cache_bytes": Case(sampling={"cache_bytes": LEAST_CACHE_BYTES}),
     "prefix_reads": Case(sampling={"prefix_reads": True}),
     "extra_columns": Case(sampling={"extra_columns": ["href", "pixel_row", "pixel_col"]}),
     "extra_columns of windows": Case(sampling=AROUND | {"extra_columns": ["pixel_col"]}),
+    "places of pixels and status": Case(sampling=AROUND | {"extra_columns": PLACES}),
+    "columns of the collection, wide": Case(
+        sampling={"layout": "columns", "extra_columns": ["record:eo:cloud_cover", "record:year", "status"]}
+    ),
+    "join left": Case(sampling={"join": "left"}),
+    "join left, latest": Case(sampling={"join": "left", "match": "latest", "extra_columns": ["status"]}, bands=("a",)),
+    "join left, wide": Case(sampling={"join": "left", "layout": "values", "extra_columns": ["status", "record:bbox"]}),
     "options": Case(sampling={"options": SampleOptions(match="latest", max_distance_pixels=1)}),
     "bbox": Case(filters={"bbox": BOX}),
     "date_range": Case(filters={"date_range": ("2023-01-01", "2023-12-31")}),

@@ -13,15 +13,19 @@ from pipelines import sample_points
 from pipelines.cli.plan_report import human_bytes
 from rasteret_beam import Collection, ReadPoints, SamplePoints, build_from_cogs, build_from_table, metrics
 from rasteret_beam.collection.eager.plan import (
+    CANDIDATES,
     COUNTED,
     PLAN_SCHEMA,
     RECORDS,
     TILES_OF_UNKNOWN_SIZE,
-    TileCounts,
     crowded_tiles,
+    plan_batches,
     plan_totals,
 )
+from rasteret_beam.collection.eager.touched_tiles import TileCounts
 from rasteret_beam.errors import InputError
+from rasteret_beam.model import MatchRules
+from rasteret_beam.schema import points_schema
 from tests.support import rasters
 from tests.support.commands import as_flags, execute
 from tests.support.pipelines import XY, run
@@ -233,3 +237,68 @@ def test_the_command_says_why_nothing_would_be_sampled(scenes: Collection, tmp_p
 )
 def test_bytes_in_words(count: int, shown: str) -> None:
     assert human_bytes(count) == shown
+
+
+def tile_points(x: np.ndarray, y: np.ndarray, taken: dict[str, np.ndarray], band: str) -> dict[tuple, int]:
+    """Points of each tile of a band, by record, given which points are taken from each record of the scenes."""
+    found = {}
+    side = {"B10": 640, "B20": 1280}[band]
+    for record, mask in taken.items():
+        left = 500_000 if record.startswith("P0") else 502_000
+        places = np.stack([(5_400_000 - y[mask]) // side, (x[mask] - left) // side], axis=1).astype(int)
+        tiles, held = np.unique(places, axis=0, return_counts=True)
+        found |= {(record, band, *tile): int(count) for tile, count in zip(tiles.tolist(), held, strict=True)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("match", "places"), [("all", "record"), ("all", "point"), ("latest", "point"), ("nearest", "point")]
+)
+@pytest.mark.parametrize("bands", [["B10"], ["B20", "B10"]])
+def test_tiles_of_quality_bands(
+    scenes: Collection, points: pa.Table, match: str, places: str, bands: list[str]
+) -> None:
+    """Of the records that are taken, each once; their points are not counted as rows."""
+    x, y = (points[name].to_numpy(zero_copy_only=False) for name in "xy")
+    usable = np.isfinite(x) & np.isfinite(y) & (y <= 5_400_000) & (y > 5_397_000)
+    inside = {place: usable & (x >= left) & (x < left + 3000) for place, left in (("P0", 500_000), ("P1", 502_000))}
+    taken = {f"{place}_{number}": inside[place] for place in inside for number in range(3)}
+    if match == "latest":
+        taken = {"P0_2": inside["P0"], "P1_2": inside["P1"] & ~inside["P0"]}
+    elif match == "nearest":
+        taken = {"P0_0": inside["P0"], "P1_0": inside["P1"] & ~inside["P0"]}
+    lacks = {record: mask for record, mask in taken.items() if record != "P1_1"}
+    wanted = {"B10": tile_points(x, y, taken, "B10"), "B20": tile_points(x, y, lacks, "B20")}
+    in_time = match == "nearest"
+    rules = MatchRules(match, "when" if in_time else None, places=places, quality=(("B20", "pass"), ("B10", "error")))
+    index = scenes.index(bands, rules)
+    when = pa.array(["2022-01-01"] * len(points))
+    batch = pa.record_batch(
+        [pa.array(range(len(points))), points["x"].combine_chunks(), points["y"].combine_chunks(), when],
+        schema=points_schema([pa.field("when", pa.string())], "EPSG:32631"),
+    )
+    table = plan_batches(index, [batch.slice(0, 700), batch.slice(700)], "EPSG:32631")
+    names = ("record_id", "band", "tile_row", "tile_col")
+    rows = {tuple(row[name] for name in names): row["points"] for row in table.to_pylist()}
+    assert len(rows) == len(table)
+    assert rows == wanted["B10"] | wanted["B20"]
+    totals = plan_totals(table)
+    assert totals[metrics.SAMPLES_OUT] == sum(sum(wanted[band].values()) for band in bands)
+    assert totals[metrics.POINTS_SAMPLED] == np.count_nonzero(inside["P0"] | inside["P1"])
+    assert totals[metrics.TILES_DECODED] == len(rows)
+
+
+def test_records_that_skip_invalid_may_read(scenes: Collection, points: pa.Table, tmp_path: Path) -> None:
+    """The plan has the best record of each point, and how many may be read."""
+    table = scenes.plan(points, ["B10"], **XY, match="latest")
+    skipping = scenes.plan(points, ["B10"], **XY, match="latest", skip_invalid=True, max_candidates=4)
+    order = [(name, "ascending") for name in ("record_id", "tile_row", "tile_col")]
+    left_out = ["request"]
+    assert skipping.sort_by(order).drop_columns(left_out).equals(table.sort_by(order).drop_columns(left_out))
+    assert plan_totals(skipping)[CANDIDATES] == 4 and CANDIDATES not in plan_totals(table)
+    scenes.export(tmp_path / "collection")
+    pq.write_table(points.select(["x", "y"]), tmp_path / "points.parquet")
+    flags = as_flags(points=tmp_path / "points.parquet", **XY, collection=tmp_path / "collection", bands="B10")
+    outcome = execute(sample_points.main, *flags, "--match=latest", "--skip_invalid", "--max_candidates=4", "--plan")
+    assert outcome.code == 0
+    assert "where the best record is not valid, up to 3 more are read" in outcome.out

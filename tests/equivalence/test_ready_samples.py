@@ -70,7 +70,7 @@ bands_in_any_order = st.permutations("ABF").flatmap(lambda bands: st.integers(1,
 def test_long_rows(
     stacks: dict[bool, list[Made]], data: st.DataObject, complete: bool, seed: int, bands: list[str]
 ) -> None:
-    options = data.draw(ready_options(complete=complete))
+    options = data.draw(ready_options(complete=complete, bands=bands))
     made, points = stacks[complete][seed % 5], random_points(seed)
     wanted = made.answer(points, bands, options)
     found, left = made.collection.sample_points(
@@ -86,7 +86,7 @@ def test_wide_rows(
     stacks: dict[bool, list[Made]], data: st.DataObject, complete: bool, seed: int, bands: list[str], layout: str
 ) -> None:
     """They are the long ones, pivoted."""
-    options = data.draw(ready_options(complete=complete))
+    options = data.draw(ready_options(complete=complete, bands=bands))
     made, points = stacks[complete][seed % 5], random_points(seed)
     wanted = made.answer(points, bands, options)
     found, left = made.collection.sample_points(

@@ -20,6 +20,7 @@ from rasteret_beam import (
     load,
     metrics,
 )
+from rasteret_beam.collection.parquet.versions import IndexVersions, look
 from rasteret_beam.errors import InputError
 from tests.support.pipelines import ORDER, XY, Kept, read, run
 from tests.support.rasters import RasterCase
@@ -108,6 +109,39 @@ def test_columns_that_only_some_files_have(collection: Collection, points: pa.Ta
     expected = found["record_id"].map({"r1": "s2b", "r3": None})
     assert found["record:platform"].where(found["record:platform"].notna(), None).tolist() == expected.tolist()
     assert found["record:eo:cloud_cover"].isna().all()
+
+
+def test_a_column_with_the_name_of_a_type(collection: Collection, points: pa.Table) -> None:
+    table = collection.to_table()
+    named = table.append_column("string", pa.array([f"{name}!" for name in table["id"].to_pylist()]))
+    found = Collection.from_table(named).sample_points(points, ["B1"], extra_columns=["record:string"], **XY)
+    assert found["record:string"].to_pylist() == [f"{name}!" for name in found["record_id"].to_pylist()]
+
+
+def test_a_collection_that_grows(collection: Collection, points: pa.Table, tmp_path: Path) -> None:
+    """Later files are read with the types of before; what they lack is null, and what they add is not seen."""
+    table = collection.to_table()
+    Collection.from_table(table.slice(0, 2), name="c").export(tmp_path / "c")
+    grown = load(tmp_path / "c")
+    types = {name: grown.schema.field(name).type for name in ("eo:cloud_cover", "platform")}
+    versions = IndexVersions(grown, ["B1"], "all", 64 << 20, grown.schema, tuple(types))
+    before = versions.at(look(str(tmp_path / "c"))).records
+    more = table.slice(2).drop_columns(["platform"]).append_column("new", pa.array([1, 2]))
+    place = more.column_names.index("eo:cloud_cover")
+    more = more.set_column(place, "eo:cloud_cover", pa.array([30, 5], pa.int16()))
+    Collection.from_table(more, name="c").export(tmp_path / "c" / "more")
+    after = versions.at(look(str(tmp_path / "c"))).records
+    assert before.types == after.types == types
+    values = {
+        name: {each: one.to_pylist() for each, one in after.of(name).items()} for name in ("r0", "r1", "r2", "r3")
+    }
+    assert values == {
+        "r0": {"eo:cloud_cover": [10.5], "platform": ["s2a"]},
+        "r1": {"eo:cloud_cover": [None], "platform": ["s2b"]},
+        "r2": {"eo:cloud_cover": [30.0], "platform": [None]},
+        "r3": {"eo:cloud_cover": [5.0], "platform": [None]},
+    }
+    assert all(one.type == types[name] for name, one in after.of("r2").items())
 
 
 def test_other_consumers(collection: Collection, points: pa.Table) -> None:

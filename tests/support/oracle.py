@@ -7,7 +7,7 @@ None of the project's code is used.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import Any
@@ -94,7 +94,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A record for a point and a band: the pixel that gives the value, and the depth, which is 0 for the best."""
+    """A record for a point and a band: the pixel that gives the value, and how many better records are left aside."""
 
     record: Record
     raster: Raster
@@ -179,7 +179,7 @@ def expected(
                 reasons[band] = point
                 continue
             ranked, reason = _ranked(records, point, band, options)
-            taken = _taken(ranked, options)
+            taken = [replace(each, depth=each.depth - before) for before, each in enumerate(_taken(ranked, options))]
             kept = [each for each in taken if options.get("invalid") != "drop" or each.is_valid]
             of_point += [_row(point, band, each, options) for each in kept]
             if not kept:

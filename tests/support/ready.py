@@ -35,7 +35,7 @@ LONG = ("point_index", "record_id", "datetime", "band", "value", "raster_crs", *
 
 
 @st.composite
-def ready_options(draw: st.DrawFn, *, complete: bool) -> dict[str, Any]:
+def ready_options(draw: st.DrawFn, *, complete: bool, bands: Sequence[str]) -> dict[str, Any]:
     """Options that go together, as the oracle takes them."""
     match = draw(st.sampled_from(["all", "latest", "nearest", "before", "after"]))
     found: dict[str, Any] = {"match": match}
@@ -51,7 +51,7 @@ def ready_options(draw: st.DrawFn, *, complete: bool) -> dict[str, Any]:
     if match != "all" and draw(st.booleans()):
         found |= {"skip_invalid": True, "max_candidates": draw(st.sampled_from([1, 2, 3, 10]))}
     found["unscale"] = draw(st.booleans())
-    if found["unscale"] and draw(st.booleans()):
+    if found["unscale"] and "B" in bands and draw(st.booleans()):
         found["scales"] = {"B": (0.25, -7.0)}
     found["max_distance_pixels"] = draw(st.sampled_from([0, 0, 0, 1, 2]))
     found["join"] = draw(st.sampled_from(["inner", "left"]))

@@ -6,7 +6,6 @@ import pickle
 import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +27,7 @@ from rasteret_beam import (
 from rasteret_beam.errors import InputError, UnknownOptionError
 from rasteret_beam.kernels.routing.match import MATCHERS, WAYS
 from rasteret_beam.model import MatchRules
-from rasteret_beam.options import option, options_from, options_of, takes_options, warn_of_unused_quality
+from rasteret_beam.options import option, options_from, options_of, takes_options
 from templates.metadata import parameter
 
 
@@ -97,30 +96,6 @@ def test_rules_of_quality_in_flags() -> None:
     (pattern,) = parameter_of_template["regexes"]
     assert "defaultValue" not in parameter_of_template and parameter_of_template["paramType"] == "TEXT"
     assert re.match(pattern, words[1]) and not re.match(pattern, " ; ")
-
-
-UNUSED = (
-    "the quality rules (SCL in 4,5) change no row: samples that fail them keep their values, as invalid is 'keep'; use "
-    "invalid='null' or 'drop', skip_invalid, max_distance_pixels, or status as one of the extra_columns"
-)
-
-
-@pytest.mark.parametrize(
-    ("given", "logged"),
-    [
-        ({"quality": "SCL in 4,5"}, [UNUSED]),
-        ({"quality": "SCL in 4,5", "invalid": "null"}, []),
-        ({"quality": "SCL in 4,5", "invalid": "drop"}, []),
-        ({"quality": "SCL in 4,5", "skip_invalid": True, "match": "latest"}, []),
-        ({"quality": "SCL in 4,5", "max_distance_pixels": 1}, []),
-        ({}, []),
-    ],
-)
-def test_rules_that_change_nothing_are_logged(
-    given: dict[str, object], logged: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    warn_of_unused_quality(SampleOptions(**given))
-    assert [each.getMessage() for each in caplog.records] == logged
 
 
 @pytest.mark.parametrize(("definition", "ways"), [(SampleOptions, WAYS), (ChipOptions, tuple(MATCHERS))])
@@ -243,6 +218,24 @@ REFUSED |= {
 }
 
 
+REFUSED |= {
+    "scales of nothing": (
+        {"scales": {"B04": (1, 0)}},
+        "scales is {'B04': (1.0, 0.0)}, but unscale is False; scale the values with unscale=True, or leave scales out",
+    ),
+    "scales": (
+        {"unscale": True, "scales": ["B04"]},
+        "scales is ['B04']; give {\"B04\": (0.0001, -0.1)}, band to (scale, offset)",
+    ),
+    "unscale as text": ({"unscale": "yes"}, "unscale is 'yes'; it has to be True or False"),
+    "unscale raw": (
+        {"unscale": True, "value_type": "raw"},
+        "unscale is True, but value_type is 'raw', the type of the stored numbers; use value_type=\"float64\" or "
+        '"float32"',
+    ),
+}
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_values_that_cannot_be_used(case: str) -> None:
     given, message = REFUSED[case]
@@ -278,6 +271,16 @@ def test_lengths_of_time(given: object) -> None:
     assert pickle.loads(pickle.dumps(made)) == made and len({made, replace(made, tolerance="36h")}) == 1
 
 
+def test_options_with_scales_are_values() -> None:
+    """They can be hashed and pickled; the mapping that is given may change afterwards."""
+    given = {"B08": (1e-4, -0.1), "B04": (1, 2)}
+    made = SampleOptions(unscale=True, scales=given)
+    given["B08"] = (0, 0)
+    assert dict(made.scales) == {"B04": (1.0, 2.0), "B08": (0.0001, -0.1)} and made.needs_status
+    assert pickle.loads(pickle.dumps(made)) == made and len({made, replace(made, unscale=True)}) == 1
+    assert SampleOptions().scales == {} and not SampleOptions().needs_status
+
+
 def test_options_that_do_not_go_by_time() -> None:
     """With the name of the column alone, time decides nothing."""
     assert SampleOptions(time_column="when").match_rules == MatchRules()
@@ -288,8 +291,7 @@ def test_options_that_do_not_go_by_time() -> None:
     )
 
 
-class WithQuality(SampleOptions):
-    quality = (SimpleNamespace(band="SCL", missing="pass"), SimpleNamespace(band="CLD", missing="error"))
+QUALITY = [Quality("SCL", keep=[4], missing="pass"), Quality("CLD", maximum=40)]
 
 
 @pytest.mark.parametrize(
@@ -309,7 +311,7 @@ class WithQuality(SampleOptions):
     ],
 )
 def test_options_that_key_points_by_place(given: dict[str, Any], places: str, with_quality: str) -> None:
-    rules, others = SampleOptions(**given).match_rules, WithQuality(**given).match_rules
+    rules, others = SampleOptions(**given).match_rules, SampleOptions(**given, quality=QUALITY).match_rules
     assert (rules.places, others.places) == (places, with_quality)
     assert (rules.quality_bands, others.quality_bands) == ([], ["SCL", "CLD"])
     assert rules.wide == (given.get("layout") == "columns")

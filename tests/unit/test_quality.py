@@ -157,6 +157,29 @@ def test_nodata_never_passes_and_shapes_stay() -> None:
     assert Quality("M", exclude=[0]).passes(np.array([True, False]), np.ones(2, bool)).tolist() == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("rule", "dtype", "values", "expected"),
+    [
+        (Quality("A", exclude=[3.5, -1, 300]), "uint8", [3, 4, 255, 44], [True] * 4),
+        (Quality("A", keep=[3.5, 300]), "int8", [3, 4, 44], [False] * 3),
+        (Quality("A", keep=[2**63]), "uint64", [2**63 - 1, 2**63, 2**63 + 1], [False, True, False]),
+        (Quality("A", exclude=[2**53 + 1]), "int64", [2**53, 2**53 + 1], [True, False]),
+        (Quality("A", maximum=2**63 - 2), "int64", [2**63 - 2, 2**63 - 1], [True, False]),
+        (Quality("A", minimum=-0.5, maximum=39.5), "int16", [-1, 0, 39, 40], [False, True, True, False]),
+        (Quality("A", maximum=-1), "uint8", [0, 255], [False, False]),
+        (Quality("A", minimum=256), "uint8", [0, 255], [False, False]),
+        (Quality("A", maximum=0.1), "float32", [np.float32(0.1), 0.11], [True, False]),
+        (Quality("A", exclude=[0.1]), "float32", [np.float32(0.1), 0.11], [False, True]),
+        (Quality("A", maximum=1e6), "float16", [65504, np.inf], [True, False]),
+        (Quality("A", exclude_bits=[7]), "int8", [127, -1, -128], [True, False, False]),
+        (Quality("A", fields={(62, 63): [3]}), "int64", [-1, 2**62, -(2**63)], [False, True, True]),
+    ],
+    ids=str,
+)
+def test_types_that_cannot_hold_a_number(rule: Quality, dtype: str, values: list[Any], expected: list[bool]) -> None:
+    assert rule.passes(np.array(values, dtype), np.ones(len(values), bool)).tolist() == expected
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_bits_of_floats(dtype: str) -> None:
     rule = Quality("QA_PIXEL", exclude_bits=[1])
@@ -190,6 +213,22 @@ def test_text_gives_the_same_rule(rule: Quality) -> None:
     assert eval(repr(rule), {"Quality": Quality}) == rule
     assert pickle.loads(pickle.dumps(rule)) == rule
     assert parse_qualities(f"{rule}; {rule};") == (rule, rule)
+
+
+NAMES = ["preset:hls", 'a"b', '"', "it's", "a;b", "a b", "a,b", "CLD<=4", "a\nb", "\u00a0x", "Çlã", "not", "#1", "-3"]
+
+
+@pytest.mark.parametrize("band", NAMES)
+def test_text_of_bands_with_any_name(band: str) -> None:
+    rule = Quality(band, keep=[1])
+    assert parse_qualities(f"{rule};{rule}") == (rule, rule)
+
+
+def test_text_of_long_runs() -> None:
+    """They are cut, as no range of a text is longer."""
+    rule = Quality("B", exclude=range(-3, 200_000))
+    assert str(rule) == "B not in -3-65532,65533-131068,131069-196604,196605-199999"
+    assert parse_quality(str(rule)) == rule
 
 
 @settings(derandomize=True, max_examples=examples(400))

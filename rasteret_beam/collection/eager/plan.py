@@ -1,7 +1,7 @@
 """Plan a sampling job from the index of the collection, without opening a file."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -10,17 +10,16 @@ import pyarrow.compute as pc
 
 from rasteret_beam import metrics
 from rasteret_beam.collection.eager.inputs import point_stream
+from rasteret_beam.collection.eager.quality_tiles import QualityTiles
 from rasteret_beam.collection.eager.samplable import Samplable
+from rasteret_beam.collection.eager.touched_tiles import Group, TouchedTiles, first_tiles
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.collection_index import CollectionIndex
-from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.routing.chunks import ChunkRules, chunks_of_pick
-from rasteret_beam.kernels.routing.index import RoutingIndex, locate
-from rasteret_beam.kernels.routing.layers import Hits, Pick
+from rasteret_beam.kernels.routing.index import locate
 from rasteret_beam.kernels.routing.matching import matched
 from rasteret_beam.kernels.tables.point_columns import choose_columns, coordinates, point_batch
 from rasteret_beam.keywords import PlanKeywords
-from rasteret_beam.model import Asset, TileKey
+from rasteret_beam.model import Asset
 from rasteret_beam.options import SampleOptions, options_from, takes_options
 from rasteret_beam.readers.tiles.indexed import IndexedEngine, fallback_reason
 from rasteret_beam.readers.tiles.protocol import TileRequest
@@ -51,6 +50,8 @@ COUNTED = (
     *map(metrics.unsampled, UNSAMPLED_REASONS),
 )
 RECORDS = "records"
+CANDIDATES = "max_candidates"
+QUALITY_POINTS = "quality_points"
 TILES_OF_UNKNOWN_SIZE = "tiles_of_unknown_size"
 BATCH_ROWS = 65_536
 
@@ -80,7 +81,8 @@ def plan(
     ----------
     collection, points, bands, match, x_column, y_column, geometry_column, geometry_crs
         As for :func:`rasteret_beam.collection.eager.sample.sample_points`. Windows around nodata pixels
-        (``max_distance_pixels``) may need more tiles, which the plan does not have.
+        (``max_distance_pixels``) may need more tiles, and so may the further records, up to ``max_candidates``, that
+        ``skip_invalid`` looks at where the best one is not valid; the plan does not have these.
     bbox, date_range, geometries, cloud_cover_lt, ids
         As for :meth:`Collection.subset`.
 
@@ -89,7 +91,8 @@ def plan(
     Table
         In :data:`PLAN_SCHEMA`, with a row for each tile that contains a point, for each band of each record.
 
-        - ``points``: number of points in the tile. The sum is the number of sample rows.
+        - ``points``: number of points in the tile. The sum is the number of sample rows, but for tiles that are read
+          for the quality of samples alone.
         - ``offset``, ``bytes``: position of the tile in its file, and its compressed size; null where the
           index lacks them, as for striped files. ``bytes`` is 0 for a tile that the file does not store,
           which has no ``offset``, and for a tile that is interleaved with that of another band, whose row
@@ -126,26 +129,39 @@ def plan(
 
 def plan_batches(index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs: str) -> pa.Table:
     """The plan for batches of points, which are read once; see :func:`plan`."""
-    routing = index.routing
+    routing, matcher = index.routing, index.routing.by_record
     touched: dict[int, TouchedTiles] = {}
     first_tile = first_tiles(routing)
+    quality = QualityTiles(routing, first_tile)
     counts = dict.fromkeys(COUNTED, 0)
     for batch in batches:
         x, y, reason = coordinates(batch, crs)
-        found = matched(routing, batch, locate(routing, crs, x, y), reason)
+        hits = locate(routing, crs, x, y)
+        found = matched(routing, batch, hits, reason, matcher)
+        picks = list(found.picks)
         _count(counts, found.reason)
-        for number, pick in enumerate(found.picks):
-            touched.setdefault(number, TouchedTiles(routing, first_tile, pick.layers)).add(pick)
+        for number, pick in enumerate(picks):
+            tiles = touched.setdefault(number, TouchedTiles(routing, first_tile, pick.layers, routing.layers.bandsets))
+            tiles.add(pick)
+        quality.add(hits, len(batch), picks)
     groups = (group for tiles in touched.values() for group in tiles.groups())
+    rows = _Rows(index)
+    planned = list(_batched(rows.of(group) for group in groups))
+    further = list(_batched(rows.further(group) for group in quality.groups()))
+    counts[QUALITY_POINTS] = sum(pc.sum(batch["points"], min_count=0).as_py() for batch in further)
+    counts |= {CANDIDATES: routing.rules.candidates} if routing.rules.candidates is not None else {}
     schema = PLAN_SCHEMA.with_metadata({COUNTS_KEY: json.dumps(counts)})
-    return pa.Table.from_batches(_batched(_Rows(index), groups), schema=PLAN_SCHEMA).cast(schema)
+    return pa.Table.from_batches([*planned, *further], schema=PLAN_SCHEMA).cast(schema)
 
 
 def plan_totals(table: pa.Table) -> dict[str, int]:
     """The sums of a plan, under the names of the metrics of a run (see :mod:`rasteret_beam.metrics`).
 
-    It also has :data:`RECORDS`, and :data:`TILES_OF_UNKNOWN_SIZE`, whose bytes are not in the sum.
+    It also has :data:`RECORDS`; :data:`TILES_OF_UNKNOWN_SIZE`, whose bytes are not in the sum; and with
+    ``skip_invalid`` :data:`CANDIDATES`, the number of records that may be read at a point, of which the plan has one.
     """
+    counts = json.loads((table.schema.metadata or {})[COUNTS_KEY])
+    of_quality = counts.pop(QUALITY_POINTS)
     read = pc.or_(pc.is_valid(table["request"]), pc.equal(table["engine"], "rasterio"))
     totals = {
         RECORDS: pc.count_distinct(table["record_id"]),
@@ -155,7 +171,8 @@ def plan_totals(table: pa.Table) -> dict[str, int]:
         metrics.RANGE_REQUESTS: pc.count_distinct(table["request"]),
         metrics.SAMPLES_OUT: pc.sum(table["points"], min_count=0),
     }
-    return json.loads((table.schema.metadata or {})[COUNTS_KEY]) | {name: sum.as_py() for name, sum in totals.items()}
+    sums = counts | {name: sum.as_py() for name, sum in totals.items()}
+    return sums | {metrics.SAMPLES_OUT: sums[metrics.SAMPLES_OUT] - of_quality}
 
 
 def crowded_tiles(table: pa.Table, count: int = 10) -> list[dict[str, Any]]:
@@ -166,45 +183,6 @@ def crowded_tiles(table: pa.Table, count: int = 10) -> list[dict[str, Any]]:
     grouped = table.group_by(places).aggregate([("band", "list")]).rename_columns([*places, "bands"])
     order = [("points", "descending"), *((name, "ascending") for name in places[:3])]
     return grouped.take(pc.select_k_unstable(grouped, k=count, sort_keys=order)).to_pylist()
-
-
-class TileCounts:
-    """Numbers of points of the tiles that have points; tiles are numbered over all grids."""
-
-    def __init__(self) -> None:
-        self._tiles = self._points = np.empty(0, dtype=np.int64)
-        self._waiting: list[tuple[Ints, Ints]] = []
-
-    def add(self, tiles: Ints) -> None:
-        """Count points by the number [n] of their tile."""
-        self._waiting.append(np.unique(tiles, return_counts=True))
-        if sum(len(waiting) for waiting, _ in self._waiting) > len(self._tiles):
-            self.total()
-
-    def total(self) -> tuple[Ints, Ints]:
-        """Sorted numbers [m] of the tiles, and their numbers [m] of points."""
-        tiles, points = (
-            np.concatenate(parts) for parts in zip((self._tiles, self._points), *self._waiting, strict=True)
-        )
-        self._tiles, at = np.unique(tiles, return_inverse=True)
-        self._points = np.zeros(len(self._tiles), dtype=np.int64)
-        np.add.at(self._points, at, points)
-        self._waiting = []
-        return self._tiles, self._points
-
-
-def first_tiles(routing: RoutingIndex) -> Ints:
-    """Number [g] of the first tile of each grid."""
-    tiles = routing.grids.tiles_across() * routing.grids.tiles_down()
-    return np.cumsum(tiles) - tiles
-
-
-def tile_numbers(routing: RoutingIndex, first_tile: Ints, hits: Hits) -> Ints:
-    """Number of the tile of each hit, over all grids."""
-    grids = routing.grids
-    row = hits.row.astype(np.int64) // grids.tile_height[hits.grid]
-    col = hits.col.astype(np.int64) // grids.tile_width[hits.grid]
-    return first_tile[hits.grid] + row * grids.tiles_across()[hits.grid] + col
 
 
 def _count(counts: dict[str, int], reason: np.ndarray) -> None:
@@ -219,39 +197,6 @@ def _count(counts: dict[str, int], reason: np.ndarray) -> None:
         counts[metrics.unsampled(name)] += number
 
 
-Group = tuple[TileKey, tuple[str, ...], Any, Ints, Ints, Ints]
-"""A key that points are grouped by, its bands and its grid; and the rows, columns and points of its tiles."""
-
-
-class TouchedTiles:
-    """The tiles of one of a matcher's picks over all batches; each group of hits has separate tiles."""
-
-    def __init__(self, routing: RoutingIndex, first_tile: Ints, layers: Callable[[int], Sequence[tuple[int, int]]]):
-        self._routing, self._first_tile, self._layers = routing, first_tile, layers
-        self._tiles = int((routing.grids.tiles_across() * routing.grids.tiles_down()).sum())
-        self._counts = TileCounts()
-
-    def add(self, pick: Pick) -> None:
-        self._counts.add(pick.group * self._tiles + tile_numbers(self._routing, self._first_tile, pick.hits))
-
-    def groups(self) -> Iterator[Group]:
-        """The groups that sampling reads at once; each tile is routed as one point, so it is cut in the same way."""
-        numbers, points = self._counts.total()
-        group, tiles = np.divmod(numbers, max(self._tiles, 1))
-        grids = self._routing.grids
-        grid = np.searchsorted(self._first_tile, tiles, side="right") - 1
-        row, col = np.divmod(tiles - self._first_tile[grid], grids.tiles_across()[grid])
-        top, left = row * grids.tile_height[grid], col * grids.tile_width[grid]
-        point = np.arange(len(tiles))
-        batch = pa.record_batch({"point_index": point})
-        hits = Hits(point, grid, top.astype(np.float64), left.astype(np.float64))
-        pick = Pick(hits, group, self._layers)
-        for key, chunk in chunks_of_pick(self._routing, batch, pick, ChunkRules(), with_position=False):
-            at = chunk["point_index"].to_numpy()
-            named, bands = self._routing.grid_of(key)
-            yield key, bands, named, row[at], col[at], points[at]
-
-
 class _Rows:
     """Makes rows of the plan from groups; requests are numbered over all groups."""
 
@@ -259,23 +204,45 @@ class _Rows:
         self.index = index
         self.engine = IndexedEngine()
         self.requests = 0
+        self._known: set[tuple[str, str, int, int]] = set()
 
     def of(self, group: Group) -> Iterator[tuple[Any, ...]]:
-        key, bands, grid, row, col, points = group
+        """Rows of the tiles of bands to sample."""
+        wants = self._wants(group)
+        self._known |= {_name(want) for want in wants if want.asset.band in self.index.routing.rules.quality_bands}
+        return self._made(wants, group)
+
+    def further(self, group: Group) -> Iterator[tuple[Any, ...]]:
+        """Rows of the tiles of quality bands, but for those that are sampled too."""
+        return self._made([want for want in self._wants(group) if _name(want) not in self._known], group)
+
+    def _wants(self, group: Group) -> list[TileRequest]:
+        key, bands, grid, row, col, _ = group
+        places = list(zip(row.tolist(), col.tolist(), strict=True))
+        assets = self.index.assets(key.record_id, bands)
+        return [TileRequest(asset, grid, *place, grid.tile_height) for asset in assets for place in places]
+
+    def _made(self, wants: Sequence[TileRequest], group: Group) -> Iterator[tuple[Any, ...]]:
+        _, _, _, row, col, points = group
         held = dict(zip(zip(row.tolist(), col.tolist(), strict=True), points.tolist(), strict=True))
         indexed: list[TileRequest] = []
         seen: set[tuple[str, int]] = set()
-        for asset in self.index.assets(key.record_id, bands):
-            why = fallback_reason(asset, grid)
-            wants = [TileRequest(asset, grid, *place, grid.tile_height) for place in held]
+        reasons: dict[str, str | None] = {}
+        for want in wants:
+            band = want.asset.band
+            why = reasons[band] = reasons[band] if band in reasons else fallback_reason(want.asset, want.grid)
             if why is None:
-                indexed += wants
+                indexed.append(want)
             else:
-                yield from (_row(want, held, seen, "rasterio", why, None) for want in wants)
+                yield _row(want, held, seen, "rasterio", why, None)
         for together in self.engine.plan(indexed):
             number = self.requests if _stored(together[0])[1] else None
             self.requests += number is not None
             yield from (_row(want, held, seen, "indexed", None, number) for want in together)
+
+
+def _name(want: TileRequest) -> tuple[str, str, int, int]:
+    return want.asset.record_id, want.asset.band, want.tile_row, want.tile_col
 
 
 def _row(
@@ -307,10 +274,10 @@ def _stored(want: TileRequest) -> tuple[int | None, int | None]:
     return (stored.tile_offsets[number] if size else None), size
 
 
-def _batched(rows: _Rows, groups: Iterable[Group]) -> Iterator[pa.RecordBatch]:
+def _batched(groups: Iterable[Iterable[tuple[Any, ...]]]) -> Iterator[pa.RecordBatch]:
     waiting: list[tuple[Any, ...]] = []
-    for group in groups:
-        waiting += rows.of(group)
+    for rows in groups:
+        waiting += rows
         if len(waiting) >= BATCH_ROWS:
             yield _batch(waiting)
             waiting = []

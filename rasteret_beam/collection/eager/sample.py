@@ -12,10 +12,10 @@ from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.collection.index.extra_columns import record_types
-from rasteret_beam.kernels.sampling.layouts import check_one_row_each
+from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
 from rasteret_beam.keywords import EagerSampleKeywords
-from rasteret_beam.options import SampleOptions, options_from, takes_options, warn_of_unused_quality
+from rasteret_beam.options import SampleOptions, options_from, takes_options
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.scales import check_scaled_bands
@@ -158,13 +158,11 @@ def _rounds(
     cache = CacheBudget(options.cache_bytes)
     wanted = collection.check_bands(bands)
     check_scaled_bands(options.scales, wanted)
-    warn_of_rounding(collection, wanted, options.value_type)
-    warn_of_unused_quality(options)
+    warn_of_rounding(collection, wanted, options)
+    check_rules(collection, options)
     types = sample_types(collection, wanted, options)
     record_types(collection, wanted, options.extra_columns)
     index = collection.index(wanted, options.match_rules, cache.share, options.record_columns)
-    if options.layout != "long":
-        check_one_row_each(index.routing)
     stream = point_stream(points)
     chosen = choose_columns(
         stream.schema, first_value=stream.first_value, time_column=options.time_column, **of_columns

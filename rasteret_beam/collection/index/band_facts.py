@@ -171,9 +171,10 @@ def stored_types(collection: RecordSelection, bands: Sequence[str]) -> StoredTyp
     return found
 
 
-def warn_of_rounding(collection: RecordSelection, bands: Sequence[str], value_type: str) -> None:
-    """Log once if values of some bands may be rounded, according to the first row group."""
-    if value_type == "raw":
+def warn_of_rounding(collection: RecordSelection, bands: Sequence[str], options: SampleOptions) -> None:
+    """Log once if stored numbers of some bands may be rounded, according to the first row group."""
+    value_type = options.value_type
+    if value_type == "raw" or options.unscale:
         return
     columns: Columns = {band: (band + METADATA_SUFFIX, "dtype") for band in bands}
     found = first_records(collection, columns)

@@ -85,25 +85,26 @@ def bigquery_fields(schema: pa.Schema) -> list[dict[str, Any]]:
     InputError
         A column has a type or a name that BigQuery does not support.
     """
-    _check_names([column_name(name) for name in schema.names])
+    _check_names(schema.names)
     return [_field(field.name, field, field.name == UTC_COLUMN) for field in schema]
 
 
 def _check_names(names: Sequence[str], inside: str = "") -> None:
     place = f" of {inside!r}" if inside else ""
-    bad = [name for name in names if not NAME.fullmatch(name) or name.upper().startswith(RESERVED_STARTS)]
+    made = [column_name(name) for name in names]
+    bad = [name for name in made if not NAME.fullmatch(name) or name.upper().startswith(RESERVED_STARTS)]
     if bad:
         raise InputError(
             f"column name(s) {listed(map(repr, bad))}{place} are not valid in BigQuery: use ASCII letters, digits "
             "and _ (no digit first), at most 300, and no reserved names such as _TABLE_; rename or leave them out with "
             "columns=[...]"
         )
-    folded = Counter(name.lower() for name in names)
-    twice = [name for name in names if folded[name.lower()] > 1]
+    folded = Counter(name.lower() for name in made)
+    twice = [name for name, there in zip(names, made, strict=True) if folded[there.lower()] > 1]
     if twice:
-        raise InputError(
-            f"columns {listed(twice)}{place} differ only in case, which BigQuery ignores; rename all but one"
-        )
+        why = "have one name in BigQuery, where : is _" if any(name.startswith(RECORD) for name in twice) else ""
+        why = why or "differ only in case, which BigQuery ignores"
+        raise InputError(f"columns {listed(twice)}{place} {why}; rename all but one")
 
 
 def _field(path: str, field: pa.Field, utc: bool = False) -> dict[str, Any]:

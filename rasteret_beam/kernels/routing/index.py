@@ -19,8 +19,9 @@ from rasteret_beam.kernels.geo.grids import GridTable, Ints, inside, pixel_posit
 from rasteret_beam.kernels.geo.regions import ByLongitude, Region, region_of_box
 from rasteret_beam.kernels.routing.depth import GridDepth
 from rasteret_beam.kernels.routing.layers import BandGrids, Hits, Layers, only_bands, tiles_of_coarsest
-from rasteret_beam.kernels.routing.match import Matcher, check_match, matcher_of
+from rasteret_beam.kernels.routing.match import EveryRecord, Matcher, check_match, matcher_of
 from rasteret_beam.kernels.routing.places import (
+    Placed,
     PlacesOfPoints,
     PlacesOfRecords,
     check_quality_bands,
@@ -114,6 +115,24 @@ class RoutingIndex:
     def tiles_of_coarsest(self) -> tuple[Ints, Ints]:
         """Tiles of each grid, [g] down and [g] across, that the largest tile on any grid of its records covers."""
         return tiles_of_coarsest(self.grids, self._band_grids.layers)
+
+    @property
+    def by_record(self) -> Matcher:
+        """The matcher whose picks are records and their bands, also where points are keyed by place."""
+        return self.matcher.matcher if isinstance(self.matcher, Placed) else self.matcher
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether all records that contain a point are taken."""
+        return isinstance(self.by_record, EveryRecord)
+
+    def records_together(self) -> PlacesOfRecords:
+        """A matcher whose picks are records with all of their bands."""
+
+        def made(sets: Layers, count: int) -> Matcher:
+            return matcher_of(self.rules, sets, self.datetimes, count)
+
+        return PlacesOfRecords(self.by_record, len(self.grids), made)
 
     @property
     def decides_later(self) -> bool:

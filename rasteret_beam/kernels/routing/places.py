@@ -41,18 +41,18 @@ class Placed:
     """
 
     def __init__(self, matcher: Matcher, grid_count: int):
-        self._matcher, self._grid_count = matcher, grid_count
+        self.matcher, self._grid_count = matcher, grid_count
         self.layers, self.one_record, self.by_band = matcher.layers, matcher.one_record, matcher.by_band
         self.time_column, self.most = matcher.time_column, matcher.most
 
     def candidates(self, hits: Hits, points: int, times: Ints | None, most: int | None) -> Iterator[Candidates]:
-        return self._matcher.candidates(hits, points, times, most)
+        return self.matcher.candidates(hits, points, times, most)
 
     def has_records(self, hits: Hits, points: int, times: Ints | None = None) -> NDArray[np.bool_]:
-        return self._matcher.has_records(hits, points, times)
+        return self.matcher.has_records(hits, points, times)
 
     def of_records(self, records: Sequence[int]) -> list[int]:
-        return self._matcher.of_records(records)
+        return self.matcher.of_records(records)
 
 
 class PlacesOfPoints(Placed):
@@ -63,7 +63,7 @@ class PlacesOfPoints(Placed):
         self._has_layers = np.bincount(matcher.layers.grid, minlength=grid_count) > 0
 
     def picks(self, hits: Hits, points: int, times: Ints | None = None) -> Iterator[Pick]:
-        has = self._matcher.has_records(hits, points, times)
+        has = self.matcher.has_records(hits, points, times)
         rows = np.flatnonzero(has[hits.point] & self._has_layers[hits.grid])
         chosen = hits.take(rows[_first_grids(hits.point[rows], hits.grid[rows])])
         yield Pick(chosen, chosen.grid, lambda grid: [(ALL_RECORDS, ALL_BANDS)])

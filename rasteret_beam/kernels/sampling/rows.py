@@ -20,7 +20,7 @@ from rasteret_beam.kernels.sampling.value_types import ValueTypes, numpy_dtype
 from rasteret_beam.kernels.tables.point_times import NO_TIME, point_times
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.options import SampleOptions
-from rasteret_beam.schema import PIXEL, POSITION, kept_fields, same_columns, unsampled_schema, value_lists
+from rasteret_beam.schema import PIXEL, POINT_FIELDS, POSITION, kept_fields, same_columns, unsampled_schema, value_lists
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,21 @@ class Constants:
 
     def __init__(self, most_bytes: int = 32 << 20):
         self.most_bytes = most_bytes
-        self._arrays: dict[tuple[Any, Any], pa.Array] = {}
+        self._arrays: dict[tuple[Any, ...], pa.Array] = {}
         self._bytes = 0
 
     def array(self, value: Any, kind: pa.DataType, rows: int) -> pa.Array:
         """The value, ``rows`` times."""
         return self._shared((value, kind), rows, lambda length: pa.repeat(pa.scalar(value, type=kind), length))
 
-    def repeated(self, key: tuple[str, str], one: pa.Array, rows: int) -> pa.Array:
-        """The only row of an array of any type, ``rows`` times; the key is that of its value."""
-        return self._shared(key, rows, lambda length: one.take(pa.array(np.zeros(length, dtype=np.int64))))
+    def of_record(self, record_id: str, name: str, one: pa.Array, rows: int) -> pa.Array:
+        """The value of a record in a column of the collection, an array of length 1 of any type, ``rows`` times."""
+        # Three parts: a type is equal to its name as text, so (text, name) could be the key of another constant.
+        return self._shared(
+            ("record", record_id, name), rows, lambda length: one.take(pa.array(np.zeros(length, dtype=np.int64)))
+        )
 
-    def _shared(self, key: tuple[Any, Any], rows: int, made: Callable[[int], pa.Array]) -> pa.Array:
+    def _shared(self, key: tuple[Any, ...], rows: int, made: Callable[[int], pa.Array]) -> pa.Array:
         array = self._arrays.get(key)
         if array is None or len(array) < rows:
             # Twice as long as the last, so that batches that grow make few.
@@ -207,7 +210,7 @@ class SampleRows:
 
     def record_values(self, name: str) -> pa.Array:
         assert self.facts.record_id is not None
-        return self.constants.repeated((self.facts.record_id, name), self.facts.record[name], len(self.chunk))
+        return self.constants.of_record(self.facts.record_id, name, self.facts.record[name], len(self.chunk))
 
     def record_of_band(self, band: str) -> pa.Array:
         of_bands = self.facts.record_ids
@@ -280,13 +283,14 @@ def unsampled_rows(
     """The points that have a reason, as rows of the unsampled table; and how many for each reason."""
     left = np.flatnonzero(reason != np.array(None))
     kept = kept_fields(points.schema)
+    sources = {name: source for _, name, source in same_columns(points.schema)}
     names, counts = np.unique(reason[left].astype(str), return_counts=True)
     chosen = points.take(pa.array(left, type=pa.int64()))
     columns = [
-        *chosen.columns[:3],
+        *(chosen.column(field.name) for field in POINT_FIELDS),
         pa.repeat(pa.scalar(point_crs, type=pa.int32()), len(left)),
         pa.array(reason[left], type=pa.string()),
-        *(chosen.column(field.name) for field in kept),
+        *(chosen.column(sources.get(field.name, field.name)) for field in kept),
     ]
     batch = pa.RecordBatch.from_arrays(columns, schema=unsampled_schema(kept))
     return batch, {str(name): int(count) for name, count in zip(names, counts, strict=True)}

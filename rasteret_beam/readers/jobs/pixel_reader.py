@@ -61,8 +61,10 @@ class PixelReader:
             A tile cannot be read, and ``on_error`` is "raise".
         """
         method, with_status = self.job.method, self.job.needs_status or rules is not None
-        found, failures = self.gather(spots, assets, reach=method.radius, masks=with_status)
-        assets = [self._with_units(asset, spots, failures) for asset in assets]
+        # A walk comes back to a tile for other points: decoded down to the row of one, it would be read again.
+        reach = spots.grid.tile_height if self.job.options.skip_invalid else method.radius
+        found, failures = self.gather(spots, assets, reach, masks=with_status)
+        assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
         picked: dict[str, Picked] = {}
         for asset in assets:
             pixels = found.pop(asset.band)
@@ -75,7 +77,7 @@ class PixelReader:
             picked[asset.band] = self.job.finished(found_here, asset)
         return Read(assets, picked, failures)
 
-    def _with_units(self, asset: Asset, spots: Spots, failures: list[Failure]) -> Asset:
+    def _with_tags(self, asset: Asset, spots: Spots, failures: list[Failure]) -> Asset:
         """An asset with the scale and offset of its file's tags, where they are wanted and the collection has none."""
         if not self.job.needs_file(asset):
             return asset

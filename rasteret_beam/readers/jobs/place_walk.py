@@ -133,7 +133,7 @@ class BandWalk:
         self.most = place.routing.matcher.most
         """Rows of a pair, at most."""
         self.reserve: list[Part] = []
-        """Samples that are not valid, for pairs that turn out to have no valid one."""
+        """Samples of best records that are not valid, for pairs that turn out to have no valid one."""
         self.unread: list[tuple[int, Ints]] = []
         """Records and candidates, the pixels of which were not read, as they fail a quality rule."""
 
@@ -193,14 +193,25 @@ class BandWalk:
         part = self._part(record, bands, rows, quality)
         if part is None:
             return
+        best = self.candidates.depth[rows] < (self.most or 1)
         for asset in part.assets:
             lost = self.place.pairs.lost[part.points, self.place.pairs.columns([asset.band])[0]]
-            picked = part.picked[asset.band]
-            invalid = np.zeros(len(lost), dtype=bool) if picked.status is None else is_invalid(picked.status)
-            kept = ~lost & ~(invalid & (self.options.skip_invalid or self.options.invalid == "drop"))
-            self._add(part.only(asset, np.flatnonzero(kept)))
-            if self.options.skip_invalid and self.options.invalid != "drop":
-                self.reserve.append(part.only(asset, np.flatnonzero(~lost & invalid)))
+            status = part.picked[asset.band].status
+            invalid = np.zeros(len(lost), dtype=bool) if status is None else is_invalid(status)
+            if not self.options.skip_invalid:
+                self._add(part.only(asset, np.flatnonzero(~lost & ~(invalid & (self.options.invalid == "drop")))))
+                continue
+            self._add_valid(
+                part.only(asset, kept := np.flatnonzero(~lost & ~invalid)), self.candidates.depth[rows[kept]]
+            )
+            if self.options.invalid != "drop":
+                self.reserve.append(part.only(asset, np.flatnonzero(~lost & invalid & best)))
+
+    def _add_valid(self, part: Part, depth: Ints) -> None:
+        """Add samples of one band, with the number of better records that are left aside."""
+        ((band, picked),) = part.picked.items()
+        before = self.place.pairs.rows[part.points, self.place.pairs.columns([band])[0]]
+        self._add(replace(part, picked={band: _aside(picked, depth - before)}))
 
     def _part(self, record: int, bands: Sequence[str], rows: Ints, quality: QualityAtPoints | None) -> Part | None:
         """Samples of some bands of a record at candidates, whatever they are."""
@@ -210,10 +221,10 @@ class BandWalk:
         spots = place.spots(int(place.hits.grid[hit[0]]), hit)
         assets = place.job.assets(place.routing.record_ids[record], bands)
         assets, picked, failures = place.reader.picked(assets, spots, quality)
-        points, depth = self.candidates.point[rows], self.candidates.depth[rows]
+        points = self.candidates.point[rows]
         for failure in failures:
             self._lose(failure, failure.asset.band, points, failure.points)
-        return Part(record, points, spots, assets, {band: _deep(of_band, depth) for band, of_band in picked.items()})
+        return Part(record, points, spots, assets, picked)
 
     def _add(self, part: Part) -> None:
         if len(part.points):
@@ -237,10 +248,8 @@ class BandWalk:
         for part in self.reserve:
             for asset in part.assets:
                 column = self.bands.index(asset.band)
-                depth = part.picked[asset.band].candidate
-                first = np.ones(len(part.points), dtype=bool) if depth is None else depth < best
                 lost = self.place.pairs.lost[part.points, self.columns[column]]
-                self._add(part.only(asset, np.flatnonzero(none[part.points, column] & first & ~lost)))
+                self._add(part.only(asset, np.flatnonzero(none[part.points, column] & ~lost)))
 
     def _lose(self, failure: Failure, band: str, points: Ints, at: Ints) -> None:
         """Give up the pairs of a band, and of those of the points [n] at some places, whose tile cannot be read."""
@@ -257,8 +266,8 @@ def _coordinates(chunk: pa.RecordBatch) -> tuple[str, np.ndarray, np.ndarray]:
     return crs, x, y
 
 
-def _deep(picked: Picked, depth: Ints) -> Picked:
-    return replace(picked, candidate=depth) if depth.any() else picked
+def _aside(picked: Picked, number: Ints) -> Picked:
+    return replace(picked, candidate=number) if number.any() else picked
 
 
 def _patterns(wanted: Mask) -> Iterator[tuple[list[int], Ints]]:

@@ -70,7 +70,8 @@ class RecordQuality:
             inside, row, col = place(band)
             passing &= inside
             at = np.flatnonzero(passing)
-            found, failed = self.reader.gather(Spots(band.grid, row[at], col[at]), [band.asset], reach=0, masks=True)
+            spots, reach = Spots(band.grid, row[at], col[at]), band.grid.tile_height  # other bands need the tile too
+            found, failed = self.reader.gather(spots, [band.asset], reach, masks=True)
             unread = np.zeros(len(at), dtype=bool)
             for each in failed:
                 unread[each.points] = True

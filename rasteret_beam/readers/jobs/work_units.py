@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from rasteret_beam import metrics
+from rasteret_beam.columns import NEEDS_SCALE
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import epsg_code
 from rasteret_beam.kernels.geo.grids import Ints
@@ -109,13 +110,23 @@ class SampleJob:
 
     def needs_file(self, asset: Asset) -> bool:
         """Whether units are wanted of a band that only the file's tags can tell."""
-        wanted = self.options.unscale and asset.band not in self._never_scaled
-        return wanted and needs_file(asset, self.options.scales)
+        return self._wants_units and asset.band not in self._never_scaled and needs_file(asset, self.options.scales)
+
+    def with_units(self, asset: Asset) -> Asset:
+        """The asset with the scale and offset that apply, where they are wanted."""
+        if not self._wants_units:
+            return asset
+        scale, offset = self.units(asset)
+        return replace(asset, scale=scale, offset=offset)
+
+    @cached_property
+    def _wants_units(self) -> bool:
+        return self.options.unscale or bool(self.options.columns_needing(NEEDS_SCALE))
 
     @cached_property
     def _never_scaled(self) -> frozenset[str]:
         """Quality bands: their numbers are codes."""
-        return frozenset(rule.band for rule in getattr(self.options, "quality", ()))
+        return frozenset(rule.band for rule in self.options.quality)
 
     def missing(self, unsampled: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Rows of points without a sample, given in the unsampled schema."""

@@ -199,20 +199,6 @@ def check_updates(rows: beam.PCollection, updates: beam.PCollection[str] | None)
         )
 
 
-def check_layout_grows(layout: str, updates: Updates) -> None:
-    """Refuse a layout that rows of later versions may not fit.
-
-    Raises
-    ------
-    InputError
-    """
-    if layout != "long" and updates is not None:
-        raise InputError(
-            f"layout is {layout!r}, but the collection grows, and rows of its later versions may not fit; "
-            'use layout="long"'
-        )
-
-
 @lru_cache(maxsize=8)
 def _parsed(text: str) -> CollectionVersion:
     return CollectionVersion.of(text)

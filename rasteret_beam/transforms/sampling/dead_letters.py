@@ -12,10 +12,11 @@ from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.collection.index.extra_columns import record_types
+from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.kernels.sampling.dead_letters import OF_POINTS, points_of, value_type_of, values_lost
 from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.keywords import SampleRetryKeywords
-from rasteret_beam.options import SampleOptions, documents_options, options_from, takes_options, warn_of_unused_quality
+from rasteret_beam.options import SampleOptions, documents_options, options_from, takes_options
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import kept_fields
@@ -93,9 +94,9 @@ class SampleDeadLetters(beam.PTransform):
     def expand(self, begin: Any) -> Any:
         letters = begin | self._letters
         settings = IndexSettings.of(self.collection, self.bands, self.options)
-        warn_of_rounding(self.collection, settings.bands, self.options.value_type)
+        warn_of_rounding(self.collection, settings.bands, self.options)
         record_types(self.collection, settings.bands, self.options.extra_columns)
-        warn_of_unused_quality(self.options)
+        check_rules(self.collection, self.options)
         outputs = sampled_by(_SampleAgainFn(replace(settings, value_types=self.value_types())), letters)
         return outputs._replace(unsampled=None)  # the earlier run has accounted for all points
 

@@ -14,11 +14,11 @@ import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the cod
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.collection.index.extra_columns import record_types
+from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.collection.parquet.versions import CollectionVersion
-from rasteret_beam.kernels.sampling.layouts import check_one_row_each
 from rasteret_beam.keywords import SampleKeywords
 from rasteret_beam.metrics import Counters
-from rasteret_beam.options import SampleOptions, options_from, takes_options, warn_of_unused_quality
+from rasteret_beam.options import SampleOptions, options_from, takes_options
 from rasteret_beam.readers.jobs.sampler import DEAD_LETTERS, SAMPLES, UNSAMPLED, Sampled, Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.source import TileSource
@@ -31,7 +31,6 @@ from rasteret_beam.transforms.sampling.collection_updates import (
     Updates,
     VersionOf,
     by_version,
-    check_layout_grows,
     check_version,
     parsed,
     told,
@@ -207,12 +206,9 @@ def with_value_types(settings: IndexSettings[SampleOptions], updates: Updates) -
         The layout or the types do not suit the collection, or ``scales`` have a band that is not read.
     """
     check_scaled_bands(settings.options.scales, settings.bands)
-    check_layout_grows(settings.options.layout, updates)
-    if settings.options.layout != "long":
-        check_one_row_each(settings.collection.index(settings.bands, settings.options.match_rules).routing)
-    warn_of_rounding(settings.collection, settings.bands, settings.options.value_type)
-    warn_of_unused_quality(settings.options)
+    warn_of_rounding(settings.collection, settings.bands, settings.options)
     record_types(settings.collection, settings.bands, settings.options.extra_columns)
+    check_rules(settings.collection, settings.options)
     return replace(settings, value_types=sample_types(settings.collection, settings.bands, settings.options))
 
 
