@@ -401,7 +401,7 @@ def _row(point: Point, band: str, taken: Candidate, options: Mapping[str, Any]) 
         "nodata": raster.nodata,
         "scale": scale,
         "offset": offset,
-        "candidate": taken.depth,
+        "candidate": taken.depth if options.get("skip_invalid") else 0,
     }
 
 
