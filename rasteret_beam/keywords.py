@@ -30,6 +30,8 @@ class SampleKeywords(TypedDict, total=False):
     join: Literal["inner", "left"]
     unscale: bool
     scales: Mapping[str, tuple[float, float]]
+    resampling: Literal["nearest", "bilinear", "cubic"]
+    skip_nodata: bool
     max_distance_pixels: int
     return_neighbourhood: Literal["off", "always", "if_center_nodata"]
     fallback: Literal["closest", "ring"]
@@ -57,6 +59,8 @@ class EagerSampleKeywords(TypedDict, total=False):
     join: Literal["inner", "left"]
     unscale: bool
     scales: Mapping[str, tuple[float, float]]
+    resampling: Literal["nearest", "bilinear", "cubic"]
+    skip_nodata: bool
     max_distance_pixels: int
     return_neighbourhood: Literal["off", "always", "if_center_nodata"]
     fallback: Literal["closest", "ring"]
@@ -93,6 +97,8 @@ class SampleRetryKeywords(TypedDict, total=False):
     join: Literal["inner", "left"]
     unscale: bool
     scales: Mapping[str, tuple[float, float]]
+    resampling: Literal["nearest", "bilinear", "cubic"]
+    skip_nodata: bool
     max_distance_pixels: int
     return_neighbourhood: Literal["off", "always", "if_center_nodata"]
     fallback: Literal["closest", "ring"]

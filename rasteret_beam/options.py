@@ -263,6 +263,15 @@ class SampleOptions(JobOptions):
         help="scale and offset of bands, in place of those of the collection and the files; with unscale",
         metavar="BAND=SCALE,OFFSET",
     )
+    resampling: Literal["nearest", "bilinear", "cubic"] = option(
+        "nearest",
+        help="take the pixel that the point lies in, or interpolate between the centres of the 2 x 2 (bilinear) or "
+        "4 x 4 (cubic) pixels around it",
+    )
+    skip_nodata: bool = option(
+        False,
+        help="interpolate between the pixels that are valid; otherwise a sample is valid only if all of its pixels are",
+    )
     max_distance_pixels: int = option(
         0, help="search radius, in pixels, when the point's own pixel is not valid", metavar="R"
     )
@@ -312,6 +321,7 @@ class SampleOptions(JobOptions):
                 "give the radius of the window with max_distance_pixels"
             )
         self._check_skipping()
+        self._check_resampling()
         self._check_units()
         self._check_layout()
 
@@ -349,6 +359,25 @@ class SampleOptions(JobOptions):
             )
         if self.max_candidates < 1:
             raise InputError(f"max_candidates is {self.max_candidates}; it has to be 1 or more")
+
+    def _check_resampling(self) -> None:
+        if self.resampling == "nearest":
+            if self.skip_nodata:
+                raise InputError(
+                    "skip_nodata is True, but resampling is 'nearest', which takes one pixel; use "
+                    'resampling="bilinear" or "cubic", or, for the closest valid pixel, max_distance_pixels'
+                )
+            return
+        if self.max_distance_pixels:
+            raise InputError(
+                f"resampling is {self.resampling!r}, but max_distance_pixels is {self.max_distance_pixels}; nodata "
+                "fallback takes one pixel: use one of the two, or skip_nodata=True to interpolate between valid pixels"
+            )
+        if self.value_type == "raw":
+            raise InputError(
+                f"resampling is {self.resampling!r}, but value_type is 'raw', the type of the stored numbers; use "
+                'value_type="float64" or "float32"'
+            )
 
     def _check_units(self) -> None:
         if self.scales and not self.unscale:
@@ -422,7 +451,7 @@ class SampleOptions(JobOptions):
     @property
     def uses_validity(self) -> bool:
         """Whether a row, or the pixel that it comes from, depends on which pixels are valid."""
-        return self.needs_status or self.max_distance_pixels > 0
+        return self.needs_status or self.max_distance_pixels > 0 or self.resampling != "nearest"
 
     def columns_needing(self, need: str) -> list[str]:
         """The extra columns that need something, such as :data:`rasteret_beam.columns.NEEDS_STATUS`."""

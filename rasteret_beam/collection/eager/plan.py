@@ -80,9 +80,9 @@ def plan(
     Parameters
     ----------
     collection, points, bands, match, x_column, y_column, geometry_column, geometry_crs
-        As for :func:`rasteret_beam.collection.eager.sample.sample_points`. Windows around nodata pixels
-        (``max_distance_pixels``) may need more tiles, and so may the further records, up to ``max_candidates``, that
-        ``skip_invalid`` looks at where the best one is not valid; the plan does not have these.
+        As for :func:`rasteret_beam.collection.eager.sample.sample_points`. The plan lacks the further tiles that
+        nodata fallback (``max_distance_pixels``), interpolation (``resampling``) and the records after the best one, up
+        to ``max_candidates``, of ``skip_invalid`` may need.
     bbox, date_range, geometries, cloud_cover_lt, ids
         As for :meth:`Collection.subset`.
 

@@ -17,7 +17,6 @@ from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses
 from rasteret_beam.model import Grid
-from rasteret_beam.options import SampleOptions
 
 WINDOW_ROWS = 8192
 """Points whose windows are searched at a time."""
@@ -294,17 +293,3 @@ class ClosestValid:
                 shown.append(around.floats(self.only_valid).ravel())
         lists = window_lists(wanted, np.concatenate(shown), len(values), len(window.row)) if returned else None
         return Picked(values, lists, row_offset, col_offset, status)
-
-
-def pixel_method(options: SampleOptions) -> PixelMethod:
-    """The method that options ask for."""
-    if options.max_distance_pixels:
-        # A number that is not valid has no physical unit.
-        only_valid, shown = options.unscale, options.return_neighbourhood
-        return ClosestValid(options.max_distance_pixels, options.fallback, shown, only_valid)
-    return OwnPixel()
-
-
-def window_cells(method: PixelMethod) -> int:
-    """Cells of the windows of a method, k."""
-    return (2 * method.radius + 1) ** 2

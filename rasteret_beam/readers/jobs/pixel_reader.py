@@ -1,6 +1,6 @@
 """Reading pixels: tiles and masks of bands, and what the pixel method of a job makes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -11,7 +11,8 @@ import numpy as np
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.dead_letters import Failure, everywhere, left_over
-from rasteret_beam.kernels.sampling.gather import PixelValues, by_tile
+from rasteret_beam.kernels.sampling.gather import PixelValues, TileBlocks, TilePoints, blocks_by_tile, by_tile
+from rasteret_beam.kernels.sampling.interpolation import Blocks, Interpolation
 from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, Window
 from rasteret_beam.kernels.sampling.validity import Mask, Status, may_be_masked
@@ -61,8 +62,9 @@ class PixelReader:
             A tile cannot be read, and ``on_error`` is "raise".
         """
         method, with_status = self.job.method, self.job.needs_status or rules is not None
-        # A walk comes back to a tile for other points: decoded down to the row of one, it would be read again.
-        reach = spots.grid.tile_height if self.job.options.skip_invalid else method.radius
+        if isinstance(method, Interpolation):
+            return self._interpolated(method, assets, spots, rules)
+        reach = self._reach(spots.grid, method.radius)
         found, failures = self.gather(spots, assets, reach, masks=with_status)
         assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
         picked: dict[str, Picked] = {}
@@ -76,6 +78,46 @@ class PixelReader:
             found_here = method.pick(own, partial(self._cells, spots, asset, failures, rules))
             picked[asset.band] = self.job.finished(found_here, asset)
         return Read(assets, picked, failures)
+
+    def _interpolated(
+        self, method: Interpolation, assets: Sequence[Asset], spots: Spots, rules: PixelRules | None
+    ) -> Read:
+        """What is between the centres of the pixels around n points."""
+        grid, blocks = spots.grid, Blocks.of(spots, method.size)
+        in_tile, beyond = blocks_by_tile(grid, blocks)
+        found, failures = self._gather(grid, in_tile, assets, method.cells * len(spots.row), self._reach(grid, 0), True)
+        assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
+        passing, failed = (None, []) if rules is None else self._pass_rules(rules, grid, blocks)
+        failures += [replace(each, asset=replace(each.asset, band=asset.band)) for asset in assets for each in failed]
+        picked: dict[str, Picked] = {}
+        for asset in assets:
+            pixels = found.pop(asset.band)
+            status = pixels.status(asset.nodata, asset.mask)
+            status[beyond] = Status.NODATA
+            if passing is not None:
+                status[(status == Status.VALID) & ~passing] = Status.MASKED
+            shape = method.cells, len(spots.row)
+            here = method.interpolated(blocks, pixels.values().reshape(shape), status.reshape(shape))
+            picked[asset.band] = self.job.finished(here, asset)
+        return Read(assets, picked, failures)
+
+    def _pass_rules(self, rules: PixelRules, grid: Grid, blocks: Blocks) -> tuple[Mask, list[Failure]]:
+        """Whether pixels [k * n] of blocks pass the rules, by their centres; and which points cannot be decided."""
+        count = len(blocks.top)
+        cell, point = np.nonzero(blocks.used(np.arange(count)))
+        row, col = blocks.top[point] + cell // blocks.size, blocks.left[point] + cell % blocks.size
+        there = np.flatnonzero((row >= 0) & (row < grid.height) & (col >= 0) & (col < grid.width))
+        passes, failed = rules.at_pixels(grid, row[there], col[there])
+        passing = np.zeros(blocks.cells * count, dtype=bool)
+        passing[(cell * count + point)[there]] = passes
+        return passing, [replace(each, points=np.unique(point[there[each.points]])) for each in failed]
+
+    def _reach(self, grid: Grid, rows: int) -> int:
+        """How many rows of a tile to read beyond those that are needed.
+
+        A walk comes back to a tile for other points: decoded down to the row of one, it would be read again.
+        """
+        return grid.tile_height if self.job.options.skip_invalid else rows
 
     def _with_tags(self, asset: Asset, spots: Spots, failures: list[Failure]) -> Asset:
         """An asset with the scale and offset of its file's tags, where they are wanted and the collection has none."""
@@ -97,10 +139,21 @@ class PixelReader:
 
         Masks are read only if they matter, and only of files that have or may have one.
         """
-        grid = spots.grid
-        found = {asset.band: PixelValues(len(spots.row)) for asset in assets}
-        in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(grid, spots.row, spots.col)}
-        rows = {place: int(points.row.max()) + 1 + reach for place, points in in_tile.items()}
+        in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(spots.grid, spots.row, spots.col)}
+        return self._gather(spots.grid, in_tile, assets, len(spots.row), reach, masks)
+
+    def _gather(
+        self,
+        grid: Grid,
+        in_tile: Mapping[tuple[int, int], TilePoints | TileBlocks],
+        assets: Sequence[Asset],
+        size: int,
+        reach: int,
+        masks: bool,
+    ) -> tuple[dict[str, PixelValues], list[Failure]]:
+        """What tiles have at ``size`` pixels, by band; otherwise as :meth:`gather`."""
+        found = {asset.band: PixelValues(size) for asset in assets}
+        rows = {place: points.last_row + 1 + reach for place, points in in_tile.items()}
         failures: list[Failure] = []
 
         def on_tile(request: TileRequest, tile: Tile | TileReadError) -> None:

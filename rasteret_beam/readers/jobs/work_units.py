@@ -17,8 +17,10 @@ from rasteret_beam.kernels.routing.chunks import split_kept, with_kept
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, values_lost, with_value_type
+from rasteret_beam.kernels.sampling.interpolation import Interpolation
+from rasteret_beam.kernels.sampling.methods import pixel_method, window_cells
 from rasteret_beam.kernels.sampling.missing_rows import missing_rows, rows_of_unsampled
-from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod, pixel_method, window_cells
+from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod
 from rasteret_beam.kernels.sampling.record_columns import RecordColumns
 from rasteret_beam.kernels.sampling.rows import Constants, RowFacts, SampleRows, merged
 from rasteret_beam.kernels.sampling.units import STORED, Units, in_units, needs_file, units_of, windows_in_units
@@ -147,7 +149,7 @@ class SampleJob:
         )
 
     @cached_property
-    def method(self) -> PixelMethod:
+    def method(self) -> PixelMethod | Interpolation:
         """How values come from pixels."""
         return pixel_method(self.options)
 
@@ -314,13 +316,15 @@ def unit_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBatch)
     Raises
     ------
     InputError
-        The collection no longer has the record or the band, or the points lack what nodata fallback needs.
+        The collection no longer has the record or the band, or the points lack their positions in pixels, which the
+        method needs.
     """
     grid = check_letter(job, record_id, band)
     if job.method.needs_position and POSITION[0] not in chunk.schema.names:
+        name = "max_distance_pixels" if job.options.max_distance_pixels else "resampling"
         raise InputError(
-            f"max_distance_pixels is {job.options.max_distance_pixels}, but the dead letters come from a run with 0; "
-            "try them again without it"
+            f"{name} is {getattr(job.options, name)!r}, but the dead letters come from a run with "
+            f"{getattr(SampleOptions(), name)!r}; try them again without it"
         )
     points, kept = split_kept(chunk)
     facts, assets = facts_of(job, record_id, grid, points), job.assets(record_id, [band])

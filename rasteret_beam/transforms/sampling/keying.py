@@ -19,7 +19,7 @@ from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.routing.chunks import ChunkRules, Routed, route
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.matching import check_times
-from rasteret_beam.kernels.sampling.pixel_methods import pixel_method
+from rasteret_beam.kernels.sampling.methods import pixel_method
 from rasteret_beam.keywords import SampleKeywords
 from rasteret_beam.model import TileKey
 from rasteret_beam.options import SampleOptions, options_from, takes_options

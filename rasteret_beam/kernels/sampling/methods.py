@@ -1,0 +1,21 @@
+"""Which pixel method options ask for."""
+
+from rasteret_beam.kernels.sampling.interpolation import SIZES, Interpolation
+from rasteret_beam.kernels.sampling.pixel_methods import ClosestValid, OwnPixel, PixelMethod
+from rasteret_beam.options import SampleOptions
+
+
+def pixel_method(options: SampleOptions) -> PixelMethod | Interpolation:
+    """The method that options ask for."""
+    if options.resampling != "nearest":
+        return Interpolation(SIZES[options.resampling], options.skip_nodata)
+    if options.max_distance_pixels:
+        # A number that is not valid has no physical unit.
+        only_valid, shown = options.unscale, options.return_neighbourhood
+        return ClosestValid(options.max_distance_pixels, options.fallback, shown, only_valid)
+    return OwnPixel()
+
+
+def window_cells(method: PixelMethod | Interpolation) -> int:
+    """Pixels that a method may read for a point, k."""
+    return method.cells if isinstance(method, Interpolation) else (2 * method.radius + 1) ** 2
