@@ -17,5 +17,9 @@ def pixel_method(options: SampleOptions) -> PixelMethod | Interpolation:
 
 
 def window_cells(method: PixelMethod | Interpolation) -> int:
-    """Pixels that a method may read for a point, k."""
-    return method.cells if isinstance(method, Interpolation) else (2 * method.radius + 1) ** 2
+    """How much a method holds for a point, in the memory of a cell of a window.
+
+    The pixels of a block are held as they are stored, each with a byte of status, and summed up in portions: four of
+    them take about as much as a cell.
+    """
+    return method.cells // 4 if isinstance(method, Interpolation) else (2 * method.radius + 1) ** 2
