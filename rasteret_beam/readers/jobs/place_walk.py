@@ -18,6 +18,7 @@ from rasteret_beam.kernels.sampling.dead_letters import Failure, left_over
 from rasteret_beam.kernels.sampling.parts import Pairs, Part, Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Picked
 from rasteret_beam.kernels.sampling.validity import Mask, is_invalid
+from rasteret_beam.kernels.tables.distinct import distinct_rows
 from rasteret_beam.kernels.tables.point_columns import coordinates
 from rasteret_beam.readers.jobs.pixel_reader import PixelReader
 from rasteret_beam.readers.jobs.place_rows import WHY_NONE
@@ -280,7 +281,7 @@ def _aside(picked: Picked, number: Ints) -> Picked:
 
 def _patterns(wanted: Mask) -> Iterator[tuple[list[int], Ints]]:
     """The rows [n] of a mask [n, k] that want the same, with the columns that they want; without those of none."""
-    patterns, number = np.unique(wanted, axis=0, return_inverse=True)
-    for at, pattern in enumerate(patterns):
-        if pattern.any():
-            yield np.flatnonzero(pattern).tolist(), np.flatnonzero(number.reshape(-1) == at)
+    first, number = distinct_rows(wanted.T)
+    for at, row in enumerate(first):
+        if wanted[row].any():
+            yield np.flatnonzero(wanted[row]).tolist(), np.flatnonzero(number == at)
