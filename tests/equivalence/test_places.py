@@ -74,6 +74,7 @@ def best_first(index: RoutingIndex, points: pa.RecordBatch, most: int | None) ->
     st.sampled_from([1, 2, 3, 10, None]),
     st.sampled_from(["", "point"]),
     st.sampled_from([3, search.MOST_CANDIDATES]),
+    st.booleans(),
 )
 def test_candidates(
     scenes: list[Scene],
@@ -82,14 +83,19 @@ def test_candidates(
     most: int | None,
     places: str,
     at_once: int,
+    sparse: bool,
 ) -> None:
-    """The best first, without the limit; each band once, also where few records are compared at once."""
+    """The best first, without the limit; each band once, also where few records are compared at once, or those alone
+    that can be taken."""
     index = index_of(scenes, replace(rules, places=places))
     times = [time for _, time in points]
     batch = points_of([place for place, _ in points], times)
     wanted = ranked(candidates(scenes, ZONES[0], *coordinates_of(batch)), times, rules)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(search, "MOST_CANDIDATES", at_once)
+        if sparse:
+            patched.setattr(search, "MANY_RECORDS", 0)
+            patched.setattr(search, "FEW_POINTS", 0)
         found = best_first(index, batch, most)
     assert found == {at: records[:most] for at, records in wanted.items() if records}
 

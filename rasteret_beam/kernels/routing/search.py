@@ -1,8 +1,7 @@
 """The search among records of the same bands: those in time at each point, ranked, and the best of them.
 
 All is decided on arrays. The layers that a grid has lie sorted by datetime, so those around the time of a point are
-found by bisection, and only as many are looked at as can be taken. All records of a point are compared only where
-several could be of one moment.
+found by bisection, and only as many are looked at as can be taken.
 """
 
 from collections.abc import Callable
@@ -12,10 +11,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.depth import GridDepth
 from rasteret_beam.kernels.routing.layers import Hits
-from rasteret_beam.kernels.routing.time_line import TimeLine, one_moment
+from rasteret_beam.kernels.routing.moments import Moments, by_grids
+from rasteret_beam.kernels.routing.time_line import TimeLine, firsts, one_moment, ranges
 from rasteret_beam.model import MatchRules
 
 NEVER = np.iinfo(np.int64).max
@@ -25,6 +26,15 @@ LONGEST = 1 << 61
 
 MOST_CANDIDATES = 1 << 22
 """Records of all points that are compared at once, which bounds memory."""
+
+MANY_RECORDS = 32
+"""Of a point on a grid: where there are more, only those that can be taken are compared."""
+
+FEW_POINTS = 8
+"""Points on the same grids: where there are fewer, it takes longer to find out what their grids have in common."""
+
+MOST_KEPT = 1 << 21
+"""Records, on all sets of grids, whose order is kept."""
 
 Taken = tuple[Ints, Ints]
 """Positions of hits, and the place on a time line that each of them has."""
@@ -68,7 +78,7 @@ class Search:
                 return self._back(rows, self._best(of_rows, self._near(of_rows, times, most), times, most))
             plain, rest = self._apart(of_rows, points)
             hit, place = self._near(of_rows.take(plain), times, most)
-            other, other_place = self._deepest(of_rows.take(rest), times)
+            other, other_place = self._deepest(of_rows.take(rest), times, most)
             together = np.concatenate([plain[hit], rest[other]]), np.concatenate([place, other_place])
             return self._back(rows, self._best(of_rows, together, times, most))
 
@@ -106,13 +116,13 @@ class Search:
         plain, rest = self._apart(of_part, points)
         hit, place = self._without_overlap(of_part.take(plain), points, times, most)
         contested = of_part.take(rest)
-        other, other_place = self._best(contested, self._deepest(contested, times), times, most)
+        other, other_place = self._best(contested, self._deepest(contested, times, most), times, most)
         return rows[np.concatenate([plain[hit], rest[other]])], np.concatenate([place, other_place])
 
     def _apart(self, hits: Hits, points: int) -> tuple[Ints, Ints]:
         """Positions of the hits whose points have no two records of one moment, and of the others."""
         several = np.bincount(hits.point, minlength=points) > 1
-        contested = several[hits.point] | self.line.has_close(self.rules.overlap_tolerance)[hits.grid]
+        contested = several[hits.point] | self._close[hits.grid]
         return np.flatnonzero(~contested), np.flatnonzero(contested)
 
     def _without_overlap(self, hits: Hits, points: int, times: Ints, most: int | None) -> Taken:
@@ -131,13 +141,18 @@ class Search:
     def _near(self, hits: Hits, times: Ints, most: int | None) -> Taken:
         """Records of each hit, the best ``most`` among them, where no two are of one moment."""
         if most is None:
-            return _expanded(*self._range(hits, times))
+            return ranges(*self._range(hits, times))
         if self.rules.time_column is None:
             low = self.line.starts[hits.grid]
             counts = self.line.starts[hits.grid + 1] - low
-            hit, at = _expanded(low, low + np.minimum(counts, most))
+            hit, at = ranges(low, low + np.minimum(counts, most))
             return hit, self._ranked[at]
         return self._around(hits, times, min(most, self.line.longest))
+
+    @cached_property
+    def _close(self) -> NDArray[np.bool_]:
+        """[g]: whether a grid has several records of one moment."""
+        return self.line.has_close(self.rules.overlap_tolerance)
 
     @cached_property
     def _ranked(self) -> Ints:
@@ -208,28 +223,72 @@ class Search:
         best = order[np.arange(len(order)) - first < (NEVER if most is None else most)]
         return hit[best], place[best]
 
-    def _deepest(self, hits: Hits, times: Ints) -> Taken:
+    def _deepest(self, hits: Hits, times: Ints, most: int | None) -> Taken:
         """What is left of the records in time where of those of one moment that is taken whose grid holds the point
-        deepest inside."""
+        deepest inside; of points with many records, the best ``most`` are among them."""
         assert self.depth is not None
-        hit, place = _expanded(*self._range(hits, times))
+        depth = self.depth.of(hits)
+        low, high = self._range(hits, times)
+        if most is not None and int(np.maximum(high - low, 0).sum()) > MANY_RECORDS * len(hits.point):
+            sets = by_grids(hits)
+            if len(sets) * FEW_POINTS <= sum(len(at) for _, at in sets):
+                parts = [self._deepest_on(hits, depth, grids, at, times, most) for grids, at in sets]
+                hit, place = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+                return hit, place
+        hit, place = ranges(low, high)
         point, moment, record = hits.point[hit], self.line.moment[place], self.line.record[place]
         order = np.lexsort((record, moment, point))
         same = one_moment(point[order], moment[order], self.rules.overlap_tolerance)
         number = np.empty(len(order), dtype=np.int64)
         number[order] = np.cumsum(np.concatenate([[True], ~same])[: len(order)])
-        order = np.lexsort((record, -self.depth.of(hits)[hit], number))
-        chosen = order[_firsts(number[order])]
+        return self._deepest_of(depth, hit, place, number)
+
+    def _deepest_on(self, hits: Hits, depth: Floats, grids: Ints, at: Ints, times: Ints, most: int) -> Taken:
+        """The same of points that the same grids hold; ``at`` [p, s] are their hits."""
+        key = grids.tobytes()
+        moments = self._moments.get(key)
+        if moments is None:
+            moments = self._moments_on(grids)
+            if sum(len(each.place) for each in self._moments.values()) > MOST_KEPT:
+                self._moments.clear()
+            self._moments[key] = moments
+        time = times[hits.point[at[:, 0]]]
+        if self.rules.time_column is None:
+            low, high = np.zeros(len(at), dtype=np.int64), np.full(len(at), moments.first(most))
+        else:
+            low, high = moments.around(time, most)
+        point, row = ranges(low, high)
+        if self.rules.time_column is not None:
+            in_time = self._in_time(moments.moment[row] - time[point])
+            point, row = point[in_time], row[in_time]
+        number = point * len(moments.starts) + moments.number[row]
+        return self._deepest_of(depth, at[point, moments.slot[row]], moments.place[row], number)
+
+    @cached_property
+    def _moments(self) -> dict[bytes, Moments]:
+        return {}
+
+    def _moments_on(self, grids: Ints) -> Moments:
+        moments = Moments.of_grids(self.line, grids, self.rules.overlap_tolerance)
+        return (
+            moments
+            if self.rules.time_column is not None
+            else moments.ranked(self.rank[self.line.record[moments.place]])
+        )
+
+    def _in_time(self, difference: Ints) -> NDArray[np.bool_]:
+        """Whether records are in time, [n], given how much later than the points they are."""
+        suits = np.full(len(difference), True)
+        if self._tolerance is not None:
+            suits &= np.abs(difference) <= self._tolerance
+        if self.rules.match == "before":
+            suits &= difference <= 0
+        elif self.rules.match == "after":
+            suits &= difference >= 0
+        return suits
+
+    def _deepest_of(self, depth: Floats, hit: Ints, place: Ints, number: Ints) -> Taken:
+        """Of the records of each moment that whose grid holds the point deepest inside; ``depth`` is that of hits."""
+        order = np.lexsort((self.line.record[place], -depth[hit], number))
+        chosen = order[firsts(number[order])]
         return hit[chosen], place[chosen]
-
-
-def _expanded(low: Ints, high: Ints) -> Taken:
-    """Each position of [n] ranges with each place in its range."""
-    counts = np.maximum(high - low, 0)
-    hit = np.repeat(np.arange(len(low)), counts)
-    return hit, np.arange(len(hit)) - np.repeat(np.cumsum(counts) - counts - low, counts)
-
-
-def _firsts(group: Ints) -> NDArray[np.bool_]:
-    """Whether a row is the first of its group, of rows sorted by group."""
-    return np.concatenate([[True], group[1:] != group[:-1]])[: len(group)]

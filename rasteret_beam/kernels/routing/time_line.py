@@ -80,3 +80,15 @@ def one_moment(group: Ints, moment: Ints, apart: int) -> NDArray[np.bool_]:
     """
     same = (group[1:] == group[:-1]) & (moment[:-1] != NO_DATETIME)
     return same & (np.diff(moment) <= apart)
+
+
+def ranges(low: Ints, high: Ints) -> tuple[Ints, Ints]:
+    """Each position of [n] ranges with each number in its range."""
+    counts = np.maximum(high - low, 0)
+    at = np.repeat(np.arange(len(low)), counts)
+    return at, np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts - low, counts)
+
+
+def firsts(group: Ints) -> NDArray[np.bool_]:
+    """Whether a row is the first of its group, of rows sorted by group."""
+    return np.concatenate([[True], group[1:] != group[:-1]])[: len(group)]
