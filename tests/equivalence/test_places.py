@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import Floats
-from rasteret_beam.kernels.routing import search
+from rasteret_beam.kernels.routing import overlaps, search
 from rasteret_beam.kernels.routing.chunks import ChunkRules, block_shapes, route
 from rasteret_beam.kernels.routing.index import RoutingIndex, locate
 from rasteret_beam.kernels.routing.layers import Hits
+from rasteret_beam.kernels.routing.time_line import Taken
 from rasteret_beam.kernels.tables.point_times import point_times
 from rasteret_beam.model import ALL_BANDS, Grid, MatchRules
 from rasteret_beam.schema import PIXEL, POINT_CRS_KEY, kept_fields
@@ -94,8 +95,8 @@ def test_candidates(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(search, "MOST_CANDIDATES", at_once)
         if sparse:
-            patched.setattr(search, "MANY_RECORDS", 0)
-            patched.setattr(search, "FEW_POINTS", 0)
+            patched.setattr(overlaps, "MANY_RECORDS", 0)
+            patched.setattr(overlaps, "FEW_POINTS", 0)
         found = best_first(index, batch, most)
     assert found == {at: records[:most] for at, records in wanted.items() if records}
 
@@ -110,7 +111,7 @@ def test_ten_of_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[int] = []
     best = search.Search._best
 
-    def counted(self: search.Search, hits: Hits, near: search.Taken, *rest: Any) -> search.Taken:
+    def counted(self: search.Search, hits: Hits, near: Taken, *rest: Any) -> Taken:
         looked_at.append(len(near[0]))
         return best(self, hits, near, *rest)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rasteret_beam.kernels.routing import search
+from rasteret_beam.kernels.routing import overlaps, search
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.model import MatchRules
 from rasteret_beam.schema import PIXEL
@@ -72,8 +72,8 @@ def test_brute_force(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(search, "MOST_CANDIDATES", at_once)
         if sparse:
-            patched.setattr(search, "MANY_RECORDS", 0)
-            patched.setattr(search, "FEW_POINTS", 0)
+            patched.setattr(overlaps, "MANY_RECORDS", 0)
+            patched.setattr(overlaps, "FEW_POINTS", 0)
         assert routed(scenes, batch, rules) == expected(found, times, rules)
 
 

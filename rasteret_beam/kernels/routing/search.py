@@ -11,33 +11,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.depth import GridDepth
 from rasteret_beam.kernels.routing.layers import Hits
-from rasteret_beam.kernels.routing.moments import Moments, by_grids
-from rasteret_beam.kernels.routing.time_line import TimeLine, firsts, one_moment, ranges
+from rasteret_beam.kernels.routing.overlaps import Overlaps
+from rasteret_beam.kernels.routing.time_line import InTime, Taken, TimeLine, ranges
 from rasteret_beam.model import MatchRules
 
 NEVER = np.iinfo(np.int64).max
 
-LONGEST = 1 << 61
-"""Microseconds; a longer tolerance is as good as this one."""
-
 MOST_CANDIDATES = 1 << 22
 """Records of all points that are compared at once, which bounds memory."""
-
-MANY_RECORDS = 32
-"""Of a point on a grid: where there are more, only those that can be taken are compared."""
-
-FEW_POINTS = 8
-"""Points on the same grids: where there are fewer, it takes longer to find out what their grids have in common."""
-
-MOST_KEPT = 1 << 21
-"""Records, on all sets of grids, whose order is kept."""
-
-Taken = tuple[Ints, Ints]
-"""Positions of hits, and the place on a time line that each of them has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +62,7 @@ class Search:
                 return self._back(rows, self._best(of_rows, self._near(of_rows, times, most), times, most))
             plain, rest = self._apart(of_rows, points)
             hit, place = self._near(of_rows.take(plain), times, most)
-            other, other_place = self._deepest(of_rows.take(rest), times, most)
+            other, other_place = self._overlaps.deepest(of_rows.take(rest), times, most)
             together = np.concatenate([plain[hit], rest[other]]), np.concatenate([place, other_place])
             return self._back(rows, self._best(of_rows, together, times, most))
 
@@ -86,7 +70,7 @@ class Search:
 
     def has_records(self, hits: Hits, points: int, times: Ints) -> NDArray[np.bool_]:
         """[points]: whether a record is in time at a point."""
-        low, high = self._range(hits, times)
+        low, high = self._in_time.range(hits, times)
         found = np.zeros(points, dtype=bool)
         found[hits.point[low < high]] = True
         return found
@@ -116,14 +100,15 @@ class Search:
         plain, rest = self._apart(of_part, points)
         hit, place = self._without_overlap(of_part.take(plain), points, times, most)
         contested = of_part.take(rest)
-        other, other_place = self._best(contested, self._deepest(contested, times, most), times, most)
+        other, other_place = self._best(contested, self._overlaps.deepest(contested, times, most), times, most)
         return rows[np.concatenate([plain[hit], rest[other]])], np.concatenate([place, other_place])
 
     def _apart(self, hits: Hits, points: int) -> tuple[Ints, Ints]:
-        """Positions of the hits whose points have no two records of one moment, and of the others."""
-        several = np.bincount(hits.point, minlength=points) > 1
-        contested = several[hits.point] | self._close[hits.grid]
-        return np.flatnonzero(~contested), np.flatnonzero(contested)
+        """Positions of the hits with records whose points have no two of one moment, and of the others."""
+        there = np.flatnonzero(np.diff(self.line.starts)[hits.grid])
+        several = np.bincount(hits.point[there], minlength=points) > 1
+        contested = several[hits.point[there]] | self._close[hits.grid[there]]
+        return there[~contested], there[contested]
 
     def _without_overlap(self, hits: Hits, points: int, times: Ints, most: int | None) -> Taken:
         """What is taken where no two records of a point are of one moment, or all of them are to be had."""
@@ -141,13 +126,22 @@ class Search:
     def _near(self, hits: Hits, times: Ints, most: int | None) -> Taken:
         """Records of each hit, the best ``most`` among them, where no two are of one moment."""
         if most is None:
-            return ranges(*self._range(hits, times))
+            return ranges(*self._in_time.range(hits, times))
         if self.rules.time_column is None:
             low = self.line.starts[hits.grid]
             counts = self.line.starts[hits.grid + 1] - low
             hit, at = ranges(low, low + np.minimum(counts, most))
             return hit, self._ranked[at]
         return self._around(hits, times, min(most, self.line.longest))
+
+    @cached_property
+    def _in_time(self) -> InTime:
+        return InTime(self.line, self.rules)
+
+    @cached_property
+    def _overlaps(self) -> Overlaps:
+        assert self.depth is not None
+        return Overlaps(self._in_time, self.rank, self.depth)
 
     @cached_property
     def _close(self) -> NDArray[np.bool_]:
@@ -159,23 +153,6 @@ class Search:
         """Places on the line by grid, the best of each first."""
         grid = np.repeat(np.arange(len(self.line.starts) - 1), np.diff(self.line.starts))
         return np.lexsort((self.rank[self.line.record], grid))
-
-    @cached_property
-    def _tolerance(self) -> int | None:
-        return None if self.rules.tolerance is None else min(self.rules.tolerance, LONGEST)
-
-    def _range(self, hits: Hits, times: Ints) -> tuple[Ints, Ints]:
-        """First and last place (excluded), [n] each, of the records in time of each hit."""
-        grid, at = hits.grid, times[hits.point]
-        low, high = self.line.starts[grid], self.line.starts[grid + 1]
-        if self._tolerance is not None:
-            low = self.line.first_not_before(grid, at - self._tolerance)
-            high = self.line.first_after(grid, at + self._tolerance)
-        if self.rules.match == "before":
-            high = self.line.first_after(grid, at)
-        elif self.rules.match == "after":
-            low = self.line.first_not_before(grid, at)
-        return low, high
 
     def _around(self, hits: Hits, times: Ints, count: int) -> Taken:
         """So many records on each side of the time of each hit, the nearest, as far as they are in time."""
@@ -191,9 +168,9 @@ class Search:
             hit, column = np.nonzero(after < line.starts[grid + 1][:, None])
             found.append((hit, after[hit, column]))
         hit, place = (np.concatenate(columns) for columns in zip(*found, strict=True))
-        if self._tolerance is None:
+        if self._in_time.tolerance is None:
             return hit, place
-        near = np.abs(line.moment[place] - at[hit]) <= self._tolerance
+        near = np.abs(line.moment[place] - at[hit]) <= self._in_time.tolerance
         return hit[near], place[near]
 
     def _nearest(self, hits: Hits, points: int, times: Ints) -> Taken:
@@ -222,73 +199,3 @@ class Search:
         first = np.searchsorted(point[order], point[order])
         best = order[np.arange(len(order)) - first < (NEVER if most is None else most)]
         return hit[best], place[best]
-
-    def _deepest(self, hits: Hits, times: Ints, most: int | None) -> Taken:
-        """What is left of the records in time where of those of one moment that is taken whose grid holds the point
-        deepest inside; of points with many records, the best ``most`` are among them."""
-        assert self.depth is not None
-        depth = self.depth.of(hits)
-        low, high = self._range(hits, times)
-        if most is not None and int(np.maximum(high - low, 0).sum()) > MANY_RECORDS * len(hits.point):
-            sets = by_grids(hits)
-            if len(sets) * FEW_POINTS <= sum(len(at) for _, at in sets):
-                parts = [self._deepest_on(hits, depth, grids, at, times, most) for grids, at in sets]
-                hit, place = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-                return hit, place
-        hit, place = ranges(low, high)
-        point, moment, record = hits.point[hit], self.line.moment[place], self.line.record[place]
-        order = np.lexsort((record, moment, point))
-        same = one_moment(point[order], moment[order], self.rules.overlap_tolerance)
-        number = np.empty(len(order), dtype=np.int64)
-        number[order] = np.cumsum(np.concatenate([[True], ~same])[: len(order)])
-        return self._deepest_of(depth, hit, place, number)
-
-    def _deepest_on(self, hits: Hits, depth: Floats, grids: Ints, at: Ints, times: Ints, most: int) -> Taken:
-        """The same of points that the same grids hold; ``at`` [p, s] are their hits."""
-        key = grids.tobytes()
-        moments = self._moments.get(key)
-        if moments is None:
-            moments = self._moments_on(grids)
-            if sum(len(each.place) for each in self._moments.values()) > MOST_KEPT:
-                self._moments.clear()
-            self._moments[key] = moments
-        time = times[hits.point[at[:, 0]]]
-        if self.rules.time_column is None:
-            low, high = np.zeros(len(at), dtype=np.int64), np.full(len(at), moments.first(most))
-        else:
-            low, high = moments.around(time, most)
-        point, row = ranges(low, high)
-        if self.rules.time_column is not None:
-            in_time = self._in_time(moments.moment[row] - time[point])
-            point, row = point[in_time], row[in_time]
-        number = point * len(moments.starts) + moments.number[row]
-        return self._deepest_of(depth, at[point, moments.slot[row]], moments.place[row], number)
-
-    @cached_property
-    def _moments(self) -> dict[bytes, Moments]:
-        return {}
-
-    def _moments_on(self, grids: Ints) -> Moments:
-        moments = Moments.of_grids(self.line, grids, self.rules.overlap_tolerance)
-        return (
-            moments
-            if self.rules.time_column is not None
-            else moments.ranked(self.rank[self.line.record[moments.place]])
-        )
-
-    def _in_time(self, difference: Ints) -> NDArray[np.bool_]:
-        """Whether records are in time, [n], given how much later than the points they are."""
-        suits = np.full(len(difference), True)
-        if self._tolerance is not None:
-            suits &= np.abs(difference) <= self._tolerance
-        if self.rules.match == "before":
-            suits &= difference <= 0
-        elif self.rules.match == "after":
-            suits &= difference >= 0
-        return suits
-
-    def _deepest_of(self, depth: Floats, hit: Ints, place: Ints, number: Ints) -> Taken:
-        """Of the records of each moment that whose grid holds the point deepest inside; ``depth`` is that of hits."""
-        order = np.lexsort((self.line.record[place], -depth[hit], number))
-        chosen = order[firsts(number[order])]
-        return hit[chosen], place[chosen]
