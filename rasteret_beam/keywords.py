@@ -90,8 +90,6 @@ class SampleRetryKeywords(TypedDict, total=False):
     time_column: str | None
     quality: Quality | Sequence[Quality | str]
     invalid: Literal["keep", "null", "drop"]
-    skip_invalid: bool
-    max_candidates: int
     join: Literal["inner", "left"]
     unscale: bool
     scales: Mapping[str, tuple[float, float]]

@@ -241,9 +241,14 @@ class SampleOptions(JobOptions):
         False,
         help="where the sample of the best record is not valid, take the next one, in the order of match",
         routing=True,
+        retry=False,
     )
     max_candidates: int = option(
-        10, help="records of a point that skip_invalid looks at, at most, for each band", metavar="N", routing=True
+        10,
+        help="records of a point that skip_invalid looks at, at most, for each band",
+        metavar="N",
+        routing=True,
+        retry=False,
     )
     join: Literal["inner", "left"] = option(
         "inner",

@@ -31,7 +31,7 @@ from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
 from rasteret_beam.kernels.tables.point_times import point_times
 from rasteret_beam.model import DEFAULT_ACCESS
-from rasteret_beam.options import SampleOptions
+from rasteret_beam.options import SampleOptions, options_of
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, unsampled_schema
@@ -42,7 +42,7 @@ READ_OR_WRITTEN = "points retry output unsampled dead_letter".split()
 NOT_WITH_RETRY = (
     "x_column y_column geometry_column geometry_crs columns points_project points_snapshot points_index "
     "points_anonymous points_requester_pays column_types csv_delimiter csv_decimal csv_encoding bands bbox date_range "
-    "match tolerance limit overlap layout unsampled"
+    "unsampled"
 ).split()
 
 
@@ -179,7 +179,9 @@ class Job(Inputs):
 
     def _retry(self, flags: argparse.Namespace) -> list[pa.Field]:
         """Sample dead letters; gives the columns that pass through."""
-        given = [name for name in NOT_WITH_RETRY if getattr(flags, name) not in (None, False, "long", "all")]
+        decided = {each.name: each.default for each in options_of(SampleOptions) if not each.facts.retry}
+        given = [name for name in NOT_WITH_RETRY if getattr(flags, name) not in (None, False)]
+        given += [name for name, default in decided.items() if getattr(flags, name) != default]
         if given:
             raise InputError(f"--{given[0]} does not go with --retry, whose dead letters say it all; leave it out")
         again = SampleDeadLetters(self.collection, flags.retry, options=self.options)

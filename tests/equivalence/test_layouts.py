@@ -107,13 +107,13 @@ def test_a_record_that_lacks_a_band_has_null_there(tmp_path: Path, plots: pa.Tab
     }
 
 
-def test_bands_on_several_grids_stand_in_one_row(scenes: Collection, plots: pa.Table, tmp_path: Path) -> None:
+def test_bands_on_several_grids_stand_in_one_row(scenes: Collection, points: pa.Table, tmp_path: Path) -> None:
     bands = ["B10", "B20"]
-    long = pivoted(scenes.sample_points(plots, bands, **XY), bands)
-    assert wide_values(scenes.sample_points(plots, bands, **XY, layout="values"), bands) == long
+    long = pivoted(scenes.sample_points(points, bands, **XY), bands)
+    assert wide_values(scenes.sample_points(points, bands, **XY, layout="values"), bands) == long
 
     def build(pipeline: object) -> None:
-        rows = pipeline | ReadPoints(plots, **XY) | SamplePoints(scenes, bands, layout="columns")  # type: ignore[operator]
+        rows = pipeline | ReadPoints(points, **XY) | SamplePoints(scenes, bands, layout="columns")  # type: ignore[operator]
         rows | WriteSamplesToParquet(str(tmp_path / "wide"))
 
     counts = run(build)

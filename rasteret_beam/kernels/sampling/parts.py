@@ -79,6 +79,8 @@ class Part:
 
     def take(self, rows: Ints) -> "Part":
         """Those of the points at some (ascending) places among the n."""
+        if len(rows) == len(self.points):
+            return self
         picked = {band: of_band.take(rows) for band, of_band in self.picked.items()}
         return Part(self.record, self.points[rows], self.spots.take(rows), self.assets, picked)
 
@@ -89,11 +91,6 @@ class Part:
             return self
         picked = {band: of_band.slice(low, high) for band, of_band in self.picked.items()}
         return Part(self.record, self.points[low:high], self.spots.take(slice(low, high)), self.assets, picked)
-
-    def only(self, asset: Asset, rows: Ints) -> "Part":
-        """One band of some of the points."""
-        at = self.points[rows], self.spots.take(rows)
-        return Part(self.record, *at, [asset], {asset.band: self.picked[asset.band].take(rows)})
 
 
 class Pairs:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.candidates import Candidates
 from rasteret_beam.kernels.routing.index import locate
-from rasteret_beam.kernels.sampling.dead_letters import Failure
+from rasteret_beam.kernels.sampling.dead_letters import Failure, left_over
 from rasteret_beam.kernels.sampling.parts import Pairs, Part, Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Picked
 from rasteret_beam.kernels.sampling.validity import Mask, is_invalid
@@ -173,6 +173,9 @@ class BandWalk:
         for failure in failures:
             for column, band in enumerate(self.bands):
                 self._lose(failure, band, points, failure.points[wanted[failure.points, column]])
+        if quality is not None and failures:
+            there = np.flatnonzero(there_after(failures, len(rows)))
+            rows, wanted, quality = rows[there], wanted[there], quality.take(there)
         if quality is not None and not self._shows_invalid:
             passing = np.flatnonzero(quality.passing)
             failing = np.flatnonzero(~quality.passing)
@@ -190,22 +193,17 @@ class BandWalk:
 
     def _read(self, record: int, bands: Sequence[str], rows: Ints, quality: QualityAtPoints | None) -> None:
         """Read some bands of a record at candidates, and add the samples that are taken to those of the place."""
-        part = self._part(record, bands, rows, quality)
-        if part is None:
-            return
-        best = self.candidates.depth[rows] < (self.most or 1)
-        for asset in part.assets:
-            lost = self.place.pairs.lost[part.points, self.place.pairs.columns([asset.band])[0]]
-            status = part.picked[asset.band].status
-            invalid = np.zeros(len(lost), dtype=bool) if status is None else is_invalid(status)
+        for part, at in self._parts(record, bands, rows, quality):
+            ((_, picked),) = part.picked.items()
+            none = np.zeros(len(at), dtype=bool)
+            invalid = none if picked.status is None else is_invalid(picked.status)
             if not self.options.skip_invalid:
-                self._add(part.only(asset, np.flatnonzero(~lost & ~(invalid & (self.options.invalid == "drop")))))
+                self._add(part.take(np.flatnonzero(~invalid)) if self.options.invalid == "drop" else part)
                 continue
-            self._add_valid(
-                part.only(asset, kept := np.flatnonzero(~lost & ~invalid)), self.candidates.depth[rows[kept]]
-            )
+            depth = self.candidates.depth[at]
+            self._add_valid(part.take(np.flatnonzero(~invalid)), depth[~invalid])
             if self.options.invalid != "drop":
-                self.reserve.append(part.only(asset, np.flatnonzero(~lost & invalid & best)))
+                self.reserve.append(part.take(np.flatnonzero(invalid & (depth < (self.most or 1)))))
 
     def _add_valid(self, part: Part, depth: Ints) -> None:
         """Add samples of one band, with the number of better records that are left aside."""
@@ -213,10 +211,12 @@ class BandWalk:
         before = self.place.pairs.rows[part.points, self.place.pairs.columns([band])[0]]
         self._add(replace(part, picked={band: _aside(picked, depth - before)}))
 
-    def _part(self, record: int, bands: Sequence[str], rows: Ints, quality: QualityAtPoints | None) -> Part | None:
-        """Samples of some bands of a record at candidates, whatever they are."""
+    def _parts(
+        self, record: int, bands: Sequence[str], rows: Ints, quality: QualityAtPoints | None
+    ) -> Iterator[tuple[Part, Ints]]:
+        """Samples of each band of a record, whatever they are, and of which candidates: those that could be read."""
         if not len(rows):
-            return None
+            return
         place, hit = self.place, self.candidates.hit[rows]
         spots = place.spots(int(place.hits.grid[hit[0]]), hit)
         assets = place.job.assets(place.routing.record_ids[record], bands)
@@ -224,7 +224,10 @@ class BandWalk:
         points = self.candidates.point[rows]
         for failure in failures:
             self._lose(failure, failure.asset.band, points, failure.points)
-        return Part(record, points, spots, assets, picked)
+        for asset in assets:
+            part = Part(record, points, spots, [asset], {asset.band: picked[asset.band]})
+            there = np.flatnonzero(left_over(failures, asset.band, len(rows)))
+            yield part.take(there), rows[there]
 
     def _add(self, part: Part) -> None:
         if len(part.points):
@@ -242,14 +245,11 @@ class BandWalk:
                 names = [self.bands[band] for band in bands]
                 passing = np.zeros(len(at), dtype=bool)
                 quality = QualityAtPoints(passing, self.place.record_quality(record))
-                part = self._part(record, names, rows[at], quality)
-                if part is not None:
-                    self.reserve.append(part)
+                self.reserve += [part for part, _ in self._parts(record, names, rows[at], quality)]
         for part in self.reserve:
-            for asset in part.assets:
-                column = self.bands.index(asset.band)
-                lost = self.place.pairs.lost[part.points, self.columns[column]]
-                self._add(part.only(asset, np.flatnonzero(none[part.points, column] & ~lost)))
+            (band,) = part.picked
+            lost = self.place.pairs.lost[part.points, self.place.pairs.columns([band])[0]]
+            self._add(part.take(np.flatnonzero(none[part.points, self.bands.index(band)] & ~lost)))
 
     def _lose(self, failure: Failure, band: str, points: Ints, at: Ints) -> None:
         """Give up the pairs of a band, and of those of the points [n] at some places, whose tile cannot be read."""
@@ -264,6 +264,14 @@ def _coordinates(chunk: pa.RecordBatch) -> tuple[str, np.ndarray, np.ndarray]:
     crs = chunk.schema.metadata[POINT_CRS_KEY].decode()
     x, y, _ = coordinates(chunk, crs)
     return crs, x, y
+
+
+def there_after(failures: Sequence[Failure], count: int) -> Mask:
+    """Which of so many points no failure is of."""
+    there = np.ones(count, dtype=bool)
+    for failure in failures:
+        there[failure.points] = False
+    return there
 
 
 def _aside(picked: Picked, number: Ints) -> Picked:
