@@ -37,6 +37,9 @@ VERSION_KEY = b"rasteret_beam.version"
 VALUE_TYPE_KEY = b"rasteret_beam.value_type"
 """Schema metadata key of the points of a dead letter: NumPy's name of the type of the run's values, if it was "raw"."""
 
+ONE_RECORD_KEY = b"rasteret_beam.one_record"
+"""Schema metadata key of the points of a dead letter: each has no other record of the band in its run."""
+
 SPILLED_KEY = b"rasteret_beam.spilled"
 """Schema metadata key of a batch that stands for a chunk on disk: where it lies."""
 

@@ -126,6 +126,8 @@ def test_dead_letters_take_what_is_left_to_choose() -> None:
         "limit",
         "overlap",
         "overlap_tolerance",
+        "skip_invalid",
+        "max_candidates",
         "layout",
     }
 

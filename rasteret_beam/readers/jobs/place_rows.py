@@ -80,11 +80,13 @@ def _placed(job: SampleJob, parts: Sequence[Part]) -> tuple[Ints, Ints, Ints]:
 
 
 def missing_pairs(
-    job: SampleJob, chunk: pa.RecordBatch, pairs: Pairs, why: np.ndarray, start: int
+    job: SampleJob, chunk: pa.RecordBatch, pairs: Pairs, why: np.ndarray, start: int, whole: bool = False
 ) -> Iterator[pa.RecordBatch]:
-    """A row for each band of which a point has none, of the points that have one of another band."""
+    """A row for each band of which a point has none, of the points that have one of another band; ``whole``: of all."""
     stop = start + len(chunk)
-    none = (pairs.rows[start:stop] == 0) & ~pairs.lost[start:stop] & ~pairs.without_row[start:stop, None]
+    none = (pairs.rows[start:stop] == 0) & ~pairs.lost[start:stop]
+    if not whole:
+        none &= ~pairs.without_row[start:stop, None]
     for column, band in enumerate(pairs.bands):
         at = np.flatnonzero(none[:, column])
         if len(at):

@@ -114,9 +114,9 @@ class PlaceWalk:
     def _why_none(self) -> np.ndarray:
         """Why a pair without a row has none: its samples were dropped, or no record has the band there, or in time."""
         why = np.zeros(self.pairs.rows.shape, dtype=np.uint8)
-        if self.options.join != "left" or self.unit.record_id:
+        if self.options.join != "left":
             return why
-        if self.routing.matcher.time_column is not None:
+        if self.routing.matcher.time_column is not None and not self.unit.record_id:
             for column, band in enumerate(self.unit.bands):
                 with_band = np.isin(self.hits.grid, self.routing.band_grids(band))
                 why[self.hits.point[with_band], column] = WHY_NONE.index("out_of_tolerance")

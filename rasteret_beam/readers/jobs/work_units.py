@@ -27,7 +27,7 @@ from rasteret_beam.kernels.sampling.value_types import ValueTypes, in_type, plai
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.jobs.spill import Spilled
-from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION
+from rasteret_beam.schema import ONE_RECORD_KEY, PIXEL, POINT_EPSG_KEY, POSITION
 
 UNIT_ROWS = 131_072
 """Chunks of a group are sampled together up to so many points, which bounds memory."""
@@ -295,6 +295,8 @@ def letters_of(job: SampleJob, unit: PointUnit, failures: Sequence[Failure]) -> 
     points = unit.whole()
     if job.options.value_type == "raw":
         points = with_value_type(points, next(iter(job.types.values())))
+    if job.routing.matcher.one_record:
+        points = points.replace_schema_metadata((points.schema.metadata or {}) | {ONE_RECORD_KEY: b""})
     return dead_letters(points, failures)
 
 
