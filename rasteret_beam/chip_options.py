@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -23,6 +23,14 @@ class ChipOptions(JobOptions):
         A value cannot be used.
     """
 
+    rows: ClassVar[str] = "polygons"
+
+    time_column: str | None = option(
+        None,
+        help="column of the polygons with their times: timestamps (UTC if they have no zone), dates or ISO 8601 text",
+        metavar="NAME",
+        retry=False,
+    )
     all_touched: bool = option(
         False, help="take all pixels that a polygon touches, not only those whose centre it holds", retry=False
     )

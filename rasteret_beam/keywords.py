@@ -16,10 +16,10 @@ class SampleKeywords(TypedDict, total=False):
     """Options of transforms that sample points."""
 
     match: Literal["all", "latest", "nearest", "before", "after"]
-    on_error: Literal["raise", "dead_letter"]
     time_column: str | None
     tolerance: str | timedelta | None
     limit: int | None
+    on_error: Literal["raise", "dead_letter"]
     overlap: Literal["all", "first"]
     overlap_tolerance: str | timedelta
     invalid: Literal["keep", "null", "drop"]
@@ -78,8 +78,8 @@ class PlanKeywords(TypedDict, total=False):
 class SampleRetryKeywords(TypedDict, total=False):
     """Options of dead letters of points."""
 
-    on_error: Literal["raise", "dead_letter"]
     time_column: str | None
+    on_error: Literal["raise", "dead_letter"]
     invalid: Literal["keep", "null", "drop"]
     skip_invalid: bool
     max_candidates: int
@@ -97,7 +97,10 @@ class SampleRetryKeywords(TypedDict, total=False):
 class ChipKeywords(TypedDict, total=False):
     """Options of transforms that read chips."""
 
-    match: Literal["all", "latest"]
+    match: Literal["all", "latest", "nearest", "before", "after"]
+    time_column: str | None
+    tolerance: str | timedelta | None
+    limit: int | None
     on_error: Literal["raise", "dead_letter"]
     all_touched: bool
     fill: float | None
@@ -110,7 +113,10 @@ class ChipKeywords(TypedDict, total=False):
 class EagerChipKeywords(TypedDict, total=False):
     """Options of eager calls that read chips."""
 
-    match: Literal["all", "latest"]
+    match: Literal["all", "latest", "nearest", "before", "after"]
+    time_column: str | None
+    tolerance: str | timedelta | None
+    limit: int | None
     all_touched: bool
     fill: float | None
     cache_bytes: int

@@ -10,7 +10,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import timedelta
 from functools import wraps
 from types import NoneType, UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -122,11 +122,37 @@ def check_options(options: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """The options that sampling jobs and chip jobs share."""
+    """The options that sampling jobs and chip jobs share; ``rows`` is what a row of their input is."""
 
-    match: Literal["all", "latest"] = option(
+    rows: ClassVar[str] = "points"
+
+    match: Literal["all", "latest", "nearest", "before", "after"] = option(
         "all",
-        help="use every record at the point or polygon, or for each band the newest one",
+        help="use every record at a point or polygon, or for each band the newest one, or the one nearest in time, the "
+        "newest at or before the time of the point or polygon, or the oldest at or after it",
+        routing=True,
+        retry=False,
+    )
+    time_column: str | None = option(
+        None,
+        help="column of the points or polygons with their times: timestamps (UTC if they have no zone), dates or ISO "
+        "8601 text",
+        metavar="NAME",
+        routing=True,
+    )
+    tolerance: str | timedelta | None = option(  # noqa: RUF009
+        None,
+        help="use only records at most so long before or after the time of the point or polygon, such as 10D, 36h, "
+        "90min, 30s or P10D",
+        metavar="DURATION",
+        routing=True,
+        retry=False,
+    )
+    limit: int | None = option(
+        None,
+        help="use for each band at most so many records, those nearest in time (default: 1 with nearest, before and "
+        "after, else all)",
+        metavar="K",
         routing=True,
         retry=False,
     )
@@ -147,12 +173,46 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         check_cache_bytes(self.cache_bytes)
+        self._check_time()
+        if self.tolerance is not None:
+            object.__setattr__(self, "tolerance", to_duration(self.tolerance, "tolerance"))
         check_options(self)
+
+    def _check_time(self) -> None:
+        """Refuse what cannot be matched in time."""
+        way_out = f"name the column of the {self.rows} that has their times with time_column"
+        if self.time_column is not None and (not isinstance(self.time_column, str) or not self.time_column):
+            raise InputError(
+                f"time_column is {self.time_column!r}; it has to be the name of a column of the {self.rows}"
+            )
+        if self.limit is not None and (
+            isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1
+        ):
+            raise InputError(f"limit is {self.limit!r}; it has to be a whole number of records, 1 or more")
+        if self.match in IN_TIME and self.time_column is None:
+            raise InputError(f"match is {self.match!r}, but time_column is None; {way_out}")
+        for name in ("tolerance", "limit"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.match == "latest":
+                raise InputError(
+                    f"{name} is {value!r}, but match is 'latest', which takes the newest record whatever the time of "
+                    f'the {self.rows[:-1]}; use match="before", or leave {name} out'
+                )
+            if self.time_column is None:
+                raise InputError(f"{name} is {value!r}, but time_column is None; {way_out}")
 
     @property
     def match_rules(self) -> MatchRules:
         """What decides which of the records are taken."""
-        return MatchRules(self.match)
+        in_time = self.match in IN_TIME or self.tolerance is not None or self.limit is not None
+        return MatchRules(
+            self.match,
+            self.time_column if in_time else None,
+            None if self.tolerance is None else microseconds(to_duration(self.tolerance, "tolerance")),
+            self.limit,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,35 +225,6 @@ class SampleOptions(JobOptions):
         A value cannot be used, or two options do not go together.
     """
 
-    match: Literal["all", "latest", "nearest", "before", "after"] = option(  # type: ignore[assignment]  # wider
-        "all",
-        help="sample every record that contains a point, or for each band the newest one, or the one nearest in time "
-        "to the point, the newest at or before it, or the oldest at or after it",
-        routing=True,
-        retry=False,
-    )
-    time_column: str | None = option(
-        None,
-        help="column of the points with their times: timestamps (UTC if they have no zone), dates or ISO 8601 text",
-        metavar="NAME",
-        routing=True,
-    )
-    tolerance: str | timedelta | None = option(  # noqa: RUF009
-        None,
-        help="sample only records at most so long before or after the time of the point, such as 10D, 36h, 90min, 30s "
-        "or P10D",
-        metavar="DURATION",
-        routing=True,
-        retry=False,
-    )
-    limit: int | None = option(
-        None,
-        help="sample for each band at most so many records, those nearest in time (default: 1 with nearest, before and "
-        "after, else all)",
-        metavar="K",
-        routing=True,
-        retry=False,
-    )
     overlap: Literal["all", "first"] = option(
         "all",
         help="of records of one moment, as where tiles of a scene overlap, sample all, or for each band the first: the "
@@ -252,9 +283,6 @@ class SampleOptions(JobOptions):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_columns", check_extra_columns(self.extra_columns, self.layout))
-        self._check_time()
-        if self.tolerance is not None:
-            object.__setattr__(self, "tolerance", to_duration(self.tolerance, "tolerance"))
         object.__setattr__(self, "overlap_tolerance", to_duration(self.overlap_tolerance, "overlap_tolerance"))
         super().__post_init__()
         if self.max_distance_pixels > MAX_RADIUS:
@@ -264,33 +292,13 @@ class SampleOptions(JobOptions):
                 f"return_neighbourhood is {self.return_neighbourhood!r}, but max_distance_pixels is 0; "
                 "give the radius of the window with max_distance_pixels"
             )
+        if "time_difference" in self.extra_columns and self.time_column is None:
+            raise InputError(
+                "extra_columns have 'time_difference', but time_column is None; name the column of the points that has "
+                "their times with time_column"
+            )
         self._check_skipping()
         self._check_layout()
-
-    def _check_time(self) -> None:
-        """Refuse what cannot be matched in time."""
-        way_out = "name the column of the points that has their times with time_column"
-        if self.time_column is not None and (not isinstance(self.time_column, str) or not self.time_column):
-            raise InputError(f"time_column is {self.time_column!r}; it has to be the name of a column of the points")
-        if self.limit is not None and (
-            isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1
-        ):
-            raise InputError(f"limit is {self.limit!r}; it has to be a whole number of records, 1 or more")
-        if self.match in IN_TIME and self.time_column is None:
-            raise InputError(f"match is {self.match!r}, but time_column is None; {way_out}")
-        for name in ("tolerance", "limit"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if self.match == "latest":
-                raise InputError(
-                    f"{name} is {value!r}, but match is 'latest', which takes the newest record whatever the time of "
-                    f'the point; use match="before", or leave {name} out'
-                )
-            if self.time_column is None:
-                raise InputError(f"{name} is {value!r}, but time_column is None; {way_out}")
-        if "time_difference" in self.extra_columns and self.time_column is None:
-            raise InputError(f"extra_columns have 'time_difference', but time_column is None; {way_out}")
 
     def _check_skipping(self) -> None:
         if self.skip_invalid and self.match == "all":
@@ -318,15 +326,8 @@ class SampleOptions(JobOptions):
     @property
     def match_rules(self) -> MatchRules:
         """What decides which of the records that contain a point are taken."""
-        in_time = self.match in IN_TIME or self.tolerance is not None or self.limit is not None
-        return MatchRules(
-            self.match,
-            self.time_column if in_time else None,
-            None if self.tolerance is None else microseconds(to_duration(self.tolerance, "tolerance")),
-            self.limit,
-            self.overlap,
-            microseconds(to_duration(self.overlap_tolerance, "overlap_tolerance")),
-        )
+        moment = microseconds(to_duration(self.overlap_tolerance, "overlap_tolerance"))
+        return replace(super().match_rules, overlap=self.overlap, overlap_tolerance=moment)
 
     @property
     def needs_status(self) -> bool:
