@@ -3,6 +3,7 @@
 import inspect
 import posixpath
 import re
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
@@ -167,8 +168,12 @@ def values_text(hint: Any) -> str:
         return ", ".join(f"`{choice}`" for choice in get_args(hint))
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(values_text(part) for part in get_args(hint))
+    if get_origin(hint) is tuple and Ellipsis not in get_args(hint):
+        return f"({', '.join(values_text(part) for part in get_args(hint))})"
     if get_origin(hint) in (tuple, list):
         return f"list of {values_text(get_args(hint)[0])}"
+    if get_origin(hint) is Mapping:
+        return f"mapping of {' to '.join(values_text(part) for part in get_args(hint))}"
     return "`None`" if hint is NoneType else f"`{hint.__name__}`"
 
 

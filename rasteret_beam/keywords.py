@@ -4,7 +4,7 @@ Made of the definitions by ``make templates``; do not edit. A function that hand
 ``def mine(**keywords: Unpack[SampleKeywords])``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, TypedDict
 
@@ -26,6 +26,8 @@ class SampleKeywords(TypedDict, total=False):
     skip_invalid: bool
     max_candidates: int
     join: Literal["inner", "left"]
+    unscale: bool
+    scales: Mapping[str, tuple[float, float]]
     max_distance_pixels: int
     return_neighbourhood: Literal["off", "always", "if_center_nodata"]
     fallback: Literal["closest", "ring"]
@@ -50,6 +52,8 @@ class EagerSampleKeywords(TypedDict, total=False):
     skip_invalid: bool
     max_candidates: int
     join: Literal["inner", "left"]
+    unscale: bool
+    scales: Mapping[str, tuple[float, float]]
     max_distance_pixels: int
     return_neighbourhood: Literal["off", "always", "if_center_nodata"]
     fallback: Literal["closest", "ring"]
@@ -84,6 +88,8 @@ class SampleRetryKeywords(TypedDict, total=False):
     skip_invalid: bool
     max_candidates: int
     join: Literal["inner", "left"]
+    unscale: bool
+    scales: Mapping[str, tuple[float, float]]
     max_distance_pixels: int
     return_neighbourhood: Literal["off", "always", "if_center_nodata"]
     fallback: Literal["closest", "ring"]

@@ -315,6 +315,9 @@ class Asset:
         collection does not say.
     access : Access
         How the file's bucket is read.
+    scale, offset : float or None
+        From stored numbers to physical units, ``number * scale + offset``; None where the collection does not say, and
+        the file may.
     """
 
     record_id: str
@@ -325,3 +328,5 @@ class Asset:
     stored: StoredBand | None = None
     access: Access = DEFAULT_ACCESS
     mask: str | None = None
+    scale: float | None = None
+    offset: float | None = None

@@ -19,6 +19,7 @@ from rasteret_beam.columns import check_extra_columns, optional_columns
 from rasteret_beam.durations import microseconds, to_duration
 from rasteret_beam.errors import InputError, UnknownOptionError, did_you_mean, listed
 from rasteret_beam.model import MatchRules
+from rasteret_beam.scales import NO_SCALES, to_scales
 from rasteret_beam.schema import samples_schema
 
 DEFAULT_CACHE_BYTES = 256 << 20
@@ -252,6 +253,15 @@ class SampleOptions(JobOptions):
         "inner",
         help="left: points and bands without a sample have a row too, with null for the value and the record",
     )
+    unscale: bool = option(
+        False,
+        help="give values in physical units, stored number * scale + offset, and null where the sample is not valid",
+    )
+    scales: Mapping[str, tuple[float, float]] = option(
+        NO_SCALES,
+        help="scale and offset of bands, in place of those of the collection and the files; with unscale",
+        metavar="BAND=SCALE,OFFSET",
+    )
     max_distance_pixels: int = option(
         0, help="search radius, in pixels, when the point's own pixel is not valid", metavar="R"
     )
@@ -283,6 +293,7 @@ class SampleOptions(JobOptions):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_columns", check_extra_columns(self.extra_columns, self.layout))
+        object.__setattr__(self, "scales", to_scales(self.scales))
         object.__setattr__(self, "overlap_tolerance", to_duration(self.overlap_tolerance, "overlap_tolerance"))
         super().__post_init__()
         if self.max_distance_pixels > MAX_RADIUS:
@@ -298,6 +309,7 @@ class SampleOptions(JobOptions):
                 "their times with time_column"
             )
         self._check_skipping()
+        self._check_units()
         self._check_layout()
 
     def _check_skipping(self) -> None:
@@ -308,6 +320,18 @@ class SampleOptions(JobOptions):
             )
         if self.max_candidates < 1:
             raise InputError(f"max_candidates is {self.max_candidates}; it has to be 1 or more")
+
+    def _check_units(self) -> None:
+        if self.scales and not self.unscale:
+            raise InputError(
+                f"scales is {self.scales!r}, but unscale is False; scale the values with unscale=True, or leave scales "
+                "out"
+            )
+        if self.unscale and self.value_type == "raw":
+            raise InputError(
+                "unscale is True, but value_type is 'raw', the type of the stored numbers; use value_type=\"float64\" "
+                'or "float32"'
+            )
 
     def _check_layout(self) -> None:
         if self.layout == "long":
@@ -332,7 +356,7 @@ class SampleOptions(JobOptions):
     @property
     def needs_status(self) -> bool:
         """Whether it matters if samples are valid."""
-        return self.invalid != "keep" or self.skip_invalid
+        return self.invalid != "keep" or self.skip_invalid or self.unscale
 
     @property
     def returns_windows(self) -> bool:
@@ -490,5 +514,11 @@ def type_text(kind: Any) -> str:
     if get_origin(kind) in (UnionType, Union):
         return " or ".join(type_text(each) for each in get_args(kind))
     if get_origin(kind) is tuple:
-        return f"sequence of {type_text(get_args(kind)[0])}"
+        first, *others = get_args(kind)
+        return (
+            f"sequence of {type_text(first)}" if others == [...] else f"({', '.join(map(type_text, (first, *others)))})"
+        )
+    if get_origin(kind) is Mapping:
+        name, value = get_args(kind)
+        return f"mapping of {type_text(name)} to {type_text(value)}"
     return "None" if kind is NoneType else str(kind.__name__)

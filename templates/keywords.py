@@ -3,6 +3,7 @@
 Static checkers see the options of a function through a ``TypedDict``, which they cannot make of a dataclass.
 """
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,7 +30,7 @@ Made of the definitions by ``make templates``; do not edit. A function that hand
 ``def mine(**keywords: Unpack[SampleKeywords])``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, TypedDict
 
@@ -37,12 +38,14 @@ from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.options import SampleOptions
 '''
 
+PACKAGES = re.compile(r"\b(typing|datetime|collections\.abc)\.")
+
 
 def type_text(kind: Any) -> str:
-    """A type as source; any sequence is taken where the option holds a tuple."""
+    """A type as source; any sequence is taken where the option holds a tuple of any length."""
     if get_origin(kind) is tuple:
         return f"Sequence[{type_text(get_args(kind)[0])}]"
-    return formatannotation(kind).replace("typing.", "").replace("datetime.", "")
+    return PACKAGES.sub("", formatannotation(kind))
 
 
 def text() -> str:

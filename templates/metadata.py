@@ -61,6 +61,7 @@ DURATION = r"[pP]?\d[\w., ]*|[pP][tT]\d[\w., ]*"
 NAME = r"[^,\s]([^,\r\n]*[^,\s])?"
 BAND = r"([^,\s]([^,\r\n]*[^,\s])?:\d+|[^,:\s]([^,:\r\n]*[^,:\s])?)"
 PAIR = r"[^,:\s][^,:\r\n]*:[^,\s][^,\r\n]*"
+SCALED = rf"[^;\r\n]*[^;\s]={NUMBER},{NUMBER}"
 RASTER = r"((gs|s3|https?|az|abfss?)://[^,\s][^,\r\n]*|/vsi[a-z0-9_]+/[^,\r\n]+)"
 PROJECT = r"[a-z0-9][-a-z0-9.:]*[a-z0-9]"
 TABLE = r"([^`$\s]+[:.])?\w+\.[^.:`$\s]+"
@@ -101,6 +102,7 @@ BY_FLAG = {
     "tolerance": Form("TEXT", whole(DURATION), "10D"),
     "limit": Form("NUMBER", whole(r"[1-9]\d*"), "2"),
     "overlap_tolerance": Form("TEXT", whole(DURATION), "60s"),
+    "scales": Form("TEXT", f"^{SCALED}(;{SCALED})*$", "B04=0.0001,-0.1;B08=0.0001,-0.1"),
     "max_distance_pixels": Form("NUMBER", whole(r"\d+"), "2"),
     "max_chip_pixels": Form("NUMBER", whole(r"[1-9]\d*"), "1048576"),
     "shards": Form("NUMBER", whole(r"[1-9]\d*"), "4"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from types import NoneType
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn, get_args, get_origin
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
@@ -23,6 +23,7 @@ from rasteret_beam.collection.filters.date_ranges import date_bounds
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import Access
 from rasteret_beam.options import LEAST_CACHE_BYTES, Option, options_of
+from rasteret_beam.scales import parse_scales
 
 log = logging.getLogger(__name__)
 
@@ -272,6 +273,24 @@ def column_types(text: str) -> dict[str, str]:
     return types
 
 
+def scales(text: str) -> dict[str, tuple[float, float]]:
+    """``B04=0.0001,-0.1;B08=0.0001,-0.1`` as scale and offset by band."""
+    try:
+        return parse_scales(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+class MergeScales(argparse.Action):
+    """The scales of a flag that is given several times, in one mapping."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        before = getattr(namespace, self.dest) or {}
+        if twice := [band for band in values if band in before]:
+            raise argparse.ArgumentError(self, f"band {twice[0]!r} is given twice; give each band once")
+        setattr(namespace, self.dest, before | values)
+
+
 def csv_flags(parser: argparse._ActionsContainer, what: str) -> None:
     """Add the flags for the format of CSV files."""
     parser.add_argument(
@@ -319,7 +338,10 @@ def _option_flag(parser: argparse._ActionsContainer, each: Option) -> None:
         switch(parser, flag, text)
         return
     settings: dict[str, Any] = {"metavar": each.facts.metavar, "default": each.default, "help": text}
-    if each.choices is not None:
+    if get_origin(each.type) is Mapping:
+        settings |= {"type": scales, "action": MergeScales, "default": None}
+        settings["help"] += "; may be repeated, or with ; between bands"
+    elif each.choices is not None:
         settings |= {"choices": each.choices, "help": f"{text} (default: {each.default})"}
         del settings["metavar"]
     elif each.facts.unit == 1 << 20:

@@ -56,6 +56,8 @@ EXTRA_FACTS = (
     "fallback_reason",
     "mask",
     "nodata_integer",
+    "scale",
+    "offset",
 )
 """Columns of a band that an asset keeps; collections by other tools lack the extra columns."""
 
@@ -176,7 +178,8 @@ def _asset(columns: Arrays, row: int, record_id: str, number: int, band: str, ac
         stored[name] = () if stored[name] is None else stored[name]
     known = StoredBand(**stored) if stored["dtype"] is not None else None
     nodata = exact_nodata(fact("nodata"), fact("nodata_integer"))
-    return Asset(record_id, band, href, fact("band_index") or 0, nodata, known, access, fact("mask"))
+    units = fact("scale"), fact("offset")
+    return Asset(record_id, band, href, fact("band_index") or 0, nodata, known, access, fact("mask"), *units)
 
 
 def _integers(value: pa.Scalar) -> Ints | None:

@@ -1,6 +1,6 @@
 """Dead letters: tiles that could not be read, with the points or the windows of chips that were in them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from rasteret_beam.errors import TileReadError, without_secrets
 from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.sampling.gather import TilePoints
 from rasteret_beam.kernels.sampling.value_types import numpy_dtype
 from rasteret_beam.model import Asset
 from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, DEAD_LETTER_SCHEMA, VALUE_TYPE_KEY
@@ -60,6 +61,11 @@ class Failure:
     tile_col: int
     error: TileReadError
     points: Ints
+
+
+def everywhere(asset: Asset, tiles: Iterable[TilePoints], error: TileReadError) -> list[Failure]:
+    """Failures of all tiles of a band, for what is wrong with its file."""
+    return [Failure(asset, tile.tile_row, tile.tile_col, error, tile.point) for tile in tiles]
 
 
 def left_over(failures: Sequence[Failure], band: str, rows: int) -> np.ndarray:

@@ -195,9 +195,9 @@ class Around(NamedTuple):
     valid: Mask
     inside: Mask
 
-    def floats(self) -> Floats:
-        """The pixels as float64, NaN outside the raster."""
-        return np.where(self.inside, self.pixels.astype(np.float64), np.nan)
+    def floats(self, only_valid: bool = False) -> Floats:
+        """The pixels as float64, NaN outside the raster, and, with ``only_valid``, where they are not valid."""
+        return np.where(self.valid if only_valid else self.inside, self.pixels.astype(np.float64), np.nan)
 
 
 Cells = Callable[[Ints, Window], Around]
@@ -252,11 +252,14 @@ class ClosestValid:
         As of :func:`closest_valid`.
     windows : "off", "always" or "if_center_nodata"
         For which points the window is returned.
+    only_valid : bool
+        Whether cells of a window that are not valid are NaN, or have their numbers.
     """
 
     radius: int
     rule: str = "closest"
     windows: str = "off"
+    only_valid: bool = False
     needs_validity: bool = True
     needs_position: bool = True
 
@@ -278,7 +281,7 @@ class ClosestValid:
             status[at[found]] = Status.FILLED
             row_offset[at[found]], col_offset[at[found]] = window.row[cell[found]], window.col[cell[found]]
             if returned:
-                shown.append(around.floats().ravel())
+                shown.append(around.floats(self.only_valid).ravel())
         lists = window_lists(wanted, np.concatenate(shown), len(values), len(window.row)) if returned else None
         return Picked(values, lists, row_offset, col_offset, status)
 
@@ -286,7 +289,9 @@ class ClosestValid:
 def pixel_method(options: SampleOptions) -> PixelMethod:
     """The method that options ask for."""
     if options.max_distance_pixels:
-        return ClosestValid(options.max_distance_pixels, options.fallback, options.return_neighbourhood)
+        # A number that is not valid has no physical unit.
+        only_valid, shown = options.unscale, options.return_neighbourhood
+        return ClosestValid(options.max_distance_pixels, options.fallback, shown, only_valid)
     return OwnPixel()
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.sampling.dead_letters import Failure, left_over, values_lost
+from rasteret_beam.kernels.sampling.dead_letters import Failure, everywhere, left_over, values_lost
 from rasteret_beam.kernels.sampling.gather import PixelValues, by_tile
 from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, Window
 from rasteret_beam.kernels.sampling.validity import may_be_masked
@@ -119,6 +119,7 @@ class Sampler:
                 unit.grid, unit.assets, *pixels_of(chunk), reach=method.radius, masks=self.job.needs_status
             )
             row_part, col_part = (chunk[name].to_numpy() if method.needs_position else None for name in POSITION)
+            unit = replace(unit, assets=[self._with_units(unit, asset, failures) for asset in unit.assets])
             picked: dict[str, Picked] = {}
             for asset in unit.assets:
                 pixels = found.pop(asset.band)
@@ -133,6 +134,19 @@ class Sampler:
                 found_here = method.pick(own, partial(self._cells, unit, asset, failures))
                 picked[asset.band] = self.job.finished(found_here, asset)
         return context, SampledUnit(unit, picked, failures)
+
+    def _with_units(self, unit: WorkUnit, asset: Asset, failures: list[Failure]) -> Asset:
+        """An asset with the scale and offset of its file's tags, where they are wanted and the collection has none."""
+        if not self.job.needs_file(asset):
+            return asset
+        try:
+            return self._source.with_units(asset, self.counters, self._cancel)
+        except TileReadError as error:
+            if self.job.options.on_error == "dead_letter":
+                failures += everywhere(asset, by_tile(unit.grid, *pixels_of(unit.chunk)), error)
+                return asset
+            self._cancel.cancel(error)
+            raise
 
     def _gather(
         self, grid: Grid, assets: Sequence[Asset], row: Ints, col: Ints, reach: int, masks: bool

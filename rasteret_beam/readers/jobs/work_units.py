@@ -17,6 +17,7 @@ from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, with_value_type
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod, pixel_method, window_cells
 from rasteret_beam.kernels.sampling.rows import Constants, RowFacts, SampleRows, merged
+from rasteret_beam.kernels.sampling.units import STORED, Units, in_units, needs_file, units_of, windows_in_units
 from rasteret_beam.kernels.sampling.validity import is_invalid
 from rasteret_beam.kernels.sampling.value_types import ValueTypes, in_type, plain_types
 from rasteret_beam.model import Asset, Grid, TileKey
@@ -74,13 +75,41 @@ class SampleJob:
         return self.value_types or plain_types(self.options, [*self.bands, *known])
 
     def finished(self, picked: Picked, asset: Asset) -> Picked:
-        """What was picked of a band, as rows have it: the values in their type, null where invalid ones are to be."""
-        values = in_type(picked.values, self.types[asset.band], self.options.value_type, asset)
-        null = picked.null
-        if self.options.invalid == "null":
+        """What was picked of a band, as rows have it: the values in their type, null where invalid ones are to be.
+
+        With ``unscale``, values and windows are in physical units, and invalid ones are null.
+        """
+        null, values, windows = picked.null, picked.values, picked.windows
+        if self.options.invalid == "null" or self.options.unscale:
             assert picked.status is not None
             null = is_invalid(picked.status)
-        return replace(picked, values=values, null=null)
+        if self.options.unscale:
+            assert null is not None
+            units = self.units(asset)
+            values = in_units(values, ~null, units)
+            windows = None if windows is None else windows_in_units(windows, units)
+        values = in_type(values, self.types[asset.band], self.options.value_type, asset)
+        return replace(picked, values=values, windows=windows, null=null)
+
+    def units(self, asset: Asset) -> Units:
+        """Scale and offset by which the values of a band of a record are brought to physical units.
+
+        Raises
+        ------
+        CollectionError
+            Those of the collection, or of the file, cannot be used.
+        """
+        return STORED if asset.band in self._never_scaled else units_of(asset, self.options.scales)
+
+    def needs_file(self, asset: Asset) -> bool:
+        """Whether units are wanted of a band that only the file's tags can tell."""
+        wanted = self.options.unscale and asset.band not in self._never_scaled
+        return wanted and needs_file(asset, self.options.scales)
+
+    @cached_property
+    def _never_scaled(self) -> frozenset[str]:
+        """Quality bands: their numbers are codes."""
+        return frozenset(rule.band for rule in getattr(self.options, "quality", ()))
 
     @cached_property
     def method(self) -> PixelMethod:

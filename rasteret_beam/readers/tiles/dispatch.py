@@ -44,10 +44,10 @@ class Engines:
     Parameters
     ----------
     indexed : TileEngine, optional
-    rasterio : TileEngine, optional
+    rasterio : RasterioEngine, optional
     """
 
-    def __init__(self, indexed: TileEngine | None = None, rasterio: TileEngine | None = None):
+    def __init__(self, indexed: TileEngine | None = None, rasterio: RasterioEngine | None = None):
         self.indexed = indexed or IndexedEngine()
         self.rasterio = rasterio or RasterioEngine()
 

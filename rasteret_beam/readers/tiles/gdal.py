@@ -1,6 +1,8 @@
 """Tiles through rasterio: every file that is opened."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,19 +14,22 @@ from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.sampling.validity import flag_names, masked_by_file
 from rasteret_beam.metrics import Counters
-from rasteret_beam.model import Asset, Grid, tiles_along
+from rasteret_beam.model import Access, Asset, Grid, tiles_along
 from rasteret_beam.readers.gdal.rasters import Raster, RasterPool
 from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
 from rasteret_beam.readers.storage.byte_ranges import RangeError, state_of
 from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.readers.tiles.cache import BytesCache
-from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest, is_absent, neighbours
+from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest, failed, is_absent, neighbours
 
 READ_BYTES = 32 << 20
 """Decoded bytes asked for in one read of several bands."""
 
 UNMASKED_BYTES = 4 << 20
 """What is remembered of files that turned out to have no mask, at about 400 bytes a band."""
+
+UNITS_BYTES = 4 << 20
+"""What is remembered of the scales and offsets of files, likewise."""
 
 Found = tuple[TileRequest, Tile | TileReadError]
 Bands = list[TileRequest]
@@ -37,6 +42,7 @@ class RasterioEngine:
     def __init__(self, pool: RasterPool | None = None):
         self.pool = RasterPool(skip_sidecars=True) if pool is None else pool
         self._unmasked: BytesCache[bool] = BytesCache(UNMASKED_BYTES)
+        self._units: BytesCache[tuple[float, float]] = BytesCache(UNITS_BYTES)
 
     def plan(self, requests: Sequence[TileRequest]) -> list[list[TileRequest]]:
         """Tiles of one place in one file, or where they lie beside each other on a server, of several places."""
@@ -136,6 +142,33 @@ class RasterioEngine:
             counters.add(metrics.MASK_TILES_READ, count)
         return masks
 
+    def with_units(self, asset: Asset, counters: Counters, cancel: CancelToken | None = None) -> Asset:
+        """An asset with what it lacks of scale and offset, by the tags of its file, which is asked once.
+
+        Raises
+        ------
+        TileReadError
+            The file cannot be read.
+        Cancelled
+            ``cancel`` was given, and the job has ended.
+        """
+        known = self._units.get(_units_name(asset))
+        if known is None:
+            try:
+                with self.pool.borrow(state_of(asset), counters, cancel, with_sidecars=True) as raster:
+                    known = raster.read(partial(_units, asset.band_index), counters, cancel)
+            except Cancelled:
+                raise
+            except Exception as error:
+                raise failed(asset, "its scale and offset", error) from error
+            self._units.put(_units_name(asset), known, 400)
+        scale, offset = known
+        return replace(
+            asset,
+            scale=scale if asset.scale is None else asset.scale,
+            offset=offset if asset.offset is None else asset.offset,
+        )
+
     def close(self) -> None:
         self.pool.close()
 
@@ -175,6 +208,23 @@ def _window(request: TileRequest) -> Window:
 
 def _band(asset: Asset) -> tuple[str, int]:
     return asset.href, asset.band_index
+
+
+def _units_name(asset: Asset) -> tuple[str, str | None, int, Access, str | None]:
+    """File, the state that it was indexed in, band index, and on whose word it is read."""
+    stored = asset.stored
+    state = (stored.header_digest or stored.etag) if stored is not None else None
+    return asset.href, state, asset.band_index, asset.access, asset.access.origin
+
+
+def _units(band_index: int, dataset: DatasetReader) -> tuple[float, float]:
+    """Scale and offset of a band; 1 and 0 where the file has none."""
+    if band_index >= dataset.count:
+        raise TileReadError(
+            f"the file has {dataset.count} band(s), but the collection has band index {band_index}: the file was "
+            "changed after the collection was built; build it again"
+        )
+    return float(dataset.scales[band_index]), float(dataset.offsets[band_index])
 
 
 def _masks(

@@ -57,14 +57,17 @@ class TileRequest:
 
     def failed(self, why: BaseException, what: str = "") -> TileReadError:
         """The error that this tile cannot be read, which names everything."""
-        asset = self.asset
         what_of = "mask of tile" if self.mask else "tile"
-        place = f"{what_of} ({self.tile_row}, {self.tile_col})"
-        text = f"record {asset.record_id!r}, band {asset.band}: {asset.href}, {place}"
-        error = TileReadError(without_secrets(f"{text}: {what}{one_line(why)}", asset.href))
-        error.kind = type(why).__name__
-        error.attempts = getattr(why, "attempts", 1)
-        return error
+        return failed(self.asset, f"{what_of} ({self.tile_row}, {self.tile_col})", why, what)
+
+
+def failed(asset: Asset, part: str, why: BaseException, what: str = "") -> TileReadError:
+    """The error that a part of a band cannot be read, which names everything."""
+    text = f"record {asset.record_id!r}, band {asset.band}: {asset.href}, {part}"
+    error = TileReadError(without_secrets(f"{text}: {what}{one_line(why)}", asset.href))
+    error.kind = type(why).__name__
+    error.attempts = getattr(why, "attempts", 1)
+    return error
 
 
 TileName = tuple[str, str | None, int, int, int, bool, Access, str | None]

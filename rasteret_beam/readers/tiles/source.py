@@ -10,6 +10,7 @@ from threading import Lock
 from rasteret_beam import metrics
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.metrics import Counters
+from rasteret_beam.model import Asset
 from rasteret_beam.readers.gdal.rasters import RasterPool, limit_gdal_cache
 from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
@@ -98,6 +99,18 @@ class TileSource:
             counters.add(metrics.TILE_CACHE_HITS, len(waiting) - len(again))
         if again:
             self.each(again, on_tile, counters, cancel)
+
+    def with_units(self, asset: Asset, counters: Counters, cancel: CancelToken | None = None) -> Asset:
+        """An asset with what it lacks of scale and offset, by the tags of its file.
+
+        Raises
+        ------
+        TileReadError
+            The file cannot be read.
+        Cancelled
+            The job has ended.
+        """
+        return self.engines.rasterio.with_units(asset, counters, cancel)
 
     def _find(
         self, request: TileRequest, on_tile: OnTile, claims: "dict[TileName, _Claim]"
