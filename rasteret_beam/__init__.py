@@ -15,6 +15,7 @@ from rasteret_beam.collection.eager.plan import plan
 from rasteret_beam.kernels.sampling.chip_rows import decode_chip, decode_chips, join_windows
 from rasteret_beam.model import Access, TileKey
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.quality import Quality
 
 if TYPE_CHECKING:
     from rasteret_beam.transforms.build_collection import BuildCollection
@@ -73,6 +74,7 @@ __all__ = [
     "GroupByTile",
     "KeyByRecordAndTile",
     "PointBatches",
+    "Quality",
     "ReadChipDeadLetters",
     "ReadChips",
     "ReadPoints",

@@ -10,6 +10,7 @@ from typing import Literal, TypedDict
 
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.quality import Quality
 
 
 class SampleKeywords(TypedDict, total=False):
@@ -22,6 +23,7 @@ class SampleKeywords(TypedDict, total=False):
     on_error: Literal["raise", "dead_letter"]
     overlap: Literal["all", "first"]
     overlap_tolerance: str | timedelta
+    quality: Quality | Sequence[Quality | str]
     invalid: Literal["keep", "null", "drop"]
     skip_invalid: bool
     max_candidates: int
@@ -48,6 +50,7 @@ class EagerSampleKeywords(TypedDict, total=False):
     limit: int | None
     overlap: Literal["all", "first"]
     overlap_tolerance: str | timedelta
+    quality: Quality | Sequence[Quality | str]
     invalid: Literal["keep", "null", "drop"]
     skip_invalid: bool
     max_candidates: int
@@ -74,6 +77,7 @@ class PlanKeywords(TypedDict, total=False):
     limit: int | None
     overlap: Literal["all", "first"]
     overlap_tolerance: str | timedelta
+    quality: Quality | Sequence[Quality | str]
     skip_invalid: bool
     max_candidates: int
     options: SampleOptions | None
@@ -84,6 +88,7 @@ class SampleRetryKeywords(TypedDict, total=False):
 
     time_column: str | None
     on_error: Literal["raise", "dead_letter"]
+    quality: Quality | Sequence[Quality | str]
     invalid: Literal["keep", "null", "drop"]
     skip_invalid: bool
     max_candidates: int

@@ -5,7 +5,7 @@ call and of the transforms, the flag of the command line, the parameter of the t
 """
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import timedelta
 from functools import wraps
@@ -19,6 +19,7 @@ from rasteret_beam.columns import check_extra_columns, optional_columns
 from rasteret_beam.durations import microseconds, to_duration
 from rasteret_beam.errors import InputError, UnknownOptionError, did_you_mean, listed
 from rasteret_beam.model import MatchRules
+from rasteret_beam.quality import Quality, check_quality
 from rasteret_beam.scales import NO_SCALES, to_scales
 from rasteret_beam.schema import samples_schema
 
@@ -61,6 +62,8 @@ class OptionFacts:
         The transforms that try dead letters again take it; the others are decided by the earlier run.
     tuning : bool
         It changes speed and memory, not the rows; such options come last.
+    accepts : type, optional
+        What callers may give, where that is more than the option's type.
     """
 
     help: str
@@ -71,6 +74,7 @@ class OptionFacts:
     eager: bool = True
     retry: bool = True
     tuning: bool = False
+    accepts: Any = None
 
 
 def option(default: Any, *, help: str, **facts: Any) -> Any:
@@ -236,6 +240,15 @@ class SampleOptions(JobOptions):
     overlap_tolerance: str | timedelta = option(  # noqa: RUF009
         "60s", help="records at most so long apart are of one moment", metavar="DURATION", routing=True, retry=False
     )
+    quality: tuple[Quality, ...] = option(
+        (),
+        help="rules on bands such as a cloud mask, read at the point in the same record: samples that fail one are not "
+        "valid; as Quality(...) or text, such as 'SCL not in 0,1,3,8-10', 'QA_PIXEL no bits 0-4', 'CLD <= 40' or "
+        "'preset:sentinel-2-l2a'",
+        metavar="RULE",
+        routing=True,
+        accepts=Quality | Sequence[Quality | str],
+    )
     invalid: Literal["keep", "null", "drop"] = option(
         "keep",
         help="what becomes of samples that are nodata, masked or fail a quality rule: the raw value stays, the value "
@@ -293,6 +306,7 @@ class SampleOptions(JobOptions):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_columns", check_extra_columns(self.extra_columns, self.layout))
+        object.__setattr__(self, "quality", check_quality(self.quality))
         object.__setattr__(self, "scales", to_scales(self.scales))
         object.__setattr__(self, "overlap_tolerance", to_duration(self.overlap_tolerance, "overlap_tolerance"))
         super().__post_init__()

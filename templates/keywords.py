@@ -24,6 +24,9 @@ KEYWORDS: dict[str, tuple[type, str, Callable[[Option], bool]]] = {
     "EagerChipKeywords": (ChipOptions, "eager calls that read chips", lambda option: option.facts.eager),
     "ChipRetryKeywords": (ChipOptions, "dead letters of chips", lambda option: option.facts.retry),
 }
+MODULE = re.compile(r"\b(?:typing|datetime|collections\.abc|rasteret_beam\.quality)\.")
+"""Modules from which the written one imports names."""
+
 HEADER = '''"""The options as keyword arguments, for static type checkers.
 
 Made of the definitions by ``make templates``; do not edit. A function that hands options on can use them too:
@@ -36,16 +39,14 @@ from typing import Literal, TypedDict
 
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.quality import Quality
 '''
-
-PACKAGES = re.compile(r"\b(typing|datetime|collections\.abc)\.")
-
 
 def type_text(kind: Any) -> str:
     """A type as source; any sequence is taken where the option holds a tuple of any length."""
     if get_origin(kind) is tuple:
         return f"Sequence[{type_text(get_args(kind)[0])}]"
-    return PACKAGES.sub("", formatannotation(kind))
+    return MODULE.sub("", formatannotation(kind))
 
 
 def text() -> str:
@@ -53,7 +54,11 @@ def text() -> str:
     made = HEADER
     for name, (definition, owners, keep) in KEYWORDS.items():
         made += f'\n\nclass {name}(TypedDict, total=False):\n    """Options of {owners}."""\n\n'
-        made += "".join(f"    {each.name}: {type_text(each.type)}\n" for each in options_of(definition) if keep(each))
+        made += "".join(
+            f"    {each.name}: {type_text(each.facts.accepts or each.type)}\n"
+            for each in options_of(definition)
+            if keep(each)
+        )
         made += f"    options: {definition.__name__} | None\n"
     formatter = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(FILE), "-"]
     return subprocess.run(formatter, input=made, capture_output=True, text=True, check=True).stdout

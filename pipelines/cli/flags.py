@@ -23,6 +23,7 @@ from rasteret_beam.collection.filters.date_ranges import date_bounds
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import Access
 from rasteret_beam.options import LEAST_CACHE_BYTES, Option, options_of
+from rasteret_beam.quality import Quality, parse_qualities
 from rasteret_beam.scales import parse_scales
 
 log = logging.getLogger(__name__)
@@ -281,6 +282,14 @@ def scales(text: str) -> dict[str, tuple[float, float]]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def quality(text: str) -> tuple[Quality, ...]:
+    """Quality rules, separated by ``;``."""
+    try:
+        return parse_qualities(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 class MergeScales(argparse.Action):
     """The scales of a flag that is given several times, in one mapping."""
 
@@ -344,12 +353,14 @@ def _option_flag(parser: argparse._ActionsContainer, each: Option) -> None:
     elif each.choices is not None:
         settings |= {"choices": each.choices, "help": f"{text} (default: {each.default})"}
         del settings["metavar"]
+    elif each.type == tuple[Quality, ...]:
+        settings |= {"type": quality, "action": "extend", "help": f"{text}; several with ';', or the flag repeated"}
     elif each.facts.unit == 1 << 20:
         settings |= {"type": megabytes, "default": each.default >> 20, "help": f"{text} (default: %(default)s)"}
     else:
         settings["type"] = names if each.type == tuple[str, ...] else _without_none(each.type)
         settings["help"] += f" (default: {each.default})" if isinstance(each.default, str) else ""
-    if each.type == tuple[str, ...]:
+    if each.default == ():
         settings["default"] = None
     parser.add_argument(flag, **settings)
 

@@ -9,7 +9,14 @@ from graphlib import TopologicalSorter
 from tests.support.paths import ROOT
 
 LAYERS = [
-    ("rasteret_beam.errors", "rasteret_beam.model", "rasteret_beam.durations", "rasteret_beam.scales"),
+    (
+        "rasteret_beam.errors",
+        "rasteret_beam.model",
+        "rasteret_beam.durations",
+        "rasteret_beam.scales",
+        "rasteret_beam.quality_text",
+    ),
+    ("rasteret_beam.quality",),
     ("rasteret_beam.columns",),
     ("rasteret_beam.schema",),
     ("rasteret_beam.metrics", "rasteret_beam.options", "rasteret_beam.chip_options", "rasteret_beam.keywords"),
@@ -23,6 +30,8 @@ ALLOWED_OUTSIDE = {
     "rasteret_beam.errors": set(),
     "rasteret_beam.model": set(),
     "rasteret_beam.durations": {"numpy"},
+    "rasteret_beam.quality_text": set(),
+    "rasteret_beam.quality": {"numpy"},
     "rasteret_beam.scales": set(),
     "rasteret_beam.columns": {"pyarrow"},
     "rasteret_beam.schema": {"pyarrow"},
