@@ -113,6 +113,12 @@ class ChipKeywords(TypedDict, total=False):
     tolerance: str | timedelta | None
     limit: int | None
     on_error: Literal["raise", "dead_letter"]
+    quality: Quality | Sequence[Quality | str]
+    skip_invalid: bool
+    min_valid: float
+    max_candidates: int
+    unscale: bool
+    scales: Mapping[str, tuple[float, float]]
     all_touched: bool
     fill: float | None
     max_chip_pixels: int
@@ -128,6 +134,12 @@ class EagerChipKeywords(TypedDict, total=False):
     time_column: str | None
     tolerance: str | timedelta | None
     limit: int | None
+    quality: Quality | Sequence[Quality | str]
+    skip_invalid: bool
+    min_valid: float
+    max_candidates: int
+    unscale: bool
+    scales: Mapping[str, tuple[float, float]]
     all_touched: bool
     fill: float | None
     cache_bytes: int

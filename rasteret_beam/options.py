@@ -336,11 +336,7 @@ class SampleOptions(JobOptions):
             raise InputError(f"max_candidates is {self.max_candidates}; it has to be 1 or more")
 
     def _check_units(self) -> None:
-        if self.scales and not self.unscale:
-            raise InputError(
-                f"scales is {self.scales!r}, but unscale is False; scale the values with unscale=True, or leave scales "
-                "out"
-            )
+        check_scales_used(self.scales, self.unscale)
         if self.unscale and self.value_type == "raw":
             raise InputError(
                 "unscale is True, but value_type is 'raw', the type of the stored numbers; use value_type=\"float64\" "
@@ -405,6 +401,19 @@ class SampleOptions(JobOptions):
                 "Collection.sample_schema(bands, kept, options=...) gives the schema"
             )
         return samples_schema(list(kept), self.returns_windows, self.layout, list(bands), self.extra_columns, types)
+
+
+def check_scales_used(scales: Mapping[str, tuple[float, float]], unscale: bool) -> None:
+    """Refuse scales that nothing is scaled by.
+
+    Raises
+    ------
+    InputError
+    """
+    if scales and not unscale:
+        raise InputError(
+            f"scales is {scales!r}, but unscale is False; scale the values with unscale=True, or leave scales out"
+        )
 
 
 def check_cache_bytes(value: Any) -> None:

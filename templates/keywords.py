@@ -42,6 +42,7 @@ from rasteret_beam.options import SampleOptions
 from rasteret_beam.quality import Quality
 '''
 
+
 def type_text(kind: Any) -> str:
     """A type as source; any sequence is taken where the option holds a tuple of any length."""
     if get_origin(kind) is tuple:

@@ -24,7 +24,8 @@ def test_each_option_is_in_each_face() -> None:
         if each.facts.flag == "":
             continue
         flag = each.facts.flag or each.name
-        assert flags[flag].default == (each.default // each.facts.unit if each.facts.unit > 1 else each.default)
+        expected = each.default // each.facts.unit if each.facts.unit > 1 else each.default
+        assert (flags[flag].default or None) == (expected or None)
         assert parameters[flag]["helpText"].casefold().startswith(each.facts.help[:20].casefold())
         if each.choices is not None:
             assert tuple(flags[flag].choices or ()) == each.choices
@@ -44,9 +45,20 @@ def test_each_option_is_in_each_face() -> None:
         ({"match": "first"}, "match is 'first'"),
         ({"match": "before"}, "time_column is None; name the column of the polygons that has their times"),
         ({"tolerance": "1D"}, "tolerance is '1D', but time_column is None"),
-        ({"match": "latest", "time_column": "t", "limit": 2}, "whatever the time of the polygon; use match=\"before\""),
+        ({"match": "latest", "time_column": "t", "limit": 2}, 'whatever the time of the polygon; use match="before"'),
         ({"match": "nearest", "time_column": "t", "tolerance": "soon"}, "tolerance is 'soon'"),
         ({"match": "nearest", "time_column": "t", "limit": 0}, "limit is 0; it has to be a whole number"),
+        ({"min_valid": 0}, "min_valid is 0; it has to be a share of the pixels, more than 0 and at most 1"),
+        ({"min_valid": 80}, "min_valid is 80; it has to be a share"),
+        ({"min_valid": "half"}, "min_valid is 'half'"),
+        ({"max_candidates": 0}, "max_candidates is 0; it has to be 1 or more"),
+        ({"skip_invalid": True}, "match is 'all', which takes every record; use match=\"latest\""),
+        (
+            {"skip_invalid": True, "match": "nearest", "time_column": "t", "limit": 2},
+            "skip_invalid is True, but limit is 2",
+        ),
+        ({"scales": {"B1": (2, 0)}}, "unscale is False; scale the values with unscale=True"),
+        ({"quality": ["SCL is cloudy"]}, "quality rule 'SCL is cloudy'"),
         ({"cache_bytes": 1 << 20}, "cache_bytes is 1048576; it has to be a whole number of at least 4194304"),
     ],
 )

@@ -54,12 +54,8 @@ class Matcher(Protocol):
         """
         ...
 
-    def of_records(self, records: Sequence[int], time: int | None = None, most: int | None = None) -> list[int]:
-        """Of whole records that suit, in the order of the collection, those that are taken; the best come first.
-
-        ``time`` is that of the polygon, where ``time_column`` names the column; ``most`` is how many are taken, at
-        most, in place of as many as the rules say.
-        """
+    def of_records(self, records: Sequence[int]) -> list[int]:
+        """Of whole records that suit, in the order of the collection, those that are taken."""
         ...
 
 
@@ -76,8 +72,8 @@ class EveryRecord:
     def picks(self, hits: Hits, points: int, times: Ints | None = None) -> Iterator[Pick]:
         yield Pick(hits, hits.grid, self.layers.on_grid)
 
-    def of_records(self, records: Sequence[int], time: int | None = None, most: int | None = None) -> list[int]:
-        return list(records)[:most]
+    def of_records(self, records: Sequence[int]) -> list[int]:
+        return list(records)
 
 
 class Newest:
@@ -130,8 +126,8 @@ class Newest:
     def _layer(self, grid: int, bandset: int) -> tuple[int, int]:
         return int(self._ranked[self._best[grid, bandset]]), bandset
 
-    def of_records(self, records: Sequence[int], time: int | None = None, most: int | None = None) -> list[int]:
-        return sorted(records, key=lambda record: self._rank[record])[: most or 1]
+    def of_records(self, records: Sequence[int]) -> list[int]:
+        return sorted(records, key=lambda record: self._rank[record])[:1]
 
 
 MATCHERS: dict[str, Callable[[Layers, Ints, int], Matcher]] = {"all": EveryRecord, "latest": Newest}

@@ -53,7 +53,6 @@ class Ranked:
         self.one_record = self._most == 1
         alone = self._most is not None or rules.overlap == "first"
         self.by_band = BY_BAND[rules.match] if alone else ""
-        self._datetimes, self._is_dated = datetimes, datetimes != NO_DATETIME
         self._rank = _ranks(datetimes, newest_first=rules.match == "latest")
         if self.time_column is not None:
             dated = datetimes[layers.record] != NO_DATETIME
@@ -64,19 +63,8 @@ class Ranked:
         self._firsts = [_first_places(line, self._rank) for line in self._lines]
         self.layers = _layers_of(layers, rows, [bands for bands, _ in groups])
 
-    def of_records(self, records: Sequence[int], time: int | None = None, most: int | None = None) -> list[int]:
-        most = self._most if most is None else most
-        if time is None:
-            return sorted(records, key=lambda record: self._rank[record])[:most]
-        apart = {record: int(self._datetimes[record]) - time for record in records if self._is_dated[record]}
-        found = [record for record, each in apart.items() if self._suits(each)]
-        return sorted(found, key=lambda record: (abs(apart[record]), self._rank[record]))[:most]
-
-    def _suits(self, apart: int) -> bool:
-        """Whether a record so many microseconds after a time is on the side asked for, and in tolerance."""
-        if self._tolerance is not None and abs(apart) > self._tolerance:
-            return False
-        return apart <= 0 if self._rules.match == "before" else apart >= 0 if self._rules.match == "after" else True
+    def of_records(self, records: Sequence[int]) -> list[int]:
+        return sorted(records, key=lambda record: self._rank[record])[: self._most]
 
     def picks(self, hits: Hits, points: int, times: Ints | None = None) -> Iterator[Pick]:
         at = np.zeros(points, dtype=np.int64) if times is None else times
