@@ -79,7 +79,7 @@ def _as_array(times: Any, count: int) -> pa.Array:
     try:
         values = pa.chunked_array(times) if hasattr(times, "__arrow_c_stream__") else pa.array(times)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, ValueError) as error:
-        raise InputError(f"times are a {type(times).__name__} , which cannot be read as times: {error}") from error
+        raise InputError(f"times are a {type(times).__name__}, which cannot be read as times: {error}") from error
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if len(values) != count:
