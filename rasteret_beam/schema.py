@@ -150,7 +150,9 @@ UNMATCHED_REASONS = {
     "empty": "the polygon is empty",
     "invalid": "the polygon is not valid",
     "no_projection": "the polygon cannot be brought to the CRS of a record",
+    "no_time": "the polygon has no time (null), and records are matched in time",
     "no_record": "no record that has a requested band overlaps the polygon",
+    "out_of_tolerance": "records overlap the polygon, but none is near enough in time, or on the side asked for",
 }
 
 BBOX_TYPE = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])

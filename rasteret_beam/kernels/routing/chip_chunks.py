@@ -1,6 +1,6 @@
 """Routing of polygons: the windows of the grids that they crop, cut and keyed for the shuffle."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -18,7 +18,8 @@ from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chip_windows import Overlap, PixelWindow, chip_overlaps
 from rasteret_beam.kernels.routing.chunks import compacted, parts, range_bits
 from rasteret_beam.kernels.routing.index import RoutingIndex, reachable_groups
-from rasteret_beam.kernels.routing.layers import Hits
+from rasteret_beam.kernels.routing.layers import Hits, Pick
+from rasteret_beam.kernels.routing.matching import matched
 from rasteret_beam.kernels.tables.polygon_geometry import (
     Polygons,
     Shapes,
@@ -39,6 +40,14 @@ from rasteret_beam.schema import (
 
 PIXEL_BYTES = 8
 """What a pixel of a window counts in the size of a group: one of 256 MB crops 32 million pixels."""
+
+
+WHY_UNMATCHED = {
+    "no_time": "has no time (null)",
+    "no_record": "overlaps no record that has a requested band",
+    "out_of_tolerance": "overlaps records, but none is near enough in time, or on the side asked for",
+}
+"""Reasons that routing finds, in words that follow the name of a polygon."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +119,8 @@ def route_polygons(
     Raises
     ------
     InputError
-        The batch is not one of polygons, its CRS is missing or another than ``crs``, or, with
-        "raise", a geometry cannot be used; names it.
+        The batch is not one of polygons, its CRS is missing or another than ``crs``, its times cannot be used, or,
+        with "raise", a geometry cannot be used; names it.
     """
     check_polygon_batch(batch.schema)
     found, column = _batch_crs(batch.schema, crs)
@@ -126,12 +135,17 @@ def route_polygons(
         overlap._replace(geometry=int(usable[overlap.geometry]))
         for overlap in _overlaps(index, polygons, on_invalid, usable, left)
     ]
-    outside = left.reason == np.array(None)
-    outside[[overlap.geometry for overlap in overlaps]] = False
-    for number in np.flatnonzero(outside):
-        left.add(int(number), "no_record", "overlaps no record that has a requested band")
-    matched = len(batch) - int(np.count_nonzero(left.reason != np.array(None)))
-    return RoutedPolygons(_chunks(index, batch, overlaps, rules), matched, left.rows(batch), left.counts())
+    picks, reason, _ = matched(index, batch, _hits(overlaps), left.reason)
+    for number in np.flatnonzero((reason != np.array(None)) & (left.reason == np.array(None))):
+        left.add(int(number), reason[number], WHY_UNMATCHED[reason[number]])
+    with_chips = len(batch) - int(np.count_nonzero(left.reason != np.array(None)))
+    return RoutedPolygons(_chunks(index, batch, overlaps, picks, rules), with_chips, left.rows(batch), left.counts())
+
+
+def _hits(overlaps: Sequence[Overlap]) -> Hits:
+    """Overlaps as hits; where each of them stands in the list travels as its row."""
+    geometry, grid = (np.array([overlap[at] for overlap in overlaps], dtype=np.int64) for at in (0, 1))
+    return Hits(geometry, grid, np.arange(len(overlaps), dtype=np.float64), np.zeros(len(overlaps)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,13 +225,10 @@ def _overlaps(index: RoutingIndex, polygons: Polygons, on_invalid: str, usable: 
 
 
 def _chunks(
-    index: RoutingIndex, batch: pa.RecordBatch, overlaps: Sequence[Overlap], rules: ChipRules
+    index: RoutingIndex, batch: pa.RecordBatch, overlaps: Sequence[Overlap], picks: Iterable[Pick], rules: ChipRules
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """The windows of one batch by record and block of tiles."""
-    geometry, grid_of = (np.array([overlap[at] for overlap in overlaps], dtype=np.int64) for at in (0, 1))
-    # Where each overlap stands in the list travels as its row.
-    hits = Hits(geometry, grid_of, np.arange(len(overlaps), dtype=np.float64), np.zeros(len(overlaps)))
-    for pick in index.matcher.picks(hits, len(batch)):
+    for pick in picks:
         groups = dict(zip(pick.hits.row.astype(np.int64).tolist(), pick.group.tolist(), strict=True))
         for group, members in _by_group(overlaps, groups).items():
             layers = [(index.record_ids[record], bandset) for record, bandset in pick.layers(group)]

@@ -21,6 +21,7 @@ from rasteret_beam.collection.eager.chip_groups import ChipJob, ReadRows, read_c
 from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules, route_polygons
+from rasteret_beam.kernels.routing.matching import check_times
 from rasteret_beam.keywords import ChipKeywords
 from rasteret_beam.model import TileKey
 from rasteret_beam.options import documents_options, options_from, takes_options
@@ -64,6 +65,7 @@ class _RouteFn(beam.DoFn):
 
     def process(self, polygons: pa.RecordBatch) -> Iterator[Any]:
         index = self.indexes.at().routing
+        check_times(index.matcher, polygons, self.settings.options.time_column)
         routed = route_polygons(index, polygons, self.crs, self.rules, self.settings.options.on_invalid)
         sent = 0
         for key, chunk in routed.chunks:
@@ -231,7 +233,7 @@ class ReadChips(beam.PTransform):
         InputError
             As said of the transform.
         """
-        wanted = self.collection.check_usable(self.bands, self.options.match)
+        wanted = self.collection.check_usable(self.bands, self.options.match_rules)
         if self.options.fill is not None:
             for fact in read_facts(self.collection, wanted).distinct:
                 if fact is not None:
