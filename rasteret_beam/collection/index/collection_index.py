@@ -20,7 +20,7 @@ from rasteret_beam.collection.index.band_columns import METADATA_FIELDS, BandCol
 from rasteret_beam.collection.index.unit_columns import UnitColumns
 from rasteret_beam.collection.parquet.checks import RecordChecks
 from rasteret_beam.collection.parquet.checksums import check_records
-from rasteret_beam.collection.parquet.layout import exact_nodata
+from rasteret_beam.collection.parquet.layout import band_names, exact_nodata
 from rasteret_beam.collection.parquet.row_groups import CollectionFile, Columns, RowGroup
 from rasteret_beam.columns import RECORD
 from rasteret_beam.errors import CollectionError, without_secrets
@@ -79,7 +79,7 @@ class CollectionIndex:
     bands : sequence of str
         Bands to read, in output order; each is in the schema.
     match : str or MatchRules
-        With the bands that decide about quality, which are in the schema too.
+        With the bands that decide about quality; no record has those that are not in the schema.
     access : Access
         How the buckets of the rasters are read.
     cache_bytes : int
@@ -111,7 +111,8 @@ class CollectionIndex:
         self._lock = Lock()
         self._cache: BytesCache[Arrays] = BytesCache(cache_bytes // 2)
         rules = MatchRules(match) if isinstance(match, str) else match
-        known = list(dict.fromkeys([*bands, *rules.quality_bands]))
+        there = band_names(schema)
+        known = list(dict.fromkeys([*bands, *(band for band in rules.quality_bands if band in there)]))
         records = _read_records(files, schema, known, record_columns)
         self._units, sizes = records.units, records.unit_sizes
         starts = np.cumsum(sizes) - sizes
