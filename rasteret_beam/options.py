@@ -404,7 +404,7 @@ class SampleOptions(JobOptions):
         """How points are keyed by place, whatever the collection: see :class:`MatchRules`."""
         if self.skip_invalid or self.invalid == "drop" or self.join == "left":
             return "point"
-        if not self.quality:
+        if not self.quality or not self.uses_validity:
             return ""
         every = self.match == "all" and self.limit is None and self.overlap == "all"
         return "record" if every else "point"

@@ -313,7 +313,10 @@ QUALITY = [Quality("SCL", keep=[4], missing="pass"), Quality("CLD", maximum=40)]
     ],
 )
 def test_options_that_key_points_by_place(given: dict[str, Any], places: str, with_quality: str) -> None:
-    rules, others = SampleOptions(**given).match_rules, SampleOptions(**given, quality=QUALITY).match_rules
+    rules = SampleOptions(**given).match_rules
+    others = SampleOptions(**given, quality=QUALITY, extra_columns=["status"]).match_rules
+    if "invalid" not in given and "skip_invalid" not in given:  # the rules alone change no row
+        assert SampleOptions(**given, quality=QUALITY).match_rules.places == places
     assert (rules.places, others.places) == (places, with_quality)
     assert (rules.quality_bands, others.quality_bands) == ([], ["SCL", "CLD"])
     assert rules.wide == (given.get("layout") == "columns")
