@@ -242,8 +242,9 @@ def test_a_block_covers_the_tile_of_the_coarsest_band() -> None:
     scenes = [Scene(f"r{number}", number, {"A": fine, "Q": coarse}) for number in range(40)]
     for rules, shapes in (
         (MatchRules("latest"), [(4, 16), (4, 16)]),
-        (MatchRules("latest", places="point", candidates=10), [(2, 2), (1, 3)]),
-        (MatchRules("latest", places="point", candidates=2), [(2, 8), (1, 16)]),
+        (MatchRules("latest", places="point", candidates=10), [(2, 2), (1, 1)]),
+        (MatchRules("latest", places="point"), [(2, 16), (2, 16)]),
+        (MatchRules("latest", places="point", candidates=2), [(2, 2), (1, 2)]),
         (MatchRules("nearest", "when", places="point", candidates=2), [(2, 2), (1, 1)]),
         (MatchRules(places="record"), [(2, 16), (2, 16)]),
         (MatchRules(places="point"), [(2, 2), (1, 1)]),
