@@ -33,7 +33,7 @@ OUTPUTS = ("output", "unmatched", "dead_letter", "geotiff")
 NOT_WITH_RETRY = (
     "geometry_column geometry_crs columns bands bbox date_range polygons_anonymous polygons_requester_pays "
     "column_types csv_delimiter csv_decimal csv_encoding match time_column tolerance limit "
-    "all_touched fill max_chip_pixels on_invalid unmatched"
+    "quality skip_invalid min_valid max_candidates unscale scales all_touched fill max_chip_pixels on_invalid unmatched"
 ).split()
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -15,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shapely.geometry import mapping
 
-from rasteret_beam import Collection, Quality
+from rasteret_beam import Collection, Quality, ReadChips, ReadPolygons, decode_chips
 from rasteret_beam.errors import InputError, TileReadError
 from tests.support import chip_stack
 from tests.support.chip_stack import LEFT, TOP, Expected, Record, chip, ranked
+from tests.support.pipelines import Kept, run
 from tests.support.properties import examples
 
 CLEAR = Quality("SCL", exclude=chip_stack.CLOUD, missing="fail")
@@ -277,3 +279,36 @@ def test_no_file_of_a_second_record_is_read_where_the_first_is_valid(tmp_path: P
     np.testing.assert_array_equal(collection.get_numpy(shape, ["B1"], **how)[0], expected.pixels)
     with pytest.raises(TileReadError, match="record 'R5', band B1"):
         collection.get_numpy(shape, ["B1"], quality=[CLEAR], **how)
+
+
+# The same on Beam
+
+
+def test_the_pipeline_gives_the_same_chips(stack: tuple[list[Record], Collection]) -> None:
+    records, collection = stack
+    shapes = [polygon(800, south, 90) for south in (200, 500, 900)]
+    frame = gpd.GeoDataFrame({"day": ["2022-01-22T06:00", None, "2021-06-01"]}, geometry=shapes, crs=32631)
+    how = {"match": "nearest", "time_column": "day", "tolerance": "30D", "quality": [CLEAR], "unscale": True}
+    chips_kept, left_kept = Kept(), Kept()
+
+    def build(pipeline: beam.Pipeline) -> None:
+        out = pipeline | ReadPolygons(frame) | ReadChips(collection, ["B1"], with_unmatched=True, **how)
+        out.chips | "Chips" >> beam.Map(lambda batch: chips_kept.keep([(batch,)]))
+        out.unmatched | "Left" >> beam.Map(lambda batch: left_kept.keep([(batch,)]))
+
+    run(build)
+    table = pa.Table.from_batches([batch for (batch,) in chips_kept])
+    left = pa.Table.from_batches([batch for (batch,) in left_kept])
+    nearest = ranked([record for record, _ in chips(records, shapes[0])], "nearest", "2022-01-22T06:00", "30D")[0]
+    expected = chip(nearest, "B1", shapes[0], rule="clouds", unscale=True)
+    assert table["record_id"].to_pylist() == [nearest.id] and table["geometry_id"].to_pylist() == [0]
+    ((pixels, valid),) = decode_chips(table)
+    np.testing.assert_array_equal(pixels, expected.pixels)
+    np.testing.assert_array_equal(valid, expected.valid)
+    reasons = zip(left["geometry_id"].to_pylist(), left["reason"].to_pylist(), strict=True)
+    assert sorted(reasons) == [(1, "no_time"), (2, "out_of_tolerance")]
+
+
+def test_skip_invalid_is_refused_in_pipelines(stack: tuple[list[Record], Collection]) -> None:
+    with pytest.raises(InputError, match="skip_invalid is True, which ReadChips cannot do yet"):
+        ReadChips(stack[1], ["B1"], match="latest", skip_invalid=True).check()

@@ -1,7 +1,7 @@
 """Read groups of polygons, keyed by record and block of tiles, into batches of the chip table."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from rasteret_beam.kernels.sampling.chip_rows import ChipFacts, ChipPixels, chip
 from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, Failure, dead_letters, values_lost
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Grid, TileKey
+from rasteret_beam.quality import Quality
 from rasteret_beam.readers.gdal.masks import window_transform
 from rasteret_beam.readers.jobs.chip_quality import QualityRead
 from rasteret_beam.readers.jobs.chip_reader import (
@@ -50,8 +51,8 @@ class ChipJob:
     collection : str
         Name of the collection.
     options : ChipOptions
-    quality : QualityBands, optional
-        Where the records have the bands of the options' rules; needed where there are any.
+    quality : callable, optional
+        From rules to where the records have their bands; needed where there are any.
     counters : Counters
     """
 
@@ -59,7 +60,7 @@ class ChipJob:
     facts: FactTable
     collection: str
     options: ChipOptions
-    quality: QualityBands | None = None
+    quality: Callable[[tuple[Quality, ...]], QualityBands] | None = None
     counters: Counters = field(default_factory=Counters)
 
 
@@ -150,7 +151,10 @@ def _group(job: ChipJob, record_id: str, bands: Sequence[str], grid: Grid) -> _G
     )
     moment = int(job.index.routing.datetimes[job.index.routing.positions[record_id]])
     datetime = None if moment == NO_DATETIME else moment
-    quality = () if job.quality is None else job.quality.of(record_id)
+    quality: tuple[QualityRead, ...] = ()
+    if job.options.quality:
+        assert job.quality is not None
+        quality = job.quality(job.options.quality).of(record_id)
     return _Group(grid, reads, quality, ChipFacts(record_id, datetime, job.collection, grid.crs))
 
 

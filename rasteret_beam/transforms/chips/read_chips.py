@@ -6,6 +6,7 @@ Wiring only: routing is :func:`rasteret_beam.kernels.routing.chip_chunks.route_p
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple, Unpack
 
 import apache_beam as beam
@@ -18,7 +19,9 @@ from rasteret_beam import metrics
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.eager.chip_groups import ChipJob, ReadRows, read_chip_group
+from rasteret_beam.collection.eager.quality_bands import QualityBands
 from rasteret_beam.collection.index.band_facts import read_facts
+from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules, route_polygons
 from rasteret_beam.kernels.routing.matching import check_times
@@ -28,6 +31,7 @@ from rasteret_beam.options import documents_options, options_from, takes_options
 from rasteret_beam.readers.jobs.chip_reader import ChipReader, fill_value
 from rasteret_beam.readers.jobs.spill import unspilled
 from rasteret_beam.readers.tiles.source import TileSource
+from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import GroupByTile, by_stamp
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
@@ -100,7 +104,10 @@ class ReadFn(beam.DoFn):
         settings = self.settings
         index = settings.acquire().at()
         facts = acquire(self._facts_key, lambda: read_facts(settings.collection, settings.bands))
-        self.job = ChipJob(index, facts, settings.collection.name, settings.options)
+        quality = cache(lambda rules: QualityBands(settings.collection, rules, index.routing, settings.cache.share))
+        if settings.options.quality:
+            quality(settings.options.quality)  # refuses records without the bands before any pixel is read
+        self.job = ChipJob(index, facts, settings.collection.name, settings.options, quality)
         self.reader: ChipReader = acquire(self._reader_key, lambda: ChipReader(TileSource.of_budget(settings.cache)))
 
     def teardown(self) -> None:
@@ -234,7 +241,14 @@ class ReadChips(beam.PTransform):
             As said of the transform.
         """
         wanted = self.collection.check_usable(self.bands, self.options.match_rules)
-        if self.options.fill is not None:
+        if self.options.skip_invalid:
+            raise InputError(
+                "skip_invalid is True, which ReadChips cannot do yet; use Collection.get_numpy(..., "
+                "skip_invalid=True), or leave skip_invalid out"
+            )
+        check_scaled_bands(self.options.scales, wanted)
+        self.collection.check_bands([rule.band for rule in self.options.quality if rule.missing == "error"] or wanted)
+        if self.options.fill is not None and not self.options.unscale:
             for fact in read_facts(self.collection, wanted).distinct:
                 if fact is not None:
                     fill_value(fact, self.options.fill)
