@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from rasteret_beam.errors import InputError
-from rasteret_beam.options import JobOptions, check_scales_used, option
+from rasteret_beam.options import JobOptions, check_scales_used, check_skipping, option
 from rasteret_beam.quality import Quality, check_quality
 from rasteret_beam.scales import NO_SCALES, to_scales
 
@@ -110,16 +110,8 @@ class ChipOptions(JobOptions):
         share = self.min_valid
         if isinstance(share, bool) or not isinstance(share, Real | np.number) or not 0 < float(share) <= 1:
             raise InputError(f"min_valid is {share!r}; it has to be a share of the pixels, more than 0 and at most 1")
-        if self.max_candidates < 1:
-            raise InputError(f"max_candidates is {self.max_candidates}; it has to be 1 or more")
-        if not self.skip_invalid:
-            return
-        if self.match == "all":
-            raise InputError(
-                'skip_invalid is True, but match is \'all\', which takes every record; use match="latest", "nearest", '
-                '"before" or "after"'
-            )
-        if self.limit not in (None, 1):
+        check_skipping(self)
+        if self.skip_invalid and self.limit not in (None, 1):
             raise InputError(
                 f"skip_invalid is True, but limit is {self.limit}: one record is taken of those that are looked at, of "
                 "which max_candidates limits the number; leave limit out"

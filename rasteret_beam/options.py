@@ -345,18 +345,9 @@ class SampleOptions(JobOptions):
                 f"extra_columns have {timed[0]!r}, but time_column is None; name the column of the points that has "
                 "their times with time_column"
             )
-        self._check_skipping()
+        check_skipping(self, ', or invalid="drop"')
         self._check_units()
         self._check_layout()
-
-    def _check_skipping(self) -> None:
-        if self.skip_invalid and self.match == "all":
-            raise InputError(
-                'skip_invalid is True, but match is \'all\', which takes every record; use match="latest", "nearest", '
-                '"before" or "after", or invalid="drop"'
-            )
-        if self.max_candidates < 1:
-            raise InputError(f"max_candidates is {self.max_candidates}; it has to be 1 or more")
 
     def _check_units(self) -> None:
         check_scales_used(self.scales, self.unscale)
@@ -474,6 +465,22 @@ class SampleOptions(JobOptions):
             )
         columns = self.returns_windows, self.layout, list(bands), self.extra_columns
         return samples_schema(list(kept), *columns, types, record_types)
+
+
+def check_skipping(options: Any, also: str = "") -> None:
+    """Refuse ``skip_invalid`` and ``max_candidates`` that cannot be used; ``also`` is a further way out.
+
+    Raises
+    ------
+    InputError
+    """
+    if options.skip_invalid and options.match == "all":
+        raise InputError(
+            'skip_invalid is True, but match is \'all\', which takes every record; use match="latest", "nearest", '
+            f'"before" or "after"{also}'
+        )
+    if options.max_candidates < 1:
+        raise InputError(f"max_candidates is {options.max_candidates}; it has to be 1 or more")
 
 
 def check_scales_used(scales: Mapping[str, tuple[float, float]], unscale: bool) -> None:
