@@ -51,9 +51,6 @@ class Placed:
     def has_records(self, hits: Hits, points: int, times: Ints | None = None) -> NDArray[np.bool_]:
         return self.matcher.has_records(hits, points, times)
 
-    def of_records(self, records: Sequence[int]) -> list[int]:
-        return self.matcher.of_records(records)
-
 
 class PlacesOfPoints(Placed):
     """One place for each point that has a record: on the first of the grids that contain it and have layers."""
