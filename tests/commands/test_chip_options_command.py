@@ -27,6 +27,7 @@ def stack(tmp_path: Path) -> tuple[Path, list[Record], gpd.GeoDataFrame]:
     """The stack without the record that lacks SCL, and polygons with times; the last has none."""
     records, collection = chip_stack.make(tmp_path)
     collection.subset(ids=[record.id for record in records[:-1]]).export(tmp_path / "collection")
+    collection.export(tmp_path / "all")
     shapes = [shapely.Point(LEFT + 800, TOP - at).buffer(70, quad_segs=3) for at in range(150, 1150, 100)]
     days = [*np.resize(TIMES, len(shapes) - 1).tolist(), None]
     frame = gpd.GeoDataFrame({"plot": range(len(shapes)), "day": days}, geometry=shapes, crs=ZONE)
@@ -134,10 +135,12 @@ def test_a_damaged_quality_tile_is_tried_again(
         (["--match=latest", "--skip_invalid", "--min_valid=0"], "--min_valid is 0.0"),
         (["--match=latest", "--quality=CLD <= 40"], "lacks band(s) CLD"),
         (["--match=nearest", "--time_column=week"], "week"),
+        (["--collection={folder}/all", "--quality=SCL not in 8"], "quality band SCL is not in 1 of the 8 records"),
     ],
 )
 def test_flags_that_cannot_be_used(
     stack: tuple[Path, list[Record], gpd.GeoDataFrame], flags: list[str], message: str
 ) -> None:
-    outcome = read_chips(stack[0], "--bands=B1", *flags)
+    given = [flag.format(folder=stack[0]) for flag in flags]
+    outcome = read_chips(stack[0], "--bands=B1", *given)
     assert outcome.code in (1, 2) and message in outcome.err, outcome.err

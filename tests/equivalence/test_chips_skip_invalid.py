@@ -261,6 +261,21 @@ def has_records(records: list[Record], shape: Any) -> bool:
     return any(chip(record, "B1", shape) is not None for record in records)
 
 
+def test_no_file_of_a_further_record_is_read(tmp_path: Path) -> None:
+    records, collection = chip_stack.make(tmp_path)
+    frame = discs(1)
+    frame.geometry = [shapely.Point(LEFT + 800, TOP - 600).buffer(60)]
+    first = next(record for record in ranked(records, "latest") if record.id != "R7")
+    for record in records:
+        if record is not first:
+            record.files["B1"].unlink()
+            record.files["B2"].unlink()
+    collection = collection.subset(ids=[record.id for record in records if record.id != "R7"])
+    rows, counts = read(collection, frame, match="latest")
+    assert rows["record_id"].to_pylist() == [first.id] * 2
+    assert metrics.CANDIDATES_WALKED not in counts or counts[metrics.CANDIDATES_WALKED] == 0
+
+
 # Tiles that cannot be read
 
 
@@ -332,6 +347,18 @@ def test_a_record_that_cannot_be_read_is_taken_and_tried_again(
 def test_without_dead_letters_the_job_fails(damaged: tuple[list[Record], Path, Collection, Collection]) -> None:
     with pytest.raises(Exception, match=r"record 'R5', band SCL: .*tile \(1, 1\)"):
         read(damaged[3], discs(40), match="latest", quality=[CLEAR])
+
+
+def test_records_without_a_quality_band_are_refused_when_the_pipeline_is_built(
+    stack: tuple[list[Record], Collection],
+) -> None:
+    polygons = beam.Pipeline() | ReadPolygons(discs(2))
+    for rule, message in (
+        ("SCL not in 8,9", r"quality band SCL is not in 1 of the 8 records to read, .* 'R7'; set missing="),
+        ("CLD <= 40", r"lacks band\(s\) CLD"),
+    ):
+        with pytest.raises(InputError, match=message):
+            polygons | rule >> ReadChips(stack[1], BANDS, match="latest", quality=rule)
 
 
 def test_options_that_do_not_go_together(stack: tuple[list[Record], Collection]) -> None:

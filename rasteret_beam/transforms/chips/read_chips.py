@@ -31,6 +31,7 @@ from rasteret_beam.model import ALL_BANDS, TileKey
 from rasteret_beam.options import documents_options, options_from, takes_options
 from rasteret_beam.readers.jobs.chip_reader import ChipReader, fill_value
 from rasteret_beam.readers.jobs.spill import unspilled
+from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.transforms.runtime.beam_metrics import count
@@ -106,8 +107,6 @@ class ReadFn(beam.DoFn):
         index = settings.acquire().at()
         facts = acquire(self._facts_key, lambda: read_facts(settings.collection, settings.bands))
         quality = cache(lambda rules: QualityBands(settings.collection, rules, index.routing, settings.cache.share))
-        if settings.options.quality:
-            quality(settings.options.quality)  # refuses records without the bands before any pixel is read
         self.job = ChipJob(index, facts, settings.collection.name, settings.options, quality)
         self.reader: ChipReader = acquire(self._reader_key, lambda: ChipReader(TileSource.of_budget(settings.cache)))
 
@@ -204,8 +203,8 @@ class ReadChips(beam.PTransform):
     Raises
     ------
     InputError
-        When made: an option cannot be used. When applied: a band is not in the collection, or the collection has no
-        records. While running: a geometry cannot be used.
+        When made: an option cannot be used. When applied: a band is not in the collection, a record lacks a band of
+        ``quality``, or the collection has no records. While running: a geometry cannot be used.
     TileReadError
         While running: a raster file cannot be read.
     """
@@ -253,7 +252,9 @@ class ReadChips(beam.PTransform):
         """
         wanted = self.collection.check_usable(self.bands, self.options.match_rules)
         check_scaled_bands(self.options.scales, wanted)
-        self.collection.check_bands([rule.band for rule in self.options.quality if rule.missing == "error"] or wanted)
+        if any(rule.missing == "error" for rule in self.options.quality):
+            share = CacheBudget(self.options.cache_bytes).share
+            QualityBands(self.collection, self.options.quality, self.collection.index(wanted).routing, share)
         if self.options.fill is not None and not self.options.unscale:
             for fact in read_facts(self.collection, wanted).distinct:
                 if fact is not None:
