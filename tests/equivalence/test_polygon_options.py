@@ -307,8 +307,3 @@ def test_the_pipeline_gives_the_same_chips(stack: tuple[list[Record], Collection
     np.testing.assert_array_equal(valid, expected.valid)
     reasons = zip(left["geometry_id"].to_pylist(), left["reason"].to_pylist(), strict=True)
     assert sorted(reasons) == [(1, "no_time"), (2, "out_of_tolerance")]
-
-
-def test_skip_invalid_is_refused_in_pipelines(stack: tuple[list[Record], Collection]) -> None:
-    with pytest.raises(InputError, match="skip_invalid is True, which ReadChips cannot do yet"):
-        ReadChips(stack[1], ["B1"], match="latest", skip_invalid=True).check()

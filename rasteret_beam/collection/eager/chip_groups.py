@@ -95,9 +95,9 @@ def read_chip_group(
         The fill does not fit the dtype of a band.
     """
     grid, bands = job.index.routing.grid_of(key)
-    group = _group(job, key.record_id, bands, grid)
+    group = group_of(job, key.record_id, bands, grid)
     for chunk in chunks:
-        yield from _read_chunk(reader, job, group, chunk)
+        yield from read_chunk(reader, job, group, chunk)
 
 
 def read_chips_again(
@@ -120,8 +120,8 @@ def read_chips_again(
             f"collection has {_shown(_pixels_of(grid))}; read the polygons anew, not the dead letters"
         )
     again = replace(job, options=replace(job.options, **_given(settings)))
-    group = _group(again, record_id, [band], grid)
-    yield from _read_chunk(reader, again, group, chunk.replace_schema_metadata(None))
+    group = group_of(again, record_id, [band], grid)
+    yield from read_chunk(reader, again, group, chunk.replace_schema_metadata(None))
 
 
 def _pixels_of(grid: Grid) -> list[Any]:
@@ -135,7 +135,7 @@ def _shown(pixels: Sequence[Any]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Group:
+class ChipGroup:
     """Facts that the chips of a group share."""
 
     grid: Grid
@@ -144,7 +144,7 @@ class _Group:
     facts: ChipFacts
 
 
-def _group(job: ChipJob, record_id: str, bands: Sequence[str], grid: Grid) -> _Group:
+def group_of(job: ChipJob, record_id: str, bands: Sequence[str], grid: Grid) -> ChipGroup:
     reads = tuple(
         band_read(asset, fact, job.options)
         for asset, fact in zip(job.index.assets(record_id, bands), job.facts.of(record_id, bands), strict=True)
@@ -155,10 +155,10 @@ def _group(job: ChipJob, record_id: str, bands: Sequence[str], grid: Grid) -> _G
     if job.options.quality:
         assert job.quality is not None
         quality = job.quality(job.options.quality).of(record_id)
-    return _Group(grid, reads, quality, ChipFacts(record_id, datetime, job.collection, grid.crs))
+    return ChipGroup(grid, reads, quality, ChipFacts(record_id, datetime, job.collection, grid.crs))
 
 
-def _read_chunk(reader: ChipReader, job: ChipJob, group: _Group, chunk: pa.RecordBatch) -> Iterator[ReadRows]:
+def read_chunk(reader: ChipReader, job: ChipJob, group: ChipGroup, chunk: pa.RecordBatch) -> Iterator[ReadRows]:
     windows = [PixelWindow(*row) for row in zip(*(chunk[name].to_pylist() for name in CHIP_WINDOW[:4]), strict=True)]
     counts = chunk[CHIP_WINDOW[4]].to_pylist()
     affines = [tuple(window_transform(group.grid, window)[:6]) for window in windows]
@@ -220,7 +220,7 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return given | {"scales": {band: tuple(pair) for band, pair in settings.get("scales", {}).items()}}
 
 
-def _wanted(chunk: pa.RecordBatch, windows: Sequence[PixelWindow], group: _Group) -> Iterator[WantedChip]:
+def _wanted(chunk: pa.RecordBatch, windows: Sequence[PixelWindow], group: ChipGroup) -> Iterator[WantedChip]:
     """The chips to read; windows that start in the same tile are adjacent."""
     high, wide = group.grid.tile_height, group.grid.tile_width
     order = sorted(range(len(windows)), key=lambda row: (windows[row].row // high, windows[row].col // wide, row))
