@@ -354,7 +354,7 @@ class SampleOptions(JobOptions):
         if self.unscale and self.value_type == "raw":
             raise InputError(
                 "unscale is True, but value_type is 'raw', the type of the stored numbers; use value_type=\"float64\" "
-                'or "float32"'
+                'or value_type="float32"'
             )
         codes = [rule.band for rule in self.quality if rule.band in self.scales]
         if codes:
@@ -476,8 +476,8 @@ def check_skipping(options: Any, also: str = "") -> None:
     """
     if options.skip_invalid and options.match == "all":
         raise InputError(
-            'skip_invalid is True, but match is \'all\', which takes every record; use match="latest", "nearest", '
-            f'"before" or "after"{also}'
+            "skip_invalid is True, but match is 'all', which takes every record; use match=\"latest\", "
+            f'match="nearest", match="before" or match="after"{also}'
         )
     if options.max_candidates < 1:
         raise InputError(f"max_candidates is {options.max_candidates}; it has to be 1 or more")

@@ -233,7 +233,7 @@ REFUSED |= {
     "unscale raw": (
         {"unscale": True, "value_type": "raw"},
         "unscale is True, but value_type is 'raw', the type of the stored numbers; use value_type=\"float64\" or "
-        '"float32"',
+        'value_type="float32"',
     ),
 }
 

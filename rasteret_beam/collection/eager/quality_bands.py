@@ -1,13 +1,15 @@
 """The bands of quality rules: where each record has them, and on which grid."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from rasteret_beam.collection.eager.samplable import Samplable
-from rasteret_beam.collection.index.collection_index import CollectionIndex
-from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.index import RoutingIndex
+from rasteret_beam.kernels.routing.places import check_quality_bands
+from rasteret_beam.model import MatchRules
 from rasteret_beam.quality import Quality
 from rasteret_beam.readers.jobs.chip_quality import QualityRead
 
@@ -39,9 +41,9 @@ class QualityBands:
         there = [band for band in dict.fromkeys(rule.band for rule in rules) if band in collection.bands]
         self._index = collection.index(there, cache_bytes=cache_bytes) if there else None
         self._known: dict[str, tuple[QualityRead, ...]] = {}
-        for band in needed:
-            assert self._index is not None
-            _check_records(self._index, band, routing)
+        due = MatchRules(quality=tuple((rule.band, rule.missing) for rule in rules))
+        found = None if self._index is None else self._index.routing
+        check_quality_bands(due, routing.record_ids, routing.layers, partial(_grids_of, found, routing), "read")
 
     def of(self, record_id: str) -> tuple[QualityRead, ...]:
         """The rules, each with the band of a record."""
@@ -58,15 +60,9 @@ class QualityBands:
         return QualityRead(rule, self._index.assets(record_id, [rule.band])[0], grid)
 
 
-def _check_records(quality: CollectionIndex, band: str, routing: RoutingIndex) -> None:
-    layers, bandsets = quality.routing.layers, quality.routing.layers.bandsets
-    with_band = np.array([band in bandset for bandset in bandsets], dtype=bool)
-    having = {quality.routing.record_ids[record] for record in layers.record[with_band[layers.bandset]].tolist()}
-    due = [routing.record_ids[record] for record in np.unique(routing.layers.record).tolist()]
-    lacking = [record_id for record_id in due if record_id not in having]
-    if lacking:
-        raise InputError(
-            f"quality band {band} is not in {len(lacking)} of the {len(due)} records to read, the first of them "
-            f'{lacking[0]!r}; set missing="pass" or missing="fail" in the Quality of {band}, or leave such records out '
-            "with subset or where"
-        )
+def _grids_of(quality: RoutingIndex | None, routing: RoutingIndex, band: str) -> Ints:
+    """Number of the grid, in an index of quality bands, on which each record of another has a band, or -1."""
+    assert quality is not None
+    grids = quality.band_grids(band)
+    at = [quality.positions.get(record_id, -1) for record_id in routing.record_ids]
+    return np.array([-1 if place < 0 else grids[place] for place in at], dtype=np.int64)

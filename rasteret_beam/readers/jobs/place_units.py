@@ -52,7 +52,7 @@ class PlaceUnit(PointUnit):
         return not self.again or ONE_RECORD_KEY in (self.chunk.schema.metadata or {})
 
     def values(self, job: SampleJob) -> int:
-        return len(self.chunk) * len(self.bands) * job.cells * (1 if self.record_id else job.most_records)
+        return len(self.chunk) * _values_each(job, self.record_id, self.bands)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +122,14 @@ class SampledPlace:
 
 def place_units(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[PlaceUnit]:
     """The points of a group in units of bounded size."""
-    bands = job.bands
-    values = max(1, len(bands)) * job.cells * (1 if key.record_id else job.most_records)
-    for chunk, kept in cut(chunks, max(1, min(UNIT_ROWS, UNIT_VALUES // values))):
-        yield PlaceUnit(record_id=key.record_id, bands=bands, chunk=chunk, kept=kept)
+    most = min(UNIT_ROWS, UNIT_VALUES // _values_each(job, key.record_id, job.bands))
+    for chunk, kept in cut(chunks, max(1, most)):
+        yield PlaceUnit(record_id=key.record_id, bands=job.bands, chunk=chunk, kept=kept)
+
+
+def _values_each(job: SampleJob, record_id: str, bands: Sequence[str]) -> int:
+    """Pixels that may be read for a point."""
+    return len(bands) * job.cells * (1 if record_id else job.most_records)
 
 
 def is_of_place(chunk: pa.RecordBatch) -> bool:

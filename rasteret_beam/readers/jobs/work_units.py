@@ -1,5 +1,6 @@
 """Work units: the points of a group that are sampled together, and the rows that come of them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -176,7 +177,7 @@ class SampleJob:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PointUnit:
+class PointUnit(ABC):
     """Points of one group that are sampled together.
 
     Attributes
@@ -195,9 +196,9 @@ class PointUnit:
         """What the kept columns take up in memory while the unit is under way."""
         return sum(map(_held, self.kept))
 
+    @abstractmethod
     def values(self, job: SampleJob) -> int:
         """Pixels that may be read for the points."""
-        raise NotImplementedError
 
     def chunks(self, most_bytes: int) -> Iterator[pa.RecordBatch]:
         """The points with their kept columns, as chunks of at most so many bytes of these, or as they came."""
