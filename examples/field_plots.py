@@ -67,7 +67,11 @@ def draw_map(axes: Axes, clear: pd.DataFrame) -> None:
     )
     axes.scatter(east[~has], north[~has], marker="x", color="tab:red", s=16, linewidths=0.9, label="no clear scene")
     axes.set(
-        title="NDVI of 500 plots, three tiles in two UTM zones", xlabel="km east", ylabel="km north", aspect="equal"
+        title="NDVI of 500 plots, three tiles in two UTM zones",
+        xlabel="km east",
+        ylabel="km north",
+        aspect="equal",
+        ylim=(-3.3, 0.5),
     )
     axes.legend(loc="upper right", fontsize=8)
     axes.figure.colorbar(points, ax=axes, label="NDVI", shrink=0.85)

@@ -148,6 +148,8 @@ def summary(counts: dict[str, int], seconds: float) -> str:
     ]
     dead = [("tiles given up", metrics.DEAD_LETTERS), ("  chips on them", metrics.CHIPS_DEAD_LETTERED)]
     dead = dead if counts.get(metrics.DEAD_LETTERS) else []
+    further = [("chips looked for further on", metrics.CANDIDATES_WALKED)]
+    further = further if counts.get(metrics.CANDIDATES_WALKED) else []
     files = [("geotiff files", metrics.GEOTIFFS_WRITTEN)] if counts.get(metrics.GEOTIFFS_WRITTEN) else []
     lines = [
         ("polygons read", metrics.POLYGONS_IN),
@@ -156,6 +158,7 @@ def summary(counts: dict[str, int], seconds: float) -> str:
         *reasons,
         ("rows", metrics.CHIPS_OUT),
         *dead,
+        *further,
         *files,
         ("pixels", metrics.CHIP_PIXELS),
         ("tiles decoded", metrics.TILES_DECODED),

@@ -17,10 +17,10 @@ class SampleKeywords(TypedDict, total=False):
     """Options of transforms that sample points."""
 
     match: Literal["all", "latest", "nearest", "before", "after"]
-    on_error: Literal["raise", "dead_letter"]
     time_column: str | None
     tolerance: str | timedelta | None
     limit: int | None
+    on_error: Literal["raise", "dead_letter"]
     overlap: Literal["all", "first"]
     overlap_tolerance: str | timedelta
     quality: Quality | Sequence[Quality | str]
@@ -90,8 +90,8 @@ class PlanKeywords(TypedDict, total=False):
 class SampleRetryKeywords(TypedDict, total=False):
     """Options of dead letters of points."""
 
-    on_error: Literal["raise", "dead_letter"]
     time_column: str | None
+    on_error: Literal["raise", "dead_letter"]
     quality: Quality | Sequence[Quality | str]
     invalid: Literal["keep", "null", "drop"]
     join: Literal["inner", "left"]
@@ -112,8 +112,17 @@ class SampleRetryKeywords(TypedDict, total=False):
 class ChipKeywords(TypedDict, total=False):
     """Options of transforms that read chips."""
 
-    match: Literal["all", "latest"]
+    match: Literal["all", "latest", "nearest", "before", "after"]
+    time_column: str | None
+    tolerance: str | timedelta | None
+    limit: int | None
     on_error: Literal["raise", "dead_letter"]
+    quality: Quality | Sequence[Quality | str]
+    skip_invalid: bool
+    min_valid: float
+    max_candidates: int
+    unscale: bool
+    scales: Mapping[str, tuple[float, float]]
     all_touched: bool
     fill: float | None
     max_chip_pixels: int
@@ -125,7 +134,16 @@ class ChipKeywords(TypedDict, total=False):
 class EagerChipKeywords(TypedDict, total=False):
     """Options of eager calls that read chips."""
 
-    match: Literal["all", "latest"]
+    match: Literal["all", "latest", "nearest", "before", "after"]
+    time_column: str | None
+    tolerance: str | timedelta | None
+    limit: int | None
+    quality: Quality | Sequence[Quality | str]
+    skip_invalid: bool
+    min_valid: float
+    max_candidates: int
+    unscale: bool
+    scales: Mapping[str, tuple[float, float]]
     all_touched: bool
     fill: float | None
     cache_bytes: int

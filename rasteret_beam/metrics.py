@@ -13,7 +13,7 @@ samples_out            rows      rows of the sample table
 values_sampled         values    of those routed, values in the sample table
 values_dead_lettered   values    of those routed, values of tiles that could not be read
 values_left_out        values    of those routed, values without a row: dropped, or of a band that no record has there
-candidates_walked      values    values that are looked at in further records, as those of better ones are not valid
+candidates_walked      values    values (or chips) looked at in further records, as those of better ones are not valid
 dead_letters           tiles     tiles of a band that are given up, with their points or the windows of their chips
 tiles_decoded          tiles     decoded tiles of one band
 tile_cache_hits        tiles     decoded tiles that are found in the cache
@@ -30,7 +30,7 @@ polygons_in            polygons  polygons that are routed
 polygons_matched       polygons  of those, polygons that overlap at least one record
 polygons_unmatched     polygons  of those, all others
 unmatched_<reason>     polygons  the same, by reason (``schema.UNMATCHED_REASONS``)
-chips_routed           rows      windows of chips that routing emits, times the bands to read
+chips_routed           rows      windows of chips to read, times the bands to read
 chips_out              rows      rows of the chip table
 chips_dead_lettered    rows      of those routed, rows whose tiles could not be read
 chip_pixels            pixels    pixels of the rows of the chip table
@@ -43,6 +43,9 @@ records_written        records   records that are written to files of the collec
 
 Values sampled, dead-lettered and left out are those routed. In a stream, what is missing is the number of values of
 points that exceed the allowed lateness, which Beam drops.
+
+Chips read and dead-lettered are those routed. With ``skip_invalid``, routing counts one row for each polygon and band
+that has a chip, and reading adds the further windows of divided chips when their records are chosen.
 
 Points are found to be sampled when they are routed; where ``skip_invalid``, ``invalid="drop"`` or ``join="left"``
 decides about them, when their values are known.

@@ -16,7 +16,7 @@ ALL_RECORDS = -1
 class TileKey(NamedTuple):
     """What points and polygons are grouped by: a record, some of its bands, and a block of tiles of their grid.
 
-    Points that need several grids are grouped by their place: by a block of tiles of one of these grids.
+    Points and polygons that need several grids are grouped by their place: by a block of tiles of one of these grids.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class TileKey(NamedTuple):
         Empty: all records at the place.
     grid, bandset : int
         Positions in the routing index of the grid, and of the set of bands that are read on it; :data:`ALL_BANDS` where
-        points are grouped by place.
+        points or polygons are grouped by place.
     tile_row, tile_col : int
         The block's first tile; a block is a rectangle of neighbouring tiles (or one tile).
     part : int

@@ -10,7 +10,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from datetime import timedelta
 from functools import wraps
 from types import NoneType, UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -136,11 +136,37 @@ def check_options(options: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """The options that sampling jobs and chip jobs share."""
+    """The options that sampling jobs and chip jobs share; ``rows`` is what a row of their input is."""
 
-    match: Literal["all", "latest"] = option(
+    rows: ClassVar[str] = "points"
+
+    match: Literal["all", "latest", "nearest", "before", "after"] = option(
         "all",
-        help="use every record at the point or polygon, or for each band the newest one",
+        help="use every record at a point or polygon, or for each band the newest one, or the one nearest in time, the "
+        "newest at or before the time of the point or polygon, or the oldest at or after it",
+        routing=True,
+        retry=False,
+    )
+    time_column: str | None = option(
+        None,
+        help="column of the points or polygons with their times: timestamps (UTC if they have no zone), dates or ISO "
+        "8601 text",
+        metavar="NAME",
+        routing=True,
+    )
+    tolerance: str | timedelta | None = option(  # noqa: RUF009
+        None,
+        help="use only records at most so long before or after the time of the point or polygon, such as 10D, 36h, "
+        "90min, 30s or P10D",
+        metavar="DURATION",
+        routing=True,
+        retry=False,
+    )
+    limit: int | None = option(
+        None,
+        help="use for each band at most so many records, those nearest in time (default: 1 with nearest, before and "
+        "after, else all)",
+        metavar="K",
         routing=True,
         retry=False,
     )
@@ -161,12 +187,46 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         check_cache_bytes(self.cache_bytes)
+        self._check_time()
+        if self.tolerance is not None:
+            object.__setattr__(self, "tolerance", to_duration(self.tolerance, "tolerance"))
         check_options(self)
+
+    def _check_time(self) -> None:
+        """Refuse what cannot be matched in time."""
+        way_out = f"name the column of the {self.rows} that has their times with time_column"
+        if self.time_column is not None and (not isinstance(self.time_column, str) or not self.time_column):
+            raise InputError(
+                f"time_column is {self.time_column!r}; it has to be the name of a column of the {self.rows}"
+            )
+        if self.limit is not None and (
+            isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1
+        ):
+            raise InputError(f"limit is {self.limit!r}; it has to be a whole number of records, 1 or more")
+        if self.match in IN_TIME and self.time_column is None:
+            raise InputError(f"match is {self.match!r}, but time_column is None; {way_out}")
+        for name in ("tolerance", "limit"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.match == "latest":
+                raise InputError(
+                    f"{name} is {value!r}, but match is 'latest', which takes the newest record whatever the time of "
+                    f'the {self.rows[:-1]}; use match="before", or leave {name} out'
+                )
+            if self.time_column is None:
+                raise InputError(f"{name} is {value!r}, but time_column is None; {way_out}")
 
     @property
     def match_rules(self) -> MatchRules:
         """What decides which of the records are taken."""
-        return MatchRules(self.match)
+        in_time = self.match in IN_TIME or self.tolerance is not None or self.limit is not None
+        return MatchRules(
+            self.match,
+            self.time_column if in_time else None,
+            None if self.tolerance is None else microseconds(to_duration(self.tolerance, "tolerance")),
+            self.limit,
+        )
 
     @property
     def record_columns(self) -> tuple[str, ...]:
@@ -184,35 +244,6 @@ class SampleOptions(JobOptions):
         A value cannot be used, or two options do not go together.
     """
 
-    match: Literal["all", "latest", "nearest", "before", "after"] = option(  # type: ignore[assignment]  # wider
-        "all",
-        help="sample every record that contains a point, or for each band the newest one, or the one nearest in time "
-        "to the point, the newest at or before it, or the oldest at or after it",
-        routing=True,
-        retry=False,
-    )
-    time_column: str | None = option(
-        None,
-        help="column of the points with their times: timestamps (UTC if they have no zone), dates or ISO 8601 text",
-        metavar="NAME",
-        routing=True,
-    )
-    tolerance: str | timedelta | None = option(  # noqa: RUF009
-        None,
-        help="sample only records at most so long before or after the time of the point, such as 10D, 36h, 90min, 30s "
-        "or P10D",
-        metavar="DURATION",
-        routing=True,
-        retry=False,
-    )
-    limit: int | None = option(
-        None,
-        help="sample for each band at most so many records, those nearest in time (default: 1 with nearest, before and "
-        "after, else all)",
-        metavar="K",
-        routing=True,
-        retry=False,
-    )
     overlap: Literal["all", "first"] = option(
         "all",
         help="of records of one moment, as where tiles of a scene overlap, sample all, or for each band the first: the "
@@ -308,9 +339,6 @@ class SampleOptions(JobOptions):
         object.__setattr__(self, "extra_columns", check_extra_columns(self.extra_columns, self.layout))
         object.__setattr__(self, "quality", check_quality(self.quality))
         object.__setattr__(self, "scales", to_scales(self.scales))
-        self._check_time()
-        if self.tolerance is not None:
-            object.__setattr__(self, "tolerance", to_duration(self.tolerance, "tolerance"))
         object.__setattr__(self, "overlap_tolerance", to_duration(self.overlap_tolerance, "overlap_tolerance"))
         super().__post_init__()
         if self.max_distance_pixels > MAX_RADIUS:
@@ -320,45 +348,16 @@ class SampleOptions(JobOptions):
                 f"return_neighbourhood is {self.return_neighbourhood!r}, but max_distance_pixels is 0; "
                 "give the radius of the window with max_distance_pixels"
             )
-        self._check_skipping()
+        timed = self.columns_needing(NEEDS_TIME)
+        if timed and self.time_column is None:
+            raise InputError(
+                f"extra_columns have {timed[0]!r}, but time_column is None; name the column of the points that has "
+                "their times with time_column"
+            )
+        check_skipping(self, ', or invalid="drop"')
         self._check_resampling()
         self._check_units()
         self._check_layout()
-
-    def _check_time(self) -> None:
-        """Refuse what cannot be matched in time."""
-        way_out = "name the column of the points that has their times with time_column"
-        if self.time_column is not None and (not isinstance(self.time_column, str) or not self.time_column):
-            raise InputError(f"time_column is {self.time_column!r}; it has to be the name of a column of the points")
-        if self.limit is not None and (
-            isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1
-        ):
-            raise InputError(f"limit is {self.limit!r}; it has to be a whole number of records, 1 or more")
-        if self.match in IN_TIME and self.time_column is None:
-            raise InputError(f"match is {self.match!r}, but time_column is None; {way_out}")
-        for name in ("tolerance", "limit"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if self.match == "latest":
-                raise InputError(
-                    f"{name} is {value!r}, but match is 'latest', which takes the newest record whatever the time of "
-                    f'the point; use match="before", or leave {name} out'
-                )
-            if self.time_column is None:
-                raise InputError(f"{name} is {value!r}, but time_column is None; {way_out}")
-        timed = self.columns_needing(NEEDS_TIME)
-        if timed and self.time_column is None:
-            raise InputError(f"extra_columns have {timed[0]!r}, but time_column is None; {way_out}")
-
-    def _check_skipping(self) -> None:
-        if self.skip_invalid and self.match == "all":
-            raise InputError(
-                'skip_invalid is True, but match is \'all\', which takes every record; use match="latest", "nearest", '
-                '"before" or "after", or invalid="drop"'
-            )
-        if self.max_candidates < 1:
-            raise InputError(f"max_candidates is {self.max_candidates}; it has to be 1 or more")
 
     def _check_resampling(self) -> None:
         if self.resampling == "nearest":
@@ -380,17 +379,13 @@ class SampleOptions(JobOptions):
             )
 
     def _check_units(self) -> None:
-        if self.scales and not self.unscale:
-            raise InputError(
-                f"scales is {self.scales!r}, but unscale is False; scale the values with unscale=True, or leave scales "
-                "out"
-            )
+        check_scales_used(self.scales, self.unscale)
         if self.unscale and self.value_type == "raw":
             raise InputError(
                 "unscale is True, but value_type is 'raw', the type of the stored numbers; use value_type=\"float64\" "
-                'or "float32"'
+                'or value_type="float32"'
             )
-        codes = [rule.band for rule in getattr(self, "quality", ()) if rule.band in self.scales]
+        codes = [rule.band for rule in self.quality if rule.band in self.scales]
         if codes:
             raise InputError(
                 f"scales is {self.scales!r}, but quality has a rule of band {codes[0]!r}, and quality bands are never "
@@ -414,18 +409,14 @@ class SampleOptions(JobOptions):
     @property
     def match_rules(self) -> MatchRules:
         """What decides which of the records that contain a point are taken."""
-        in_time = self.match in IN_TIME or self.tolerance is not None or self.limit is not None
-        return MatchRules(
-            self.match,
-            self.time_column if in_time else None,
-            None if self.tolerance is None else microseconds(to_duration(self.tolerance, "tolerance")),
-            self.limit,
-            self.overlap,
-            microseconds(to_duration(self.overlap_tolerance, "overlap_tolerance")),
-            self._places,
-            self.layout != "long",
-            self.max_candidates if self.skip_invalid else None,
-            tuple((rule.band, rule.missing) for rule in self._quality),
+        return replace(
+            super().match_rules,
+            overlap=self.overlap,
+            overlap_tolerance=microseconds(to_duration(self.overlap_tolerance, "overlap_tolerance")),
+            places=self._places,
+            wide=self.layout != "long",
+            candidates=self.max_candidates if self.skip_invalid else None,
+            quality=tuple((rule.band, rule.missing) for rule in self.quality),
         )
 
     @property
@@ -433,14 +424,10 @@ class SampleOptions(JobOptions):
         """How points are keyed by place, whatever the collection: see :class:`MatchRules`."""
         if self.skip_invalid or self.invalid == "drop" or self.join == "left":
             return "point"
-        if not self._quality:
+        if not self.quality or not self.uses_validity:
             return ""
         every = self.match == "all" and self.limit is None and self.overlap == "all"
         return "record" if every else "point"
-
-    @property
-    def _quality(self) -> tuple[Any, ...]:
-        return getattr(self, "quality", ())
 
     @property
     def needs_status(self) -> bool:
@@ -507,6 +494,35 @@ class SampleOptions(JobOptions):
             )
         columns = self.returns_windows, self.layout, list(bands), self.extra_columns
         return samples_schema(list(kept), *columns, types, record_types)
+
+
+def check_skipping(options: Any, also: str = "") -> None:
+    """Refuse ``skip_invalid`` and ``max_candidates`` that cannot be used; ``also`` is a further way out.
+
+    Raises
+    ------
+    InputError
+    """
+    if options.skip_invalid and options.match == "all":
+        raise InputError(
+            "skip_invalid is True, but match is 'all', which takes every record; use match=\"latest\", "
+            f'match="nearest", match="before" or match="after"{also}'
+        )
+    if options.max_candidates < 1:
+        raise InputError(f"max_candidates is {options.max_candidates}; it has to be 1 or more")
+
+
+def check_scales_used(scales: Mapping[str, tuple[float, float]], unscale: bool) -> None:
+    """Refuse scales that nothing is scaled by.
+
+    Raises
+    ------
+    InputError
+    """
+    if scales and not unscale:
+        raise InputError(
+            f"scales is {scales!r}, but unscale is False; scale the values with unscale=True, or leave scales out"
+        )
 
 
 def check_cache_bytes(value: Any) -> None:

@@ -37,6 +37,9 @@ VERSION_KEY = b"rasteret_beam.version"
 VALUE_TYPE_KEY = b"rasteret_beam.value_type"
 """Schema metadata key of the points of a dead letter: NumPy's name of the type of the run's values, if it was "raw"."""
 
+ONE_RECORD_KEY = b"rasteret_beam.one_record"
+"""Schema metadata key of the points of a dead letter: each has no other record of the band in its run."""
+
 SPILLED_KEY = b"rasteret_beam.spilled"
 """Schema metadata key of a batch that stands for a chunk on disk: where it lies."""
 
@@ -147,7 +150,9 @@ UNMATCHED_REASONS = {
     "empty": "the polygon is empty",
     "invalid": "the polygon is not valid",
     "no_projection": "the polygon cannot be brought to the CRS of a record",
+    "no_time": "the polygon has no time (null), and records are matched in time",
     "no_record": "no record that has a requested band overlaps the polygon",
+    "out_of_tolerance": "records overlap the polygon, but none is near enough in time, or on the side asked for",
 }
 
 BBOX_TYPE = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])

@@ -104,6 +104,7 @@ BY_FLAG = {
     "overlap_tolerance": Form("TEXT", whole(DURATION), "60s"),
     "scales": Form("TEXT", f"^{SCALED}(;{SCALED})*$", "B04=0.0001,-0.1;B08=0.0001,-0.1"),
     "quality": Form("TEXT", whole(r"[^\r\n]*[^\s;][^\r\n]*"), "SCL not in 0,1,3,8-10; CLD <= 40"),
+    "min_valid": Form("NUMBER", whole(r"(0?\.\d+|1(\.0*)?)"), "0.8"),
     "max_distance_pixels": Form("NUMBER", whole(r"\d+"), "2"),
     "max_chip_pixels": Form("NUMBER", whole(r"[1-9]\d*"), "1048576"),
     "shards": Form("NUMBER", whole(r"[1-9]\d*"), "4"),

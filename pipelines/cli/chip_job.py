@@ -22,6 +22,7 @@ from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.chip_chunks import route_polygons
+from rasteret_beam.kernels.routing.matching import check_times
 from rasteret_beam.kernels.routing.no_hit import why_no_polygon_hit
 from rasteret_beam.model import DEFAULT_ACCESS
 from rasteret_beam.options import options_of
@@ -31,7 +32,8 @@ OUTPUTS = ("output", "unmatched", "dead_letter", "geotiff")
 
 NOT_WITH_RETRY = (
     "geometry_column geometry_crs columns bands bbox date_range polygons_anonymous polygons_requester_pays "
-    "column_types csv_delimiter csv_decimal csv_encoding match all_touched fill max_chip_pixels on_invalid unmatched"
+    "column_types csv_delimiter csv_decimal csv_encoding match time_column tolerance limit "
+    "quality skip_invalid min_valid max_candidates unscale scales all_touched fill max_chip_pixels on_invalid unmatched"
 ).split()
 
 
@@ -71,6 +73,7 @@ class Job:
             geometry_column=flags.geometry_column,
             geometry_crs=flags.geometry_crs,
             columns=flags.columns,
+            time_column=flags.time_column,
             access=access(flags, "polygons_") or DEFAULT_ACCESS,
             **csv_settings(flags),
         )
@@ -96,7 +99,8 @@ class Job:
     def _check_first(self) -> None:
         """Route the first polygons, which refuses those that are not valid before the job begins."""
         assert self.first is not None
-        self.index = self.collection.index(self.bands, self.chips.options.match).routing
+        self.index = self.collection.index(self.bands, self.chips.options.match_rules).routing
+        check_times(self.index.matcher, self.first, self.chips.options.time_column)
         route_polygons(self.index, self.first, self.crs, self.chips.rules, self.chips.options.on_invalid)
 
     def build(self, pipeline: beam.Pipeline) -> None:

@@ -79,6 +79,15 @@ def _sinks(flags: argparse.Namespace, schema: pa.Schema, kept: list[pa.Field]) -
     return Sinks(found)
 
 
+def _check_retry(flags: argparse.Namespace) -> None:
+    """Refuse what dead letters have decided."""
+    decided = {each.name: each.default for each in options_of(SampleOptions) if not each.facts.retry}
+    given = [name for name in NOT_WITH_RETRY if getattr(flags, name) not in (None, False)]
+    given += [name for name, default in decided.items() if getattr(flags, name) != default]
+    if given:
+        raise InputError(f"--{given[0]} does not go with --retry, whose dead letters say it all; leave it out")
+
+
 class Inputs:
     """What the flags say of points, collection and bands; making it finds out what is wrong with them.
 
@@ -89,6 +98,8 @@ class Inputs:
     """
 
     def __init__(self, flags: argparse.Namespace, options: PipelineOptions):
+        if flags.retry:
+            _check_retry(flags)
         self.collection = _collection(flags)
         given = option_values(flags, SampleOptions) | ({"on_error": "dead_letter"} if flags.dead_letter else {})
         self.options = SampleOptions(**given)
@@ -179,11 +190,6 @@ class Job(Inputs):
 
     def _retry(self, flags: argparse.Namespace) -> list[pa.Field]:
         """Sample dead letters; gives the columns that pass through."""
-        decided = {each.name: each.default for each in options_of(SampleOptions) if not each.facts.retry}
-        given = [name for name in NOT_WITH_RETRY if getattr(flags, name) not in (None, False)]
-        given += [name for name, default in decided.items() if getattr(flags, name) != default]
-        if given:
-            raise InputError(f"--{given[0]} does not go with --retry, whose dead letters say it all; leave it out")
         again = SampleDeadLetters(self.collection, flags.retry, options=self.options)
         self.bands = self.collection.check_usable(again.bands) if again.bands else []
         self.value_types = again.value_types()

@@ -304,13 +304,14 @@ class Collection:
         Raises
         ------
         InputError
-            As :meth:`check_bands` (also of bands that decide about quality), the collection has no records, or
+            As :meth:`check_bands` (also of quality bands that records must have), the collection has no records, or
             ``match`` is unknown.
         """
         wanted = self.check_bands(bands)
         check_match(match)
-        if isinstance(match, MatchRules) and match.quality:
-            self.check_bands(match.quality_bands)
+        needed = match.quality if isinstance(match, MatchRules) else ()
+        if any(missing == "error" for _, missing in needed):
+            self.check_bands(list(dict.fromkeys(band for band, missing in needed if missing == "error")))
         if not self.has_records():
             narrowed = " after subset and where" if self.filter is not None else ""
             raise InputError(f"collection {self.name!r} has no records{narrowed}{self._why_no_box()}")

@@ -57,13 +57,14 @@ def sampled(folder: Path, output: Path) -> Outcome:
     )
 
 
-def chipped(folder: Path, output: Path) -> Outcome:
+def chipped(folder: Path, output: Path, *more: str) -> Outcome:
     flags = {"polygons": folder / "polygons.parquet", "collection": folder / "collection", "bands": "red"}
     return execute(
         read_chips.main,
         *as_flags(
             **flags, geometry_crs=32631, output=output / "c", unmatched=output / "left", geotiff=output / "tiffs"
         ),
+        *more,
     )
 
 
@@ -164,6 +165,14 @@ def test_exit_code_of_a_job_that_does_not_add_up(
     assert outcome.code == 1
     assert len(outcome.err.strip().splitlines()) == 1
     assert re.search("error: the output is in place but not complete: " + message, outcome.err), outcome.err
+
+
+def test_a_group_of_places_that_is_lost(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = chipped(folder, tmp_path, "--skip_invalid", "--match=latest")
+    assert (whole.code, whole.err, whole.figures["rows"]) == (0, "", 5)
+    monkeypatch.setattr(chips, "read_place_group", lambda *group: iter(()))
+    outcome = chipped(folder, tmp_path, "--skip_invalid", "--match=latest")
+    assert outcome.code == 1 and "5 chips were to be read, but 0 were" in outcome.err
 
 
 def test_values_left_out_add_up() -> None:

@@ -73,21 +73,33 @@ def test_outputs(folder: Path, tmp_path: Path, layout: str, round_points: int | 
     assert sorted(set(missing_points)) == left["point_index"].to_pylist()
 
 
-def test_dead_letters_and_their_retry(folder: Path, tmp_path: Path) -> None:
-    """Both runs together give the rows of all points and bands."""
+@pytest.mark.parametrize("invalid", ["keep", "null", "drop"])
+@pytest.mark.parametrize("skip_invalid", [False, True])
+def test_dead_letters_and_their_retry(folder: Path, tmp_path: Path, invalid: str, skip_invalid: bool) -> None:
+    """Both runs together give the rows of all points and bands, those that are dropped too."""
     shutil.copy(folder / "scene.tif", tmp_path / "good.tif")
     extra = ",".join(EXTRA)
+    words = flags(folder, tmp_path / "first", dead_letter=tmp_path / "dead", extra_columns=extra, invalid=invalid)
     damage_tile(folder / "scene.tif", DAMAGED)
     try:
-        first = execute(main, *flags(folder, tmp_path / "first", dead_letter=tmp_path / "dead", extra_columns=extra))
+        first = execute(main, *words, *(["--skip_invalid"] if skip_invalid else []))
     finally:
         shutil.copy(tmp_path / "good.tif", folder / "scene.tif")
     assert first.code == 3 and 1 < first.figures["values in them"] == 2 * POINTS - first.figures["rows"]
     again = as_flags(retry=f"{tmp_path}/dead-*.parquet", collection=folder / "collection", output=tmp_path / "second")
-    second = execute(main, *again, "--join=left", f"--extra_columns={extra}")
+    again += as_flags(join="left", extra_columns=extra, invalid=invalid)
+    refused = execute(main, *again, "--skip_invalid")
+    assert refused.code == 1 and "--skip_invalid does not go with --retry, whose dead letters say" in refused.err
+    second = execute(main, *again)
     assert (second.code, second.err) == (0, "")
     both = pa.concat_tables([read(tmp_path / "first"), read(tmp_path / "second")]).sort_by(ORDER)
-    assert both.equals(eager(folder, extra_columns=EXTRA).sort_by(ORDER)) and len(both) == 2 * POINTS
+    wanted = eager(folder, extra_columns=EXTRA, invalid=invalid, skip_invalid=skip_invalid).sort_by(ORDER)
+    assert records(both) == records(wanted) and len(both) == 2 * POINTS
+    assert ("invalid" in both["status"].to_pylist()) == (invalid == "drop")
+
+
+def records(rows: pa.Table) -> list[str]:
+    return sorted(map(repr, rows.to_pylist()))
 
 
 def test_rows_that_are_lost(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pipelines import sample_points
 from pipelines.cli.memory_report import MemoryCheck
 from rasteret_beam import Collection, ReadPoints, load
 from rasteret_beam.collection.eager.memory_estimate import BASE_BYTES, Routing, TableSize, estimate
+from rasteret_beam.model import MatchRules
 from rasteret_beam.readers.jobs.free_resources import free_memory, own_memory
 from rasteret_beam.readers.jobs.spill import IN_MEMORY_BYTES
 from rasteret_beam.readers.tiles.budget import CacheBudget
@@ -134,6 +135,22 @@ def test_routing_counts_the_chunk_of_a_grid_once(scenes: Collection, points: pa.
     assert routing.sent == pytest.approx(3 * routing.different)
     assert routing.rows == pytest.approx(routing.sent)
     assert 0 < routing.chunks < 0.1
+
+
+@pytest.mark.parametrize("match", ["all", "latest"])
+def test_points_keyed_by_place_are_sent_once_and_have_all_rows(
+    scenes: Collection, points: pa.Table, match: str
+) -> None:
+    batch = next(ReadPoints(points, **XY).batches())
+    bands = ["B10", "B20"]
+    by_record, by_place = (
+        Routing.of(scenes.index(bands, MatchRules(match, places=places)).routing, batch, "EPSG:32631")
+        for places in ("", "point")
+    )
+    x, y = (points[name].to_numpy(zero_copy_only=False) for name in "xy")
+    inside = (x >= 500_000) & (x < 505_000) & (y > 5_397_000) & (y <= 5_400_000)
+    assert by_place.sent == by_place.different == np.count_nonzero(inside) / len(points)
+    assert by_place.rows == pytest.approx(by_record.rows)
 
 
 @pytest.fixture

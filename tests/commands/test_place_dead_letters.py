@@ -57,9 +57,11 @@ def in_first_tile(samples: pa.Table) -> np.ndarray:
     return (samples["point_x"].to_numpy() < 500_640) & (samples["point_y"].to_numpy() > 4_499_360)
 
 
-def sampled(collection: Collection, points: pa.Table, folder: Path, **options: Any) -> tuple[pa.Table, dict[str, int]]:
+def sampled(
+    collection: Collection, points: pa.Table, folder: Path, reading: dict[str, Any] = XY, **options: Any
+) -> tuple[pa.Table, dict[str, int]]:
     def build(pipeline: Any) -> None:
-        batches = pipeline | ReadPoints(points, **XY)
+        batches = pipeline | ReadPoints(points, **reading)
         outputs = batches | SamplePoints(collection, BANDS, on_error="dead_letter", with_unsampled=True, **options)
         outputs.samples | "Samples" >> WriteSamplesToParquet(str(folder / "samples"))
         outputs.dead_letters | "Letters" >> WriteSamplesToParquet(str(folder / "dead"), schema=DEAD_LETTER_SCHEMA)
@@ -85,7 +87,7 @@ def again(collection: Collection, folder: Path, **options: Any) -> pa.Table:
 def test_one_record_of_all(stack: tuple[Collection, pa.Table], tmp_path: Path, invalid: str, damaged: str) -> None:
     """The rows of the other records are there; those of the damaged tile come with the next try."""
     collection, points = stack
-    options = {"quality": [CLEAR], "invalid": invalid}
+    options: dict[str, Any] = {"quality": [CLEAR], "invalid": invalid, "extra_columns": ["status"]}
     before = collection.sample_points(points, BANDS, **XY, **options).sort_by(ORDER)
     good = (path := tmp_path / f"r1_{damaged}.tif").read_bytes()
     damage_tile(path, 0)
@@ -99,6 +101,28 @@ def test_one_record_of_all(stack: tuple[Collection, pa.Table], tmp_path: Path, i
     path.write_bytes(good)
     both = pa.concat_tables([samples, again(collection, tmp_path, **options)]).sort_by(ORDER)
     assert both.equals(before)
+
+
+@pytest.mark.parametrize("options", [{"invalid": "drop"}, {"join": "left"}, {"limit": 2, "time_column": "when"}])
+def test_several_records_at_one_place(
+    stack: tuple[Collection, pa.Table], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Each has its dead letters, and all of their rows come with the next try."""
+    collection, points = stack
+    points = points.append_column("when", pa.array([0] * len(points), pa.timestamp("us")))
+    options = options | {"quality": [CLEAR]} | ({"invalid": "null"} if "limit" in options else {})
+    reading = XY | ({"time_column": "when"} if "limit" in options else {})
+    before = collection.sample_points(points, BANDS, **XY, **options).sort_by(ORDER)
+    files = [tmp_path / f"r{date}_{band}.tif" for date in (0, 1) for band in ("A", "Q")]
+    good = {path: path.read_bytes() for path in files}
+    for path in files:
+        damage_tile(path, 0)
+    samples, _ = sampled(collection, points, tmp_path, reading, **options)
+    for path, content in good.items():
+        path.write_bytes(content)
+    kept = {name: value for name, value in options.items() if name not in ("limit", "time_column")}
+    both = pa.concat_tables([samples, again(collection, tmp_path, **kept)]).sort_by(ORDER)
+    assert len(samples) < len(before) and both.equals(before)
 
 
 @pytest.mark.parametrize("damaged", ["A", "Q"])

@@ -120,7 +120,7 @@ def test_the_flag_in_one_word_and_in_several() -> None:
         (
             ["--unscale", "--value_type=raw"],
             "--unscale is True, but --value_type is 'raw', the type of the stored numbers; use --value_type float64 or "
-            '"float32"',
+            "--value_type float32",
         ),
         (
             ["--unscale", "--scales=b1=2,1"],

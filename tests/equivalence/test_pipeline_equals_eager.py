@@ -15,7 +15,7 @@ import shapely
 from affine import Affine
 from pyproj import Transformer
 
-from rasteret_beam import Collection, ReadPoints, SamplePoints, WriteSamplesToParquet, build_from_table, load
+from rasteret_beam import Collection, Quality, ReadPoints, SamplePoints, WriteSamplesToParquet, build_from_table, load
 from rasteret_beam.collection.eager.sample import sample_points
 from rasteret_beam.options import LEAST_CACHE_BYTES, SampleOptions
 from tests.support.pipelines import ORDER, read, run
@@ -28,6 +28,7 @@ UTM = {"x_column": "east", "y_column": "north", "geometry_crs": 32631}
 AROUND = {"max_distance_pixels": 2}
 WHEN = {"time_column": "when"}
 PLACES = ["distance", "pixel_x", "pixel_lat", "nodata", "scale", "candidate", "status"]
+CLEAR = {"quality": [Quality("a", minimum=0)]}
 NEAREST = WHEN | {"match": "nearest"}
 
 
@@ -80,6 +81,17 @@ CASES = {
     "value_type raw": Case(sampling={"value_type": "raw"}),
     "value_type float32, values": Case(sampling={"value_type": "float32", "layout": "values"}),
     "value_type raw, columns": Case(sampling=AROUND | {"value_type": "raw", "layout": "columns"}),
+    "invalid null": Case(sampling={"invalid": "null"}),
+    "invalid null, wide": Case(sampling={"invalid": "null", "layout": "columns"}),
+    "invalid drop": Case(sampling={"invalid": "drop"}),
+    "invalid drop, wide, left": Case(sampling={"invalid": "drop", "layout": "values", "join": "left"}),
+    "quality": Case(sampling=CLEAR | {"invalid": "null", "extra_columns": ["status"]}),
+    "quality, latest": Case(sampling=CLEAR | {"invalid": "drop", "match": "latest"}, bands=("b",)),
+    "quality, windows": Case(sampling=CLEAR | AROUND | {"return_neighbourhood": "always"}, bands=("b",)),
+    "skip_invalid": Case(sampling=CLEAR | {"skip_invalid": True, "match": "latest", "extra_columns": ["candidate"]}),
+    "skip_invalid, nearest": Case(
+        XY | WHEN, NEAREST | CLEAR | {"skip_invalid": True, "max_candidates": 1, "layout": "columns"}
+    ),
     "unscale": Case(sampling={"unscale": True}),
     "unscale, windows": Case(sampling=AROUND | {"unscale": True, "return_neighbourhood": "always"}),
     "scales, columns": Case(

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import Floats
-from rasteret_beam.kernels.routing import search
+from rasteret_beam.kernels.routing import overlaps, search
 from rasteret_beam.kernels.routing.chunks import ChunkRules, block_shapes, route
 from rasteret_beam.kernels.routing.index import RoutingIndex, locate
 from rasteret_beam.kernels.routing.layers import Hits
+from rasteret_beam.kernels.routing.time_line import Taken
 from rasteret_beam.kernels.tables.point_times import point_times
 from rasteret_beam.model import ALL_BANDS, Grid, MatchRules
 from rasteret_beam.schema import PIXEL, POINT_CRS_KEY, kept_fields
@@ -74,6 +75,7 @@ def best_first(index: RoutingIndex, points: pa.RecordBatch, most: int | None) ->
     st.sampled_from([1, 2, 3, 10, None]),
     st.sampled_from(["", "point"]),
     st.sampled_from([3, search.MOST_CANDIDATES]),
+    st.booleans(),
 )
 def test_candidates(
     scenes: list[Scene],
@@ -82,14 +84,19 @@ def test_candidates(
     most: int | None,
     places: str,
     at_once: int,
+    sparse: bool,
 ) -> None:
-    """The best first, without the limit; each band once, also where few records are compared at once."""
+    """The best first, without the limit; each band once, also where few records are compared at once, or those alone
+    that can be taken."""
     index = index_of(scenes, replace(rules, places=places))
     times = [time for _, time in points]
     batch = points_of([place for place, _ in points], times)
     wanted = ranked(candidates(scenes, ZONES[0], *coordinates_of(batch)), times, rules)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(search, "MOST_CANDIDATES", at_once)
+        if sparse:
+            patched.setattr(overlaps, "MANY_RECORDS", 0)
+            patched.setattr(overlaps, "FEW_POINTS", 0)
         found = best_first(index, batch, most)
     assert found == {at: records[:most] for at, records in wanted.items() if records}
 
@@ -104,7 +111,7 @@ def test_ten_of_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[int] = []
     best = search.Search._best
 
-    def counted(self: search.Search, hits: Hits, near: search.Taken, *rest: Any) -> search.Taken:
+    def counted(self: search.Search, hits: Hits, near: Taken, *rest: Any) -> Taken:
         looked_at.append(len(near[0]))
         return best(self, hits, near, *rest)
 
@@ -235,8 +242,9 @@ def test_a_block_covers_the_tile_of_the_coarsest_band() -> None:
     scenes = [Scene(f"r{number}", number, {"A": fine, "Q": coarse}) for number in range(40)]
     for rules, shapes in (
         (MatchRules("latest"), [(4, 16), (4, 16)]),
-        (MatchRules("latest", places="point", candidates=10), [(2, 2), (1, 3)]),
-        (MatchRules("latest", places="point", candidates=2), [(2, 8), (1, 16)]),
+        (MatchRules("latest", places="point", candidates=10), [(2, 2), (1, 1)]),
+        (MatchRules("latest", places="point"), [(2, 16), (2, 16)]),
+        (MatchRules("latest", places="point", candidates=2), [(2, 2), (1, 2)]),
         (MatchRules("nearest", "when", places="point", candidates=2), [(2, 2), (1, 1)]),
         (MatchRules(places="record"), [(2, 16), (2, 16)]),
         (MatchRules(places="point"), [(2, 2), (1, 1)]),

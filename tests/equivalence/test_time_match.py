@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rasteret_beam.kernels.routing import search
+from rasteret_beam.kernels.routing import overlaps, search
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.model import MatchRules
 from rasteret_beam.schema import PIXEL
@@ -60,16 +60,20 @@ def routed(scenes: list[Scene], points: pa.RecordBatch, rules: MatchRules) -> Fo
     all_rules(),
     st.lists(st.tuples(st.tuples(st.integers(-400, 450), st.integers(-300, 350)), moments), min_size=1, max_size=12),
     st.sampled_from([3, search.MOST_CANDIDATES]),
+    st.booleans(),
 )
 def test_brute_force(
-    scenes: list[Scene], rules: MatchRules, points: list[tuple[tuple[int, int], int | None]], at_once: int
+    scenes: list[Scene], rules: MatchRules, points: list[tuple[tuple[int, int], int | None]], at_once: int, sparse: bool
 ) -> None:
-    """Also where few records are compared at once."""
+    """Also where few records are compared at once, and where only those that can be taken are."""
     places, times = [place for place, _ in points], [time for _, time in points]
     batch = points_of(places, times)
     found = candidates(scenes, ZONES[0], *(batch[name].to_numpy() for name in ("point_x", "point_y")))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(search, "MOST_CANDIDATES", at_once)
+        if sparse:
+            patched.setattr(overlaps, "MANY_RECORDS", 0)
+            patched.setattr(overlaps, "FEW_POINTS", 0)
         assert routed(scenes, batch, rules) == expected(found, times, rules)
 
 

@@ -39,13 +39,15 @@ class _Note(beam.DoFn):
         self.kept.keep((number, float(time), window) for number in chips["geometry_id"].to_pylist())
 
 
-def test_chips_have_the_window_and_the_time_of_their_polygon(scenes: Collection) -> None:
+@pytest.mark.parametrize("how", [{}, {"skip_invalid": True}], ids=["newest", "valid"])
+def test_chips_have_the_window_and_the_time_of_their_polygon(scenes: Collection, how: dict[str, Any]) -> None:
     kept = Kept()
 
     def build(pipeline: beam.Pipeline) -> None:
         given = pipeline | beam.Create(list(enumerate(batches())), reshuffle=False)
         rows = given | beam.MapTuple(stamp).with_output_types(pa.RecordBatch)
-        rows | beam.WindowInto(FixedWindows(50)) | ReadChips(scenes, ["B10"], match="latest") | beam.ParDo(_Note(kept))
+        windows = rows | beam.WindowInto(FixedWindows(50))
+        windows | ReadChips(scenes, ["B10"], match="latest", **how) | beam.ParDo(_Note(kept))
 
     run(build)
     assert sorted(kept) == [

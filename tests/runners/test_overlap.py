@@ -19,7 +19,7 @@ from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
-from rasteret_beam.readers.jobs.sampler import UNITS_AHEAD, Sampled, Sampler
+from rasteret_beam.readers.jobs.sampler import SAMPLES, UNITS_AHEAD, Sampled, Sampler
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.dispatch import Engines
 from rasteret_beam.readers.tiles.indexed import IndexedEngine
@@ -168,8 +168,8 @@ class TestStreams:
         engine.may.set()
         rows = list(pushed(stream, chunks))
         assert [sampled.context for sampled in rows] == list(range(len(chunks)))
-        for (_, found, failed), (key, chunk) in zip(rows, chunks, strict=True):
-            assert not failed
+        for (_, found, kind), (key, chunk) in zip(rows, chunks, strict=True):
+            assert kind == SAMPLES
             assert set(found["record_id"].to_pylist()) == {key.record_id}
             assert found["point_index"].equals(chunk["point_index"])
         self.check_idle(engine, source, stream, reads=engine.reads)

@@ -309,12 +309,12 @@ def _most(options: Mapping[str, Any], found: int) -> int:
 
 
 def _taken(ranked: list[Candidate], options: Mapping[str, Any]) -> list[Candidate]:
-    """The best candidates; with ``skip_invalid`` the best valid ones, and the best if none of the first is valid."""
+    """The best candidates; with ``skip_invalid`` the best valid ones of the first, and the best if none is valid."""
     most = _most(options, len(ranked))
     if not options.get("skip_invalid"):
         return ranked[:most]
-    valid = [each for each in ranked[: options.get("max_candidates", 10)] if each.is_valid]
-    return (valid or ranked)[:most]
+    first = ranked[: options.get("max_candidates", 10)]
+    return ([each for each in first if each.is_valid] or first)[:most]
 
 
 def _walked(ranked: list[Candidate], options: Mapping[str, Any]) -> list[Candidate]:

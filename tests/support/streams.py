@@ -86,3 +86,14 @@ def seconds(moment: str) -> float:
 
 def rows_of(paths: Iterable[Path]) -> Values:
     return values_of(pa.concat_tables(pq.read_table(path) for path in paths))
+
+
+def melted(wide: pa.Table, bands: Sequence[str]) -> pa.Table:
+    """The long table of one with a column for each band."""
+    others = [name for name in wide.column_names if name not in bands]
+    tables = []
+    for band in bands:
+        there = wide.filter(wide[band].is_valid())
+        columns = there.select(others).append_column("band", pa.array([band] * len(there)))
+        tables.append(columns.append_column("value", there[band]))
+    return pa.concat_tables(tables)

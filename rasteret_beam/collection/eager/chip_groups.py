@@ -1,7 +1,7 @@
 """Read groups of polygons, keyed by record and block of tiles, into batches of the chip table."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import shapely
 
 from rasteret_beam import metrics
 from rasteret_beam.chip_options import ChipOptions
+from rasteret_beam.collection.eager.quality_bands import QualityBands
 from rasteret_beam.collection.index.band_facts import FactTable
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.errors import InputError
@@ -20,7 +21,9 @@ from rasteret_beam.kernels.sampling.chip_rows import ChipFacts, ChipPixels, chip
 from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, Failure, dead_letters, values_lost
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Grid, TileKey
+from rasteret_beam.quality import Quality
 from rasteret_beam.readers.gdal.masks import window_transform
+from rasteret_beam.readers.jobs.chip_quality import QualityRead
 from rasteret_beam.readers.jobs.chip_reader import (
     BandChip,
     BandRead,
@@ -28,7 +31,7 @@ from rasteret_beam.readers.jobs.chip_reader import (
     ChipRun,
     LostChip,
     WantedChip,
-    fill_value,
+    band_read,
 )
 from rasteret_beam.schema import CHIP_SETTINGS_KEY, CHIP_SHAPE, CHIP_WINDOW
 
@@ -48,6 +51,8 @@ class ChipJob:
     collection : str
         Name of the collection.
     options : ChipOptions
+    quality : callable, optional
+        From rules to where the records have their bands; needed where there are any.
     counters : Counters
     """
 
@@ -55,6 +60,7 @@ class ChipJob:
     facts: FactTable
     collection: str
     options: ChipOptions
+    quality: Callable[[tuple[Quality, ...]], QualityBands] | None = None
     counters: Counters = field(default_factory=Counters)
 
 
@@ -89,9 +95,9 @@ def read_chip_group(
         The fill does not fit the dtype of a band.
     """
     grid, bands = job.index.routing.grid_of(key)
-    group = _group(job, key.record_id, bands, grid)
+    group = group_of(job, key.record_id, bands, grid)
     for chunk in chunks:
-        yield from _read_chunk(reader, job, group, chunk)
+        yield from read_chunk(reader, job, group, chunk)
 
 
 def read_chips_again(
@@ -113,10 +119,9 @@ def read_chips_again(
             f"a dead letter of record {record_id!r}, band {band} has windows of {_shown(settings['grid'])}, but the "
             f"collection has {_shown(_pixels_of(grid))}; read the polygons anew, not the dead letters"
         )
-    options = replace(job.options, all_touched=settings["all_touched"], fill=settings["fill"])
-    again = replace(job, options=options)
-    group = _group(again, record_id, [band], grid)
-    yield from _read_chunk(reader, again, group, chunk.replace_schema_metadata(None))
+    again = replace(job, options=replace(job.options, **_given(settings)))
+    group = group_of(again, record_id, [band], grid)
+    yield from read_chunk(reader, again, group, chunk.replace_schema_metadata(None))
 
 
 def _pixels_of(grid: Grid) -> list[Any]:
@@ -130,25 +135,30 @@ def _shown(pixels: Sequence[Any]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Group:
+class ChipGroup:
     """Facts that the chips of a group share."""
 
     grid: Grid
     bands: tuple[BandRead, ...]
+    quality: tuple[QualityRead, ...]
     facts: ChipFacts
 
 
-def _group(job: ChipJob, record_id: str, bands: Sequence[str], grid: Grid) -> _Group:
+def group_of(job: ChipJob, record_id: str, bands: Sequence[str], grid: Grid) -> ChipGroup:
     reads = tuple(
-        BandRead(asset, fact, fill_value(fact, job.options.fill))
+        band_read(asset, fact, job.options)
         for asset, fact in zip(job.index.assets(record_id, bands), job.facts.of(record_id, bands), strict=True)
     )
     moment = int(job.index.routing.datetimes[job.index.routing.positions[record_id]])
     datetime = None if moment == NO_DATETIME else moment
-    return _Group(grid, reads, ChipFacts(record_id, datetime, job.collection, grid.crs))
+    quality: tuple[QualityRead, ...] = ()
+    if job.options.quality:
+        assert job.quality is not None
+        quality = job.quality(job.options.quality).of(record_id)
+    return ChipGroup(grid, reads, quality, ChipFacts(record_id, datetime, job.collection, grid.crs))
 
 
-def _read_chunk(reader: ChipReader, job: ChipJob, group: _Group, chunk: pa.RecordBatch) -> Iterator[ReadRows]:
+def read_chunk(reader: ChipReader, job: ChipJob, group: ChipGroup, chunk: pa.RecordBatch) -> Iterator[ReadRows]:
     windows = [PixelWindow(*row) for row in zip(*(chunk[name].to_pylist() for name in CHIP_WINDOW[:4]), strict=True)]
     counts = chunk[CHIP_WINDOW[4]].to_pylist()
     affines = [tuple(window_transform(group.grid, window)[:6]) for window in windows]
@@ -179,26 +189,46 @@ def _without_lost(chips: Iterable[BandChip | LostChip], lost: list[LostChip]) ->
 
 def _letters(chunk: pa.RecordBatch, lost: Sequence[LostChip], options: ChipOptions, grid: Grid) -> pa.RecordBatch:
     """A dead letter for each tile that could not be read, with the windows of the chunk that need it."""
-    by_tile: dict[tuple[str, int, int], list[LostChip]] = {}
+    by_tile: dict[tuple[str, str, int, int], list[LostChip]] = {}
     for chip in lost:
-        by_tile.setdefault((chip.band.asset.band, chip.tile_row, chip.tile_col), []).append(chip)
+        key = chip.band.asset.band, chip.asset.href, chip.tile_row, chip.tile_col
+        by_tile.setdefault(key, []).append(chip)
     failures = [
-        Failure(chips[0].band.asset, row, col, chips[0].error, np.array([chip.number for chip in chips]))
-        for (_, row, col), chips in by_tile.items()
+        # The band is that of the chips, also where the file is that of a quality band.
+        Failure(replace(chips[0].band.asset, href=href), row, col, chips[0].error, np.array([c.number for c in chips]))
+        for (_, href, row, col), chips in by_tile.items()
     ]
-    fill = options.fill.item() if isinstance(options.fill, np.generic) else options.fill
-    settings = {"all_touched": bool(options.all_touched), "fill": fill, "grid": _pixels_of(grid)}
+    settings = _settings(options) | {"grid": _pixels_of(grid)}
     named = chunk.replace_schema_metadata({CHIP_SETTINGS_KEY: json.dumps(settings)})
     return dead_letters(named, failures, OF_CHIPS)
 
 
-def _wanted(chunk: pa.RecordBatch, windows: Sequence[PixelWindow], group: _Group) -> Iterator[WantedChip]:
+def _settings(options: ChipOptions) -> dict[str, Any]:
+    """The options that decide about pixels, as JSON has them."""
+    return {
+        "all_touched": bool(options.all_touched),
+        "fill": options.fill.item() if isinstance(options.fill, np.generic) else options.fill,
+        "quality": [str(rule) for rule in options.quality],
+        "unscale": bool(options.unscale),
+        "scales": {band: list(pair) for band, pair in options.scales.items()},
+    }
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the settings of a dead letter; older ones have fewer."""
+    given = {name: settings[name] for name in ("all_touched", "fill", "quality", "unscale") if name in settings}
+    return given | {"scales": {band: tuple(pair) for band, pair in settings.get("scales", {}).items()}}
+
+
+def _wanted(chunk: pa.RecordBatch, windows: Sequence[PixelWindow], group: ChipGroup) -> Iterator[WantedChip]:
     """The chips to read; windows that start in the same tile are adjacent."""
     high, wide = group.grid.tile_height, group.grid.tile_width
     order = sorted(range(len(windows)), key=lambda row: (windows[row].row // high, windows[row].col // wide, row))
     shapes = chunk[CHIP_SHAPE]
     for row in order:
-        yield WantedChip(row, group.grid, windows[row], shapely.from_wkb(shapes[row].as_py()), group.bands)
+        yield WantedChip(
+            row, group.grid, windows[row], shapely.from_wkb(shapes[row].as_py()), group.bands, group.quality
+        )
 
 
 def _pixels(chip: BandChip, window: PixelWindow, count: int, affine: Sequence[float]) -> ChipPixels:

@@ -1,52 +1,35 @@
-"""Read the pixels under polygons into arrays, in this process."""
+"""``get_numpy``: pixels under polygons as one NumPy array."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
 import shapely
 
 from rasteret_beam.chip_options import ChipOptions
+from rasteret_beam.collection.eager.chip_plan import Chip, plan_chips
+from rasteret_beam.collection.eager.chip_reading import ChipReading, first_valid
+from rasteret_beam.collection.eager.polygon_times import TIMES, polygons_in_time
+from rasteret_beam.collection.eager.quality_bands import QualityBands
 from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.errors import InputError, listed
-from rasteret_beam.kernels.routing.chip_windows import ChipLayer, chip_layers
-from rasteret_beam.kernels.routing.match import Matcher, matcher_of
 from rasteret_beam.kernels.routing.no_hit import EXCHANGED, hits_exchanged
+from rasteret_beam.kernels.routing.whole_records import WholeRecords
 from rasteret_beam.kernels.sampling.validity import Mask
-from rasteret_beam.kernels.tables.polygon_geometry import Polygons, read_polygons
+from rasteret_beam.kernels.tables.polygon_geometry import Polygons
 from rasteret_beam.keywords import EagerChipKeywords
-from rasteret_beam.metrics import Counters
-from rasteret_beam.model import Grid
 from rasteret_beam.options import options_from, takes_options
-from rasteret_beam.readers.jobs.chip_reader import (
-    Array,
-    BandChip,
-    BandRead,
-    ChipReader,
-    ChipRun,
-    WantedChip,
-    fill_value,
-)
+from rasteret_beam.readers.jobs.chip_reader import Array, ChipReader
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.source import TileSource
+from rasteret_beam.scales import check_scaled_bands
 
 RAGGED = (
     "get_numpy stacks chips of one shape only. Read one geometry and one record at a time, or chips of any shape as "
     "rows of a table with ReadChips (python -m pipelines.read_chips)"
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Chip:
-    """One polygon on one record, with the layer of each band in order."""
-
-    geometry: int
-    record_id: str
-    layers: tuple[ChipLayer, ...]
 
 
 @takes_options(ChipOptions, lambda option: option.facts.eager)
@@ -57,6 +40,7 @@ def get_numpy(
     *,
     geometry_crs: Any = None,
     geometry_column: str | None = None,
+    times: Any = None,
     return_mask: bool = False,
     **keywords: Unpack[EagerChipKeywords],
 ) -> Array | tuple[Array, Mask]:
@@ -79,140 +63,106 @@ def get_numpy(
         in this CRS; points are added to them where they bend in the CRS of a raster.
     geometry_column : str, optional
         Column of a table; by default the one that is declared or named as a geometry.
+    times : optional
+        Times of the geometries in their order, or one time for all, where they are not a ``time_column`` of a table
+        or a property of GeoJSON features: a list, an array or a Series of timestamps, dates or ISO 8601 text.
     return_mask : bool
         Also return which pixels are valid.
     <options>
     options : ChipOptions, optional
         All options as one value. Without ``all_touched``, a polygon that contains no pixel centre gives a chip of
         fill values. ``match="latest"`` takes the newest record that has all bands, of equally new ones the first in
-        the collection.
+        the collection; the matches in time also decide among records that have all bands. With ``skip_invalid``, a
+        pixel counts as valid if it is in all bands, and those of the polygon beyond the record's raster as not valid.
 
     Returns
     -------
     [N, H, W] array for one band, [N, C, H, W] for several
         Chips in the order of the geometries, then of the records in the collection; bands in the given
         order. Values are those of the files, in the dtype of the bands; bands of several dtypes give the
-        smallest dtype that holds all their values. Chips end at the edges of the raster.
+        smallest dtype that holds all their values. With ``unscale`` they are float64 in physical units, NaN where they
+        are not valid. Chips end at the edges of the raster.
     valid : array of bool of the same shape, with ``return_mask``
-        True where the pixel is in the polygon, is neither NaN nor nodata, and is valid by the
-        mask or alpha band of the file, if it has one.
+        True where the pixel is in the polygon, is neither NaN nor nodata, is valid by the
+        mask or alpha band of the file, if it has one, and passes every rule of ``quality``.
 
     Raises
     ------
     InputError
-        A geometry, band, CRS or option cannot be used; a geometry overlaps no record; a record
+        A geometry, band, CRS, time or option cannot be used; a geometry overlaps no record, or none in time; a record
         that it overlaps lacks a band; the chips differ in shape; no dtype holds all values.
     TileReadError
         A raster file cannot be read.
     """
-    options = options_from(keywords, ChipOptions)
-    polygons = read_polygons(geometries, geometry_crs=geometry_crs, geometry_column=geometry_column)
+    options = _options(keywords, times)
+    polygons, moments = polygons_in_time(
+        geometries,
+        geometry_crs=geometry_crs,
+        geometry_column=geometry_column,
+        time_column=options.time_column,
+        times=times,
+    )
     wanted = collection.check_bands(bands)
+    check_scaled_bands(options.scales, wanted)
     cache = CacheBudget(options.cache_bytes)
     index = collection.index(wanted, cache_bytes=cache.share)
-    routing = index.routing
-    matcher = matcher_of(options.match, routing.layers, routing.datetimes, len(routing.grids))
-    chips = plan_chips(index, polygons, wanted, matcher)
+    rules = WholeRecords(options.match_rules, index.routing.datetimes)
+    most = options.max_candidates if options.skip_invalid else None
+    chips = plan_chips(index, polygons, wanted, rules, moments, most)
     _check_overlaps(polygons, chips, collection, index)
-    height, width = _one_shape(polygons, chips)
-    ids = list(dict.fromkeys(chip.record_id for chip in chips))
-    facts = read_facts(collection, wanted, ids)
-    dtype = common_dtype([fact.dtype for record_id in ids for fact in facts.of(record_id)], wanted)
-    values = np.empty((len(chips), len(wanted), height, width), dtype=dtype)
-    valid = np.empty(values.shape if return_mask else 0, dtype=bool)
-    reads = {
-        record_id: tuple(
-            BandRead(asset, fact, fill_value(fact, options.fill))
-            for asset, fact in zip(index.assets(record_id, wanted), facts.of(record_id), strict=True)
-        )
-        for record_id in ids
-    }
-    place = {band: number for number, band in enumerate(wanted)}
+    quality = QualityBands(collection, options.quality, index.routing, cache.share)
+    facts = read_facts(collection, wanted, list(dict.fromkeys(chip.record_id for chip in chips)))
     reader = ChipReader(TileSource.of_budget(cache))
+    reading = ChipReading(reader, index, facts, quality, options, wanted)
     try:
-        for chip in reader.read(_wanted(chips, reads), ChipRun(options.all_touched, Counters())):
-            assert isinstance(chip, BandChip)
-            values[chip.number, place[chip.band.asset.band]] = chip.pixels
-            if return_mask:
-                valid[chip.number, place[chip.band.asset.band]] = chip.valid
+        read = _read_first if options.skip_invalid else _read_all
+        values, valid = read(reading, polygons, chips, return_mask)
     finally:
         reader.close()
     if len(wanted) == 1:
-        values = values[:, 0]
-        valid = valid[:, 0] if return_mask else valid
+        values, valid = values[:, 0], valid[:, 0] if return_mask else valid
     return (values, valid) if return_mask else values
 
 
-def _wanted(chips: Sequence[Chip], reads: dict[str, tuple[BandRead, ...]]) -> Iterator[WantedChip]:
-    """The chips to read; chips that start in the same tile are adjacent."""
-
-    def start(number: int) -> tuple[str, int, int]:
-        grid, window = chips[number].layers[0].grid, chips[number].layers[0].window
-        return chips[number].record_id, window.row // grid.tile_height, window.col // grid.tile_width
-
-    for number in sorted(range(len(chips)), key=start):
-        bands = zip(chips[number].layers, reads[chips[number].record_id], strict=True)
-        # Bands with the same pixels may have different tiles.
-        for _, group in groupby(bands, key=lambda pair: pair[0].grid):
-            members = list(group)
-            layer = members[0][0]
-            yield WantedChip(number, layer.grid, layer.window, layer.shape, tuple(band for _, band in members))
-
-
-def plan_chips(index: CollectionIndex, polygons: Polygons, bands: Sequence[str], matcher: Matcher) -> list[Chip]:
-    """The chips of some polygons, in the order of the polygons, then of the records.
-
-    Raises
-    ------
-    InputError
-        A record that is taken lacks a band, or its bands are on several grids.
-    """
-    chips: list[Chip] = []
-    routing = index.routing
-    layers = chip_layers(routing, polygons)
-    for geometry, on_polygon in groupby(layers, key=lambda layer: layer.geometry):
-        of_polygon = []
-        lacking = ""
-        for record, group in groupby(on_polygon, key=lambda layer: layer.record):
-            by_band = {band: layer for layer in group for band in layer.bands}
-            record_id = routing.record_ids[record]
-            missing = [band for band in bands if band not in by_band]
-            if not missing:
-                of_polygon.append((record, Chip(geometry, record_id, tuple(by_band[band] for band in bands))))
-                continue
-            lacking = lacking or (
-                f"record {record_id!r}, which {polygons.label(geometry)} overlaps, has no "
-                f"band(s) {listed(missing)} there"
-            )
-        taken = matcher.of_records([record for record, _ in of_polygon])
-        if lacking and not (matcher.one_record and taken):
-            raise InputError(
-                f"{lacking}, and an array has no place for a chip without them; leave such records out with where() "
-                "or subset(), or ask for bands that all records have"
-            )
-        chips += [chip for record, chip in of_polygon if record in taken]
-    for chip in chips:
-        _check_one_grid(chip, bands)
-    return chips
+def _options(given: Mapping[str, Any], times: Any) -> ChipOptions:
+    """The options of a call, in which times that are given beside the geometries are a column of another name."""
+    if times is None:
+        try:
+            return options_from(given, ChipOptions)
+        except InputError as error:
+            hint = ", or give times=" if "time_column is None" in str(error) else ""
+            raise InputError(f"{error}{hint}") from None
+    whole = given.get("options")
+    column = given.get("time_column", whole.time_column if isinstance(whole, ChipOptions) else None)
+    if column is not None:
+        raise InputError(f"times are given, and time_column is {column!r}; give one of them")
+    return options_from({**given, "time_column": TIMES}, ChipOptions)
 
 
-def _check_one_grid(chip: Chip, bands: Sequence[str]) -> None:
-    first = chip.layers[0].grid
-    for band, layer in zip(bands, chip.layers, strict=True):
-        if _pixels(layer.grid) != _pixels(first):
-            raise InputError(
-                f"bands {bands[0]} and {band} of record {chip.record_id!r} lie on different grids "
-                f"({_shown(first)}, {_shown(layer.grid)}), so they cannot be stacked; ask for them one at a time"
-            )
+def _read_all(reading: ChipReading, polygons: Polygons, chips: Sequence[Chip], with_mask: bool) -> tuple[Array, Mask]:
+    """The pixels [N, C, H, W] of all chips, and which are valid (else empty)."""
+    height, width = _one_shape(polygons, chips)
+    records = dict.fromkeys(chip.record_id for chip in chips)
+    dtype = common_dtype([band.dtype for record_id in records for band in reading.bands_of(record_id)], reading.bands)
+    values = np.empty((len(chips), len(reading.bands), height, width), dtype=dtype)
+    valid = np.empty(values.shape if with_mask else 0, dtype=bool)
+    place = {band: number for number, band in enumerate(reading.bands)}
+    for chip in reading.read(dict(enumerate(chips))):
+        at = chip.number, place[chip.band.asset.band]
+        values[at] = chip.pixels
+        if with_mask:
+            valid[at] = chip.valid
+    return values, valid
 
 
-def _pixels(grid: Grid) -> tuple[Any, ...]:
-    return grid.crs, grid.transform, grid.width, grid.height
-
-
-def _shown(grid: Grid) -> str:
-    across, down = np.hypot(grid.transform[0], grid.transform[3]), np.hypot(grid.transform[1], grid.transform[4])
-    return f"{grid.height} x {grid.width} pixels of {across:g} x {down:g} in {grid.crs}"
+def _read_first(reading: ChipReading, polygons: Polygons, chips: Sequence[Chip], with_mask: bool) -> tuple[Array, Mask]:
+    """The same of the first chip of each polygon that has enough valid pixels."""
+    found = first_valid(reading, chips)
+    _one_shape(polygons, [chip for chip, _ in found])
+    dtype = common_dtype([band.band.dtype for _, bands in found for band in bands], reading.bands)
+    values = np.stack([[band.pixels.astype(dtype, copy=False) for band in bands] for _, bands in found])
+    valid = np.stack([[band.valid for band in bands] for _, bands in found]) if with_mask else np.empty(0, dtype=bool)
+    return values, valid
 
 
 def _check_overlaps(polygons: Polygons, chips: Sequence[Chip], collection: Samplable, index: CollectionIndex) -> None:

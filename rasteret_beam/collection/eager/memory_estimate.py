@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from rasteret_beam.kernels.routing.chunks import ChunkRules, route
-from rasteret_beam.kernels.routing.index import RoutingIndex
+from rasteret_beam.kernels.routing.index import RoutingIndex, locate
+from rasteret_beam.kernels.routing.matching import matched
+from rasteret_beam.kernels.tables.point_columns import coordinates
 from rasteret_beam.readers.jobs.spill import IN_MEMORY_BYTES, LEAST_CHUNK_BYTES
 from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS, CacheBudget, writers
 from rasteret_beam.schema import POINT_FIELDS
@@ -92,9 +95,20 @@ class Routing:
             chunks += 1
             sent += len(chunk)
             different += 0 if chunk is last else len(chunk)
-            rows += len(chunk) * len(index.grid_of(key)[1])
+            rows += 0 if index.decides_later else len(chunk) * len(index.grid_of(key)[1])
             last = chunk
+        rows += _rows_taken(index, batch, crs) if index.decides_later else 0
         return cls(*(number / len(batch) for number in (chunks, sent, different, rows)))
+
+
+def _rows_taken(index: RoutingIndex, batch: pa.RecordBatch, crs: str) -> int:
+    """Bands of all records that are taken of the points, if none of them is left out."""
+    x, y, reason = coordinates(batch, crs)
+    taken = 0
+    for pick in matched(index, batch, locate(index, crs, x, y), reason, index.by_record).picks:
+        for group, count in zip(*np.unique(pick.group, return_counts=True), strict=True):
+            taken += int(count) * sum(len(index.layers.bandsets[bandset]) for _, bandset in pick.layers(int(group)))
+    return taken
 
 
 @dataclass(frozen=True)

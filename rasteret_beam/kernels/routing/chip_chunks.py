@@ -1,6 +1,6 @@
 """Routing of polygons: the windows of the grids that they crop, cut and keyed for the shuffle."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -18,7 +18,8 @@ from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chip_windows import Overlap, PixelWindow, chip_overlaps
 from rasteret_beam.kernels.routing.chunks import compacted, parts, range_bits
 from rasteret_beam.kernels.routing.index import RoutingIndex, reachable_groups
-from rasteret_beam.kernels.routing.layers import Hits
+from rasteret_beam.kernels.routing.layers import Hits, Pick
+from rasteret_beam.kernels.routing.matching import matched
 from rasteret_beam.kernels.tables.polygon_geometry import (
     Polygons,
     Shapes,
@@ -26,7 +27,7 @@ from rasteret_beam.kernels.tables.polygon_geometry import (
     unusable_reasons,
     why_unusable,
 )
-from rasteret_beam.model import Grid, TileKey, tiles_along
+from rasteret_beam.model import ALL_BANDS, Grid, TileKey, tiles_along
 from rasteret_beam.schema import (
     CHIP_SHAPE,
     CHIP_WINDOW,
@@ -41,6 +42,14 @@ PIXEL_BYTES = 8
 """What a pixel of a window counts in the size of a group: one of 256 MB crops 32 million pixels."""
 
 
+WHY_UNMATCHED = {
+    "no_time": "has no time (null)",
+    "no_record": "overlaps no record that has a requested band",
+    "out_of_tolerance": "overlaps records, but none is near enough in time, or on the side asked for",
+}
+"""Reasons that routing finds, in words that follow the name of a polygon."""
+
+
 @dataclass(frozen=True)
 class ChipRules:
     """How chips are cut and put together for the shuffle.
@@ -53,6 +62,9 @@ class ChipRules:
         Side, in tiles, of the square of neighbouring tiles whose chips go together.
     max_bytes : int
         Size of the largest chunk of polygons (or of one polygon).
+    by_place : bool
+        Key polygons by place, a block of tiles of the first grid that each overlaps: its records are chosen where they
+        are read.
     group_bytes : int
         About how much work the group of a key may become: bytes of its polygons, and :data:`PIXEL_BYTES` for each pixel
         of their windows. A block that comes to more has a part for each range of ``geometry_id`` that comes to so
@@ -62,6 +74,7 @@ class ChipRules:
     max_pixels: int = MAX_CHIP_PIXELS
     block: int = 4
     max_bytes: int = 1 << 20
+    by_place: bool = False
     group_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
@@ -77,19 +90,23 @@ class RoutedPolygons:
     chunks : iterator of (TileKey, RecordBatch)
         Chunks have a row a window: the columns :data:`CHIP_WINDOW` (int32) and
         :data:`CHIP_SHAPE` (WKB in the CRS of the grid; null where the polygon is not in the
-        window), then ``geometry_id`` and the kept columns.
+        window), then ``geometry_id`` and the kept columns. Keyed by place, they have a row a polygon, as the batch
+        has it, and carry the CRS.
     matched : int
         Polygons that at least one record overlaps.
     unmatched : RecordBatch
         The other polygons, in the unmatched schema.
     reasons : dict
         How many of those for each reason.
+    chips : int
+        Pairs of a polygon and a band that have a chip, where polygons are keyed by place.
     """
 
     chunks: Iterator[tuple[TileKey, pa.RecordBatch]]
     matched: int
     unmatched: pa.RecordBatch
     reasons: dict[str, int]
+    chips: int = 0
 
 
 def route_polygons(
@@ -110,11 +127,11 @@ def route_polygons(
     Raises
     ------
     InputError
-        The batch is not one of polygons, its CRS is missing or another than ``crs``, or, with
-        "raise", a geometry cannot be used; names it.
+        The batch is not one of polygons, its CRS is missing or another than ``crs``, its times cannot be used, or,
+        with "raise", a geometry cannot be used; names it.
     """
     check_polygon_batch(batch.schema)
-    found, column = _batch_crs(batch.schema, crs)
+    found, column = batch_crs(batch.schema, crs)
     reachable_groups(index, found, "polygons")
     shapes, left = _usable(batch, column)
     if on_invalid == "raise":
@@ -126,12 +143,36 @@ def route_polygons(
         overlap._replace(geometry=int(usable[overlap.geometry]))
         for overlap in _overlaps(index, polygons, on_invalid, usable, left)
     ]
-    outside = left.reason == np.array(None)
-    outside[[overlap.geometry for overlap in overlaps]] = False
-    for number in np.flatnonzero(outside):
-        left.add(int(number), "no_record", "overlaps no record that has a requested band")
-    matched = len(batch) - int(np.count_nonzero(left.reason != np.array(None)))
-    return RoutedPolygons(_chunks(index, batch, overlaps, rules), matched, left.rows(batch), left.counts())
+    picks, reason, _ = matched(index, batch, hits_of(overlaps), left.reason)
+    for number in np.flatnonzero((reason != np.array(None)) & (left.reason == np.array(None))):
+        left.add(int(number), reason[number], WHY_UNMATCHED[reason[number]])
+    with_chips = np.flatnonzero(left.reason == np.array(None))
+    others = len(with_chips), left.rows(batch), left.counts()
+    if not rules.by_place:
+        return RoutedPolygons(_chunks(index, batch, overlaps, picks, rules), *others)
+    chips = sum(_chips_of(index, pick) for pick in picks)
+    chosen = set(with_chips.tolist())
+    by_grid = sorted(overlaps, key=lambda overlap: overlap.grid, reverse=True)
+    first = {overlap.geometry: overlap for overlap in by_grid if overlap.geometry in chosen}
+    polygons_with_crs = batch.replace_schema_metadata({**(batch.schema.metadata or {}), POLYGON_CRS_KEY: found})
+    return RoutedPolygons(_at_places(index, polygons_with_crs, list(first.values()), rules), *others, chips)
+
+
+def _chips_of(index: RoutingIndex, pick: Pick) -> int:
+    """Pairs of a polygon and a band of a pick that takes one record of each polygon."""
+    bandsets = index.layers.bandsets
+    groups, counts = np.unique(pick.group, return_counts=True)
+    return sum(
+        count * len(bandsets[bandset])
+        for group, count in zip(groups.tolist(), counts.tolist(), strict=True)
+        for _, bandset in pick.layers(group)
+    )
+
+
+def hits_of(overlaps: Sequence[Overlap]) -> Hits:
+    """Overlaps as hits; where each of them stands in the list travels as its row."""
+    geometry, grid = (np.array([overlap[at] for overlap in overlaps], dtype=np.int64) for at in (0, 1))
+    return Hits(geometry, grid, np.arange(len(overlaps), dtype=np.float64), np.zeros(len(overlaps)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +207,14 @@ class _Left:
         return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
 
 
-def _batch_crs(schema: pa.Schema, given: str | None) -> tuple[str, str | None]:
-    """The CRS of a batch of polygons, and what its input calls their column."""
+def batch_crs(schema: pa.Schema, given: str | None) -> tuple[str, str | None]:
+    """The CRS of a batch of polygons, and what its input calls their column.
+
+    Raises
+    ------
+    InputError
+        The CRS is missing, or the batch carries another than the given one.
+    """
     metadata = schema.metadata or {}
     carried, column = metadata.get(POLYGON_CRS_KEY), metadata.get(POLYGON_COLUMN_KEY)
     found = carried.decode() if carried is not None else None
@@ -211,19 +258,38 @@ def _overlaps(index: RoutingIndex, polygons: Polygons, on_invalid: str, usable: 
 
 
 def _chunks(
-    index: RoutingIndex, batch: pa.RecordBatch, overlaps: Sequence[Overlap], rules: ChipRules
+    index: RoutingIndex, batch: pa.RecordBatch, overlaps: Sequence[Overlap], picks: Iterable[Pick], rules: ChipRules
 ) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
     """The windows of one batch by record and block of tiles."""
-    geometry, grid_of = (np.array([overlap[at] for overlap in overlaps], dtype=np.int64) for at in (0, 1))
-    # Where each overlap stands in the list travels as its row.
-    hits = Hits(geometry, grid_of, np.arange(len(overlaps), dtype=np.float64), np.zeros(len(overlaps)))
-    for pick in index.matcher.picks(hits, len(batch)):
+    for pick in picks:
         groups = dict(zip(pick.hits.row.astype(np.int64).tolist(), pick.group.tolist(), strict=True))
         for group, members in _by_group(overlaps, groups).items():
             layers = [(index.record_ids[record], bandset) for record, bandset in pick.layers(group)]
             for grid, tile_row, tile_col, part, chunk in _pieces(index, batch, members, rules):
                 for record_id, bandset in layers:
                     yield TileKey(record_id, grid, bandset, tile_row, tile_col, part), chunk
+
+
+def _at_places(
+    index: RoutingIndex, batch: pa.RecordBatch, firsts: Sequence[Overlap], rules: ChipRules
+) -> Iterator[tuple[TileKey, pa.RecordBatch]]:
+    """Whole polygons by block of tiles of the first grid that each overlaps."""
+    blocks: dict[tuple[int, int, int], list[Overlap]] = {}
+    for overlap in sorted(firsts, key=lambda overlap: overlap.geometry):
+        blocks.setdefault(_block(index, overlap.grid, overlap.window, rules), []).append(overlap)
+    for (grid, tile_row, tile_col), members in sorted(blocks.items()):
+        chunk = compacted(batch.take(pa.array([overlap.geometry for overlap in members], type=pa.int64())))
+        work = chunk.nbytes + PIXEL_BYTES * sum(overlap.window.height * overlap.window.width for overlap in members)
+        shift = range_bits(work, len(batch), rules.group_bytes)
+        for part, piece in parts(chunk, "geometry_id", shift, rules.max_bytes):
+            yield TileKey("", grid, ALL_BANDS, tile_row, tile_col, part), piece
+
+
+def _block(index: RoutingIndex, grid: int, window: PixelWindow, rules: ChipRules) -> tuple[int, int, int]:
+    """The grid, and the first tile of the block in which a window starts."""
+    high, wide = int(index.grids.tile_height[grid]), int(index.grids.tile_width[grid])
+    row, col = window.row // (high * rules.block), window.col // (wide * rules.block)
+    return grid, row * rules.block, col * rules.block
 
 
 def _by_group(overlaps: Sequence[Overlap], groups: Mapping[int, int]) -> dict[int, list[Overlap]]:
@@ -238,31 +304,34 @@ def _pieces(
     index: RoutingIndex, batch: pa.RecordBatch, overlaps: Sequence[Overlap], rules: ChipRules
 ) -> Iterator[tuple[int, int, int, int, pa.RecordBatch]]:
     """(grid, first tile row, first tile col, part, chunk) of each block in which windows start."""
-    blocks: dict[tuple[int, int, int], list[_Piece]] = {}
-    for at, overlap in enumerate(overlaps):
-        high, wide = int(index.grids.tile_height[overlap.grid]), int(index.grids.tile_width[overlap.grid])
-        windows = cut_window(overlap.window, high, wide, rules.max_pixels)
-        shapes = shapes_in(overlap.shape, index.grid(overlap.grid), windows)
-        for window, shape in zip(windows, shapes, strict=True):
-            row, col = (window.row // (high * rules.block), window.col // (wide * rules.block))
-            key = overlap.grid, row * rules.block, col * rules.block
-            blocks.setdefault(key, []).append(_Piece(window, len(windows), at, shape))
-    kept = batch.select(["geometry_id", *(field.name for field in kept_polygon_fields(batch.schema))])
+    blocks: dict[tuple[int, int, int], list[ChipPiece]] = {}
+    for overlap in overlaps:
+        for piece in chip_pieces(overlap, index.grid(overlap.grid), rules.max_pixels):
+            blocks.setdefault(_block(index, overlap.grid, piece.window, rules), []).append(piece)
     for (grid, tile_row, tile_col), members in sorted(blocks.items()):
-        chunk = _chunk(kept, overlaps, members)
+        chunk = chip_chunk(batch, members)
         work = chunk.nbytes + PIXEL_BYTES * sum(piece.window.height * piece.window.width for piece in members)
         shift = range_bits(work, len(batch), rules.group_bytes)
         for part, piece in parts(chunk, "geometry_id", shift, rules.max_bytes):
             yield grid, tile_row, tile_col, part, piece
 
 
-class _Piece(NamedTuple):
-    """A window of a chip, how many it was cut into, the position of its overlap, and what it sees of the polygon."""
+class ChipPiece(NamedTuple):
+    """A window of a chip, how many it was cut into, the row of the polygon, and what the window sees of it."""
 
     window: PixelWindow
     windows: int
-    overlap: int
+    geometry: int
     shape: BaseGeometry | None
+
+
+def chip_pieces(overlap: Overlap, grid: Grid, max_pixels: int) -> list[ChipPiece]:
+    """The windows of at most so many pixels into which the chip of a polygon on a grid is cut."""
+    windows = cut_window(overlap.window, grid.tile_height, grid.tile_width, max_pixels)
+    shapes = shapes_in(overlap.shape, grid, windows)
+    return [
+        ChipPiece(window, len(windows), overlap.geometry, shape) for window, shape in zip(windows, shapes, strict=True)
+    ]
 
 
 def shapes_in(shape: BaseGeometry, grid: Grid, windows: Sequence[PixelWindow]) -> list[BaseGeometry | None]:
@@ -288,13 +357,15 @@ def shapes_in(shape: BaseGeometry, grid: Grid, windows: Sequence[PixelWindow]) -
     return [box if is_in else shape if near else None for box, is_in, near in zip(boxes, within, meets, strict=True)]
 
 
-def _chunk(kept: pa.RecordBatch, overlaps: Sequence[Overlap], members: Sequence[_Piece]) -> pa.RecordBatch:
+def chip_chunk(batch: pa.RecordBatch, members: Sequence[ChipPiece]) -> pa.RecordBatch:
+    """The windows of some polygons of a batch as a chunk; see :class:`RoutedPolygons`."""
+    kept = batch.select(["geometry_id", *(field.name for field in kept_polygon_fields(batch.schema))])
     numbers = np.array([(*piece.window, piece.windows) for piece in members], dtype=np.int32)
     columns = {name: pa.array(column) for name, column in zip(CHIP_WINDOW, numbers.T, strict=True)}
     shapes = np.empty(len(members), dtype=object)
     shapes[:] = [piece.shape for piece in members]
     columns[CHIP_SHAPE] = pa.array(shapely.to_wkb(shapes), type=pa.binary())
-    taken = kept.take(pa.array([overlaps[piece.overlap].geometry for piece in members], type=pa.int64()))
+    taken = kept.take(pa.array([piece.geometry for piece in members], type=pa.int64()))
     columns.update(zip(taken.schema.names, taken.columns, strict=True))
     return compacted(pa.RecordBatch.from_pydict(columns))
 

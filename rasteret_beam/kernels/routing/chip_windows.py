@@ -312,8 +312,7 @@ def crop_window(grid: Grid, shape: BaseGeometry) -> PixelWindow | None:
     ceiling of the largest, cut at the raster's edges. Touching the edge from outside does not count as overlap.
     """
     row, col = grid.to_pixel(*shapely.get_coordinates(shape).T)
-    top, bottom = int(np.floor(row.min())), int(np.ceil(row.max()))
-    left, right = int(np.floor(col.min())), int(np.ceil(col.max()))
+    top, left, bottom, right = _edges_of(row, col)
     inner = max(top, 0), max(left, 0), min(bottom, grid.height), min(right, grid.width)
     if inner[2] <= inner[0] or inner[3] <= inner[1]:
         return None
@@ -322,6 +321,17 @@ def crop_window(grid: Grid, shape: BaseGeometry) -> PixelWindow | None:
         if not shapely.relate_pattern(on_grid, shapely.box(0, 0, grid.width, grid.height), INTERIORS_MEET):
             return None
     return PixelWindow(inner[0], inner[1], inner[2] - inner[0], inner[3] - inner[1])
+
+
+def _edges_of(row: Floats, col: Floats) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right of the smallest window, beyond the raster's edges too, that holds vertices."""
+    return int(np.floor(row.min())), int(np.floor(col.min())), int(np.ceil(row.max())), int(np.ceil(col.max()))
+
+
+def whole_window(grid: Grid, shape: BaseGeometry) -> PixelWindow:
+    """As :func:`crop_window`, but not cut at the raster's edges: its first row or column may be negative."""
+    top, left, bottom, right = _edges_of(*grid.to_pixel(*shapely.get_coordinates(shape).T))
+    return PixelWindow(top, left, bottom - top, right - left)
 
 
 def as_dtype(value: float, dtype: np.dtype) -> np.generic | None:

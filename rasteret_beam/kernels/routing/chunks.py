@@ -40,6 +40,10 @@ WIDE_COLUMNS = 1024
 FEW_BATCHES = 256
 """A group of as many chunks of a block may be too large; of a smaller share of the points no notice is taken."""
 
+UNITS_TOGETHER = 8
+"""Blocks that share a cache while their points look for a record. A tile that some have left may be needed by others
+further on, so the tiles of all of these blocks are to fit."""
+
 Chunks = Iterator[tuple[TileKey, pa.RecordBatch]]
 
 
@@ -248,7 +252,7 @@ def _bands_read(index: RoutingIndex) -> int:
     records = int(np.bincount(index.layers.grid).max(initial=1))
     if index.matcher.time_column is None:  # else points of a block have different ones
         records = min(records, index.rules.candidates or index.matcher.most or records)
-    return bands * records
+    return bands * records * (UNITS_TOGETHER if records > 1 else 1)
 
 
 def without_same(points: pa.RecordBatch) -> pa.RecordBatch:

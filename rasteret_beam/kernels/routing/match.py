@@ -3,7 +3,7 @@
 A matcher is made of the layers of an index, and picks among the hits of a batch. It decides before the shuffle.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Protocol
 
@@ -74,10 +74,6 @@ class Matcher(Protocol):
         """[points]: whether :meth:`picks` takes a record for a point."""
         ...
 
-    def of_records(self, records: Sequence[int]) -> list[int]:
-        """Of whole records that suit, in the order of the collection, those that are taken."""
-        ...
-
 
 class WithoutTime:
     """What matchers have in common that do not go by the time of the point.
@@ -133,9 +129,6 @@ class EveryRecord(WithoutTime):
     def picks(self, hits: Hits, points: int, times: Ints | None = None) -> Iterator[Pick]:
         yield Pick(hits, hits.grid, self.layers.on_grid)
 
-    def of_records(self, records: Sequence[int]) -> list[int]:
-        return list(records)
-
 
 class Newest(WithoutTime):
     """``match="latest"``: for each band, the newest record that has it and contains the point.
@@ -187,9 +180,6 @@ class Newest(WithoutTime):
 
     def _layer(self, grid: int, bandset: int) -> tuple[int, int]:
         return int(self._ranked[self._best[grid, bandset]]), bandset
-
-    def of_records(self, records: Sequence[int]) -> list[int]:
-        return sorted(records, key=lambda record: self._rank[record])[:1]
 
 
 MATCHERS: dict[str, Callable[[Layers, Ints, int], Matcher]] = {"all": EveryRecord, "latest": Newest}

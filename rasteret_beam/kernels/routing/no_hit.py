@@ -71,6 +71,9 @@ def why_no_polygon_hit(index: RoutingIndex, polygons: pa.RecordBatch, crs: str) 
     )
     bounds = shapely.bounds(shapes)
     columns = {"point_x": bounds[:, [0, 2]].ravel(), "point_y": bounds[:, [1, 3]].ravel()}
+    for name in ("geometry_id", index.matcher.time_column):
+        if name is not None:
+            columns[name] = polygons[name].take(np.repeat(np.arange(len(shapes)), 2))
     return why_nothing_hit(index, pa.RecordBatch.from_pydict(columns), crs, "polygons")
 
 

@@ -51,9 +51,6 @@ class Placed:
     def has_records(self, hits: Hits, points: int, times: Ints | None = None) -> NDArray[np.bool_]:
         return self.matcher.has_records(hits, points, times)
 
-    def of_records(self, records: Sequence[int]) -> list[int]:
-        return self.matcher.of_records(records)
-
 
 class PlacesOfPoints(Placed):
     """One place for each point that has a record: on the first of the grids that contain it and have layers."""
@@ -134,7 +131,11 @@ def _first_grids(point: Ints, grid: Ints) -> Ints:
 
 
 def check_quality_bands(
-    rules: MatchRules, record_ids: Sequence[str], wanted: Layers, grids_of: Callable[[str], Ints]
+    rules: MatchRules,
+    record_ids: Sequence[str],
+    wanted: Layers,
+    grids_of: Callable[[str], Ints],
+    purpose: str = "sample",
 ) -> None:
     """Refuse records that have bands to sample, but lack a quality band that they must have.
 
@@ -144,6 +145,8 @@ def check_quality_bands(
         Of the bands to sample.
     grids_of : callable
         From a band to the number of the grid on which each record has it, or -1.
+    purpose : str
+        What the bands are there for, in words for the error.
 
     Raises
     ------
@@ -156,7 +159,7 @@ def check_quality_bands(
         lacking = np.flatnonzero(has & (grids_of(band) < 0))
         if len(lacking):
             raise InputError(
-                f"quality band {band} is not in {len(lacking)} of the {int(has.sum())} records to sample, the first of "
-                f'them {record_ids[lacking[0]]!r}; set missing="pass" or missing="fail" in the Quality of {band}, or '
-                "leave such records out with subset or where"
+                f"quality band {band} is not in {len(lacking)} of the {int(has.sum())} records to {purpose}, the first "
+                f'of them {record_ids[lacking[0]]!r}; set missing="pass" or missing="fail" in the Quality of {band}, '
+                "or leave such records out with subset or where"
             )

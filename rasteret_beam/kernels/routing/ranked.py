@@ -53,9 +53,6 @@ class Ranked:
         self._searches = list(map(search, rows))
         self.layers = _layers_of(layers, rows, [bands for bands, _ in groups])
 
-    def of_records(self, records: Sequence[int]) -> list[int]:
-        return sorted(records, key=lambda record: self._rank[record])[: self.most]
-
     def picks(self, hits: Hits, points: int, times: Ints | None = None) -> Iterator[Pick]:
         at = np.zeros(points, dtype=np.int64) if times is None else times
         for number, search in enumerate(self._searches):

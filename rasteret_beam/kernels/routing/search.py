@@ -1,8 +1,7 @@
 """The search among records of the same bands: those in time at each point, ranked, and the best of them.
 
 All is decided on arrays. The layers that a grid has lie sorted by datetime, so those around the time of a point are
-found by bisection, and only as many are looked at as can be taken. All records of a point are compared only where
-several could be of one moment.
+found by bisection, and only as many are looked at as can be taken.
 """
 
 from collections.abc import Callable
@@ -15,19 +14,14 @@ from numpy.typing import NDArray
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.depth import GridDepth
 from rasteret_beam.kernels.routing.layers import Hits
-from rasteret_beam.kernels.routing.time_line import TimeLine, one_moment
+from rasteret_beam.kernels.routing.overlaps import Overlaps
+from rasteret_beam.kernels.routing.time_line import InTime, Taken, TimeLine, ranges
 from rasteret_beam.model import MatchRules
 
 NEVER = np.iinfo(np.int64).max
 
-LONGEST = 1 << 61
-"""Microseconds; a longer tolerance is as good as this one."""
-
 MOST_CANDIDATES = 1 << 22
 """Records of all points that are compared at once, which bounds memory."""
-
-Taken = tuple[Ints, Ints]
-"""Positions of hits, and the place on a time line that each of them has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +62,7 @@ class Search:
                 return self._back(rows, self._best(of_rows, self._near(of_rows, times, most), times, most))
             plain, rest = self._apart(of_rows, points)
             hit, place = self._near(of_rows.take(plain), times, most)
-            other, other_place = self._deepest(of_rows.take(rest), times)
+            other, other_place = self._overlaps.deepest(of_rows.take(rest), times, most)
             together = np.concatenate([plain[hit], rest[other]]), np.concatenate([place, other_place])
             return self._back(rows, self._best(of_rows, together, times, most))
 
@@ -76,7 +70,7 @@ class Search:
 
     def has_records(self, hits: Hits, points: int, times: Ints) -> NDArray[np.bool_]:
         """[points]: whether a record is in time at a point."""
-        low, high = self._range(hits, times)
+        low, high = self._in_time.range(hits, times)
         found = np.zeros(points, dtype=bool)
         found[hits.point[low < high]] = True
         return found
@@ -106,14 +100,15 @@ class Search:
         plain, rest = self._apart(of_part, points)
         hit, place = self._without_overlap(of_part.take(plain), points, times, most)
         contested = of_part.take(rest)
-        other, other_place = self._best(contested, self._deepest(contested, times), times, most)
+        other, other_place = self._best(contested, self._overlaps.deepest(contested, times, most), times, most)
         return rows[np.concatenate([plain[hit], rest[other]])], np.concatenate([place, other_place])
 
     def _apart(self, hits: Hits, points: int) -> tuple[Ints, Ints]:
-        """Positions of the hits whose points have no two records of one moment, and of the others."""
-        several = np.bincount(hits.point, minlength=points) > 1
-        contested = several[hits.point] | self.line.has_close(self.rules.overlap_tolerance)[hits.grid]
-        return np.flatnonzero(~contested), np.flatnonzero(contested)
+        """Positions of the hits with records whose points have no two of one moment, and of the others."""
+        there = np.flatnonzero(np.diff(self.line.starts)[hits.grid])
+        several = np.bincount(hits.point[there], minlength=points) > 1
+        contested = several[hits.point[there]] | self._close[hits.grid[there]]
+        return there[~contested], there[contested]
 
     def _without_overlap(self, hits: Hits, points: int, times: Ints, most: int | None) -> Taken:
         """What is taken where no two records of a point are of one moment, or all of them are to be had."""
@@ -131,36 +126,33 @@ class Search:
     def _near(self, hits: Hits, times: Ints, most: int | None) -> Taken:
         """Records of each hit, the best ``most`` among them, where no two are of one moment."""
         if most is None:
-            return _expanded(*self._range(hits, times))
+            return ranges(*self._in_time.range(hits, times))
         if self.rules.time_column is None:
             low = self.line.starts[hits.grid]
             counts = self.line.starts[hits.grid + 1] - low
-            hit, at = _expanded(low, low + np.minimum(counts, most))
+            hit, at = ranges(low, low + np.minimum(counts, most))
             return hit, self._ranked[at]
         return self._around(hits, times, min(most, self.line.longest))
+
+    @cached_property
+    def _in_time(self) -> InTime:
+        return InTime(self.line, self.rules)
+
+    @cached_property
+    def _overlaps(self) -> Overlaps:
+        assert self.depth is not None
+        return Overlaps(self._in_time, self.rank, self.depth)
+
+    @cached_property
+    def _close(self) -> NDArray[np.bool_]:
+        """[g]: whether a grid has several records of one moment."""
+        return self.line.has_close(self.rules.overlap_tolerance)
 
     @cached_property
     def _ranked(self) -> Ints:
         """Places on the line by grid, the best of each first."""
         grid = np.repeat(np.arange(len(self.line.starts) - 1), np.diff(self.line.starts))
         return np.lexsort((self.rank[self.line.record], grid))
-
-    @cached_property
-    def _tolerance(self) -> int | None:
-        return None if self.rules.tolerance is None else min(self.rules.tolerance, LONGEST)
-
-    def _range(self, hits: Hits, times: Ints) -> tuple[Ints, Ints]:
-        """First and last place (excluded), [n] each, of the records in time of each hit."""
-        grid, at = hits.grid, times[hits.point]
-        low, high = self.line.starts[grid], self.line.starts[grid + 1]
-        if self._tolerance is not None:
-            low = self.line.first_not_before(grid, at - self._tolerance)
-            high = self.line.first_after(grid, at + self._tolerance)
-        if self.rules.match == "before":
-            high = self.line.first_after(grid, at)
-        elif self.rules.match == "after":
-            low = self.line.first_not_before(grid, at)
-        return low, high
 
     def _around(self, hits: Hits, times: Ints, count: int) -> Taken:
         """So many records on each side of the time of each hit, the nearest, as far as they are in time."""
@@ -176,9 +168,9 @@ class Search:
             hit, column = np.nonzero(after < line.starts[grid + 1][:, None])
             found.append((hit, after[hit, column]))
         hit, place = (np.concatenate(columns) for columns in zip(*found, strict=True))
-        if self._tolerance is None:
+        if self._in_time.tolerance is None:
             return hit, place
-        near = np.abs(line.moment[place] - at[hit]) <= self._tolerance
+        near = np.abs(line.moment[place] - at[hit]) <= self._in_time.tolerance
         return hit[near], place[near]
 
     def _nearest(self, hits: Hits, points: int, times: Ints) -> Taken:
@@ -207,29 +199,3 @@ class Search:
         first = np.searchsorted(point[order], point[order])
         best = order[np.arange(len(order)) - first < (NEVER if most is None else most)]
         return hit[best], place[best]
-
-    def _deepest(self, hits: Hits, times: Ints) -> Taken:
-        """What is left of the records in time where of those of one moment that is taken whose grid holds the point
-        deepest inside."""
-        assert self.depth is not None
-        hit, place = _expanded(*self._range(hits, times))
-        point, moment, record = hits.point[hit], self.line.moment[place], self.line.record[place]
-        order = np.lexsort((record, moment, point))
-        same = one_moment(point[order], moment[order], self.rules.overlap_tolerance)
-        number = np.empty(len(order), dtype=np.int64)
-        number[order] = np.cumsum(np.concatenate([[True], ~same])[: len(order)])
-        order = np.lexsort((record, -self.depth.of(hits)[hit], number))
-        chosen = order[_firsts(number[order])]
-        return hit[chosen], place[chosen]
-
-
-def _expanded(low: Ints, high: Ints) -> Taken:
-    """Each position of [n] ranges with each place in its range."""
-    counts = np.maximum(high - low, 0)
-    hit = np.repeat(np.arange(len(low)), counts)
-    return hit, np.arange(len(hit)) - np.repeat(np.cumsum(counts) - counts - low, counts)
-
-
-def _firsts(group: Ints) -> NDArray[np.bool_]:
-    """Whether a row is the first of its group, of rows sorted by group."""
-    return np.concatenate([[True], group[1:] != group[:-1]])[: len(group)]

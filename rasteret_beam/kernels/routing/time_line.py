@@ -1,12 +1,20 @@
 """The layers of some bands, by grid and in time: which come before, and which after, a moment."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.routing.layers import NO_DATETIME
+from rasteret_beam.kernels.routing.layers import NO_DATETIME, Hits
+from rasteret_beam.model import MatchRules
+
+LONGEST = 1 << 61
+"""Microseconds; a longer tolerance is as good as this one."""
+
+Taken = tuple[Ints, Ints]
+"""Positions of hits, and the place on a time line that each of them has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +81,42 @@ class TimeLine:
         return found
 
 
+@dataclass(frozen=True, eq=False)
+class InTime:
+    """Which records on a time line are in time at points."""
+
+    line: TimeLine
+    rules: MatchRules
+
+    @cached_property
+    def tolerance(self) -> int | None:
+        return None if self.rules.tolerance is None else min(self.rules.tolerance, LONGEST)
+
+    def range(self, hits: Hits, times: Ints) -> tuple[Ints, Ints]:
+        """First and last place (excluded), [n] each, of the records in time of each hit."""
+        grid, at = hits.grid, times[hits.point]
+        low, high = self.line.starts[grid], self.line.starts[grid + 1]
+        if self.tolerance is not None:
+            low = self.line.first_not_before(grid, at - self.tolerance)
+            high = self.line.first_after(grid, at + self.tolerance)
+        if self.rules.match == "before":
+            high = self.line.first_after(grid, at)
+        elif self.rules.match == "after":
+            low = self.line.first_not_before(grid, at)
+        return low, high
+
+    def suits(self, difference: Ints) -> NDArray[np.bool_]:
+        """Whether records are in time, [n], given how much later than the points they are."""
+        suits = np.full(len(difference), True)
+        if self.tolerance is not None:
+            suits &= np.abs(difference) <= self.tolerance
+        if self.rules.match == "before":
+            suits &= difference <= 0
+        elif self.rules.match == "after":
+            suits &= difference >= 0
+        return suits
+
+
 def one_moment(group: Ints, moment: Ints, apart: int) -> NDArray[np.bool_]:
     """[n - 1]: whether a row is of the group and of the moment of the row before it, of rows sorted by both.
 
@@ -80,3 +124,15 @@ def one_moment(group: Ints, moment: Ints, apart: int) -> NDArray[np.bool_]:
     """
     same = (group[1:] == group[:-1]) & (moment[:-1] != NO_DATETIME)
     return same & (np.diff(moment) <= apart)
+
+
+def ranges(low: Ints, high: Ints) -> tuple[Ints, Ints]:
+    """Each position of [n] ranges with each number in its range."""
+    counts = np.maximum(high - low, 0)
+    at = np.repeat(np.arange(len(low)), counts)
+    return at, np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts - low, counts)
+
+
+def firsts(group: Ints) -> NDArray[np.bool_]:
+    """Whether a row is the first of its group, of rows sorted by group."""
+    return np.concatenate([[True], group[1:] != group[:-1]])[: len(group)]

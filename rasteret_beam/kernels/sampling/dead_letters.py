@@ -78,7 +78,9 @@ def left_over(failures: Sequence[Failure], band: str, rows: int) -> np.ndarray:
 
 
 def dead_letters(chunk: pa.RecordBatch, failures: Sequence[Failure], kind: LetterKind = OF_POINTS) -> pa.RecordBatch:
-    """A row for each failure, in the schema of their kind; a point of several failures is in the first only.
+    """A row for each failure, in the schema of their kind.
+
+    A point of several failures of one record and band is in the first only.
 
     Parameters
     ----------
@@ -87,10 +89,10 @@ def dead_letters(chunk: pa.RecordBatch, failures: Sequence[Failure], kind: Lette
         :class:`rasteret_beam.kernels.routing.chip_chunks.RoutedPolygons` does.
     """
     rows = []
-    given: dict[str, np.ndarray] = {}
+    given: dict[tuple[str, str], np.ndarray] = {}
     for failure in failures:
         band = failure.asset.band
-        free = given.setdefault(band, np.ones(len(chunk), dtype=bool))
+        free = given.setdefault((failure.asset.record_id, band), np.ones(len(chunk), dtype=bool))
         mine = np.unique(failure.points[free[failure.points]])
         if not len(mine):
             continue

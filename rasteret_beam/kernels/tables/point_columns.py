@@ -142,7 +142,7 @@ def choose_columns(
     # Coordinates pass through too, as in Rasteret, unless they already have the name of their sample column.
     dropped = {geometry_column} | (own & RESERVED)
     others = [name for name in names if name not in dropped and not UNNAMED_INDEX.fullmatch(name)]
-    kept = _with_time(columns if columns is not None else others, time_column, schema, source)
+    kept = with_time(columns if columns is not None else others, time_column, schema, source, RESERVED, "sample")
     check_single(names, [name for name in (*own, *kept) if name is not None], source)
     for name in (x_column, y_column):
         if name is not None and not is_number(schema.field(name).type):
@@ -159,13 +159,21 @@ def choose_columns(
     return PointColumns(x_column, y_column, geometry_column, kept, output, crs, from_srid, index_column)
 
 
-def _with_time(kept: Sequence[str], time_column: str | None, schema: pa.Schema, source: str) -> tuple[str, ...]:
-    """The columns to keep, with that of the times, which is checked."""
+def with_time(
+    kept: Sequence[str], time_column: str | None, schema: pa.Schema, source: str, reserved: Collection[str], output: str
+) -> tuple[str, ...]:
+    """The columns to keep, with that of the times, which is checked.
+
+    Raises
+    ------
+    InputError
+        The column does not hold times, or has one of the ``reserved`` names of the ``output`` table.
+    """
     if time_column is None:
         return tuple(kept)
-    if time_column in RESERVED:
+    if time_column in reserved:
         raise InputError(
-            f"time_column {time_column!r} of {source} has the name of a column of the sample table; rename it"
+            f"time_column {time_column!r} of {source} has the name of a column of the {output} table; rename it"
         )
     for number in schema.get_all_field_indices(time_column):
         check_time_type(schema.field(number).type, time_column, source)

@@ -1,4 +1,4 @@
-"""The times of points: a column of timestamps, dates or ISO 8601 text as microseconds since 1970, UTC."""
+"""The times of points or polygons: a column of timestamps, dates or ISO 8601 text as microseconds since 1970, UTC."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +8,7 @@ from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.grids import Ints
 
 NO_TIME = np.iinfo(np.int64).min
-"""The time of a point that has none."""
+"""The time of a point or polygon that has none."""
 
 FORMS = "timestamps, dates or ISO 8601 text such as 2023-06-30, 2023-06-30T10:30:00Z or 2023-06-30T10:30:00.5+02:00"
 
@@ -56,15 +56,15 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def point_times(points: pa.RecordBatch, column: str) -> Ints:
-    """The times of a batch of points, or of a chunk, [n] int64: microseconds since 1970, :data:`NO_TIME` for null.
+    """The times of a batch of points or polygons, or of a chunk, [n] int64: microseconds since 1970.
 
-    Times with a zone are converted to UTC, and those without are UTC; a date is its midnight. What is finer than a
-    microsecond is rounded down.
+    A null is :data:`NO_TIME`. Times with a zone are converted to UTC, and those without are UTC; a date is its
+    midnight. What is finer than a microsecond is rounded down.
 
     Parameters
     ----------
     points : RecordBatch
-        With the column, and ``point_index``.
+        With the column, and ``point_index`` or ``geometry_id``.
     column : str
 
     Raises
@@ -73,8 +73,9 @@ def point_times(points: pa.RecordBatch, column: str) -> Ints:
         There is no such column, it has another type, or a text cannot be read; names the first row and its value.
     """
     if points.schema.get_field_index(column) < 0:
+        what = "polygons" if _number_column(points) == "geometry_id" else "points"
         raise InputError(
-            f"the points have no column {column!r}, which time_column names; they have {listed(points.schema.names)}. "
+            f"the {what} have no column {column!r}, which time_column names; they have {listed(points.schema.names)}. "
             "Keep it with columns=[...] where they are read"
         )
     values = points.column(column)
@@ -149,5 +150,9 @@ def _first_misfit(values: pa.Array) -> int:
 
 
 def _misfit(points: pa.RecordBatch, column: str, row: int, what: str) -> InputError:
-    number = points.column("point_index")[row].as_py()
+    number = points.column(_number_column(points))[row].as_py()
     return InputError(f"row {number} of time_column {column!r} is {what}; it has to hold {FORMS}")
+
+
+def _number_column(points: pa.RecordBatch) -> str:
+    return "geometry_id" if "geometry_id" in points.schema.names else "point_index"

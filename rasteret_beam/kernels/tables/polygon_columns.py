@@ -17,11 +17,12 @@ from rasteret_beam.kernels.tables.point_columns import (
     kept_column,
     kept_type,
     table_crs,
+    with_time,
     without,
 )
 from rasteret_beam.kernels.tables.point_geometry import FirstValue, check_srids, decoded_wkt, is_text, split_ewkt
 from rasteret_beam.kernels.tables.polygon_geometry import Shapes, choose_geometry_column, decode_column
-from rasteret_beam.schema import polygons_schema
+from rasteret_beam.schema import CHIP_RESERVED, polygons_schema
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def choose_polygon_columns(
     geometry_column: str | None = None,
     geometry_crs: Any = None,
     columns: Sequence[str] | None = None,
+    time_column: str | None = None,
     source: str = "the polygon table",
     first_value: FirstValue | None = None,
     folder_columns: Collection[str] = (),
@@ -76,6 +78,8 @@ def choose_polygon_columns(
         CRS of the polygons, as pyproj reads it; needed unless the column carries its own.
     columns : sequence of str, optional
         Columns to keep; by default all others but the index of pandas that has no name.
+    time_column : str, optional
+        The polygons' times, which pass through too; see :func:`rasteret_beam.kernels.tables.point_times.point_times`.
     source : str
         What an error calls the table.
     first_value : function of a column name, optional
@@ -90,17 +94,17 @@ def choose_polygon_columns(
         or in conflict with the one in the data.
     """
     columns = (columns,) if isinstance(columns, str) else columns
-    check_names(columns, geometry_column)
+    check_names(columns, geometry_column, time_column)
     names = schema.names
     there = set(names)
-    for wanted in columns or ():
-        if wanted not in there:
+    for wanted in (time_column, *(columns or ())):
+        if wanted is not None and wanted not in there:
             raise InputError(f"{source} has no column {wanted!r}; it has {listed(names)}")
     geometry = choose_geometry_column(
         schema if geometry_column is not None else without(schema, folder_columns), geometry_column, source
     )
     others = [name for name in names if name != geometry and not UNNAMED_INDEX.fullmatch(name)]
-    kept = tuple(columns if columns is not None else others)
+    kept = with_time(columns if columns is not None else others, time_column, schema, source, CHIP_RESERVED, "chip")
     check_single(names, list(dict.fromkeys([geometry, *kept])), source)
     check_polygon_type(schema.field(geometry), source)
     crs, from_srid = table_crs(schema, geometry, geometry_crs, source, first_value)

@@ -10,6 +10,7 @@ from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.parts import Pairs, Part
 from rasteret_beam.kernels.sampling.pixel_methods import Picked
 from rasteret_beam.kernels.sampling.rows import RowFacts, SampleRows
+from rasteret_beam.kernels.tables.distinct import distinct_rows
 from rasteret_beam.model import Grid
 from rasteret_beam.readers.jobs.work_units import SampleJob, facts_of
 
@@ -45,10 +46,9 @@ def wide_rows(job: SampleJob, chunk: pa.RecordBatch, parts: Sequence[Part], star
     if not parts:
         return
     point, source, place = _placed(job, parts)
-    patterns, number = np.unique(source, axis=0, return_inverse=True)
-    order = np.argsort(number.reshape(-1), kind="stable")
-    stops = np.cumsum(np.bincount(number.reshape(-1), minlength=len(patterns)))
-    for pattern, rows in zip(patterns.tolist(), np.split(order, stops[:-1]), strict=True):
+    first, number = distinct_rows(source.T)
+    order, stops = np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))
+    for pattern, rows in zip(source[first].tolist(), np.split(order, stops[:-1]), strict=True):
         of_band = {band: parts[part] for band, part in zip(job.bands, pattern, strict=True) if part >= 0}
         picked = {
             band: of_band[band].picked[band].take(place[rows, column])
@@ -80,11 +80,13 @@ def _placed(job: SampleJob, parts: Sequence[Part]) -> tuple[Ints, Ints, Ints]:
 
 
 def missing_pairs(
-    job: SampleJob, chunk: pa.RecordBatch, pairs: Pairs, why: np.ndarray, start: int
+    job: SampleJob, chunk: pa.RecordBatch, pairs: Pairs, why: np.ndarray, start: int, whole: bool = False
 ) -> Iterator[pa.RecordBatch]:
-    """A row for each band of which a point has none, of the points that have one of another band."""
+    """A row for each band of which a point has none, of the points that have one of another band; ``whole``: of all."""
     stop = start + len(chunk)
-    none = (pairs.rows[start:stop] == 0) & ~pairs.lost[start:stop] & ~pairs.without_row[start:stop, None]
+    none = (pairs.rows[start:stop] == 0) & ~pairs.lost[start:stop]
+    if not whole:
+        none &= ~pairs.without_row[start:stop, None]
     for column, band in enumerate(pairs.bands):
         at = np.flatnonzero(none[:, column])
         if len(at):

@@ -25,7 +25,7 @@ from rasteret_beam.readers.jobs.work_units import (
     letters_of,
     point_epsg,
 )
-from rasteret_beam.schema import POINT_CRS_KEY
+from rasteret_beam.schema import ONE_RECORD_KEY, POINT_CRS_KEY
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,8 +46,13 @@ class PlaceUnit(PointUnit):
     bands: Sequence[str]
     again: bool = False
 
+    @property
+    def has_missing_rows(self) -> bool:
+        """Whether pairs without a row can have one of ``join="left"``; of dead letters, others may have been given."""
+        return not self.again or ONE_RECORD_KEY in (self.chunk.schema.metadata or {})
+
     def values(self, job: SampleJob) -> int:
-        return len(self.chunk) * len(self.bands) * job.cells * (1 if self.record_id else job.most_records)
+        return len(self.chunk) * _values_each(job, self.record_id, self.bands)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +83,8 @@ class SampledPlace:
         for chunk in self.unit.chunks(ROWS_BYTES):
             stop = start + len(chunk)
             yield from assemble(job, chunk, [part.within(start, stop) for part in self.parts], start)
-            if job.options.join == "left" and job.options.layout == "long" and not self.unit.again:
-                yield from missing_pairs(job, chunk, self.pairs, self.why_none, start)
+            if job.options.join == "left" and job.options.layout == "long" and self.unit.has_missing_rows:
+                yield from missing_pairs(job, chunk, self.pairs, self.why_none, start, whole=self.unit.again)
             start = stop
 
     def unsampled(self, job: SampleJob) -> pa.RecordBatch | None:
@@ -117,10 +122,14 @@ class SampledPlace:
 
 def place_units(job: SampleJob, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[PlaceUnit]:
     """The points of a group in units of bounded size."""
-    bands = job.bands
-    values = max(1, len(bands)) * job.cells * (1 if key.record_id else job.most_records)
-    for chunk, kept in cut(chunks, max(1, min(UNIT_ROWS, UNIT_VALUES // values))):
-        yield PlaceUnit(record_id=key.record_id, bands=bands, chunk=chunk, kept=kept)
+    most = min(UNIT_ROWS, UNIT_VALUES // _values_each(job, key.record_id, job.bands))
+    for chunk, kept in cut(chunks, max(1, most)):
+        yield PlaceUnit(record_id=key.record_id, bands=job.bands, chunk=chunk, kept=kept)
+
+
+def _values_each(job: SampleJob, record_id: str, bands: Sequence[str]) -> int:
+    """Pixels that may be read for a point."""
+    return len(bands) * job.cells * (1 if record_id else job.most_records)
 
 
 def is_of_place(chunk: pa.RecordBatch) -> bool:

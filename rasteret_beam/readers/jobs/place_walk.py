@@ -18,6 +18,7 @@ from rasteret_beam.kernels.sampling.dead_letters import Failure, left_over
 from rasteret_beam.kernels.sampling.parts import Pairs, Part, Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Picked
 from rasteret_beam.kernels.sampling.validity import Mask, is_invalid
+from rasteret_beam.kernels.tables.distinct import distinct_rows
 from rasteret_beam.kernels.tables.point_columns import coordinates
 from rasteret_beam.readers.jobs.pixel_reader import PixelReader
 from rasteret_beam.readers.jobs.place_rows import WHY_NONE
@@ -113,9 +114,9 @@ class PlaceWalk:
     def _why_none(self) -> np.ndarray:
         """Why a pair without a row has none: its samples were dropped, or no record has the band there, or in time."""
         why = np.zeros(self.pairs.rows.shape, dtype=np.uint8)
-        if self.options.join != "left" or self.unit.record_id:
+        if self.options.join != "left":
             return why
-        if self.routing.matcher.time_column is not None:
+        if self.routing.matcher.time_column is not None and not self.unit.record_id:
             for column, band in enumerate(self.unit.bands):
                 with_band = np.isin(self.hits.grid, self.routing.band_grids(band))
                 why[self.hits.point[with_band], column] = WHY_NONE.index("out_of_tolerance")
@@ -280,7 +281,7 @@ def _aside(picked: Picked, number: Ints) -> Picked:
 
 def _patterns(wanted: Mask) -> Iterator[tuple[list[int], Ints]]:
     """The rows [n] of a mask [n, k] that want the same, with the columns that they want; without those of none."""
-    patterns, number = np.unique(wanted, axis=0, return_inverse=True)
-    for at, pattern in enumerate(patterns):
-        if pattern.any():
-            yield np.flatnonzero(pattern).tolist(), np.flatnonzero(number.reshape(-1) == at)
+    first, number = distinct_rows(wanted.T)
+    for at, row in enumerate(first):
+        if wanted[row].any():
+            yield np.flatnonzero(wanted[row]).tolist(), np.flatnonzero(number == at)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rasteret_beam.kernels.geo.crs import same_crs, transform
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.dead_letters import Failure
+from rasteret_beam.kernels.sampling.nearest import pixels_under
 from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.validity import Mask
 from rasteret_beam.model import Asset, Grid
@@ -86,16 +86,10 @@ class RecordQuality:
 
     def at_pixels(self, grid: Grid, row: Ints, col: Ints) -> tuple[Mask, list[Failure]]:
         """Whether pixels [m] of a grid pass, by their centres."""
-        x, y = grid.to_world(row + 0.5, col + 0.5)
 
         def place(band: QualityBand) -> Placed:
-            target = band.grid
-            assert target is not None
-            there = (x, y) if same_crs(grid.crs, target.crs) else transform(grid.crs, target.crs, x, y)
-            at_row, at_col = (np.floor(position) for position in target.to_pixel(*there))
-            inside = (at_row >= 0) & (at_row < target.height) & (at_col >= 0) & (at_col < target.width)
-            whole = (np.where(inside, position, 0).astype(np.int64) for position in (at_row, at_col))
-            return inside, *whole
+            assert band.grid is not None
+            return pixels_under(grid, row, col, band.grid)
 
         return self.passes(len(row), place)
 

@@ -1,5 +1,6 @@
 """Work units: the points of a group that are sampled together, and the rows that come of them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,7 +30,7 @@ from rasteret_beam.kernels.sampling.value_types import ValueTypes, in_type, plai
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.jobs.spill import Spilled
-from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION
+from rasteret_beam.schema import ONE_RECORD_KEY, PIXEL, POINT_EPSG_KEY, POSITION
 
 UNIT_ROWS = 131_072
 """Chunks of a group are sampled together up to so many points, which bounds memory."""
@@ -178,7 +179,7 @@ class SampleJob:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PointUnit:
+class PointUnit(ABC):
     """Points of one group that are sampled together.
 
     Attributes
@@ -197,9 +198,9 @@ class PointUnit:
         """What the kept columns take up in memory while the unit is under way."""
         return sum(map(_held, self.kept))
 
+    @abstractmethod
     def values(self, job: SampleJob) -> int:
         """Pixels that may be read for the points."""
-        raise NotImplementedError
 
     def chunks(self, most_bytes: int) -> Iterator[pa.RecordBatch]:
         """The points with their kept columns, as chunks of at most so many bytes of these, or as they came."""
@@ -297,6 +298,8 @@ def letters_of(job: SampleJob, unit: PointUnit, failures: Sequence[Failure]) -> 
     points = unit.whole()
     if job.options.value_type == "raw":
         points = with_value_type(points, next(iter(job.types.values())))
+    if job.routing.matcher.one_record:
+        points = points.replace_schema_metadata((points.schema.metadata or {}) | {ONE_RECORD_KEY: b""})
     return dead_letters(points, failures)
 
 

@@ -155,6 +155,9 @@ class TileSource:
 
     def _read(self, requests: list[TileRequest], on_tile: OnTile, counters: Counters, cancel: CancelToken) -> None:
         reads = self.engines.plan(requests)
+        if len(reads) == 1 and reads[0].engine is self.engines.indexed and not reads[0].remote:
+            reads[0].run(counters, on_tile, cancel)  # not worth another thread; GDAL would open a file in each
+            return
         local: OrderedPool[None] = OrderedPool(self._local, len(reads))
         remote: OrderedPool[None] = OrderedPool(self._remote, len(reads))
         try:

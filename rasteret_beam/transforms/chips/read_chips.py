@@ -1,11 +1,13 @@
 """Polygons to chips: key by record and tile, group, read.
 
 Wiring only: routing is :func:`rasteret_beam.kernels.routing.chip_chunks.route_polygons`, reading
-:func:`rasteret_beam.collection.eager.chip_groups.read_chip_group`.
+:func:`rasteret_beam.collection.eager.chip_groups.read_chip_group`, or, where records are chosen by their pixels,
+:func:`rasteret_beam.collection.eager.chip_places.read_place_group`.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple, Unpack
 
 import apache_beam as beam
@@ -18,15 +20,20 @@ from rasteret_beam import metrics
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.eager.chip_groups import ChipJob, ReadRows, read_chip_group
+from rasteret_beam.collection.eager.chip_places import read_place_group
+from rasteret_beam.collection.eager.quality_bands import QualityBands
 from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules, route_polygons
+from rasteret_beam.kernels.routing.matching import check_times
 from rasteret_beam.keywords import ChipKeywords
-from rasteret_beam.model import TileKey
+from rasteret_beam.model import ALL_BANDS, TileKey
 from rasteret_beam.options import documents_options, options_from, takes_options
 from rasteret_beam.readers.jobs.chip_reader import ChipReader, fill_value
 from rasteret_beam.readers.jobs.spill import unspilled
+from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.source import TileSource
+from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import GroupByTile, by_stamp
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
@@ -64,10 +71,11 @@ class _RouteFn(beam.DoFn):
 
     def process(self, polygons: pa.RecordBatch) -> Iterator[Any]:
         index = self.indexes.at().routing
+        check_times(index.matcher, polygons, self.settings.options.time_column)
         routed = route_polygons(index, polygons, self.crs, self.rules, self.settings.options.on_invalid)
         sent = 0
         for key, chunk in routed.chunks:
-            sent += len(chunk) * len(index.bands_of(key))
+            sent += 0 if self.rules.by_place else len(chunk) * len(index.bands_of(key))
             yield key, chunk
         if len(routed.unmatched):
             yield beam.pvalue.TaggedOutput(UNMATCHED, routed.unmatched)
@@ -75,7 +83,7 @@ class _RouteFn(beam.DoFn):
             metrics.POLYGONS_IN: len(polygons),
             metrics.POLYGONS_MATCHED: routed.matched,
             metrics.POLYGONS_UNMATCHED: len(routed.unmatched),
-            metrics.CHIPS_ROUTED: sent,
+            metrics.CHIPS_ROUTED: sent + routed.chips,
         }
         count(counts | {metrics.unmatched(reason): number for reason, number in routed.reasons.items()})
 
@@ -98,7 +106,8 @@ class ReadFn(beam.DoFn):
         settings = self.settings
         index = settings.acquire().at()
         facts = acquire(self._facts_key, lambda: read_facts(settings.collection, settings.bands))
-        self.job = ChipJob(index, facts, settings.collection.name, settings.options)
+        quality = cache(lambda rules: QualityBands(settings.collection, rules, index.routing, settings.cache.share))
+        self.job = ChipJob(index, facts, settings.collection.name, settings.options, quality)
         self.reader: ChipReader = acquire(self._reader_key, lambda: ChipReader(TileSource.of_budget(settings.cache)))
 
     def teardown(self) -> None:
@@ -115,7 +124,11 @@ class ReadFn(beam.DoFn):
     ) -> Iterator[Any]:
         key, chunks = element
         for stamp, same in by_stamp(chunks, timestamp):
-            read = read_chip_group(self.reader, self.job, key, map(unspilled, same))
+            whole = map(unspilled, same)
+            if key.bandset == ALL_BANDS:
+                read = read_place_group(self.reader, self.job, whole)
+            else:
+                read = read_chip_group(self.reader, self.job, key, whole)
             yield from self._emit(read, (stamp.time, (window,), pane))
 
     def _emit(self, read: Iterator[ReadRows], context: tuple[Any, Any, Any]) -> Iterator[Any]:
@@ -158,6 +171,10 @@ class ReadChips(beam.PTransform):
     chips that lack it, while all other chips are read: each chip is a row of one of the two.
     :class:`ReadChipDeadLetters` tries them again.
 
+    With ``skip_invalid``, a band of a polygon has the chip of one record: in the order of ``match``, the first on which
+    at least ``min_valid`` of the polygon's pixels are valid in this band, else the best. All windows of a chip are of
+    one record.
+
     The polygons may be a stream in windows (:class:`GroupByTile` says which): a chip has the window and the time of
     its polygon.
 
@@ -168,7 +185,8 @@ class ReadChips(beam.PTransform):
     geometry_crs : optional
         CRS of the polygons, where their batches do not carry it (those of ReadPolygons do).
     rules : ChipRules, optional
-        How chips are put together for the shuffle; ``max_chip_pixels`` takes the place of its ``max_pixels``.
+        How chips are put together for the shuffle; ``max_chip_pixels`` takes the place of its ``max_pixels``, and
+        ``skip_invalid`` that of ``by_place``.
     with_unmatched : bool
         Give :class:`ChipOutputs`: also the polygons without a chip, with a reason each.
     <options>
@@ -185,8 +203,8 @@ class ReadChips(beam.PTransform):
     Raises
     ------
     InputError
-        When made: an option cannot be used. When applied: a band is not in the collection, or the collection has no
-        records. While running: a geometry cannot be used.
+        When made: an option cannot be used. When applied: a band is not in the collection, a record lacks a band of
+        ``quality``, or the collection has no records. While running: a geometry cannot be used.
     TileReadError
         While running: a raster file cannot be read.
     """
@@ -207,7 +225,8 @@ class ReadChips(beam.PTransform):
         self.collection = collection
         self.bands = bands
         self.geometry_crs = geometry_crs
-        self.rules = replace(rules or ChipRules(), max_pixels=options.max_chip_pixels)
+        given = rules or ChipRules()
+        self.rules = replace(given, max_pixels=options.max_chip_pixels, by_place=options.skip_invalid)
         self.with_unmatched = with_unmatched
         self.options = options
 
@@ -231,8 +250,12 @@ class ReadChips(beam.PTransform):
         InputError
             As said of the transform.
         """
-        wanted = self.collection.check_usable(self.bands, self.options.match)
-        if self.options.fill is not None:
+        wanted = self.collection.check_usable(self.bands, self.options.match_rules)
+        check_scaled_bands(self.options.scales, wanted)
+        if any(rule.missing == "error" for rule in self.options.quality):
+            share = CacheBudget(self.options.cache_bytes).share
+            QualityBands(self.collection, self.options.quality, self.collection.index(wanted).routing, share)
+        if self.options.fill is not None and not self.options.unscale:
             for fact in read_facts(self.collection, wanted).distinct:
                 if fact is not None:
                     fill_value(fact, self.options.fill)

@@ -98,6 +98,9 @@ class ReadPolygons(beam.PTransform):
         are in longitude and latitude (CRS84) by default.
     columns : sequence of str, optional
         Columns to keep; by default all but the geometry. Only needed columns are read.
+    time_column : str, optional
+        Column of the polygons' times, which ``ReadChips(time_column=...)`` needs: it is kept too, and checked before
+        anything is read. In CSV files it is read as text.
     access : Access
         Access to the bucket of the files, for example without credentials.
     column_types, csv_delimiter, csv_decimal, csv_encoding
@@ -123,6 +126,7 @@ class ReadPolygons(beam.PTransform):
     geometry_column: str | None = None
     geometry_crs: Any = None
     columns: Sequence[str] | None = None
+    time_column: str | None = None
     access: Access = DEFAULT_ACCESS
     column_types: Mapping[str, Any] | None = None
     csv_delimiter: str | None = None
@@ -182,6 +186,8 @@ class ReadPolygons(beam.PTransform):
         header = schema.names[: len(schema) - len(folders)]
         kept = [name for name in chosen.kept if name not in folders]
         files, given = typed_partitions(files, self.column_types, folders)
+        if self.time_column in kept:
+            given = {self.time_column: pa.string()} | given
         types = csv_types(files, header, kept, {chosen.geometry: pa.string()}, given) | {
             name: files.partitions.field(name).type for name in folders
         }
@@ -206,6 +212,7 @@ class ReadPolygons(beam.PTransform):
             geometry_column=self.geometry_column,
             geometry_crs=self.geometry_crs if crs is None else crs,
             columns=self.columns,
+            time_column=self.time_column,
             source=name,
             first_value=first_value,
             folder_columns=folders,

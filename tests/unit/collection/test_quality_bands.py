@@ -38,9 +38,12 @@ def test_records_and_collections_that_lack_a_quality_band(scenes: Collection) ->
         scenes.index(["B10"], rules)
     assert scenes.subset(ids="P0_0").index(["B10"], rules).routing.places == "record"
     assert scenes.index(["B20"], rules).routing.bands == ("B20",)
-    rules = MatchRules(places="record", quality=(("B2O", "pass"),))
+    rules = MatchRules(places="record", quality=(("B2O", "error"),))
     with pytest.raises(InputError, match=r"the collection lacks band\(s\) B2O \(did you mean 'B20'\?\); it has"):
         scenes.check_usable(["B10"], rules)
+    may_be_missing = MatchRules(places="record", quality=(("B2O", "pass"),))
+    assert scenes.check_usable(["B10"], may_be_missing) == ["B10"]
+    assert set(scenes.index(["B10"], may_be_missing).routing.band_grids("B2O")) == {-1}
 
 
 @pytest.mark.parametrize("option", [{"invalid": "drop"}, {"join": "left"}, {"skip_invalid": True}])

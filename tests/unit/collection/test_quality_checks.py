@@ -74,6 +74,16 @@ def test_bits_that_a_band_lacks(collection: Collection, caplog: pytest.LogCaptur
     assert not caplog.records
 
 
+def test_bands_that_no_record_has(collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
+    """Those that a record must have are an error of the index."""
+    rules = ["QB <= 3 missing pass", "Z in 4 missing fail", "QA in 4 missing fail", "Y in 4"]
+    check_rules(collection, SampleOptions(quality=rules, invalid="null"))
+    assert [each.getMessage() for each in caplog.records] == [
+        "no record has the quality band 'QB' (did you mean 'B'?): each pixel passes, as missing is 'pass'",
+        "no record has the quality band 'Z': not one pixel passes, as missing is 'fail'",
+    ]
+
+
 def test_each_face_logs_rules_that_change_nothing(collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
     rule = Quality("QA", exclude=[1])
     beam.Pipeline() | beam.Create([]) | SamplePoints(collection, ["B"], quality=rule)

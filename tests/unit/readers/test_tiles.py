@@ -82,6 +82,23 @@ def test_a_tile_is_decoded_once_for_both(wants: list[TileRequest]) -> None:
     assert counters.snapshot()[metrics.TILE_CACHE_HITS] == len(wants)
 
 
+@pytest.mark.parametrize(("case", "is_handed_over"), [("deflate_noise", False), ("bigtiff_strips", True)])
+def test_only_a_few_threads_read_by_gdal(tmp_path: Path, case: str, is_handed_over: bool) -> None:
+    """Each of them opens the file; a lone tile that the index describes is decoded by who asks for it."""
+    wants = tiles.wants_of(rasters.case(case).write(tmp_path))
+    readers: set[str] = set()
+    source = TileSource(threads=1)
+
+    def take(want: TileRequest, tile: Tile | TileReadError) -> None:
+        assert not isinstance(tile, TileReadError)
+        readers.add(threading.current_thread().name)
+
+    for want in wants:
+        source.each([want], take, Counters())
+    source.close()
+    assert readers == {"tiles_0" if is_handed_over else threading.current_thread().name}
+
+
 def test_who_needs_more_rows_reads_for_himself(wants: list[TileRequest]) -> None:
     engine = SlowEngine()
     engine.may.set()
