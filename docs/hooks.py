@@ -78,7 +78,7 @@ def with_options(parameters: Any, signature: inspect.Signature) -> griffe.Parame
 
 def with_options_text(text: str, documented_object: Any) -> str:
     """A docstring with the options that a function, or the constructor of a class, takes."""
-    from rasteret_beam.options import documented, options_of
+    from rasteret_beam.option_fields import documented, options_of
 
     parameters = inspect.signature(documented_object).parameters
     definition = get_args(parameters["options"].annotation)[0]
@@ -141,7 +141,7 @@ def with_site_links(markdown: str, page: str) -> str:
 
 def options_table(definition: type) -> str:
     """Markdown table of a definition of options: name, flag, values, default, and the one line of help."""
-    from rasteret_beam.options import options_of
+    from rasteret_beam.option_fields import options_of
 
     rows = [
         (f"`{each.name}`", flag_text(each), values_text(each.type), default_text(each), each.facts.help)

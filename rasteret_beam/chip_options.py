@@ -1,4 +1,4 @@
-"""The options of a chip job: one definition, as :mod:`rasteret_beam.options` has of sampling."""
+"""The options of a chip job."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from rasteret_beam.errors import InputError
-from rasteret_beam.options import JobOptions, check_scales_used, check_skipping, option
+from rasteret_beam.job_options import JobOptions, check_scales_used, check_skipping
+from rasteret_beam.option_fields import option
 from rasteret_beam.quality import Quality, check_quality
 from rasteret_beam.scales import NO_SCALES, to_scales
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from rasteret_beam.chip_options import ChipOptions
-from rasteret_beam.options import Option, SampleOptions, options_of
+from rasteret_beam.option_fields import Option, options_of
+from rasteret_beam.options import SampleOptions
 
 FILE = Path(__file__).parent.parent / "rasteret_beam" / "keywords.py"
 KEYWORDS: dict[str, tuple[type, str, Callable[[Option], bool]]] = {

@@ -25,7 +25,7 @@ from rasteret_beam.kernels.routing.chip_chunks import route_polygons
 from rasteret_beam.kernels.routing.matching import check_times
 from rasteret_beam.kernels.routing.no_hit import why_no_polygon_hit
 from rasteret_beam.model import DEFAULT_ACCESS
-from rasteret_beam.options import options_of
+from rasteret_beam.option_fields import options_of
 from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, chips_schema, kept_polygon_fields, unmatched_schema
 
 OUTPUTS = ("output", "unmatched", "dead_letter", "geotiff")

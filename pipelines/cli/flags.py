@@ -21,8 +21,9 @@ from pipelines.cli.runner_options import FLINK, RunnerOption, RunnerOptions, bea
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.filters.date_ranges import date_bounds
 from rasteret_beam.errors import InputError
+from rasteret_beam.job_options import LEAST_CACHE_BYTES
 from rasteret_beam.model import Access
-from rasteret_beam.options import LEAST_CACHE_BYTES, Option, options_of
+from rasteret_beam.option_fields import Option, options_of
 from rasteret_beam.quality import Quality, parse_qualities
 from rasteret_beam.scales import parse_scales
 

@@ -31,7 +31,8 @@ from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
 from rasteret_beam.kernels.tables.point_times import point_times
 from rasteret_beam.model import DEFAULT_ACCESS
-from rasteret_beam.options import SampleOptions, options_of
+from rasteret_beam.option_fields import options_of
+from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, unsampled_schema

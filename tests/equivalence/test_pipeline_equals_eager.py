@@ -17,7 +17,8 @@ from pyproj import Transformer
 
 from rasteret_beam import Collection, Quality, ReadPoints, SamplePoints, WriteSamplesToParquet, build_from_table, load
 from rasteret_beam.collection.eager.sample import sample_points
-from rasteret_beam.options import LEAST_CACHE_BYTES, SampleOptions
+from rasteret_beam.job_options import LEAST_CACHE_BYTES
+from rasteret_beam.options import SampleOptions
 from tests.support.pipelines import ORDER, read, run
 from tests.support.rasters import RasterCase
 

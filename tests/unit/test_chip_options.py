@@ -9,7 +9,8 @@ import pytest
 from pipelines.read_chips import parser
 from rasteret_beam import ChipOptions, Collection, ReadChipDeadLetters, ReadChips, SampleOptions
 from rasteret_beam.errors import InputError
-from rasteret_beam.options import JobOptions, options_of
+from rasteret_beam.job_options import JobOptions
+from rasteret_beam.option_fields import options_of
 from templates.metadata import template
 
 

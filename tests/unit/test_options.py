@@ -27,7 +27,7 @@ from rasteret_beam import (
 from rasteret_beam.errors import InputError, UnknownOptionError
 from rasteret_beam.kernels.routing.match import WAYS
 from rasteret_beam.model import MatchRules
-from rasteret_beam.options import option, options_from, options_of, takes_options
+from rasteret_beam.option_fields import option, options_from, options_of, takes_options
 from templates.metadata import parameter
 
 

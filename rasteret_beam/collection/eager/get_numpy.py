@@ -20,7 +20,7 @@ from rasteret_beam.kernels.routing.whole_records import WholeRecords
 from rasteret_beam.kernels.sampling.validity import Mask
 from rasteret_beam.kernels.tables.polygon_geometry import Polygons
 from rasteret_beam.keywords import EagerChipKeywords
-from rasteret_beam.options import options_from, takes_options
+from rasteret_beam.option_fields import options_from, takes_options
 from rasteret_beam.readers.jobs.chip_reader import Array, ChipReader
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.source import TileSource

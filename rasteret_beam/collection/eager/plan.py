@@ -20,7 +20,8 @@ from rasteret_beam.kernels.routing.matching import matched
 from rasteret_beam.kernels.tables.point_columns import choose_columns, coordinates, point_batch
 from rasteret_beam.keywords import PlanKeywords
 from rasteret_beam.model import Asset
-from rasteret_beam.options import SampleOptions, options_from, takes_options
+from rasteret_beam.option_fields import options_from, takes_options
+from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.tiles.indexed import IndexedEngine, fallback_reason
 from rasteret_beam.readers.tiles.protocol import TileRequest
 from rasteret_beam.schema import UNSAMPLED_REASONS

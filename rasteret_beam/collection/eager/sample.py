@@ -15,7 +15,8 @@ from rasteret_beam.collection.index.extra_columns import record_types
 from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
 from rasteret_beam.keywords import EagerSampleKeywords
-from rasteret_beam.options import SampleOptions, options_from, takes_options
+from rasteret_beam.option_fields import options_from, takes_options
+from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.scales import check_scaled_bands

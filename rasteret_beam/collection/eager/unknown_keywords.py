@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from rasteret_beam.errors import InputError
-from rasteret_beam.options import check_keywords
+from rasteret_beam.option_fields import check_keywords
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasteret_beam.errors import InputError
+from rasteret_beam.job_options import IN_TIME
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.candidates import Candidates, Searches, found
 from rasteret_beam.kernels.routing.depth import GridDepth
@@ -19,7 +20,6 @@ from rasteret_beam.kernels.routing.ranked import Ranked
 from rasteret_beam.kernels.routing.search import NEVER, Search
 from rasteret_beam.kernels.routing.time_line import TimeLine
 from rasteret_beam.model import MatchRules
-from rasteret_beam.options import IN_TIME
 
 
 class Matcher(Protocol):

@@ -1,14 +1,14 @@
 """Gathering: values under pixels of decoded tiles."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.sampling.interpolation import Blocks
 from rasteret_beam.kernels.sampling.validity import Mask, Status, Statuses, is_valid, pixel_status
 from rasteret_beam.model import Grid
 
@@ -22,6 +22,11 @@ class TilePoints:
     point: Ints
     row: Ints
     col: Ints
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Row and column of the tile."""
+        return self.tile_row, self.tile_col
 
     @property
     def last_row(self) -> int:
@@ -54,74 +59,35 @@ def by_tile(grid: Grid, row: Ints, col: Ints) -> Iterator[TilePoints]:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class TileBlocks:
-    """What a tile has of the blocks of k pixels around the n points of a chunk, as positions in an array [k * n].
-
-    Attributes
-    ----------
-    tile_row, tile_col : int
-    count, size : int
-        n; and pixels on each side of a block.
-    whole : TilePoints, optional
-        First pixels of the blocks that lie in the tile as a whole.
-    cells : TilePoints, optional
-        Single pixels of other blocks; their positions are those in the array.
-    """
-
-    tile_row: int
-    tile_col: int
-    count: int
-    size: int
-    whole: TilePoints | None = None
-    cells: TilePoints | None = None
+class TilePixels(Protocol):
+    """What a tile has of the pixels that are wanted, such as :class:`TilePoints`."""
 
     @property
     def point(self) -> Ints:
-        """Points that need the tile, each once."""
-        parts = [self.whole.point] if self.whole else []
-        return np.concatenate([*parts, np.unique(self.cells.point % self.count)] if self.cells else parts)
+        """Points that need the tile."""
+        ...
 
     @property
     def last_row(self) -> int:
         """The last row of the tile that is needed."""
-        of_whole = self.whole.last_row + self.size - 1 if self.whole else 0
-        return max(of_whole, self.cells.last_row) if self.cells else of_whole
+        ...
 
-    def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints | slice, NDArray[np.generic]]]:
+    def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints, NDArray[np.generic]]]:
         """Where pixels of the decoded tile go, and the pixels."""
-        if self.whole is not None:
-            flat, across = tile.ravel(), tile.shape[1]
-            first = self.whole.row * across + self.whole.col
-            for cell in range(self.size * self.size):
-                down, aside = divmod(cell, self.size)
-                yield self.whole.point + cell * self.count, flat[first + (down * across + aside)]
-        if self.cells is not None:
-            yield from self.cells.take(tile)
+        ...
 
 
-def blocks_by_tile(grid: Grid, blocks: Blocks) -> tuple[dict[tuple[int, int], TileBlocks], Ints]:
-    """What tiles have of blocks, of the pixels that have a weight; and positions [k * n] of those beyond the grid."""
-    count, size = len(blocks.top), blocks.size
-    row, col = blocks.top % grid.tile_height, blocks.left % grid.tile_width
-    in_one = (row + size <= grid.tile_height) & (col + size <= grid.tile_width)
-    inside = (blocks.top >= 0) & (blocks.left >= 0)
-    inside &= (blocks.top + size <= grid.height) & (blocks.left + size <= grid.width)
-    whole, others = np.flatnonzero(in_one & inside), np.flatnonzero(~(in_one & inside))
-    found: dict[tuple[int, int], TileBlocks] = {}
-    for points in by_tile(grid, blocks.top[whole], blocks.left[whole]):
-        at = replace(points, point=whole[points.point])
-        found[points.tile_row, points.tile_col] = TileBlocks(points.tile_row, points.tile_col, count, size, at)
-    cell, other = np.nonzero(blocks.used(others))
-    point = others[other]
-    rows, cols = blocks.top[point] + cell // size, blocks.left[point] + cell % size
-    there = (rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width)
-    positions = cell * count + point
-    for cells in by_tile(grid, rows[there], cols[there]):
-        place = cells.tile_row, cells.tile_col
-        at = replace(cells, point=positions[there][cells.point])
-        found[place] = replace(found.get(place, TileBlocks(*place, count, size)), cells=at)
-    return found, positions[~there]
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """Pixels to gather: ``size`` positions, and what each tile has of them, by its row and column."""
+
+    size: int
+    in_tile: Mapping[tuple[int, int], TilePixels]
+
+    @classmethod
+    def at_points(cls, grid: Grid, row: Ints, col: Ints) -> "Wanted":
+        """The pixels [n] that points lie in."""
+        return cls(len(row), {points.place: points for points in by_tile(grid, row, col)})
 
 
 class PixelValues:
@@ -136,7 +102,7 @@ class PixelValues:
         self._left_in: Mask | None = None
         self._lock = Lock()
 
-    def put(self, tile: NDArray[np.generic], points: "TilePoints | TileBlocks") -> None:
+    def put(self, tile: NDArray[np.generic], points: TilePixels) -> None:
         """Take the values at pixels of a decoded tile [height, width]."""
         with self._lock:
             if self._values is None:
@@ -144,7 +110,7 @@ class PixelValues:
         for at, pixels in points.take(tile):
             self._values[at] = pixels
 
-    def put_mask(self, tile: NDArray[np.generic], points: "TilePoints | TileBlocks") -> None:
+    def put_mask(self, tile: NDArray[np.generic], points: TilePixels) -> None:
         """Take what the file's mask, 0 where a pixel is left out, has at pixels of a tile."""
         with self._lock:
             if self._left_in is None:

@@ -1,8 +1,5 @@
 """Interpolation: the value at a point between the centres of the pixels around it.
 
-The k = size x size pixels around each of n points come as arrays [k, n], row by row of the block: one pixel of all
-points is contiguous, so that sums run over whole arrays.
-
 Source of the cubic kernel: Keys (1981), Cubic convolution interpolation for digital image processing, a = -0.5, which
 is the Catmull-Rom spline, as GDAL has it.
 """
@@ -14,6 +11,7 @@ from numpy.typing import NDArray
 
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.sampling.blocks import Blocks
 from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Picked
 from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses
@@ -32,52 +30,41 @@ SIZES = {"bilinear": 2, "cubic": 4}
 
 
 @dataclass(frozen=True, eq=False)
-class Blocks:
+class WeightedBlocks(Blocks):
     """The pixels around n points, and their weights.
 
     Attributes
     ----------
-    size : int
-        Pixels on each side.
-    top, left : [n] int64
-        Row and column of the first pixel; those of a point near the edge can lie outside the raster.
     down, across : [size, n] float64
         Weights of the rows and of the columns; that of a pixel is their product.
     own : [n] int64
         Which of the k pixels the point lies in.
     """
 
-    size: int
-    top: Ints
-    left: Ints
     down: Floats
     across: Floats
     own: Ints
 
     @classmethod
-    def of(cls, spots: Spots, size: int) -> "Blocks":
+    def of(cls, spots: Spots, size: int) -> "WeightedBlocks":
         """Those around points, whose positions in their pixels are there."""
         assert spots.row_part is not None and spots.col_part is not None
         above, beside = spots.row_part < 0.5, spots.col_part < 0.5
         margin = size // 2 - 1
         own = (above + margin) * size + beside + margin
         down, across = (weights(part, size) for part in (spots.row_part, spots.col_part))
-        return cls(size, spots.row - above - margin, spots.col - beside - margin, down, across, own)
-
-    @property
-    def cells(self) -> int:
-        """Pixels of a block, k."""
-        return self.size * self.size
+        return cls(size, size, spots.row - above - margin, spots.col - beside - margin, down, across, own)
 
     def used(self, points: Ints) -> Mask:
         """Which pixels [k, m] of some of the points have a weight."""
         used: Mask = (self.down[:, None, points] != 0) & (self.across[None, :, points] != 0)
         return used.reshape(self.cells, len(points))
 
-    def portion(self, start: int, stop: int) -> "Blocks":
+    def portion(self, start: int, stop: int) -> "WeightedBlocks":
         """Those of the points from ``start`` to before ``stop``."""
         at = slice(start, stop)
-        return Blocks(self.size, self.top[at], self.left[at], self.down[:, at], self.across[:, at], self.own[at])
+        top, left, own = self.top[at], self.left[at], self.own[at]
+        return WeightedBlocks(self.height, self.width, top, left, self.down[:, at], self.across[:, at], own)
 
 
 def weights(part: Floats, size: int) -> Floats:
@@ -130,19 +117,19 @@ class Interpolation:
     def cells(self) -> int:
         return self.size * self.size
 
-    def interpolated(self, blocks: Blocks, pixels: Pixels, status: Statuses) -> Picked:
+    def interpolated(self, blocks: WeightedBlocks, pixels: Pixels, status: Statuses) -> Picked:
         """Values of n points, NaN where the sample is not valid.
 
         Parameters
         ----------
-        blocks : Blocks
+        blocks : WeightedBlocks
         pixels : [k, n]
             In the band's own dtype; 64-bit integers beyond 2^53 are rounded to float64.
         status : [k, n] uint8
             The :class:`.validity.Status` of each pixel. That of a sample that is not valid is that of the point's own
             pixel if this is not valid, else that of the first pixel that is not, row by row.
         """
-        count = len(blocks.top)
+        count = blocks.count
         values, of_samples = np.empty(count), np.zeros(count, dtype=np.uint8)
         for start in range(0, count, PORTION):
             at = slice(start, start + PORTION)
@@ -155,9 +142,11 @@ class Interpolation:
                 values[at], of_samples[at] = self._of_valid(block, whole, here, invalid)
         return Picked(values, status=of_samples)
 
-    def _of_valid(self, blocks: Blocks, pixels: Floats, status: Statuses, invalid: Mask) -> tuple[Floats, Statuses]:
+    def _of_valid(
+        self, blocks: WeightedBlocks, pixels: Floats, status: Statuses, invalid: Mask
+    ) -> tuple[Floats, Statuses]:
         """Values and statuses of points some of whose pixels are not valid, or not finite."""
-        used = blocks.used(np.arange(len(blocks.top)))
+        used = blocks.used(np.arange(blocks.count))
         missing = invalid & used
         counted = used & ~invalid
         with np.errstate(invalid="ignore"):  # infinite pixels
@@ -174,19 +163,19 @@ class Interpolation:
         return values, np.where(given, np.uint8(Status.VALID), _why(blocks, status, missing))
 
 
-def _sums(blocks: Blocks, pixels: Floats) -> Floats:
+def _sums(blocks: WeightedBlocks, pixels: Floats) -> Floats:
     """The weighted sum [n] of the pixels [k, n] of each block."""
     total = np.zeros(pixels.shape[1])
-    for row in range(blocks.size):
-        of_row = blocks.across[0] * pixels[row * blocks.size]
-        for col in range(1, blocks.size):
-            of_row += blocks.across[col] * pixels[row * blocks.size + col]
+    for row in range(blocks.height):
+        of_row = blocks.across[0] * pixels[row * blocks.width]
+        for col in range(1, blocks.width):
+            of_row += blocks.across[col] * pixels[row * blocks.width + col]
         of_row *= blocks.down[row]
         total += of_row
     return total
 
 
-def _why(blocks: Blocks, status: Statuses, missing: Mask) -> Statuses:
+def _why(blocks: WeightedBlocks, status: Statuses, missing: Mask) -> Statuses:
     """The status [n] of samples that are not valid, by which pixels [k, n] are missing."""
     columns = np.arange(missing.shape[1])
     first = np.where(missing[blocks.own, columns], blocks.own, missing.argmax(axis=0))

@@ -1,6 +1,6 @@
 """Reading pixels: tiles and masks of bands, and what the pixel method of a job makes of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -10,9 +10,10 @@ import numpy as np
 
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.sampling.blocks import Blocks, blocks_by_tile
 from rasteret_beam.kernels.sampling.dead_letters import Failure, everywhere, left_over
-from rasteret_beam.kernels.sampling.gather import PixelValues, TileBlocks, TilePoints, blocks_by_tile, by_tile
-from rasteret_beam.kernels.sampling.interpolation import Blocks, Interpolation
+from rasteret_beam.kernels.sampling.gather import PixelValues, TilePixels, Wanted, by_tile
+from rasteret_beam.kernels.sampling.interpolation import Interpolation, WeightedBlocks
 from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, Window
 from rasteret_beam.kernels.sampling.validity import Mask, Status, may_be_masked
@@ -64,8 +65,10 @@ class PixelReader:
         method, with_status = self.job.method, self.job.needs_status or rules is not None
         if isinstance(method, Interpolation):
             return self._interpolated(method, assets, spots, rules)
-        reach = self._reach(spots.grid, method.radius)
-        found, failures = self.gather(spots, assets, reach, masks=with_status)
+        wanted = Wanted.at_points(spots.grid, spots.row, spots.col)
+        (found,), failures = self.gather(
+            spots.grid, [wanted], assets, self._reach(spots.grid, method.radius), with_status
+        )
         assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
         picked: dict[str, Picked] = {}
         for asset in assets:
@@ -83,9 +86,10 @@ class PixelReader:
         self, method: Interpolation, assets: Sequence[Asset], spots: Spots, rules: PixelRules | None
     ) -> Read:
         """What is between the centres of the pixels around n points."""
-        grid, blocks = spots.grid, Blocks.of(spots, method.size)
+        grid, blocks = spots.grid, WeightedBlocks.of(spots, method.size)
         in_tile, beyond = blocks_by_tile(grid, blocks)
-        found, failures = self._gather(grid, in_tile, assets, method.cells * len(spots.row), self._reach(grid, 0), True)
+        wanted = Wanted(blocks.cells * blocks.count, in_tile)
+        (found,), failures = self.gather(grid, [wanted], assets, self._reach(grid, 0), masks=True)
         assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
         passing, failed = (None, []) if rules is None else self._pass_rules(rules, grid, blocks)
         failures += [replace(each, asset=replace(each.asset, band=asset.band)) for asset in assets for each in failed]
@@ -93,24 +97,23 @@ class PixelReader:
         for asset in assets:
             pixels = found.pop(asset.band)
             status = pixels.status(asset.nodata, asset.mask)
-            status[beyond] = Status.NODATA
+            status[beyond.position] = Status.NODATA
             if passing is not None:
                 status[(status == Status.VALID) & ~passing] = Status.MASKED
-            shape = method.cells, len(spots.row)
+            shape = blocks.cells, blocks.count
             here = method.interpolated(blocks, pixels.values().reshape(shape), status.reshape(shape))
             picked[asset.band] = self.job.finished(here, asset)
         return Read(assets, picked, failures)
 
     def _pass_rules(self, rules: PixelRules, grid: Grid, blocks: Blocks) -> tuple[Mask, list[Failure]]:
         """Whether pixels [k * n] of blocks pass the rules, by their centres; and which points cannot be decided."""
-        count = len(blocks.top)
-        cell, point = np.nonzero(blocks.used(np.arange(count)))
-        row, col = blocks.top[point] + cell // blocks.size, blocks.left[point] + cell % blocks.size
-        there = np.flatnonzero((row >= 0) & (row < grid.height) & (col >= 0) & (col < grid.width))
-        passes, failed = rules.at_pixels(grid, row[there], col[there])
-        passing = np.zeros(blocks.cells * count, dtype=bool)
-        passing[(cell * count + point)[there]] = passes
-        return passing, [replace(each, points=np.unique(point[there[each.points]])) for each in failed]
+        pixels = blocks.pixels()
+        there = pixels.take(pixels.inside(grid))
+        passes, failed = rules.at_pixels(grid, there.row, there.col)
+        passing = np.zeros(blocks.cells * blocks.count, dtype=bool)
+        passing[there.position] = passes
+        point = there.position % blocks.count
+        return passing, [replace(each, points=np.unique(point[each.points])) for each in failed]
 
     def _reach(self, grid: Grid, rows: int) -> int:
         """How many rows of a tile to read beyond those that are needed.
@@ -133,38 +136,31 @@ class PixelReader:
             raise
 
     def gather(
-        self, spots: Spots, assets: Sequence[Asset], reach: int, masks: bool
-    ) -> tuple[dict[str, PixelValues], list[Failure]]:
-        """What is at the pixels of n points, by band; tiles are read ``reach`` rows further.
+        self, grid: Grid, wanted: Sequence[Wanted], assets: Sequence[Asset], reach: int, masks: bool
+    ) -> tuple[list[dict[str, PixelValues]], list[Failure]]:
+        """What is at the pixels of each of the wanted, by band; tiles are read once, ``reach`` rows further.
 
         Masks are read only if they matter, and only of files that have or may have one.
         """
-        in_tile = {(points.tile_row, points.tile_col): points for points in by_tile(spots.grid, spots.row, spots.col)}
-        return self._gather(spots.grid, in_tile, assets, len(spots.row), reach, masks)
-
-    def _gather(
-        self,
-        grid: Grid,
-        in_tile: Mapping[tuple[int, int], TilePoints | TileBlocks],
-        assets: Sequence[Asset],
-        size: int,
-        reach: int,
-        masks: bool,
-    ) -> tuple[dict[str, PixelValues], list[Failure]]:
-        """What tiles have at ``size`` pixels, by band; otherwise as :meth:`gather`."""
-        found = {asset.band: PixelValues(size) for asset in assets}
-        rows = {place: points.last_row + 1 + reach for place, points in in_tile.items()}
+        found = [{asset.band: PixelValues(each.size) for asset in assets} for each in wanted]
+        in_tile: dict[tuple[int, int], list[tuple[int, TilePixels]]] = {}
+        for number, each in enumerate(wanted):
+            for place, pixels in each.in_tile.items():
+                in_tile.setdefault(place, []).append((number, pixels))
+        rows = {place: max(each.last_row for _, each in parts) + 1 + reach for place, parts in in_tile.items()}
         failures: list[Failure] = []
 
         def on_tile(request: TileRequest, tile: Tile | TileReadError) -> None:
-            points = in_tile[request.tile_row, request.tile_col]
+            parts = in_tile[request.tile_row, request.tile_col]
             if tile is NO_MASK:
                 return
             if not isinstance(tile, TileReadError):
-                of_band = found[request.asset.band]
-                (of_band.put_mask if request.mask else of_band.put)(tile, points)
+                for number, pixels in parts:
+                    of_band = found[number][request.asset.band]
+                    (of_band.put_mask if request.mask else of_band.put)(tile, pixels)
             elif self.job.options.on_error == "dead_letter":
-                failures.append(Failure(request.asset, request.tile_row, request.tile_col, tile, points.point))
+                points = distinct_points([each.point for _, each in parts])
+                failures.append(Failure(request.asset, request.tile_row, request.tile_col, tile, points))
             else:
                 self._cancel.cancel(tile)  # so that the job's other reads are left undone
                 raise tile
@@ -191,12 +187,12 @@ class PixelReader:
         rows, cols = spots.row[points][:, None] + window.row, spots.col[points][:, None] + window.col
         in_raster = (rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width)
         inside = np.flatnonzero(in_raster)
-        at = Spots(grid, rows.flat[inside], cols.flat[inside])
-        found, failed = self.gather(at, [asset], reach=0, masks=True)
+        row, col = rows.flat[inside], cols.flat[inside]
+        (found,), failed = self.gather(grid, [Wanted.at_points(grid, row, col)], [asset], reach=0, masks=True)
         pixels = found[asset.band].values()
         passes = found[asset.band].valid(asset.nodata)
         if rules is not None:
-            of_rules, failed_rules = rules.at_pixels(grid, at.row, at.col)
+            of_rules, failed_rules = rules.at_pixels(grid, row, col)
             passes &= of_rules
             failed = [*failed, *(replace(each, asset=replace(each.asset, band=asset.band)) for each in failed_rules)]
         cells = np.zeros(in_raster.shape, dtype=pixels.dtype)
@@ -206,3 +202,8 @@ class PixelReader:
         # A tile beside that cannot be read leaves the points without a value whose window reaches into it.
         failures += [replace(each, points=points[inside[each.points] // len(window.row)]) for each in failed]
         return Around(cells, valid, in_raster)
+
+
+def distinct_points(parts: Sequence[Ints]) -> Ints:
+    """Points of several lists, each once; those of a single list in its order."""
+    return parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))

@@ -7,8 +7,8 @@ import numpy as np
 
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.dead_letters import Failure
+from rasteret_beam.kernels.sampling.gather import Wanted
 from rasteret_beam.kernels.sampling.nearest import pixels_under
-from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.validity import Mask
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.quality import Quality
@@ -70,8 +70,11 @@ class RecordQuality:
             inside, row, col = place(band)
             passing &= inside
             at = np.flatnonzero(passing)
-            spots, reach = Spots(band.grid, row[at], col[at]), band.grid.tile_height  # other bands need the tile too
-            found, failed = self.reader.gather(spots, [band.asset], reach, masks=True)
+            wanted, reach = (
+                Wanted.at_points(band.grid, row[at], col[at]),
+                band.grid.tile_height,
+            )  # other bands need it too
+            (found,), failed = self.reader.gather(band.grid, [wanted], [band.asset], reach, masks=True)
             unread = np.zeros(len(at), dtype=bool)
             for each in failed:
                 unread[each.points] = True

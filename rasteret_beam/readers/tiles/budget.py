@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from rasteret_beam.options import DEFAULT_CACHE_BYTES, check_cache_bytes
+from rasteret_beam.job_options import DEFAULT_CACHE_BYTES, check_cache_bytes
 
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 1 << 19, 64 << 20
 """Of a Parquet file of rows: a row group is written when it has as many, and held in memory until then."""
@@ -28,7 +28,7 @@ class CacheBudget:
     Raises
     ------
     InputError
-        Fewer than :data:`rasteret_beam.options.LEAST_CACHE_BYTES`.
+        Fewer than :data:`rasteret_beam.job_options.LEAST_CACHE_BYTES`.
     """
 
     total: int = DEFAULT_CACHE_BYTES

@@ -12,7 +12,7 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.eager.chip_groups import read_chips_again
 from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, points_of, values_lost
 from rasteret_beam.keywords import ChipRetryKeywords
-from rasteret_beam.options import documents_options, options_from, takes_options
+from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.schema import kept_polygon_fields
 from rasteret_beam.transforms.chips.read_chips import ReadFn, read_by

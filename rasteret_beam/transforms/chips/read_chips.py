@@ -28,7 +28,7 @@ from rasteret_beam.kernels.routing.chip_chunks import ChipRules, route_polygons
 from rasteret_beam.kernels.routing.matching import check_times
 from rasteret_beam.keywords import ChipKeywords
 from rasteret_beam.model import ALL_BANDS, TileKey
-from rasteret_beam.options import documents_options, options_from, takes_options
+from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.readers.jobs.chip_reader import ChipReader, fill_value
 from rasteret_beam.readers.jobs.spill import unspilled
 from rasteret_beam.readers.tiles.budget import CacheBudget

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.parquet.versions import CollectionVersion, IndexVersions, first_version
+from rasteret_beam.job_options import JobOptions
 from rasteret_beam.kernels.sampling.value_types import ValueTypes
-from rasteret_beam.options import JobOptions
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 

@@ -16,7 +16,8 @@ from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.kernels.sampling.dead_letters import OF_POINTS, points_of, value_type_of, values_lost
 from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.keywords import SampleRetryKeywords
-from rasteret_beam.options import SampleOptions, documents_options, options_from, takes_options
+from rasteret_beam.option_fields import documents_options, options_from, takes_options
+from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import kept_fields

@@ -22,7 +22,8 @@ from rasteret_beam.kernels.routing.matching import check_times
 from rasteret_beam.kernels.sampling.methods import pixel_method
 from rasteret_beam.keywords import SampleKeywords
 from rasteret_beam.model import TileKey
-from rasteret_beam.options import SampleOptions, options_from, takes_options
+from rasteret_beam.option_fields import options_from, takes_options
+from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import chunk_rules

@@ -10,7 +10,8 @@ import apache_beam as beam
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.kernels.routing.chunks import ChunkRules
 from rasteret_beam.keywords import SampleKeywords
-from rasteret_beam.options import SampleOptions, documents_options, options_from, takes_options
+from rasteret_beam.option_fields import documents_options, options_from, takes_options
+from rasteret_beam.options import SampleOptions
 from rasteret_beam.transforms.runtime.event_times import GroupByTile
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sampling.collection_updates import VersionOf, by_version

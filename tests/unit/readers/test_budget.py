@@ -15,8 +15,8 @@ from apache_beam.testing.util import assert_that, equal_to
 from pipelines import sample_points
 from rasteret_beam import Collection, ReadChips, ReadPoints, ReadPolygons, SamplePoints
 from rasteret_beam.errors import InputError
+from rasteret_beam.job_options import DEFAULT_CACHE_BYTES, LEAST_CACHE_BYTES
 from rasteret_beam.metrics import TILE_CACHE_HITS, Counters
-from rasteret_beam.options import DEFAULT_CACHE_BYTES, LEAST_CACHE_BYTES
 from rasteret_beam.readers.gdal import rasters as datasets
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.protocol import TileRequest
