@@ -9,18 +9,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import wraps
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from rasteret_beam.errors import InputError, UnknownOptionError, did_you_mean, listed
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
-Definition = TypeVar("Definition", bound="DataclassInstance")
+Definition = TypeVar("Definition")
 Class = TypeVar("Class")
 
 
@@ -153,7 +150,9 @@ def options_from(given: Mapping[str, Any], definition: type[Definition]) -> Defi
     if not isinstance(whole, definition | NoneType):
         raise InputError(f"options are a {type(whole).__name__}; give {definition.__name__}(...)")
     fields_given = {name: value for name, value in given.items() if name != "options"}
-    return replace(definition() if whole is None else whole, **fields_given)
+    chosen: Any = definition() if whole is None else whole
+    made: Definition = replace(chosen, **fields_given)
+    return made
 
 
 def documents_options(

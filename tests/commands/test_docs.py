@@ -120,7 +120,7 @@ def test_the_table_of_options_is_made_of_their_definition() -> None:
 )
 def test_a_page_has_all_options(page: str, definition: type) -> None:
     text = hooks.with_tables((ROOT / "docs" / f"{page}.md").read_text())
-    for option in options.options_of(definition):
+    for option in option_fields.options_of(definition):
         assert f"| `{option.name}` |" in text and option.facts.help in text
     assert "<!-- table" not in text
     assert page != "sampling" or "| `pixel_row` | `int32` |" in text

@@ -1,7 +1,7 @@
 """Blocks: rectangles of pixels around points, and what each tile has of them.
 
 The k = height x width pixels of the blocks of n points come as arrays [k, n], row by row of the block: one pixel of all
-points is contiguous, so that sums run over whole arrays. Flat positions are those in such an array.
+points is contiguous, so that sums run over whole arrays. Flat positions are those in these arrays.
 """
 
 from collections.abc import Iterator, Mapping
