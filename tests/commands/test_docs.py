@@ -15,7 +15,7 @@ import rasteret_beam
 from docs import hooks
 from pipelines.cli.flags import _beam_parser
 from pipelines.cli.runner_options import FLINK
-from rasteret_beam import errors, options
+from rasteret_beam import errors, option_fields
 from tests.support.documents import PAGES, anchors_of, links_of, without_code
 from tests.support.paths import ROOT
 
@@ -98,10 +98,10 @@ def test_the_api_page_has_the_public_names() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Throwaway:
-    shape: Literal["round", "square"] = options.option("round", help="a | b")
-    tolerance: int | None = options.option(None, help="how far", flag="reach")
-    names: tuple[str, ...] = options.option((), help="which", flag="")
-    budget: int = options.option(3 << 20, help="how much", flag="budget_mb", unit=1 << 20)
+    shape: Literal["round", "square"] = option_fields.option("round", help="a | b")
+    tolerance: int | None = option_fields.option(None, help="how far", flag="reach")
+    names: tuple[str, ...] = option_fields.option((), help="which", flag="")
+    budget: int = option_fields.option(3 << 20, help="how much", flag="budget_mb", unit=1 << 20)
 
 
 def test_the_table_of_options_is_made_of_their_definition() -> None:
