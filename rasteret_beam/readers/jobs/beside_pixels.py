@@ -22,19 +22,11 @@ from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.jobs.work_units import SampleJob
 
 
-class PixelRules(Protocol):
-    """Rules on the pixels of a record beyond those of its bands: quality."""
-
-    def at_points(self) -> Mask:
-        """Whether the points pass, [n]."""
-        ...
-
-    def at_pixels(self, grid: Grid, row: Ints, col: Ints) -> tuple[Mask, list[Failure]]:
-        """Whether pixels [m] of a grid pass, by their centres; and what could not be read, by position in [m]."""
-        ...
+class RecordRules(Protocol):
+    """Rules on the pixels of records beyond those of their bands: quality."""
 
     def at_pixels_of(self, record: int, grid: Grid, row: Ints, col: Ints) -> tuple[Mask, list[Failure]]:
-        """The same by the rules of another record, given by its position in the index."""
+        """Whether pixels [m] of a grid pass the rules of a record, and what could not be read, by position in [m]."""
         ...
 
 
@@ -95,7 +87,7 @@ class Source(NamedTuple):
 
 
 def read_beside(
-    reader: TileReader, grid: Grid, wanted: Sequence[Wanted], assets: Sequence[Asset], rules: PixelRules | None
+    reader: TileReader, grid: Grid, wanted: Sequence[Wanted], assets: Sequence[Asset], rules: RecordRules | None
 ) -> BesideRead:
     """Read the pixels of blocks that lie beyond the grid of a record; those of no record beside stay missing.
 
@@ -122,7 +114,7 @@ class SeamReader:
         grid: Grid,
         blocks: Sequence[WantedBlocks[Any]],
         assets: Sequence[Asset],
-        rules: PixelRules | None,
+        rules: RecordRules | None,
     ):
         self._reader, self._job, self._rules = reader, reader.job, rules
         self._grid, self._blocks, self._assets = grid, blocks, assets

@@ -2,18 +2,35 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.blocks import WantedBlocks
 from rasteret_beam.kernels.sampling.dead_letters import Failure
 from rasteret_beam.kernels.sampling.gather import PixelValues, Wanted
 from rasteret_beam.kernels.sampling.units import in_units
 from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses
 from rasteret_beam.model import Asset, Grid
-from rasteret_beam.readers.jobs.beside_pixels import BesideRead, PixelRules
+from rasteret_beam.readers.jobs.beside_pixels import BesideRead
 from rasteret_beam.readers.jobs.work_units import SampleJob
+
+
+class PixelRules(Protocol):
+    """Rules on the pixels of a record beyond those of its bands: quality."""
+
+    def at_points(self) -> Mask:
+        """Whether the points pass, [n]."""
+        ...
+
+    def at_pixels(self, grid: Grid, row: Ints, col: Ints) -> tuple[Mask, list[Failure]]:
+        """Whether pixels [m] of a grid pass, by their centres; and what could not be read, by position in [m]."""
+        ...
+
+    def at_pixels_of(self, record: int, grid: Grid, row: Ints, col: Ints) -> tuple[Mask, list[Failure]]:
+        """The same by the rules of another record, given by its position in the index."""
+        ...
 
 
 class BlockValues(NamedTuple):

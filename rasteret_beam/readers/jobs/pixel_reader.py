@@ -19,8 +19,8 @@ from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Pick
 from rasteret_beam.kernels.sampling.validity import Status, may_be_masked
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid
-from rasteret_beam.readers.jobs.beside_pixels import PixelRules, read_beside
-from rasteret_beam.readers.jobs.block_pixels import BlockRead
+from rasteret_beam.readers.jobs.beside_pixels import read_beside
+from rasteret_beam.readers.jobs.block_pixels import BlockRead, PixelRules
 from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
