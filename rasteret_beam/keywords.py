@@ -92,6 +92,7 @@ class SampleRetryKeywords(TypedDict, total=False):
 
     time_column: str | None
     on_error: Literal["raise", "dead_letter"]
+    overlap_tolerance: str | timedelta
     quality: Quality | Sequence[Quality | str]
     invalid: Literal["keep", "null", "drop"]
     join: Literal["inner", "left"]

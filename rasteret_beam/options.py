@@ -48,7 +48,11 @@ class SampleOptions(JobOptions):
         retry=False,
     )
     overlap_tolerance: str | timedelta = option(  # noqa: RUF009
-        "60s", help="records at most so long apart are of one moment", metavar="DURATION", routing=True, retry=False
+        "60s",
+        help="records at most so long apart are of one moment: for overlap, and where resampling goes on in a record "
+        "beside",
+        metavar="DURATION",
+        routing=True,
     )
     quality: tuple[Quality, ...] = option(
         (),

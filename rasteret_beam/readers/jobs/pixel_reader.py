@@ -19,6 +19,7 @@ from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Pick
 from rasteret_beam.kernels.sampling.validity import Status, may_be_masked
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid
+from rasteret_beam.readers.jobs.beside_pixels import read_beside
 from rasteret_beam.readers.jobs.block_pixels import BlockRead, PixelRules
 from rasteret_beam.readers.jobs.cancellation import CancelToken
 from rasteret_beam.readers.jobs.work_units import SampleJob
@@ -71,9 +72,9 @@ class PixelReader:
         grid, method, with_status = spots.grid, self.job.method, self.job.needs_status or rules is not None
         of_value = self._of_value(spots)
         wanted = [of_value]
-        found, failures = self.gather(grid, wanted, assets, self._reach(grid), with_status)
+        found, failures = self.gather(grid, wanted, assets, self.reach(grid), with_status)
         assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
-        blocks = BlockRead.of(self.job, grid, wanted, rules)
+        blocks = BlockRead.of(self.job, grid, wanted, rules, read_beside(self, grid, wanted, assets, rules))
         failures += blocks.failures(assets)
         picked: dict[str, Picked] = {}
         for asset in assets:
@@ -109,7 +110,7 @@ class PixelReader:
         own = OwnPixels(spots.grid, found.values(), there, status, spots.row_part, spots.col_part)
         return self.job.scaled(method.pick(own, partial(self._cells, spots, asset, failures, rules)), asset)
 
-    def _reach(self, grid: Grid) -> int:
+    def reach(self, grid: Grid) -> int:
         """How many rows of a tile to read beyond those that are needed.
 
         A walk comes back to a tile for other points: decoded down to the row of one, it would be read again.
@@ -120,14 +121,22 @@ class PixelReader:
 
     def _with_tags(self, asset: Asset, spots: Spots, failures: list[Failure]) -> Asset:
         """An asset with the scale and offset of its file's tags, where they are wanted and the collection has none."""
-        if not self.job.needs_file(asset):
+        found = self.tagged(asset) if self.job.needs_file(asset) else asset
+        if isinstance(found, TileReadError):
+            failures += everywhere(asset, by_tile(spots.grid, spots.row, spots.col), found)
             return asset
+        return found
+
+    def tagged(self, asset: Asset) -> Asset | TileReadError:
+        """An asset with the scale and offset of its file's tags, where the collection has none.
+
+        The error is given where it becomes a dead letter, and else raised.
+        """
         try:
             return self._source.with_units(asset, self._counters, self._cancel)
         except TileReadError as error:
             if self.job.options.on_error == "dead_letter":
-                failures += everywhere(asset, by_tile(spots.grid, spots.row, spots.col), error)
-                return asset
+                return error
             self._cancel.cancel(error)  # so that the job's other reads are left undone
             raise
 
