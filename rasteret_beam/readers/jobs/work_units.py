@@ -85,21 +85,22 @@ class SampleJob:
         return self.value_types or plain_types(self.options, [*self.bands, *known])
 
     def finished(self, picked: Picked, asset: Asset) -> Picked:
-        """What was picked of a band, as rows have it: the values in their type, null where invalid ones are to be.
-
-        With ``unscale``, values and windows are in physical units, and invalid ones are null.
-        """
-        null, values, windows = picked.null, picked.values, picked.windows
+        """What was picked of a band, as rows have it: the values in their type, null where invalid ones are to be."""
+        null = picked.null
         if self.options.invalid == "null" or self.options.unscale:
             assert picked.status is not None
             null = is_invalid(picked.status)
-        if self.options.unscale:
-            assert null is not None
-            units = self.units(asset)
-            values = in_units(values, ~null, units)
-            windows = None if windows is None else windows_in_units(windows, units)
-        values = in_type(values, self.types[asset.band], self.options.value_type, asset)
-        return replace(picked, values=values, windows=windows, null=null)
+        values = in_type(picked.values, self.types[asset.band], self.options.value_type, asset)
+        return replace(picked, values=values, null=null)
+
+    def scaled(self, picked: Picked, asset: Asset) -> Picked:
+        """Stored numbers that were picked of a band; with ``unscale``, values and windows are in physical units."""
+        if not self.options.unscale:
+            return picked
+        assert picked.status is not None
+        units, windows = self.units(asset), picked.windows
+        values = in_units(picked.values, ~is_invalid(picked.status), units)
+        return replace(picked, values=values, windows=None if windows is None else windows_in_units(windows, units))
 
     def units(self, asset: Asset) -> Units:
         """Scale and offset by which the values of a band of a record are brought to physical units.
