@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from rasteret_beam.kernels.geo.crs import Floats
@@ -44,13 +45,28 @@ class Statistic(NamedTuple):
     values: NDArray[np.generic]
     null: Mask | None
 
+    def array(self) -> pa.Array:
+        return pa.array(self.values, mask=self.null)
+
+    def take(self, rows: Ints | slice) -> "Statistic":
+        """Those of some of the windows."""
+        return Statistic(self.values[rows], None if self.null is None else self.null[rows])
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Statistic]") -> "Statistic":
+        """Those of all windows of some parts."""
+        values = np.concatenate([each.values for each in parts])
+        if all(each.null is None for each in parts):
+            return cls(values, None)
+        nulls = [np.zeros(len(each.values), dtype=bool) if each.null is None else each.null for each in parts]
+        return cls(values, np.concatenate(nulls))
+
 
 def window_statistics(
     names: Sequence[str],
     pixels: Pixels,
     valid: Mask,
     cells: Mask | None = None,
-    scaled: Callable[[Pixels], Floats] | None = None,
 ) -> dict[str, Statistic]:
     """Statistics of n windows over their valid pixels; see :mod:`rasteret_beam.statistics` for what each is.
 
@@ -58,13 +74,11 @@ def window_statistics(
     ----------
     names : sequence of str
     pixels : [k, n]
-        In the band's own dtype; anything where they are not valid.
+        In the band's own dtype, or in physical units; anything where they are not valid.
     valid : [k, n] bool
         Pixels that count; none beyond the cells of a window.
     cells : [k, n] bool, optional
         Which pixels of its block are cells of a window; all by default.
-    scaled : callable, optional
-        From pixels to their float64 numbers in physical units.
     """
     k, count = pixels.shape
     made = {name: np.empty(count, dtype=numpy_dtype(statistic_type(name))) for name in names}
@@ -72,7 +86,7 @@ def window_statistics(
     step = max(1, PORTION_CELLS // k)
     for start in range(0, count, step):
         at = slice(start, start + step)
-        windows = _Windows.of(names, pixels[:, at], valid[:, at], None if cells is None else cells[:, at], scaled)
+        windows = _Windows.of(names, pixels[:, at], valid[:, at], None if cells is None else cells[:, at])
         none[at] = windows.count == 0
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # no valid pixel, or infinite ones
             for name in names:
@@ -104,20 +118,11 @@ class _Windows:
     sorts: bool
 
     @classmethod
-    def of(
-        cls,
-        names: Sequence[str],
-        pixels: Pixels,
-        valid: Mask,
-        cells: Mask | None,
-        scaled: Callable[[Pixels], Floats] | None,
-    ) -> "_Windows":
+    def of(cls, names: Sequence[str], pixels: Pixels, valid: Mask, cells: Mask | None) -> "_Windows":
         k, m = pixels.shape
         if m < k:  # the pixels of each window together, so that few large windows are summed up and sorted as fast
             pixels, valid = np.asfortranarray(pixels), np.asfortranarray(valid)
-        if scaled is not None:
-            pixels = scaled(pixels)
-        elif not has_long_integers(pixels.dtype.name):
+        if not has_long_integers(pixels.dtype.name):
             pixels = pixels.astype(np.float64)
         whole = bool(valid.all())
         count = np.full(m, k) if whole else np.count_nonzero(valid, axis=0)

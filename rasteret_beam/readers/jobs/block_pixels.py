@@ -27,6 +27,10 @@ class PixelRules(Protocol):
         """Whether pixels [m] of a grid pass, by their centres; and what could not be read, by position in [m]."""
         ...
 
+    def take(self, rows: Ints) -> "PixelRules":
+        """For those of the points at some positions."""
+        ...
+
 
 class BlockValues(NamedTuple):
     """One band at the k pixels of the blocks of n points.

@@ -21,6 +21,7 @@ from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.jobs.block_pixels import BlockRead, PixelRules
 from rasteret_beam.readers.jobs.cancellation import CancelToken
+from rasteret_beam.readers.jobs.windows import Windows, in_portions
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
@@ -32,6 +33,18 @@ class Read(NamedTuple):
     assets: Sequence[Asset]
     picked: dict[str, Picked]
     failures: list[Failure]
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Read]", points: Sequence[Ints]) -> "Read":
+        """What is read in portions, whose points are at these positions."""
+        order = np.argsort(np.concatenate(points))
+        picked = {band: Picked.joined([each.picked[band] for each in parts]).take(order) for band in parts[0].picked}
+        failures = [
+            replace(failure, points=at[failure.points])
+            for each, at in zip(parts, points, strict=True)
+            for failure in each.failures
+        ]
+        return cls(parts[0].assets, picked, failures)
 
 
 class PixelReader:
@@ -51,21 +64,33 @@ class PixelReader:
         TileReadError
             A tile cannot be read, and ``on_error`` is "raise".
         """
+        parts = in_portions(self.job, spots)
+        if len(parts) < 2:
+            return self._picked(assets, spots, rules)
+        read = [self._picked(assets, spots.take(at), None if rules is None else rules.take(at)) for at in parts]
+        return Read.joined(read, parts)
+
+    def _picked(self, assets: Sequence[Asset], spots: Spots, rules: PixelRules | None) -> Read:
+        """As :meth:`picked`, of points whose windows fit into memory together."""
         grid, method, with_status = spots.grid, self.job.method, self.job.needs_status or rules is not None
-        of_value = self._of_value(spots)
-        wanted = [of_value]
-        found, failures = self.gather(grid, wanted, assets, self._reach(grid), with_status)
+        of_value, windows = self._of_value(spots), Windows.of(self.job, spots)
+        wanted = [of_value] if windows is None else [of_value, windows.wanted]
+        masks = with_status or windows is not None
+        found, failures = self.gather(grid, wanted, assets, self._reach(grid), masks)
         assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
         blocks = BlockRead.of(self.job, grid, wanted, rules)
         failures += blocks.failures(assets)
         picked: dict[str, Picked] = {}
         for asset in assets:
-            (at_value,) = (of_set.pop(asset.band) for of_set in found)
+            at_value, *in_window = (of_set.pop(asset.band) for of_set in found)
             if isinstance(method, Interpolation):
                 assert isinstance(of_value, WantedBlocks)
                 here = method.interpolated(of_value.blocks, *blocks.values(of_value, at_value, asset))
             else:
                 here = self._at_points(method, asset, spots, at_value, rules, failures)
+            if windows is not None:
+                values = blocks.values(windows.wanted, in_window[0], asset)
+                here = replace(here, statistics=windows.statistics(values))
             picked[asset.band] = self.job.finished(here, asset)
         return Read(assets, picked, failures)
 

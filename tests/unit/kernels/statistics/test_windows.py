@@ -116,13 +116,6 @@ def test_infinite_pixels_are_valid() -> None:
     assert found["mean"].values[0] == np.inf and np.isnan(found["mean"].values[1])
 
 
-def test_physical_units_come_before_the_statistics() -> None:
-    pixels = np.array([[1], [2], [250]], dtype=np.uint8)
-    valid = np.array([[True], [True], [False]])
-    found = window_statistics(["mean", "max"], pixels, valid, scaled=lambda stored: stored.astype(float) * -0.5 + 10)
-    assert found["mean"].values.tolist() == [9.25] and found["max"].values.tolist() == [9.5]
-
-
 def test_windows_without_a_valid_pixel_are_null() -> None:
     valid = np.array([[True, False], [False, False]])
     found = window_statistics(ALL, np.array([[7, 7], [7, 7]], dtype=np.int16), valid)
