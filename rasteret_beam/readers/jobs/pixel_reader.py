@@ -26,6 +26,9 @@ from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
 
+WHOLE_SHARE = 0.875
+"""Of a tile's rows: where more are needed, all are read, so that whoever needs the others finds them in the cache."""
+
 
 class Read(NamedTuple):
     """Some bands at points: the assets with all facts that rows need, what is picked, and what could not be read."""
@@ -144,14 +147,14 @@ class PixelReader:
     ) -> tuple[list[dict[str, PixelValues]], list[Failure]]:
         """What is at the pixels of each of the wanted, by band; tiles are read once, ``reach`` rows further.
 
-        Masks are read only if they matter, and only of files that have or may have one.
+        Masks are read only if they matter, and only of files that have or may have one. Tiles that blocks only reach
+        into come last: by then they may be under way, or in the cache, for points that lie in them.
         """
         found = [{asset.band: PixelValues(each.size) for asset in assets} for each in wanted]
         in_tile: dict[tuple[int, int], list[tuple[int, TilePixels]]] = {}
         for number, each in enumerate(wanted):
             for place, pixels in each.in_tile.items():
                 in_tile.setdefault(place, []).append((number, pixels))
-        rows = {place: max(each.last_row for _, each in parts) + 1 + reach for place, parts in in_tile.items()}
         failures: list[Failure] = []
 
         def on_tile(request: TileRequest, tile: Tile | TileReadError) -> None:
@@ -170,11 +173,15 @@ class PixelReader:
                 raise tile
 
         masked = [asset for asset in assets if may_be_masked(asset)] if masks else []
-        requests = chain(
-            (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in in_tile),
-            (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in in_tile),
-        )
-        self._source.each(requests, on_tile, self._counters, self._cancel)
+        for last in (False, True):
+            rows = {
+                place: _rows(parts, reach, grid) for place, parts in in_tile.items() if _only_reached(parts) == last
+            }
+            requests = chain(
+                (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in rows),
+                (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in rows),
+            )
+            self._source.each(requests, on_tile, self._counters, self._cancel)
         return found, failures
 
     def _cells(
@@ -211,3 +218,13 @@ class PixelReader:
 def distinct_points(parts: Sequence[Ints]) -> Ints:
     """Points of several lists, each once; those of a single list in its order."""
     return parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
+
+
+def _only_reached(parts: Sequence[tuple[int, TilePixels]]) -> bool:
+    return all(pixels.only_reached for _, pixels in parts)
+
+
+def _rows(parts: Sequence[tuple[int, TilePixels]], reach: int, grid: Grid) -> int:
+    """Rows of a tile to read."""
+    rows = max(pixels.last_row for _, pixels in parts) + 1 + reach
+    return rows if rows < WHOLE_SHARE * grid.tile_height else grid.tile_height
