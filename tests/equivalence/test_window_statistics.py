@@ -248,24 +248,10 @@ def test_a_radius_without_a_pixel_centre_has_no_statistics(tmp_path: Path) -> No
     assert {row[name] for name in ALL if name not in ("count", "variety", "valid_fraction")} == {None}
 
 
-def test_units_that_nobody_knows_are_refused(tmp_path: Path) -> None:
-    local = 'LOCAL_CS["site",UNIT["unknown",1]]'
+def test_local_coordinates_in_metres(tmp_path: Path) -> None:
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
     path = write(tmp_path / "a.tif", np.ones((16, 16), np.uint8), Affine(1, 0, 0, 0, -1, 16), local)
-    collection = build_from_cogs([path])
-    where = {"x_column": "x", "y_column": "y", "geometry_crs": collection.crs[0]}
-    points = pa.table({"x": [8.5], "y": [8.5]})
-    with pytest.raises(
-        InputError, match=r"^CRS .*site.* does not say how long its unit is in metres; use window_pixels"
-    ):
-        collection.sample_points(points, ["B1"], **where, statistics=["mean"], radius=3)
-    rows = collection.sample_points(points, ["B1"], **where, statistics=["count"], window_pixels=1)
-    assert rows["count"].to_pylist() == [9]
-    metres = write(
-        tmp_path / "b.tif", np.ones((16, 16), np.uint8), Affine(1, 0, 0, 0, -1, 16), 'LOCAL_CS["b",UNIT["metre",1]]'
-    )
-    where["geometry_crs"] = build_from_cogs([metres]).crs[0]
-    rows = build_from_cogs([metres]).sample_points(points, ["B1"], **where, statistics=["count"], radius=1)
-    assert rows["count"].to_pylist() == [5]
+    assert counts(path, [8.5], [8.5], build_from_cogs([path]).crs[0], radius=1) == [5]
 
 
 @pytest.mark.parametrize("crs", [32631, 4326])

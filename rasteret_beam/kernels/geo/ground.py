@@ -22,8 +22,8 @@ class Ellipsoid(NamedTuple):
 
     @property
     def least_curvature_radius(self) -> float:
-        """The smallest radius of curvature, of any direction and place."""
-        return min(self.major**2 / self.minor, self.minor**2 / self.major)
+        """The smallest radius of curvature, of any direction and place: along a meridian, on the equator."""
+        return self.minor**2 / self.major
 
 
 @lru_cache(maxsize=4096)

@@ -84,11 +84,11 @@ def window_statistics(
     made = {name: np.empty(count, dtype=numpy_dtype(statistic_type(name))) for name in names}
     none = np.zeros(count, dtype=bool)
     step = max(1, PORTION_CELLS // k)
-    for start in range(0, count, step):
-        at = slice(start, start + step)
-        windows = _Windows.of(names, pixels[:, at], valid[:, at], None if cells is None else cells[:, at])
-        none[at] = windows.count == 0
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # no valid pixel, or infinite ones
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # pixels that do not count may be anything
+        for start in range(0, count, step):
+            at = slice(start, start + step)
+            windows = _Windows.of(names, pixels[:, at], valid[:, at], None if cells is None else cells[:, at])
+            none[at] = windows.count == 0
             for name in names:
                 made[name][at] = windows.statistic(name)
     null = none if none.any() else None
