@@ -16,6 +16,7 @@ from rasteret_beam.kernels.sampling.chip_rows import decode_chip, decode_chips, 
 from rasteret_beam.model import Access, TileKey
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.quality import Quality
+from rasteret_beam.zonal_options import ZonalOptions
 
 if TYPE_CHECKING:
     from rasteret_beam.transforms.build_collection import BuildCollection
@@ -89,6 +90,7 @@ __all__ = [
     "WriteChipsToParquet",
     "WriteSamplesToBigQuery",
     "WriteSamplesToParquet",
+    "ZonalOptions",
     "build_from_cogs",
     "build_from_table",
     "decode_chip",

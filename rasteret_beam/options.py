@@ -56,9 +56,7 @@ class SampleOptions(JobOptions):
         retry=False,
     )
     overlap_tolerance: str | timedelta = overlap_tolerance_option(routing=True)  # noqa: RUF009
-    quality: tuple[Quality, ...] = quality_option(
-        "at the point in the same record: samples", routing=True
-    )
+    quality: tuple[Quality, ...] = quality_option("at the point in the same record: samples", routing=True)
     invalid: Literal["keep", "null", "drop"] = option(
         "keep",
         help="what becomes of samples that are nodata, masked or fail a quality rule: the raw value stays, the value "

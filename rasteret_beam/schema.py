@@ -1,4 +1,4 @@
-"""Arrow schemas: points, samples, polygons, chips, those left over, and the collection on disk."""
+"""Arrow schemas: points, samples, polygons, chips, zones, those left over, and the collection on disk."""
 
 import json
 from collections import Counter
@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from rasteret_beam.columns import BANDS_AFTER, RECORD, VALUE, VALUES, columns_of
 from rasteret_beam.errors import InputError, listed
+from rasteret_beam.statistics import statistic_type
 
 FLOAT64 = pa.float64()
 
@@ -288,6 +289,67 @@ def chips_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
     return pa.schema([*CHIP_FIELDS, *kept])
 
 
+ZONAL_FIELDS = (
+    *CHIP_FIELDS[:5],
+    pa.field("raster_crs", pa.int32()),
+)
+"""First columns of the table of zonal statistics; the statistics, columns of records and kept columns follow."""
+
+
+def zonal_schema(
+    statistics: Sequence[str],
+    kept: Sequence[pa.Field] = (),
+    extra_columns: Sequence[str] = (),
+    record_types: Mapping[str, pa.DataType] | None = None,
+    *,
+    shares: bool = False,
+) -> pa.Schema:
+    """Schema of the table of zonal statistics.
+
+    ===========================  =================================================================
+    column                       what it holds
+    ===========================  =================================================================
+    geometry_id                  row number of the polygon in the whole input
+    record_id, datetime          of the record; its datetime in UTC
+    collection, band             names
+    raster_crs                   EPSG code of the record's CRS; null where it has none
+    the statistics               of the polygon's pixels, in the order that they are asked for
+    record:NAME                  columns of the collection
+    the kept columns             of the polygon table
+    ===========================  =================================================================
+
+    Parameters
+    ----------
+    statistics : sequence of str
+        Names, as of :mod:`rasteret_beam.statistics`.
+    kept : sequence of Field
+        The columns of the polygon table that pass through.
+    extra_columns : sequence of str
+        Columns of the collection, each as ``record:NAME``.
+    record_types : mapping of str to DataType, optional
+        Their types, by NAME.
+    shares : bool
+        Pixels count by the share of them that a polygon covers.
+
+    Raises
+    ------
+    InputError
+        A column that is added has the name of a kept one, or the type of a column of the collection is not given.
+    """
+    known = {RECORD + name: kind for name, kind in (record_types or {}).items()}
+    fields = [*ZONAL_FIELDS, *(pa.field(name, statistic_type(name, shares=shares)) for name in statistics)]
+    for name in extra_columns:
+        _check_has_type(name, known, "Collection.zonal_schema")
+        fields.append(pa.field(name, known[name]))
+    taken = sorted({field.name for field in fields} & {field.name for field in kept})
+    if taken:
+        raise InputError(
+            f"the table of statistics has column(s) {listed(taken)}, but the polygon table has columns of these names; "
+            "rename them, or choose the polygon columns to keep with columns=[...]"
+        )
+    return pa.schema([*fields, *kept])
+
+
 def unmatched_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
     """Schema of the table of polygons without a chip: the polygon, the reason and its wording, the kept columns."""
     return pa.schema([*POLYGON_FIELDS, pa.field("reason", pa.string()), pa.field("message", pa.string()), *kept])
@@ -367,11 +429,11 @@ def samples_schema(
     return pa.schema([*fields, *kept])
 
 
-def _check_has_type(name: str, known: Mapping[str, pa.DataType]) -> None:
+def _check_has_type(name: str, known: Mapping[str, pa.DataType], maker: str = "Collection.sample_schema") -> None:
     if name.startswith(RECORD) and name not in known:
         raise InputError(
             f"extra_columns have {name!r}, whose type is that of the collection's column; "
-            "Collection.sample_schema(bands, kept, options=...) gives the schema"
+            f"{maker}(bands, kept, options=...) gives the schema"
         )
 
 
