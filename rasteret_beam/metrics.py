@@ -34,6 +34,9 @@ chips_routed           rows      windows of chips to read, times the bands to re
 chips_out              rows      rows of the chip table
 chips_dead_lettered    rows      of those routed, rows whose tiles could not be read
 chip_pixels            pixels    pixels of the rows of the chip table
+zones_routed           rows      rows of zonal statistics to make: of polygons, records (or moments) and bands
+zones_out              rows      rows of the table of zonal statistics
+zones_dead_lettered    rows      of those routed, rows whose tiles could not be read
 geotiffs_written       files     GeoTIFF files that are put in place
 records_in             records   records to build a collection from
 records_read           records   of those, records with at least one readable file
@@ -46,6 +49,10 @@ points that exceed the allowed lateness, which Beam drops.
 
 Chips read and dead-lettered are those routed. With ``skip_invalid``, routing counts one row for each polygon and band
 that has a chip, and reading adds the further windows of divided chips when their records are chosen.
+
+Zones out and dead-lettered are those routed. Routing counts one row for each polygon and band that has a record, and
+reading adds the further rows when the records of a polygon are known. With ``join="left"``, zones out are also a row for
+each unmatched polygon and band.
 
 Points are found to be sampled when they are routed; where ``skip_invalid``, ``invalid="drop"`` or ``join="left"``
 decides about them, when their values are known.
@@ -87,6 +94,9 @@ CHIPS_ROUTED = "chips_routed"
 CHIPS_OUT = "chips_out"
 CHIPS_DEAD_LETTERED = "chips_dead_lettered"
 CHIP_PIXELS = "chip_pixels"
+ZONES_ROUTED = "zones_routed"
+ZONES_OUT = "zones_out"
+ZONES_DEAD_LETTERED = "zones_dead_lettered"
 GEOTIFFS_WRITTEN = "geotiffs_written"
 RECORDS_IN = "records_in"
 RECORDS_READ = "records_read"

@@ -1,4 +1,4 @@
-"""Dead letters: tiles that could not be read, with the points or the windows of chips that were in them."""
+"""Dead letters: tiles that could not be read, with the points, windows of chips or zones that were in them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.gather import TilePoints
 from rasteret_beam.kernels.sampling.value_types import numpy_dtype
 from rasteret_beam.model import Asset
-from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, DEAD_LETTER_SCHEMA, VALUE_TYPE_KEY
+from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, DEAD_LETTER_SCHEMA, VALUE_TYPE_KEY, ZONAL_DEAD_LETTER_SCHEMA
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,7 @@ class LetterKind:
 
 OF_POINTS = LetterKind(DEAD_LETTER_SCHEMA, "point_index")
 OF_CHIPS = LetterKind(CHIP_DEAD_LETTER_SCHEMA, "geometry_id")
+OF_ZONES = LetterKind(ZONAL_DEAD_LETTER_SCHEMA, "geometry_id")
 
 
 @dataclass(frozen=True, eq=False)
