@@ -51,8 +51,8 @@ Chips read and dead-lettered are those routed. With ``skip_invalid``, routing co
 that has a chip, and reading adds the further windows of divided chips when their records are chosen.
 
 Zones out and dead-lettered are those routed. Routing counts one row for each polygon and band that has a record, and
-reading adds the further rows when the records of a polygon are known. With ``join="left"``, zones out are also a row for
-each unmatched polygon and band.
+reading adds the further rows when the records of a polygon are known. With ``join="left"``, zones out are also a row
+for each unmatched polygon and band.
 
 Points are found to be sampled when they are routed; where ``skip_invalid``, ``invalid="drop"`` or ``join="left"``
 decides about them, when their values are known.

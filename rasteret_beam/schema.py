@@ -351,7 +351,7 @@ def zonal_schema(
     known = {RECORD + name: kind for name, kind in (record_types or {}).items()}
     fields = [*ZONAL_FIELDS, *(pa.field(name, statistic_type(name, shares=shares)) for name in statistics)]
     for name in extra_columns:
-        _check_has_type(name, known, "Collection.zonal_schema")
+        _check_has_type(name, known, "Collection.zonal_schema(kept, options)")
         fields.append(pa.field(name, known[name]))
     taken = sorted({field.name for field in fields} & {field.name for field in kept})
     if taken:
@@ -380,6 +380,9 @@ def same_columns(chunk: pa.Schema) -> list[tuple[int, str, str]]:
     """The kept columns that a chunk leaves out, by place: (place, name, coordinate column that they equal)."""
     found = (chunk.metadata or {}).get(SAME_AS_KEY)
     return [(place, name, source) for place, name, source in json.loads(found)] if found else []
+
+
+SAMPLE_SCHEMA = "Collection.sample_schema(bands, kept, options=...)"
 
 
 def samples_schema(
@@ -441,11 +444,10 @@ def samples_schema(
     return pa.schema([*fields, *kept])
 
 
-def _check_has_type(name: str, known: Mapping[str, pa.DataType], maker: str = "Collection.sample_schema") -> None:
+def _check_has_type(name: str, known: Mapping[str, pa.DataType], maker: str = SAMPLE_SCHEMA) -> None:
     if name.startswith(RECORD) and name not in known:
         raise InputError(
-            f"extra_columns have {name!r}, whose type is that of the collection's column; "
-            f"{maker}(bands, kept, options=...) gives the schema"
+            f"extra_columns have {name!r}, whose type is that of the collection's column; {maker} gives the schema"
         )
 
 
