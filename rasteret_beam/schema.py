@@ -307,6 +307,9 @@ ZONAL_FIELDS = (
 )
 """First columns of the table of zonal statistics; the statistics, columns of records and kept columns follow."""
 
+MERGED_RECORDS = pa.field("records", pa.int64())
+"""Column of the table of zonal statistics whose rows are of all records of one moment: how many these are."""
+
 
 def zonal_schema(
     statistics: Sequence[str],
@@ -315,6 +318,7 @@ def zonal_schema(
     record_types: Mapping[str, pa.DataType] | None = None,
     *,
     shares: bool = False,
+    merged: bool = False,
 ) -> pa.Schema:
     """Schema of the table of zonal statistics.
 
@@ -325,6 +329,7 @@ def zonal_schema(
     record_id, datetime          of the record; its datetime in UTC
     collection, band             names
     raster_crs                   EPSG code of the record's CRS; null where it has none
+    records                      with ``merged``: how many records the row is of
     the statistics               of the polygon's pixels, in the order that they are asked for
     record:NAME                  columns of the collection
     the kept columns             of the polygon table
@@ -342,6 +347,9 @@ def zonal_schema(
         Their types, by NAME.
     shares : bool
         Pixels count by the share of them that a polygon covers.
+    merged : bool
+        A row is of all records of one moment: ``record_id`` is null, ``datetime`` that of the earliest, and
+        ``raster_crs`` null where they differ.
 
     Raises
     ------
@@ -349,7 +357,8 @@ def zonal_schema(
         A column that is added has the name of a kept one, or the type of a column of the collection is not given.
     """
     known = {RECORD + name: kind for name, kind in (record_types or {}).items()}
-    fields = [*ZONAL_FIELDS, *(pa.field(name, statistic_type(name, shares=shares)) for name in statistics)]
+    fields = [*ZONAL_FIELDS, *([MERGED_RECORDS] if merged else [])]
+    fields += [pa.field(name, statistic_type(name, shares=shares)) for name in statistics]
     for name in extra_columns:
         _check_has_type(name, known, "Collection.zonal_schema(kept, options)")
         fields.append(pa.field(name, known[name]))

@@ -1,9 +1,10 @@
 """The options of a job of zonal statistics."""
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 
@@ -19,6 +20,9 @@ from rasteret_beam.statistics import COUNT, MEAN, NAMES, PERCENTILE, check_stati
 
 MAX_EXACT_VALUES = 1 << 24
 """Of a polygon: 134 MB of float64, and as much again with their shares."""
+
+OF_ROWS = ("statistics", "coverage", "merge", "unscale", "extra_columns", "max_exact_values")
+"""Options that decide about rows once their records are known, beside quality rules and scales."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,8 @@ class ZonalOptions(PolygonOptions):
     )
     merge: Literal["record", "datetime"] = option(
         "record",
-        help="give a row for each record, or for all records of one moment together, where pixels of overlaps count "
-        "once",
+        help="give a row for each record, or for all records of one moment together (at most overlap_tolerance "
+        "apart), where pixels of overlaps count once",
         retry=False,
     )
     overlap_tolerance: str | timedelta = overlap_tolerance_option()  # noqa: RUF009
@@ -82,6 +86,22 @@ class ZonalOptions(PolygonOptions):
         most = self.max_exact_values
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise InputError(f"max_exact_values is {most!r}; it has to be a whole number of pixels, 1 or more")
+        self._check_merging()
+
+    def _check_merging(self) -> None:
+        """Refuse what only rows of one record can have."""
+        if not self.merges:
+            return
+        if self.skip_invalid:
+            raise InputError(
+                "skip_invalid is True, but merge is 'datetime', which takes the valid pixels of all records of a "
+                'moment; use merge="record", or leave skip_invalid out'
+            )
+        if self.extra_columns:
+            raise InputError(
+                f"extra_columns have {self.extra_columns[0]!r}, but merge is 'datetime': a row is of several records; "
+                'use merge="record", or leave extra_columns out'
+            )
 
     @property
     def match_rules(self) -> MatchRules:
@@ -93,6 +113,11 @@ class ZonalOptions(PolygonOptions):
     def shares(self) -> bool:
         """Whether pixels count by the share of them that a polygon covers."""
         return self.coverage == "fraction"
+
+    @property
+    def merges(self) -> bool:
+        """Whether a row is of all records of one moment."""
+        return self.merge == "datetime"
 
     @property
     def record_columns(self) -> tuple[str, ...]:
@@ -109,7 +134,21 @@ class ZonalOptions(PolygonOptions):
         record_types : mapping of str to DataType, optional
             Types of the columns of the collection that ``extra_columns`` name.
         """
-        return zonal_schema(self.statistics, list(kept), self.extra_columns, record_types, shares=self.shares)
+        flags = {"shares": self.shares, "merged": self.merges}
+        return zonal_schema(self.statistics, list(kept), self.extra_columns, record_types, **flags)
+
+    def settings(self) -> str:
+        """The options that decide about rows once their records are known, as JSON: dead letters carry them."""
+        given = {name: getattr(self, name) for name in OF_ROWS}
+        given["unscale"] = bool(self.unscale)
+        given["quality"] = [str(rule) for rule in self.quality]
+        given["scales"] = {band: list(pair) for band, pair in self.scales.items()}
+        return json.dumps(given)
+
+    def with_settings(self, settings: str | bytes) -> Self:
+        """These options, but with those of :meth:`settings`."""
+        given = json.loads(settings)
+        return replace(self, **given | {"scales": {band: tuple(pair) for band, pair in given["scales"].items()}})
 
 
 def _record_columns(names: Any) -> tuple[str, ...]:

@@ -9,13 +9,13 @@ import pyarrow as pa
 from rasteret_beam import metrics
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.collection import Collection
-from rasteret_beam.collection.eager.chip_groups import ChipJob, ReadRows, read_chips_again
+from rasteret_beam.collection.eager.chip_groups import ReadRows, read_chips_again
 from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, points_of, values_lost
 from rasteret_beam.keywords import ChipRetryKeywords
 from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.schema import kept_polygon_fields
-from rasteret_beam.transforms.chips.read_chips import ChipOutputs
+from rasteret_beam.transforms.chips.read_chips import ChipFn, ChipOutputs
 from rasteret_beam.transforms.polygons.reading import ReadAgainFn, read_by
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sources.dead_letters import DeadLetterFiles
@@ -78,9 +78,7 @@ class ReadChipDeadLetters(beam.PTransform):
         return chips if lost is None else ChipOutputs(chips, dead_letters=lost)
 
 
-class _ReadAgainFn(ReadAgainFn[ChipOptions]):
-    job: ChipJob
-    job_type = ChipJob
+class _ReadAgainFn(ReadAgainFn[ChipOptions], ChipFn):
     rows_routed = metrics.CHIPS_ROUTED
 
     def rows_of(self, letter: pa.RecordBatch) -> int:

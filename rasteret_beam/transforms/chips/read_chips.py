@@ -18,18 +18,18 @@ from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.eager.chip_groups import ChipJob, ReadRows, read_chip_group
 from rasteret_beam.collection.eager.chip_places import read_place_group
-from rasteret_beam.collection.eager.quality_bands import QualityBands
 from rasteret_beam.collection.index.band_facts import read_facts
+from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules
 from rasteret_beam.keywords import ChipKeywords
 from rasteret_beam.model import ALL_BANDS, TileKey
 from rasteret_beam.option_fields import documents_options, options_from, takes_options
-from rasteret_beam.readers.jobs.chip_reader import fill_value
-from rasteret_beam.readers.tiles.budget import CacheBudget
-from rasteret_beam.scales import check_scaled_bands
-from rasteret_beam.transforms.polygons.reading import ReadFn, read_by
+from rasteret_beam.readers.jobs.chip_reader import ChipReader, fill_value
+from rasteret_beam.transforms.polygons.checks import checked_bands
+from rasteret_beam.transforms.polygons.reading import PolygonFn, QualityOf, ReadFn, read_by
 from rasteret_beam.transforms.polygons.routing import routed_groups
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
+from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 
 
 class ChipOutputs(NamedTuple):
@@ -44,12 +44,27 @@ class ChipOutputs(NamedTuple):
     dead_letters: beam.PCollection[pa.RecordBatch] | None = None
 
 
-class ReadChipsFn(ReadFn[ChipOptions]):
-    """Groups of polygons to batches of chips, and of dead letters."""
+class ChipFn(PolygonFn[ChipOptions]):
+    """What is needed to read chips."""
 
     job: ChipJob
-    job_type = ChipJob
+    reader_type = ChipReader
 
+    @property
+    def _facts_key(self) -> Any:
+        return read_facts, self.settings.token
+
+    def make_job(self, index: CollectionIndex, quality: QualityOf) -> ChipJob:
+        settings = self.settings
+        facts = acquire(self._facts_key, lambda: read_facts(settings.collection, settings.bands))
+        return ChipJob(index, facts, settings.collection.name, settings.options, quality)
+
+    def teardown(self) -> None:
+        super().teardown()
+        release(self._facts_key)
+
+
+class _ReadFn(ReadFn[ChipOptions], ChipFn):
     def read(self, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[ReadRows]:
         if key.bandset == ALL_BANDS:
             return read_place_group(self.reader, self.job, chunks)
@@ -137,7 +152,7 @@ class ReadChips(beam.PTransform):
     def expand(self, polygons: beam.PCollection) -> Any:
         settings = IndexSettings(self.collection, tuple(self.check()), self.options)
         routed = routed_groups(polygons, settings, self.geometry_crs, self.rules, metrics.CHIPS_ROUTED)
-        chips, letters = read_by(ReadChipsFn(settings), routed.groups)
+        chips, letters = read_by(_ReadFn(settings), routed.groups)
         if self.with_unmatched:
             return ChipOutputs(chips, routed.unmatched, letters)
         return chips if letters is None else ChipOutputs(chips, dead_letters=letters)
@@ -150,11 +165,7 @@ class ReadChips(beam.PTransform):
         InputError
             As said of the transform.
         """
-        wanted = self.collection.check_usable(self.bands, self.options.match_rules)
-        check_scaled_bands(self.options.scales, wanted)
-        if any(rule.missing == "error" for rule in self.options.quality):
-            share = CacheBudget(self.options.cache_bytes).share
-            QualityBands(self.collection, self.options.quality, self.collection.index(wanted).routing, share)
+        wanted = checked_bands(self.collection, self.bands, self.options)
         if self.options.fill is not None and not self.options.unscale:
             for fact in read_facts(self.collection, wanted).distinct:
                 if fact is not None:

@@ -1,7 +1,7 @@
 """Groups of polygons to batches of rows, and of dead letters."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -11,10 +11,10 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from rasteret_beam.collection.eager.chip_groups import ReadRows
 from rasteret_beam.collection.eager.quality_bands import QualityBands
-from rasteret_beam.collection.index.band_facts import read_facts
+from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.model import TileKey
 from rasteret_beam.polygon_options import PolygonOptions
-from rasteret_beam.readers.jobs.chip_reader import ChipReader
+from rasteret_beam.quality import Quality
 from rasteret_beam.readers.jobs.spill import unspilled
 from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.transforms.runtime.beam_metrics import count
@@ -26,6 +26,7 @@ ROWS = "rows"
 DEAD_LETTERS = "dead_letters"
 
 Options = TypeVar("Options", bound=PolygonOptions)
+QualityOf = Callable[[tuple[Quality, ...]], QualityBands]
 
 
 class ReadOutputs(NamedTuple):
@@ -36,35 +37,30 @@ class ReadOutputs(NamedTuple):
 
 
 class PolygonFn(beam.DoFn, Generic[Options]):
-    """What is needed to read polygons.
+    """What is needed to read polygons: a job, and a reader that all DoFns of a process share."""
 
-    A subclass names its ``job_type``, which is made as :class:`.chip_groups.ChipJob` is.
-    """
-
-    job_type: Any
+    reader_type: Any
 
     def __init__(self, settings: IndexSettings[Options]):
         self.settings = settings
 
-    @property
-    def _facts_key(self) -> Any:
-        return read_facts, self.settings.token
+    @abstractmethod
+    def make_job(self, index: CollectionIndex, quality: QualityOf) -> Any:
+        """The job, with ``counters``; ``quality`` gives where the records have the bands of rules."""
 
     @property
     def _reader_key(self) -> Any:
-        return ChipReader, self.settings.cache
+        return self.reader_type, self.settings.cache
 
     def setup(self) -> None:
         settings = self.settings
         index = settings.acquire().at()
-        facts = acquire(self._facts_key, lambda: read_facts(settings.collection, settings.bands))
         quality = cache(lambda rules: QualityBands(settings.collection, rules, index.routing, settings.cache.share))
-        self.job = self.job_type(index, facts, settings.collection.name, settings.options, quality)
-        self.reader: ChipReader = acquire(self._reader_key, lambda: ChipReader(TileSource.of_budget(settings.cache)))
+        self.job = self.make_job(index, quality)
+        self.reader = acquire(self._reader_key, lambda: self.reader_type(TileSource.of_budget(settings.cache)))
 
     def teardown(self) -> None:
         self.settings.release()
-        release(self._facts_key)
         release(self._reader_key)
 
     def emit(self, read: Iterator[ReadRows], context: tuple[Any, Any, Any]) -> Iterator[Any]:

@@ -33,9 +33,16 @@ class RoutedGroups(NamedTuple):
 
 
 def routed_groups(
-    polygons: beam.PCollection, settings: IndexSettings[Any], geometry_crs: Any, rules: ChipRules, rows_routed: str
+    polygons: beam.PCollection,
+    settings: IndexSettings[Any],
+    geometry_crs: Any,
+    rules: ChipRules,
+    rows_routed: str | None,
 ) -> RoutedGroups:
-    """Route polygons and group them; ``rows_routed`` names the counter of the rows that are to be made of them."""
+    """Route polygons and group them.
+
+    ``rows_routed`` names the counter of the rows that are to be made of them; None where reading counts them.
+    """
     crs = crs_text(geometry_crs) if geometry_crs is not None else None
     routing = beam.ParDo(_RouteFn(settings, crs, rules, rows_routed))
     routed = polygons | "Route" >> routing.with_outputs(UNMATCHED, main=CHUNKS)
@@ -45,7 +52,9 @@ def routed_groups(
 
 
 class _RouteFn(beam.DoFn):
-    def __init__(self, settings: IndexSettings[PolygonOptions], crs: str | None, rules: ChipRules, rows_routed: str):
+    def __init__(
+        self, settings: IndexSettings[PolygonOptions], crs: str | None, rules: ChipRules, rows_routed: str | None
+    ):
         self.settings = settings
         self.crs = crs
         self.rules = rules
@@ -71,6 +80,7 @@ class _RouteFn(beam.DoFn):
             metrics.POLYGONS_IN: len(polygons),
             metrics.POLYGONS_MATCHED: routed.matched,
             metrics.POLYGONS_UNMATCHED: len(routed.unmatched),
-            self.rows_routed: sent + routed.chips,
         }
+        if self.rows_routed is not None:
+            counts[self.rows_routed] = sent + routed.chips
         count(counts | {metrics.unmatched(reason): number for reason, number in routed.reasons.items()})
