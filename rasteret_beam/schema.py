@@ -133,6 +133,17 @@ CHIP_DEAD_LETTER_SCHEMA = pa.schema(
 """A tile of a band that could not be read, and the windows of chips that it leaves without pixels: the number of the
 polygon of each, and (``polygons``) polygons and windows as an Arrow IPC stream, from which they can be tried again."""
 
+ZONAL_DEAD_LETTER_SCHEMA = pa.schema([*list(CHIP_DEAD_LETTER_SCHEMA)[:-1], pa.field("zones", pa.binary())])
+"""A tile of a band that could not be read, and the rows of zonal statistics that it leaves without pixels: the number
+of the polygon of each, and (``zones``) polygons and records as an Arrow IPC stream, from which they can be tried again.
+A row that lacks several tiles is in the dead letter of the first."""
+
+ZONE_RECORDS = "__records"
+"""Column of the chunk of a dead letter of zonal statistics: ids of the records of each row, list<string>."""
+
+ZONAL_SETTINGS_KEY = b"rasteret_beam.zones"
+"""Schema metadata key of the chunk of a dead letter of zonal statistics: how its rows are made, as JSON."""
+
 CHIP_SETTINGS_KEY = b"rasteret_beam.chips"
 """Schema metadata key of the chunk of a dead letter: how its chips are read, and the grid of its windows, as JSON."""
 
@@ -144,6 +155,7 @@ CHIP_RESERVED = frozenset(field.name for field in (*CHIP_FIELDS, *POLYGON_FIELDS
     "message",
     CHIP_SHAPE,
     *CHIP_WINDOW,
+    ZONE_RECORDS,
 }
 """Names that a kept column of a polygon table must not have."""
 
@@ -351,7 +363,7 @@ def zonal_schema(
     fields = [*ZONAL_FIELDS, *([MERGED_RECORDS] if merged else [])]
     fields += [pa.field(name, statistic_type(name, shares=shares)) for name in statistics]
     for name in extra_columns:
-        _check_has_type(name, known, "Collection.zonal_schema")
+        _check_has_type(name, known, "Collection.zonal_schema(kept, options)")
         fields.append(pa.field(name, known[name]))
     taken = sorted({field.name for field in fields} & {field.name for field in kept})
     if taken:
@@ -380,6 +392,9 @@ def same_columns(chunk: pa.Schema) -> list[tuple[int, str, str]]:
     """The kept columns that a chunk leaves out, by place: (place, name, coordinate column that they equal)."""
     found = (chunk.metadata or {}).get(SAME_AS_KEY)
     return [(place, name, source) for place, name, source in json.loads(found)] if found else []
+
+
+SAMPLE_SCHEMA = "Collection.sample_schema(bands, kept, options=...)"
 
 
 def samples_schema(
@@ -441,11 +456,10 @@ def samples_schema(
     return pa.schema([*fields, *kept])
 
 
-def _check_has_type(name: str, known: Mapping[str, pa.DataType], maker: str = "Collection.sample_schema") -> None:
+def _check_has_type(name: str, known: Mapping[str, pa.DataType], maker: str = SAMPLE_SCHEMA) -> None:
     if name.startswith(RECORD) and name not in known:
         raise InputError(
-            f"extra_columns have {name!r}, whose type is that of the collection's column; "
-            f"{maker}(bands, kept, options=...) gives the schema"
+            f"extra_columns have {name!r}, whose type is that of the collection's column; {maker} gives the schema"
         )
 
 

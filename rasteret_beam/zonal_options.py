@@ -1,9 +1,10 @@
 """The options of a job of zonal statistics."""
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 
@@ -19,6 +20,9 @@ from rasteret_beam.statistics import COUNT, MEAN, NAMES, PERCENTILE, check_stati
 
 MAX_EXACT_VALUES = 1 << 24
 """Of a polygon: 134 MB of float64, and as much again with their shares."""
+
+OF_ROWS = ("statistics", "coverage", "merge", "unscale", "extra_columns", "max_exact_values")
+"""Options that decide about rows once their records are known, beside quality rules and scales."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +136,19 @@ class ZonalOptions(PolygonOptions):
         """
         flags = {"shares": self.shares, "merged": self.merges}
         return zonal_schema(self.statistics, list(kept), self.extra_columns, record_types, **flags)
+
+    def settings(self) -> str:
+        """The options that decide about rows once their records are known, as JSON: dead letters carry them."""
+        given = {name: getattr(self, name) for name in OF_ROWS}
+        given["unscale"] = bool(self.unscale)
+        given["quality"] = [str(rule) for rule in self.quality]
+        given["scales"] = {band: list(pair) for band, pair in self.scales.items()}
+        return json.dumps(given)
+
+    def with_settings(self, settings: str | bytes) -> Self:
+        """These options, but with those of :meth:`settings`."""
+        given = json.loads(settings)
+        return replace(self, **given | {"scales": {band: tuple(pair) for band, pair in given["scales"].items()}})
 
 
 def _record_columns(names: Any) -> tuple[str, ...]:

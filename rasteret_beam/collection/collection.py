@@ -37,10 +37,12 @@ from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.schema import CHECKSUMS, METADATA_SUFFIX
+from rasteret_beam.zonal_options import ZonalOptions
 
 log = logging.getLogger(__name__)
 
 DEFAULT_OPTIONS = SampleOptions()
+DEFAULT_ZONAL_OPTIONS = ZonalOptions()
 
 
 @dataclass(frozen=True, eq=False)
@@ -368,6 +370,23 @@ class Collection:
         wanted = self.check_bands(bands)
         types = record_types(self, wanted, options.extra_columns)
         return options.schema(kept, wanted, sample_types(self, wanted, options), types)
+
+    def zonal_schema(self, kept: Sequence[pa.Field] = (), options: ZonalOptions = DEFAULT_ZONAL_OPTIONS) -> pa.Schema:
+        """The schema of zonal statistics, as sinks need it before there are rows.
+
+        Parameters
+        ----------
+        kept : sequence of Field
+            The columns of the polygons that pass through:
+            ``kept_polygon_fields(ReadPolygons(...).polygon_columns().schema)``.
+        options : ZonalOptions
+
+        Raises
+        ------
+        InputError
+            ``extra_columns`` name a column that the collection lacks, or a kept column has the name of another.
+        """
+        return options.schema(kept, record_types(self, (), options.extra_columns))
 
     @property
     def raster_access(self) -> Access:
