@@ -15,7 +15,8 @@ import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the cod
 from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.eager.chip_groups import ReadRows
-from rasteret_beam.collection.eager.zonal_groups import ZonalJob, read_zonal_group, rows_without_record
+from rasteret_beam.collection.eager.zonal_groups import read_zonal_group, rows_without_record
+from rasteret_beam.collection.eager.zonal_job import ZonalJob
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.collection.index.extra_columns import record_types
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules
