@@ -16,6 +16,7 @@ from rasteret_beam.kernels.sampling.chip_rows import decode_chip, decode_chips, 
 from rasteret_beam.model import Access, TileKey
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.quality import Quality
+from rasteret_beam.zonal_options import ZonalOptions
 
 if TYPE_CHECKING:
     from rasteret_beam.transforms.build_collection import BuildCollection
@@ -28,13 +29,19 @@ if TYPE_CHECKING:
     from rasteret_beam.transforms.sampling.outputs import SamplingOutputs
     from rasteret_beam.transforms.sampling.sample_points import SamplePoints
     from rasteret_beam.transforms.sampling.sampling import SampleTiles
-    from rasteret_beam.transforms.sinks.bigquery import WriteSamplesToBigQuery
+    from rasteret_beam.transforms.sinks.bigquery import WriteSamplesToBigQuery, WriteZonalStatisticsToBigQuery
     from rasteret_beam.transforms.sinks.geotiff import WriteChipsToGeoTiff
-    from rasteret_beam.transforms.sinks.parquet import WriteChipsToParquet, WriteSamplesToParquet
+    from rasteret_beam.transforms.sinks.parquet import (
+        WriteChipsToParquet,
+        WriteSamplesToParquet,
+        WriteZonalStatisticsToParquet,
+    )
     from rasteret_beam.transforms.sources.bigquery import BigQueryQuery, BigQueryTable
     from rasteret_beam.transforms.sources.points import ReadPoints
     from rasteret_beam.transforms.sources.polygons import ReadPolygons
     from rasteret_beam.transforms.sources.stream import PointBatches
+    from rasteret_beam.transforms.zonal.dead_letters import ZonalDeadLetters
+    from rasteret_beam.transforms.zonal.zonal_statistics import ZonalOutputs, ZonalStatistics
 
 __version__ = "0.1.0"
 
@@ -59,6 +66,11 @@ TRANSFORMS = {
     "WriteChipsToParquet": "sinks.parquet",
     "WriteSamplesToBigQuery": "sinks.bigquery",
     "WriteSamplesToParquet": "sinks.parquet",
+    "WriteZonalStatisticsToBigQuery": "sinks.bigquery",
+    "WriteZonalStatisticsToParquet": "sinks.parquet",
+    "ZonalDeadLetters": "zonal.dead_letters",
+    "ZonalOutputs": "zonal.zonal_statistics",
+    "ZonalStatistics": "zonal.zonal_statistics",
 }
 """Modules, in ``rasteret_beam.transforms``, of the names that are loaded on first use."""
 
@@ -89,6 +101,12 @@ __all__ = [
     "WriteChipsToParquet",
     "WriteSamplesToBigQuery",
     "WriteSamplesToParquet",
+    "WriteZonalStatisticsToBigQuery",
+    "WriteZonalStatisticsToParquet",
+    "ZonalDeadLetters",
+    "ZonalOptions",
+    "ZonalOutputs",
+    "ZonalStatistics",
     "build_from_cogs",
     "build_from_table",
     "decode_chip",

@@ -1,6 +1,6 @@
 """The options that all jobs share, and checks of those that several have."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Literal
@@ -9,6 +9,8 @@ from rasteret_beam.durations import microseconds, to_duration
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import MatchRules
 from rasteret_beam.option_fields import check_options, option
+from rasteret_beam.quality import Quality
+from rasteret_beam.scales import NO_SCALES
 
 DEFAULT_CACHE_BYTES = 256 << 20
 """Safe beside everything else on a worker of 4 GB, also with a process for each of 4 cores."""
@@ -117,6 +119,38 @@ class JobOptions:
     def record_columns(self) -> tuple[str, ...]:
         """The columns of the collection that the index of a job holds."""
         return ()
+
+
+def quality_option(where: str, **facts: Any) -> Any:
+    """Rules on other bands; ``where`` they are read, and what fails one."""
+    return option(
+        (),
+        help=f"rules on bands such as a cloud mask, read {where} that fail one are not valid; as Quality(...) or text, "
+        "such as 'SCL not in 0,1,3,8-10', 'QA_PIXEL no bits 0-4', 'CLD <= 40' or 'preset:sentinel-2-l2a'",
+        metavar="RULE",
+        accepts=Quality | Sequence[Quality | str],
+        **facts,
+    )
+
+
+def max_candidates_option(help: str, **facts: Any) -> Any:
+    """How deep ``skip_invalid`` looks."""
+    return option(10, help=help, metavar="N", retry=False, **facts)
+
+
+def scales_option(**facts: Any) -> Any:
+    """Scales and offsets in place of those of the collection."""
+    return option(
+        NO_SCALES,
+        help="scale and offset of bands, in place of those of the collection and the files; with unscale",
+        metavar="BAND=SCALE,OFFSET",
+        **facts,
+    )
+
+
+def overlap_tolerance_option(use: str = "", **facts: Any) -> Any:
+    """What is one moment; ``use`` ends the help."""
+    return option("60s", help=f"records at most so long apart are of one moment{use}", metavar="DURATION", **facts)
 
 
 def check_skipping(options: Any, also: str = "") -> None:

@@ -11,6 +11,7 @@ from typing import Literal, TypedDict
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.quality import Quality
+from rasteret_beam.zonal_options import ZonalOptions
 
 
 class SampleKeywords(TypedDict, total=False):
@@ -166,3 +167,61 @@ class ChipRetryKeywords(TypedDict, total=False):
     on_error: Literal["raise", "dead_letter"]
     cache_bytes: int
     options: ChipOptions | None
+
+
+class ZonalKeywords(TypedDict, total=False):
+    """Options of transforms that make zonal statistics."""
+
+    match: Literal["all", "latest", "nearest", "before", "after"]
+    time_column: str | None
+    tolerance: str | timedelta | None
+    limit: int | None
+    on_error: Literal["raise", "dead_letter"]
+    quality: Quality | Sequence[Quality | str]
+    skip_invalid: bool
+    min_valid: float
+    max_candidates: int
+    unscale: bool
+    scales: Mapping[str, tuple[float, float]]
+    statistics: Sequence[str]
+    coverage: Literal["centre", "all_touched", "fraction"]
+    merge: Literal["record", "datetime"]
+    overlap_tolerance: str | timedelta
+    join: Literal["inner", "left"]
+    extra_columns: Sequence[str]
+    max_exact_values: int
+    on_invalid: Literal["raise", "skip"]
+    cache_bytes: int
+    options: ZonalOptions | None
+
+
+class EagerZonalKeywords(TypedDict, total=False):
+    """Options of eager calls that make zonal statistics."""
+
+    match: Literal["all", "latest", "nearest", "before", "after"]
+    time_column: str | None
+    tolerance: str | timedelta | None
+    limit: int | None
+    quality: Quality | Sequence[Quality | str]
+    skip_invalid: bool
+    min_valid: float
+    max_candidates: int
+    unscale: bool
+    scales: Mapping[str, tuple[float, float]]
+    statistics: Sequence[str]
+    coverage: Literal["centre", "all_touched", "fraction"]
+    merge: Literal["record", "datetime"]
+    overlap_tolerance: str | timedelta
+    join: Literal["inner", "left"]
+    extra_columns: Sequence[str]
+    max_exact_values: int
+    cache_bytes: int
+    options: ZonalOptions | None
+
+
+class ZonalRetryKeywords(TypedDict, total=False):
+    """Options of dead letters of zonal statistics."""
+
+    on_error: Literal["raise", "dead_letter"]
+    cache_bytes: int
+    options: ZonalOptions | None

@@ -34,6 +34,12 @@ chips_routed           rows      windows of chips to read, times the bands to re
 chips_out              rows      rows of the chip table
 chips_dead_lettered    rows      of those routed, rows whose tiles could not be read
 chip_pixels            pixels    pixels of the rows of the chip table
+zones_routed           rows      polygons, records (or moments) and bands to make statistics of
+zones_out              rows      rows of the table of zonal statistics that have a record
+zones_dead_lettered    rows      of those routed, rows whose tiles could not be read
+zones_without_record   rows      rows of the table of zonal statistics of bands without a record, with ``join="left"``
+polygons_read          polygons  of those matched, polygons that are read for zonal statistics
+zone_pixels            pixels    pixels under the polygons that are read, of each record and band
 geotiffs_written       files     GeoTIFF files that are put in place
 records_in             records   records to build a collection from
 records_read           records   of those, records with at least one readable file
@@ -46,6 +52,9 @@ points that exceed the allowed lateness, which Beam drops.
 
 Chips read and dead-lettered are those routed. With ``skip_invalid``, routing counts one row for each polygon and band
 that has a chip, and reading adds the further windows of divided chips when their records are chosen.
+
+Rows of zonal statistics that are made and dead-lettered are those routed; reading counts them all, and the polygons
+that it is given, which are those matched. Rows without a record (``join="left"``) are in none of them.
 
 Points are found to be sampled when they are routed; where ``skip_invalid``, ``invalid="drop"`` or ``join="left"``
 decides about them, when their values are known.
@@ -87,6 +96,12 @@ CHIPS_ROUTED = "chips_routed"
 CHIPS_OUT = "chips_out"
 CHIPS_DEAD_LETTERED = "chips_dead_lettered"
 CHIP_PIXELS = "chip_pixels"
+ZONES_ROUTED = "zones_routed"
+ZONES_OUT = "zones_out"
+ZONES_DEAD_LETTERED = "zones_dead_lettered"
+ZONES_WITHOUT_RECORD = "zones_without_record"
+POLYGONS_READ = "polygons_read"
+ZONE_PIXELS = "zone_pixels"
 GEOTIFFS_WRITTEN = "geotiffs_written"
 RECORDS_IN = "records_in"
 RECORDS_READ = "records_read"

@@ -43,6 +43,8 @@ class OptionFacts:
         The transforms that try dead letters again take it; the others are decided by the earlier run.
     tuning : bool
         It changes speed and memory, not the rows; such options come last.
+    last : bool
+        It comes after the options of the definitions that derive from its own.
     accepts : type, optional
         What callers may give, where that is more than the option's type.
     """
@@ -55,6 +57,7 @@ class OptionFacts:
     eager: bool = True
     retry: bool = True
     tuning: bool = False
+    last: bool = False
     accepts: Any = None
 
 
@@ -78,10 +81,15 @@ class Option:
 
 
 def options_of(definition: type) -> Iterator[Option]:
-    """The options of a definition, in order; those for tuning last."""
+    """The options of a definition, in order; those that come last, and those for tuning, at the end."""
     types = get_type_hints(definition)
-    for each in sorted(fields(definition), key=lambda each: each.metadata["option"].tuning):
+    for each in sorted(fields(definition), key=_place):
         yield Option(each.name, types[each.name], _default(each), each.metadata["option"])
+
+
+def _place(each: Field) -> tuple[bool, bool]:
+    facts = each.metadata["option"]
+    return facts.tuning, facts.last
 
 
 def _default(each: Field) -> Any:

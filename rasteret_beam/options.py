@@ -1,6 +1,6 @@
 """The options of a sampling job."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from numbers import Real
@@ -20,11 +20,19 @@ from rasteret_beam.columns import (
 )
 from rasteret_beam.durations import microseconds, to_duration
 from rasteret_beam.errors import InputError, listed
-from rasteret_beam.job_options import JobOptions, check_scales_used, check_skipping
+from rasteret_beam.job_options import (
+    JobOptions,
+    check_scales_used,
+    check_skipping,
+    max_candidates_option,
+    overlap_tolerance_option,
+    quality_option,
+    scales_option,
+)
 from rasteret_beam.model import MatchRules
 from rasteret_beam.option_fields import option
 from rasteret_beam.quality import Quality, check_quality
-from rasteret_beam.scales import NO_SCALES, to_scales
+from rasteret_beam.scales import to_scales
 from rasteret_beam.schema import samples_schema
 from rasteret_beam.statistics import NAMES as STATISTICS
 from rasteret_beam.statistics import check_statistics
@@ -50,22 +58,10 @@ class SampleOptions(JobOptions):
         routing=True,
         retry=False,
     )
-    overlap_tolerance: str | timedelta = option(  # noqa: RUF009
-        "60s",
-        help="records at most so long apart are of one moment: for overlap, and where resampling goes on in a record "
-        "beside",
-        metavar="DURATION",
-        routing=True,
+    overlap_tolerance: str | timedelta = overlap_tolerance_option(  # noqa: RUF009
+        ": for overlap, and where resampling and statistics go on in a record beside", routing=True
     )
-    quality: tuple[Quality, ...] = option(
-        (),
-        help="rules on bands such as a cloud mask, read at the point in the same record: samples that fail one are not "
-        "valid; as Quality(...) or text, such as 'SCL not in 0,1,3,8-10', 'QA_PIXEL no bits 0-4', 'CLD <= 40' or "
-        "'preset:sentinel-2-l2a'",
-        metavar="RULE",
-        routing=True,
-        accepts=Quality | Sequence[Quality | str],
-    )
+    quality: tuple[Quality, ...] = quality_option("at the point in the same record: samples", routing=True)
     invalid: Literal["keep", "null", "drop"] = option(
         "keep",
         help="what becomes of samples that are nodata, masked or fail a quality rule: the raw value stays, the value "
@@ -77,12 +73,8 @@ class SampleOptions(JobOptions):
         routing=True,
         retry=False,
     )
-    max_candidates: int = option(
-        10,
-        help="records of a point that skip_invalid looks at, at most, for each band",
-        metavar="N",
-        routing=True,
-        retry=False,
+    max_candidates: int = max_candidates_option(
+        "records of a point that skip_invalid looks at, at most, for each band", routing=True
     )
     join: Literal["inner", "left"] = option(
         "inner",
@@ -92,11 +84,7 @@ class SampleOptions(JobOptions):
         False,
         help="give values in physical units, stored number * scale + offset, and null where the sample is not valid",
     )
-    scales: Mapping[str, tuple[float, float]] = option(
-        NO_SCALES,
-        help="scale and offset of bands, in place of those of the collection and the files; with unscale",
-        metavar="BAND=SCALE,OFFSET",
-    )
+    scales: Mapping[str, tuple[float, float]] = scales_option()
     resampling: Literal["nearest", "bilinear", "cubic"] = option(
         "nearest",
         help="take the pixel that the point lies in, or interpolate between the centres of the 2 x 2 (bilinear) or "

@@ -1,4 +1,4 @@
-"""Arrow schemas: points, samples, polygons, chips, those left over, and the collection on disk."""
+"""Arrow schemas: points, samples, polygons, chips, zones, those left over, and the collection on disk."""
 
 import json
 from collections import Counter
@@ -133,6 +133,17 @@ CHIP_DEAD_LETTER_SCHEMA = pa.schema(
 """A tile of a band that could not be read, and the windows of chips that it leaves without pixels: the number of the
 polygon of each, and (``polygons``) polygons and windows as an Arrow IPC stream, from which they can be tried again."""
 
+ZONAL_DEAD_LETTER_SCHEMA = pa.schema([*list(CHIP_DEAD_LETTER_SCHEMA)[:-1], pa.field("zones", pa.binary())])
+"""A tile of a band that could not be read, and the rows of zonal statistics that it leaves without pixels: the number
+of the polygon of each, and (``zones``) polygons and records as an Arrow IPC stream, from which they can be tried again.
+A row that lacks several tiles is in the dead letter of the first."""
+
+ZONE_RECORDS = "__records"
+"""Column of the chunk of a dead letter of zonal statistics: ids of the records of each row, list<string>."""
+
+ZONAL_SETTINGS_KEY = b"rasteret_beam.zones"
+"""Schema metadata key of the chunk of a dead letter of zonal statistics: how its rows are made, as JSON."""
+
 CHIP_SETTINGS_KEY = b"rasteret_beam.chips"
 """Schema metadata key of the chunk of a dead letter: how its chips are read, and the grid of its windows, as JSON."""
 
@@ -141,6 +152,7 @@ CHIP_RESERVED = frozenset(field.name for field in (*CHIP_FIELDS, *POLYGON_FIELDS
     "message",
     CHIP_SHAPE,
     *CHIP_WINDOW,
+    ZONE_RECORDS,
 }
 """Names that a kept column of a polygon table must not have."""
 
@@ -289,6 +301,76 @@ def chips_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
     return pa.schema([*CHIP_FIELDS, *kept])
 
 
+ZONAL_FIELDS = (
+    *CHIP_FIELDS[:5],
+    pa.field("raster_crs", pa.int32()),
+)
+"""First columns of the table of zonal statistics; the statistics, columns of records and kept columns follow."""
+
+MERGED_RECORDS = pa.field("records", pa.int64())
+"""Column of the table of zonal statistics whose rows are of all records of one moment: how many these are."""
+
+
+def zonal_schema(
+    statistics: Sequence[str],
+    kept: Sequence[pa.Field] = (),
+    extra_columns: Sequence[str] = (),
+    record_types: Mapping[str, pa.DataType] | None = None,
+    *,
+    shares: bool = False,
+    merged: bool = False,
+) -> pa.Schema:
+    """Schema of the table of zonal statistics.
+
+    ===========================  =================================================================
+    column                       what it holds
+    ===========================  =================================================================
+    geometry_id                  row number of the polygon in the whole input
+    record_id, datetime          of the record; its datetime in UTC
+    collection, band             names
+    raster_crs                   EPSG code of the record's CRS; null where it has none
+    records                      with ``merged``: how many records the row is of
+    the statistics               of the polygon's pixels, in the order that they are asked for
+    record:NAME                  columns of the collection
+    the kept columns             of the polygon table
+    ===========================  =================================================================
+
+    Parameters
+    ----------
+    statistics : sequence of str
+        Names, as of :mod:`rasteret_beam.statistics`.
+    kept : sequence of Field
+        The columns of the polygon table that pass through.
+    extra_columns : sequence of str
+        Columns of the collection, each as ``record:NAME``.
+    record_types : mapping of str to DataType, optional
+        Their types, by NAME.
+    shares : bool
+        Pixels count by the share of them that a polygon covers.
+    merged : bool
+        A row is of all records of one moment: ``record_id`` is null, ``datetime`` that of the earliest, and
+        ``raster_crs`` null where they differ.
+
+    Raises
+    ------
+    InputError
+        A column that is added has the name of a kept one, or the type of a column of the collection is not given.
+    """
+    known = {RECORD + name: kind for name, kind in (record_types or {}).items()}
+    fields = [*ZONAL_FIELDS, *([MERGED_RECORDS] if merged else [])]
+    fields += [pa.field(name, statistic_type(name, shares=shares)) for name in statistics]
+    for name in extra_columns:
+        _check_has_type(name, known, "Collection.zonal_schema(kept, options)")
+        fields.append(pa.field(name, known[name]))
+    taken = sorted({field.name for field in fields} & {field.name for field in kept})
+    if taken:
+        raise InputError(
+            f"the table of statistics has column(s) {listed(taken)}, but the polygon table has columns of these names; "
+            "rename them, or choose the polygon columns to keep with columns=[...]"
+        )
+    return pa.schema([*fields, *kept])
+
+
 def unmatched_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
     """Schema of the table of polygons without a chip: the polygon, the reason and its wording, the kept columns."""
     return pa.schema([*POLYGON_FIELDS, pa.field("reason", pa.string()), pa.field("message", pa.string()), *kept])
@@ -307,6 +389,9 @@ def same_columns(chunk: pa.Schema) -> list[tuple[int, str, str]]:
     """The kept columns that a chunk leaves out, by place: (place, name, coordinate column that they equal)."""
     found = (chunk.metadata or {}).get(SAME_AS_KEY)
     return [(place, name, source) for place, name, source in json.loads(found)] if found else []
+
+
+SAMPLE_SCHEMA = "Collection.sample_schema(bands, kept, options=...)"
 
 
 def samples_schema(
@@ -374,11 +459,10 @@ def samples_schema(
     return pa.schema([*fields, *kept])
 
 
-def _check_has_type(name: str, known: Mapping[str, pa.DataType]) -> None:
+def _check_has_type(name: str, known: Mapping[str, pa.DataType], maker: str = SAMPLE_SCHEMA) -> None:
     if name.startswith(RECORD) and name not in known:
         raise InputError(
-            f"extra_columns have {name!r}, whose type is that of the collection's column; "
-            "Collection.sample_schema(bands, kept, options=...) gives the schema"
+            f"extra_columns have {name!r}, whose type is that of the collection's column; {maker} gives the schema"
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.option_fields import Option, options_of
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.zonal_options import ZonalOptions
 
 FILE = Path(__file__).parent.parent / "rasteret_beam" / "keywords.py"
 KEYWORDS: dict[str, tuple[type, str, Callable[[Option], bool]]] = {
@@ -24,6 +25,9 @@ KEYWORDS: dict[str, tuple[type, str, Callable[[Option], bool]]] = {
     "ChipKeywords": (ChipOptions, "transforms that read chips", lambda option: True),
     "EagerChipKeywords": (ChipOptions, "eager calls that read chips", lambda option: option.facts.eager),
     "ChipRetryKeywords": (ChipOptions, "dead letters of chips", lambda option: option.facts.retry),
+    "ZonalKeywords": (ZonalOptions, "transforms that make zonal statistics", lambda option: True),
+    "EagerZonalKeywords": (ZonalOptions, "eager calls that make zonal statistics", lambda option: option.facts.eager),
+    "ZonalRetryKeywords": (ZonalOptions, "dead letters of zonal statistics", lambda option: option.facts.retry),
 }
 MODULE = re.compile(r"\b(?:typing|datetime|collections\.abc|rasteret_beam\.quality)\.")
 """Modules from which the written one imports names."""
@@ -41,6 +45,7 @@ from typing import Literal, TypedDict
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.quality import Quality
+from rasteret_beam.zonal_options import ZonalOptions
 '''
 
 

@@ -16,6 +16,7 @@ from rasteret_beam.collection.describe import describe, html_table
 from rasteret_beam.collection.eager import get_numpy as arrays
 from rasteret_beam.collection.eager import plan as planning
 from rasteret_beam.collection.eager import sample as sampling
+from rasteret_beam.collection.eager import zonal_statistics as zones
 from rasteret_beam.collection.eager.unknown_keywords import checked_options, names_of, path_of
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.filters.empty_subset import is_small, why_no_record
@@ -37,10 +38,12 @@ from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.schema import CHECKSUMS, METADATA_SUFFIX
+from rasteret_beam.zonal_options import ZonalOptions
 
 log = logging.getLogger(__name__)
 
 DEFAULT_OPTIONS = SampleOptions()
+DEFAULT_ZONAL_OPTIONS = ZonalOptions()
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,6 +372,23 @@ class Collection:
         types = record_types(self, wanted, options.extra_columns)
         return options.schema(kept, wanted, sample_types(self, wanted, options), types)
 
+    def zonal_schema(self, kept: Sequence[pa.Field] = (), options: ZonalOptions = DEFAULT_ZONAL_OPTIONS) -> pa.Schema:
+        """The schema of zonal statistics, as sinks need it before there are rows.
+
+        Parameters
+        ----------
+        kept : sequence of Field
+            The columns of the polygons that pass through:
+            ``kept_polygon_fields(ReadPolygons(...).polygon_columns().schema)``.
+        options : ZonalOptions
+
+        Raises
+        ------
+        InputError
+            ``extra_columns`` name a column that the collection lacks, or a kept column has the name of another.
+        """
+        return options.schema(kept, record_types(self, (), options.extra_columns))
+
     @property
     def raster_access(self) -> Access:
         """How its rasters are read; with the collection's origin if it is in a bucket or on the web."""
@@ -379,6 +399,7 @@ class Collection:
     sample_batches = sampling.sample_batches
     plan = planning.plan
     get_numpy = arrays.get_numpy
+    zonal_statistics = zones.zonal_statistics
 
 
 def load(

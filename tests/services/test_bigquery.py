@@ -330,7 +330,7 @@ def test_a_table_of_another_schema_is_refused_before_pixels_are_read(
                     f"{dataset}.t", temp_location=TEMP, write_disposition=disposition
                 )
             text = str(refused.value)
-            assert "value is INTEGER in the table, FLOAT in the samples" in text
+            assert "value is INTEGER in the table, FLOAT in the rows" in text
             assert "band (STRING) is not in the table" in text and "mine (STRING) is in the table only" in text
         assert metrics.PROGRESS.snapshot().get(metrics.TILES_DECODED, 0) == decoded
 

@@ -35,7 +35,7 @@ PARTITION_TYPES = ("DATE", "DATETIME", "TIMESTAMP")
 CLUSTER_TYPES = (*PARTITION_TYPES, "STRING", "INTEGER", "BOOLEAN", "NUMERIC", "BIGNUMERIC")
 MOST_CLUSTERED = 4
 UTC_COLUMN = "datetime"
-"""Column of the samples that is in UTC though its Arrow type has no time zone."""
+"""Column of samples and zonal statistics that is in UTC though its Arrow type has no time zone."""
 
 NAN_FOR_NULL = frozenset({"values", *NAMES})
 """List columns, beside those of percentiles, in which null means a missing band, or that no pixel is valid; BigQuery
@@ -84,7 +84,7 @@ def _left_out(name: str) -> str:
 def bigquery_fields(schema: pa.Schema) -> list[dict[str, Any]]:
     """The BigQuery fields of an Arrow schema.
 
-    Lists are REPEATED, structs RECORD, dictionaries the type of their values; the samples' ``datetime`` and timestamps
+    Lists are REPEATED, structs RECORD, dictionaries the type of their values; the record's ``datetime`` and timestamps
     with a time zone are TIMESTAMP, others DATETIME. Columns have the names of :func:`column_name`.
 
     Raises
@@ -165,7 +165,7 @@ def _decimal(precision: int, scale: int) -> str | None:
 
 
 def differences(found: Sequence[Field], wanted: Sequence[Field], inside: str = "") -> Iterator[str]:
-    """The differences between the fields of a table and the samples, one text each, ignoring order."""
+    """The differences between the fields of a table and the rows, one text each, ignoring order."""
     theirs = {field["name"].lower(): field for field in found}
     ours = {field["name"].lower(): field for field in wanted}
     for key, field in ours.items():
@@ -173,7 +173,7 @@ def differences(found: Sequence[Field], wanted: Sequence[Field], inside: str = "
         if key not in theirs:
             yield f"{name} ({_shown(field)}) is not in the table"
         elif _shown(field) != _shown(theirs[key]):
-            yield f"{name} is {_shown(theirs[key])} in the table, {_shown(field)} in the samples"
+            yield f"{name} is {_shown(theirs[key])} in the table, {_shown(field)} in the rows"
         elif "fields" in field:
             yield from differences(theirs[key].get("fields", ()), field["fields"], f"{name}.")
     for key, field in theirs.items():
@@ -197,7 +197,7 @@ def check_columns(what: str, names: Sequence[str], fields: Sequence[Field], type
     known = {field["name"]: field for field in fields}
     for name in names:
         if name not in known:
-            raise InputError(f"{what} names column {name!r}; the samples have {listed(known)}")
+            raise InputError(f"{what} names column {name!r}; the rows have {listed(known)}")
         if _shown(known[name]) not in types:
             raise InputError(f"{what} names column {name!r}, which is {_shown(known[name])}; it can be {listed(types)}")
 

@@ -1,4 +1,4 @@
-"""Dead letters: tiles that could not be read, with the points or the windows of chips that were in them."""
+"""Dead letters: tiles that could not be read, with the points, windows of chips or zones that were in them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,13 @@ from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.gather import TilePoints
 from rasteret_beam.kernels.sampling.value_types import numpy_dtype
 from rasteret_beam.model import Asset
-from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, DEAD_LETTER_SCHEMA, VALUE_TYPE_KEY
+from rasteret_beam.schema import (
+    CHIP_DEAD_LETTER_SCHEMA,
+    DEAD_LETTER_SCHEMA,
+    VALUE_TYPE_KEY,
+    ZONAL_DEAD_LETTER_SCHEMA,
+    ZONAL_SETTINGS_KEY,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +31,13 @@ class LetterKind:
         Of the dead letters. The last two columns hold the numbers of what is lost, and the rows themselves.
     number : str
         Column of a chunk that numbers its rows.
+    settings : bytes, optional
+        Schema metadata key of a chunk, of the settings that all dead letters of a run have in common.
     """
 
     schema: pa.Schema
     number: str
+    settings: bytes | None = None
 
     @property
     def numbers(self) -> str:
@@ -41,6 +50,7 @@ class LetterKind:
 
 OF_POINTS = LetterKind(DEAD_LETTER_SCHEMA, "point_index")
 OF_CHIPS = LetterKind(CHIP_DEAD_LETTER_SCHEMA, "geometry_id")
+OF_ZONES = LetterKind(ZONAL_DEAD_LETTER_SCHEMA, "geometry_id", ZONAL_SETTINGS_KEY)
 
 
 @dataclass(frozen=True, eq=False)

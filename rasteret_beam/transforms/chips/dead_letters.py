@@ -9,14 +9,14 @@ import pyarrow as pa
 from rasteret_beam import metrics
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.collection import Collection
-from rasteret_beam.collection.eager.chip_groups import read_chips_again
+from rasteret_beam.collection.eager.chip_groups import ReadRows, read_chips_again
 from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, points_of, values_lost
 from rasteret_beam.keywords import ChipRetryKeywords
 from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.schema import kept_polygon_fields
-from rasteret_beam.transforms.chips.read_chips import ReadFn, read_by
-from rasteret_beam.transforms.runtime.beam_metrics import count
+from rasteret_beam.transforms.chips.read_chips import ChipFn, ChipOutputs
+from rasteret_beam.transforms.polygons.reading import ReadAgainFn, read_by
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sources.dead_letters import DeadLetterFiles
 from rasteret_beam.transforms.sources.table_files import shown
@@ -73,20 +73,17 @@ class ReadChipDeadLetters(beam.PTransform):
 
     def expand(self, begin: Any) -> Any:
         letters = begin | self._letters
-        outputs = read_by(_ReadAgainFn(IndexSettings.of(self.collection, self.bands, self.options)), letters)
-        return outputs.chips if self.options.on_error == "raise" else outputs
+        settings = IndexSettings.of(self.collection, self.bands, self.options)
+        chips, lost = read_by(_ReadAgainFn(settings), letters)
+        return chips if lost is None else ChipOutputs(chips, dead_letters=lost)
 
 
-class _ReadAgainFn(ReadFn):
-    def process(
-        self,
-        letters: pa.RecordBatch,
-        timestamp: Any = beam.DoFn.TimestampParam,
-        window: Any = beam.DoFn.WindowParam,
-        pane: Any = beam.DoFn.PaneInfoParam,
-    ) -> Iterator[Any]:
-        count({metrics.CHIPS_ROUTED: values_lost(letters, OF_CHIPS)})
-        record_id, band = (letters[name][0].as_py() for name in ("record_id", "band"))
-        chunk = points_of(letters, 0, OF_CHIPS)
-        read = read_chips_again(self.reader, self.job, record_id, band, chunk)
-        yield from self._emit(read, (timestamp, (window,), pane))
+class _ReadAgainFn(ReadAgainFn[ChipOptions], ChipFn):
+    rows_routed = metrics.CHIPS_ROUTED
+
+    def rows_of(self, letter: pa.RecordBatch) -> int:
+        return values_lost(letter, OF_CHIPS)
+
+    def read_again(self, letter: pa.RecordBatch) -> Iterator[ReadRows]:
+        record_id, band = (letter[name][0].as_py() for name in ("record_id", "band"))
+        return read_chips_again(self.reader, self.job, record_id, band, points_of(letter, 0, OF_CHIPS))

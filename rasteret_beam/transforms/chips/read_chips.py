@@ -5,15 +5,12 @@ Wiring only: routing is :func:`rasteret_beam.kernels.routing.chip_chunks.route_p
 :func:`rasteret_beam.collection.eager.chip_places.read_place_group`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any, NamedTuple, Unpack
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam import typehints
-from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
@@ -21,28 +18,18 @@ from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.eager.chip_groups import ChipJob, ReadRows, read_chip_group
 from rasteret_beam.collection.eager.chip_places import read_place_group
-from rasteret_beam.collection.eager.quality_bands import QualityBands
 from rasteret_beam.collection.index.band_facts import read_facts
-from rasteret_beam.kernels.geo.crs import crs_text
-from rasteret_beam.kernels.routing.chip_chunks import ChipRules, route_polygons
-from rasteret_beam.kernels.routing.matching import check_times
+from rasteret_beam.collection.index.collection_index import CollectionIndex
+from rasteret_beam.kernels.routing.chip_chunks import ChipRules
 from rasteret_beam.keywords import ChipKeywords
 from rasteret_beam.model import ALL_BANDS, TileKey
 from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.readers.jobs.chip_reader import ChipReader, fill_value
-from rasteret_beam.readers.jobs.spill import unspilled
-from rasteret_beam.readers.tiles.budget import CacheBudget
-from rasteret_beam.readers.tiles.source import TileSource
-from rasteret_beam.scales import check_scaled_bands
-from rasteret_beam.transforms.runtime.beam_metrics import count
-from rasteret_beam.transforms.runtime.event_times import GroupByTile, by_stamp
+from rasteret_beam.transforms.polygons.checks import checked_bands
+from rasteret_beam.transforms.polygons.reading import PolygonFn, QualityOf, ReadFn, read_by
+from rasteret_beam.transforms.polygons.routing import routed_groups
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
-
-UNMATCHED = "unmatched"
-CHUNKS = "chunks"
-CHIPS = "chips"
-DEAD_LETTERS = "dead_letters"
 
 
 class ChipOutputs(NamedTuple):
@@ -57,99 +44,31 @@ class ChipOutputs(NamedTuple):
     dead_letters: beam.PCollection[pa.RecordBatch] | None = None
 
 
-class _RouteFn(beam.DoFn):
-    def __init__(self, settings: IndexSettings[ChipOptions], crs: str | None, rules: ChipRules):
-        self.settings = settings
-        self.crs = crs
-        self.rules = rules
+class ChipFn(PolygonFn[ChipOptions]):
+    """What is needed to read chips."""
 
-    def setup(self) -> None:
-        self.indexes = self.settings.acquire()
-
-    def teardown(self) -> None:
-        self.settings.release()
-
-    def process(self, polygons: pa.RecordBatch) -> Iterator[Any]:
-        index = self.indexes.at().routing
-        check_times(index.matcher, polygons, self.settings.options.time_column)
-        routed = route_polygons(index, polygons, self.crs, self.rules, self.settings.options.on_invalid)
-        sent = 0
-        for key, chunk in routed.chunks:
-            sent += 0 if self.rules.by_place else len(chunk) * len(index.bands_of(key))
-            yield key, chunk
-        if len(routed.unmatched):
-            yield beam.pvalue.TaggedOutput(UNMATCHED, routed.unmatched)
-        counts = {
-            metrics.POLYGONS_IN: len(polygons),
-            metrics.POLYGONS_MATCHED: routed.matched,
-            metrics.POLYGONS_UNMATCHED: len(routed.unmatched),
-            metrics.CHIPS_ROUTED: sent + routed.chips,
-        }
-        count(counts | {metrics.unmatched(reason): number for reason, number in routed.reasons.items()})
-
-
-class ReadFn(beam.DoFn):
-    """Groups of polygons to batches of chips, and of dead letters."""
-
-    def __init__(self, settings: IndexSettings[ChipOptions]):
-        self.settings = settings
+    job: ChipJob
+    reader_type = ChipReader
 
     @property
     def _facts_key(self) -> Any:
         return read_facts, self.settings.token
 
-    @property
-    def _reader_key(self) -> Any:
-        return ChipReader, self.settings.cache
-
-    def setup(self) -> None:
+    def make_job(self, index: CollectionIndex, quality: QualityOf) -> ChipJob:
         settings = self.settings
-        index = settings.acquire().at()
         facts = acquire(self._facts_key, lambda: read_facts(settings.collection, settings.bands))
-        quality = cache(lambda rules: QualityBands(settings.collection, rules, index.routing, settings.cache.share))
-        self.job = ChipJob(index, facts, settings.collection.name, settings.options, quality)
-        self.reader: ChipReader = acquire(self._reader_key, lambda: ChipReader(TileSource.of_budget(settings.cache)))
+        return ChipJob(index, facts, settings.collection.name, settings.options, quality)
 
     def teardown(self) -> None:
-        self.settings.release()
+        super().teardown()
         release(self._facts_key)
-        release(self._reader_key)
-
-    def process(
-        self,
-        element: Any,
-        timestamp: Any = beam.DoFn.TimestampParam,
-        window: Any = beam.DoFn.WindowParam,
-        pane: Any = beam.DoFn.PaneInfoParam,
-    ) -> Iterator[Any]:
-        key, chunks = element
-        for stamp, same in by_stamp(chunks, timestamp):
-            whole = map(unspilled, same)
-            if key.bandset == ALL_BANDS:
-                read = read_place_group(self.reader, self.job, whole)
-            else:
-                read = read_chip_group(self.reader, self.job, key, whole)
-            yield from self._emit(read, (stamp.time, (window,), pane))
-
-    def _emit(self, read: Iterator[ReadRows], context: tuple[Any, Any, Any]) -> Iterator[Any]:
-        """Each batch in the window and at the time of its polygons."""
-        try:
-            for rows, failed in read:
-                value = WindowedValue(rows, *context)
-                yield beam.pvalue.TaggedOutput(DEAD_LETTERS, value) if failed else value
-        finally:
-            count(self.job.counters.take())
 
 
-def read_by(reading: ReadFn, groups: beam.PCollection) -> ChipOutputs:
-    """Apply a reading DoFn; the outputs that it gives."""
-    applied = beam.ParDo(reading)
-    if reading.settings.options.on_error == "raise":
-        return ChipOutputs(groups | "Read" >> applied.with_output_types(pa.RecordBatch))
-    outputs = groups | "Read" >> applied.with_outputs(DEAD_LETTERS, main=CHIPS)
-    outputs[CHIPS].element_type = pa.RecordBatch
-    outputs[DEAD_LETTERS].element_type = pa.RecordBatch
-    return ChipOutputs(outputs[CHIPS], dead_letters=outputs[DEAD_LETTERS])
+class _ReadFn(ReadFn[ChipOptions], ChipFn):
+    def read(self, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[ReadRows]:
+        if key.bandset == ALL_BANDS:
+            return read_place_group(self.reader, self.job, chunks)
+        return read_chip_group(self.reader, self.job, key, chunks)
 
 
 @documents_options(ChipOptions)
@@ -232,15 +151,11 @@ class ReadChips(beam.PTransform):
 
     def expand(self, polygons: beam.PCollection) -> Any:
         settings = IndexSettings(self.collection, tuple(self.check()), self.options)
-        crs = crs_text(self.geometry_crs) if self.geometry_crs is not None else None
-        routing = beam.ParDo(_RouteFn(settings, crs, self.rules))
-        routed = polygons | "Route" >> routing.with_outputs(UNMATCHED, main=CHUNKS)
-        routed[CHUNKS].element_type = typehints.Tuple[TileKey, pa.RecordBatch]
-        routed[UNMATCHED].element_type = pa.RecordBatch
-        outputs = read_by(ReadFn(settings), routed[CHUNKS] | GroupByTile(spill=True))
+        routed = routed_groups(polygons, settings, self.geometry_crs, self.rules, metrics.CHIPS_ROUTED)
+        chips, letters = read_by(_ReadFn(settings), routed.groups)
         if self.with_unmatched:
-            return outputs._replace(unmatched=routed[UNMATCHED])
-        return outputs.chips if self.options.on_error == "raise" else outputs
+            return ChipOutputs(chips, routed.unmatched, letters)
+        return chips if letters is None else ChipOutputs(chips, dead_letters=letters)
 
     def check(self) -> list[str]:
         """The bands as a list, if everything asked for can work.
@@ -250,11 +165,7 @@ class ReadChips(beam.PTransform):
         InputError
             As said of the transform.
         """
-        wanted = self.collection.check_usable(self.bands, self.options.match_rules)
-        check_scaled_bands(self.options.scales, wanted)
-        if any(rule.missing == "error" for rule in self.options.quality):
-            share = CacheBudget(self.options.cache_bytes).share
-            QualityBands(self.collection, self.options.quality, self.collection.index(wanted).routing, share)
+        wanted = checked_bands(self.collection, self.bands, self.options)
         if self.options.fill is not None and not self.options.unscale:
             for fact in read_facts(self.collection, wanted).distinct:
                 if fact is not None:

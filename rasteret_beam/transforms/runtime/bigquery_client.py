@@ -212,7 +212,7 @@ def _check_table(table: Any, to: Destination) -> None:
     differing = list(differences([field.to_api_repr() for field in table.schema], to.fields))
     if differing:
         raise InputError(
-            f"table {to.name} has another schema than the samples: {'; '.join(differing)}. Keep other columns with "
+            f"table {to.name} has another schema than the rows: {'; '.join(differing)}. Keep other columns with "
             "columns=[...], alter the table, or write to another one"
         )
     if to.write_disposition == "WRITE_EMPTY" and table.num_rows:

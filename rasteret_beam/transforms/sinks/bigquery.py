@@ -1,10 +1,10 @@
-"""Write samples to BigQuery with Parquet files and one load job, or with Beam's WriteToBigQuery."""
+"""Write rows to BigQuery with Parquet files and one load job, or with Beam's WriteToBigQuery."""
 
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import apache_beam as beam
@@ -43,8 +43,9 @@ from rasteret_beam.transforms.runtime.bigquery_client import (
 )
 from rasteret_beam.transforms.runtime.files import check_writable, delete_folder, matching
 from rasteret_beam.transforms.sinks.commit import Output, move_files
-from rasteret_beam.transforms.sinks.parquet import WriteFiles
+from rasteret_beam.transforms.sinks.parquet import WriteFiles, documented_for
 from rasteret_beam.transforms.sinks.parquet_file import write_empty
+from rasteret_beam.zonal_options import ZonalOptions
 
 METHODS = ("FILE_LOADS", "STREAMING_INSERTS", "STORAGE_WRITE_API")
 UNITS = ("HOUR", "DAY", "MONTH", "YEAR")
@@ -88,8 +89,8 @@ class _InRounds:
 
 
 @dataclass(eq=False)
-class WriteSamplesToBigQuery(_InRounds, beam.PTransform):
-    """Write batches of samples to a BigQuery table.
+class _WriteToBigQuery(_InRounds, beam.PTransform):
+    """Write batches of rows to a BigQuery table.
 
     With ``method="FILE_LOADS"`` batches become Parquet files in a temporary folder of ``temp_location``, and one load
     job loads all rows or none. The folder is removed after a success and kept after a failure, with its path in the
@@ -104,10 +105,10 @@ class WriteSamplesToBigQuery(_InRounds, beam.PTransform):
     table : str
         ``project:dataset.table`` or ``project.dataset.table``; ``dataset.table`` if ``project`` is given.
     schema : pyarrow.Schema
-        Schema of the samples: :func:`rasteret_beam.schema.samples_schema` with the kept columns and the layout. Lists
-        become REPEATED, structs RECORD, ``datetime`` and timestamps with a time zone TIMESTAMP, other timestamps
-        DATETIME. BigQuery arrays cannot be or contain null, so a null list is stored as an empty one, and null in
-        ``values`` as NaN.
+        Schema of the rows, with the kept columns, as :meth:`rasteret_beam.Collection.MAKER` gives it. Lists become
+        REPEATED, structs RECORD, ``datetime`` and timestamps with a time zone TIMESTAMP, other timestamps DATETIME.
+        BigQuery arrays cannot be or contain null, so a null list is stored as an empty one, and null in ``values`` as
+        NaN.
     method : str
         One of :data:`METHODS`.
     create_disposition : "CREATE_IF_NEEDED" or "CREATE_NEVER"
@@ -157,6 +158,8 @@ class WriteSamplesToBigQuery(_InRounds, beam.PTransform):
     row_group_rows: int = ROW_GROUP_ROWS
     token: str = field(default_factory=lambda: uuid4().hex[:12], repr=False)
     _checked: bool = field(default=False, init=False, repr=False)
+
+    schema_from: ClassVar[str] = "collection.sample_schema(bands, kept columns, options)"
 
     def __post_init__(self) -> None:
         libraries()
@@ -280,29 +283,31 @@ class WriteSamplesToBigQuery(_InRounds, beam.PTransform):
         """Whether this run, or one with the same ``run_id``, has loaded its rows with a load job."""
         return is_loaded(self.destination(options), self.job_name)
 
-    def expand(self, samples: beam.PCollection) -> beam.PCollection[str]:
-        options = samples.pipeline.options
-        if self.method == "FILE_LOADS" and not samples.is_bounded:
+    def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
+        options = rows.pipeline.options
+        if self.method == "FILE_LOADS" and not rows.is_bounded:
             raise InputError(
                 "FILE_LOADS loads once, when all rows are available; use another method for unbounded input"
             )
         self.check(options)
-        alike = self.checked(samples)
+        alike = self.checked(rows)
         if self.method == "FILE_LOADS":
             return self._by_files(alike, options)
         return self._by_rows(alike)
 
-    def checked(self, samples: beam.PCollection) -> beam.PCollection[pa.RecordBatch]:
+    def checked(self, rows: beam.PCollection) -> beam.PCollection[pa.RecordBatch]:
         """Refuse batches with other columns than the table."""
-        return samples | "CheckColumns" >> beam.Map(_alike, self.schema, self.fields).with_output_types(pa.RecordBatch)
+        return rows | "CheckColumns" >> beam.Map(_alike, self.schema, self.fields, self.schema_from).with_output_types(
+            pa.RecordBatch
+        )
 
-    def _by_files(self, samples: beam.PCollection, options: PipelineOptions) -> beam.PCollection[str]:
-        return self.files_of(samples, options) | "Load" >> beam.ParDo(self.loading(options)).with_output_types(str)
+    def _by_files(self, rows: beam.PCollection, options: PipelineOptions) -> beam.PCollection[str]:
+        return self.files_of(rows, options) | "Load" >> beam.ParDo(self.loading(options)).with_output_types(str)
 
-    def files_of(self, samples: beam.PCollection, options: PipelineOptions) -> beam.PCollection[list[str]]:
+    def files_of(self, rows: beam.PCollection, options: PipelineOptions) -> beam.PCollection[list[str]]:
         """Write files that can be loaded; returns one list of them."""
         return (
-            samples
+            rows
             | "Prepare" >> beam.Map(loadable).with_output_types(pa.RecordBatch)
             | "WriteFiles" >> WriteFiles(self.temporary(options), self.compression, self.row_group_rows)
         )
@@ -310,12 +315,12 @@ class WriteSamplesToBigQuery(_InRounds, beam.PTransform):
     def loading(self, options: PipelineOptions) -> "_LoadFn":
         return _LoadFn(self.destination(options), self.job_name, self.temporary(options), self.schema, self.compression)
 
-    def _by_rows(self, samples: beam.PCollection) -> beam.PCollection[str]:
+    def _by_rows(self, rows: beam.PCollection) -> beam.PCollection[str]:
         streaming = self.method == "STREAMING_INSERTS"
         maker = json_rows if streaming else _storage_rows
-        rows = samples | "Rows" >> beam.FlatMap(_counted, maker).with_output_types(dict)
+        made = rows | "Rows" >> beam.FlatMap(_counted, maker).with_output_types(dict)
         try:
-            written = rows | "WriteToBigQuery" >> self._beams_own(streaming)
+            written = made | "WriteToBigQuery" >> self._beams_own(streaming)
         except (RuntimeError, OSError, ValueError) as error:
             raise OutputError(
                 f"method {self.method} cannot be set up: {one_line(error)}; STORAGE_WRITE_API needs Java and "
@@ -341,13 +346,27 @@ class WriteSamplesToBigQuery(_InRounds, beam.PTransform):
 
 
 @dataclass(eq=False)
+class WriteSamplesToBigQuery(_WriteToBigQuery):
+    __doc__ = documented_for(_WriteToBigQuery, "samples").replace("MAKER", "sample_schema")
+
+
+@dataclass(eq=False)
+class WriteZonalStatisticsToBigQuery(_WriteToBigQuery):
+    __doc__ = documented_for(_WriteToBigQuery, "zonal statistics").replace("MAKER", "zonal_schema")
+
+    schema: pa.Schema = field(default_factory=lambda: ZonalOptions().schema(), repr=False)
+
+    schema_from: ClassVar[str] = "collection.zonal_schema(kept columns, options)"
+
+
+@dataclass(eq=False)
 class _WriteRound(beam.PTransform):
     """The files of one round of a run that loads once, after the last."""
 
-    sink: WriteSamplesToBigQuery
+    sink: _WriteToBigQuery
 
-    def expand(self, samples: beam.PCollection) -> beam.PCollection[list[str]]:
-        return self.sink.files_of(self.sink.checked(samples), samples.pipeline.options)
+    def expand(self, rows: beam.PCollection) -> beam.PCollection[list[str]]:
+        return self.sink.files_of(self.sink.checked(rows), rows.pipeline.options)
 
 
 def _check_storage_api(fields: Sequence[dict[str, Any]]) -> None:
@@ -359,14 +378,16 @@ def _check_storage_api(fields: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def _alike(batch: pa.RecordBatch, schema: pa.Schema, fields: Sequence[dict[str, Any]]) -> pa.RecordBatch:
+def _alike(
+    batch: pa.RecordBatch, schema: pa.Schema, fields: Sequence[dict[str, Any]], schema_from: str
+) -> pa.RecordBatch:
     """Refuse a batch with other columns than those that were checked for the table."""
     if not batch.schema.equals(schema):
         differing = list(differences(fields, bigquery_fields(batch.schema)))
         if differing:
             raise InputError(
-                f"the columns of the samples differ from the given schema: {'; '.join(differing)}; give "
-                "schema=collection.sample_schema(bands, kept columns, options) that matches the samples"
+                f"the columns of the rows differ from the given schema: {'; '.join(differing)}; give "
+                f"schema={schema_from} that matches them"
             )
     return batch
 
@@ -387,7 +408,7 @@ class _LoadFn(beam.DoFn):
             job = load(self.to, _uris(written, self.temporary), self.job_name)
         except RasteretBeamError as error:
             raise OutputError(
-                f"{one_line(error)}. No row was added; the {len(files)} Parquet file(s) of samples are kept in "
+                f"{one_line(error)}. No row was added; the {len(files)} Parquet file(s) of rows are kept in "
                 f"{self.temporary}/: load or delete them"
             ) from error
         delete_folder(self.temporary)

@@ -1,4 +1,4 @@
-"""Write samples and chips to Parquet files, which replace those of an earlier run atomically."""
+"""Write samples, chips and zonal statistics to Parquet files, which replace those of an earlier run atomically."""
 
 import os
 import re
@@ -26,6 +26,7 @@ from rasteret_beam.transforms.sinks.parquet_file import write_empty
 from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, ParquetFiles, WriterThreads
 from rasteret_beam.transforms.sinks.protocol import FileSink
 from rasteret_beam.transforms.sinks.windowed_parquet import WriteWindows
+from rasteret_beam.zonal_options import ZonalOptions
 
 
 @dataclass(eq=False)
@@ -84,6 +85,7 @@ class _WriteToParquet(FileSink, beam.PTransform):
             return rows | WriteWindows(
                 self.prefix,
                 self.target.run,
+                type(self).__name__,
                 compression=self.compression,
                 row_group_rows=self.row_group_rows,
                 shards=self.window_shards,
@@ -135,16 +137,28 @@ class _WriteToParquet(FileSink, beam.PTransform):
         return _whole(files, self.target, self.schema, self.compression)
 
 
+def documented_for(sink: type, rows: str) -> str:
+    """The docstring of a sink of rows, for rows of a kind."""
+    return (sink.__doc__ or "").replace("batches of rows", f"batches of {rows}", 1)
+
+
 @dataclass(eq=False)
 class WriteSamplesToParquet(_WriteToParquet):
-    __doc__ = (_WriteToParquet.__doc__ or "").replace("batches of rows", "batches of samples", 1)
+    __doc__ = documented_for(_WriteToParquet, "samples")
 
 
 @dataclass(eq=False)
 class WriteChipsToParquet(_WriteToParquet):
-    __doc__ = (_WriteToParquet.__doc__ or "").replace("batches of rows", "batches of chips", 1)
+    __doc__ = documented_for(_WriteToParquet, "chips")
 
     schema: pa.Schema = field(default_factory=chips_schema, repr=False)
+
+
+@dataclass(eq=False)
+class WriteZonalStatisticsToParquet(_WriteToParquet):
+    __doc__ = documented_for(_WriteToParquet, "zonal statistics")
+
+    schema: pa.Schema = field(default_factory=lambda: ZonalOptions().schema(), repr=False)
 
 
 @dataclass(eq=False)

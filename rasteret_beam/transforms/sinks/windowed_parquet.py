@@ -48,6 +48,8 @@ class WriteWindows(beam.PTransform):
     Parameters
     ----------
     prefix, run : str
+    sink : str
+        Name of the sink in errors.
     compression : str
     row_group_rows : int
     shards : int
@@ -63,6 +65,7 @@ class WriteWindows(beam.PTransform):
 
     prefix: str
     run: str
+    sink: str
     _: KW_ONLY
     compression: str = "zstd"
     row_group_rows: int = ROW_GROUP_ROWS
@@ -70,7 +73,7 @@ class WriteWindows(beam.PTransform):
     wait_seconds: int = 60
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
-        check_windows(rows, "WriteSamplesToParquet")
+        check_windows(rows, self.sink)
         writing = _WritePaneFn(self.prefix, self.run, self.compression, self.row_group_rows, self.shards)
         return (
             rows

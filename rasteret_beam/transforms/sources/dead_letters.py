@@ -29,11 +29,14 @@ class DeadLetterFiles(beam.PTransform):
         Those of the dead letters.
     first_schema : Schema
         Of what the first dead letter has lost; empty if there is none.
+    settings : bytes or None
+        What all dead letters have in common, if they are of a kind that has settings.
 
     Raises
     ------
     InputError
-        When made: the files are not dead letters of this kind. When applied: there is no dead letter in them.
+        When made: the files are not dead letters of this kind, or are those of runs with different settings. When
+        applied: there is no dead letter in them.
     """
 
     def __init__(self, path: Paths, kind: LetterKind):
@@ -42,12 +45,26 @@ class DeadLetterFiles(beam.PTransform):
         self.files = find_files(path)
         bands: dict[str, None] = {}
         self.first_schema = pa.schema([])
+        self.settings: bytes | None = None
         for file in self.files:
             for letters in _read(kind, file):
                 bands |= dict.fromkeys(letters["band"].to_pylist())
-                if len(letters) and not len(self.first_schema):
-                    self.first_schema = points_of(letters, 0, kind).schema
+                self._take(letters, file)
         self.bands = list(bands)
+
+    def _take(self, letters: pa.RecordBatch, file: str) -> None:
+        """Keep the first schema and the settings of some dead letters."""
+        if len(letters) and not len(self.first_schema):
+            self.first_schema = points_of(letters, 0, self.kind).schema
+            self.settings = _settings(self.first_schema, self.kind)
+        if self.kind.settings is None:
+            return
+        for row in range(len(letters)):
+            if _settings(points_of(letters, row, self.kind).schema, self.kind) != self.settings:
+                raise InputError(
+                    f"the dead letters of {without_secrets(file)} and {without_secrets(self.files[0])} are of runs "
+                    "with other options or columns; try them again one by one"
+                )
 
     def expand(self, begin: Any) -> beam.PCollection[pa.RecordBatch]:
         if not self.bands:
@@ -60,6 +77,10 @@ class DeadLetterFiles(beam.PTransform):
             | "Read" >> beam.FlatMap(partial(_rows, self.kind)).with_output_types(pa.RecordBatch)
             | "Spread" >> beam.Reshuffle()
         )
+
+
+def _settings(schema: pa.Schema, kind: LetterKind) -> bytes | None:
+    return None if kind.settings is None else (schema.metadata or {}).get(kind.settings)
 
 
 def _read(kind: LetterKind, path: str) -> Iterator[pa.RecordBatch]:

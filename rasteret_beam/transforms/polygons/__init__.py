@@ -1,0 +1,1 @@
+"""What jobs over polygons share: routing, and reading groups of polygons."""

@@ -1,0 +1,1 @@
+"""Polygons to statistics of the pixels in them."""
