@@ -63,7 +63,7 @@ class PolygonFn(beam.DoFn, Generic[Options]):
         self.settings.release()
         release(self._reader_key)
 
-    def emit(self, read: Iterator[ReadRows], context: tuple[Any, Any, Any]) -> Iterator[Any]:
+    def _emit(self, read: Iterator[ReadRows], context: tuple[Any, Any, Any]) -> Iterator[Any]:
         """Each batch in the window and at the time of its polygons."""
         try:
             for rows, failed in read:
@@ -89,7 +89,7 @@ class ReadFn(PolygonFn[Options]):
     ) -> Iterator[Any]:
         key, chunks = element
         for stamp, same in by_stamp(chunks, timestamp):
-            yield from self.emit(self.read(key, map(unspilled, same)), (stamp.time, (window,), pane))
+            yield from self._emit(self.read(key, map(unspilled, same)), (stamp.time, (window,), pane))
 
 
 class ReadAgainFn(PolygonFn[Options]):
@@ -116,7 +116,7 @@ class ReadAgainFn(PolygonFn[Options]):
         pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterator[Any]:
         count({self.rows_routed: self.rows_of(element)})
-        yield from self.emit(self.read_again(element), (timestamp, (window,), pane))
+        yield from self._emit(self.read_again(element), (timestamp, (window,), pane))
 
 
 def read_by(reading: PolygonFn, groups: beam.PCollection) -> ReadOutputs:
