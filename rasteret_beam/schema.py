@@ -147,6 +147,9 @@ ZONAL_SETTINGS_KEY = b"rasteret_beam.zones"
 CHIP_SETTINGS_KEY = b"rasteret_beam.chips"
 """Schema metadata key of the chunk of a dead letter: how its chips are read, and the grid of its windows, as JSON."""
 
+ZONAL_SETTINGS_KEY = b"rasteret_beam.zones"
+"""Schema metadata key of the polygons of a dead letter of zonal statistics: the options of the run, as JSON."""
+
 CHIP_RESERVED = frozenset(field.name for field in (*CHIP_FIELDS, *POLYGON_FIELDS)) | {
     "reason",
     "message",

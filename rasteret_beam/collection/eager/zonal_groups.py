@@ -1,47 +1,34 @@
 """Read groups of polygons that are keyed by place into rows of zonal statistics."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import shapely
 
+from rasteret_beam import metrics
 from rasteret_beam.collection.eager.chip_groups import ReadRows
-from rasteret_beam.collection.eager.quality_bands import QualityBands
-from rasteret_beam.collection.index.collection_index import CollectionIndex
-from rasteret_beam.metrics import Counters
-from rasteret_beam.quality import Quality
+from rasteret_beam.collection.eager.zonal_job import ZonalJob
+from rasteret_beam.collection.eager.zone_portions import Portion, portions
+from rasteret_beam.collection.eager.zone_targets import Names, walk
+from rasteret_beam.durations import microseconds, to_duration
+from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.routing.chip_chunks import batch_crs, hits_of
+from rasteret_beam.kernels.routing.chip_windows import Overlap, chip_overlaps
+from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, Failure, dead_letters, values_lost
+from rasteret_beam.kernels.sampling.rows import merged
+from rasteret_beam.kernels.statistics.moments import Choice, choices_by_moment, choices_by_record
+from rasteret_beam.kernels.tables.point_times import point_times
+from rasteret_beam.kernels.tables.polygon_geometry import Polygons
 from rasteret_beam.readers.jobs.zone_reader import ZoneReader
-from rasteret_beam.zonal_options import ZonalOptions
+from rasteret_beam.schema import ZONAL_SETTINGS_KEY
 
-
-@dataclass(frozen=True, eq=False)
-class ZonalJob:
-    """The index and the options with which groups of polygons are read.
-
-    Attributes
-    ----------
-    index : CollectionIndex
-        With ``options.record_columns``, and matching by ``options.match_rules``.
-    collection : str
-        Name of the collection.
-    bands : sequence of str
-        In output order.
-    options : ZonalOptions
-    quality : callable, optional
-        From rules to where the records have their bands; needed where there are any.
-    counters : Counters
-    """
-
-    index: CollectionIndex
-    collection: str
-    bands: Sequence[str]
-    options: ZonalOptions
-    quality: Callable[[tuple[Quality, ...]], QualityBands] | None = None
-    counters: Counters = field(default_factory=Counters)
-
-    def schema(self, kept: Sequence[pa.Field]) -> pa.Schema:
-        """Schema of the rows."""
-        return self.options.schema(kept, self.index.records.types)
+CHUNK_BYTES = 16 << 20
+"""Chunks of a group that are read together: the polygons on a tile share it."""
 
 
 def read_zonal_group(reader: ZoneReader, job: ZonalJob, chunks: Iterable[pa.RecordBatch]) -> Iterator[ReadRows]:
@@ -67,7 +54,12 @@ def read_zonal_group(reader: ZoneReader, job: ZonalJob, chunks: Iterable[pa.Reco
     InputError
         A polygon has more valid pixels than ``max_exact_values``, and median or percentiles are wanted; names both.
     """
-    raise NotImplementedError
+    for chunk in _together(chunks):
+        overlaps = _overlaps(job, chunk)
+        choices = list(_choices(job, chunk, overlaps))
+        yield from _read(reader, job, chunk, overlaps, choices)
+        if job.options.join == "left":
+            yield from map(ReadRows, job.row_maker.rows(chunk, (), _missing(job, len(chunk), choices)))
 
 
 def read_zones_again(
@@ -90,7 +82,17 @@ def read_zones_again(
     InputError
         The collection no longer has the record or the band.
     """
-    raise NotImplementedError
+    record = job.index.routing.positions.get(record_id, -1)
+    if job.index.routing.grid_of_band(record_id, band) is None:
+        raise InputError(f"a dead letter is of record {record_id!r}, band {band}, which the collection does not have")
+    again = replace(job, options=again_options(job, chunk))
+    overlaps = _overlaps(job, chunk)
+    choices = []
+    for choice in _choices(again, chunk, overlaps, most=None):
+        with_record = [members for members in choice.ranked if record in {member for member, _ in members}]
+        if band in choice.bands and with_record:
+            choices.append(Choice(choice.zone, (band,), with_record[:1]))
+    yield from _read(reader, again, chunk, overlaps, choices)
 
 
 def rows_without_record(job: ZonalJob, polygons: pa.RecordBatch) -> pa.RecordBatch:
@@ -101,4 +103,127 @@ def rows_without_record(job: ZonalJob, polygons: pa.RecordBatch) -> pa.RecordBat
     polygons : RecordBatch
         With ``geometry_id`` and the kept columns, such as a batch of unmatched polygons.
     """
-    raise NotImplementedError
+    missing = np.stack(np.divmod(np.arange(len(polygons) * len(job.bands)), len(job.bands)), axis=1)
+    batches = list(job.row_maker.rows(polygons, (), missing))
+    if not batches:
+        return job.row_maker.schema(polygons.schema).empty_table().to_batches()[0]
+    return merged(batches)
+
+
+def _together(chunks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for chunk in chunks:
+        if held and size + chunk.nbytes > CHUNK_BYTES:
+            yield merged(held)
+            held, size = [], 0
+        held.append(chunk)
+        size += chunk.nbytes
+    if held:
+        yield merged(held)
+
+
+def _overlaps(job: ZonalJob, chunk: pa.RecordBatch) -> list[Overlap]:
+    crs, column = batch_crs(chunk.schema, None)
+    shapes = shapely.force_2d(shapely.from_wkb(chunk["geometry"].to_numpy(zero_copy_only=False)))
+    polygons = Polygons(shapes, crs, column, chunk["geometry_id"].to_numpy())
+    return list(chip_overlaps(job.index.routing, polygons))
+
+
+BY_OPTIONS = -1
+"""As many records (or moments) of a polygon as the options say."""
+
+
+def _choices(
+    job: ZonalJob, chunk: pa.RecordBatch, overlaps: Sequence[Overlap], most: int | None = BY_OPTIONS
+) -> Iterator[Choice]:
+    """What may be taken of each polygon, at most so many records (or moments); None: any number."""
+    routing, options = job.index.routing, job.options
+    matcher = routing.matcher
+    times = None if matcher.time_column is None else point_times(chunk, matcher.time_column)
+    if most == BY_OPTIONS:
+        most = options.max_candidates if options.skip_invalid else matcher.most
+    looked = None if options.merges else most
+    for group in matcher.candidates(hits_of(overlaps), len(chunk), times, looked):
+        if options.merges:
+            apart = microseconds(to_duration(options.overlap_tolerance, "overlap_tolerance"))
+            yield from choices_by_moment(group, routing.datetimes, apart, most)
+        else:
+            yield from choices_by_record(group)
+
+
+def _read(
+    reader: ZoneReader, job: ZonalJob, chunk: pa.RecordBatch, overlaps: Sequence[Overlap], choices: Sequence[Choice]
+) -> Iterator[ReadRows]:
+    _, column = batch_crs(chunk.schema, None)
+    names = Names(chunk["geometry_id"].to_numpy(), column)
+    settings = job.options.coverage, job.options.merges
+    for portion in portions(choices, overlaps, job.index.routing, *settings):
+        yield from _read_portion(reader, job, chunk, portion, names)
+
+
+def _read_portion(
+    reader: ZoneReader, job: ZonalJob, chunk: pa.RecordBatch, portion: Portion, names: Names
+) -> Iterator[ReadRows]:
+    found, failures = walk(reader, job, portion, names)
+    rows = sum(len(each.zones) for each in found)
+    lost = sum(len(failure.points) for failure in failures)
+    job.counters.add(metrics.ZONES_ROUTED, rows + lost)
+    job.counters.add(metrics.ZONES_OUT, rows)
+    yield from map(ReadRows, job.row_maker.rows(chunk, found, np.empty((0, 2), dtype=np.int64)))
+    if failures:
+        letters = _letters(job, chunk, failures)
+        job.counters.add(metrics.DEAD_LETTERS, len(letters))
+        job.counters.add(metrics.ZONES_DEAD_LETTERED, values_lost(letters, OF_CHIPS))
+        yield ReadRows(letters, failed=True)
+
+
+def _letters(job: ZonalJob, chunk: pa.RecordBatch, failures: Sequence[Failure]) -> pa.RecordBatch:
+    """A dead letter for each tile that could not be read, with the polygons that need it."""
+    by_tile: dict[tuple[str, str, str, int, int], list[Failure]] = {}
+    for failure in failures:
+        asset = failure.asset
+        key = asset.record_id, asset.band, asset.href, failure.tile_row, failure.tile_col
+        by_tile.setdefault(key, []).append(failure)
+    together = [
+        replace(same[0], points=np.unique(np.concatenate([failure.points for failure in same])))
+        for same in by_tile.values()
+    ]
+    metadata = (chunk.schema.metadata or {}) | {ZONAL_SETTINGS_KEY: json.dumps(_settings(job)).encode()}
+    return dead_letters(chunk.replace_schema_metadata(metadata), together, OF_CHIPS)
+
+
+def _settings(job: ZonalJob) -> dict[str, Any]:
+    """The options that decide about rows, as JSON has them."""
+    options = job.options
+    return {
+        "statistics": list(options.statistics),
+        "coverage": options.coverage,
+        "merge": options.merge,
+        "overlap_tolerance": microseconds(to_duration(options.overlap_tolerance, "overlap_tolerance")),
+        "quality": [str(rule) for rule in options.quality],
+        "unscale": bool(options.unscale),
+        "scales": {band: list(pair) for band, pair in options.scales.items()},
+        "extra_columns": list(options.extra_columns),
+        "max_exact_values": options.max_exact_values,
+    }
+
+
+def again_options(job: ZonalJob, chunk: pa.RecordBatch) -> Any:
+    """The options of a dead letter's run, with those of the job that do not decide about rows."""
+    from datetime import timedelta
+
+    settings = json.loads((chunk.schema.metadata or {})[ZONAL_SETTINGS_KEY])
+    settings["overlap_tolerance"] = timedelta(microseconds=settings["overlap_tolerance"])
+    settings["scales"] = {band: tuple(pair) for band, pair in settings["scales"].items()}
+    return replace(job.options, **settings, skip_invalid=False, join="inner")
+
+
+def _missing(job: ZonalJob, polygons: int, choices: Iterable[Choice]) -> Ints:
+    """Polygons and bands, [m, 2], that have no record."""
+    number = {band: at for at, band in enumerate(job.bands)}
+    none = np.ones((polygons, len(job.bands)), dtype=bool)
+    for choice in choices:
+        if choice.ranked:
+            none[choice.zone, [number[band] for band in choice.bands]] = False
+    return np.stack(np.nonzero(none), axis=1)
