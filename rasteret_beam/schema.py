@@ -134,12 +134,9 @@ CHIP_DEAD_LETTER_SCHEMA = pa.schema(
 polygon of each, and (``polygons``) polygons and windows as an Arrow IPC stream, from which they can be tried again."""
 
 ZONAL_DEAD_LETTER_SCHEMA = pa.schema([*list(CHIP_DEAD_LETTER_SCHEMA)[:-1], pa.field("zones", pa.binary())])
-"""A tile of a band that could not be read, and the rows of zonal statistics that it leaves without pixels: the number
-of the polygon of each, and (``zones``) polygons and records as an Arrow IPC stream, from which they can be tried again.
-A row that lacks several tiles is in the dead letter of the first."""
-
-ZONE_RECORDS = "__records"
-"""Column of the chunk of a dead letter of zonal statistics: ids of the records of each row, list<string>."""
+"""A tile of a band that could not be read, and the rows of zonal statistics that lack it: the number of the polygon of
+each, and (``zones``) the polygons as an Arrow IPC stream, from which they can be tried again. A row that lacks several
+tiles is in the dead letter of the first."""
 
 ZONAL_SETTINGS_KEY = b"rasteret_beam.zones"
 """Schema metadata key of the chunk of a dead letter of zonal statistics: how its rows are made, as JSON."""
@@ -147,15 +144,11 @@ ZONAL_SETTINGS_KEY = b"rasteret_beam.zones"
 CHIP_SETTINGS_KEY = b"rasteret_beam.chips"
 """Schema metadata key of the chunk of a dead letter: how its chips are read, and the grid of its windows, as JSON."""
 
-ZONAL_SETTINGS_KEY = b"rasteret_beam.zones"
-"""Schema metadata key of the polygons of a dead letter of zonal statistics: the options of the run, as JSON."""
-
 CHIP_RESERVED = frozenset(field.name for field in (*CHIP_FIELDS, *POLYGON_FIELDS)) | {
     "reason",
     "message",
     CHIP_SHAPE,
     *CHIP_WINDOW,
-    ZONE_RECORDS,
 }
 """Names that a kept column of a polygon table must not have."""
 

@@ -1,9 +1,7 @@
 """Read groups of polygons that are keyed by place into rows of zonal statistics."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +17,7 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chip_chunks import batch_crs, hits_of
 from rasteret_beam.kernels.routing.chip_windows import Overlap, chip_overlaps
-from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, Failure, dead_letters, values_lost
+from rasteret_beam.kernels.sampling.dead_letters import OF_ZONES, Failure, dead_letters, values_lost
 from rasteret_beam.kernels.sampling.rows import merged
 from rasteret_beam.kernels.statistics.moments import Choice, choices_by_moment, choices_by_record
 from rasteret_beam.kernels.tables.point_times import point_times
@@ -44,7 +42,7 @@ def read_zonal_group(reader: ZoneReader, job: ZonalJob, chunks: Iterable[pa.Reco
     ReadRows
         In the schema of the job, of at most 131,072 rows, by polygon, then by record in collection order, then by
         band; with ``join="left"`` also rows of bands for which a polygon has no record. With
-        ``on_error="dead_letter"``, dead letters in ``schema.CHIP_DEAD_LETTER_SCHEMA``: a row for each tile of a band
+        ``on_error="dead_letter"``, dead letters in ``schema.ZONAL_DEAD_LETTER_SCHEMA``: a row for each tile of a band
         that cannot be read, with the polygons that it leaves without a row of the band.
 
     Raises
@@ -70,7 +68,7 @@ def read_zones_again(
     Parameters
     ----------
     chunk : RecordBatch
-        As :func:`rasteret_beam.kernels.sampling.dead_letters.points_of` gives it with ``OF_CHIPS``.
+        As :func:`rasteret_beam.kernels.sampling.dead_letters.points_of` gives it with ``OF_ZONES``.
 
     Yields
     ------
@@ -85,7 +83,8 @@ def read_zones_again(
     record = job.index.routing.positions.get(record_id, -1)
     if job.index.routing.grid_of_band(record_id, band) is None:
         raise InputError(f"a dead letter is of record {record_id!r}, band {band}, which the collection does not have")
-    again = replace(job, options=again_options(job, chunk))
+    settings = (chunk.schema.metadata or {})[ZONAL_SETTINGS_KEY]
+    again = replace(job, options=job.options.with_settings(settings))
     overlaps = _overlaps(job, chunk)
     choices = []
     for choice in _choices(again, chunk, overlaps, most=None):
@@ -158,6 +157,8 @@ def _read(
     _, column = batch_crs(chunk.schema, None)
     names = Names(chunk["geometry_id"].to_numpy(), column)
     settings = job.options.coverage, job.options.merges
+    routed = (len(choice.bands) * (1 if job.options.skip_invalid else len(choice.ranked)) for choice in choices)
+    job.counters.add(metrics.ZONES_ROUTED, sum(routed))
     for portion in portions(choices, overlaps, job.index.routing, *settings):
         yield from _read_portion(reader, job, chunk, portion, names)
 
@@ -167,14 +168,12 @@ def _read_portion(
 ) -> Iterator[ReadRows]:
     found, failures = walk(reader, job, portion, names)
     rows = sum(len(each.zones) for each in found)
-    lost = sum(len(failure.points) for failure in failures)
-    job.counters.add(metrics.ZONES_ROUTED, rows + lost)
     job.counters.add(metrics.ZONES_OUT, rows)
     yield from map(ReadRows, job.row_maker.rows(chunk, found, np.empty((0, 2), dtype=np.int64)))
     if failures:
         letters = _letters(job, chunk, failures)
         job.counters.add(metrics.DEAD_LETTERS, len(letters))
-        job.counters.add(metrics.ZONES_DEAD_LETTERED, values_lost(letters, OF_CHIPS))
+        job.counters.add(metrics.ZONES_DEAD_LETTERED, values_lost(letters, OF_ZONES))
         yield ReadRows(letters, failed=True)
 
 
@@ -189,34 +188,8 @@ def _letters(job: ZonalJob, chunk: pa.RecordBatch, failures: Sequence[Failure]) 
         replace(same[0], points=np.unique(np.concatenate([failure.points for failure in same])))
         for same in by_tile.values()
     ]
-    metadata = (chunk.schema.metadata or {}) | {ZONAL_SETTINGS_KEY: json.dumps(_settings(job)).encode()}
-    return dead_letters(chunk.replace_schema_metadata(metadata), together, OF_CHIPS)
-
-
-def _settings(job: ZonalJob) -> dict[str, Any]:
-    """The options that decide about rows, as JSON has them."""
-    options = job.options
-    return {
-        "statistics": list(options.statistics),
-        "coverage": options.coverage,
-        "merge": options.merge,
-        "overlap_tolerance": microseconds(to_duration(options.overlap_tolerance, "overlap_tolerance")),
-        "quality": [str(rule) for rule in options.quality],
-        "unscale": bool(options.unscale),
-        "scales": {band: list(pair) for band, pair in options.scales.items()},
-        "extra_columns": list(options.extra_columns),
-        "max_exact_values": options.max_exact_values,
-    }
-
-
-def again_options(job: ZonalJob, chunk: pa.RecordBatch) -> Any:
-    """The options of a dead letter's run, with those of the job that do not decide about rows."""
-    from datetime import timedelta
-
-    settings = json.loads((chunk.schema.metadata or {})[ZONAL_SETTINGS_KEY])
-    settings["overlap_tolerance"] = timedelta(microseconds=settings["overlap_tolerance"])
-    settings["scales"] = {band: tuple(pair) for band, pair in settings["scales"].items()}
-    return replace(job.options, **settings, skip_invalid=False, join="inner")
+    metadata = (chunk.schema.metadata or {}) | {ZONAL_SETTINGS_KEY: job.options.settings().encode()}
+    return dead_letters(chunk.replace_schema_metadata(metadata), together, OF_ZONES)
 
 
 def _missing(job: ZonalJob, polygons: int, choices: Iterable[Choice]) -> Ints:
