@@ -135,8 +135,11 @@ polygon of each, and (``polygons``) polygons and windows as an Arrow IPC stream,
 
 ZONAL_DEAD_LETTER_SCHEMA = pa.schema([*list(CHIP_DEAD_LETTER_SCHEMA)[:-1], pa.field("zones", pa.binary())])
 """A tile of a band that could not be read, and the rows of zonal statistics that lack it: the number of the polygon of
-each, and (``zones``) the polygons as an Arrow IPC stream, from which they can be tried again. A row that lacks several
-tiles is in the dead letter of the first."""
+each, and (``zones``) polygons and records as an Arrow IPC stream, from which they can be tried again. A row that lacks
+several tiles is in the dead letter of the first."""
+
+ZONE_RECORDS = "__records"
+"""Column of the chunk of a dead letter of zonal statistics: ids of the records of each row, list<string>."""
 
 ZONAL_SETTINGS_KEY = b"rasteret_beam.zones"
 """Schema metadata key of the chunk of a dead letter of zonal statistics: how its rows are made, as JSON."""
@@ -149,6 +152,7 @@ CHIP_RESERVED = frozenset(field.name for field in (*CHIP_FIELDS, *POLYGON_FIELDS
     "message",
     CHIP_SHAPE,
     *CHIP_WINDOW,
+    ZONE_RECORDS,
 }
 """Names that a kept column of a polygon table must not have."""
 

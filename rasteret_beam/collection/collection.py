@@ -16,6 +16,7 @@ from rasteret_beam.collection.describe import describe, html_table
 from rasteret_beam.collection.eager import get_numpy as arrays
 from rasteret_beam.collection.eager import plan as planning
 from rasteret_beam.collection.eager import sample as sampling
+from rasteret_beam.collection.eager import zonal_statistics as zones
 from rasteret_beam.collection.eager.unknown_keywords import checked_options, names_of, path_of
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.filters.empty_subset import is_small, why_no_record
@@ -398,6 +399,7 @@ class Collection:
     sample_batches = sampling.sample_batches
     plan = planning.plan
     get_numpy = arrays.get_numpy
+    zonal_statistics = zones.zonal_statistics
 
 
 def load(

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -13,10 +14,13 @@ import shapely
 
 from rasteret_beam.collection.eager.geometries import read_geometries
 from rasteret_beam.errors import InputError, listed
+from rasteret_beam.kernels.geo.crs import LONLAT
 from rasteret_beam.kernels.tables.geometry_objects import is_box
 from rasteret_beam.kernels.tables.native_geometry import native_crs, with_native_geometries
-from rasteret_beam.kernels.tables.point_geometry import first_value
+from rasteret_beam.kernels.tables.point_geometry import data_crs, first_value, value_srid
+from rasteret_beam.kernels.tables.polygon_columns import PolygonColumns, choose_polygon_columns, polygon_batch
 from rasteret_beam.kernels.tables.polygon_geometry import read_polygons
+from rasteret_beam.schema import POLYGON_CRS_KEY
 
 BATCH_ROWS = 131_072
 """Maximum number of rows of a batch."""
@@ -91,6 +95,59 @@ def polygon_stream(polygons: Any, geometry_crs: Any = None) -> tuple[PointStream
         polygons = list(read_polygons(boxes, geometry_crs=geometry_crs).shapes)
     is_table = not _are_geometries(polygons) or isinstance(polygons, pa.Table) or is_frame(polygons)
     return table_stream(polygons, "polygons", POLYGON_INPUTS), is_table
+
+
+def polygon_batches(
+    polygons: Any,
+    *,
+    geometry_column: str | None = None,
+    geometry_crs: Any = None,
+    columns: Sequence[str] | None = None,
+    time_column: str | None = None,
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """An input of polygons as batches in :func:`rasteret_beam.schema.polygons_schema`, and their schema.
+
+    Parameters
+    ----------
+    polygons
+        As of :func:`polygon_stream`.
+    geometry_column, geometry_crs, columns, time_column
+        As of :func:`rasteret_beam.kernels.tables.polygon_columns.choose_polygon_columns`.
+
+    Raises
+    ------
+    InputError
+        The input, a column or the CRS cannot be used.
+    """
+    stream, is_table = polygon_stream(polygons, geometry_crs)
+    if not is_table and geometry_column is not None:
+        raise InputError(f"geometry_column is {geometry_column!r}, but the polygons are not a table; leave it out")
+    chosen = choose_polygon_columns(
+        stream.schema,
+        geometry_column=geometry_column,
+        geometry_crs=default_polygon_crs(stream, is_table, geometry_crs),
+        columns=columns,
+        time_column=time_column,
+        first_value=stream.first_value,
+    )
+    if not is_table:  # errors name geometries by their number alone
+        chosen = replace(chosen, schema=chosen.schema.with_metadata({POLYGON_CRS_KEY: chosen.crs}))
+    return chosen.schema, _polygon_rows(stream, chosen)
+
+
+def _polygon_rows(stream: PointStream, chosen: PolygonColumns) -> Iterator[pa.RecordBatch]:
+    first_row = 0
+    for batch in stream:
+        yield polygon_batch(batch, first_row, chosen)
+        first_row += len(batch)
+
+
+def default_polygon_crs(stream: PointStream, is_table: bool, geometry_crs: Any) -> Any:
+    """The CRS that is given, or longitude and latitude for geometries that are not a table and have none."""
+    if is_table or geometry_crs is not None or data_crs(stream.schema, "geometry") is not None:
+        return geometry_crs
+    first = stream.first_value("geometry")
+    return None if first is not None and value_srid(first) else LONLAT
 
 
 def point_stream(points: Any) -> PointStream:

@@ -11,19 +11,18 @@ from rasteret_beam import metrics
 from rasteret_beam.collection.eager.chip_groups import ReadRows
 from rasteret_beam.collection.eager.zonal_job import ZonalJob
 from rasteret_beam.collection.eager.zone_portions import Portion, portions
-from rasteret_beam.collection.eager.zone_targets import Names, walk
-from rasteret_beam.durations import microseconds, to_duration
-from rasteret_beam.errors import InputError
+from rasteret_beam.collection.eager.zone_targets import LostZones, Names, walk
+from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chip_chunks import batch_crs, hits_of
 from rasteret_beam.kernels.routing.chip_windows import Overlap, chip_overlaps
 from rasteret_beam.kernels.sampling.dead_letters import OF_ZONES, Failure, dead_letters, values_lost
 from rasteret_beam.kernels.sampling.rows import merged
 from rasteret_beam.kernels.statistics.moments import Choice, choices_by_moment, choices_by_record
-from rasteret_beam.kernels.tables.point_times import point_times
+from rasteret_beam.kernels.tables.point_times import NO_TIME, point_times
 from rasteret_beam.kernels.tables.polygon_geometry import Polygons
 from rasteret_beam.readers.jobs.zone_reader import ZoneReader
-from rasteret_beam.schema import ZONAL_SETTINGS_KEY
+from rasteret_beam.schema import ZONAL_SETTINGS_KEY, ZONE_RECORDS
 
 CHUNK_BYTES = 16 << 20
 """Chunks of a group that are read together: the polygons on a tile share it."""
@@ -43,7 +42,7 @@ def read_zonal_group(reader: ZoneReader, job: ZonalJob, chunks: Iterable[pa.Reco
         In the schema of the job, of at most 131,072 rows, by polygon, then by record in collection order, then by
         band; with ``join="left"`` also rows of bands for which a polygon has no record. With
         ``on_error="dead_letter"``, dead letters in ``schema.ZONAL_DEAD_LETTER_SCHEMA``: a row for each tile of a band
-        that cannot be read, with the polygons that it leaves without a row of the band.
+        that cannot be read, with the polygons and records whose rows it leaves out.
 
     Raises
     ------
@@ -80,18 +79,24 @@ def read_zones_again(
     InputError
         The collection no longer has the record or the band.
     """
-    record = job.index.routing.positions.get(record_id, -1)
     if job.index.routing.grid_of_band(record_id, band) is None:
         raise InputError(f"a dead letter is of record {record_id!r}, band {band}, which the collection does not have")
-    settings = (chunk.schema.metadata or {})[ZONAL_SETTINGS_KEY]
-    again = replace(job, options=job.options.with_settings(settings))
     overlaps = _overlaps(job, chunk)
+    hits = {(overlap.geometry, overlap.grid): at for at, overlap in enumerate(overlaps)}
+    grids = job.index.routing.band_grids(band)
     choices = []
-    for choice in _choices(again, chunk, overlaps, most=None):
-        with_record = [members for members in choice.ranked if record in {member for member, _ in members}]
-        if band in choice.bands and with_record:
-            choices.append(Choice(choice.zone, (band,), with_record[:1]))
-    yield from _read(reader, again, chunk, overlaps, choices)
+    for zone, record_ids in enumerate(chunk[ZONE_RECORDS].to_pylist()):
+        records = [job.index.routing.positions.get(each, -1) for each in record_ids]
+        members = [(record, hits.get((zone, int(grids[record])))) for record in records if record >= 0]
+        found = tuple((record, hit) for record, hit in members if hit is not None)
+        if len(found) < len(record_ids):
+            raise InputError(
+                f"a dead letter of band {band} is of records {listed(record_ids)}, and polygon "
+                f"{chunk['geometry_id'][zone]} does not overlap all of them in the collection; read the polygons anew, "
+                "not the dead letters"
+            )
+        choices.append(Choice(zone, (band,), [found]))
+    yield from _read(reader, job, chunk, overlaps, choices)
 
 
 def rows_without_record(job: ZonalJob, polygons: pa.RecordBatch) -> pa.RecordBatch:
@@ -126,27 +131,23 @@ def _overlaps(job: ZonalJob, chunk: pa.RecordBatch) -> list[Overlap]:
     crs, column = batch_crs(chunk.schema, None)
     shapes = shapely.force_2d(shapely.from_wkb(chunk["geometry"].to_numpy(zero_copy_only=False)))
     polygons = Polygons(shapes, crs, column, chunk["geometry_id"].to_numpy())
-    return list(chip_overlaps(job.index.routing, polygons))
+    found = list(chip_overlaps(job.index.routing, polygons))
+    time_column = job.index.routing.matcher.time_column
+    if time_column is None or time_column not in chunk.schema.names:
+        return found
+    timed = point_times(chunk, time_column) != NO_TIME
+    return [overlap for overlap in found if timed[overlap.geometry]]
 
 
-BY_OPTIONS = -1
-"""As many records (or moments) of a polygon as the options say."""
-
-
-def _choices(
-    job: ZonalJob, chunk: pa.RecordBatch, overlaps: Sequence[Overlap], most: int | None = BY_OPTIONS
-) -> Iterator[Choice]:
-    """What may be taken of each polygon, at most so many records (or moments); None: any number."""
+def _choices(job: ZonalJob, chunk: pa.RecordBatch, overlaps: Sequence[Overlap]) -> Iterator[Choice]:
+    """What may be taken of each polygon."""
     routing, options = job.index.routing, job.options
     matcher = routing.matcher
     times = None if matcher.time_column is None else point_times(chunk, matcher.time_column)
-    if most == BY_OPTIONS:
-        most = options.max_candidates if options.skip_invalid else matcher.most
-    looked = None if options.merges else most
-    for group in matcher.candidates(hits_of(overlaps), len(chunk), times, looked):
+    most = options.max_candidates if options.skip_invalid else matcher.most
+    for group in matcher.candidates(hits_of(overlaps), len(chunk), times, None if options.merges else most):
         if options.merges:
-            apart = microseconds(to_duration(options.overlap_tolerance, "overlap_tolerance"))
-            yield from choices_by_moment(group, routing.datetimes, apart, most)
+            yield from choices_by_moment(group, routing.datetimes, options.match_rules.overlap_tolerance, most)
         else:
             yield from choices_by_record(group)
 
@@ -166,30 +167,35 @@ def _read(
 def _read_portion(
     reader: ZoneReader, job: ZonalJob, chunk: pa.RecordBatch, portion: Portion, names: Names
 ) -> Iterator[ReadRows]:
-    found, failures = walk(reader, job, portion, names)
+    found, lost = walk(reader, job, portion, names)
     rows = sum(len(each.zones) for each in found)
     job.counters.add(metrics.ZONES_OUT, rows)
     yield from map(ReadRows, job.row_maker.rows(chunk, found, np.empty((0, 2), dtype=np.int64)))
-    if failures:
-        letters = _letters(job, chunk, failures)
+    if lost:
+        letters = _letters(job, chunk, lost)
         job.counters.add(metrics.DEAD_LETTERS, len(letters))
         job.counters.add(metrics.ZONES_DEAD_LETTERED, values_lost(letters, OF_ZONES))
         yield ReadRows(letters, failed=True)
 
 
-def _letters(job: ZonalJob, chunk: pa.RecordBatch, failures: Sequence[Failure]) -> pa.RecordBatch:
-    """A dead letter for each tile that could not be read, with the polygons that need it."""
+def _letters(job: ZonalJob, chunk: pa.RecordBatch, lost: Sequence[LostZones]) -> pa.RecordBatch:
+    """A dead letter for each tile that could not be read, with the polygons and records whose rows need it."""
+    ids = job.index.routing.record_ids
+    numbers = np.cumsum([0, *(len(each.failure.points) for each in lost)])
     by_tile: dict[tuple[str, str, str, int, int], list[Failure]] = {}
-    for failure in failures:
-        asset = failure.asset
+    for each, first in zip(lost, numbers.tolist(), strict=False):
+        failure, asset = each.failure, each.failure.asset
         key = asset.record_id, asset.band, asset.href, failure.tile_row, failure.tile_col
-        by_tile.setdefault(key, []).append(failure)
-    together = [
-        replace(same[0], points=np.unique(np.concatenate([failure.points for failure in same])))
-        for same in by_tile.values()
-    ]
+        rows = first + np.arange(len(failure.points))
+        by_tile.setdefault(key, []).append(replace(failure, points=rows))
+    together = [replace(same[0], points=np.concatenate([each.points for each in same])) for same in by_tile.values()]
+    zones = chunk.take(pa.array(np.concatenate([each.failure.points for each in lost])))
+    records = [[ids[record] for record, _ in each.members] for each in lost for _ in each.failure.points]
     metadata = (chunk.schema.metadata or {}) | {ZONAL_SETTINGS_KEY: job.options.settings().encode()}
-    return dead_letters(chunk.replace_schema_metadata(metadata), together, OF_ZONES)
+    fields = [field for field in zones.schema if field.name != ZONE_RECORDS]
+    schema = pa.schema([*fields, pa.field(ZONE_RECORDS, pa.list_(pa.string()))], metadata)
+    columns = [*(zones[field.name] for field in fields), pa.array(records, pa.list_(pa.string()))]
+    return dead_letters(pa.RecordBatch.from_arrays(columns, schema=schema), together, OF_ZONES)
 
 
 def _missing(job: ZonalJob, polygons: int, choices: Iterable[Choice]) -> Ints:

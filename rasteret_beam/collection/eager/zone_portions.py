@@ -85,7 +85,7 @@ class ZoneLattice:
 
     @cached_property
     def weight(self) -> Floats:
-        """Pixels of each polygon, [n], or the sum of their shares, also those beyond the raster; known after the parts."""
+        """Pixels of each polygon, [n], or the sum of their shares, with those beyond the raster; after all parts."""
         grid, pairs = self.lattice.grid, zip(self.windows, self.own.tolist(), strict=True)
         return self.own + np.array([weight_beyond(grid, each, own, self.coverage) for each, own in pairs])
 

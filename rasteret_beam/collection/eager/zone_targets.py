@@ -1,7 +1,8 @@
-"""Targets: zones that are read of the same records; and the walk over the records of each, until enough pixels are valid."""
+"""Targets: zones that are read of the same records; and the walk over the records until enough pixels are valid."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,13 @@ Members = tuple[tuple[int, int], ...]
 """Records of one row, each with the number of its grid, in collection order."""
 
 
+class LostZones(NamedTuple):
+    """Rows that a tile leaves out, which cannot be read: the points of the failure are numbers of polygons."""
+
+    failure: Failure
+    members: Members
+
+
 @dataclass(eq=False)
 class Target:
     """Zones to read of some records, and what is found.
@@ -39,8 +47,7 @@ class Target:
         By band, the share of the pixels of each polygon that are valid.
     lost : dict of [n] bool
         By band, whether a tile could not be read.
-    failures : list of Failure
-        Their points are numbers of polygons.
+    failures : list of LostZones
     has_pixels : [n] bool
         Whether a polygon has any pixel.
     """
@@ -51,7 +58,7 @@ class Target:
     states: dict[str, ZoneStates] = field(default_factory=dict)
     covered: dict[str, Floats] = field(default_factory=dict)
     lost: dict[str, Mask] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[LostZones] = field(default_factory=list)
     has_pixels: Mask = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +79,7 @@ class Target:
             new = failure.points[~lost[failure.points]]
             if len(new):
                 lost[new] = True
-                self.failures.append(replace(failure, points=self.zones[new]))
+                self.failures.append(LostZones(replace(failure, points=self.zones[new]), self.members))
 
     def is_enough(self, band: str, least: float) -> Mask:
         """Whether a record can be taken, [n]: enough pixels are valid, or there is none to be valid, or one is lost."""
@@ -186,7 +193,7 @@ class Names:
             )
 
 
-def walk(reader: ZoneReader, job: ZonalJob, portion: Portion, names: Names) -> tuple[list[ZoneRows], list[Failure]]:
+def walk(reader: ZoneReader, job: ZonalJob, portion: Portion, names: Names) -> tuple[list[ZoneRows], list[LostZones]]:
     """The rows of the records that are taken of a portion's polygons, and what could not be read."""
     if not job.options.skip_invalid:
         every = [
@@ -214,11 +221,11 @@ def members_of(job: ZonalJob, choice: Choice, depth: int) -> Members:
 
 def _first_valid(
     reader: ZoneReader, job: ZonalJob, portion: Portion, names: Names
-) -> tuple[list[ZoneRows], list[Failure]]:
+) -> tuple[list[ZoneRows], list[LostZones]]:
     """Of each polygon and band the first record with enough valid pixels, else the best."""
     left = {(number, band) for number, choice in enumerate(portion.choices) for band in choice.bands}
     taken: dict[tuple[int, str], Target] = {}
-    failures: list[Failure] = []
+    failures: list[LostZones] = []
     depth = 0
     while left:
         numbers: dict[int, list[str]] = {}

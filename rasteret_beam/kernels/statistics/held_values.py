@@ -57,12 +57,9 @@ class HeldValues:
         """The values of both, of the same zones."""
         if not len(other.zone) or not len(self.zone):
             return self if len(self.zone) else other
-        pairs = zip((self.zone, self.value, self.weight), (other.zone, other.value, other.weight), strict=True)
-        return self._sorted(*(np.concatenate(pair) for pair in pairs), self.distinct)
-
-    def renumbered(self, numbers: Ints) -> "HeldValues":
-        """The same with other numbers for the zones, in ascending order."""
-        return HeldValues(numbers[self.zone], self.value, self.weight, self.distinct)
+        zone = np.concatenate([self.zone, other.zone])
+        value, weight = (np.concatenate(pair) for pair in ((self.value, other.value), (self.weight, other.weight)))
+        return self._sorted(zone, value, weight, self.distinct)
 
     def variety(self, zones: int) -> Ints:
         """Distinct values of each of so many zones, [zones]."""

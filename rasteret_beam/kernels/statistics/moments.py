@@ -20,8 +20,8 @@ class Choice:
         Position of the polygon.
     bands : tuple of str
     ranked : sequence of tuples of (record, hit)
-        The best first; what is in one tuple makes one row of each band. ``hit`` is the position of the polygon's overlap
-        with the grid of the record.
+        The best first; what is in one tuple makes one row of each band. ``hit`` is the position of the overlap of the
+        polygon with the grid of the record.
     """
 
     zone: int

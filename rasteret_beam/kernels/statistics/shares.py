@@ -1,9 +1,9 @@
 """Shares of pixels that polygons cover, exactly, for many polygons at the same time.
 
-The outline of a polygon is divided where it crosses pixel edges. A piece of it in one pixel adds the signed area between
-itself and the pixel's right edge to this pixel, and its signed height to all pixels to the right of that, so that the
-sum over the outline is the area of the polygon in each pixel: Green's theorem for each row of pixels. Everything is in
-pixel coordinates, so grids may be rotated or have their first row in the south.
+The outline of a polygon is divided where it crosses pixel edges. A piece of it in one pixel adds the signed area
+between itself and the pixel's right edge to this pixel, and its signed height to all pixels to the right of that, so
+that the sum over the outline is the area of the polygon in each pixel: Green's theorem for each row of pixels.
+Everything is in pixel coordinates, so grids may be rotated or have their first row in the south.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,8 @@ class _Edges(NamedTuple):
     sign: Floats
 
     def take(self, at: Ints) -> "_Edges":
-        return _Edges(*(part[at] for part in self))
+        ends = self.row[at], self.col[at], self.to_row[at], self.to_col[at]
+        return _Edges(self.owner[at], *ends, self.sign[at])
 
 
 class _Pieces(NamedTuple):
@@ -71,8 +72,8 @@ def covered_shares(shapes: Shapes, grid: Grid, windows: Sequence[PixelWindow]) -
     Returns
     -------
     [sum of sizes] float64
-        0 to 1, one window after the other, row by row. Exactly 0 or 1 where no outline crosses a pixel; what is not more than
-        rounding counts as 0.
+        0 to 1, one window after the other, row by row. Exactly 0 or 1 where no outline crosses a pixel; what is no
+        more than rounding counts as 0.
     """
     box = np.array(windows, dtype=np.int64).reshape(-1, 4)
     height, width = box[:, 2], box[:, 3] + 1  # with the column beyond the last
@@ -80,7 +81,7 @@ def covered_shares(shapes: Shapes, grid: Grid, windows: Sequence[PixelWindow]) -
     pieces = _by_pixel(_by_row(_edges(shapes, grid, box), height), box[:, 3])
     cell = first[pieces.owner] + pieces.row * width[pieces.owner] + pieces.col
     right = pieces.tall * pieces.beside
-    sums = np.bincount(cell, pieces.tall - right, first[-1] + 1)
+    sums: Floats = np.bincount(cell, pieces.tall - right, first[-1] + 1)
     sums += np.bincount(cell + 1, right, first[-1] + 1)
     crossed = np.zeros(first[-1], dtype=bool)
     crossed[cell] = True

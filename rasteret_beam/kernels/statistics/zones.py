@@ -122,13 +122,8 @@ class ZoneStates:
         held = None
         if needs.holds:
             held = HeldValues.of_values(np.repeat(np.arange(len(counts)), counts), values, shares, not needs.ordered)
-        moments = map(filled, (weight, total, mean, squares))
-        return cls(counts, *moments, filled(low, np.inf), filled(high, -np.inf), held)
-
-    @classmethod
-    def empty(cls, zones: int, needs: Needs) -> "ZoneStates":
-        """The states of zones without a valid pixel."""
-        return cls.of_values(np.empty(0), np.zeros(zones, dtype=np.int64), None, needs)
+        extremes = filled(low, np.inf), filled(high, -np.inf)
+        return cls(counts, filled(weight), filled(total), filled(mean), filled(squares), *extremes, held)
 
     def merged(self, other: "ZoneStates") -> "ZoneStates":
         """The states of the same zones with the pixels of both."""
@@ -148,17 +143,6 @@ class ZoneStates:
             np.maximum(self.high, other.high),
             None if self.held is None or other.held is None else self.held.merged(other.held),
         )
-
-    def spread(self, at: Ints, zones: int, needs: Needs) -> "ZoneStates":
-        """The same as states of more zones, of which these are at some positions."""
-        if len(at) == zones:
-            return self
-        empty = ZoneStates.empty(zones, needs)
-        fields = ("pixels", "weight", "total", "mean", "squares", "low", "high")
-        for name in fields:
-            getattr(empty, name)[at] = getattr(self, name)
-        held = None if self.held is None else self.held.renumbered(at)
-        return ZoneStates(*(getattr(empty, name) for name in fields), held)
 
     def columns(self, statistics: Sequence[str], valid_fraction: Floats | None, whole: bool) -> dict[str, Column]:
         """The statistics of each zone by name.

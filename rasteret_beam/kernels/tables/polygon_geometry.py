@@ -108,8 +108,8 @@ def read_polygons(geometries: Any, *, geometry_crs: Any = None, geometry_column:
     return check_polygons(shapes, crs, name)
 
 
-def check_polygons(shapes: Shapes, crs: str, column: str | None = None) -> Polygons:
-    """The shapes as polygons, if each of them is one.
+def check_polygons(shapes: Shapes, crs: str, column: str | None = None, rows: Ints | None = None) -> Polygons:
+    """The shapes as polygons, if each of them is one; ``rows`` [n] are their numbers in the whole input.
 
     Raises
     ------
@@ -119,8 +119,9 @@ def check_polygons(shapes: Shapes, crs: str, column: str | None = None) -> Polyg
     bad = np.flatnonzero(unusable_reasons(shapes) != np.array(None))
     if len(bad):
         number = int(bad[0])
-        raise InputError(f"{geometry_label(number, column)} {why_unusable(shapes[number])}")
-    return Polygons(shapely.force_2d(shapes), crs, column)
+        label = geometry_label(number if rows is None else int(rows[number]), column)
+        raise InputError(f"{label} {why_unusable(shapes[number])}")
+    return Polygons(shapely.force_2d(shapes), crs, column, rows)
 
 
 def unusable_reasons(shapes: Shapes) -> NDArray[np.object_]:

@@ -47,7 +47,8 @@ def _with_shares(grid: Grid, windows: Sequence[ZoneWindow], zones: int) -> ZoneP
         found.append((row + box[own, 0], col + box[own, 1], shares[at]))
         counts[[each.zone for each in together]] = np.bincount(own, minlength=len(together))
     if not found:
-        return ZonePixels(*(np.empty(0, dtype=np.int64) for _ in range(2)), counts, np.empty(0))
+        none = np.empty(0, dtype=np.int64)
+        return ZonePixels(none, none, counts, np.empty(0))
     row, col, shares = (np.concatenate(part) for part in zip(*found, strict=True))
     return ZonePixels(row, col, counts, shares)
 

@@ -132,7 +132,7 @@ class ZoneTask:
 
 @dataclass(frozen=True, eq=False)
 class ZonesRead:
-    """What is read for a task: by band the states of its zones, and what could not be read, by position of the zones."""
+    """What is read for a task: by band the states of its zones; and what could not be read, by position of zones."""
 
     number: int
     states: dict[str, ZoneStates]
@@ -156,7 +156,7 @@ class ZoneReader:
         Raises
         ------
         TileReadError
-            A tile cannot be read, and the rules take no dead letters; names the record, the band, the file and the tile.
+            A tile cannot be read, and the rules take no dead letters; names record, band, file and tile.
         """
         stop = CancelToken()
         reader = PixelReader(self.source, job, rules.counters, stop)

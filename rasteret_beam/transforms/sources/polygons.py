@@ -9,10 +9,9 @@ import apache_beam as beam
 import pyarrow as pa
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
-from rasteret_beam.collection.eager.inputs import polygon_stream
+from rasteret_beam.collection.eager.inputs import default_polygon_crs, polygon_stream
 from rasteret_beam.errors import InputError, without_secrets
-from rasteret_beam.kernels.geo.crs import LONLAT
-from rasteret_beam.kernels.tables.point_geometry import FirstValue, data_crs, edges, value_srid
+from rasteret_beam.kernels.tables.point_geometry import FirstValue, edges
 from rasteret_beam.kernels.tables.polygon_columns import (
     PolygonColumns,
     check_polygon_type,
@@ -196,10 +195,7 @@ class ReadPolygons(beam.PTransform):
     def _draw(self, given: Any, name: str) -> tuple[PolygonColumns, list[pa.RecordBatch]]:
         refuse_csv_settings(self._csv, self.column_types, name)
         stream, is_table = polygon_stream(given, self.geometry_crs)
-        crs = self.geometry_crs
-        if not is_table and crs is None and data_crs(stream.schema, "geometry") is None:
-            first = stream.first_value("geometry")
-            crs = None if first is not None and value_srid(first) else LONLAT
+        crs = default_polygon_crs(stream, is_table, self.geometry_crs)
         chosen = self._choose(stream.schema, name, stream.first_value, crs)
         small = (batch.slice(at, BATCH_ROWS) for batch in stream for at in range(0, len(batch), BATCH_ROWS))
         return chosen, list(numbered(small, 0, _PolygonRows(chosen)))
