@@ -40,6 +40,8 @@ ARGUMENTS = {
     "with a separate ReadPolygons": "with a separate job",
     "with anonymous=True": "with --anonymous (the files of --polygons: --polygons_anonymous)",
     "requester_pays='my-project'": "--requester_pays PROJECT (for --polygons: --polygons_requester_pays PROJECT)",
+    "statistics have": "--statistics have",
+    "statistics are": "--statistics are",
     **BIGQUERY_ARGUMENTS,
 }
 """Arguments of the library that have a flag of another name."""

@@ -65,7 +65,7 @@ def choices_by_moment(candidates: Candidates, datetimes: Ints, apart: int, most:
 def _by_zone(candidates: Candidates) -> Iterator[tuple[int, list[int], list[int]]]:
     """The records of each polygon, the best first, and the hits on their grids."""
     zones, starts = np.unique(candidates.point, return_index=True)
-    ends = np.append(starts[1:], len(candidates.point))
+    ends = np.append(starts, len(candidates.point))[1:]  # none, where there is no start
     record, hit = candidates.record.tolist(), candidates.hit.tolist()
     for zone, start, end in zip(zones.tolist(), starts.tolist(), ends.tolist(), strict=True):
         yield zone, record[start:end], hit[start:end]
