@@ -93,7 +93,7 @@ def polygon_stream(polygons: Any, geometry_crs: Any = None) -> tuple[PointStream
     boxes = [polygons] if is_box(polygons) else polygons
     if isinstance(boxes, list | tuple | np.ndarray) and len(boxes) and all(is_box(box) for box in boxes):
         polygons = list(read_polygons(boxes, geometry_crs=geometry_crs).shapes)
-    is_table = not _are_geometries(polygons) or isinstance(polygons, pa.Table) or is_frame(polygons)
+    is_table = isinstance(polygons, pa.Table) or is_frame(polygons) or not _are_geometries(polygons)
     return table_stream(polygons, "polygons", POLYGON_INPUTS), is_table
 
 

@@ -87,15 +87,15 @@ def read_zones_again(
     choices = []
     for zone, record_ids in enumerate(chunk[ZONE_RECORDS].to_pylist()):
         records = [job.index.routing.positions.get(each, -1) for each in record_ids]
-        members = [(record, hits.get((zone, int(grids[record])))) for record in records if record >= 0]
-        found = tuple((record, hit) for record, hit in members if hit is not None)
+        members = tuple((record, int(grids[record])) for record in records if record >= 0)
+        found = [hits[zone, grid] for _, grid in members if (zone, grid) in hits]
         if len(found) < len(record_ids):
             raise InputError(
                 f"a dead letter of band {band} is of records {listed(record_ids)}, and polygon "
                 f"{chunk['geometry_id'][zone]} does not overlap all of them in the collection; read the polygons anew, "
                 "not the dead letters"
             )
-        choices.append(Choice(zone, (band,), [found]))
+        choices.append(Choice(zone, (band,), [members], found))
     yield from _read(reader, job, chunk, overlaps, choices)
 
 
@@ -145,11 +145,13 @@ def _choices(job: ZonalJob, chunk: pa.RecordBatch, overlaps: Sequence[Overlap]) 
     matcher = routing.matcher
     times = None if matcher.time_column is None else point_times(chunk, matcher.time_column)
     most = options.max_candidates if options.skip_invalid else matcher.most
-    for group in matcher.candidates(hits_of(overlaps), len(chunk), times, None if options.merges else most):
+    hits = hits_of(overlaps)
+    for group in matcher.candidates(hits, len(chunk), times, None if options.merges else most):
         if options.merges:
-            yield from choices_by_moment(group, routing.datetimes, options.match_rules.overlap_tolerance, most)
+            apart = options.match_rules.overlap_tolerance
+            yield from choices_by_moment(group, hits.grid, routing.datetimes, apart, most)
         else:
-            yield from choices_by_record(group)
+            yield from choices_by_record(group, hits.grid)
 
 
 def _read(

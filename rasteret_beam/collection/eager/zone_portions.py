@@ -123,10 +123,7 @@ def portions(
     by_zone: dict[int, list[Choice]] = {}
     for choice in choices:
         by_zone.setdefault(choice.zone, []).append(choice)
-    hits = {
-        zone: sorted({hit for choice in own for members in choice.ranked for _, hit in members})
-        for zone, own in by_zone.items()
-    }
+    hits = {zone: sorted({hit for choice in own for hit in choice.hits}) for zone, own in by_zone.items()}
     sizes = _sizes(overlaps, routing)
     held: list[int] = []
     pixels = cells = rows = 0

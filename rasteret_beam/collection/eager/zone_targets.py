@@ -15,13 +15,10 @@ from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.dead_letters import Failure
 from rasteret_beam.kernels.sampling.validity import Mask
-from rasteret_beam.kernels.statistics.moments import Choice
+from rasteret_beam.kernels.statistics.moments import Members
 from rasteret_beam.kernels.statistics.zones import ZoneStates
 from rasteret_beam.kernels.tables.polygon_geometry import geometry_label
 from rasteret_beam.readers.jobs.zone_reader import PlacedPixels, ZoneLayer, ZoneReader, ZoneTask
-
-Members = tuple[tuple[int, int], ...]
-"""Records of one row, each with the number of its grid, in collection order."""
 
 
 class LostZones(NamedTuple):
@@ -196,11 +193,7 @@ class Names:
 def walk(reader: ZoneReader, job: ZonalJob, portion: Portion, names: Names) -> tuple[list[ZoneRows], list[LostZones]]:
     """The rows of the records that are taken of a portion's polygons, and what could not be read."""
     if not job.options.skip_invalid:
-        every = [
-            (choice.zone, choice.bands, members_of(job, choice, depth))
-            for choice in portion.choices
-            for depth in range(len(choice.ranked))
-        ]
+        every = [(choice.zone, choice.bands, members) for choice in portion.choices for members in choice.ranked]
         targets = targets_of(every)
         read_targets(reader, job, portion, targets, names)
         rows = [
@@ -210,13 +203,6 @@ def walk(reader: ZoneReader, job: ZonalJob, portion: Portion, names: Names) -> t
         ]
         return rows, [failure for target in targets for failure in target.failures]
     return _first_valid(reader, job, portion, names)
-
-
-def members_of(job: ZonalJob, choice: Choice, depth: int) -> Members:
-    """The records at a depth of a choice, with their grids."""
-    band = choice.bands[0]
-    grids = job.index.routing.band_grids(band)
-    return tuple((record, int(grids[record])) for record, _ in choice.ranked[depth])
 
 
 def _first_valid(
@@ -235,8 +221,7 @@ def _first_valid(
                 numbers[number] = bands
         choices = portion.choices
         targets = targets_of(
-            (choices[number].zone, tuple(bands), members_of(job, choices[number], depth))
-            for number, bands in numbers.items()
+            (choices[number].zone, tuple(bands), choices[number].ranked[depth]) for number, bands in numbers.items()
         )
         read_targets(reader, job, portion, targets, names)
         failures += [failure for target in targets for failure in target.failures]
@@ -247,7 +232,7 @@ def _first_valid(
             for band in target.bands
         }
         for number, bands in numbers.items():
-            target = of[members_of(job, choices[number], depth), tuple(bands)]
+            target = of[choices[number].ranked[depth], tuple(bands)]
             for band in bands:
                 done = choices[number].zone in enough[id(target), band]
                 if done or not depth:

@@ -9,6 +9,9 @@ from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.candidates import Candidates
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
 
+Members = tuple[tuple[int, int], ...]
+"""Records of one row, each with the number of its grid, in collection order."""
+
 
 @dataclass(frozen=True, eq=False)
 class Choice:
@@ -19,29 +22,36 @@ class Choice:
     zone : int
         Position of the polygon.
     bands : tuple of str
-    ranked : sequence of tuples of (record, hit)
-        The best first; what is in one tuple makes one row of each band. ``hit`` is the position of the overlap of the
-        polygon with the grid of the record.
+    ranked : sequence of Members
+        The best first.
+    hits : sequence of int
+        Positions of the overlaps of the polygon with their grids.
     """
 
     zone: int
     bands: tuple[str, ...]
-    ranked: Sequence[tuple[tuple[int, int], ...]]
+    ranked: Sequence[Members]
+    hits: Sequence[int]
 
 
-def choices_by_record(candidates: Candidates) -> Iterator[Choice]:
-    """Each record by itself."""
-    for zone, records, hits in _by_zone(candidates):
-        yield Choice(zone, candidates.bands, [((record, hit),) for record, hit in zip(records, hits, strict=True)])
+def choices_by_record(candidates: Candidates, grids: Ints) -> Iterator[Choice]:
+    """Each record by itself; ``grids`` are those of the hits."""
+    pairs = list(zip(candidates.record.tolist(), grids[candidates.hit].tolist(), strict=True))
+    for zone, rows, hits in _by_zone(candidates):
+        yield Choice(zone, candidates.bands, [(pair,) for pair in pairs[rows]], hits)
 
 
-def choices_by_moment(candidates: Candidates, datetimes: Ints, apart: int, most: int | None) -> Iterator[Choice]:
+def choices_by_moment(
+    candidates: Candidates, grids: Ints, datetimes: Ints, apart: int, most: int | None
+) -> Iterator[Choice]:
     """The records of one moment together, in collection order; the moment of the best record comes first.
 
     Parameters
     ----------
     candidates : Candidates
         All of them, the best first.
+    grids : [h] int64
+        Of hits.
     datetimes : [r] int64
         Of records. All without one are of one moment.
     apart : int
@@ -49,23 +59,30 @@ def choices_by_moment(candidates: Candidates, datetimes: Ints, apart: int, most:
     most : int or None
         Moments of a polygon, at most.
     """
-    for zone, records, hits in _by_zone(candidates):
-        moment = datetimes[np.array(records)]
-        order = np.argsort(moment, kind="stable")
-        later = np.diff(moment[order].astype(np.float64)) > apart
-        undated = moment[order] == NO_DATETIME
-        number = np.empty(len(records), dtype=np.int64)
-        number[order] = np.concatenate([[0], np.cumsum(later | (undated[1:] != undated[:-1]))])
+    pairs = list(zip(candidates.record.tolist(), grids[candidates.hit].tolist(), strict=True))
+    for zone, rows, hits in _by_zone(candidates):
+        moments = _moments(datetimes[candidates.record[rows]], apart)
         members: dict[int, list[tuple[int, int]]] = {}
-        for place, record, hit in zip(number.tolist(), records, hits, strict=True):
-            members.setdefault(place, []).append((record, hit))
-        yield Choice(zone, candidates.bands, [tuple(sorted(each)) for each in list(members.values())[:most]])
+        for moment, pair in zip(moments.tolist(), pairs[rows], strict=True):
+            members.setdefault(moment, []).append(pair)
+        yield Choice(zone, candidates.bands, [tuple(sorted(each)) for each in members.values()][:most], hits)
 
 
-def _by_zone(candidates: Candidates) -> Iterator[tuple[int, list[int], list[int]]]:
-    """The records of each polygon, the best first, and the hits on their grids."""
+def _moments(datetimes: Ints, apart: int) -> Ints:
+    """Numbers of moments, [n], in the order of time."""
+    order = np.argsort(datetimes, kind="stable")
+    ordered = datetimes[order]
+    undated = ordered == NO_DATETIME
+    later = np.diff(np.where(undated, 0, ordered)) > apart
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = np.concatenate([[0], np.cumsum(later | (undated[1:] != undated[:-1]))])
+    return number
+
+
+def _by_zone(candidates: Candidates) -> Iterator[tuple[int, slice, list[int]]]:
+    """The rows of each polygon, and the distinct hits."""
     zones, starts = np.unique(candidates.point, return_index=True)
-    ends = np.append(starts, len(candidates.point))[1:]  # none, where there is no start
-    record, hit = candidates.record.tolist(), candidates.hit.tolist()
+    ends = np.append(starts[1:], len(candidates.point))
+    hit = candidates.hit.tolist()
     for zone, start, end in zip(zones.tolist(), starts.tolist(), ends.tolist(), strict=True):
-        yield zone, record[start:end], hit[start:end]
+        yield zone, slice(start, end), sorted(set(hit[start:end]))
