@@ -134,9 +134,9 @@ CHIP_DEAD_LETTER_SCHEMA = pa.schema(
 polygon of each, and (``polygons``) polygons and windows as an Arrow IPC stream, from which they can be tried again."""
 
 ZONAL_DEAD_LETTER_SCHEMA = pa.schema([*list(CHIP_DEAD_LETTER_SCHEMA)[:-1], pa.field("zones", pa.binary())])
-"""A tile of a band that could not be read, and the rows of zonal statistics that it leaves without pixels: the number
-of the polygon of each, and (``zones``) polygons and records as an Arrow IPC stream, from which they can be tried again.
-A row that lacks several tiles is in the dead letter of the first."""
+"""A tile of a band that could not be read, and the rows of zonal statistics that lack it: the number of the polygon of
+each, and (``zones``) polygons and records as an Arrow IPC stream, from which they can be tried again. A row that lacks
+several tiles is in the dead letter of the first."""
 
 ZONE_RECORDS = "__records"
 """Column of the chunk of a dead letter of zonal statistics: ids of the records of each row, list<string>."""

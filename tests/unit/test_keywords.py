@@ -18,6 +18,7 @@ FACES = [
     *(getattr(Collection, name) for name in ("sample_points", "sample_batches", "plan", "get_numpy")),
     *(getattr(rasteret_beam, name) for name in ("SamplePoints", "KeyByRecordAndTile", "SampleTiles")),
     *(getattr(rasteret_beam, name) for name in ("SampleDeadLetters", "ReadChips", "ReadChipDeadLetters")),
+    *(getattr(rasteret_beam, name) for name in ("ZonalStatistics", "ZonalDeadLetters")),
 ]
 
 SETTINGS = """
