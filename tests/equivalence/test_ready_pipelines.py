@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,11 @@ from rasteret_beam.readers.tiles.indexed import IndexedEngine
 from tests.support.oracle import needed_tiles, points_of, read_records
 from tests.support.pipelines import LOCAL, Kept, run, sample_to
 from tests.support.random_stacks import random_points, write_random_stack
-from tests.support.ready import FACTORS, RULES, goes_together, name_of, pairwise, pipeline_options
+from tests.support.ready import FACTORS, RULES, covering, name_of, pipeline_options
 
 UTM = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}
 POINTS = random_points(11, 120)
-PAIRS = pairwise(FACTORS)
+PAIRS = covering(FACTORS, 2, draws=500)
 
 
 @pytest.fixture(scope="module")
@@ -112,32 +112,39 @@ def test_options_in_pairs(collection: Collection, chosen: dict[str, Any]) -> Non
     check(collection, chosen)
 
 
-DECIDING = ("match", "quality", "invalid", "skip_invalid", "unscale", "join", "layout")
-"""The factors that decide which rows there are."""
-
-FIRST = {name: values[0] for name, values in FACTORS.items()} | {"bands": ("B", "A", "F"), "extra_columns": True}
-PRODUCT = [
-    each
-    for values in product(*(FACTORS[name] for name in DECIDING))
-    if goes_together(each := FIRST | dict(zip(DECIDING, values, strict=True)))
-]
+@pytest.fixture(scope="module")
+def triples() -> list[dict[str, Any]]:
+    return covering(FACTORS, 3, draws=2000)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("match", FACTORS["match"])
-def test_options_all_together(collection: Collection, match: str) -> None:
-    for chosen in PRODUCT:
+def test_options_in_threes(collection: Collection, triples: list[dict[str, Any]], match: str) -> None:
+    for chosen in triples:
         if chosen["match"] == match:
             check(collection, chosen)
 
 
+FREE = ("match", "quality", "invalid", "unscale", "join", "layout", "overlap", "max_distance_pixels", "extra_columns")
+"""The factors whose values go with any value of each other."""
+
+
+def are_met(chosen: list[dict[str, Any]], factors: tuple[str, ...], strength: int) -> None:
+    """Each value of a factor with each of any other, as far as they go together."""
+    for names in combinations(factors, strength):
+        met = {tuple(each[name] for name in names) for each in chosen}
+        assert met == {*product(*(FACTORS[name] for name in names))}, names
+
+
 def test_pairs_are_met() -> None:
-    """Each value of an option with each of any other, as far as they go together."""
     assert len(PAIRS) < 40
-    met = {(a, each[a], b, str(each[b])) for each in PAIRS for a in FACTORS for b in FACTORS if a != "scales"}
-    for a, b in product(("match", "invalid", "layout", "join"), ("quality", "unscale", "join", "layout", "invalid")):
-        if a != b:
-            assert all((a, one, b, str(other)) in met for one in FACTORS[a] for other in FACTORS[b]), (a, b)
+    are_met(PAIRS, FREE, 2)
+
+
+@pytest.mark.slow
+def test_triples_are_met(triples: list[dict[str, Any]]) -> None:
+    assert len(triples) < 120
+    are_met(triples, FREE, 3)
 
 
 CLEAR = {

@@ -134,20 +134,28 @@ def goes_together(chosen: Mapping[str, Any]) -> bool:
     return not any(refused)
 
 
-def pairwise(factors: Mapping[str, Sequence[Any]], tries: int = 300) -> list[dict[str, Any]]:
-    """Combinations in which each two values of different factors that go together are met."""
-    rng = np.random.default_rng(1)
-    chosen = [{name: values[rng.integers(len(values))] for name, values in factors.items()} for _ in range(8 * tries)]
-    usable = [each for each in chosen if goes_together(each)][:tries]
-    pairs = [
-        {*combinations(((name, values.index(each[name])) for name, values in factors.items()), 2)} for each in usable
-    ]
-    missing, found = set().union(*pairs), []
-    while missing:
-        best = max(range(len(usable)), key=lambda number: len(pairs[number] & missing))
-        found.append(usable[best])
-        missing -= pairs[best]
+def covering(factors: Mapping[str, Sequence[Any]], strength: int, draws: int) -> list[dict[str, Any]]:
+    """Few of as many random combinations: so many values of different factors that any of these has, one of them has.
+
+    With ``strength`` 2 that is each pair of values that go together, with 3 each three; greedy, the best first.
+    """
+    rng, sizes = np.random.default_rng(1), np.array([len(values) for values in factors.values()])
+    drawn = rng.integers(0, sizes, (8 * draws, len(sizes)))
+    usable = np.array([each for each in drawn if goes_together(_combination(factors, each))][:draws])
+    groups = [[*group] for group in combinations(range(len(sizes)), strength)]
+    starts = np.cumsum([0, *(sizes[group].prod() for group in groups)])
+    met = [np.ravel_multi_index(usable[:, group].T, sizes[group]) for group in groups] + starts[:-1, np.newaxis]
+    missing, found = np.zeros(starts[-1], bool), []
+    missing[met] = True
+    while missing.any():
+        best = missing[met].sum(axis=0).argmax()
+        found.append(_combination(factors, usable[best]))
+        missing[met[:, best]] = False
     return found
+
+
+def _combination(factors: Mapping[str, Sequence[Any]], numbers: Iterable[int]) -> dict[str, Any]:
+    return {name: values[number] for (name, values), number in zip(factors.items(), numbers, strict=True)}
 
 
 def pipeline_options(chosen: Mapping[str, Any]) -> dict[str, Any]:
