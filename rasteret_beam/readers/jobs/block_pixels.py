@@ -28,6 +28,10 @@ class PixelRules(Protocol):
         """Whether pixels [m] of a grid pass, by their centres; and what could not be read, by position in [m]."""
         ...
 
+    def take(self, rows: Ints) -> "PixelRules":
+        """For those of the points at some positions."""
+        ...
+
     def at_pixels_of(self, record: int, grid: Grid, row: Ints, col: Ints) -> tuple[Mask, list[Failure]]:
         """The same by the rules of another record, given by its position in the index."""
         ...

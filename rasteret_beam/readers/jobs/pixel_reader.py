@@ -12,7 +12,7 @@ from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.blocks import WantedBlocks
 from rasteret_beam.kernels.sampling.dead_letters import Failure, everywhere, left_over
-from rasteret_beam.kernels.sampling.gather import PixelValues, TilePixels, Wanted, by_tile
+from rasteret_beam.kernels.sampling.gather import PixelValues, TilePixels, Wanted, by_tile, tile_order
 from rasteret_beam.kernels.sampling.interpolation import Interpolation, WeightedBlocks
 from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, PixelMethod, Window
@@ -37,6 +37,13 @@ class Read(NamedTuple):
     picked: dict[str, Picked]
     failures: list[Failure]
 
+    def put_back(self, order: Ints) -> "Read":
+        """The same at points [n] that were taken in an order."""
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        picked = {band: of_band.take(place) for band, of_band in self.picked.items()}
+        return Read(self.assets, picked, [replace(each, points=order[each.points]) for each in self.failures])
+
 
 class PixelReader:
     """Reads the pixels of one job; threads may use it at the same time."""
@@ -55,6 +62,13 @@ class PixelReader:
         TileReadError
             A tile cannot be read, and ``on_error`` is "raise".
         """
+        if not isinstance(self.job.method, Interpolation):
+            return self._picked(assets, spots, rules)
+        order = tile_order(spots.grid, spots.row, spots.col)  # the pixels of a tile lie together in memory
+        return self._picked(assets, spots.take(order), rules and rules.take(order)).put_back(order)
+
+    def _picked(self, assets: Sequence[Asset], spots: Spots, rules: PixelRules | None) -> Read:
+        """What the method picks at points, which are in the order of their tiles where it needs blocks."""
         grid, method, with_status = spots.grid, self.job.method, self.job.needs_status or rules is not None
         of_value = self._of_value(spots)
         wanted = [of_value]
