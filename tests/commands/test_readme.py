@@ -183,7 +183,8 @@ def command_line(found: Found, folder: Path) -> None:
 
 def elevation(found: Found, folder: Path) -> None:
     frame, spread = found["frame"], found["spread"]
-    assert len(frame) == 1000 and frame.value.isna().equals(frame.status == "nodata") and 0 < frame.value.isna().sum() < 20
+    void = frame.value.isna()
+    assert len(frame) == 1000 and void.equals(frame.status == "nodata") and 0 < void.sum() < 20
     assert spread["cubic"] < spread["bilinear"] < 0.3 * spread["nearest"]
     alone, whole = found["alone"], found["whole"]
     assert (alone.isna() & whole.notna()).sum() > 50
