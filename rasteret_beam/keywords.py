@@ -84,6 +84,7 @@ class PlanKeywords(TypedDict, total=False):
     quality: Quality | Sequence[Quality | str]
     skip_invalid: bool
     max_candidates: int
+    resampling: Literal["nearest", "bilinear", "cubic"]
     options: SampleOptions | None
 
 

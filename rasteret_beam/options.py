@@ -98,6 +98,7 @@ class SampleOptions(JobOptions):
         "nearest",
         help="take the pixel that the point lies in, or interpolate between the centres of the 2 x 2 (bilinear) or "
         "4 x 4 (cubic) pixels around it",
+        routing=True,
     )
     skip_nodata: bool = option(
         False,

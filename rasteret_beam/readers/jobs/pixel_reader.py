@@ -1,6 +1,6 @@
 """Reading pixels: tiles and masks of bands, and what the pixel method of a job makes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -12,7 +12,7 @@ from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.blocks import WantedBlocks
 from rasteret_beam.kernels.sampling.dead_letters import Failure, everywhere, left_over
-from rasteret_beam.kernels.sampling.gather import PixelValues, TilePixels, Wanted, by_tile, tile_order
+from rasteret_beam.kernels.sampling.gather import PixelValues, TilePixels, Wanted, by_tile, tile_order, tiles_of
 from rasteret_beam.kernels.sampling.interpolation import Interpolation, WeightedBlocks
 from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, PixelMethod, Window
@@ -72,7 +72,8 @@ class PixelReader:
         grid, method, with_status = spots.grid, self.job.method, self.job.needs_status or rules is not None
         of_value = self._of_value(spots)
         wanted = [of_value]
-        found, failures = self.gather(grid, wanted, assets, self.reach(grid), with_status)
+        own = tiles_of(grid, spots.row, spots.col) if isinstance(of_value, WantedBlocks) else None
+        found, failures = self.gather(grid, wanted, assets, self.reach(grid), with_status, first=own)
         assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
         blocks = BlockRead.of(self.job, grid, wanted, rules, read_beside(self, grid, wanted, assets, rules))
         failures += blocks.failures(assets)
@@ -141,12 +142,18 @@ class PixelReader:
             raise
 
     def gather(
-        self, grid: Grid, wanted: Sequence[Wanted], assets: Sequence[Asset], reach: int, masks: bool
+        self,
+        grid: Grid,
+        wanted: Sequence[Wanted],
+        assets: Sequence[Asset],
+        reach: int,
+        masks: bool,
+        first: Collection[tuple[int, int]] | None = None,
     ) -> tuple[list[dict[str, PixelValues]], list[Failure]]:
         """What is at the pixels of each of the wanted, by band; tiles are read once, ``reach`` rows further.
 
-        Masks are read only if they matter, and only of files that have or may have one. Tiles that blocks only reach
-        into come last: by then they may be under way, or in the cache, for points that lie in them.
+        Masks are read only if they matter, and only of files that have or may have one. Tiles that are not among the
+        ``first`` come after these: by then they may be under way, or in the cache, for points that lie in them.
         """
         found = [{asset.band: PixelValues(each.size) for asset in assets} for each in wanted]
         in_tile: dict[tuple[int, int], list[tuple[int, TilePixels]]] = {}
@@ -171,13 +178,12 @@ class PixelReader:
                 raise tile
 
         masked = [asset for asset in assets if may_be_masked(asset)] if masks else []
-        for last in (False, True):
-            rows = {
-                place: _rows(parts, reach, grid) for place, parts in in_tile.items() if _only_reached(parts) == last
-            }
+        others = [] if first is None else [place for place in in_tile if place not in first]
+        for places in ([place for place in in_tile if first is None or place in first], others):
+            rows = {place: _rows(in_tile[place], reach, grid) for place in places}
             requests = chain(
-                (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in rows),
-                (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in rows),
+                (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in places),
+                (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in places),
             )
             self._source.each(requests, on_tile, self._counters, self._cancel)
         return found, failures
@@ -216,10 +222,6 @@ class PixelReader:
 def distinct_points(parts: Sequence[Ints]) -> Ints:
     """Points of several lists, each once; those of a single list in its order."""
     return parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
-
-
-def _only_reached(parts: Sequence[tuple[int, TilePixels]]) -> bool:
-    return all(pixels.only_reached for _, pixels in parts)
 
 
 def _rows(parts: Sequence[tuple[int, TilePixels]], reach: int, grid: Grid) -> int:
