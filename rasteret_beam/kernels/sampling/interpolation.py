@@ -147,8 +147,9 @@ class Interpolation:
         values, of_samples = np.empty(count), np.zeros(count, dtype=np.uint8)
         for start in range(0, count, PORTION):
             at = slice(start, start + PORTION)
-            block, here, whole = blocks.take(at), status[:, at], pixels[:, at].astype(np.float64)
+            block, here = blocks.take(at), status[:, at]
             with np.errstate(invalid="ignore", over="ignore"):  # pixels that do not count may be anything
+                whole = pixels[:, at].astype(np.float64)
                 values[at] = _sums(block, whole)
             points = _in_doubt(here, whole, pixels.dtype)
             if len(points):
