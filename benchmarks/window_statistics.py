@@ -103,12 +103,10 @@ def beside_rasterstats(folders: Folders, count: int, runs: int) -> None:
     means = np.abs(table["mean"].to_numpy() - [each["mean"] for each in theirs])
     wall, of_peer = statistics.median(ours_taken), statistics.median(theirs_taken)
     print(
-        f"\n{count:,} circles of {RADIUS:g} m on one scene: rasterstats {of_peer:.2f} s, rasteret_beam {wall:.2f} s, "
+        f"\n{count:,} circles of {RADIUS:g} m on one scene: rasterstats {of_peer:.2f} s, ours {wall:.2f} s, which is "
     )
-    print(
-        f"{of_peer / wall:.0f} times as fast; {equal:.2%} of the counts are equal (a polygon of {4 * CORNERS} corners "
-    )
-    print(f"is no circle), means differ by {np.median(means):.1e} at the median")
+    print(f"{of_peer / wall:.0f} times as fast; {equal:.2%} of the counts are equal (a polygon of {4 * CORNERS} ")
+    print(f"corners is no circle); means differ by {np.median(means):.1e} at the median.")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -123,7 +123,7 @@ class TileBlocks:
             first = self.whole.row * across + self.whole.col
             for cell in range(self.blocks.cells):
                 down, aside = divmod(cell, self.blocks.width)
-                yield self.whole.point + cell * self.blocks.count, flat[first + (down * across + aside)]
+                yield self.whole.point + cell * self.blocks.count, flat[down * across + aside :].take(first)
         if self.cells is not None:
             yield from self.cells.take(tile)
 
