@@ -51,7 +51,11 @@ class SampleOptions(JobOptions):
         retry=False,
     )
     overlap_tolerance: str | timedelta = option(  # noqa: RUF009
-        "60s", help="records at most so long apart are of one moment", metavar="DURATION", routing=True, retry=False
+        "60s",
+        help="records at most so long apart are of one moment: for overlap, and where resampling goes on in a record "
+        "beside",
+        metavar="DURATION",
+        routing=True,
     )
     quality: tuple[Quality, ...] = option(
         (),
@@ -97,6 +101,7 @@ class SampleOptions(JobOptions):
         "nearest",
         help="take the pixel that the point lies in, or interpolate between the centres of the 2 x 2 (bilinear) or "
         "4 x 4 (cubic) pixels around it",
+        routing=True,
     )
     skip_nodata: bool = option(
         False,

@@ -125,7 +125,6 @@ def test_dead_letters_take_what_is_left_to_choose() -> None:
         "tolerance",
         "limit",
         "overlap",
-        "overlap_tolerance",
         "skip_invalid",
         "max_candidates",
         "layout",

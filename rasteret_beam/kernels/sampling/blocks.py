@@ -111,11 +111,6 @@ class TileBlocks:
         of_whole = self.whole.last_row + self.blocks.height - 1 if self.whole else 0
         return max(of_whole, self.cells.last_row) if self.cells else of_whole
 
-    @property
-    def only_reached(self) -> bool:
-        """Whether no block lies in the tile as a whole."""
-        return self.whole is None
-
     def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints, NDArray[np.generic]]]:
         """Where pixels of the decoded tile go, and the pixels."""
         if self.whole is not None:

@@ -33,11 +33,6 @@ class TilePoints:
         """The last row of the tile that is needed."""
         return int(self.row.max())
 
-    @property
-    def only_reached(self) -> bool:
-        """Whether the points are those of other tiles; never so."""
-        return False
-
     def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints, NDArray[np.generic]]]:
         """Where pixels of the decoded tile go, and the pixels."""
         yield self.point, tile[self.row, self.col]
@@ -66,6 +61,12 @@ def tile_order(grid: Grid, row: Ints, col: Ints) -> Ints:
     return _sorted(_tiles(grid, row, col))
 
 
+def tiles_of(grid: Grid, row: Ints, col: Ints) -> set[tuple[int, int]]:
+    """Rows and columns of the tiles that pixels of a grid are in."""
+    across = grid.tile_counts()[1]
+    return {divmod(number, across) for number in np.unique(_tiles(grid, row, col)).tolist()}
+
+
 def _tiles(grid: Grid, row: Ints, col: Ints) -> Ints:
     return (row // grid.tile_height) * grid.tile_counts()[1] + col // grid.tile_width
 
@@ -88,11 +89,6 @@ class TilePixels(Protocol):
     @property
     def last_row(self) -> int:
         """The last row of the tile that is needed."""
-        ...
-
-    @property
-    def only_reached(self) -> bool:
-        """Whether the pixels are but edges of blocks that lie in other tiles."""
         ...
 
     def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints, NDArray[np.generic]]]:
