@@ -15,7 +15,7 @@ from rasterio.transform import Affine
 
 from rasteret_beam import build_from_cogs
 from rasteret_beam.errors import InputError
-from rasteret_beam.readers.jobs import windows
+from rasteret_beam.readers.jobs import pixel_reader
 from rasteret_beam.statistics import NAMES, percentile_of
 from tests.support.pipelines import XY
 from tests.support.rasters import case
@@ -161,7 +161,7 @@ def test_rounds(tmp_path: Path, name: str, radius: float, reach: int) -> None:
 
 @pytest.mark.parametrize("cells", [1, 100, 4000])
 def test_portions_of_points_do_not_change_the_rows(tmp_path: Path, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "WINDOW_CELLS", cells)
+    monkeypatch.setattr(pixel_reader, "WINDOW_CELLS", cells)
     for name, window in (("nodata_integer", {"reach": 2}), ("geographic", {"reach": 12, "radius": 4000.0})):
         path = case(name).write(tmp_path)
         compare(path, points_in(path, 60), case(name).crs, **window, max_distance_pixels=1)

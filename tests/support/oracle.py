@@ -6,6 +6,7 @@ which order; whether the pixel of each is valid; which are taken; what becomes o
 None of the project's code is used.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,21 @@ projector = cache(partial(pyproj.Transformer.from_crs, always_xy=True))
 US = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Row = dict[str, Any]
+
+STATISTICS = (
+    "count",
+    "valid_fraction",
+    "mean",
+    "median",
+    "std",
+    "min",
+    "max",
+    "sum",
+    "majority",
+    "variety",
+    "percentile_90",
+)
+"""Statistics of windows that rows have, where ``statistics`` names them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,8 +294,17 @@ def _around(raster: Raster, pixel: tuple[int, int], reach: int) -> list[tuple[in
 
 def _passing(record: Record, raster: Raster, pixel: tuple[int, int], rules: Iterable[Mapping[str, Any]]) -> bool:
     """Whether a pixel is valid: that of the quality bands is the one that holds its centre."""
-    x, y = raster.centre(pixel)
-    return raster.status(pixel) == "valid" and all(passes(rule, record, raster.crs, x, y) for rule in rules)
+    if raster.status(pixel) != "valid":
+        return False
+    key = record, raster, pixel, repr(rules)
+    if key not in _PASSED:
+        x, y = raster.centre(pixel)
+        _PASSED[key] = all(passes(rule, record, raster.crs, x, y) for rule in rules)
+    return _PASSED[key]
+
+
+_PASSED: dict[tuple[Any, ...], bool] = {}
+"""What is known already of pixels."""
 
 
 def passes(rule: Mapping[str, Any], record: Record, crs: str, x: float, y: float) -> bool:
@@ -402,6 +427,35 @@ def _row(point: Point, band: str, taken: Candidate, options: Mapping[str, Any]) 
         "scale": scale,
         "offset": offset,
         "candidate": taken.depth if options.get("skip_invalid") else 0,
+        **_statistics(point, band, taken, options),
+    }
+
+
+def _statistics(point: Point, band: str, taken: Candidate, options: Mapping[str, Any]) -> Row:
+    """Of the valid pixels of the square around a point."""
+    record, raster, reach = taken.record, taken.raster, options.get("window_pixels", 0)
+    if not options.get("statistics"):
+        return {}
+    pixel = raster.pixel(*point.on(raster))
+    assert pixel is not None
+    near = [pixel, *_around(raster, pixel, reach)]
+    valid = [raster.values[each].item() for each in near if _passing(record, raster, each, options.get("quality", ()))]
+    if options.get("unscale"):
+        scale, offset = options.get("scales", {}).get(band, (raster.scale, raster.offset))
+        valid = [value * scale + offset for value in valid]
+    times = Counter(valid)
+    whole = {"count": len(valid), "variety": len(times), "valid_fraction": len(valid) / (2 * reach + 1) ** 2}
+    if not valid:
+        return whole
+    return whole | {
+        "mean": float(np.mean(valid)),
+        "median": float(np.median(valid)),
+        "std": float(np.std(valid)),
+        "min": float(min(valid)),
+        "max": float(max(valid)),
+        "sum": float(np.sum(valid)),
+        "majority": float(min(value for value in valid if times[value] == max(times.values()))),
+        "percentile_90": float(np.percentile(valid, 90)),
     }
 
 
@@ -434,5 +488,8 @@ def _wide_row(index: int, of_band: dict[str, Row], bands: Sequence[str]) -> Row:
     row = {name: first.get(name) for name in ("record_id", "datetime", "raster_crs", "time_difference")}
     row["status"] = next((each["status"] for each in there if each["status"] != "valid"), "valid")
     values = {band: of_band.get(band, {}).get("value") for band in bands}
+    statistics = {name: [of_band.get(band, {}).get(name) for band in bands] for name in STATISTICS}
+    values |= {f"{band}_{name}": of_band.get(band, {}).get(name) for name in STATISTICS for band in bands}
     records = {f"{band}_record_id": of_band.get(band, {}).get("record_id") for band in bands}
-    return {"point_index": index, "values": [*values.values()]} | row | values | records
+    lists = {"values": [values[band] for band in bands]} | statistics
+    return {"point_index": index} | lists | row | values | records

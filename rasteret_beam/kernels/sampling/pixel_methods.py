@@ -91,6 +91,8 @@ class Picked:
     @classmethod
     def joined(cls, parts: "Sequence[Picked]") -> "Picked":
         """What is given for all points of some parts."""
+        if len(parts) == 1:
+            return parts[0]
 
         def whole(name: str) -> Any:
             arrays = [getattr(each, name) for each in parts]

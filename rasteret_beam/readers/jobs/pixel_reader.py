@@ -12,17 +12,18 @@ from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.blocks import WantedBlocks
 from rasteret_beam.kernels.sampling.dead_letters import Failure, everywhere, left_over
-from rasteret_beam.kernels.sampling.gather import PixelValues, TilePixels, Wanted, by_tile, tiles_of
+from rasteret_beam.kernels.sampling.gather import PixelValues, TilePixels, Wanted, by_tile, tile_order, tiles_of
 from rasteret_beam.kernels.sampling.interpolation import Interpolation, WeightedBlocks
 from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, PixelMethod, Window
 from rasteret_beam.kernels.sampling.validity import Status, may_be_masked
+from rasteret_beam.kernels.statistics.shapes import portions
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.jobs.beside_pixels import read_beside
 from rasteret_beam.readers.jobs.block_pixels import BlockRead, PixelRules
 from rasteret_beam.readers.jobs.cancellation import CancelToken
-from rasteret_beam.readers.jobs.windows import Windows, in_portions
+from rasteret_beam.readers.jobs.windows import WINDOW_CELLS, Windows
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
@@ -40,7 +41,7 @@ class Read(NamedTuple):
 
     @classmethod
     def joined(cls, parts: "Sequence[Read]", points: Sequence[Ints]) -> "Read":
-        """What is read in portions, whose points are at these positions."""
+        """What is read at n points in parts, whose points are at these positions; each is in one part."""
         order = np.concatenate(points)
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
@@ -70,19 +71,26 @@ class PixelReader:
         TileReadError
             A tile cannot be read, and ``on_error`` is "raise".
         """
-        parts = in_portions(self.job, spots)
+        parts = self._parts(spots)
         if not parts:
             return self._picked(assets, spots, rules)
         read = [self._picked(assets, spots.take(at), rules and rules.take(at)) for at in parts]
         return Read.joined(read, parts)
 
+    def _parts(self, spots: Spots) -> list[Ints]:
+        """Positions of points that are read together: where blocks are, those of a tile lie together in memory."""
+        if self.job.window is not None:
+            return portions(self.job.window, spots, WINDOW_CELLS)
+        in_blocks = isinstance(self.job.method, Interpolation)
+        return [tile_order(spots.grid, spots.row, spots.col)] if in_blocks else []
+
     def _picked(self, assets: Sequence[Asset], spots: Spots, rules: PixelRules | None) -> Read:
-        """As :meth:`picked`, of points whose blocks fit into memory together."""
+        """What the method picks at points, which are in the order of their tiles where blocks are needed."""
         grid, method, with_status = spots.grid, self.job.method, self.job.needs_status or rules is not None
         of_value, windows = self._of_value(spots), Windows.of(self.job, spots)
         wanted = [of_value] if windows is None else [of_value, windows.wanted]
-        own = tiles_of(grid, spots.row, spots.col) if isinstance(wanted[-1], WantedBlocks) else None
-        masks = with_status or windows is not None
+        in_blocks = windows is not None or isinstance(of_value, WantedBlocks)
+        own, masks = tiles_of(grid, spots.row, spots.col) if in_blocks else None, with_status or windows is not None
         found, failures = self.gather(grid, wanted, assets, self.reach(grid), masks, first=own)
         assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
         blocks = BlockRead.of(self.job, grid, wanted, rules, read_beside(self, grid, wanted, assets, rules))
