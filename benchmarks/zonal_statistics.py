@@ -63,9 +63,7 @@ def fields(count: int, side: float, west: float, north: float) -> geopandas.GeoD
 def ours(collection: Collection, polygons: geopandas.GeoDataFrame, coverage: str) -> tuple[pa.Table, float]:
     """The table, and the seconds it takes."""
     started = time.perf_counter()
-    table = collection.zonal_statistics(
-        polygons, ["B04", "B08"], columns=[], statistics=STATISTICS, coverage=coverage
-    )
+    table = collection.zonal_statistics(polygons, ["B04", "B08"], columns=[], statistics=STATISTICS, coverage=coverage)
     return table, time.perf_counter() - started
 
 
@@ -81,7 +79,9 @@ def differences(table: pa.Table, output: Path) -> dict[str, float]:
     """The largest relative difference of each statistic."""
     mine = table.to_pandas()
     mine["file"] = mine["record_id"] + "_" + mine["band"]
-    both = mine.merge(pd.read_parquet(output).rename(columns=OF_PEER), on=["file", "geometry_id"], suffixes=("", "_peer"))
+    both = mine.merge(
+        pd.read_parquet(output).rename(columns=OF_PEER), on=["file", "geometry_id"], suffixes=("", "_peer")
+    )
     assert len(both) == len(mine)
     return {
         name: float((abs(both[name] - both[f"{name}_peer"]) / abs(both[f"{name}_peer"])).max()) for name in STATISTICS
