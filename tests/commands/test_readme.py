@@ -199,12 +199,29 @@ def field_plots(found: Found, folder: Path) -> None:
         assert table.equals(samples.sort_by("point_index").select(table.column_names).replace_schema_metadata(None))
 
 
+def fields_over_time(found: Found, folder: Path) -> None:
+    means, order = found["means"], [(name, "ascending") for name in ("geometry_id", "datetime", "band")]
+    assert len(means) == 467 * 12 * 2 and set(means["records"].to_pylist()) == {1, 2}
+    assert 3000 < len(found["clear"]) < 467 * 12 and found["clear"].ndvi.between(0.15, 0.86).all()
+    assert len(found["peak"]) == len(found["seen"]) > 450
+    assert found["newest"].num_rows == 467 and found["spread"]["std"].null_count < len(found["spread"])
+    for written in ("means_by_pipeline", "means_by_command"):
+        table = rows(folder / "demo" / "stack" / written).sort_by(order)
+        for name in table.column_names:
+            pair = [each[name].to_pylist() for each in (table, means.sort_by(order))]
+            if name in ("mean", "valid_fraction"):  # sums of shares are rounded in the order of tiles
+                np.testing.assert_allclose(*(np.array(each, dtype=float) for each in pair), rtol=1e-9)
+            else:
+                assert pair[0] == pair[1], name
+
+
 def command_line(found: Found, folder: Path) -> None:
     assert in_order(rows(folder / "demo" / "latest")).equals(of_the_demo(folder, ["A00", "A01"]))
 
 
 CHECKS: dict[str, Callable[[Found, Path], None]] = {
-    check.__name__: check for check in (inputs, collections, sampling, field_plots, chips, zonal, command_line)
+    check.__name__: check
+    for check in (inputs, collections, sampling, field_plots, chips, zonal, fields_over_time, command_line)
 }
 
 
