@@ -73,3 +73,4 @@ pictures: $(VENV)/dev
 	$(BIN)/python -m examples.field_series
 	$(BIN)/python -m examples.embedding_classes
 	$(BIN)/python -m examples.field_plots
+	$(BIN)/python -m examples.fields_over_time

@@ -29,7 +29,7 @@ from pipelines.cli.memory_report import is_local
 from pipelines.cli.plan_report import plan_text
 from pipelines.cli.runner import INCOMPLETE, accounting_error, command, not_complete, run, summary
 from pipelines.cli.sample_job import Inputs, Job
-from pipelines.cli.sample_sinks import SAMPLE_SINKS
+from pipelines.cli.sample_sinks import BIGQUERY_ARGUMENTS, SAMPLE_SINKS, missing_sink
 from rasteret_beam.collection.eager.plan import plan_batches
 from rasteret_beam.errors import RasteretBeamError
 from rasteret_beam.metrics import DEAD_LETTERS, POINTS_SAMPLED, POINTS_UNSAMPLED
@@ -62,10 +62,7 @@ ARGUMENTS = {
     "with a separate ReadPoints": "with a separate job",
     "with anonymous=True": "with --anonymous (the files of --points: --points_anonymous)",
     "requester_pays='my-project'": "--requester_pays PROJECT (for --points: --points_requester_pays PROJECT)",
-    **{
-        name: f"bq_{name}"
-        for name in "method create_disposition write_disposition cluster_by partition_by run_id".split()
-    },
+    **BIGQUERY_ARGUMENTS,
 }
 """Arguments of the library that have a flag of another name."""
 
@@ -192,8 +189,9 @@ def _check_needed(known: Parser, flags: argparse.Namespace) -> None:
         known.error("--plan routes a table of points; it does not go with --retry")
     if not flags.retry and flags.bands is None:
         known.error("the following arguments are required: --bands")
-    if not flags.plan and all(getattr(flags, name) is None for name in SAMPLE_SINKS):
-        known.error(f"one of the arguments {' '.join(f'--{name}' for name in SAMPLE_SINKS)} is required")
+    missing = None if flags.plan else missing_sink(SAMPLE_SINKS, flags)
+    if missing is not None:
+        known.error(missing)
 
 
 def show_plan(inputs: Inputs, options: PipelineOptions) -> int:

@@ -143,12 +143,15 @@ class ZonalOptions(PolygonOptions):
         given["unscale"] = bool(self.unscale)
         given["quality"] = [str(rule) for rule in self.quality]
         given["scales"] = {band: list(pair) for band, pair in self.scales.items()}
+        given["overlap_tolerance"] = microseconds(to_duration(self.overlap_tolerance, "overlap_tolerance"))
         return json.dumps(given)
 
     def with_settings(self, settings: str | bytes) -> Self:
-        """These options, but with those of :meth:`settings`."""
+        """These options, but with those of :meth:`settings`, for records that are chosen."""
         given = json.loads(settings)
-        return replace(self, **given | {"scales": {band: tuple(pair) for band, pair in given["scales"].items()}})
+        given["scales"] = {band: tuple(pair) for band, pair in given["scales"].items()}
+        given["overlap_tolerance"] = timedelta(microseconds=given["overlap_tolerance"])
+        return replace(self, **given, skip_invalid=False, join="inner")
 
 
 def _record_columns(names: Any) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import build_collection, read_chips, sample_points
+from pipelines import build_collection, read_chips, sample_points, zonal_statistics
 from pipelines.cli import flags
 
 FOLDER = Path(__file__).parent
@@ -19,6 +19,7 @@ PARSERS: dict[str, Callable[[], flags.Parser]] = {
     "sample_points": sample_points.parser,
     "build_collection": build_collection.parser,
     "read_chips": read_chips.parser,
+    "zonal_statistics": zonal_statistics.parser,
 }
 GROUP = "Workers"
 SPELT = {
@@ -105,8 +106,13 @@ BY_FLAG = {
     "scales": Form("TEXT", f"^{SCALED}(;{SCALED})*$", "B04=0.0001,-0.1;B08=0.0001,-0.1"),
     "quality": Form("TEXT", whole(r"[^\r\n]*[^\s;][^\r\n]*"), "SCL not in 0,1,3,8-10; CLD <= 40"),
     "min_valid": Form("NUMBER", whole(r"(0?\.\d+|1(\.0*)?)"), "0.8"),
+    "statistics": Form("TEXT", listed(r"[a-z_]+(\d+(\.\d+)?)?"), "mean,std,percentile_90"),
+    "window_pixels": Form("NUMBER", whole(r"\d+"), "2"),
+    "radius": Form("NUMBER", whole(r"(\d+(\.\d*)?|\.\d+)"), "50"),
     "max_distance_pixels": Form("NUMBER", whole(r"\d+"), "2"),
     "max_chip_pixels": Form("NUMBER", whole(r"[1-9]\d*"), "1048576"),
+    "max_exact_values": Form("NUMBER", whole(r"[1-9]\d*"), "16777216"),
+    "zonal_statistics.extra_columns": Form("TEXT", listed(rf"record:{NAME}"), "record:eo:cloud_cover"),
     "shards": Form("NUMBER", whole(r"[1-9]\d*"), "4"),
     "cache_mb": Form("NUMBER", whole(r"([4-9]|[1-9]\d+)"), "512"),
     "fill": Form("NUMBER", whole(rf"({NUMBER}|nan|[-+]?inf)"), "0"),

@@ -361,8 +361,9 @@ def _option_flag(parser: argparse._ActionsContainer, each: Option) -> None:
     else:
         settings["type"] = names if each.type == tuple[str, ...] else _without_none(each.type)
         settings["help"] += f" (default: {each.default})" if isinstance(each.default, str) else ""
-    if each.default == ():
+    if isinstance(each.default, tuple):
         settings["default"] = None
+        settings["help"] += f" (default: {','.join(each.default)})" if each.default else ""
     parser.add_argument(flag, **settings)
 
 

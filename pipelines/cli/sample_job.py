@@ -13,7 +13,7 @@ from pipelines.cli.remote_workers import check_collection, check_packages, check
 from pipelines.cli.rounds import Rounds
 from pipelines.cli.run_identity import identity
 from pipelines.cli.runner import is_waited_for
-from pipelines.cli.sample_sinks import SAMPLE_SINKS
+from pipelines.cli.sample_sinks import SAMPLE_SINKS, chosen_sink
 from pipelines.cli.sinks import SinkOf, Sinks
 from rasteret_beam import (
     BigQueryQuery,
@@ -69,8 +69,7 @@ def _source(flags: argparse.Namespace, options: PipelineOptions) -> list[str] | 
 
 def _sinks(flags: argparse.Namespace, schema: pa.Schema, kept: list[pa.Field]) -> Sinks:
     """The sinks that the flags ask for."""
-    flag = next(name for name in SAMPLE_SINKS if getattr(flags, name) is not None)
-    found = [SinkOf("samples", "WriteSamples", f"--{flag}", SAMPLE_SINKS[flag].make(flags, schema))]
+    found = [SinkOf("samples", "WriteSamples", *chosen_sink(SAMPLE_SINKS, flags, schema))]
     if flags.unsampled:
         sink = WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept))
         found.append(SinkOf("unsampled", "WriteUnsampled", "--unsampled", sink))

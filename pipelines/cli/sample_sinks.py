@@ -1,14 +1,20 @@
-"""The sinks of samples that a command can write to, by flag."""
+"""The sinks of rows that a command can write to, by flag: of samples, and of zonal statistics."""
 
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from pipelines.cli.flags import names, prefix
-from rasteret_beam import WriteSamplesToBigQuery, WriteSamplesToParquet
+from rasteret_beam import (
+    WriteSamplesToBigQuery,
+    WriteSamplesToParquet,
+    WriteZonalStatisticsToBigQuery,
+    WriteZonalStatisticsToParquet,
+)
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.transforms.runtime.bigquery_client import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS
 from rasteret_beam.transforms.sinks.bigquery import METHODS
@@ -23,10 +29,12 @@ BIGQUERY_SETTINGS = {
     "bq_run_id": "run_id",
 }
 
+BIGQUERY_ARGUMENTS = {setting: flag for flag, setting in BIGQUERY_SETTINGS.items()}
+
 
 @dataclass(frozen=True)
 class SampleSink:
-    """A sink of samples.
+    """A sink of samples, or of other rows.
 
     Attributes
     ----------
@@ -43,16 +51,16 @@ class SampleSink:
     add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None
 
 
-def _to_parquet(flags: argparse.Namespace, schema: pa.Schema) -> Sink:
+def _to_parquet(maker: Callable[..., Sink], flags: argparse.Namespace, schema: pa.Schema) -> Sink:
     given = [f"--{flag}" for flag in BIGQUERY_SETTINGS if getattr(flags, flag)]
     if given:
         raise InputError(f"{listed(given)} given without --bigquery")
-    return WriteSamplesToParquet(flags.output, schema=schema)
+    return maker(flags.output, schema=schema)
 
 
-def _to_bigquery(flags: argparse.Namespace, schema: pa.Schema) -> Sink:
+def _to_bigquery(maker: Callable[..., Sink], flags: argparse.Namespace, schema: pa.Schema) -> Sink:
     given = {setting: getattr(flags, flag) for flag, setting in BIGQUERY_SETTINGS.items() if getattr(flags, flag)}
-    return WriteSamplesToBigQuery(flags.bigquery, schema=schema, **given)
+    return maker(flags.bigquery, schema=schema, **given)
 
 
 def _bigquery_flags(parser: argparse.ArgumentParser) -> None:
@@ -73,21 +81,40 @@ def _bigquery_flags(parser: argparse.ArgumentParser) -> None:
     add("--bq_run_id", metavar="ID", help="name of this run; a second run of the same name adds no row twice")
 
 
-SAMPLE_SINKS = {
-    "output": SampleSink(
-        {
-            "type": prefix,
-            "metavar": "PREFIX",
-            "help": "write Parquet files PREFIX-00000-of-0000N.parquet, and replace those of an earlier run",
-        },
-        _to_parquet,
-    ),
-    "bigquery": SampleSink(
-        {
-            "metavar": "PROJECT:DATASET.TABLE",
-            "help": "write to a BigQuery table instead of files, by one load job; requires --temp_location gs://...",
-        },
-        _to_bigquery,
-        _bigquery_flags,
-    ),
-}
+def _sinks(to_parquet: Callable[..., Sink], to_bigquery: Callable[..., Sink]) -> dict[str, SampleSink]:
+    return {
+        "output": SampleSink(
+            {
+                "type": prefix,
+                "metavar": "PREFIX",
+                "help": "write Parquet files PREFIX-00000-of-0000N.parquet, and replace those of an earlier run",
+            },
+            partial(_to_parquet, to_parquet),
+        ),
+        "bigquery": SampleSink(
+            {
+                "metavar": "PROJECT:DATASET.TABLE",
+                "help": "write to a BigQuery table instead of files, by one load job; requires --temp_location "
+                "gs://...",
+            },
+            partial(_to_bigquery, to_bigquery),
+            _bigquery_flags,
+        ),
+    }
+
+
+def chosen_sink(sinks: Mapping[str, SampleSink], flags: argparse.Namespace, schema: pa.Schema) -> tuple[str, Sink]:
+    """The flag of the sink that flags ask for, and the sink, for rows of a schema."""
+    name = next(name for name in sinks if getattr(flags, name) is not None)
+    return f"--{name}", sinks[name].make(flags, schema)
+
+
+def missing_sink(sinks: Mapping[str, SampleSink], flags: argparse.Namespace) -> str | None:
+    """What is wrong if flags ask for no sink."""
+    if any(getattr(flags, name) is not None for name in sinks):
+        return None
+    return f"one of the arguments {' '.join(f'--{name}' for name in sinks)} is required"
+
+
+SAMPLE_SINKS = _sinks(WriteSamplesToParquet, WriteSamplesToBigQuery)
+ZONAL_SINKS = _sinks(WriteZonalStatisticsToParquet, WriteZonalStatisticsToBigQuery)

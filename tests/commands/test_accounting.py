@@ -19,6 +19,7 @@ from pipelines import build_collection, read_chips, sample_points
 from pipelines.cli.runner import accounting_error, summary
 from rasteret_beam.transforms import build_collection as building
 from rasteret_beam.transforms.chips import read_chips as chips
+from rasteret_beam.transforms.polygons import reading
 from rasteret_beam.transforms.sampling import keying, sampling
 from rasteret_beam.transforms.sinks import geotiff as write_geotiff
 from tests.support import rasters
@@ -127,7 +128,7 @@ CASES = {
     ),
     "chips lost": (
         chipped,
-        chips.ReadFn,
+        reading.PolygonFn,
         "_emit",
         lambda rows: rows[1:],
         r"11 rows were to be written, but \d+ were",

@@ -100,6 +100,6 @@ def test_the_line_that_says_why(text: str, line: str) -> None:
 
 
 def test_verbose_is_a_flag_of_each_command(tmp_path: Path) -> None:
-    for command in ("sample_points", "build_collection", "read_chips"):
+    for command in ("sample_points", "build_collection", "read_chips", "zonal_statistics"):
         module = __import__(f"pipelines.{command}", fromlist=["parser"])
         assert "--verbose" in module.parser()._option_string_actions

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import build_collection, read_chips, sample_points
+from pipelines import build_collection, read_chips, sample_points, zonal_statistics
 from pipelines.cli import runner
 from pipelines.cli.cleanup import UnderWay
 from rasteret_beam import Collection
@@ -26,7 +26,7 @@ def flags(scenes: Collection, points: pa.Table, tmp_path: Path) -> list[str]:
     return [*inputs, f"--collection={tmp_path}/c", "--bands=B10", *outputs]
 
 
-@pytest.mark.parametrize("module", [sample_points, build_collection, read_chips])
+@pytest.mark.parametrize("module", [sample_points, build_collection, read_chips, zonal_statistics])
 def test_help(module) -> None:
     said = " ".join(module.parser().epilog.split())
     assert "1, the job failed, and " in said and " as before" in said

@@ -122,7 +122,7 @@ class TestPackages:
         where = "import rasteret_beam, pipelines; print(rasteret_beam.__file__, pipelines.__file__)"
         found = run(sys.executable, "-P", "-c", where, folder=tmp_path, PYTHONPATH=str(installed))
         assert found.stdout.split() == [f"{installed}/{name}/__init__.py" for name in ("rasteret_beam", "pipelines")]
-        for module in ("sample_points", "build_collection", "read_chips"):
+        for module in ("sample_points", "build_collection", "read_chips", "zonal_statistics"):
             done = run(
                 sys.executable, "-P", "-m", f"pipelines.{module}", "--help", folder=tmp_path, PYTHONPATH=str(installed)
             )

@@ -160,6 +160,8 @@ def _read(
     _, column = batch_crs(chunk.schema, None)
     names = Names(chunk["geometry_id"].to_numpy(), column)
     settings = job.options.coverage, job.options.merges
+    routed = (len(choice.bands) * (1 if job.options.skip_invalid else len(choice.ranked)) for choice in choices)
+    job.counters.add(metrics.ZONES_ROUTED, sum(routed))
     for portion in portions(choices, overlaps, job.index.routing, *settings):
         yield from _read_portion(reader, job, chunk, portion, names)
 
@@ -169,8 +171,6 @@ def _read_portion(
 ) -> Iterator[ReadRows]:
     found, lost = walk(reader, job, portion, names)
     rows = sum(len(each.zones) for each in found)
-    gone = sum(len(each.failure.points) for each in lost)
-    job.counters.add(metrics.ZONES_ROUTED, rows + gone)
     job.counters.add(metrics.ZONES_OUT, rows)
     yield from map(ReadRows, job.row_maker.rows(chunk, found, np.empty((0, 2), dtype=np.int64)))
     if lost:

@@ -6,12 +6,13 @@ points is contiguous, so that sums run over whole arrays. Flat positions are tho
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.sampling.gather import TilePoints, by_tile
+from rasteret_beam.kernels.sampling.gather import TilePoints, Wanted, by_tile
 from rasteret_beam.kernels.sampling.validity import Mask
 from rasteret_beam.model import Grid
 
@@ -56,6 +57,9 @@ class Blocks:
         """Some pixels, by cell of the block and point, [m] each."""
         row, col = self.top[point] + cell // self.width, self.left[point] + cell % self.width
         return BlockPixels(cell * self.count + point, row, col)
+
+
+AnyBlocks = TypeVar("AnyBlocks", bound=Blocks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +111,11 @@ class TileBlocks:
         of_whole = self.whole.last_row + self.blocks.height - 1 if self.whole else 0
         return max(of_whole, self.cells.last_row) if self.cells else of_whole
 
+    @property
+    def only_reached(self) -> bool:
+        """Whether no block lies in the tile as a whole."""
+        return self.whole is None
+
     def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints, NDArray[np.generic]]]:
         """Where pixels of the decoded tile go, and the pixels."""
         if self.whole is not None:
@@ -119,7 +128,33 @@ class TileBlocks:
             yield from self.cells.take(tile)
 
 
-def blocks_by_tile(grid: Grid, blocks: Blocks) -> tuple[Mapping[tuple[int, int], TileBlocks], BlockPixels]:
+@dataclass(frozen=True, eq=False)
+class WantedBlocks(Wanted, Generic[AnyBlocks]):
+    """Blocks of pixels to gather; positions are flat ones.
+
+    Attributes
+    ----------
+    blocks : Blocks
+    beyond : BlockPixels
+        Their pixels that matter and lie beyond the grid.
+    """
+
+    blocks: AnyBlocks
+    beyond: BlockPixels
+
+    @classmethod
+    def on(cls, grid: Grid, blocks: AnyBlocks) -> "WantedBlocks[AnyBlocks]":
+        """Blocks on a grid."""
+        in_tile, beyond = _by_tile(grid, blocks)
+        return cls(blocks.cells * blocks.count, in_tile, blocks, beyond)
+
+    def inside(self, grid: Grid) -> BlockPixels:
+        """Their pixels that matter and lie on the grid."""
+        pixels = self.blocks.pixels()
+        return pixels.take(pixels.inside(grid))
+
+
+def _by_tile(grid: Grid, blocks: Blocks) -> tuple[Mapping[tuple[int, int], TileBlocks], BlockPixels]:
     """What tiles have of blocks, of the pixels that matter, by tile row and column; and those beyond the grid."""
     row, col = blocks.top % grid.tile_height, blocks.left % grid.tile_width
     in_one = (row + blocks.height <= grid.tile_height) & (col + blocks.width <= grid.tile_width)

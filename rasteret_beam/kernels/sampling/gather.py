@@ -33,6 +33,11 @@ class TilePoints:
         """The last row of the tile that is needed."""
         return int(self.row.max())
 
+    @property
+    def only_reached(self) -> bool:
+        """Whether the points are those of other tiles; never so."""
+        return False
+
     def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints, NDArray[np.generic]]]:
         """Where pixels of the decoded tile go, and the pixels."""
         yield self.point, tile[self.row, self.col]
@@ -70,6 +75,11 @@ class TilePixels(Protocol):
     @property
     def last_row(self) -> int:
         """The last row of the tile that is needed."""
+        ...
+
+    @property
+    def only_reached(self) -> bool:
+        """Whether the pixels are but edges of blocks that lie in other tiles."""
         ...
 
     def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints, NDArray[np.generic]]]:

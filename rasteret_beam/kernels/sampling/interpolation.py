@@ -60,11 +60,10 @@ class WeightedBlocks(Blocks):
         used: Mask = (self.down[:, None, points] != 0) & (self.across[None, :, points] != 0)
         return used.reshape(self.cells, len(points))
 
-    def portion(self, start: int, stop: int) -> "WeightedBlocks":
-        """Those of the points from ``start`` to before ``stop``."""
-        at = slice(start, stop)
-        top, left, own = self.top[at], self.left[at], self.own[at]
-        return WeightedBlocks(self.height, self.width, top, left, self.down[:, at], self.across[:, at], own)
+    def take(self, points: Ints | slice) -> "WeightedBlocks":
+        """Those of some of the points."""
+        top, left, own = self.top[points], self.left[points], self.own[points]
+        return WeightedBlocks(self.height, self.width, top, left, self.down[:, points], self.across[:, points], own)
 
 
 def weights(part: Floats, size: int) -> Floats:
@@ -133,23 +132,21 @@ class Interpolation:
         values, of_samples = np.empty(count), np.zeros(count, dtype=np.uint8)
         for start in range(0, count, PORTION):
             at = slice(start, start + PORTION)
-            block, here = blocks.portion(start, start + PORTION), status[:, at]
-            whole = pixels[:, at].astype(np.float64)
-            invalid = here != Status.VALID
-            if not invalid.any() and (pixels.dtype.kind != "f" or np.isfinite(whole).all()):
+            block, here, whole = blocks.take(at), status[:, at], pixels[:, at].astype(np.float64)
+            with np.errstate(invalid="ignore", over="ignore"):  # pixels that do not count may be anything
                 values[at] = _sums(block, whole)
-            else:
-                values[at], of_samples[at] = self._of_valid(block, whole, here, invalid)
+            points = _in_doubt(here, whole, pixels.dtype)
+            if len(points):
+                found = self._of_valid(block.take(points), whole[:, points], here[:, points])
+                values[start + points], of_samples[start + points] = found
         return Picked(values, status=of_samples)
 
-    def _of_valid(
-        self, blocks: WeightedBlocks, pixels: Floats, status: Statuses, invalid: Mask
-    ) -> tuple[Floats, Statuses]:
+    def _of_valid(self, blocks: WeightedBlocks, pixels: Floats, status: Statuses) -> tuple[Floats, Statuses]:
         """Values and statuses of points some of whose pixels are not valid, or not finite."""
-        used = blocks.used(np.arange(blocks.count))
+        invalid, used = status != Status.VALID, blocks.used(np.arange(blocks.count))
         missing = invalid & used
         counted = used & ~invalid
-        with np.errstate(invalid="ignore"):  # infinite pixels
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite pixels
             values = _sums(blocks, np.where(counted, pixels, 0.0))
         lacking = missing.any(axis=0)
         if not self.skip_nodata:
@@ -161,6 +158,14 @@ class Interpolation:
             values[share] /= total[share]
         values[~given] = np.nan
         return values, np.where(given, np.uint8(Status.VALID), _why(blocks, status, missing))
+
+
+def _in_doubt(status: Statuses, pixels: Floats, dtype: np.dtype) -> Ints:
+    """Points for which not all pixels [k, n] just add up: some are not valid, or, of floats, not finite."""
+    doubt = status.any(axis=0)
+    if dtype.kind == "f":
+        doubt |= ~np.isfinite(pixels).all(axis=0)
+    return np.flatnonzero(doubt)
 
 
 def _sums(blocks: WeightedBlocks, pixels: Floats) -> Floats:

@@ -54,7 +54,8 @@ def is_valid(pixels: Pixels, nodata: float | None, file_mask: Mask | None = None
     file_mask : array of bool of the same shape, optional
         True is left in; where the file has a mask.
     """
-    return is_left_in(pixels, nodata, file_mask) & not_nan(pixels)
+    left_in = is_left_in(pixels, nodata, file_mask)
+    return left_in & not_nan(pixels) if pixels.dtype.kind == "f" else left_in
 
 
 def is_left_in(pixels: Pixels, nodata: float | None, file_mask: Mask | None = None) -> Mask:
@@ -76,8 +77,7 @@ def pixel_status(pixels: Pixels, nodata: float | None, file_mask: Mask | None, f
     flags : str or None
         Flags of the band's mask; where the mask is made of the nodata value, what it leaves out is nodata.
     """
-    status = np.full(pixels.shape, Status.NODATA, dtype=np.uint8)
-    status[is_valid(pixels, nodata, file_mask)] = Status.VALID
+    status = np.where(is_valid(pixels, nodata, file_mask), np.uint8(Status.VALID), np.uint8(Status.NODATA))
     if file_mask is not None and flags != NODATA:
         status[~file_mask & not_nan(pixels) & ~is_nodata(pixels, nodata)] = Status.MASKED
     return status

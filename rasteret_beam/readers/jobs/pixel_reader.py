@@ -4,25 +4,30 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.sampling.blocks import Blocks, blocks_by_tile
+from rasteret_beam.kernels.sampling.blocks import WantedBlocks
 from rasteret_beam.kernels.sampling.dead_letters import Failure, everywhere, left_over
 from rasteret_beam.kernels.sampling.gather import PixelValues, TilePixels, Wanted, by_tile
 from rasteret_beam.kernels.sampling.interpolation import Interpolation, WeightedBlocks
 from rasteret_beam.kernels.sampling.parts import Spots
-from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, Window
-from rasteret_beam.kernels.sampling.validity import Mask, Status, may_be_masked
+from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, PixelMethod, Window
+from rasteret_beam.kernels.sampling.validity import Status, may_be_masked
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid
+from rasteret_beam.readers.jobs.block_pixels import BlockRead, PixelRules
 from rasteret_beam.readers.jobs.cancellation import CancelToken
+from rasteret_beam.readers.jobs.windows import Windows, in_portions
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
+
+WHOLE_SHARE = 0.875
+"""Of a tile's rows: where more are needed, all are read, so that whoever needs the others finds them in the cache."""
 
 
 class Read(NamedTuple):
@@ -32,17 +37,17 @@ class Read(NamedTuple):
     picked: dict[str, Picked]
     failures: list[Failure]
 
-
-class PixelRules(Protocol):
-    """Rules on the pixels of a record beyond those of its bands: quality."""
-
-    def at_points(self) -> Mask:
-        """Whether the points pass, [n]."""
-        ...
-
-    def at_pixels(self, grid: Grid, row: Ints, col: Ints) -> tuple[Mask, list[Failure]]:
-        """Whether pixels [m] of a grid pass, by their centres; and what could not be read, by position in [m]."""
-        ...
+    @classmethod
+    def joined(cls, parts: "Sequence[Read]", points: Sequence[Ints]) -> "Read":
+        """What is read in portions, whose points are at these positions."""
+        order = np.argsort(np.concatenate(points))
+        picked = {band: Picked.joined([each.picked[band] for each in parts]).take(order) for band in parts[0].picked}
+        failures = [
+            replace(failure, points=at[failure.points])
+            for each, at in zip(parts, points, strict=True)
+            for failure in each.failures
+        ]
+        return cls(parts[0].assets, picked, failures)
 
 
 class PixelReader:
@@ -62,65 +67,67 @@ class PixelReader:
         TileReadError
             A tile cannot be read, and ``on_error`` is "raise".
         """
-        method, with_status = self.job.method, self.job.needs_status or rules is not None
-        if isinstance(method, Interpolation):
-            return self._interpolated(method, assets, spots, rules)
-        wanted = Wanted.at_points(spots.grid, spots.row, spots.col)
-        (found,), failures = self.gather(
-            spots.grid, [wanted], assets, self._reach(spots.grid, method.radius), with_status
-        )
-        assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
-        picked: dict[str, Picked] = {}
-        for asset in assets:
-            pixels = found.pop(asset.band)
-            status = pixels.status(asset.nodata, asset.mask) if with_status else None
-            if rules is not None and status is not None:
-                status[(status == Status.VALID) & ~rules.at_points()] = Status.MASKED
-            there = left_over(failures, asset.band, len(spots.row))
-            own = OwnPixels(spots.grid, pixels.values(), there, status, spots.row_part, spots.col_part)
-            found_here = method.pick(own, partial(self._cells, spots, asset, failures, rules))
-            picked[asset.band] = self.job.finished(found_here, asset)
-        return Read(assets, picked, failures)
+        parts = in_portions(self.job, spots)
+        if len(parts) < 2:
+            return self._picked(assets, spots, rules)
+        read = [self._picked(assets, spots.take(at), None if rules is None else rules.take(at)) for at in parts]
+        return Read.joined(read, parts)
 
-    def _interpolated(
-        self, method: Interpolation, assets: Sequence[Asset], spots: Spots, rules: PixelRules | None
-    ) -> Read:
-        """What is between the centres of the pixels around n points."""
-        grid, blocks = spots.grid, WeightedBlocks.of(spots, method.size)
-        in_tile, beyond = blocks_by_tile(grid, blocks)
-        wanted = Wanted(blocks.cells * blocks.count, in_tile)
-        (found,), failures = self.gather(grid, [wanted], assets, self._reach(grid, 0), masks=True)
+    def _picked(self, assets: Sequence[Asset], spots: Spots, rules: PixelRules | None) -> Read:
+        """As :meth:`picked`, of points whose windows fit into memory together."""
+        grid, method, with_status = spots.grid, self.job.method, self.job.needs_status or rules is not None
+        of_value, windows = self._of_value(spots), Windows.of(self.job, spots)
+        wanted = [of_value] if windows is None else [of_value, windows.wanted]
+        masks = with_status or windows is not None
+        found, failures = self.gather(grid, wanted, assets, self._reach(grid), masks)
         assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
-        passing, failed = (None, []) if rules is None else self._pass_rules(rules, grid, blocks)
-        failures += [replace(each, asset=replace(each.asset, band=asset.band)) for asset in assets for each in failed]
+        blocks = BlockRead.of(self.job, grid, wanted, rules)
+        failures += blocks.failures(assets)
         picked: dict[str, Picked] = {}
         for asset in assets:
-            pixels = found.pop(asset.band)
-            status = pixels.status(asset.nodata, asset.mask)
-            status[beyond.position] = Status.NODATA
-            if passing is not None:
-                status[(status == Status.VALID) & ~passing] = Status.MASKED
-            shape = blocks.cells, blocks.count
-            here = method.interpolated(blocks, pixels.values().reshape(shape), status.reshape(shape))
+            at_value, *in_window = (of_set.pop(asset.band) for of_set in found)
+            if isinstance(method, Interpolation):
+                assert isinstance(of_value, WantedBlocks)
+                here = method.interpolated(of_value.blocks, *blocks.values(of_value, at_value, asset))
+            else:
+                here = self._at_points(method, asset, spots, at_value, rules, failures)
+            if windows is not None:
+                values = blocks.values(windows.wanted, in_window[0], asset)
+                here = replace(here, statistics=windows.statistics(values))
             picked[asset.band] = self.job.finished(here, asset)
         return Read(assets, picked, failures)
 
-    def _pass_rules(self, rules: PixelRules, grid: Grid, blocks: Blocks) -> tuple[Mask, list[Failure]]:
-        """Whether pixels [k * n] of blocks pass the rules, by their centres; and which points cannot be decided."""
-        pixels = blocks.pixels()
-        there = pixels.take(pixels.inside(grid))
-        passes, failed = rules.at_pixels(grid, there.row, there.col)
-        passing = np.zeros(blocks.cells * blocks.count, dtype=bool)
-        passing[there.position] = passes
-        point = there.position % blocks.count
-        return passing, [replace(each, points=np.unique(point[each.points])) for each in failed]
+    def _of_value(self, spots: Spots) -> Wanted:
+        """The pixels that the values of n points need: their own, or blocks."""
+        if isinstance(self.job.method, Interpolation):
+            return WantedBlocks.on(spots.grid, WeightedBlocks.of(spots, self.job.method.size))
+        return Wanted.at_points(spots.grid, spots.row, spots.col)
 
-    def _reach(self, grid: Grid, rows: int) -> int:
+    def _at_points(
+        self,
+        method: PixelMethod,
+        asset: Asset,
+        spots: Spots,
+        found: PixelValues,
+        rules: PixelRules | None,
+        failures: list[Failure],
+    ) -> Picked:
+        """What a method picks that begins with the pixels that the points lie in."""
+        status = found.status(asset.nodata, asset.mask) if self.job.needs_status or rules is not None else None
+        if rules is not None and status is not None:
+            status[(status == Status.VALID) & ~rules.at_points()] = Status.MASKED
+        there = left_over(failures, asset.band, len(spots.row))
+        own = OwnPixels(spots.grid, found.values(), there, status, spots.row_part, spots.col_part)
+        return self.job.scaled(method.pick(own, partial(self._cells, spots, asset, failures, rules)), asset)
+
+    def _reach(self, grid: Grid) -> int:
         """How many rows of a tile to read beyond those that are needed.
 
         A walk comes back to a tile for other points: decoded down to the row of one, it would be read again.
         """
-        return grid.tile_height if self.job.options.skip_invalid else rows
+        if self.job.options.skip_invalid:
+            return grid.tile_height
+        return 0 if isinstance(self.job.method, Interpolation) else self.job.method.radius
 
     def _with_tags(self, asset: Asset, spots: Spots, failures: list[Failure]) -> Asset:
         """An asset with the scale and offset of its file's tags, where they are wanted and the collection has none."""
@@ -140,14 +147,14 @@ class PixelReader:
     ) -> tuple[list[dict[str, PixelValues]], list[Failure]]:
         """What is at the pixels of each of the wanted, by band; tiles are read once, ``reach`` rows further.
 
-        Masks are read only if they matter, and only of files that have or may have one.
+        Masks are read only if they matter, and only of files that have or may have one. Tiles that blocks only reach
+        into come last: by then they may be under way, or in the cache, for points that lie in them.
         """
         found = [{asset.band: PixelValues(each.size) for asset in assets} for each in wanted]
         in_tile: dict[tuple[int, int], list[tuple[int, TilePixels]]] = {}
         for number, each in enumerate(wanted):
             for place, pixels in each.in_tile.items():
                 in_tile.setdefault(place, []).append((number, pixels))
-        rows = {place: max(each.last_row for _, each in parts) + 1 + reach for place, parts in in_tile.items()}
         failures: list[Failure] = []
 
         def on_tile(request: TileRequest, tile: Tile | TileReadError) -> None:
@@ -166,11 +173,15 @@ class PixelReader:
                 raise tile
 
         masked = [asset for asset in assets if may_be_masked(asset)] if masks else []
-        requests = chain(
-            (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in in_tile),
-            (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in in_tile),
-        )
-        self._source.each(requests, on_tile, self._counters, self._cancel)
+        for last in (False, True):
+            rows = {
+                place: _rows(parts, reach, grid) for place, parts in in_tile.items() if _only_reached(parts) == last
+            }
+            requests = chain(
+                (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in rows),
+                (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in rows),
+            )
+            self._source.each(requests, on_tile, self._counters, self._cancel)
         return found, failures
 
     def _cells(
@@ -207,3 +218,13 @@ class PixelReader:
 def distinct_points(parts: Sequence[Ints]) -> Ints:
     """Points of several lists, each once; those of a single list in its order."""
     return parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
+
+
+def _only_reached(parts: Sequence[tuple[int, TilePixels]]) -> bool:
+    return all(pixels.only_reached for _, pixels in parts)
+
+
+def _rows(parts: Sequence[tuple[int, TilePixels]], reach: int, grid: Grid) -> int:
+    """Rows of a tile to read."""
+    rows = max(pixels.last_row for _, pixels in parts) + 1 + reach
+    return rows if rows < WHOLE_SHARE * grid.tile_height else grid.tile_height

@@ -19,7 +19,7 @@ from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, values_lost, with_value_type
 from rasteret_beam.kernels.sampling.interpolation import Interpolation
-from rasteret_beam.kernels.sampling.methods import pixel_method, window_cells
+from rasteret_beam.kernels.sampling.methods import needs_position, pixel_method, window_cells
 from rasteret_beam.kernels.sampling.missing_rows import missing_rows, rows_of_unsampled
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod
 from rasteret_beam.kernels.sampling.record_columns import RecordColumns
@@ -27,6 +27,7 @@ from rasteret_beam.kernels.sampling.rows import Constants, RowFacts, SampleRows,
 from rasteret_beam.kernels.sampling.units import STORED, Units, in_units, needs_file, units_of, windows_in_units
 from rasteret_beam.kernels.sampling.validity import is_invalid
 from rasteret_beam.kernels.sampling.value_types import ValueTypes, in_type, plain_types
+from rasteret_beam.kernels.statistics.shapes import WindowShape, check_grids, window_shape
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.jobs.spill import Spilled
@@ -43,6 +44,9 @@ KEPT_BYTES = 64 << 20
 
 ROWS_BYTES = 16 << 20
 """Kept columns of a batch of rows, beyond those of a single chunk."""
+
+BY_POSITION = ("max_distance_pixels", "resampling", "radius")
+"""Options for which it matters where in its pixel a point lies."""
 
 Kept: TypeAlias = pa.RecordBatch | Spilled
 """Kept columns of a chunk, or where they lie."""
@@ -78,6 +82,10 @@ class SampleJob:
     value_types: ValueTypes | None = None
     records: RecordColumns = RecordColumns()  # noqa: RUF009
 
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            check_grids(self.window, map(self.routing.grid, range(len(self.routing.grids))))
+
     @cached_property
     def types(self) -> ValueTypes:
         """The type of each band's values in rows."""
@@ -85,21 +93,22 @@ class SampleJob:
         return self.value_types or plain_types(self.options, [*self.bands, *known])
 
     def finished(self, picked: Picked, asset: Asset) -> Picked:
-        """What was picked of a band, as rows have it: the values in their type, null where invalid ones are to be.
-
-        With ``unscale``, values and windows are in physical units, and invalid ones are null.
-        """
-        null, values, windows = picked.null, picked.values, picked.windows
+        """What was picked of a band, as rows have it: the values in their type, null where invalid ones are to be."""
+        null = picked.null
         if self.options.invalid == "null" or self.options.unscale:
             assert picked.status is not None
             null = is_invalid(picked.status)
-        if self.options.unscale:
-            assert null is not None
-            units = self.units(asset)
-            values = in_units(values, ~null, units)
-            windows = None if windows is None else windows_in_units(windows, units)
-        values = in_type(values, self.types[asset.band], self.options.value_type, asset)
-        return replace(picked, values=values, windows=windows, null=null)
+        values = in_type(picked.values, self.types[asset.band], self.options.value_type, asset)
+        return replace(picked, values=values, null=null)
+
+    def scaled(self, picked: Picked, asset: Asset) -> Picked:
+        """Stored numbers that were picked of a band; with ``unscale``, values and windows are in physical units."""
+        if not self.options.unscale:
+            return picked
+        assert picked.status is not None
+        units, windows = self.units(asset), picked.windows
+        values = in_units(picked.values, ~is_invalid(picked.status), units)
+        return replace(picked, values=values, windows=None if windows is None else windows_in_units(windows, units))
 
     def units(self, asset: Asset) -> Units:
         """Scale and offset by which the values of a band of a record are brought to physical units.
@@ -153,6 +162,16 @@ class SampleJob:
     def method(self) -> PixelMethod | Interpolation:
         """How values come from pixels."""
         return pixel_method(self.options)
+
+    @cached_property
+    def window(self) -> WindowShape | None:
+        """Which pixels around the points statistics are of, if any are wanted."""
+        return window_shape(self.options)
+
+    @property
+    def needs_position(self) -> bool:
+        """Whether it matters where in its pixel a point lies."""
+        return needs_position(self.options)
 
     @cached_property
     def needs_status(self) -> bool:
@@ -323,8 +342,8 @@ def unit_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBatch)
         method needs.
     """
     grid = check_letter(job, record_id, band)
-    if job.method.needs_position and POSITION[0] not in chunk.schema.names:
-        name = "max_distance_pixels" if job.options.max_distance_pixels else "resampling"
+    if job.needs_position and POSITION[0] not in chunk.schema.names:
+        name = next(name for name in BY_POSITION if getattr(job.options, name) != getattr(SampleOptions(), name))
         raise InputError(
             f"{name} is {getattr(job.options, name)!r}, but the dead letters come from a run with "
             f"{getattr(SampleOptions(), name)!r}; try them again without it"

@@ -79,11 +79,7 @@ class ReadChipDeadLetters(beam.PTransform):
 
 
 class _ReadAgainFn(ReadAgainFn[ChipOptions], ChipFn):
-    rows_routed = metrics.CHIPS_ROUTED
-
-    def rows_of(self, letter: pa.RecordBatch) -> int:
-        return values_lost(letter, OF_CHIPS)
-
     def read_again(self, letter: pa.RecordBatch) -> Iterator[ReadRows]:
+        self.job.counters.add(metrics.CHIPS_ROUTED, values_lost(letter, OF_CHIPS))
         record_id, band = (letter[name][0].as_py() for name in ("record_id", "band"))
         return read_chips_again(self.reader, self.job, record_id, band, points_of(letter, 0, OF_CHIPS))

@@ -63,7 +63,7 @@ class PolygonFn(beam.DoFn, Generic[Options]):
         self.settings.release()
         release(self._reader_key)
 
-    def emit(self, read: Iterator[ReadRows], context: tuple[Any, Any, Any]) -> Iterator[Any]:
+    def _emit(self, read: Iterator[ReadRows], context: tuple[Any, Any, Any]) -> Iterator[Any]:
         """Each batch in the window and at the time of its polygons."""
         try:
             for rows, failed in read:
@@ -89,34 +89,24 @@ class ReadFn(PolygonFn[Options]):
     ) -> Iterator[Any]:
         key, chunks = element
         for stamp, same in by_stamp(chunks, timestamp):
-            yield from self.emit(self.read(key, map(unspilled, same)), (stamp.time, (window,), pane))
+            yield from self._emit(self.read(key, map(unspilled, same)), (stamp.time, (window,), pane))
 
 
 class ReadAgainFn(PolygonFn[Options]):
-    """Dead letters, each a batch of one row, to batches of rows, and of dead letters.
-
-    A subclass says how one is read, and what counts the rows that it stands for.
-    """
-
-    rows_routed: str
+    """Dead letters, each a batch of one row, to batches of rows, and of dead letters; a subclass reads one."""
 
     @abstractmethod
     def read_again(self, letter: pa.RecordBatch) -> Iterator[ReadRows]:
-        """The results of a dead letter."""
-
-    @abstractmethod
-    def rows_of(self, letter: pa.RecordBatch) -> int:
-        """How many rows it stands for."""
+        """The results of a dead letter; it counts the rows that the letter stands for."""
 
     def process(
         self,
-        element: pa.RecordBatch,
+        letter: pa.RecordBatch,
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
         pane: Any = beam.DoFn.PaneInfoParam,
     ) -> Iterator[Any]:
-        count({self.rows_routed: self.rows_of(element)})
-        yield from self.emit(self.read_again(element), (timestamp, (window,), pane))
+        yield from self._emit(self.read_again(letter), (timestamp, (window,), pane))
 
 
 def read_by(reading: PolygonFn, groups: beam.PCollection) -> ReadOutputs:

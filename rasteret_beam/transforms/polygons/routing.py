@@ -37,7 +37,7 @@ def routed_groups(
     settings: IndexSettings[Any],
     geometry_crs: Any,
     rules: ChipRules,
-    rows_routed: str | None,
+    rows_routed: str | None = None,
 ) -> RoutedGroups:
     """Route polygons and group them.
 

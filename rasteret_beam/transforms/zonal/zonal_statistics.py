@@ -24,6 +24,7 @@ from rasteret_beam.keywords import ZonalKeywords
 from rasteret_beam.model import TileKey
 from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.readers.jobs.zone_reader import ZoneReader
+from rasteret_beam.schema import MERGED_RECORDS
 from rasteret_beam.transforms.polygons.checks import checked_bands
 from rasteret_beam.transforms.polygons.reading import PolygonFn, QualityOf, ReadFn, read_by
 from rasteret_beam.transforms.polygons.routing import routed_groups
@@ -61,7 +62,8 @@ class _ReadFn(ReadFn[ZonalOptions], ZonalFn):
     def read(self, key: TileKey, chunks: Iterable[pa.RecordBatch]) -> Iterator[ReadRows]:
         for rows, failed in read_zonal_group(self.reader, self.job, self._counted(chunks)):
             if not failed:
-                self.job.counters.add(metrics.ZONES_WITHOUT_RECORD, rows["record_id"].null_count)
+                of_record = MERGED_RECORDS.name if self.job.options.merges else "record_id"
+                self.job.counters.add(metrics.ZONES_WITHOUT_RECORD, rows[of_record].null_count)
             yield ReadRows(rows, failed)
 
     def _counted(self, chunks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -1,0 +1,68 @@
+"""Flags of the commands that read polygons."""
+
+import argparse
+
+from pipelines.cli.flags import access_flags, csv_flags, names, prefix, raster_flags, source, subset_flags
+
+
+def polygon_flags(flags: argparse._ArgumentGroup, again: str) -> None:
+    """Add the flags for the polygons; ``again`` says what is done with dead letters."""
+    one_of = flags.add_mutually_exclusive_group(required=True)
+    one_of.add_argument(
+        "--polygons",
+        type=source,
+        action="append",
+        metavar="PATH",
+        help="Parquet, GeoParquet, CSV with WKT or GeoJSON: a file, a folder or a glob; may be repeated",
+    )
+    one_of.add_argument(
+        "--retry",
+        type=source,
+        action="append",
+        metavar="PATH",
+        help=f"read dead letters of an earlier run, and {again}; may be repeated",
+    )
+    add = flags.add_argument
+    add(
+        "--geometry_column",
+        metavar="NAME",
+        help="polygons as WKB, GeoArrow or WKT (default: the column declared or named as a geometry)",
+    )
+    add(
+        "--geometry_crs",
+        metavar="CRS",
+        help="CRS of the polygons (4326, EPSG:32631, WKT); required unless their file has it",
+    )
+    add(
+        "--columns",
+        type=names,
+        metavar="A,B",
+        help="polygon columns to keep in the output (default: all but the geometry)",
+    )
+    access_flags(flags, "the files of --polygons", "polygons_")
+    csv_flags(flags, "--polygons")
+
+
+def collection_flags(flags: argparse._ArgumentGroup) -> None:
+    """Add the flags for the collection and its bands."""
+    flags.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
+    flags.add_argument("--bands", type=names, metavar="A,B", help="bands to read; required without --retry")
+    subset_flags(flags)
+    access_flags(flags, "the collection and its rasters")
+    raster_flags(flags)
+
+
+def leftover_flags(flags: argparse._ArgumentGroup, without: str, lost: str) -> None:
+    """Add the flags for polygons ``without`` a result, and for tiles that cannot be read, with what is ``lost``."""
+    flags.add_argument(
+        "--unmatched",
+        type=prefix,
+        metavar="PREFIX",
+        help=f"also write the polygons without {without} to Parquet, each with its reason",
+    )
+    flags.add_argument(
+        "--dead_letter",
+        type=prefix,
+        metavar="PREFIX",
+        help=f"write tiles that cannot be read to Parquet, with {lost}, instead of failing",
+    )

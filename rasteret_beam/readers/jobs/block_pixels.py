@@ -1,0 +1,101 @@
+"""Pixels of blocks, as sums over them take them: which are valid, and in which units they are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.sampling.blocks import WantedBlocks
+from rasteret_beam.kernels.sampling.dead_letters import Failure
+from rasteret_beam.kernels.sampling.gather import PixelValues, Wanted
+from rasteret_beam.kernels.sampling.units import in_units
+from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses
+from rasteret_beam.model import Asset, Grid
+from rasteret_beam.readers.jobs.work_units import SampleJob
+
+
+class PixelRules(Protocol):
+    """Rules on the pixels of a record beyond those of its bands: quality."""
+
+    def at_points(self) -> Mask:
+        """Whether the points pass, [n]."""
+        ...
+
+    def at_pixels(self, grid: Grid, row: Ints, col: Ints) -> tuple[Mask, list[Failure]]:
+        """Whether pixels [m] of a grid pass, by their centres; and what could not be read, by position in [m]."""
+        ...
+
+    def take(self, rows: Ints) -> "PixelRules":
+        """For those of the points at some positions."""
+        ...
+
+
+class BlockValues(NamedTuple):
+    """One band at the k pixels of the blocks of n points.
+
+    Attributes
+    ----------
+    pixels : [k, n]
+        In the band's own dtype; with ``unscale`` in physical units, float64, NaN where not valid.
+    status : [k, n] uint8
+        The :class:`.validity.Status` of each.
+    """
+
+    pixels: Pixels
+    status: Statuses
+
+
+@dataclass(frozen=True, eq=False)
+class BlockRead:
+    """What one read has of its blocks, beside the gathered pixels.
+
+    Attributes
+    ----------
+    job : SampleJob
+    passing : mapping of [k * n] bool
+        Which pixels of each of the wanted blocks pass the quality rules; empty without rules.
+    failed : list of Failure
+        What could not be read for all bands.
+    """
+
+    job: SampleJob
+    passing: Mapping[WantedBlocks[Any], Mask]
+    failed: list[Failure]
+
+    @classmethod
+    def of(cls, job: SampleJob, grid: Grid, wanted: Sequence[Wanted], rules: PixelRules | None) -> "BlockRead":
+        """Read it, for all that is wanted on a grid."""
+        passing: dict[WantedBlocks[Any], Mask] = {}
+        failed: list[Failure] = []
+        for each in wanted:
+            if rules is not None and isinstance(each, WantedBlocks):
+                passing[each], failed_here = _pass(rules, grid, each)
+                failed += failed_here
+        return cls(job, passing, failed)
+
+    def failures(self, assets: Sequence[Asset]) -> list[Failure]:
+        """What could not be read, as failures of each band."""
+        return [replace(each, asset=replace(each.asset, band=asset.band)) for asset in assets for each in self.failed]
+
+    def values(self, wanted: WantedBlocks[Any], found: PixelValues, asset: Asset) -> BlockValues:
+        """The gathered pixels of a band, as they count; those beyond the grid are missing."""
+        pixels, status = found.values(), found.status(asset.nodata, asset.mask)
+        if wanted in self.passing:
+            status[(status == Status.VALID) & ~self.passing[wanted]] = Status.MASKED
+        if self.job.options.unscale:
+            pixels = in_units(pixels, status == Status.VALID, self.job.units(asset))
+        status[wanted.beyond.position] = Status.NODATA
+        shape = wanted.blocks.cells, wanted.blocks.count
+        return BlockValues(pixels.reshape(shape), status.reshape(shape))
+
+
+def _pass(rules: PixelRules, grid: Grid, wanted: WantedBlocks[Any]) -> tuple[Mask, list[Failure]]:
+    """Which pixels [k * n] of blocks pass the rules, by their centres; and which points cannot be decided."""
+    there = wanted.inside(grid)
+    passes, failed = rules.at_pixels(grid, there.row, there.col)
+    passing = np.zeros(wanted.size, dtype=bool)
+    passing[there.position] = passes
+    point = there.position % wanted.blocks.count
+    return passing, [replace(each, points=np.unique(point[each.points])) for each in failed]
