@@ -1,5 +1,6 @@
 """``skip_invalid`` of zonal statistics by brute force, and tiles that cannot be read."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def damaged(folder: Path, names: tuple[str, ...], tile: int) -> Collection:
     rows = []
     for at, name in enumerate(names):
         href = write(folder / f"{name}.tif", numbers((160, 160), seed=at), CORNER[0] + 800 * at, CORNER[1])
-        rows.append({"id": name, "assets": {"B1": {"href": href, "band_index": 0}}})
+        rows.append({"id": name, "datetime": datetime(2024, 5, 1), "assets": {"B1": {"href": href, "band_index": 0}}})
     collection = build_from_table(pa.Table.from_pylist(rows), name="d")
     damage_tile(folder / f"{names[0]}.tif", tile)
     return collection
