@@ -75,3 +75,4 @@ pictures: $(VENV)/dev
 	$(BIN)/python -m examples.field_plots
 	$(BIN)/python -c "from tests.support import documents as d; d.run_page(d.ROOT / 'docs' / 'elevation.md')"
 	cp demo/dem/elevation.png docs/images/elevation.png
+	$(BIN)/python -m examples.fields_over_time

@@ -215,6 +215,12 @@ def chip_options() -> str:
     return options_table(ChipOptions)
 
 
+def zonal_options() -> str:
+    from rasteret_beam import ZonalOptions
+
+    return options_table(ZonalOptions)
+
+
 def extra_columns() -> str:
     from rasteret_beam.columns import COLUMNS
 
@@ -227,4 +233,4 @@ def counters() -> str:
     return docstring_table(metrics.__doc__ or "")
 
 
-TABLES = {each.__name__: each for each in (sample_options, chip_options, extra_columns, counters)}
+TABLES = {each.__name__: each for each in (sample_options, chip_options, zonal_options, extra_columns, counters)}

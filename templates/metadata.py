@@ -64,7 +64,6 @@ BAND = r"([^,\s]([^,\r\n]*[^,\s])?:\d+|[^,:\s]([^,:\r\n]*[^,:\s])?)"
 PAIR = r"[^,:\s][^,:\r\n]*:[^,\s][^,\r\n]*"
 SCALED = rf"[^;\r\n]*[^;\s]={NUMBER},{NUMBER}"
 RASTER = r"((gs|s3|https?|az|abfss?)://[^,\s][^,\r\n]*|/vsi[a-z0-9_]+/[^,\r\n]+)"
-STATISTIC = r"[a-z_]+(_\d{1,3}(\.\d+)?)?"
 PROJECT = r"[a-z0-9][-a-z0-9.:]*[a-z0-9]"
 TABLE = r"([^`$\s]+[:.])?\w+\.[^.:`$\s]+"
 COLUMN_TYPE = r"[^,\r\n]+:[a-z]\w*(\[\w+\])?"
@@ -113,7 +112,6 @@ BY_FLAG = {
     "max_distance_pixels": Form("NUMBER", whole(r"\d+"), "2"),
     "max_chip_pixels": Form("NUMBER", whole(r"[1-9]\d*"), "1048576"),
     "max_exact_values": Form("NUMBER", whole(r"[1-9]\d*"), "16777216"),
-    "statistics": Form("TEXT", listed(STATISTIC), "count,mean,percentile_90"),
     "zonal_statistics.extra_columns": Form("TEXT", listed(rf"record:{NAME}"), "record:eo:cloud_cover"),
     "shards": Form("NUMBER", whole(r"[1-9]\d*"), "4"),
     "cache_mb": Form("NUMBER", whole(r"([4-9]|[1-9]\d+)"), "512"),

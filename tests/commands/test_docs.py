@@ -19,7 +19,7 @@ from rasteret_beam import errors, option_fields
 from tests.support.documents import PAGES, anchors_of, links_of, without_code
 from tests.support.paths import ROOT
 
-COMMANDS = ("sample_points", "build_collection", "read_chips")
+COMMANDS = ("sample_points", "build_collection", "read_chips", "zonal_statistics")
 DOCS = sorted(ROOT.glob("docs/*.md"))
 
 
@@ -116,7 +116,12 @@ def test_the_table_of_options_is_made_of_their_definition() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "definition"), [("sampling", rasteret_beam.SampleOptions), ("chips", rasteret_beam.ChipOptions)]
+    ("page", "definition"),
+    [
+        ("sampling", rasteret_beam.SampleOptions),
+        ("chips", rasteret_beam.ChipOptions),
+        ("zonal", rasteret_beam.ZonalOptions),
+    ],
 )
 def test_a_page_has_all_options(page: str, definition: type) -> None:
     text = hooks.with_tables((ROOT / "docs" / f"{page}.md").read_text())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from examples import embedding_classes, field_plots, field_series
+from examples import embedding_classes, field_plots, field_series, fields_over_time
 from rasteret_beam import build_from_table
 from tests.support import stack
 from tests.support.documents import blocks_of, commands_of
@@ -55,7 +55,20 @@ def test_clear_scenes_show_the_ground(tmp_path: Path) -> None:
     assert clear.ndvi.notna().equals(clear.status == "valid") and len(clear) == 500
 
 
-@pytest.mark.parametrize("example", [field_series, embedding_classes, field_plots], ids=lambda each: each.__name__)
+def test_means_of_clear_pixels_show_the_ground(tmp_path: Path) -> None:
+    """NDVI of the clear pixels of a field is that of the ground, also where little of it is clear; of all it is not."""
+    collection = build_from_table(stack.write_stack(tmp_path))
+    every, clear = (fields_over_time.means(collection, **options) for options in ({}, fields_over_time.CLEAR))
+    off = [np.abs(frame.ndvi - fields_over_time.truth(frame)) for frame in (every, clear)]
+    assert len(clear) == len(every) == 467 * 12
+    assert (clear.valid >= fields_over_time.LEAST).sum() > 3000
+    assert off[1][clear.valid > 0].max() < 0.001 and clear.ndvi.isna().equals(clear.valid == 0)
+    assert off[0].quantile(0.75) > 0.2
+
+
+@pytest.mark.parametrize(
+    "example", [field_series, embedding_classes, field_plots, fields_over_time], ids=lambda each: each.__name__
+)
 def test_pictures(
     example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,5 +82,5 @@ def test_pictures(
 def test_commands_of_the_page() -> None:
     commands = [words for block in blocks_of(ROOT / "examples" / "README.md") for words in commands_of(block)]
     assert [words[2] for words in commands] == [
-        each.__name__ for each in (field_series, embedding_classes, field_plots)
+        each.__name__ for each in (field_series, embedding_classes, field_plots, fields_over_time)
     ]

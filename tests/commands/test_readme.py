@@ -161,6 +161,28 @@ def chips(found: Found, folder: Path) -> None:
     assert np.count_nonzero(arrays[0] != expected) <= 4  # corners, as this box has more of them
 
 
+def zonal(found: Found, folder: Path) -> None:
+    order = [("geometry_id", "ascending"), ("record_id", "ascending"), ("band", "ascending")]
+    means = found["means"].sort_by(order)
+    assert len(means) > 100 and means["count"].null_count == 0
+    for written in ("means", "field_means"):
+        assert rows(folder / "demo" / written).sort_by(order).equals(means)
+    assert len(rows(folder / "demo" / "no_means")) + len(set(means["geometry_id"].to_pylist())) == len(found["fields"])
+    row = means.filter(pa.compute.greater(means["count"], 20)).slice(0, 1).to_pylist()[0]
+    shape = shapely.from_wkb(found["fields"]["geometry"][row["geometry_id"]].as_py())
+    with rasterio.open(folder / "demo" / "rasters" / f"{row['record_id']}.tif") as dataset:
+        lon, lat = shapely.get_coordinates(shapely.segmentize(shape, 1e-5)).T
+        x, y = demo.transform("OGC:CRS84", dataset.crs.to_string(), lon, lat)
+        pixels, _ = rasterio.mask.mask(
+            dataset, [shapely.polygons(np.column_stack([x, y]))], crop=True, filled=False, indexes=[1]
+        )
+    assert abs(row["count"] - pixels.count()) <= 1 and abs(row["mean"] - pixels.mean()) < 0.5
+    assert found["shares"]["count"].type == pa.float64()
+    assert set(found["merged"]["record_id"].to_pylist()) == {None} and min(found["merged"]["records"].to_pylist()) >= 1
+    best = rows(folder / "demo" / "best_means")
+    assert len(best) == len(found["fields"])
+
+
 def field_plots(found: Found, folder: Path) -> None:
     frame, samples = found["frame"], found["samples"]
     assert len(frame) == 500 and set(frame.status) >= {"valid", "masked", "no_time", "no_record", "out_of_tolerance"}
@@ -175,6 +197,22 @@ def field_plots(found: Found, folder: Path) -> None:
             "record:platform",
         }
         assert table.equals(samples.sort_by("point_index").select(table.column_names).replace_schema_metadata(None))
+
+
+def fields_over_time(found: Found, folder: Path) -> None:
+    means, order = found["means"], [(name, "ascending") for name in ("geometry_id", "datetime", "band")]
+    assert len(means) == 467 * 12 * 2 and set(means["records"].to_pylist()) == {1, 2}
+    assert 3000 < len(found["clear"]) < 467 * 12 and found["clear"].ndvi.between(0.15, 0.86).all()
+    assert len(found["peak"]) == len(found["seen"]) > 450
+    assert found["newest"].num_rows == 467 and found["spread"]["std"].null_count < len(found["spread"])
+    for written in ("means_by_pipeline", "means_by_command"):
+        table = rows(folder / "demo" / "stack" / written).sort_by(order)
+        for name in table.column_names:
+            pair = [each[name].to_pylist() for each in (table, means.sort_by(order))]
+            if name in ("mean", "valid_fraction"):  # sums of shares are rounded in the order of tiles
+                np.testing.assert_allclose(*(np.array(each, dtype=float) for each in pair), rtol=1e-9)
+            else:
+                assert pair[0] == pair[1], name
 
 
 def command_line(found: Found, folder: Path) -> None:
@@ -196,7 +234,8 @@ def elevation(found: Found, folder: Path) -> None:
 
 
 CHECKS: dict[str, Callable[[Found, Path], None]] = {
-    check.__name__: check for check in (inputs, collections, sampling, field_plots, elevation, chips, command_line)
+    check.__name__: check
+    for check in (inputs, collections, sampling, field_plots, elevation, chips, zonal, fields_over_time, command_line)
 }
 
 

@@ -25,7 +25,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 from apache_beam.runners.pipeline_context import PipelineContext
 
-from pipelines import build_collection, read_chips, sample_points
+from pipelines import build_collection, read_chips, sample_points, zonal_statistics
 from pipelines.cli.flags import LAUNCHER
 from pipelines.cli.runner import is_waited_for
 from rasteret_beam import build_from_table
@@ -41,11 +41,13 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
     "sample_points": sample_points.main,
     "build_collection": build_collection.main,
     "read_chips": read_chips.main,
+    "zonal_statistics": zonal_statistics.main,
 }
 IMAGE = "europe-west4-docker.pkg.dev/demo-project/rasteret-beam/sample_points:1"
 OWN_GROUPS = {
     "sample_points": ("SamplePoints/GroupByTile", beam.coders.RowCoder),
     "read_chips": ("ReadChips/GroupByTile", beam.coders.RowCoder),
+    "zonal_statistics": ("ZonalStatistics/GroupByTile", beam.coders.RowCoder),
     "build_collection": ("BuildCollection/Group", beam.coders.TupleCoder),
 }
 """The one grouping of each job that is not Beam's own (files together, spreading), and the coder of its keys."""
@@ -55,7 +57,7 @@ LAMBDA = re.compile(r"<lambda at (?!core\.py:\d+>)")  # those of Beam's own core
 
 @dataclass(frozen=True)
 class Data:
-    """Inputs of the three commands, in a folder of a bucket."""
+    """Inputs of the commands, in a folder of a bucket."""
 
     folder: str
 
@@ -67,6 +69,9 @@ class Data:
             return as_flags(**points, **crs, **collection, output=f"{output}/s", unsampled=f"{output}/u")
         if command == "read_chips":
             outputs = {"output": f"{output}/c", "unmatched": f"{output}/m", "geotiff": f"{output}/tiffs"}
+            return as_flags(polygons=f"{self.folder}/polygons.parquet", **crs, **collection, **outputs)
+        if command == "zonal_statistics":
+            outputs = {"output": f"{output}/z", "unmatched": f"{output}/m"}
             return as_flags(polygons=f"{self.folder}/polygons.parquet", **crs, **collection, **outputs)
         return as_flags(cogs=f"{self.folder}/cogs/", bands="B10", output=f"{output}/collection")
 

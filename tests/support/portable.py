@@ -1,6 +1,7 @@
 """Portable runners as processes of their own, and the three commands on them beside the direct runner."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ import shapely
 from rasterio.transform import Affine
 
 import rasteret_beam
-from pipelines import build_collection, read_chips, sample_points
+from pipelines import build_collection, read_chips, sample_points, zonal_statistics
 from tests.support.commands import Outcome, execute
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
@@ -30,6 +31,7 @@ PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"
 """Beam's own portable runner, written in Go."""
 
 SAMPLE_KEY = ["point_index", "record_id", "band"]
+ZONE_KEY = ["geometry_id", "record_id", "band"]
 CHIP_KEY = ["geometry_id", "record_id", "band", "window_row", "window_col"]
 
 
@@ -153,10 +155,19 @@ def chips(folder: Path, output: str, options: Sequence[str]) -> Outcome:
     )
 
 
+def zones(folder: Path, output: str, options: Sequence[str]) -> Outcome:
+    return execute(
+        zonal_statistics.main,
+        *("--polygons", folder / "polygons.parquet", "--geometry_crs", "EPSG:32631", "--join", "left"),
+        *("--collection", folder / "direct", "--bands", "B10", "--statistics", "count,mean,median"),
+        *("--output", folder / output, *options),
+    )
+
+
 def check_commands(folder: Path, points: pa.Table, options: Sequence[str]) -> None:
-    """The three commands give the rows and figures on a runner that they give on the direct one."""
+    """The commands give the rows and figures on a runner that they give on the direct one."""
     inputs(folder, points)
-    for command, name in ((build, "direct"), (sample, "samples"), (chips, "chips")):
+    for command, name in ((build, "direct"), (sample, "samples"), (chips, "chips"), (zones, "zones")):
         direct, other = command(folder, name, []), command(folder, f"{name}2", options)
         assert (direct.code, other.code) == (0, 0), other.err
         timeless = [
@@ -165,9 +176,10 @@ def check_commands(folder: Path, points: pa.Table, options: Sequence[str]) -> No
         assert timeless[0] == timeless[1], timeless
     built = [rasteret_beam.load(folder / name).to_table().sort_by("id") for name in ("direct", "direct2")]
     assert built[0].equals(built[1]) and len(built[0]) == 4
-    for name, key in (("samples", SAMPLE_KEY), ("samples-left", ["point_index"]), ("chips", CHIP_KEY)):
+    keys = {"samples": SAMPLE_KEY, "samples-left": ["point_index"], "chips": CHIP_KEY, "zones": ZONE_KEY}
+    for name, key in keys.items():
         rows = rows_of(folder, name, key)
-        other = rows_of(folder, name.replace("samples", "samples2").replace("chips", "chips2"), key)
+        other = rows_of(folder, re.sub(r"^\w+", r"\g<0>2", name), key)
         assert len(rows), name
         assert repr(rows.to_pydict()) == repr(other.to_pydict()), name  # NaN is not equal to itself
 

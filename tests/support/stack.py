@@ -2,9 +2,10 @@
 
     python -m tests.support.stack --folder demo/stack
 
-writes the rasters, ``records.parquet`` (a record for each tile and date, with assets as STAC has them) and
-``plots.parquet`` (500 plots, each with the day of its survey). Reflectance is a function of place and day, which
-:func:`reflectance` gives, so what is sampled can be checked against it.
+writes the rasters, ``records.parquet`` (a record for each tile and date, with assets as STAC has them),
+``plots.parquet`` (500 plots, each with the day of its survey) and ``fields.parquet`` (the fields that lie on the
+tiles). Reflectance is a function of place and day, which :func:`reflectance` gives, so what is read can be checked
+against it.
 
 Two tiles are neighbours in zone 31 and overlap as MGRS tiles do, the third lies beside them in zone 32. B04 and B08
 have pixels of 10 m, B11 and the scene classification SCL of 20 m. Clouds are blobs that drift, some dates end at the
@@ -71,10 +72,20 @@ PLACES = (
 )
 
 
+LONG, WIDE = 260, 170
+"""Metres of a field."""
+
+TURN = np.array([[0.97, 0.24], [-0.24, 0.97]])
+"""From metres east and north to metres along and across fields."""
+
+MARGIN = 15.0
+"""Metres that outlines of fields stay away from their edges: no pixel of 10 m lies on two fields."""
+
+
 def parcel_of(x: Floats, y: Floats) -> tuple[np.ndarray, np.ndarray]:
     """The field at a place, as two whole numbers: fields are 260 m x 170 m, and turned a little."""
-    along, across = (x - WEST) * 0.97 + (y - NORTH) * 0.24, (y - NORTH) * 0.97 - (x - WEST) * 0.24
-    return np.floor(along / 260).astype(int), np.floor(across / 170).astype(int)
+    along, across = (TURN[row, 0] * (x - WEST) + TURN[row, 1] * (y - NORTH) for row in range(2))
+    return np.floor(along / LONG).astype(int), np.floor(across / WIDE).astype(int)
 
 
 def ndvi(x: Floats, y: Floats, when: datetime) -> Floats:
@@ -208,6 +219,26 @@ def plots(count: int = 500, seed: int = 5) -> pa.Table:
     )
 
 
+def fields() -> pa.Table:
+    """The fields that lie on the tiles as a whole, by their names; longitude and latitude."""
+    tiles = [shapely.box(place.west, place.north - SIDE, place.west + SIDE, place.north) for place in PLACES]
+    lands = [
+        shapely.transform(shapely.segmentize(tile, 100), projector(place.crs, ZONE).transform, interleaved=False)
+        for tile, place in zip(tiles, PLACES, strict=True)
+    ]
+    column, row = (each.ravel() for each in np.meshgrid(np.arange(-4, 34), np.arange(-32, 4)))
+    corners = np.stack([column * LONG, row * WIDE], axis=1)[:, None] + MARGIN
+    sides = np.array([[0, 0], [LONG, 0], [LONG, WIDE], [0, WIDE]]) - 2 * MARGIN * np.array(
+        [[0, 0], [1, 0], [1, 1], [0, 1]]
+    )
+    places = (corners + sides) @ np.linalg.inv(TURN).T + (WEST, NORTH)
+    shapes = shapely.polygons(places)
+    whole = shapely.covers(shapely.union_all(lands), shapes)
+    lonlat = shapely.transform(shapes[whole], projector(ZONE, "EPSG:4326").transform, interleaved=False)
+    names = [f"{east}/{north}" for east, north in zip(column[whole], row[whole], strict=True)]
+    return pa.table({"field": names, "geometry": shapely.to_wkb(lonlat)})
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     flags.add_argument("--folder", type=Path, default=Path("demo/stack"))
@@ -215,7 +246,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     records = write_stack(folder)
     pq.write_table(records, folder / "records.parquet")
     pq.write_table(plots(), folder / "plots.parquet")
-    print(f"{folder}: {records.num_rows} scenes of {len(PLACES)} tiles, 500 plots")
+    pq.write_table(fields(), folder / "fields.parquet")
+    print(f"{folder}: {records.num_rows} scenes of {len(PLACES)} tiles, 500 plots, {len(fields())} fields")
     return 0
 
 

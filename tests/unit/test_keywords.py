@@ -15,7 +15,10 @@ from templates import keywords
 from tests.support.paths import ROOT
 
 FACES = [
-    *(getattr(Collection, name) for name in ("sample_points", "sample_batches", "plan", "get_numpy")),
+    *(
+        getattr(Collection, name)
+        for name in ("sample_points", "sample_batches", "plan", "get_numpy", "zonal_statistics")
+    ),
     *(getattr(rasteret_beam, name) for name in ("SamplePoints", "KeyByRecordAndTile", "SampleTiles")),
     *(getattr(rasteret_beam, name) for name in ("SampleDeadLetters", "ReadChips", "ReadChipDeadLetters")),
     *(getattr(rasteret_beam, name) for name in ("ZonalStatistics", "ZonalDeadLetters")),
@@ -46,6 +49,9 @@ from rasteret_beam import (
     SampleOptions,
     SamplePoints,
     SampleTiles,
+    ZonalDeadLetters,
+    ZonalOptions,
+    ZonalStatistics,
     plan,
 )
 from rasteret_beam.keywords import SampleKeywords
@@ -71,6 +77,9 @@ def right(collection: Collection, points: Any) -> None:
     SampleDeadLetters(collection, "dead", fallback="ring")
     ReadChips(collection, ["B04"], on_invalid="skip")
     ReadChipDeadLetters(collection, "dead", cache_bytes=1 << 24, options=ChipOptions())
+    collection.zonal_statistics(points, ["B04"], statistics=["mean"], coverage="fraction", merge="datetime")
+    ZonalStatistics(collection, ["B04"], join="left", on_error="dead_letter")
+    ZonalDeadLetters(collection, "dead", options=ZonalOptions())
 
 
 def wrong(collection: Collection, points: Any) -> None:
@@ -91,6 +100,10 @@ def wrong(collection: Collection, points: Any) -> None:
     SampleDeadLetters(collection, "dead", match="latest")  # call-arg "match"
     ReadChips(collection, ["B04"], on_invalid="mend")  # arg-type "on_invalid"
     ReadChipDeadLetters(collection, "dead", fill=0)  # call-arg "fill"
+    collection.zonal_statistics(points, ["B04"], coverage="center")  # arg-type "coverage"
+    collection.zonal_statistics(points, ["B04"], on_invalid="skip")  # call-arg "on_invalid"
+    ZonalStatistics(collection, ["B04"], merge="all")  # arg-type "merge"
+    ZonalDeadLetters(collection, "dead", statistics=["mean"])  # call-arg "statistics"
 """
 
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import build_collection, read_chips, sample_points
+from pipelines import build_collection, read_chips, sample_points, zonal_statistics
 from pipelines.cli.flags import LOCAL_RUNNER
 from pipelines.cli.remote_workers import check_hrefs, check_packages, check_paths, is_on_this_machine, workers_elsewhere
 from rasteret_beam import Collection, register
@@ -172,6 +172,10 @@ COMMANDS = {
         [*SAMPLE, "--points=gs://b/p", "--collection=gs://b/c", "--output=gs://b/o", "--dead_letter={}/d"],
     ),
     "polygons": (read_chips, ["--polygons={}/f", "--collection=gs://b/c", "--bands=B10", "--output=gs://b/o"]),
+    "unmatched": (
+        zonal_statistics,
+        ["--polygons=gs://b/f", "--collection=gs://b/c", "--bands=B10", "--output=gs://b/o", "--unmatched={}/u"],
+    ),
     "geotiff": (
         read_chips,
         ["--polygons=gs://b/f", "--collection=gs://b/c", "--bands=B10", "--output=gs://b/o", "--geotiff={}/t"],

@@ -10,12 +10,12 @@ import pytest
 import rasterio
 from affine import Affine
 
-from pipelines import build_collection, read_chips, sample_points
+from pipelines import build_collection, read_chips, sample_points, zonal_statistics
 from pipelines.cli.arguments import Spelling
 from rasteret_beam import build_from_cogs
 from tests.support.commands import Outcome, execute
 
-COMMANDS = {"sample": sample_points, "build": build_collection, "chips": read_chips}
+COMMANDS = {"sample": sample_points, "build": build_collection, "chips": read_chips, "zones": zonal_statistics}
 
 
 def check_words(command: str, outcome: Outcome) -> None:
@@ -174,6 +174,39 @@ def test_chips(folder: Path, name: str) -> None:
     assert outcome.code in (1, 2) or name == "fill"
     assert expected in outcome.err
     check_words("chips", outcome)
+
+
+ZONES = {
+    "no CRS": (["--polygons={}/f.csv", "--geometry_column=wkt"], "give it with --geometry_crs"),
+    "no geometry": (["--polygons={}/f.csv"], "has no CRS; give it with --geometry_crs"),
+    "reserved": (["--polygons={}/f.csv", "--geometry_column=wkt", "--geometry_crs=4326"], "with --columns A,B"),
+    "held": (["--polygons={}/f.geojson", "--max_exact_values=0"], "--max_exact_values is 0"),
+    "statistic": (["--polygons={}/f.geojson", "--statistics=maen"], "--statistics have 'maen'"),
+    "twice": (["--polygons={}/f.geojson", "--statistics=sum,sum"], "--statistics are sum, sum"),
+    "merged": (
+        ["--polygons={}/f.geojson", "--merge=datetime", "--skip_invalid", "--match=latest"],
+        "--skip_invalid is True, but --merge is 'datetime'",
+    ),
+    "merged columns": (
+        ["--polygons={}/f.geojson", "--merge=datetime", "--extra_columns=record:a"],
+        "use --merge record, or leave --extra_columns out",
+    ),
+    "no such column": (["--polygons={}/f.geojson", "--extra_columns=record:a"], "--extra_columns have 'record:a'"),
+    "scales": (["--polygons={}/f.geojson", "--scales=B1=2,0"], "but --unscale is False"),
+    "table": (["--polygons={}/f.geojson", "--bigquery=p"], "write it as PROJECT:DATASET.TABLE"),
+    "clusters": (["--polygons={}/f.geojson", "--bigquery=p:d.t", "--bq_cluster_by=q"], "--bq_cluster_by names"),
+}
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_zones(folder: Path, name: str) -> None:
+    words, expected = ZONES[name]
+    common = [f"--collection={folder}/c", "--bands=B1"]
+    common += [] if any(word.startswith("--bigquery") for word in words) else [f"--output={folder}/out/z"]
+    outcome = execute(zonal_statistics.main, *(word.format(folder) for word in words), *common)
+    assert outcome.code in (1, 2)
+    assert expected in outcome.err
+    check_words("zones", outcome)
 
 
 def test_names_of_the_users_columns_stay_as_they_are(folder: Path) -> None:
