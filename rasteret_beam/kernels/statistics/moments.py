@@ -81,8 +81,7 @@ def _moments(datetimes: Ints, apart: int) -> Ints:
 
 def _by_zone(candidates: Candidates) -> Iterator[tuple[int, slice, list[int]]]:
     """The rows of each polygon, and the distinct hits."""
-    zones, starts = np.unique(candidates.point, return_index=True)
-    ends = np.append(starts, len(candidates.point))[1:]  # none, where there is no start
+    zones, starts, counts = np.unique(candidates.point, return_index=True, return_counts=True)
     hit = candidates.hit.tolist()
-    for zone, start, end in zip(zones.tolist(), starts.tolist(), ends.tolist(), strict=True):
+    for zone, start, end in zip(zones.tolist(), starts.tolist(), (starts + counts).tolist(), strict=True):
         yield zone, slice(start, end), sorted(set(hit[start:end]))

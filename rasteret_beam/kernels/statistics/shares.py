@@ -72,8 +72,8 @@ def covered_shares(shapes: Shapes, grid: Grid, windows: Sequence[PixelWindow]) -
     Returns
     -------
     [sum of sizes] float64
-        0 to 1, one window after the other, row by row. Exactly 0 or 1 where no outline crosses a pixel; what is no
-        more than rounding counts as 0.
+        0 to 1, one window after the other, row by row. Exactly 0 or 1 where a polygon covers none or all of a
+        pixel, but for rounding.
     """
     box = np.array(windows, dtype=np.int64).reshape(-1, 4)
     height, width = box[:, 2], box[:, 3] + 1  # with the column beyond the last
@@ -83,9 +83,7 @@ def covered_shares(shapes: Shapes, grid: Grid, windows: Sequence[PixelWindow]) -
     right = pieces.tall * pieces.beside
     sums: Floats = np.bincount(cell, pieces.tall - right, first[-1] + 1)
     sums += np.bincount(cell + 1, right, first[-1] + 1)
-    crossed = np.zeros(first[-1], dtype=bool)
-    crossed[cell] = True
-    return _summed(sums[:-1], crossed, height, width, _tiny(shapes, grid))
+    return _summed(sums[:-1], height, width, _tiny(shapes, grid))
 
 
 def _tiny(shapes: Shapes, grid: Grid) -> Floats:
@@ -95,15 +93,14 @@ def _tiny(shapes: Shapes, grid: Grid) -> Floats:
     return NOISE * np.minimum(1.0, rows.max(axis=1) - rows.min(axis=1))
 
 
-def _summed(sums: Floats, crossed: np.ndarray, height: Ints, width: Ints, tiny: Floats) -> Floats:
+def _summed(sums: Floats, height: Ints, width: Ints, tiny: Floats) -> Floats:
     """The shares by cells with a column more: sums along each row."""
     widths = np.repeat(width, height)
     ends = np.cumsum(widths)
     running = np.cumsum(sums)
     before = np.concatenate([[0.0], running[ends[:-1] - 1]])
     shares = np.abs(running - np.repeat(before, widths))
-    np.minimum(shares, 1.0, out=shares)
-    shares[~crossed] = np.rint(shares[~crossed])
+    shares[shares >= 1.0 - NOISE] = 1.0
     shares[shares <= np.repeat(tiny, height * width)] = 0.0
     kept = np.ones(len(shares), dtype=bool)
     kept[ends - 1] = False
