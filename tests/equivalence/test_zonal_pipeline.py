@@ -50,7 +50,11 @@ HOW: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", HOW)
+FAST = ("all statistics", "touched, left", "by moment")
+"""Those that are tried each time; the others with the slow tests."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in HOW])
 def test_the_pipeline_gives_the_rows_of_the_eager_call(
     scenes: Collection, fields: pa.Table, tmp_path: Path, name: str
 ) -> None:
@@ -114,6 +118,7 @@ def _given(options: ZonalOptions) -> dict[str, Any]:
     return {"join": options.join, "statistics": options.statistics, "match": options.match}
 
 
+@pytest.mark.slow
 def test_small_chunks_and_groups_give_the_same_rows(scenes: Collection, fields: pa.Table, tmp_path: Path) -> None:
     """Also where a place has several groups: the large polygon has one of its own."""
     rules = ChipRules(block=1, max_bytes=500, group_bytes=1 << 16)
