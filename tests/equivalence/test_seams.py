@@ -217,10 +217,7 @@ def test_other_scales_are_mixed_only_in_physical_units(tmp_path: Path, known: bo
     """Also where the collection does not know them, and only the files can tell."""
     collection, raster = two(tmp_path, scales=[0.5], offsets=[3.0])
     if not known:
-        table = collection.to_table()
-        collection = Collection.from_table(
-            table.drop_columns([name for name in table.column_names if "_extra" in name])
-        )
+        collection = without_facts(collection)
     assert np.isnan(values_of(collection, AT_SEAM)).all()
     physical = raster.astype(float)
     physical[:, 9:] = physical[:, 9:] * 0.5 + 3
@@ -322,38 +319,77 @@ def test_tiles_beside_are_read_only_where_a_block_reaches(tmp_path: Path, monkey
     assert tiles(15.9, 31.9, "nearest") == [own]
 
 
-def test_what_cannot_be_read_beside(tmp_path: Path) -> None:
-    """Nearest needs no other file; an error names that file; a dead letter keeps the record, and can be tried again."""
-    collection, raster = two(tmp_path)
-    beside, hidden = tmp_path / "p01.tif", tmp_path / "hidden"
-    beside.rename(hidden)
-    points = pa.concat_tables([AT_SEAM.slice(0, 1), points_at(np.array([5.25]), np.array([4.25]))])
-    assert values_of(collection, points, resampling="nearest").tolist() == [raster[5, 8], raster[5, 4]]
-    with pytest.raises(TileReadError, match=r"'p01'.*p01\.tif"):
-        values_of(collection, points)
+def without_facts(collection: Collection) -> Collection:
+    """A collection as another tool writes it, which does not know scales."""
+    table = collection.to_table()
+    return Collection.from_table(table.drop_columns([name for name in table.column_names if "_extra" in name]))
+
+
+def lost_and_tried_again(
+    collection: Collection, folder: Path, points: pa.Table, hidden: Path, **options: Any
+) -> tuple[list[dict[str, Any]], pa.Table, pa.Table]:
+    """Dead letters of a run without a file, and the samples of that run and of another one with it."""
+    away = hidden.rename(folder / "away")
 
     def build(pipeline: Any) -> None:
         samples = pipeline | ReadPoints(points, **XY)
-        outputs = samples | SamplePoints(collection, ["B1"], resampling="bilinear", on_error="dead_letter")
-        outputs.samples | "Samples" >> WriteSamplesToParquet(str(tmp_path / "samples"))
-        outputs.dead_letters | "Letters" >> WriteSamplesToParquet(str(tmp_path / "dead"), schema=DEAD_LETTER_SCHEMA)
+        outputs = samples | SamplePoints(collection, ["B1"], resampling="bilinear", on_error="dead_letter", **options)
+        outputs.samples | "Samples" >> WriteSamplesToParquet(str(folder / "samples"))
+        outputs.dead_letters | "Letters" >> WriteSamplesToParquet(str(folder / "dead"), schema=DEAD_LETTER_SCHEMA)
 
     counts = run(build)
-    assert counts[metrics.VALUES_ROUTED] == counts[metrics.VALUES_SAMPLED] + counts[metrics.VALUES_DEAD_LETTERED] == 2
-    assert read(tmp_path / "samples")["point_index"].to_pylist() == [1]
-    (letter,) = pq.read_table(next(tmp_path.glob("dead-*.parquet"))).to_pylist()
-    assert (letter["record_id"], letter["band"], letter["point_indexes"]) == ("p00", "B1", [0])
-    assert letter["href"].endswith("p01.tif") and (letter["tile_row"], letter["tile_col"]) == (0, 0)
-    hidden.rename(beside)
+    assert counts[metrics.VALUES_ROUTED] == counts[metrics.VALUES_SAMPLED] + counts[metrics.VALUES_DEAD_LETTERED]
+    away.rename(hidden)
+    options = {name: value for name, value in options.items() if name != "skip_invalid" and name != "match"}
 
     def again(pipeline: Any) -> None:
-        outputs = pipeline | SampleDeadLetters(collection, str(tmp_path / "dead-*.parquet"), resampling="bilinear")
-        outputs.samples | WriteSamplesToParquet(str(tmp_path / "again"))
+        letters = SampleDeadLetters(collection, str(folder / "dead-*.parquet"), resampling="bilinear", **options)
+        (pipeline | letters).samples | WriteSamplesToParquet(str(folder / "again"))
 
     run(again)
-    rows = read(tmp_path / "again")
-    assert rows["record_id"].to_pylist() == ["p00"]
-    np.testing.assert_allclose(rows["value"].to_numpy(), at_seam(raster)[:1])
+    letters = [row for file in sorted(folder.glob("dead-*.parquet")) for row in pq.read_table(file).to_pylist()]
+    return letters, read(folder / "samples"), read(folder / "again")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_cannot_be_read_beside(tmp_path: Path, known: bool) -> None:
+    """Nearest needs no other file; an error tells that file; a dead letter keeps the record, and can be tried again."""
+    collection, raster = two(tmp_path)
+    collection = collection if known else without_facts(collection)
+    beside = tmp_path / "p01.tif"
+    points = pa.concat_tables([AT_SEAM.slice(0, 1), points_at(np.array([5.25]), np.array([4.25]))])
+    beside.rename(tmp_path / "hidden")
+    assert values_of(collection, points, resampling="nearest").tolist() == [raster[5, 8], raster[5, 4]]
+    with pytest.raises(TileReadError, match=r"'p01'.*p01\.tif"):
+        values_of(collection, points)
+    (tmp_path / "hidden").rename(beside)
+    (letter,), samples, again = lost_and_tried_again(collection, tmp_path, points, beside)
+    assert samples["point_index"].to_pylist() == [1]
+    assert (letter["record_id"], letter["band"], letter["point_indexes"]) == ("p00", "B1", [0])
+    assert letter["href"].endswith("p01.tif") and (letter["tile_row"], letter["tile_col"]) == (0, 0)
+    assert again["record_id"].to_pylist() == ["p00"]
+    np.testing.assert_allclose(again["value"].to_numpy(), at_seam(raster)[:1])
+
+
+@pytest.mark.parametrize("options", [{}, {"skip_invalid": True, "match": "latest"}])
+def test_quality_that_cannot_be_read_beside(tmp_path: Path, options: dict[str, Any]) -> None:
+    raster = numbers(1, (12, 20)).astype(np.uint8)
+    assets = []
+    for number, part in enumerate(pieces([0, 12], [0, 9, 20])):
+        at, place = np.s_[:, part.col : part.col + part.width], TEN_METRES * Affine.translation(part.col, 0)
+        value = write_piece(tmp_path / f"p{number}.tif", raster[at], place)
+        quality = write_piece(tmp_path / f"q{number}.tif", np.full_like(raster[at], 4), place)
+        assets.append({name: {"href": str(path), "band_index": 0} for name, path in (("B1", value), ("B2", quality))})
+    collection = build_from_table(pa.table({"id": ["a", "b"], "datetime": [DAY, DAY], "assets": assets}))
+    point, hidden = AT_SEAM.slice(0, 1), tmp_path / "q1.tif"
+    (letter,), samples, again = lost_and_tried_again(
+        collection, tmp_path, pa.concat_tables([point, points_at(np.array([3.5]), np.array([3.5]))]), hidden,
+        quality=[CLEAR], **options,
+    )  # fmt: skip
+    assert samples["point_index"].to_pylist() == [1]
+    assert (letter["record_id"], letter["band"], letter["point_indexes"]) == ("a", "B1", [0])
+    assert letter["href"].endswith("q1.tif")
+    np.testing.assert_allclose(again["value"].to_numpy(), at_seam(raster)[:1])
 
 
 @pytest.mark.parametrize("layout", ["values", "columns"])
