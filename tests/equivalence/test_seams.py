@@ -293,23 +293,29 @@ def test_a_record_beside_without_the_quality_band(tmp_path: Path, missing: Any) 
     np.testing.assert_allclose(found, at_seam(raster[0]) if missing == "pass" else [math.nan] * 2)
 
 
-def test_tiles_beside_are_read_only_where_a_block_reaches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file of 3 x 2 tiles and one beside: a tile for each point, and for those at a seam those across it."""
-    raster = numbers(3, (48, 48)).astype(np.uint8)
-    collection = cut(tmp_path, raster, pieces([0, 48], [0, 32, 48]))
-    read_tiles, asked = TileSource.each, []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int, int]]:
+    """Record, band, row and column of the tiles that are asked for."""
+    read_tiles, found = TileSource.each, []
 
     def each(source: TileSource, requests: Iterable[TileRequest], *others: Any) -> None:
         wanted = list(requests)
-        asked.extend((want.asset.record_id, want.tile_row, want.tile_col) for want in wanted)
+        found.extend((want.asset.record_id, want.asset.band, want.tile_row, want.tile_col) for want in wanted)
         read_tiles(source, wanted, *others)
 
     monkeypatch.setattr(TileSource, "each", each)
+    return found
+
+
+def test_tiles_beside_are_read_only_where_a_block_reaches(tmp_path: Path, asked: list[Any]) -> None:
+    """One file of 3 x 2 tiles and one beside: a tile for each point, and for those at a seam those across it."""
+    raster = numbers(3, (48, 48)).astype(np.uint8)
+    collection = cut(tmp_path, raster, pieces([0, 48], [0, 32, 48]))
 
     def tiles(row: float, col: float, resampling: Any) -> list[tuple[str, int, int]]:
         asked.clear()
         collection.sample_points(points_at(np.array([row]), np.array([col])), ["B1"], **XY, resampling=resampling)
-        return sorted(asked)
+        return sorted((record, *place) for record, _, *place in asked)
 
     own, beside = ("p00", 0, 1), ("p01", 0, 0)
     assert tiles(8.0, 24.0, "cubic") == tiles(8.0, 30.4, "cubic") == tiles(8.0, 31.4, "bilinear") == [own]
@@ -317,6 +323,29 @@ def test_tiles_beside_are_read_only_where_a_block_reaches(tmp_path: Path, monkey
     assert tiles(8.0, 32.4, "bilinear") == [own, beside]
     assert tiles(15.9, 31.6, "bilinear") == [own, ("p00", 1, 1), beside, ("p01", 1, 0)]
     assert tiles(15.9, 31.9, "nearest") == [own]
+
+
+@pytest.mark.parametrize("match", ["all", "latest"])
+@pytest.mark.parametrize("resampling", ["bilinear", "cubic"])
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_a_plan_has_the_tiles_that_a_run_reads(
+    tmp_path: Path, asked: list[Any], match: Any, resampling: Any, count: int
+) -> None:
+    """Two dates of four pieces that overlap, one of them with another scale; blocks reach into those of one date."""
+    raster = np.stack([numbers(3, (60, 70)), numbers(4, (60, 70))]).astype(np.uint8)
+    parts = [Piece(0, 0, 33, 35), Piece(0, 35, 33, 35), Piece(32, 0, 28, 40), Piece(33, 39, 27, 31)]
+    dates = [DAY] * 4 + [DAY + timedelta(days=1)] * 4
+    other = {3: {"scales": [2, 1], "offsets": [0, 0]}}
+    collection = cut(tmp_path, raster, [*parts, *parts], settings=other, datetime=dates)
+    options = {"match": match, "resampling": resampling}
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        points = points_at(rng.uniform(28, 38, count), rng.uniform(30, 44, count))
+        asked.clear()
+        collection.sample_points(points, ["B1", "B2"], **XY, **options)
+        plan = collection.plan(points, ["B1", "B2"], **XY, **options).to_pylist()
+        planned = [(row["record_id"], row["band"], row["tile_row"], row["tile_col"]) for row in plan]
+        assert len(planned) == len(set(planned)) and set(planned) == set(asked)
 
 
 def without_facts(collection: Collection) -> Collection:
