@@ -132,7 +132,9 @@ def test_a_raster_in_pieces_has_the_values_of_the_whole(
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("resampling", "skip"), [("cubic", False), ("bilinear", True)])
+@pytest.mark.parametrize(
+    ("resampling", "skip"), [("cubic", False), pytest.param("bilinear", True, marks=pytest.mark.slow)]
+)
 def test_the_pipeline_gives_the_same(tmp_path: Path, resampling: Any, skip: bool) -> None:
     raster = numbers(7).astype(np.uint8)
     raster[np.random.default_rng(7).random(raster.shape) < 0.05] = 0
@@ -400,7 +402,9 @@ def test_what_cannot_be_read_beside(tmp_path: Path, known: bool) -> None:
     np.testing.assert_allclose(again["value"].to_numpy(), at_seam(raster)[:1])
 
 
-@pytest.mark.parametrize("options", [{}, {"skip_invalid": True, "match": "latest"}])
+@pytest.mark.parametrize(
+    "options", [pytest.param({}, marks=pytest.mark.slow), {"skip_invalid": True, "match": "latest"}]
+)
 def test_quality_that_cannot_be_read_beside(tmp_path: Path, options: dict[str, Any]) -> None:
     raster = numbers(1, (12, 20)).astype(np.uint8)
     assets = []
