@@ -237,7 +237,7 @@ REFUSED |= {
 }
 
 
-WINDOW = "say which pixels they are of with window_pixels=R or radius=METRES"
+WINDOW = "give the pixels around the point with window_pixels=R, or the distance with radius=METRES"
 MEAN = {"statistics": ["mean"]}
 
 REFUSED |= {
