@@ -197,9 +197,7 @@ def expected(
             ranked, reason = _ranked(records, point, band, options)
             taken = [replace(each, depth=each.depth - before) for before, each in enumerate(_taken(ranked, options))]
             kept = [each for each in taken if options.get("invalid") != "drop" or each.is_valid]
-            of_point += [
-                _row(point, band, each, options) | _statistics(records, point, band, each, options) for each in kept
-            ]
+            of_point += [_row(records, point, band, each, options) for each in kept]
             if not kept:
                 reasons[band] = "invalid" if taken else reason
         if not of_point:
