@@ -103,6 +103,30 @@ def test_one_record_of_all(stack: tuple[Collection, pa.Table], tmp_path: Path, i
     assert both.equals(before)
 
 
+@pytest.mark.parametrize("damaged", ["A", "Q"])
+@pytest.mark.parametrize("skip_nodata", [True, False])
+def test_interpolated_samples(
+    stack: tuple[Collection, pa.Table], tmp_path: Path, damaged: str, skip_nodata: bool
+) -> None:
+    """Lost are the points that need a pixel of the tile, or the quality of one."""
+    collection, points = stack
+    options: dict[str, Any] = {"quality": [CLEAR], "invalid": "null", "extra_columns": ["status"]}
+    options |= {"resampling": "bilinear", "skip_nodata": skip_nodata}
+    before = collection.sample_points(points, BANDS, **XY, **options).sort_by(ORDER)
+    good = (path := tmp_path / f"r1_{damaged}.tif").read_bytes()
+    damage_tile(path, 0)
+    samples, _ = sampled(collection, points, tmp_path, **options)
+    lost = (before["point_x"].to_numpy() < 500_645) & (before["point_y"].to_numpy() > 4_499_355)  # half a pixel further
+    lost &= np.array(before["record_id"].to_pylist()) == "r1"
+    if damaged == "A":
+        lost &= np.array(before["band"].to_pylist()) == "A"
+    assert samples.equals(before.filter(pa.array(~lost)))
+    assert lost.sum() > in_first_tile(before).sum() // (6 if damaged == "A" else 3)  # of three records, and two bands
+    path.write_bytes(good)
+    both = pa.concat_tables([samples, again(collection, tmp_path, **options)]).sort_by(ORDER)
+    assert both.equals(before)
+
+
 @pytest.mark.parametrize("options", [{"invalid": "drop"}, {"join": "left"}, {"limit": 2, "time_column": "when"}])
 def test_several_records_at_one_place(
     stack: tuple[Collection, pa.Table], tmp_path: Path, options: dict[str, Any]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -42,7 +43,7 @@ from rasteret_beam.errors import CollectionError, InputError, MissingInputError
 from rasteret_beam.schema import points_schema
 from rasteret_beam.transforms.sinks import windowed_parquet
 from rasteret_beam.transforms.sinks.windowed_parquet import waiting_trigger, window_name
-from tests.support.pipelines import LOCAL, Kept, run
+from tests.support.pipelines import LOCAL, XY, Kept, run
 from tests.support.streams import SECONDS, Values, batches, brute_force, melted, rows_of, stamp, values_of, window_files
 
 BANDS = ["B10", "B20"]
@@ -78,6 +79,21 @@ class TestFiles:
             assert found == brute_force(scenes, batches(points)[int(start) // SECONDS : int(end) // SECONDS], BANDS)
             written += len(found)
         assert counts[metrics.ROWS_WRITTEN] == counts[metrics.VALUES_ROUTED] == written
+
+    def test_windows_have_interpolated_rows(self, scenes: Collection, points: pa.Table, tmp_path: Path) -> None:
+        def build(pipeline: beam.Pipeline) -> None:
+            samples = in_windows(pipeline, points, 60) | SamplePoints(scenes, ["B10"], resampling="bilinear")
+            samples | WriteSamplesToParquet(str(tmp_path / "s"))
+
+        run(build)
+        found = {at: value for panes in window_files(tmp_path).values() for at, value in rows_of(panes[0]).items()}
+        whole = pa.Table.from_batches(batches(points))
+        expected = scenes.sample_points(
+            pa.table({"x": whole["point_x"], "y": whole["point_y"]}), ["B10"], **XY, resampling="bilinear"
+        )
+        keys = zip(*(expected[name].to_pylist() for name in ("point_index", "record_id", "band")), strict=True)
+        np.testing.assert_array_equal([found.pop(key) for key in keys], expected["value"].to_numpy())
+        assert not found and len(expected) > 500
 
     def test_a_second_run_adds_files(self, scenes: Collection, points: pa.Table, tmp_path: Path) -> None:
         (tmp_path / "s-00000-of-00001.parquet").write_text("of a batch job")
