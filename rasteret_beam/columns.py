@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from rasteret_beam.errors import InputError, did_you_mean, listed
+from rasteret_beam.statistics import HELP, statistic_type
 
 VALUE, VALUES = "value", "values"
 """Columns whose type follows from the options and the collection: see :func:`rasteret_beam.schema.samples_schema`."""
@@ -55,6 +56,14 @@ class Rows(Protocol):
 
     def value_lists(self) -> pa.Array:
         """[n] lists of a fixed size, in the order of the bands."""
+        ...
+
+    def statistics(self, name: str) -> pa.Array:
+        """[n] int64 or float64: a statistic of the windows, of the band."""
+        ...
+
+    def statistic_lists(self, name: str) -> pa.Array:
+        """[n] lists of a fixed size: a statistic of the windows, in the order of the bands."""
         ...
 
     def windows(self) -> pa.Array:
@@ -260,7 +269,23 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 BANDS_AFTER = "collection"
-"""With ``layout="columns"``, the columns of the bands follow this one."""
+"""With ``layout="columns"``, the columns of the bands follow this one: see :func:`band_columns`."""
+
+
+def band_columns(bands: Iterable[str], statistics: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
+    """With ``layout="columns"``, the columns of bands: name, band, and statistic; first the value, of none."""
+    for band in bands:
+        yield band, band, None
+        yield from ((f"{band}_{name}", band, name) for name in statistics)
+
+
+def statistic_column(name: str, layout: str) -> Column:
+    """The column of a statistic, which follows that of the values; of a wide layout with lists, a list of bands."""
+    kind, help = statistic_type(name), f"{HELP.get(name, 'percentile')}, of the pixels around the point"
+    if layout == "long":
+        return _column(name, kind, lambda rows: rows.statistics(name), help, layouts=("long",))
+    lists = lambda rows: rows.statistic_lists(name)  # noqa: E731
+    return _column(name, pa.list_(kind), lists, help, layouts=("values",), of_points=True)
 
 
 def record_column(name: str) -> Column:
@@ -286,7 +311,9 @@ def band_record_column(band: str) -> Column:
     )
 
 
-def columns_of(layout: str, neighbourhood: bool = False, extra_columns: Sequence[str] = ()) -> Iterator[Column]:
+def columns_of(
+    layout: str, neighbourhood: bool = False, extra_columns: Sequence[str] = (), statistics: Sequence[str] = ()
+) -> Iterator[Column]:
     """The columns of a sample table, in order, without those that ``layout="columns"`` has for its bands."""
     known = optional_columns()
     named = [extra_column(name) for name in extra_columns if name not in known]
@@ -294,6 +321,8 @@ def columns_of(layout: str, neighbourhood: bool = False, extra_columns: Sequence
         wanted = column.name in extra_columns if column.optional else column is not NEIGHBOURHOOD or neighbourhood
         if wanted and layout in column.layouts:
             yield column
+            if column.name in (VALUE, VALUES):
+                yield from (statistic_column(name, layout) for name in statistics)
 
 
 def optional_columns() -> dict[str, Column]:

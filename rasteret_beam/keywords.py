@@ -32,6 +32,9 @@ class SampleKeywords(TypedDict, total=False):
     scales: Mapping[str, tuple[float, float]]
     resampling: Literal["nearest", "bilinear", "cubic"]
     skip_nodata: bool
+    statistics: Sequence[str]
+    window_pixels: int | None
+    radius: float | None
     max_distance_pixels: int
     return_neighbourhood: Literal["off", "always", "if_center_nodata"]
     fallback: Literal["closest", "ring"]
@@ -61,6 +64,9 @@ class EagerSampleKeywords(TypedDict, total=False):
     scales: Mapping[str, tuple[float, float]]
     resampling: Literal["nearest", "bilinear", "cubic"]
     skip_nodata: bool
+    statistics: Sequence[str]
+    window_pixels: int | None
+    radius: float | None
     max_distance_pixels: int
     return_neighbourhood: Literal["off", "always", "if_center_nodata"]
     fallback: Literal["closest", "ring"]
@@ -101,6 +107,9 @@ class SampleRetryKeywords(TypedDict, total=False):
     scales: Mapping[str, tuple[float, float]]
     resampling: Literal["nearest", "bilinear", "cubic"]
     skip_nodata: bool
+    statistics: Sequence[str]
+    window_pixels: int | None
+    radius: float | None
     max_distance_pixels: int
     return_neighbourhood: Literal["off", "always", "if_center_nodata"]
     fallback: Literal["closest", "ring"]

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from numbers import Real
 from typing import Literal
 
 import pyarrow as pa
@@ -25,6 +26,8 @@ from rasteret_beam.option_fields import option
 from rasteret_beam.quality import Quality, check_quality
 from rasteret_beam.scales import NO_SCALES, to_scales
 from rasteret_beam.schema import samples_schema
+from rasteret_beam.statistics import NAMES as STATISTICS
+from rasteret_beam.statistics import check_statistics
 
 MAX_RADIUS = 4096
 """The largest radius of a window: 67 million pixels for a point."""
@@ -104,6 +107,22 @@ class SampleOptions(JobOptions):
         False,
         help="interpolate between the pixels that are valid; otherwise a sample is valid only if all of its pixels are",
     )
+    statistics: tuple[str, ...] = option(
+        (),
+        help=f"add columns with statistics of the valid pixels around the point, of {listed(STATISTICS)} and "
+        "percentile_NN; with window_pixels or radius",
+        metavar="A,B",
+    )
+    window_pixels: int | None = option(
+        None,
+        help="statistics are of the square of 2 R + 1 pixels on each side, with the point's own pixel in its middle",
+        metavar="R",
+    )
+    radius: float | None = option(
+        None,
+        help="statistics are of the pixels whose centres lie at most so many metres from the point on the ground",
+        metavar="METRES",
+    )
     max_distance_pixels: int = option(
         0, help="search radius, in pixels, when the point's own pixel is not valid", metavar="R"
     )
@@ -141,6 +160,7 @@ class SampleOptions(JobOptions):
         object.__setattr__(self, "quality", check_quality(self.quality))
         object.__setattr__(self, "scales", to_scales(self.scales))
         object.__setattr__(self, "overlap_tolerance", to_duration(self.overlap_tolerance, "overlap_tolerance"))
+        object.__setattr__(self, "statistics", check_statistics(self.statistics))
         super().__post_init__()
         if self.max_distance_pixels > MAX_RADIUS:
             raise InputError(f"max_distance_pixels is {self.max_distance_pixels}; the most are {MAX_RADIUS}")
@@ -157,6 +177,7 @@ class SampleOptions(JobOptions):
             )
         check_skipping(self, ', or invalid="drop"')
         self._check_resampling()
+        self._check_windows()
         self._check_units()
         self._check_layout()
 
@@ -178,6 +199,31 @@ class SampleOptions(JobOptions):
                 f"resampling is {self.resampling!r}, but value_type is 'raw', the type of the stored numbers; use "
                 'value_type="float64" or "float32"'
             )
+
+    def _check_windows(self) -> None:
+        """Refuse windows of statistics that are not whole, too large, or of nothing; and statistics of no window."""
+        pixels, radius = self.window_pixels, self.radius
+        if pixels is not None and (isinstance(pixels, bool) or not isinstance(pixels, int) or pixels < 0):
+            raise InputError(f"window_pixels is {pixels!r}; it has to be a whole number, 0 or more")
+        if pixels is not None and pixels > MAX_RADIUS:
+            raise InputError(f"window_pixels is {pixels}; the most are {MAX_RADIUS}")
+        if radius is not None:
+            if isinstance(radius, bool) or not isinstance(radius, Real) or not 0 < radius < float("inf"):
+                raise InputError(f"radius is {radius!r}; it has to be a number of metres above 0")
+            object.__setattr__(self, "radius", float(radius))
+        if pixels is not None and radius is not None:
+            raise InputError(
+                f"window_pixels is {pixels} and radius is {radius!r}; statistics have one window: give one"
+            )
+        given = {"window_pixels": pixels, "radius": radius}
+        named = [f"{name} is {value!r}" for name, value in given.items() if value is not None]
+        if self.statistics and not named:
+            raise InputError(
+                f"statistics are {listed(self.statistics)}, but neither window_pixels nor radius is given; give "
+                "the pixels around the point with window_pixels=R, or the distance with radius=METRES"
+            )
+        if named and not self.statistics:
+            raise InputError(f"{named[0]}, but statistics are not given; name them with statistics=[...]")
 
     def _check_units(self) -> None:
         check_scales_used(self.scales, self.unscale)
@@ -239,7 +285,9 @@ class SampleOptions(JobOptions):
     @property
     def uses_validity(self) -> bool:
         """Whether a row, or the pixel that it comes from, depends on which pixels are valid."""
-        return self.needs_status or self.max_distance_pixels > 0 or self.resampling != "nearest"
+        return (
+            self.needs_status or self.max_distance_pixels > 0 or self.resampling != "nearest" or bool(self.statistics)
+        )
 
     def columns_needing(self, need: str) -> list[str]:
         """The extra columns that need something, such as :data:`rasteret_beam.columns.NEEDS_STATUS`."""
@@ -294,4 +342,4 @@ class SampleOptions(JobOptions):
                 "Collection.sample_schema(bands, kept, options=...) gives the schema"
             )
         columns = self.returns_windows, self.layout, list(bands), self.extra_columns
-        return samples_schema(list(kept), *columns, types, record_types)
+        return samples_schema(list(kept), *columns, types, record_types, self.statistics)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from rasteret_beam.columns import BANDS_AFTER, RECORD, VALUE, VALUES, columns_of
+from rasteret_beam.columns import BANDS_AFTER, RECORD, VALUE, VALUES, band_columns, columns_of
 from rasteret_beam.errors import InputError, listed
+from rasteret_beam.statistics import statistic_type
 
 FLOAT64 = pa.float64()
 
@@ -316,6 +317,7 @@ def samples_schema(
     extra_columns: Sequence[str] = (),
     value_types: pa.DataType | Mapping[str, pa.DataType] = FLOAT64,
     record_types: Mapping[str, pa.DataType] | None = None,
+    statistics: Sequence[str] = (),
 ) -> pa.Schema:
     """Schema of the sample table.
 
@@ -336,6 +338,8 @@ def samples_schema(
         Types of the values. Only ``layout="columns"`` has columns of several types.
     record_types : mapping of str to DataType, optional
         Types of the columns of the collection that ``extra_columns`` name.
+    statistics : sequence of str
+        Names of the statistics of windows around the points.
 
     Raises
     ------
@@ -348,18 +352,21 @@ def samples_schema(
     types = value_types if isinstance(value_types, Mapping) else dict.fromkeys(bands or ("",), value_types)
     known = {VALUE: _common(types), VALUES: value_lists(types, len(bands))}
     known |= {RECORD + name: kind for name, kind in (record_types or {}).items()}
-    for column in columns_of(layout, neighbourhood, extra_columns):
+    known |= {name: statistic_lists(name, len(bands)) for name in statistics} if layout == "values" else {}
+    for column in columns_of(layout, neighbourhood, extra_columns, statistics):
         _check_has_type(column.name, known)
         fields.append(column.field.with_type(known.get(column.name, column.field.type)))
         if column.name not in RESERVED:
             added.append(column.name)
         if layout == "columns" and column.name == BANDS_AFTER:
-            fields += [pa.field(band, types[band]) for band in bands]
-            added += bands
+            of_bands = list(band_columns(bands, statistics))
+            fields += [pa.field(name, types[band] if of is None else statistic_type(of)) for name, band, of in of_bands]
+            added += [name for name, _, _ in of_bands]
     taken = [name for name in added if name in RESERVED | {field.name for field in kept} or added.count(name) > 1]
     if taken:
-        what = "extra_columns" if layout == "long" else f"layout={layout!r}"
-        way_out = "leave them out" if layout == "long" else "use another layout"
+        by_statistics = bool({*taken} & {*statistics})
+        what = "statistics" if by_statistics else "extra_columns" if layout == "long" else f"layout={layout!r}"
+        way_out = "leave them out" if layout == "long" or by_statistics else "use another layout"
         raise InputError(
             f"{what} adds column(s) {listed(dict.fromkeys(taken))}, but the sample table has columns of these names; "
             f"{way_out}, or choose the point columns to keep with columns=[...]"
@@ -378,6 +385,11 @@ def _check_has_type(name: str, known: Mapping[str, pa.DataType]) -> None:
 def value_lists(types: Mapping[str, pa.DataType], bands: int) -> pa.DataType:
     """Type of the lists of values of so many bands, whose types are equal; 0 for any number."""
     return pa.list_(_common(types), bands or -1)
+
+
+def statistic_lists(name: str, bands: int) -> pa.DataType:
+    """Type of the lists of a statistic of so many bands; 0 for any number."""
+    return pa.list_(statistic_type(name), bands or -1)
 
 
 def _common(types: Mapping[str, pa.DataType]) -> pa.DataType:

@@ -436,6 +436,40 @@ def test_wide_rows_across_a_seam(tmp_path: Path, layout: Any) -> None:
     np.testing.assert_allclose(found, expected)
 
 
+def windows_of(raster: np.ndarray, row: np.ndarray, col: np.ndarray, radius: int) -> np.ndarray:
+    """Pixels [n, k] of the squares around points, NaN beyond the raster."""
+    padded = np.pad(raster.astype(float), radius, constant_values=np.nan)
+    squares = np.lib.stride_tricks.sliding_window_view(padded, (2 * radius + 1, 2 * radius + 1))
+    return squares[row.astype(int), col.astype(int)].reshape(len(row), -1)
+
+
+@pytest.mark.parametrize(("radius", "resampling"), [(1, "nearest"), (5, "bilinear"), (40, "nearest")])
+def test_windows_reach_across_seams(tmp_path: Path, radius: int, resampling: Any) -> None:
+    """Over strips of one pixel too, farther than the files beside, and with scales that differ."""
+    raster = numbers(8)
+    parts = pieces([0, 8, 9, 24], [0, 1, 17, 30])
+    tags = {number: {"scales": [number + 1.0], "offsets": [float(number)]} for number in range(9)}
+    collection = cut(tmp_path, raster.astype(np.int16), parts, settings=tags)
+    physical = raster.astype(float)
+    for number, part in enumerate(parts):
+        physical[part.row : part.row + part.height, part.col : part.col + part.width] *= number + 1
+        physical[part.row : part.row + part.height, part.col : part.col + part.width] += number
+    row, col = everywhere(8, 80)
+    options = {"statistics": ["count", "mean", "min", "variety", "valid_fraction"], "window_pixels": radius}
+    rows = collection.sample_points(
+        points_at(row, col), ["B1"], **XY, resampling=resampling, unscale=True, invalid="null", **options
+    ).sort_by("point_index")
+    around = windows_of(physical, row, col, radius)
+    np.testing.assert_array_equal(rows["count"].to_numpy(), np.isfinite(around).sum(axis=1))
+    np.testing.assert_allclose(rows["valid_fraction"].to_numpy(), np.isfinite(around).mean(axis=1))
+    np.testing.assert_allclose(rows["mean"].to_numpy(), np.nanmean(around, axis=1))
+    np.testing.assert_array_equal(rows["min"].to_numpy(), np.nanmin(around, axis=1))
+    assert rows["variety"].to_pylist() == [len(np.unique(each[np.isfinite(each)])) for each in around]
+    alone = collection.sample_points(points_at(row, col), ["B1"], **XY, **options).sort_by("point_index")
+    assert (alone["count"].to_numpy() <= rows["count"].to_numpy()).all()
+    assert (alone["count"].to_numpy() < rows["count"].to_numpy()).any()
+
+
 def test_a_grid_around_the_earth_goes_on_at_its_other_side(tmp_path: Path) -> None:
     values = numbers(6, (18, 36)).astype(np.float32)
     path = write_piece(tmp_path / "globe.tif", values, Affine(10, 0, -180, 0, -10, 90), crs="EPSG:4326")

@@ -148,6 +148,6 @@ def test_names_and_types_of_columns_of_the_collection(name: str, part: str) -> N
 def test_names_that_become_equal() -> None:
     schema = pa.schema([("record:a:b", pa.int64()), ("record_a_b", pa.int64())])
     with pytest.raises(
-        InputError, match="columns record:a:b, record_a_b have one name in BigQuery, where : is _; rename"
+        InputError, match=r"columns record:a:b, record_a_b have one name in BigQuery, where : and \. are _; rename"
     ):
         bigquery_fields(schema)

@@ -108,7 +108,7 @@ class Rounds:
         for batch in _together(points):
             self._first = batch if self._first is None else self._first
             check_times(self.job.routing.matcher, batch, self.job.options.time_column)
-            routed = route(self.job.routing, batch, None, CHUNKS, self.job.method.needs_position)
+            routed = route(self.job.routing, batch, None, CHUNKS, self.job.needs_position)
             held += _add(routed.chunks, groups) + routed.unsampled.nbytes
             self._sampled += routed.sampled
             left.append(routed.unsampled)

@@ -65,7 +65,7 @@ def warn_of_unused_rules(options: SampleOptions) -> None:
     if options.quality and not options.uses_validity:
         log.warning(
             "the quality rules (%s) change no row: samples that fail them keep their values, as invalid is 'keep'; use "
-            "invalid='null' or 'drop', skip_invalid, max_distance_pixels, resampling, or status as one of the "
-            "extra_columns",
+            "invalid='null' or 'drop', skip_invalid, max_distance_pixels, resampling, statistics, or status as one of "
+            "the extra_columns",
             listed((f"{rule}" for rule in options.quality), 3),
         )

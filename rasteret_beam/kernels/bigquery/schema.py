@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from rasteret_beam.columns import RECORD
 from rasteret_beam.errors import InputError, listed
+from rasteret_beam.statistics import COUNTS, NAMES, percentile_of
 
 Field = Mapping[str, Any]
 
@@ -36,8 +37,12 @@ MOST_CLUSTERED = 4
 UTC_COLUMN = "datetime"
 """Column of the samples that is in UTC though its Arrow type has no time zone."""
 
-NAN_FOR_NULL = frozenset({"values"})
-"""List columns in which null means a missing band; BigQuery arrays cannot hold null, so it becomes NaN."""
+NAN_FOR_NULL = frozenset({"values", *NAMES})
+"""List columns, beside those of percentiles, in which null means a missing band, or that no pixel is valid; BigQuery
+arrays cannot hold null, so it becomes NaN."""
+
+DECIMAL_PERCENTILE = re.compile(r"(.*_)?percentile_[0-9]+\.[0-9]+")
+"""Name of a percentile, perhaps of a band."""
 
 _SIMPLE: tuple[tuple[Any, str | None], ...] = (
     (pa.types.is_boolean, "BOOLEAN"),
@@ -64,9 +69,11 @@ _WAYS_OUT = {
 def column_name(name: str) -> str:
     """The name of a column in BigQuery: as it is, but ``record:eo:cloud_cover`` is ``record_eo_cloud_cover``.
 
-    BigQuery's flexible column names allow a colon, but not in every way of writing, and SQL has to quote it.
+    And ``percentile_97.5`` is ``percentile_97_5``. BigQuery's flexible column names allow a colon, but not in every way
+    of writing, and SQL has to quote it; a point is not allowed.
     """
-    return re.sub(r"[^A-Za-z0-9_]", "_", name) if name.startswith(RECORD) else name
+    renamed = name.startswith(RECORD) or DECIMAL_PERCENTILE.fullmatch(name)
+    return re.sub(r"[^A-Za-z0-9_]", "_", name) if renamed else name
 
 
 def _left_out(name: str) -> str:
@@ -102,7 +109,8 @@ def _check_names(names: Sequence[str], inside: str = "") -> None:
     folded = Counter(name.lower() for name in made)
     twice = [name for name, there in zip(names, made, strict=True) if folded[there.lower()] > 1]
     if twice:
-        why = "have one name in BigQuery, where : is _" if any(name.startswith(RECORD) for name in twice) else ""
+        renamed = any(column_name(name) != name for name in twice)
+        why = "have one name in BigQuery, where : and . are _" if renamed else ""
         why = why or "differ only in case, which BigQuery ignores"
         raise InputError(f"columns {listed(twice)}{place} {why}; rename all but one")
 
@@ -250,15 +258,16 @@ def _without_inner_nulls(name: str, lists: pa.Array) -> pa.Array:
     inner = lists.flatten()
     if not inner.null_count:
         return lists
-    if name not in NAN_FOR_NULL:
+    if name not in NAN_FOR_NULL and percentile_of(name) is None:
         raise InputError(
             f"column {name!r} has a list with a null, which BigQuery arrays cannot hold; fill or drop nulls "
             f"before, or {_left_out(name)}"
         )
     if not pa.types.is_floating(inner.type):
+        as_floats = "" if name in COUNTS else 'value_type="float64" (NaN in its place) or '
         raise InputError(
             f"a record lacks a band, whose place in {name!r} is null, which BigQuery arrays of integers cannot hold; "
-            'use value_type="float64" (NaN in its place) or layout="columns"'
+            f'use {as_floats}layout="columns"'
         )
     return pa.ListArray.from_arrays(_offsets(lists), pc.fill_null(inner, float("nan")), mask=_missing(lists))
 

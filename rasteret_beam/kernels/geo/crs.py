@@ -71,6 +71,12 @@ def _horizontal(crs: pyproj.CRS) -> pyproj.CRS:
 
 
 @lru_cache(maxsize=4096)
+def horizontal_crs(text: str) -> pyproj.CRS:
+    """The horizontal part of a CRS."""
+    return _horizontal(_crs(text))
+
+
+@lru_cache(maxsize=4096)
 def epsg_code(text: str) -> int | None:
     """EPSG code of a CRS, or None; CRS84 counts as 4326."""
     if text == LONLAT:
@@ -82,7 +88,7 @@ def epsg_code(text: str) -> int | None:
 @lru_cache(maxsize=4096)
 def full_turn(text: str) -> float | None:
     """360 degrees in units of a geographic CRS; None for any other CRS."""
-    crs = _horizontal(_crs(text))
+    crs = horizontal_crs(text)
     if not crs.is_geographic:
         return None
     unit = crs.axis_info[0]
@@ -97,7 +103,7 @@ def is_degrees(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def metres_of_unit(text: str) -> float:
     """Metres of one unit of a CRS's axes; of a geographic CRS, on the equator."""
-    crs = _horizontal(_crs(text))
+    crs = horizontal_crs(text)
     factor = float(crs.axis_info[0].unit_conversion_factor) if crs.axis_info else 1.0
     return factor * (crs.ellipsoid.semi_major_metre if crs.ellipsoid else 6378137.0) if crs.is_geographic else factor
 
@@ -120,7 +126,7 @@ def _same_engineering(one: str, other: str) -> bool:
 
     All their datums are "unknown", so their names have to be equal too.
     """
-    a, b = _horizontal(_crs(one)), _horizontal(_crs(other))
+    a, b = horizontal_crs(one), horizontal_crs(other)
     return a.is_engineering and b.is_engineering and a.name == b.name and a.equals(b, ignore_axis_order=True)
 
 
@@ -143,7 +149,7 @@ def reaches(source: str, target: str) -> bool:
 
 
 def _is_horizontal(text: str) -> bool:
-    crs = _horizontal(_crs(text))
+    crs = horizontal_crs(text)
     return not crs.is_geocentric and not crs.is_vertical
 
 

@@ -16,6 +16,11 @@ def pixel_method(options: SampleOptions) -> PixelMethod | Interpolation:
     return OwnPixel()
 
 
+def needs_position(options: SampleOptions) -> bool:
+    """Whether it matters where in its pixel a point lies: for the method, or for statistics."""
+    return pixel_method(options).needs_position or options.radius is not None
+
+
 def window_cells(method: PixelMethod | Interpolation) -> int:
     """How much a method holds for a point, in the memory of a cell of a window.
 

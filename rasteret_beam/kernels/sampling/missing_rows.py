@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from rasteret_beam.columns import BANDS_AFTER, columns_of
+from rasteret_beam.columns import BANDS_AFTER, band_columns, columns_of
 from rasteret_beam.kernels.sampling.rows import RowFacts, SampleRows
 from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.options import SampleOptions
@@ -59,11 +59,12 @@ def missing_rows(
 
 def _table(rows: SampleRows, options: SampleOptions, schema: pa.Schema) -> pa.RecordBatch:
     arrays: list[pa.Array] = []
-    for column in columns_of(options.layout, options.returns_windows, options.extra_columns):
+    for column in columns_of(options.layout, options.returns_windows, options.extra_columns, options.statistics):
         field = schema.field(len(arrays))
         arrays.append(column.make(rows) if column.of_points else rows.constant(None, field.type))
         if options.layout == "columns" and column.name == BANDS_AFTER:
-            arrays += [rows.constant(None, rows.value_types[band]) for band in rows.bands]
+            names = [name for name, _, _ in band_columns(rows.bands, options.statistics)]
+            arrays += [rows.constant(None, schema.field(len(arrays) + place).type) for place in range(len(names))]
     arrays += [rows.of_points(each.name) for each in kept_fields(rows.chunk.schema)]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 

@@ -5,9 +5,9 @@ A window of radius r has k = (2r + 1)^2 cells in row-major order; its rings are 
 a cell's ring is its Chebyshev distance in pixels.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses
+from rasteret_beam.kernels.statistics.windows import Statistic
 from rasteret_beam.model import Grid
 
 WINDOW_ROWS = 8192
@@ -65,6 +66,8 @@ class Picked:
         Samples that are null, whatever their value; None if none is.
     candidate : [n] int64, optional
         How many better records of the point were left aside; None for the best.
+    statistics : {name: Statistic}
+        Of the pixels around the points, where they are asked for.
     """
 
     values: Pixels
@@ -74,30 +77,45 @@ class Picked:
     status: Statuses | None = None
     null: Mask | None = None
     candidate: Ints | None = None
+    statistics: Mapping[str, Statistic] = field(default_factory=dict)
 
     def slice(self, start: int, stop: int) -> "Picked":
         """What is given for the points from ``start`` to before ``stop``."""
-        return Picked(
-            self.values[start:stop],
-            None if self.windows is None else self.windows.slice(start, stop - start),
-            None if self.row_offset is None else self.row_offset[start:stop],
-            None if self.col_offset is None else self.col_offset[start:stop],
-            None if self.status is None else self.status[start:stop],
-            None if self.null is None else self.null[start:stop],
-            None if self.candidate is None else self.candidate[start:stop],
-        )
+        windows = None if self.windows is None else self.windows.slice(start, stop - start)
+        return _picked(self, slice(start, stop), windows)
 
     def take(self, rows: Ints) -> "Picked":
         """What is given for the points at some positions."""
-        return Picked(
-            self.values[rows],
-            None if self.windows is None else self.windows.take(pa.array(rows)),
-            None if self.row_offset is None else self.row_offset[rows],
-            None if self.col_offset is None else self.col_offset[rows],
-            None if self.status is None else self.status[rows],
-            None if self.null is None else self.null[rows],
-            None if self.candidate is None else self.candidate[rows],
-        )
+        return _picked(self, rows, None if self.windows is None else self.windows.take(pa.array(rows)))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Picked]") -> "Picked":
+        """What is given for all points of some parts."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def whole(name: str) -> Any:
+            arrays = [getattr(each, name) for each in parts]
+            return None if arrays[0] is None else np.concatenate(arrays)
+
+        names = ("row_offset", "col_offset", "status", "null", "candidate")
+        windows = None if parts[0].windows is None else pa.concat_arrays([each.windows for each in parts])
+        of_names = {name: Statistic.joined([each.statistics[name] for each in parts]) for name in parts[0].statistics}
+        return cls(whole("values"), windows, statistics=of_names, **{name: whole(name) for name in names})
+
+
+def _picked(whole: Picked, rows: Ints | slice, windows: pa.Array | None) -> Picked:
+    """What is given for some of the points, whose windows are given too."""
+    return Picked(
+        whole.values[rows],
+        windows,
+        None if whole.row_offset is None else whole.row_offset[rows],
+        None if whole.col_offset is None else whole.col_offset[rows],
+        None if whole.status is None else whole.status[rows],
+        None if whole.null is None else whole.null[rows],
+        None if whole.candidate is None else whole.candidate[rows],
+        {name: each.take(rows) for name, each in whole.statistics.items()},
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,18 +9,28 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rasteret_beam.columns import BANDS_AFTER, columns_of
+from rasteret_beam.columns import BANDS_AFTER, band_columns, columns_of
 from rasteret_beam.errors import without_secrets
 from rasteret_beam.kernels.geo.crs import LONLAT, Floats, reaches, transform
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, pixel_distances
 from rasteret_beam.kernels.sampling.statuses import first_not_valid, reason_array, status_array
-from rasteret_beam.kernels.sampling.validity import Statuses
+from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Statuses
 from rasteret_beam.kernels.sampling.value_types import ValueTypes, numpy_dtype
 from rasteret_beam.kernels.tables.point_times import NO_TIME, point_times
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.options import SampleOptions
-from rasteret_beam.schema import PIXEL, POINT_FIELDS, POSITION, kept_fields, same_columns, unsampled_schema, value_lists
+from rasteret_beam.schema import (
+    PIXEL,
+    POINT_FIELDS,
+    POSITION,
+    kept_fields,
+    same_columns,
+    statistic_lists,
+    unsampled_schema,
+    value_lists,
+)
+from rasteret_beam.statistics import statistic_type
 
 
 @dataclass(frozen=True)
@@ -148,10 +158,11 @@ class SampleRows:
         """The rows in the samples schema."""
         kept = kept_fields(self.chunk.schema)
         arrays = []
-        for column in columns_of(options.layout, options.returns_windows, options.extra_columns):
+        for column in columns_of(options.layout, options.returns_windows, options.extra_columns, options.statistics):
             arrays.append(column.make(self))
             if options.layout == "columns" and column.name == BANDS_AFTER:
-                arrays += map(self._band_values, self.bands)
+                of_bands = band_columns(self.bands, options.statistics)
+                arrays += [self._of_band(band, statistic) for _, band, statistic in of_bands]
         arrays += [self.of_points(each.name) for each in kept]
         record_types = {name: one.type for name, one in self.facts.record.items()}
         schema = options.schema(kept, self.bands, self.value_types, record_types)
@@ -170,7 +181,15 @@ class SampleRows:
 
     def value_lists(self) -> pa.Array:
         kind = value_lists(self.value_types, len(self.bands))
-        return _value_lists(len(self.chunk), self.bands, self.picked, kind)
+        found = {band: (picked.values, picked.null) for band, picked in self.picked.items()}
+        return _lists(len(self.chunk), self.bands, found, kind)
+
+    def statistics(self, name: str) -> pa.Array:
+        return self.picked[self.facts.band].statistics[name].array()
+
+    def statistic_lists(self, name: str) -> pa.Array:
+        found = {band: picked.statistics[name] for band, picked in self.picked.items()}
+        return _lists(len(self.chunk), self.bands, found, statistic_lists(name, len(self.bands)))
 
     def windows(self) -> pa.Array:
         return self.picked[self.facts.band].windows
@@ -255,23 +274,29 @@ class SampleRows:
         assert status is not None
         return status
 
-    def _band_values(self, band: str) -> pa.Array:
+    def _of_band(self, band: str, statistic: str | None) -> pa.Array:
+        """The value of a band, or a statistic; null where the record lacks it."""
         if band not in self.picked:
-            return self.constant(None, self.value_types[band])
-        return _values(self.picked[band])
+            kind = self.value_types[band] if statistic is None else statistic_type(statistic)
+            return self.constant(None, kind)
+        picked = self.picked[band]
+        return _values(picked) if statistic is None else picked.statistics[statistic].array()
 
 
 def _values(picked: Picked) -> pa.Array:
     return pa.array(picked.values, mask=picked.null)
 
 
-def _value_lists(rows: int, bands: Sequence[str], picked: Mapping[str, Picked], kind: pa.DataType) -> pa.Array:
+def _lists(
+    rows: int, bands: Sequence[str], found: Mapping[str, tuple[Pixels, Mask | None]], kind: pa.DataType
+) -> pa.Array:
+    """Lists of what is found of each band, values and which of them are null; null for other bands."""
     cells = np.zeros((rows, len(bands)), dtype=numpy_dtype(kind.value_type))
     null = np.zeros(cells.shape, dtype=bool)
     for number, band in enumerate(bands):
-        if band in picked:
-            cells[:, number] = picked[band].values
-        missing = picked[band].null if band in picked else True
+        values, missing = found.get(band, (None, True))
+        if values is not None:
+            cells[:, number] = values
         null[:, number] = False if missing is None else missing
     mask = null.ravel() if null.any() else None
     return pa.FixedSizeListArray.from_arrays(pa.array(cells.ravel(), mask=mask), type=kind)

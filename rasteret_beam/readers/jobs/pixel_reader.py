@@ -17,11 +17,13 @@ from rasteret_beam.kernels.sampling.interpolation import Interpolation, Weighted
 from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, PixelMethod, Window
 from rasteret_beam.kernels.sampling.validity import Status, may_be_masked
+from rasteret_beam.kernels.statistics.shapes import portions
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.jobs.beside_pixels import read_beside
 from rasteret_beam.readers.jobs.block_pixels import BlockRead, PixelRules
 from rasteret_beam.readers.jobs.cancellation import CancelToken
+from rasteret_beam.readers.jobs.windows import WINDOW_CELLS, Windows
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
@@ -37,12 +39,19 @@ class Read(NamedTuple):
     picked: dict[str, Picked]
     failures: list[Failure]
 
-    def put_back(self, order: Ints) -> "Read":
-        """The same at points [n] that were taken in an order."""
+    @classmethod
+    def joined(cls, parts: "Sequence[Read]", points: Sequence[Ints]) -> "Read":
+        """What is read at n points in parts, whose points are at these positions; each is in one part."""
+        order = np.concatenate(points)
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
-        picked = {band: of_band.take(place) for band, of_band in self.picked.items()}
-        return Read(self.assets, picked, [replace(each, points=order[each.points]) for each in self.failures])
+        picked = {band: Picked.joined([each.picked[band] for each in parts]).take(place) for band in parts[0].picked}
+        failures = [
+            replace(failure, points=at[failure.points])
+            for each, at in zip(parts, points, strict=True)
+            for failure in each.failures
+        ]
+        return cls(parts[0].assets, picked, failures)
 
 
 class PixelReader:
@@ -62,29 +71,41 @@ class PixelReader:
         TileReadError
             A tile cannot be read, and ``on_error`` is "raise".
         """
-        if not isinstance(self.job.method, Interpolation):
+        parts = self._parts(spots)
+        if not parts:
             return self._picked(assets, spots, rules)
-        order = tile_order(spots.grid, spots.row, spots.col)  # the pixels of a tile lie together in memory
-        return self._picked(assets, spots.take(order), rules and rules.take(order)).put_back(order)
+        read = [self._picked(assets, spots.take(at), rules and rules.take(at)) for at in parts]
+        return Read.joined(read, parts)
+
+    def _parts(self, spots: Spots) -> list[Ints]:
+        """Positions of points that are read together: where blocks are, those of a tile lie together in memory."""
+        if self.job.window is not None:
+            return portions(self.job.window, spots, WINDOW_CELLS)
+        in_blocks = isinstance(self.job.method, Interpolation)
+        return [tile_order(spots.grid, spots.row, spots.col)] if in_blocks else []
 
     def _picked(self, assets: Sequence[Asset], spots: Spots, rules: PixelRules | None) -> Read:
-        """What the method picks at points, which are in the order of their tiles where it needs blocks."""
+        """What the method picks at points, which are in the order of their tiles where blocks are needed."""
         grid, method, with_status = spots.grid, self.job.method, self.job.needs_status or rules is not None
-        of_value = self._of_value(spots)
-        wanted = [of_value]
-        own = tiles_of(grid, spots.row, spots.col) if isinstance(of_value, WantedBlocks) else None
-        found, failures = self.gather(grid, wanted, assets, self.reach(grid), with_status, first=own)
+        of_value, windows = self._of_value(spots), Windows.of(self.job, spots)
+        wanted = [of_value] if windows is None else [of_value, windows.wanted]
+        in_blocks = windows is not None or isinstance(of_value, WantedBlocks)
+        own, masks = tiles_of(grid, spots.row, spots.col) if in_blocks else None, with_status or windows is not None
+        found, failures = self.gather(grid, wanted, assets, self.reach(grid), masks, first=own)
         assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
         blocks = BlockRead.of(self.job, grid, wanted, rules, read_beside(self, grid, wanted, assets, rules))
         failures += blocks.failures(assets)
         picked: dict[str, Picked] = {}
         for asset in assets:
-            (at_value,) = (of_set.pop(asset.band) for of_set in found)
+            at_value, *in_window = (of_set.pop(asset.band) for of_set in found)
             if isinstance(method, Interpolation):
                 assert isinstance(of_value, WantedBlocks)
                 here = method.interpolated(of_value.blocks, *blocks.values(of_value, at_value, asset))
             else:
                 here = self._at_points(method, asset, spots, at_value, rules, failures)
+            if windows is not None:
+                values = blocks.values(windows.wanted, in_window[0], asset)
+                here = replace(here, statistics=windows.statistics(values))
             picked[asset.band] = self.job.finished(here, asset)
         return Read(assets, picked, failures)
 

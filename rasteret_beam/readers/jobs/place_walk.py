@@ -81,7 +81,7 @@ class PlaceWalk:
         """Where hits lie on their grid."""
         row, col = self.hits.row[hit], self.hits.col[hit]
         at_row, at_col = row.astype(np.int64), col.astype(np.int64)
-        parts = (row - at_row, col - at_col) if self.job.method.needs_position else (None, None)
+        parts = (row - at_row, col - at_col) if self.job.needs_position else (None, None)
         return Spots(self.routing.grid(number), at_row, at_col, *parts)
 
     def quality(self, record: int, points: Ints) -> tuple[QualityAtPoints | None, list[Failure]]:

@@ -152,5 +152,5 @@ class Sampler:
 
 def spots_of(job: SampleJob, unit: WorkUnit) -> Spots:
     """Where the points of a unit lie on its grid."""
-    row_part, col_part = (unit.chunk[name].to_numpy() if job.method.needs_position else None for name in POSITION)
+    row_part, col_part = (unit.chunk[name].to_numpy() if job.needs_position else None for name in POSITION)
     return Spots(unit.grid, *pixels_of(unit.chunk), row_part, col_part)

@@ -20,7 +20,7 @@ from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.sampling.dead_letters import Failure, dead_letters, left_over, values_lost, with_value_type
 from rasteret_beam.kernels.sampling.interpolation import Interpolation
-from rasteret_beam.kernels.sampling.methods import pixel_method, window_cells
+from rasteret_beam.kernels.sampling.methods import needs_position, pixel_method, window_cells
 from rasteret_beam.kernels.sampling.missing_rows import missing_rows, rows_of_unsampled
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod
 from rasteret_beam.kernels.sampling.record_columns import RecordColumns
@@ -28,6 +28,7 @@ from rasteret_beam.kernels.sampling.rows import Constants, RowFacts, SampleRows,
 from rasteret_beam.kernels.sampling.units import STORED, Units, in_units, needs_file, units_of, windows_in_units
 from rasteret_beam.kernels.sampling.validity import is_invalid
 from rasteret_beam.kernels.sampling.value_types import ValueTypes, in_type, plain_types
+from rasteret_beam.kernels.statistics.shapes import WindowShape, check_grids, window_shape
 from rasteret_beam.model import Asset, Grid, TileKey
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.jobs.spill import Spilled
@@ -44,6 +45,9 @@ KEPT_BYTES = 64 << 20
 
 ROWS_BYTES = 16 << 20
 """Kept columns of a batch of rows, beyond those of a single chunk."""
+
+BY_POSITION = ("max_distance_pixels", "resampling", "radius")
+"""Options for which it matters where in its pixel a point lies."""
 
 Kept: TypeAlias = pa.RecordBatch | Spilled
 """Kept columns of a chunk, or where they lie."""
@@ -78,6 +82,10 @@ class SampleJob:
     options: SampleOptions = SampleOptions()  # noqa: RUF009
     value_types: ValueTypes | None = None
     records: RecordColumns = RecordColumns()  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            check_grids(self.window, map(self.routing.grid, range(len(self.routing.grids))))
 
     @cached_property
     def types(self) -> ValueTypes:
@@ -160,6 +168,16 @@ class SampleJob:
     def beside(self) -> Beside:
         """The records beside others, for pixels beyond the grid of a record."""
         return Beside(self.routing)
+
+    @cached_property
+    def window(self) -> WindowShape | None:
+        """Which pixels around the points statistics are of, if any are wanted."""
+        return window_shape(self.options)
+
+    @property
+    def needs_position(self) -> bool:
+        """Whether it matters where in its pixel a point lies."""
+        return needs_position(self.options)
 
     @cached_property
     def needs_status(self) -> bool:
@@ -330,8 +348,8 @@ def unit_again(job: SampleJob, record_id: str, band: str, chunk: pa.RecordBatch)
         method needs.
     """
     grid = check_letter(job, record_id, band)
-    if job.method.needs_position and POSITION[0] not in chunk.schema.names:
-        name = "max_distance_pixels" if job.options.max_distance_pixels else "resampling"
+    if job.needs_position and POSITION[0] not in chunk.schema.names:
+        name = next(name for name in BY_POSITION if getattr(job.options, name) != getattr(SampleOptions(), name))
         raise InputError(
             f"{name} is {getattr(job.options, name)!r}, but the dead letters come from a run with "
             f"{getattr(SampleOptions(), name)!r}; try them again without it"

@@ -19,7 +19,7 @@ from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.routing.chunks import ChunkRules, Routed, route
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.matching import check_times
-from rasteret_beam.kernels.sampling.methods import pixel_method
+from rasteret_beam.kernels.sampling.methods import needs_position
 from rasteret_beam.keywords import SampleKeywords
 from rasteret_beam.model import TileKey
 from rasteret_beam.option_fields import options_from, takes_options
@@ -75,7 +75,7 @@ class _RouteFn(beam.DoFn):
         self.rules = rules
 
     def setup(self) -> None:
-        self.with_position = pixel_method(self.settings.options).needs_position
+        self.with_position = needs_position(self.settings.options)
         self.indexes = self.settings.acquire()
         self.threads: RoutingThreads = acquire(RoutingThreads, RoutingThreads)
         self.ahead: OrderedPool[RoutedBatch] | None = None

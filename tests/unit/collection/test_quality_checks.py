@@ -14,7 +14,8 @@ from tests.support.pipelines import XY
 
 UNUSED = (
     "the quality rules (SCL in 4,5) change no row: samples that fail them keep their values, as invalid is 'keep'; use "
-    "invalid='null' or 'drop', skip_invalid, max_distance_pixels, resampling, or status as one of the extra_columns"
+    "invalid='null' or 'drop', skip_invalid, max_distance_pixels, resampling, statistics, or status as one of the "
+    "extra_columns"
 )
 
 

@@ -1,0 +1,1 @@
+"""Statistics of pixels: of windows around points, and of polygons."""
