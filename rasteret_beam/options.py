@@ -207,8 +207,8 @@ class SampleOptions(JobOptions):
         named = [f"{name} is {value!r}" for name, value in given.items() if value is not None]
         if self.statistics and not named:
             raise InputError(
-                f"statistics are {listed(self.statistics)}, but neither window_pixels nor radius is given; say which "
-                "pixels they are of with window_pixels=R or radius=METRES"
+                f"statistics are {listed(self.statistics)}, but neither window_pixels nor radius is given; give "
+                "the pixels around the point with window_pixels=R, or the distance with radius=METRES"
             )
         if named and not self.statistics:
             raise InputError(f"{named[0]}, but statistics are not given; name them with statistics=[...]")

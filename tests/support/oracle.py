@@ -197,7 +197,7 @@ def expected(
             ranked, reason = _ranked(records, point, band, options)
             taken = [replace(each, depth=each.depth - before) for before, each in enumerate(_taken(ranked, options))]
             kept = [each for each in taken if options.get("invalid") != "drop" or each.is_valid]
-            of_point += [_row(point, band, each, options) for each in kept]
+            of_point += [_row(records, point, band, each, options) for each in kept]
             if not kept:
                 reasons[band] = "invalid" if taken else reason
         if not of_point:
@@ -394,7 +394,7 @@ def _tile(raster: Raster, pixel: tuple[int, int]) -> Tile:
     return raster.href, pixel[0] // raster.block[0], pixel[1] // raster.block[1]
 
 
-def _row(point: Point, band: str, taken: Candidate, options: Mapping[str, Any]) -> Row:
+def _row(records: Sequence[Record], point: Point, band: str, taken: Candidate, options: Mapping[str, Any]) -> Row:
     record, raster = taken.record, taken.raster
     raw = raster.values[taken.pixel].item()
     scale, offset = options.get("scales", {}).get(band, (raster.scale, raster.offset))
@@ -427,22 +427,28 @@ def _row(point: Point, band: str, taken: Candidate, options: Mapping[str, Any]) 
         "scale": scale,
         "offset": offset,
         "candidate": taken.depth if options.get("skip_invalid") else 0,
-        **_statistics(point, band, taken, options),
+        **_statistics(records, point, band, taken, options),
     }
 
 
-def _statistics(point: Point, band: str, taken: Candidate, options: Mapping[str, Any]) -> Row:
-    """Of the valid pixels of the square around a point."""
+def _statistics(
+    records: Sequence[Record], point: Point, band: str, taken: Candidate, options: Mapping[str, Any]
+) -> Row:
+    """Of the valid pixels of the square around a point; beyond the raster they are of the records beside it."""
     record, raster, reach = taken.record, taken.raster, options.get("window_pixels", 0)
     if not options.get("statistics"):
         return {}
     pixel = raster.pixel(*point.on(raster))
     assert pixel is not None
-    near = [pixel, *_around(raster, pixel, reach)]
-    valid = [raster.values[each].item() for each in near if _passing(record, raster, each, options.get("quality", ()))]
-    if options.get("unscale"):
-        scale, offset = options.get("scales", {}).get(band, (raster.scale, raster.offset))
-        valid = [value * scale + offset for value in valid]
+    along = range(-reach, reach + 1)
+    near = [_held(records, record, band, (pixel[0] + row, pixel[1] + col), options) for row in along for col in along]
+    valid = []
+    for holder, at in filter(None, near):
+        of_holder = holder.bands[band]
+        if _passing(holder, of_holder, at, options.get("quality", ())):
+            scale, offset = options.get("scales", {}).get(band, (of_holder.scale, of_holder.offset))
+            number = of_holder.values[at].item()
+            valid.append(number * scale + offset if options.get("unscale") else number)
     times = Counter(valid)
     whole = {"count": len(valid), "variety": len(times), "valid_fraction": len(valid) / (2 * reach + 1) ** 2}
     if not valid:
@@ -457,6 +463,33 @@ def _statistics(point: Point, band: str, taken: Candidate, options: Mapping[str,
         "majority": float(min(value for value in valid if times[value] == max(times.values()))),
         "percentile_90": float(np.percentile(valid, 90)),
     }
+
+
+def _held(
+    records: Sequence[Record], record: Record, band: str, pixel: tuple[int, int], options: Mapping[str, Any]
+) -> tuple[Record, tuple[int, int]] | None:
+    """Where a pixel of a record's grid, or one beyond it, is read: of records beside it, the first that holds it."""
+    raster = record.bands[band]
+    height, width = raster.values.shape
+    if 0 <= pixel[0] < height and 0 <= pixel[1] < width:
+        return record, pixel
+    apart = options.get("overlap_tolerance", timedelta(seconds=60)) // US
+
+    def is_beside(other: Record) -> bool:
+        there = other.bands.get(band)
+        if other is record or there is None or (record.moment is None) != (other.moment is None):
+            return False
+        same_units = (there.scale, there.offset) == (raster.scale, raster.offset)
+        one_moment = record.moment is None or other.moment is None or abs(record.moment - other.moment) <= apart
+        return there.crs == raster.crs and one_moment and (same_units or bool(options.get("unscale")))
+
+    beside = [other for other in records if is_beside(other)]
+    beside.sort(key=lambda other: (abs((other.moment or 0) - (record.moment or 0)), other.order))
+    for other in beside:
+        at = other.bands[band].pixel(*raster.centre(pixel))
+        if at is not None:
+            return other, at
+    return None
 
 
 def _missing(index: int, band: str, reason: str) -> Row:

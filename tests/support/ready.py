@@ -118,7 +118,7 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "layout": ("long", "values", "columns"),
     "max_distance_pixels": (0, 1),
     "statistics": (None, ("mean", "count", "percentile_90")),
-    "window": (None, {"window_pixels": 1}, {"radius": 25.0}),
+    "window": (None, ("window_pixels", 1), ("radius", 25.0)),
     "return_neighbourhood": ("off", "always", "if_center_nodata"),
     "value_type": ("float64", "float32", "raw"),
     "extra_columns": (False, True),
@@ -169,7 +169,9 @@ def _combination(factors: Mapping[str, Sequence[Any]], numbers: Iterable[int]) -
 def pipeline_options(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """A combination of :data:`FACTORS` as the calls take it."""
     given = {name: value for name, value in chosen.items() if name not in ("bands", "window") and value is not None}
-    given |= chosen["window"] or {}
+    if chosen["window"]:
+        name, size = chosen["window"]
+        given[name] = size
     extra = EXTRA if chosen["layout"] == "long" else wide_columns(chosen["bands"])
     given["extra_columns"] = [*extra, "record:platform"] if chosen["extra_columns"] else []
     given["quality"] = [Quality(**RULES[chosen["quality"]])] if chosen["quality"] else []

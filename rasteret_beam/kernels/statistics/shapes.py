@@ -263,4 +263,7 @@ class Discs(Blocks):
         place = np.broadcast_arrays(row + down[:, None], col + across[None])
         at_row, at_col = (part.reshape(self.cells, len(points)) for part in place)
         x, y = self.grid.to_world(row, col)
-        return within_geodesic(self.grid.crs, x, y, *self.grid.to_world(at_row, at_col), self.metres)
+        other_x, other_y = self.grid.to_world(at_row, at_col)
+        half = (full_turn(self.grid.crs) or 0) / 2
+        once = (other_x - x >= -half) & (other_x - x < half)  # around a pole, blocks reach half a turn to both sides
+        return once & within_geodesic(self.grid.crs, x, y, other_x, other_y, self.metres)
