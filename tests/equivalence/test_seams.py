@@ -217,10 +217,7 @@ def test_other_scales_are_mixed_only_in_physical_units(tmp_path: Path, known: bo
     """Also where the collection does not know them, and only the files can tell."""
     collection, raster = two(tmp_path, scales=[0.5], offsets=[3.0])
     if not known:
-        table = collection.to_table()
-        collection = Collection.from_table(
-            table.drop_columns([name for name in table.column_names if "_extra" in name])
-        )
+        collection = without_facts(collection)
     assert np.isnan(values_of(collection, AT_SEAM)).all()
     physical = raster.astype(float)
     physical[:, 9:] = physical[:, 9:] * 0.5 + 3
@@ -296,23 +293,29 @@ def test_a_record_beside_without_the_quality_band(tmp_path: Path, missing: Any) 
     np.testing.assert_allclose(found, at_seam(raster[0]) if missing == "pass" else [math.nan] * 2)
 
 
-def test_tiles_beside_are_read_only_where_a_block_reaches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file of 3 x 2 tiles and one beside: a tile for each point, and for those at a seam those across it."""
-    raster = numbers(3, (48, 48)).astype(np.uint8)
-    collection = cut(tmp_path, raster, pieces([0, 48], [0, 32, 48]))
-    read_tiles, asked = TileSource.each, []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int, int]]:
+    """Record, band, row and column of the tiles that are asked for."""
+    read_tiles, found = TileSource.each, []
 
     def each(source: TileSource, requests: Iterable[TileRequest], *others: Any) -> None:
         wanted = list(requests)
-        asked.extend((want.asset.record_id, want.tile_row, want.tile_col) for want in wanted)
+        found.extend((want.asset.record_id, want.asset.band, want.tile_row, want.tile_col) for want in wanted)
         read_tiles(source, wanted, *others)
 
     monkeypatch.setattr(TileSource, "each", each)
+    return found
+
+
+def test_tiles_beside_are_read_only_where_a_block_reaches(tmp_path: Path, asked: list[Any]) -> None:
+    """One file of 3 x 2 tiles and one beside: a tile for each point, and for those at a seam those across it."""
+    raster = numbers(3, (48, 48)).astype(np.uint8)
+    collection = cut(tmp_path, raster, pieces([0, 48], [0, 32, 48]))
 
     def tiles(row: float, col: float, resampling: Any) -> list[tuple[str, int, int]]:
         asked.clear()
         collection.sample_points(points_at(np.array([row]), np.array([col])), ["B1"], **XY, resampling=resampling)
-        return sorted(asked)
+        return sorted((record, *place) for record, _, *place in asked)
 
     own, beside = ("p00", 0, 1), ("p01", 0, 0)
     assert tiles(8.0, 24.0, "cubic") == tiles(8.0, 30.4, "cubic") == tiles(8.0, 31.4, "bilinear") == [own]
@@ -322,38 +325,100 @@ def test_tiles_beside_are_read_only_where_a_block_reaches(tmp_path: Path, monkey
     assert tiles(15.9, 31.9, "nearest") == [own]
 
 
-def test_what_cannot_be_read_beside(tmp_path: Path) -> None:
-    """Nearest needs no other file; an error names that file; a dead letter keeps the record, and can be tried again."""
-    collection, raster = two(tmp_path)
-    beside, hidden = tmp_path / "p01.tif", tmp_path / "hidden"
-    beside.rename(hidden)
-    points = pa.concat_tables([AT_SEAM.slice(0, 1), points_at(np.array([5.25]), np.array([4.25]))])
-    assert values_of(collection, points, resampling="nearest").tolist() == [raster[5, 8], raster[5, 4]]
-    with pytest.raises(TileReadError, match=r"'p01'.*p01\.tif"):
-        values_of(collection, points)
+@pytest.mark.parametrize("match", ["all", "latest"])
+@pytest.mark.parametrize("resampling", ["bilinear", "cubic"])
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_a_plan_has_the_tiles_that_a_run_reads(
+    tmp_path: Path, asked: list[Any], match: Any, resampling: Any, count: int
+) -> None:
+    """Two dates of four pieces that overlap, one of them with another scale; blocks reach into those of one date."""
+    raster = np.stack([numbers(3, (60, 70)), numbers(4, (60, 70))]).astype(np.uint8)
+    parts = [Piece(0, 0, 33, 35), Piece(0, 35, 33, 35), Piece(32, 0, 28, 40), Piece(33, 39, 27, 31)]
+    dates = [DAY] * 4 + [DAY + timedelta(days=1)] * 4
+    other = {3: {"scales": [2, 1], "offsets": [0, 0]}}
+    collection = cut(tmp_path, raster, [*parts, *parts], settings=other, datetime=dates)
+    options = {"match": match, "resampling": resampling}
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        points = points_at(rng.uniform(28, 38, count), rng.uniform(30, 44, count))
+        asked.clear()
+        collection.sample_points(points, ["B1", "B2"], **XY, **options)
+        plan = collection.plan(points, ["B1", "B2"], **XY, **options).to_pylist()
+        planned = [(row["record_id"], row["band"], row["tile_row"], row["tile_col"]) for row in plan]
+        assert len(planned) == len(set(planned)) and set(planned) == set(asked)
+
+
+def without_facts(collection: Collection) -> Collection:
+    """A collection as another tool writes it, which does not know scales."""
+    table = collection.to_table()
+    return Collection.from_table(table.drop_columns([name for name in table.column_names if "_extra" in name]))
+
+
+def lost_and_tried_again(
+    collection: Collection, folder: Path, points: pa.Table, hidden: Path, **options: Any
+) -> tuple[list[dict[str, Any]], pa.Table, pa.Table]:
+    """Dead letters of a run without a file, and the samples of that run and of another one with it."""
+    away = hidden.rename(folder / "away")
 
     def build(pipeline: Any) -> None:
         samples = pipeline | ReadPoints(points, **XY)
-        outputs = samples | SamplePoints(collection, ["B1"], resampling="bilinear", on_error="dead_letter")
-        outputs.samples | "Samples" >> WriteSamplesToParquet(str(tmp_path / "samples"))
-        outputs.dead_letters | "Letters" >> WriteSamplesToParquet(str(tmp_path / "dead"), schema=DEAD_LETTER_SCHEMA)
+        outputs = samples | SamplePoints(collection, ["B1"], resampling="bilinear", on_error="dead_letter", **options)
+        outputs.samples | "Samples" >> WriteSamplesToParquet(str(folder / "samples"))
+        outputs.dead_letters | "Letters" >> WriteSamplesToParquet(str(folder / "dead"), schema=DEAD_LETTER_SCHEMA)
 
     counts = run(build)
-    assert counts[metrics.VALUES_ROUTED] == counts[metrics.VALUES_SAMPLED] + counts[metrics.VALUES_DEAD_LETTERED] == 2
-    assert read(tmp_path / "samples")["point_index"].to_pylist() == [1]
-    (letter,) = pq.read_table(next(tmp_path.glob("dead-*.parquet"))).to_pylist()
-    assert (letter["record_id"], letter["band"], letter["point_indexes"]) == ("p00", "B1", [0])
-    assert letter["href"].endswith("p01.tif") and (letter["tile_row"], letter["tile_col"]) == (0, 0)
-    hidden.rename(beside)
+    assert counts[metrics.VALUES_ROUTED] == counts[metrics.VALUES_SAMPLED] + counts[metrics.VALUES_DEAD_LETTERED]
+    away.rename(hidden)
+    options = {name: value for name, value in options.items() if name != "skip_invalid" and name != "match"}
 
     def again(pipeline: Any) -> None:
-        outputs = pipeline | SampleDeadLetters(collection, str(tmp_path / "dead-*.parquet"), resampling="bilinear")
-        outputs.samples | WriteSamplesToParquet(str(tmp_path / "again"))
+        letters = SampleDeadLetters(collection, str(folder / "dead-*.parquet"), resampling="bilinear", **options)
+        (pipeline | letters).samples | WriteSamplesToParquet(str(folder / "again"))
 
     run(again)
-    rows = read(tmp_path / "again")
-    assert rows["record_id"].to_pylist() == ["p00"]
-    np.testing.assert_allclose(rows["value"].to_numpy(), at_seam(raster)[:1])
+    letters = [row for file in sorted(folder.glob("dead-*.parquet")) for row in pq.read_table(file).to_pylist()]
+    return letters, read(folder / "samples"), read(folder / "again")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_cannot_be_read_beside(tmp_path: Path, known: bool) -> None:
+    """Nearest needs no other file; an error tells that file; a dead letter keeps the record, and can be tried again."""
+    collection, raster = two(tmp_path)
+    collection = collection if known else without_facts(collection)
+    beside = tmp_path / "p01.tif"
+    points = pa.concat_tables([AT_SEAM.slice(0, 1), points_at(np.array([5.25]), np.array([4.25]))])
+    beside.rename(tmp_path / "hidden")
+    assert values_of(collection, points, resampling="nearest").tolist() == [raster[5, 8], raster[5, 4]]
+    with pytest.raises(TileReadError, match=r"'p01'.*p01\.tif"):
+        values_of(collection, points)
+    (tmp_path / "hidden").rename(beside)
+    (letter,), samples, again = lost_and_tried_again(collection, tmp_path, points, beside)
+    assert samples["point_index"].to_pylist() == [1]
+    assert (letter["record_id"], letter["band"], letter["point_indexes"]) == ("p00", "B1", [0])
+    assert letter["href"].endswith("p01.tif") and (letter["tile_row"], letter["tile_col"]) == (0, 0)
+    assert again["record_id"].to_pylist() == ["p00"]
+    np.testing.assert_allclose(again["value"].to_numpy(), at_seam(raster)[:1])
+
+
+@pytest.mark.parametrize("options", [{}, {"skip_invalid": True, "match": "latest"}])
+def test_quality_that_cannot_be_read_beside(tmp_path: Path, options: dict[str, Any]) -> None:
+    raster = numbers(1, (12, 20)).astype(np.uint8)
+    assets = []
+    for number, part in enumerate(pieces([0, 12], [0, 9, 20])):
+        at, place = np.s_[:, part.col : part.col + part.width], TEN_METRES * Affine.translation(part.col, 0)
+        value = write_piece(tmp_path / f"p{number}.tif", raster[at], place)
+        quality = write_piece(tmp_path / f"q{number}.tif", np.full_like(raster[at], 4), place)
+        assets.append({name: {"href": str(path), "band_index": 0} for name, path in (("B1", value), ("B2", quality))})
+    collection = build_from_table(pa.table({"id": ["a", "b"], "datetime": [DAY, DAY], "assets": assets}))
+    point, hidden = AT_SEAM.slice(0, 1), tmp_path / "q1.tif"
+    (letter,), samples, again = lost_and_tried_again(
+        collection, tmp_path, pa.concat_tables([point, points_at(np.array([3.5]), np.array([3.5]))]), hidden,
+        quality=[CLEAR], **options,
+    )  # fmt: skip
+    assert samples["point_index"].to_pylist() == [1]
+    assert (letter["record_id"], letter["band"], letter["point_indexes"]) == ("a", "B1", [0])
+    assert letter["href"].endswith("q1.tif")
+    np.testing.assert_allclose(again["value"].to_numpy(), at_seam(raster)[:1])
 
 
 @pytest.mark.parametrize("layout", ["values", "columns"])

@@ -12,6 +12,7 @@ from rasteret_beam import metrics
 from rasteret_beam.collection.eager.inputs import point_stream
 from rasteret_beam.collection.eager.quality_tiles import QualityTiles
 from rasteret_beam.collection.eager.samplable import Samplable
+from rasteret_beam.collection.eager.seam_tiles import SeamTiles
 from rasteret_beam.collection.eager.touched_tiles import Group, TouchedTiles, first_tiles
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.collection_index import CollectionIndex
@@ -83,9 +84,8 @@ def plan(
     ----------
     collection, points, bands, match, x_column, y_column, geometry_column, geometry_crs
         As for :func:`rasteret_beam.collection.eager.sample.sample_points`. The plan lacks the further tiles that
-        nodata fallback (``max_distance_pixels``), windows of ``statistics``, the records beside a raster whose pixels
-        are interpolated, and the records after the best one, up to ``max_candidates``, of ``skip_invalid`` may need;
-        and the tiles of quality bands under pixels beside the points'.
+        nodata fallback (``max_distance_pixels``), windows of ``statistics``, and the records after the best one, up to
+        ``max_candidates``, of ``skip_invalid`` may need; and the tiles of quality bands under pixels beside the points'.
     bbox, date_range, geometries, cloud_cover_lt, ids
         As for :meth:`Collection.subset`.
 
@@ -95,8 +95,8 @@ def plan(
         In :data:`PLAN_SCHEMA`, with a row for each tile that the points need, for each band of each record.
 
         - ``points``: number of points in the tile; 0 for tiles into which only blocks of pixels around points reach
-          (``resampling``). The sum is the number of sample rows, but for tiles that are read
-          for the quality of samples alone.
+          (``resampling``), also from records beside; one that is read for several records has one row. The sum is the
+          number of sample rows, but for tiles that are read for the quality of samples alone.
         - ``offset``, ``bytes``: position of the tile in its file, and its compressed size; null where the
           index lacks them, as for striped files. ``bytes`` is 0 for a tile that the file does not store,
           which has no ``offset``, and for a tile that is interleaved with that of another band, whose row
@@ -137,6 +137,7 @@ def plan_batches(
     """The plan for batches of points, which are read once; see :func:`plan`."""
     routing, matcher = index.routing, index.routing.by_record
     touched: dict[int, TouchedTiles] = {}
+    seams: dict[int, SeamTiles] = {}
     size = SIZES.get(options.resampling, 1) if options is not None else 1
     first_tile = first_tiles(routing)
     quality = QualityTiles(routing, first_tile)
@@ -152,10 +153,15 @@ def plan_batches(
                 number, TouchedTiles(routing, first_tile, pick.layers, routing.layers.bandsets, size)
             )
             tiles.add(pick)
+            if options is not None and size > 1:
+                seams.setdefault(number, SeamTiles(index, pick.layers, options)).add(pick)
         quality.add(hits, len(batch), picks)
     groups = (group for tiles in touched.values() for group in tiles.groups())
     rows = _Rows(index)
     planned = list(_batched(rows.of(group) for group in groups))
+    of_seams = [group for tiles in seams.values() for group in tiles.groups()]
+    rows.know(planned, {key.record_id for key, *_ in of_seams})
+    planned += _batched(rows.once(group) for group in of_seams)
     further = list(_batched(rows.further(group) for group in quality.groups()))
     counts[QUALITY_POINTS] = sum(pc.sum(batch["points"], min_count=0).as_py() for batch in further)
     counts |= {CANDIDATES: routing.rules.candidates} if routing.rules.candidates is not None else {}
@@ -224,6 +230,19 @@ class _Rows:
     def further(self, group: Group) -> Iterator[tuple[Any, ...]]:
         """Rows of the tiles of quality bands, but for those that are sampled too."""
         return self._made([want for want in self._wants(group) if _name(want) not in self._known], group)
+
+    def know(self, planned: Sequence[pa.RecordBatch], records: set[str]) -> None:
+        """Note the tiles of some records that the plan has."""
+        for batch in planned if records else ():
+            of_records = batch.filter(pc.is_in(batch["record_id"], value_set=pa.array(sorted(records))))
+            names = (of_records[name].to_pylist() for name in PLAN_SCHEMA.names[:4])
+            self._known.update(zip(*names, strict=True))
+
+    def once(self, group: Group) -> Iterator[tuple[Any, ...]]:
+        """Rows of the tiles that are not known yet."""
+        wants = [want for want in self._wants(group) if _name(want) not in self._known]
+        self._known.update(map(_name, wants))
+        return self._made(wants, group)
 
     def _wants(self, group: Group) -> list[TileRequest]:
         key, bands, grid, row, col, _ = group
