@@ -298,7 +298,7 @@ def test_large_polygons_are_read_window_by_window(
     )
     asked = {"statistics": STATISTICS, "coverage": coverage, **UTM}
     whole = season.zonal_statistics([ring], ["B04", "B08"], **asked)
-    monkeypatch.setattr(zone_portions, "PORTION_PIXELS", 1500)
+    monkeypatch.setattr(zone_portions, "WINDOW_PIXELS", 1500)
     monkeypatch.setattr(zone_portions, "PORTION_CELLS", 3000)
     parts = season.zonal_statistics([ring], ["B04", "B08"], **asked, cache_bytes=4 << 20)
     assert parts.num_rows == whole.num_rows == 6
