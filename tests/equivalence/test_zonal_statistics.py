@@ -23,7 +23,7 @@ from rasteret_beam.errors import InputError, TileReadError
 from rasteret_beam.metrics import TILES_DECODED, Counters
 from tests.support.polygons import Rasters, crs_of, on_raster, oracle, oracle_mask, polygons
 from tests.support.properties import examples
-from tests.support.zones import CORNER, numbers, write
+from tests.support.zone_rasters import CORNER, numbers, write
 
 STATISTICS = ("count", "valid_fraction", "mean", "median", "std", "min", "max", "sum", "majority", "variety")
 STATISTICS = (*STATISTICS, "percentile_10", "percentile_97.5")
