@@ -1,5 +1,6 @@
 """``skip_invalid`` of zonal statistics by brute force, and tiles that cannot be read."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from rasteret_beam.kernels.tables.polygon_columns import choose_polygon_columns,
 from rasteret_beam.readers.jobs.zone_reader import ZoneReader
 from rasteret_beam.schema import ZONAL_DEAD_LETTER_SCHEMA
 from rasteret_beam.zonal_options import ZonalOptions
-from tests.equivalence.test_zonal_statistics import CORNER, numbers, write
 from tests.support import chip_stack
 from tests.support.chip_stack import LEFT, TOP, ZONE, Record, chip, ranked
 from tests.support.rasters import damage_tile
+from tests.support.zones import CORNER, numbers, write
 
 CLEAR = Quality("SCL", exclude=chip_stack.CLOUD, missing="fail")
 TIMES = ("2022-01-22T06:00", "2022-01-30", "2021-12-01", "2022-02-20")
@@ -84,7 +85,7 @@ def damaged(folder: Path, names: tuple[str, ...], tile: int) -> Collection:
     rows = []
     for at, name in enumerate(names):
         href = write(folder / f"{name}.tif", numbers((160, 160), seed=at), CORNER[0] + 800 * at, CORNER[1])
-        rows.append({"id": name, "assets": {"B1": {"href": href, "band_index": 0}}})
+        rows.append({"id": name, "datetime": datetime(2024, 5, 1), "assets": {"B1": {"href": href, "band_index": 0}}})
     collection = build_from_table(pa.Table.from_pylist(rows), name="d")
     damage_tile(folder / f"{names[0]}.tif", tile)
     return collection
