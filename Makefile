@@ -73,4 +73,6 @@ pictures: $(VENV)/dev
 	$(BIN)/python -m examples.field_series
 	$(BIN)/python -m examples.embedding_classes
 	$(BIN)/python -m examples.field_plots
+	$(BIN)/python -c "from tests.support import documents as d; d.run_page(d.ROOT / 'docs' / 'elevation.md')"
+	cp demo/dem/elevation.png docs/images/elevation.png
 	$(BIN)/python -m examples.fields_over_time

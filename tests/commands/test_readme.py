@@ -219,9 +219,23 @@ def command_line(found: Found, folder: Path) -> None:
     assert in_order(rows(folder / "demo" / "latest")).equals(of_the_demo(folder, ["A00", "A01"]))
 
 
+def elevation(found: Found, folder: Path) -> None:
+    frame, spread = found["frame"], found["spread"]
+    void = frame.value.isna()
+    assert len(frame) == 1000 and void.equals(frame.status == "nodata") and 0 < void.sum() < 20
+    assert spread["cubic"] < spread["bilinear"] < 0.3 * spread["nearest"]
+    alone, whole = found["alone"], found["whole"]
+    assert (alone.isna() & whole.notna()).sum() > 50
+    assert ((alone - whole).abs().dropna() < 1e-9).all()
+    assert (folder / "demo" / "dem" / "elevation.png").stat().st_size > 20_000
+    for written in ("by_pipeline", "by_command"):
+        table = rows(folder / "demo" / "dem" / written).sort_by("point_index").to_pandas()
+        assert table.value.equals(frame.value.reset_index(drop=True))
+
+
 CHECKS: dict[str, Callable[[Found, Path], None]] = {
     check.__name__: check
-    for check in (inputs, collections, sampling, field_plots, chips, zonal, fields_over_time, command_line)
+    for check in (inputs, collections, sampling, field_plots, elevation, chips, zonal, fields_over_time, command_line)
 }
 
 
