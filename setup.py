@@ -87,7 +87,7 @@ setup(
         "demo": DEMO,
         "docs": DOCS,
         "test": TEST,
-        "bench": ['rasteret>=0.4.1; python_version >= "3.12"'],
+        "bench": ['rasteret>=0.4.1; python_version >= "3.12"', "rasterstats>=0.20"],
         "dev": [*TEST, *BUILD, *DOCS, "ruff>=0.8", "mypy>=1.13"],
     },
     classifiers=[

@@ -227,10 +227,18 @@ def extra_columns() -> str:
     return columns_table(column for column in COLUMNS if column.optional)
 
 
+def statistics() -> str:
+    from rasteret_beam.statistics import HELP, PERCENTILE
+
+    rows = [*HELP.items(), (f"{PERCENTILE}NN", "percentile, NN from 0 to 100")]
+    return markdown_table(["statistic", "of the valid pixels"], [(f"`{name}`", text) for name, text in rows])
+
+
 def counters() -> str:
     from rasteret_beam import metrics
 
     return docstring_table(metrics.__doc__ or "")
 
 
-TABLES = {each.__name__: each for each in (sample_options, chip_options, zonal_options, extra_columns, counters)}
+OF_PAGES = (sample_options, chip_options, zonal_options, extra_columns, statistics, counters)
+TABLES = {each.__name__: each for each in OF_PAGES}

@@ -197,7 +197,7 @@ def _check_needed(known: Parser, flags: argparse.Namespace) -> None:
 def show_plan(inputs: Inputs, options: PipelineOptions) -> int:
     """Print what a run would read and give; gives the exit code."""
     assert inputs.reading is not None
-    plan = plan_batches(inputs.index(), inputs.reading.batches(), inputs.columns.crs)
+    plan = plan_batches(inputs.index(), inputs.reading.batches(), inputs.columns.crs, inputs.options)
     memory = inputs.look_at_memory()
     print(plan_text(plan, memory.lines(), inputs.options.rows_each(inputs.bands)))
     if is_local(options):

@@ -148,11 +148,9 @@ def scales_option(**facts: Any) -> Any:
     )
 
 
-def overlap_tolerance_option(**facts: Any) -> Any:
-    """What is one moment."""
-    return option(
-        "60s", help="records at most so long apart are of one moment", metavar="DURATION", retry=False, **facts
-    )
+def overlap_tolerance_option(use: str = "", **facts: Any) -> Any:
+    """What is one moment; ``use`` says for what."""
+    return option("60s", help=f"records at most so long apart are of one moment{use}", metavar="DURATION", **facts)
 
 
 def check_skipping(options: Any, also: str = "") -> None:

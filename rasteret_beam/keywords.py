@@ -91,6 +91,7 @@ class PlanKeywords(TypedDict, total=False):
     quality: Quality | Sequence[Quality | str]
     skip_invalid: bool
     max_candidates: int
+    resampling: Literal["nearest", "bilinear", "cubic"]
     options: SampleOptions | None
 
 
@@ -99,6 +100,7 @@ class SampleRetryKeywords(TypedDict, total=False):
 
     time_column: str | None
     on_error: Literal["raise", "dead_letter"]
+    overlap_tolerance: str | timedelta
     quality: Quality | Sequence[Quality | str]
     invalid: Literal["keep", "null", "drop"]
     join: Literal["inner", "left"]

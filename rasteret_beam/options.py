@@ -58,7 +58,9 @@ class SampleOptions(JobOptions):
         routing=True,
         retry=False,
     )
-    overlap_tolerance: str | timedelta = overlap_tolerance_option(routing=True)  # noqa: RUF009
+    overlap_tolerance: str | timedelta = overlap_tolerance_option(  # noqa: RUF009
+        ": for overlap, and where resampling and statistics go on in a record beside", routing=True
+    )
     quality: tuple[Quality, ...] = quality_option("at the point in the same record: samples", routing=True)
     invalid: Literal["keep", "null", "drop"] = option(
         "keep",
@@ -87,6 +89,7 @@ class SampleOptions(JobOptions):
         "nearest",
         help="take the pixel that the point lies in, or interpolate between the centres of the 2 x 2 (bilinear) or "
         "4 x 4 (cubic) pixels around it",
+        routing=True,
     )
     skip_nodata: bool = option(
         False,

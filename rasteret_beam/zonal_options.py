@@ -54,7 +54,7 @@ class ZonalOptions(PolygonOptions):
         "apart), where pixels of overlaps count once",
         retry=False,
     )
-    overlap_tolerance: str | timedelta = overlap_tolerance_option()  # noqa: RUF009
+    overlap_tolerance: str | timedelta = overlap_tolerance_option(retry=False)  # noqa: RUF009
     join: Literal["inner", "left"] = option(
         "inner",
         help="left: polygons and bands without a record have a row too, with null for the statistics and the record",

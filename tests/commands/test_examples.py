@@ -55,6 +55,7 @@ def test_clear_scenes_show_the_ground(tmp_path: Path) -> None:
     assert clear.ndvi.notna().equals(clear.status == "valid") and len(clear) == 500
 
 
+@pytest.mark.slow
 def test_means_of_clear_pixels_show_the_ground(tmp_path: Path) -> None:
     """NDVI of the clear pixels of a field is that of the ground, also where little of it is clear; of all it is not."""
     collection = build_from_table(stack.write_stack(tmp_path))
@@ -63,7 +64,7 @@ def test_means_of_clear_pixels_show_the_ground(tmp_path: Path) -> None:
     assert len(clear) == len(every) == 467 * 12
     assert (clear.valid >= fields_over_time.LEAST).sum() > 3000
     assert off[1][clear.valid > 0].max() < 0.001 and clear.ndvi.isna().equals(clear.valid == 0)
-    assert off[0].quantile(0.75) > 0.2
+    assert off[0].quantile(0.75) > 0.15
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from tests.support.documents import PAGES, Block, blocks_of, check_calls, comman
 from tests.support.paths import ROOT
 
 README = blocks_of(ROOT / "README.md")
-EAGER, BEAM = (block.code for block in README if block.language == "python")
+EAGER, BEAM, POLYGONS = (block.code for block in README if block.language == "python")
 (COMMAND,) = (words for block in README if "pipelines.sample_points" in block.code for words in commands_of(block))
 BUILT = [block for page in PAGES for block in blocks_of(page) if block.language == "python" and not block.runs]
 RUN = [page for page in PAGES if page.parent == ROOT / "docs" and any(block.runs for block in blocks_of(page))]
@@ -92,10 +92,12 @@ def test_the_command(folder: Path, same_signal_handlers: None) -> None:
 
 
 def test_the_example_in_one_process(folder: Path) -> None:
-    printed = run([sys.executable, "-c", EAGER], folder)
+    printed = run([sys.executable, "-c", f"{EAGER}\n{POLYGONS}\nprint(means.num_rows, *means.column_names)"], folder)
     number, shown = printed.split(" ", 1)
     assert int(number) > 100_000  # two years
     assert shown.startswith("Collection('demo', 8 records, bands A00, A01")
+    statistics = printed.splitlines()[1].split()
+    assert int(statistics[0]) > 400 and statistics[7:10] == ["count", "mean", "std"]
 
 
 Found = dict[str, Any]
@@ -219,9 +221,23 @@ def command_line(found: Found, folder: Path) -> None:
     assert in_order(rows(folder / "demo" / "latest")).equals(of_the_demo(folder, ["A00", "A01"]))
 
 
+def elevation(found: Found, folder: Path) -> None:
+    frame, spread = found["frame"], found["spread"]
+    void = frame.value.isna()
+    assert len(frame) == 1000 and void.equals(frame.status == "nodata") and 0 < void.sum() < 20
+    assert spread["cubic"] < spread["bilinear"] < 0.3 * spread["nearest"]
+    alone, whole = found["alone"], found["whole"]
+    assert (alone.isna() & whole.notna()).sum() > 50
+    assert ((alone - whole).abs().dropna() < 1e-9).all()
+    assert (folder / "demo" / "dem" / "elevation.png").stat().st_size > 20_000
+    for written in ("by_pipeline", "by_command"):
+        table = rows(folder / "demo" / "dem" / written).sort_by("point_index").to_pandas()
+        assert table.value.equals(frame.value.reset_index(drop=True))
+
+
 CHECKS: dict[str, Callable[[Found, Path], None]] = {
     check.__name__: check
-    for check in (inputs, collections, sampling, field_plots, chips, zonal, fields_over_time, command_line)
+    for check in (inputs, collections, sampling, field_plots, elevation, chips, zonal, fields_over_time, command_line)
 }
 
 

@@ -24,7 +24,7 @@ from tests.support.commands import execute
 from tests.support.pipelines import run
 from tests.support.polygons import on_raster
 from tests.support.rasters import RasterCase, damage_tile
-from tests.support.zones import table_of, write, zonal, zones_of
+from tests.support.zonal_jobs import table_of, write, zonal, zones_of
 
 pytestmark = pytest.mark.usefixtures("same_signal_handlers")
 
@@ -99,7 +99,9 @@ HOW: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", HOW)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("plain", "merged") else pytest.mark.slow) for name in HOW]
+)
 def test_trying_again_gives_just_the_missing_rows(scene: Scene, tmp_path: Path, name: str) -> None:
     how = HOW[name]
     scene.mend()
@@ -144,6 +146,7 @@ def test_a_letter_names_the_tile_and_holds_polygons(scene: Scene, tmp_path: Path
     assert held["plot"].to_pylist() == [f"plot {number}" for number in held["geometry_id"].to_pylist()]
 
 
+@pytest.mark.slow
 def test_letters_of_runs_with_other_options_are_refused(scene: Scene, tmp_path: Path) -> None:
     for name, statistics in (("one", ("count",)), ("two", ("mean",))):
         how = {"statistics": statistics, "on_error": "dead_letter"}
@@ -278,7 +281,9 @@ LOST: dict[str, tuple[Any, str, Change, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", LOST)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("group", "rows") else pytest.mark.slow) for name in LOST]
+)
 def test_a_job_that_loses_rows_does_not_end_well(
     flags: list[str], scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -76,7 +76,8 @@ def test_long_rows(
     found, left = made.collection.sample_points(
         points, bands, **UTM, **as_keywords(options), extra_columns=EXTRA, return_unsampled=True
     )
-    assert table_rows(found, LONG) == oracle_rows(wanted.rows, LONG)
+    columns = [*LONG, *options.get("statistics", ())]
+    assert table_rows(found, columns) == oracle_rows(wanted.rows, columns)
     assert reasons(left) == wanted.unsampled
 
 
@@ -98,7 +99,10 @@ def test_wide_rows(
         extra_columns=wide_columns(bands),
         return_unsampled=True,
     )
-    values = ["values"] if layout == "values" else bands
+    names = options.get("statistics", [])
+    values = (
+        ["values", *names] if layout == "values" else [*bands, *(f"{band}_{name}" for band in bands for name in names)]
+    )
     columns = ["point_index", "record_id", "datetime", *values, "raster_crs", *wide_columns(bands)]
     assert table_rows(found, columns) == oracle_rows(wide(wanted, bands, options), columns)
     assert reasons(left) == wanted.unsampled

@@ -10,14 +10,18 @@ import pyarrow as pa
 import pyproj
 import pytest
 import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from rasteret_beam import build_from_cogs
 from rasteret_beam.errors import InputError
-from rasteret_beam.readers.jobs import windows
+from rasteret_beam.readers.jobs import pixel_reader
 from rasteret_beam.statistics import NAMES, percentile_of
+from tests.support.mosaics import TEN_METRES, cut, pieces, points_at
 from tests.support.pipelines import XY
+from tests.support.properties import examples
 from tests.support.rasters import case
 
 ALL = (*NAMES, "percentile_10", "percentile_97.5")
@@ -69,6 +73,8 @@ class Whole:
             near = self.distances(x, y, rows, cols) <= radius
             rows, cols = rows[near], cols[near]
         height, width = self.values.shape
+        if self.crs.is_geographic and self.transform.a * width == 360:  # the raster goes on at its other side
+            cols = cols % width
         inside = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
         at = rows[inside], cols[inside]
         valid = self.values[at][self.valid[at]].astype(np.float64)
@@ -161,7 +167,7 @@ def test_rounds(tmp_path: Path, name: str, radius: float, reach: int) -> None:
 
 @pytest.mark.parametrize("cells", [1, 100, 4000])
 def test_portions_of_points_do_not_change_the_rows(tmp_path: Path, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "WINDOW_CELLS", cells)
+    monkeypatch.setattr(pixel_reader, "WINDOW_CELLS", cells)
     for name, window in (("nodata_integer", {"reach": 2}), ("geographic", {"reach": 12, "radius": 4000.0})):
         path = case(name).write(tmp_path)
         compare(path, points_in(path, 60), case(name).crs, **window, max_distance_pixels=1)
@@ -222,8 +228,7 @@ def test_windows_around_a_pole(tmp_path: Path) -> None:
         row, col = np.indices(values.shape)
         lon, lat = Affine(5, 0, -180, 0, -0.25, 90) * (col.ravel() + 0.5, row.ravel() + 0.5)
         distance = WGS84.inv(np.full(lon.size, x), np.full(lon.size, y), lon, lat)[2]
-        beside = np.abs(col.ravel() - math.floor((x + 180) / 5))
-        near = (distance <= 60_000) & (beside <= 36)  # half a turn; the raster does not go on beyond its edge
+        near = distance <= 60_000
         rows = build_from_cogs([path]).sample_points(
             pa.table({"x": [x], "y": [y]}),
             ["B1"],
@@ -265,3 +270,54 @@ def test_windows_that_are_too_large_are_refused(tmp_path: Path, crs: int) -> Non
     )
     with pytest.raises(InputError, match=message):
         build_from_cogs([path]).sample_points(points, ["B1"], **columns, statistics=["mean"], radius=50_000)
+
+
+# Across files
+
+cuts = st.lists(st.integers(1, 23), max_size=2, unique=True).map(sorted)
+
+
+@settings(max_examples=examples(64), deadline=None, derandomize=True)
+@given(
+    rows=cuts,
+    cols=cuts,
+    window=st.sampled_from([{"window_pixels": 1}, {"window_pixels": 4}, {"radius": 35.0}, {"window_pixels": 12}]),
+    options=st.sampled_from([{}, {"resampling": "bilinear"}, {"max_distance_pixels": 2}, {"unscale": True}]),
+    share=st.sampled_from([0.0, 0.2]),
+    seed=st.integers(0, 1000),
+)
+def test_a_raster_in_pieces_has_the_statistics_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[int],
+    cols: list[int],
+    window: dict[str, Any],
+    options: dict[str, Any],
+    share: float,
+    seed: int,
+) -> None:
+    """At each seam; a window can reach over several pieces, and beyond the whole."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(1, 60, (24, 30)).astype(np.int16)
+    values[rng.random(values.shape) < share] = 0
+    points = points_at(rng.uniform(0, 24, 60), rng.uniform(0, 30, 60))
+    folder, given = tmp_path_factory.mktemp("pieces"), {"nodata": 0}
+    found = []
+    for name, parts in (("whole", pieces([0, 24], [0, 30])), ("cut", pieces([0, *rows, 24], [0, *cols, 30]))):
+        (folder / name).mkdir()
+        collection = cut(folder / name, values, parts, settings=dict.fromkeys(range(len(parts)), given))
+        table = collection.sample_points(points, ["B1"], **XY, statistics=ALL, **window, **options)
+        found.append(table.sort_by("point_index").select(["point_index", *ALL]).to_pydict())
+    whole, in_pieces = found
+    assert whole["point_index"] == list(range(60))
+    for name in ALL:
+        assert in_pieces[name] == pytest.approx(whole[name], rel=1e-12), name
+
+
+def test_pixels_beyond_every_raster_are_not_valid(tmp_path: Path) -> None:
+    collection = cut(tmp_path, np.ones((12, 20), np.uint8), pieces([0, 12], [0, 9, 20]))
+    points = points_at(np.array([0.5, 5.5]), np.array([8.5, 8.5]), TEN_METRES)
+    rows = collection.sample_points(points, ["B1"], **XY, statistics=["count", "valid_fraction"], window_pixels=2)
+    assert rows.sort_by("point_index").select(["count", "valid_fraction"]).to_pydict() == {
+        "count": [15, 25],
+        "valid_fraction": [0.6, 1.0],
+    }

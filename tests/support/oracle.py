@@ -6,6 +6,7 @@ which order; whether the pixel of each is valid; which are taken; what becomes o
 None of the project's code is used.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,21 @@ projector = cache(partial(pyproj.Transformer.from_crs, always_xy=True))
 US = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Row = dict[str, Any]
+
+STATISTICS = (
+    "count",
+    "valid_fraction",
+    "mean",
+    "median",
+    "std",
+    "min",
+    "max",
+    "sum",
+    "majority",
+    "variety",
+    "percentile_90",
+)
+"""Statistics of windows that rows have, where ``statistics`` names them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +197,9 @@ def expected(
             ranked, reason = _ranked(records, point, band, options)
             taken = [replace(each, depth=each.depth - before) for before, each in enumerate(_taken(ranked, options))]
             kept = [each for each in taken if options.get("invalid") != "drop" or each.is_valid]
-            of_point += [_row(point, band, each, options) for each in kept]
+            of_point += [
+                _row(point, band, each, options) | _statistics(records, point, band, each, options) for each in kept
+            ]
             if not kept:
                 reasons[band] = "invalid" if taken else reason
         if not of_point:
@@ -278,8 +296,17 @@ def _around(raster: Raster, pixel: tuple[int, int], reach: int) -> list[tuple[in
 
 def _passing(record: Record, raster: Raster, pixel: tuple[int, int], rules: Iterable[Mapping[str, Any]]) -> bool:
     """Whether a pixel is valid: that of the quality bands is the one that holds its centre."""
-    x, y = raster.centre(pixel)
-    return raster.status(pixel) == "valid" and all(passes(rule, record, raster.crs, x, y) for rule in rules)
+    if raster.status(pixel) != "valid":
+        return False
+    key = record, raster, pixel, repr(rules)
+    if key not in _PASSED:
+        x, y = raster.centre(pixel)
+        _PASSED[key] = all(passes(rule, record, raster.crs, x, y) for rule in rules)
+    return _PASSED[key]
+
+
+_PASSED: dict[tuple[Any, ...], bool] = {}
+"""What is known already of pixels."""
 
 
 def passes(rule: Mapping[str, Any], record: Record, crs: str, x: float, y: float) -> bool:
@@ -369,7 +396,7 @@ def _tile(raster: Raster, pixel: tuple[int, int]) -> Tile:
     return raster.href, pixel[0] // raster.block[0], pixel[1] // raster.block[1]
 
 
-def _row(point: Point, band: str, taken: Candidate, options: Mapping[str, Any]) -> Row:
+def _row(records: Sequence[Record], point: Point, band: str, taken: Candidate, options: Mapping[str, Any]) -> Row:
     record, raster = taken.record, taken.raster
     raw = raster.values[taken.pixel].item()
     scale, offset = options.get("scales", {}).get(band, (raster.scale, raster.offset))
@@ -402,7 +429,69 @@ def _row(point: Point, band: str, taken: Candidate, options: Mapping[str, Any]) 
         "scale": scale,
         "offset": offset,
         "candidate": taken.depth if options.get("skip_invalid") else 0,
+        **_statistics(records, point, band, taken, options),
     }
+
+
+def _statistics(
+    records: Sequence[Record], point: Point, band: str, taken: Candidate, options: Mapping[str, Any]
+) -> Row:
+    """Of the valid pixels of the square around a point; beyond the raster they are of the records beside it."""
+    record, raster, reach = taken.record, taken.raster, options.get("window_pixels", 0)
+    if not options.get("statistics"):
+        return {}
+    pixel = raster.pixel(*point.on(raster))
+    assert pixel is not None
+    along = range(-reach, reach + 1)
+    near = [_held(records, record, band, (pixel[0] + row, pixel[1] + col), options) for row in along for col in along]
+    valid = []
+    for holder, at in filter(None, near):
+        of_holder = holder.bands[band]
+        if _passing(holder, of_holder, at, options.get("quality", ())):
+            scale, offset = options.get("scales", {}).get(band, (of_holder.scale, of_holder.offset))
+            number = of_holder.values[at].item()
+            valid.append(number * scale + offset if options.get("unscale") else number)
+    times = Counter(valid)
+    whole = {"count": len(valid), "variety": len(times), "valid_fraction": len(valid) / (2 * reach + 1) ** 2}
+    if not valid:
+        return whole
+    return whole | {
+        "mean": float(np.mean(valid)),
+        "median": float(np.median(valid)),
+        "std": float(np.std(valid)),
+        "min": float(min(valid)),
+        "max": float(max(valid)),
+        "sum": float(np.sum(valid)),
+        "majority": float(min(value for value in valid if times[value] == max(times.values()))),
+        "percentile_90": float(np.percentile(valid, 90)),
+    }
+
+
+def _held(
+    records: Sequence[Record], record: Record, band: str, pixel: tuple[int, int], options: Mapping[str, Any]
+) -> tuple[Record, tuple[int, int]] | None:
+    """Where a pixel of a record's grid, or one beyond it, is read: of records beside it, the first that holds it."""
+    raster = record.bands[band]
+    height, width = raster.values.shape
+    if 0 <= pixel[0] < height and 0 <= pixel[1] < width:
+        return record, pixel
+    apart = options.get("overlap_tolerance", timedelta(seconds=60)) // US
+
+    def is_beside(other: Record) -> bool:
+        there = other.bands.get(band)
+        if other is record or there is None or (record.moment is None) != (other.moment is None):
+            return False
+        same_units = (there.scale, there.offset) == (raster.scale, raster.offset)
+        one_moment = record.moment is None or other.moment is None or abs(record.moment - other.moment) <= apart
+        return there.crs == raster.crs and one_moment and (same_units or bool(options.get("unscale")))
+
+    beside = [other for other in records if is_beside(other)]
+    beside.sort(key=lambda other: (abs((other.moment or 0) - (record.moment or 0)), other.order))
+    for other in beside:
+        at = other.bands[band].pixel(*raster.centre(pixel))
+        if at is not None:
+            return other, at
+    return None
 
 
 def _missing(index: int, band: str, reason: str) -> Row:
@@ -434,5 +523,8 @@ def _wide_row(index: int, of_band: dict[str, Row], bands: Sequence[str]) -> Row:
     row = {name: first.get(name) for name in ("record_id", "datetime", "raster_crs", "time_difference")}
     row["status"] = next((each["status"] for each in there if each["status"] != "valid"), "valid")
     values = {band: of_band.get(band, {}).get("value") for band in bands}
+    statistics = {name: [of_band.get(band, {}).get(name) for band in bands] for name in STATISTICS}
+    values |= {f"{band}_{name}": of_band.get(band, {}).get(name) for name in STATISTICS for band in bands}
     records = {f"{band}_record_id": of_band.get(band, {}).get("record_id") for band in bands}
-    return {"point_index": index, "values": [*values.values()]} | row | values | records
+    lists = {"values": [values[band] for band in bands]} | statistics
+    return {"point_index": index} | lists | row | values | records

@@ -11,7 +11,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from rasteret_beam import Quality
-from tests.support.oracle import Row, microseconds
+from tests.support.oracle import STATISTICS, Row, microseconds
 
 HOUR = timedelta(hours=1)
 
@@ -54,6 +54,9 @@ def ready_options(draw: st.DrawFn, *, complete: bool, bands: Sequence[str]) -> d
     if found["unscale"] and "B" in bands and draw(st.booleans()):
         found["scales"] = {"B": (0.25, -7.0)}
     found["max_distance_pixels"] = draw(st.sampled_from([0, 0, 0, 1, 2]))
+    if draw(st.booleans()):
+        names = draw(st.lists(st.sampled_from(STATISTICS), min_size=1, max_size=4, unique=True))
+        found |= {"statistics": names, "window_pixels": draw(st.sampled_from([0, 1, 1, 2]))}
     found["join"] = draw(st.sampled_from(["inner", "left"]))
     return {name: value for name, value in found.items() if value is not None}
 
@@ -84,13 +87,15 @@ def in_order(rows: Iterable[Iterable[Any]]) -> list[tuple]:
 
 
 DIGITS = {"distance": 3, "pixel_x": 3, "pixel_y": 3, "pixel_lon": 7, "pixel_lat": 7}
-"""Of columns that are computed from coordinates; all others are compared exactly."""
+DIGITS |= dict.fromkeys(("mean", "median", "std", "sum", "percentile_90"), 7)
+"""Of columns that are computed from coordinates or sums; all others are compared exactly."""
 
 
 def plain(name: str, value: Any) -> Any:
     """A value of a column that can be compared: NaN is equal to itself."""
     if isinstance(value, float):
-        return "NaN" if math.isnan(value) else round(value, DIGITS[name]) if name in DIGITS else value
+        digits = next((number for end, number in DIGITS.items() if name.endswith(end)), None)
+        return "NaN" if math.isnan(value) else value if digits is None else round(value, digits)
     if isinstance(value, list):
         return tuple(plain(name, each) for each in value)
     return microseconds(value) if hasattr(value, "tzinfo") else value
@@ -112,6 +117,8 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "join": ("inner", "left"),
     "layout": ("long", "values", "columns"),
     "max_distance_pixels": (0, 1),
+    "statistics": (None, ("mean", "count", "percentile_90")),
+    "window": (None, ("window_pixels", 1), ("radius", 25.0)),
     "return_neighbourhood": ("off", "always", "if_center_nodata"),
     "value_type": ("float64", "float32", "raw"),
     "extra_columns": (False, True),
@@ -129,6 +136,7 @@ def goes_together(chosen: Mapping[str, Any]) -> bool:
         (chosen["max_candidates"] != 10 and not chosen["skip_invalid"]),
         (chosen["scales"] and not chosen["unscale"]),
         (chosen["value_type"] == "raw" and chosen["unscale"]),
+        ((chosen["statistics"] is None) != (chosen["window"] is None)),
         (chosen["return_neighbourhood"] != "off" and not (chosen["max_distance_pixels"] and long)),
     )
     return not any(refused)
@@ -152,7 +160,10 @@ def pairwise(factors: Mapping[str, Sequence[Any]], tries: int = 300) -> list[dic
 
 def pipeline_options(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """A combination of :data:`FACTORS` as the calls take it."""
-    given = {name: value for name, value in chosen.items() if name != "bands" and value is not None}
+    given = {name: value for name, value in chosen.items() if name not in ("bands", "window") and value is not None}
+    if chosen["window"]:
+        name, size = chosen["window"]
+        given[name] = size
     extra = EXTRA if chosen["layout"] == "long" else wide_columns(chosen["bands"])
     given["extra_columns"] = [*extra, "record:platform"] if chosen["extra_columns"] else []
     given["quality"] = [Quality(**RULES[chosen["quality"]])] if chosen["quality"] else []

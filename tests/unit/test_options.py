@@ -125,7 +125,6 @@ def test_dead_letters_take_what_is_left_to_choose() -> None:
         "tolerance",
         "limit",
         "overlap",
-        "overlap_tolerance",
         "skip_invalid",
         "max_candidates",
         "layout",
@@ -236,6 +235,72 @@ REFUSED |= {
         'value_type="float32"',
     ),
 }
+
+
+WINDOW = "say which pixels they are of with window_pixels=R or radius=METRES"
+MEAN = {"statistics": ["mean"]}
+
+REFUSED |= {
+    "statistics of no window": (
+        {"statistics": ["mean", "std"]},
+        f"statistics are mean, std, but neither window_pixels nor radius is given; {WINDOW}",
+    ),
+    "window of nothing": (
+        {"window_pixels": 0},
+        "window_pixels is 0, but statistics are not given; name them with statistics=[...]",
+    ),
+    "radius of nothing": (
+        {"radius": 30},
+        "radius is 30, but statistics are not given; name them with statistics=[...]",
+    ),
+    "two windows": (
+        MEAN | {"window_pixels": 2, "radius": 30.5},
+        "window_pixels is 2 and radius is 30.5; statistics have one window: give one",
+    ),
+    "negative window": (MEAN | {"window_pixels": -1}, "window_pixels is -1; it has to be a whole number, 0 or more"),
+    "window in metres": (
+        MEAN | {"window_pixels": 2.5},
+        "window_pixels is 2.5; it has to be a whole number, 0 or more",
+    ),
+    "window too large": (MEAN | {"window_pixels": 4097}, "window_pixels is 4097; the most are 4096"),
+    "no radius": (MEAN | {"radius": 0}, "radius is 0; it has to be a number of metres above 0"),
+    "endless radius": (MEAN | {"radius": float("inf")}, "radius is inf; it has to be a number of metres above 0"),
+    "radius as text": (MEAN | {"radius": "50m"}, "radius is '50m'; it has to be a number of metres above 0"),
+    "radius is NaN": (MEAN | {"radius": float("nan")}, "radius is nan; it has to be a number of metres above 0"),
+    "statistic twice": (
+        {"statistics": ["mean", "mean"], "radius": 3},
+        "statistics are mean, mean; name each of them once",
+    ),
+}
+
+
+def test_windows_of_statistics() -> None:
+    assert SampleOptions(statistics=["mean"], window_pixels=0).window_pixels == 0
+    made = SampleOptions(statistics=("mean", "std"), radius=np.float32(30))
+    assert made == SampleOptions(statistics=["mean", "std"], radius=30) and type(made.radius) is float
+    assert made.uses_validity and not made.needs_status
+    assert pickle.loads(pickle.dumps(made)) == made and len({made, replace(made, radius=30.0)}) == 1
+
+
+def test_statistics_in_flags() -> None:
+    parser = argparse.ArgumentParser()
+    option_flags(parser, SampleOptions)
+    words = ["--statistics=mean,percentile_97.5", "--radius", "30.5"]
+    made = SampleOptions(**option_values(parser.parse_args(words), SampleOptions))
+    assert made == SampleOptions(statistics=["mean", "percentile_97.5"], radius=30.5)
+    forms = {
+        action.dest: parameter(parser, "sample_points", action)["regexes"][0]
+        for action in parser._actions
+        if action.dest in ("statistics", "window_pixels", "radius")
+    }
+    for name, good, bad in (
+        ("statistics", ["mean", "mean,percentile_97.5"], ["", "mean,", "mean std"]),
+        ("window_pixels", ["0", "12"], ["-1", "1.5"]),
+        ("radius", ["30", "30.5", ".5"], ["-3", "30m", "."]),
+    ):
+        assert all(re.match(forms[name], each) for each in good) and not any(
+            re.match(forms[name], each) for each in bad
+        )
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -17,6 +17,7 @@ from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.kernels.routing.index import locate
 from rasteret_beam.kernels.routing.matching import matched
+from rasteret_beam.kernels.sampling.interpolation import SIZES
 from rasteret_beam.kernels.tables.point_columns import choose_columns, coordinates, point_batch
 from rasteret_beam.keywords import PlanKeywords
 from rasteret_beam.model import Asset
@@ -82,17 +83,19 @@ def plan(
     ----------
     collection, points, bands, match, x_column, y_column, geometry_column, geometry_crs
         As for :func:`rasteret_beam.collection.eager.sample.sample_points`. The plan lacks the further tiles that
-        nodata fallback (``max_distance_pixels``), interpolation (``resampling``) and the records after the best one, up
-        to ``max_candidates``, of ``skip_invalid`` may need.
+        nodata fallback (``max_distance_pixels``), windows of ``statistics``, the records beside a raster whose pixels
+        are interpolated, and the records after the best one, up to ``max_candidates``, of ``skip_invalid`` may need;
+        and the tiles of quality bands under pixels beside the points'.
     bbox, date_range, geometries, cloud_cover_lt, ids
         As for :meth:`Collection.subset`.
 
     Returns
     -------
     Table
-        In :data:`PLAN_SCHEMA`, with a row for each tile that contains a point, for each band of each record.
+        In :data:`PLAN_SCHEMA`, with a row for each tile that the points need, for each band of each record.
 
-        - ``points``: number of points in the tile. The sum is the number of sample rows, but for tiles that are read
+        - ``points``: number of points in the tile; 0 for tiles into which only blocks of pixels around points reach
+          (``resampling``). The sum is the number of sample rows, but for tiles that are read
           for the quality of samples alone.
         - ``offset``, ``bytes``: position of the tile in its file, and its compressed size; null where the
           index lacks them, as for striped files. ``bytes`` is 0 for a tile that the file does not store,
@@ -125,13 +128,16 @@ def plan(
         time_column=options.time_column,
         first_value=stream.first_value,
     )
-    return plan_batches(index, (point_batch(batch, 0, chosen) for batch in stream), chosen.crs)
+    return plan_batches(index, (point_batch(batch, 0, chosen) for batch in stream), chosen.crs, options)
 
 
-def plan_batches(index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs: str) -> pa.Table:
+def plan_batches(
+    index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs: str, options: SampleOptions | None = None
+) -> pa.Table:
     """The plan for batches of points, which are read once; see :func:`plan`."""
     routing, matcher = index.routing, index.routing.by_record
     touched: dict[int, TouchedTiles] = {}
+    size = SIZES.get(options.resampling, 1) if options is not None else 1
     first_tile = first_tiles(routing)
     quality = QualityTiles(routing, first_tile)
     counts = dict.fromkeys(COUNTED, 0)
@@ -142,7 +148,9 @@ def plan_batches(index: CollectionIndex, batches: Iterable[pa.RecordBatch], crs:
         picks = list(found.picks)
         _count(counts, found.reason)
         for number, pick in enumerate(picks):
-            tiles = touched.setdefault(number, TouchedTiles(routing, first_tile, pick.layers, routing.layers.bandsets))
+            tiles = touched.setdefault(
+                number, TouchedTiles(routing, first_tile, pick.layers, routing.layers.bandsets, size)
+            )
             tiles.add(pick)
         quality.add(hits, len(batch), picks)
     groups = (group for tiles in touched.values() for group in tiles.groups())

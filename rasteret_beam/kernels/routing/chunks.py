@@ -194,7 +194,7 @@ def _cut(
     stops = np.append(starts[1:], len(order))
     columns = {name: pa.array(pixel[order], type=pa.int32()) for name, pixel in zip(PIXEL, (row, col), strict=True)}
     if with_position:
-        parts = (hits.row[order] - row[order], hits.col[order] - col[order])
+        parts = ((hits.row - row)[order], (hits.col - col)[order])
         columns.update(zip(POSITION, map(pa.array, parts), strict=True))
     taken = without_same(points.take(pa.array(hits.point[order])))
     columns.update(zip(taken.schema.names, taken.columns, strict=True))

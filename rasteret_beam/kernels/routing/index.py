@@ -91,6 +91,11 @@ class RoutingIndex:
         """Which record has which bands to sample on which grid, sorted by grid, then by record."""
         return self.matcher.layers
 
+    @property
+    def all_layers(self) -> Layers:
+        """The same, of quality bands too; in any order."""
+        return self._band_grids.layers
+
     def grid_of(self, key: TileKey) -> tuple[Grid, tuple[str, ...]]:
         """The grid that a key names, and the bands to read on it."""
         return self.grid(key.grid), self.bands_of(key)
@@ -264,7 +269,7 @@ def reachable_groups(index: RoutingIndex, crs: str, what: str = "points") -> lis
 
 def _locate_in_group(group: CrsGroup, x: Floats, y: Floats) -> Hits:
     found = []
-    for shift in _turns(group, x):
+    for shift in turns_to(group, x):
         point, grid = _near_boxes(group, x + shift, y)
         row, col = pixel_positions(group.grids, grid, x[point] + shift, y[point])
         hit = np.flatnonzero(inside(group.grids, grid, row, col))
@@ -276,7 +281,7 @@ def _locate_in_group(group: CrsGroup, x: Floats, y: Floats) -> Hits:
     return hits
 
 
-def _turns(group: CrsGroup, x: Floats) -> list[float]:
+def turns_to(group: CrsGroup, x: Floats) -> list[float]:
     """Whole turns by which points may have to be shifted to meet the group's grids; 0 comes first."""
     turn = full_turn(group.crs)
     finite = x[np.isfinite(x)]

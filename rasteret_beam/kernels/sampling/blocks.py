@@ -111,11 +111,6 @@ class TileBlocks:
         of_whole = self.whole.last_row + self.blocks.height - 1 if self.whole else 0
         return max(of_whole, self.cells.last_row) if self.cells else of_whole
 
-    @property
-    def only_reached(self) -> bool:
-        """Whether no block lies in the tile as a whole."""
-        return self.whole is None
-
     def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints, NDArray[np.generic]]]:
         """Where pixels of the decoded tile go, and the pixels."""
         if self.whole is not None:
@@ -123,7 +118,7 @@ class TileBlocks:
             first = self.whole.row * across + self.whole.col
             for cell in range(self.blocks.cells):
                 down, aside = divmod(cell, self.blocks.width)
-                yield self.whole.point + cell * self.blocks.count, flat[first + (down * across + aside)]
+                yield self.whole.point + cell * self.blocks.count, flat[down * across + aside :].take(first)
         if self.cells is not None:
             yield from self.cells.take(tile)
 

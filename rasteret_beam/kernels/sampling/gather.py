@@ -33,11 +33,6 @@ class TilePoints:
         """The last row of the tile that is needed."""
         return int(self.row.max())
 
-    @property
-    def only_reached(self) -> bool:
-        """Whether the points are those of other tiles; never so."""
-        return False
-
     def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints, NDArray[np.generic]]]:
         """Where pixels of the decoded tile go, and the pixels."""
         yield self.point, tile[self.row, self.col]
@@ -47,11 +42,8 @@ def by_tile(grid: Grid, row: Ints, col: Ints) -> Iterator[TilePoints]:
     """Sort pixels of a grid by the tile they are in; tiles come in row-major order."""
     if not len(row):
         return
-    _, across = grid.tile_counts()
-    tile = (row // grid.tile_height) * across + col // grid.tile_width
-    first = tile.min()
-    # numpy sorts 16-bit numbers by radix, in a fraction of the time.
-    order = np.argsort((tile - first).astype(np.uint16) if tile.max() - first < 1 << 16 else tile, kind="stable")
+    tile, across = _tiles(grid, row, col), grid.tile_counts()[1]
+    order = _sorted(tile)
     starts = np.flatnonzero(np.diff(tile[order])) + 1
     for points in np.split(order, starts):
         tile_row, tile_col = divmod(int(tile[points[0]]), across)
@@ -62,6 +54,28 @@ def by_tile(grid: Grid, row: Ints, col: Ints) -> Iterator[TilePoints]:
             row[points] - tile_row * grid.tile_height,
             col[points] - tile_col * grid.tile_width,
         )
+
+
+def tile_order(grid: Grid, row: Ints, col: Ints) -> Ints:
+    """Positions [n] of pixels of a grid in the order of :func:`by_tile`."""
+    return _sorted(_tiles(grid, row, col))
+
+
+def tiles_of(grid: Grid, row: Ints, col: Ints) -> set[tuple[int, int]]:
+    """Rows and columns of the tiles that pixels of a grid are in."""
+    across = grid.tile_counts()[1]
+    return {divmod(number, across) for number in np.unique(_tiles(grid, row, col)).tolist()}
+
+
+def _tiles(grid: Grid, row: Ints, col: Ints) -> Ints:
+    return (row // grid.tile_height) * grid.tile_counts()[1] + col // grid.tile_width
+
+
+def _sorted(tile: Ints) -> Ints:
+    first = tile.min() if len(tile) else 0
+    # numpy sorts 16-bit numbers by radix, in a fraction of the time.
+    narrow = len(tile) and tile.max() - first < 1 << 16
+    return np.argsort((tile - first).astype(np.uint16) if narrow else tile, kind="stable")
 
 
 class TilePixels(Protocol):
@@ -75,11 +89,6 @@ class TilePixels(Protocol):
     @property
     def last_row(self) -> int:
         """The last row of the tile that is needed."""
-        ...
-
-    @property
-    def only_reached(self) -> bool:
-        """Whether the pixels are but edges of blocks that lie in other tiles."""
         ...
 
     def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints, NDArray[np.generic]]]:

@@ -91,6 +91,19 @@ def weights(part: Floats, size: int) -> Floats:
     )
 
 
+def reach(part: Floats, size: int) -> tuple[Ints, Ints]:
+    """How many rows (or columns) with a weight are before the point's own, and how many after it, [n] each.
+
+    Parameters
+    ----------
+    part, size
+        As of :func:`weights`.
+    """
+    used = weights(part, size) != 0
+    before = (part < 0.5) + (size // 2 - 1)
+    return before - used.argmax(axis=0), size - 1 - used[::-1].argmax(axis=0) - before
+
+
 @dataclass(frozen=True)
 class Interpolation:
     """The weighted sum of the pixels around the point.
@@ -109,8 +122,9 @@ class Interpolation:
     needs_position: bool = True
 
     @property
-    def radius(self) -> int:
-        return self.size // 2
+    def mends(self) -> bool:
+        """Whether a sample can be valid though the point's own pixel, which always has a weight, is not."""
+        return self.skip_nodata
 
     @property
     def cells(self) -> int:
@@ -126,14 +140,16 @@ class Interpolation:
             In the band's own dtype; 64-bit integers beyond 2^53 are rounded to float64.
         status : [k, n] uint8
             The :class:`.validity.Status` of each pixel. That of a sample that is not valid is that of the point's own
-            pixel if this is not valid, else that of the first pixel that is not, row by row.
+            pixel if this is not valid, else that of the first pixel that is not, row by row; ``NODATA`` where infinite
+            pixels add up to NaN.
         """
         count = blocks.count
         values, of_samples = np.empty(count), np.zeros(count, dtype=np.uint8)
         for start in range(0, count, PORTION):
             at = slice(start, start + PORTION)
-            block, here, whole = blocks.take(at), status[:, at], pixels[:, at].astype(np.float64)
+            block, here = blocks.take(at), status[:, at]
             with np.errstate(invalid="ignore", over="ignore"):  # pixels that do not count may be anything
+                whole = pixels[:, at].astype(np.float64)
                 values[at] = _sums(block, whole)
             points = _in_doubt(here, whole, pixels.dtype)
             if len(points):
@@ -150,14 +166,14 @@ class Interpolation:
             values = _sums(blocks, np.where(counted, pixels, 0.0))
         lacking = missing.any(axis=0)
         if not self.skip_nodata:
-            given = ~lacking
+            values[lacking] = np.nan
         else:
             total = _sums(blocks, counted.astype(np.float64))
-            given = np.abs(total) >= LEAST_WEIGHT
-            share = lacking & given
-            values[share] /= total[share]
-        values[~given] = np.nan
-        return values, np.where(given, np.uint8(Status.VALID), _why(blocks, status, missing))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values[lacking] /= np.where(np.abs(total) >= LEAST_WEIGHT, total, np.nan)[lacking]
+        valid = values == values  # infinite pixels of both signs add up to NaN
+        why = np.where(lacking, _why(blocks, status, missing), np.uint8(Status.NODATA))
+        return values, np.where(valid, np.uint8(Status.VALID), why)
 
 
 def _in_doubt(status: Statuses, pixels: Floats, dtype: np.dtype) -> Ints:

@@ -91,6 +91,8 @@ class Picked:
     @classmethod
     def joined(cls, parts: "Sequence[Picked]") -> "Picked":
         """What is given for all points of some parts."""
+        if len(parts) == 1:
+            return parts[0]
 
         def whole(name: str) -> Any:
             arrays = [getattr(each, name) for each in parts]
@@ -236,12 +238,17 @@ class PixelMethod(Protocol):
     ----------
     radius : int
         Pixels that it reaches beyond the point's own, to each side.
+    mends : bool
+        Whether a sample can be valid though the point's own pixel is not.
     needs_validity, needs_position : bool
         What it needs of :class:`OwnPixels`.
     """
 
     @property
     def radius(self) -> int: ...
+
+    @property
+    def mends(self) -> bool: ...
 
     @property
     def needs_validity(self) -> bool: ...
@@ -259,6 +266,7 @@ class OwnPixel:
     """The pixel that a point lies in, as it is."""
 
     radius: int = 0
+    mends: bool = False
     needs_validity: bool = False
     needs_position: bool = False
 
@@ -285,6 +293,7 @@ class ClosestValid:
     rule: str = "closest"
     windows: str = "off"
     only_valid: bool = False
+    mends: bool = True
     needs_validity: bool = True
     needs_position: bool = True
 

@@ -80,3 +80,9 @@ def units_of(asset: Asset, given: Mapping[str, Units]) -> Units:
 def needs_file(asset: Asset, given: Mapping[str, Units]) -> bool:
     """Whether only the file's tags can tell scale or offset of a band."""
     return asset.band not in given and (asset.scale is None or asset.offset is None)
+
+
+def same_units(one: Asset, other: Asset) -> bool:
+    """Whether the stored numbers of two bands mean the same, as far as their scale and offset tell."""
+    numbers = [(1.0 if each.scale is None else each.scale, each.offset or 0.0) for each in (one, other)]
+    return numbers[0] == numbers[1]

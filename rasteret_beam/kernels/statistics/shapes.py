@@ -12,6 +12,7 @@ from rasteret_beam.kernels.geo.crs import Floats, crs_label, full_turn, horizont
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.geo.ground import SLACK, ellipsoid_of, metres_of_length, within_geodesic
 from rasteret_beam.kernels.sampling.blocks import Blocks
+from rasteret_beam.kernels.sampling.gather import tile_order
 from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.validity import Mask
 from rasteret_beam.model import Grid, inverse_affine
@@ -101,9 +102,8 @@ def portions(shape: WindowShape, spots: Spots, most: int) -> list[Ints]:
     """
     cells = shape.reach(spots).cells
     size = np.ceil(np.log2(cells)).astype(np.int64)
-    _, across = spots.grid.tile_counts()
-    tile = spots.row // spots.grid.tile_height * across + spots.col // spots.grid.tile_width
-    order = np.lexsort((tile, size))
+    order = tile_order(spots.grid, spots.row, spots.col)
+    order = order[np.argsort(size[order], kind="stable")]
     found: list[Ints] = []
     for same in np.split(order, np.flatnonzero(np.diff(size[order])) + 1):
         step = max(1, most // int(cells[same].max(initial=1)))
@@ -263,4 +263,7 @@ class Discs(Blocks):
         place = np.broadcast_arrays(row + down[:, None], col + across[None])
         at_row, at_col = (part.reshape(self.cells, len(points)) for part in place)
         x, y = self.grid.to_world(row, col)
-        return within_geodesic(self.grid.crs, x, y, *self.grid.to_world(at_row, at_col), self.metres)
+        other_x, other_y = self.grid.to_world(at_row, at_col)
+        half = (full_turn(self.grid.crs) or 0) / 2
+        once = (other_x - x >= -half) & (other_x - x < half)  # around a pole, blocks reach half a turn to both sides
+        return once & within_geodesic(self.grid.crs, x, y, other_x, other_y, self.metres)

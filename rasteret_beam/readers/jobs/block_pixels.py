@@ -13,6 +13,7 @@ from rasteret_beam.kernels.sampling.gather import PixelValues, Wanted
 from rasteret_beam.kernels.sampling.units import in_units
 from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses
 from rasteret_beam.model import Asset, Grid
+from rasteret_beam.readers.jobs.beside_pixels import BesideRead
 from rasteret_beam.readers.jobs.work_units import SampleJob
 
 
@@ -29,6 +30,10 @@ class PixelRules(Protocol):
 
     def take(self, rows: Ints) -> "PixelRules":
         """For those of the points at some positions."""
+        ...
+
+    def at_pixels_of(self, record: int, grid: Grid, row: Ints, col: Ints) -> tuple[Mask, list[Failure]]:
+        """The same by the rules of another record, given by its position in the index."""
         ...
 
 
@@ -58,14 +63,19 @@ class BlockRead:
         Which pixels of each of the wanted blocks pass the quality rules; empty without rules.
     failed : list of Failure
         What could not be read for all bands.
+    beside : BesideRead
+        What lies beyond the grid.
     """
 
     job: SampleJob
     passing: Mapping[WantedBlocks[Any], Mask]
     failed: list[Failure]
+    beside: BesideRead
 
     @classmethod
-    def of(cls, job: SampleJob, grid: Grid, wanted: Sequence[Wanted], rules: PixelRules | None) -> "BlockRead":
+    def of(
+        cls, job: SampleJob, grid: Grid, wanted: Sequence[Wanted], rules: PixelRules | None, beside: BesideRead
+    ) -> "BlockRead":
         """Read it, for all that is wanted on a grid."""
         passing: dict[WantedBlocks[Any], Mask] = {}
         failed: list[Failure] = []
@@ -73,20 +83,26 @@ class BlockRead:
             if rules is not None and isinstance(each, WantedBlocks):
                 passing[each], failed_here = _pass(rules, grid, each)
                 failed += failed_here
-        return cls(job, passing, failed)
+        return cls(job, passing, failed, beside)
 
     def failures(self, assets: Sequence[Asset]) -> list[Failure]:
         """What could not be read, as failures of each band."""
-        return [replace(each, asset=replace(each.asset, band=asset.band)) for asset in assets for each in self.failed]
+        of_all = [replace(each, asset=replace(each.asset, band=asset.band)) for asset in assets for each in self.failed]
+        return of_all + self.beside.failures
 
     def values(self, wanted: WantedBlocks[Any], found: PixelValues, asset: Asset) -> BlockValues:
-        """The gathered pixels of a band, as they count; those beyond the grid are missing."""
+        """The gathered pixels of a band, as they count; those beyond the grid are of the records beside, or missing."""
         pixels, status = found.values(), found.status(asset.nodata, asset.mask)
         if wanted in self.passing:
             status[(status == Status.VALID) & ~self.passing[wanted]] = Status.MASKED
         if self.job.options.unscale:
             pixels = in_units(pixels, status == Status.VALID, self.job.units(asset))
         status[wanted.beyond.position] = Status.NODATA
+        for given in self.beside.given.get((wanted, asset.band), ()):
+            if given.pixels.dtype != pixels.dtype:
+                with np.errstate(invalid="ignore"):  # pixels that are not read may be anything
+                    pixels = pixels.astype(np.float64)
+            pixels[given.position], status[given.position] = given.pixels, given.status
         shape = wanted.blocks.cells, wanted.blocks.count
         return BlockValues(pixels.reshape(shape), status.reshape(shape))
 

@@ -1,6 +1,6 @@
 """Reading pixels: tiles and masks of bands, and what the pixel method of a job makes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -12,16 +12,18 @@ from rasteret_beam.errors import TileReadError
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.blocks import WantedBlocks
 from rasteret_beam.kernels.sampling.dead_letters import Failure, everywhere, left_over
-from rasteret_beam.kernels.sampling.gather import PixelValues, TilePixels, Wanted, by_tile
+from rasteret_beam.kernels.sampling.gather import PixelValues, TilePixels, Wanted, by_tile, tile_order, tiles_of
 from rasteret_beam.kernels.sampling.interpolation import Interpolation, WeightedBlocks
 from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Around, OwnPixels, Picked, PixelMethod, Window
 from rasteret_beam.kernels.sampling.validity import Status, may_be_masked
+from rasteret_beam.kernels.statistics.shapes import portions
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import Asset, Grid
+from rasteret_beam.readers.jobs.beside_pixels import read_beside
 from rasteret_beam.readers.jobs.block_pixels import BlockRead, PixelRules
 from rasteret_beam.readers.jobs.cancellation import CancelToken
-from rasteret_beam.readers.jobs.windows import Windows, in_portions
+from rasteret_beam.readers.jobs.windows import WINDOW_CELLS, Windows
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
@@ -39,9 +41,11 @@ class Read(NamedTuple):
 
     @classmethod
     def joined(cls, parts: "Sequence[Read]", points: Sequence[Ints]) -> "Read":
-        """What is read in portions, whose points are at these positions."""
-        order = np.argsort(np.concatenate(points))
-        picked = {band: Picked.joined([each.picked[band] for each in parts]).take(order) for band in parts[0].picked}
+        """What is read at n points in parts, whose points are at these positions; each is in one part."""
+        order = np.concatenate(points)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        picked = {band: Picked.joined([each.picked[band] for each in parts]).take(place) for band in parts[0].picked}
         failures = [
             replace(failure, points=at[failure.points])
             for each, at in zip(parts, points, strict=True)
@@ -67,21 +71,29 @@ class PixelReader:
         TileReadError
             A tile cannot be read, and ``on_error`` is "raise".
         """
-        parts = in_portions(self.job, spots)
-        if len(parts) < 2:
+        parts = self._parts(spots)
+        if not parts:
             return self._picked(assets, spots, rules)
-        read = [self._picked(assets, spots.take(at), None if rules is None else rules.take(at)) for at in parts]
+        read = [self._picked(assets, spots.take(at), rules and rules.take(at)) for at in parts]
         return Read.joined(read, parts)
 
+    def _parts(self, spots: Spots) -> list[Ints]:
+        """Positions of points that are read together: where blocks are, those of a tile lie together in memory."""
+        if self.job.window is not None:
+            return portions(self.job.window, spots, WINDOW_CELLS)
+        in_blocks = isinstance(self.job.method, Interpolation)
+        return [tile_order(spots.grid, spots.row, spots.col)] if in_blocks else []
+
     def _picked(self, assets: Sequence[Asset], spots: Spots, rules: PixelRules | None) -> Read:
-        """As :meth:`picked`, of points whose windows fit into memory together."""
+        """What the method picks at points, which are in the order of their tiles where blocks are needed."""
         grid, method, with_status = spots.grid, self.job.method, self.job.needs_status or rules is not None
         of_value, windows = self._of_value(spots), Windows.of(self.job, spots)
         wanted = [of_value] if windows is None else [of_value, windows.wanted]
-        masks = with_status or windows is not None
-        found, failures = self.gather(grid, wanted, assets, self._reach(grid), masks)
+        in_blocks = windows is not None or isinstance(of_value, WantedBlocks)
+        own, masks = tiles_of(grid, spots.row, spots.col) if in_blocks else None, with_status or windows is not None
+        found, failures = self.gather(grid, wanted, assets, self.reach(grid), masks, first=own)
         assets = [self.job.with_units(self._with_tags(asset, spots, failures)) for asset in assets]
-        blocks = BlockRead.of(self.job, grid, wanted, rules)
+        blocks = BlockRead.of(self.job, grid, wanted, rules, read_beside(self, grid, wanted, assets, rules))
         failures += blocks.failures(assets)
         picked: dict[str, Picked] = {}
         for asset in assets:
@@ -120,7 +132,7 @@ class PixelReader:
         own = OwnPixels(spots.grid, found.values(), there, status, spots.row_part, spots.col_part)
         return self.job.scaled(method.pick(own, partial(self._cells, spots, asset, failures, rules)), asset)
 
-    def _reach(self, grid: Grid) -> int:
+    def reach(self, grid: Grid) -> int:
         """How many rows of a tile to read beyond those that are needed.
 
         A walk comes back to a tile for other points: decoded down to the row of one, it would be read again.
@@ -131,24 +143,38 @@ class PixelReader:
 
     def _with_tags(self, asset: Asset, spots: Spots, failures: list[Failure]) -> Asset:
         """An asset with the scale and offset of its file's tags, where they are wanted and the collection has none."""
-        if not self.job.needs_file(asset):
+        found = self.tagged(asset) if self.job.needs_file(asset) else asset
+        if isinstance(found, TileReadError):
+            failures += everywhere(asset, by_tile(spots.grid, spots.row, spots.col), found)
             return asset
+        return found
+
+    def tagged(self, asset: Asset) -> Asset | TileReadError:
+        """An asset with the scale and offset of its file's tags, where the collection has none.
+
+        The error is given where it becomes a dead letter, and else raised.
+        """
         try:
             return self._source.with_units(asset, self._counters, self._cancel)
         except TileReadError as error:
             if self.job.options.on_error == "dead_letter":
-                failures += everywhere(asset, by_tile(spots.grid, spots.row, spots.col), error)
-                return asset
+                return error
             self._cancel.cancel(error)  # so that the job's other reads are left undone
             raise
 
     def gather(
-        self, grid: Grid, wanted: Sequence[Wanted], assets: Sequence[Asset], reach: int, masks: bool
+        self,
+        grid: Grid,
+        wanted: Sequence[Wanted],
+        assets: Sequence[Asset],
+        reach: int,
+        masks: bool,
+        first: Collection[tuple[int, int]] | None = None,
     ) -> tuple[list[dict[str, PixelValues]], list[Failure]]:
         """What is at the pixels of each of the wanted, by band; tiles are read once, ``reach`` rows further.
 
-        Masks are read only if they matter, and only of files that have or may have one. Tiles that blocks only reach
-        into come last: by then they may be under way, or in the cache, for points that lie in them.
+        Masks are read only if they matter, and only of files that have or may have one. Tiles that are not among the
+        ``first`` come after these: by then they may be under way, or in the cache, for points that lie in them.
         """
         found = [{asset.band: PixelValues(each.size) for asset in assets} for each in wanted]
         in_tile: dict[tuple[int, int], list[tuple[int, TilePixels]]] = {}
@@ -173,13 +199,12 @@ class PixelReader:
                 raise tile
 
         masked = [asset for asset in assets if may_be_masked(asset)] if masks else []
-        for last in (False, True):
-            rows = {
-                place: _rows(parts, reach, grid) for place, parts in in_tile.items() if _only_reached(parts) == last
-            }
+        others = [] if first is None else [place for place in in_tile if place not in first]
+        for places in ([place for place in in_tile if first is None or place in first], others):
+            rows = {place: _rows(in_tile[place], reach, grid) for place in places}
             requests = chain(
-                (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in rows),
-                (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in rows),
+                (TileRequest(asset, grid, *place, rows[place]) for asset in assets for place in places),
+                (TileRequest(asset, grid, *place, 0, mask=True) for asset in masked for place in places),
             )
             self._source.each(requests, on_tile, self._counters, self._cancel)
         return found, failures
@@ -218,10 +243,6 @@ class PixelReader:
 def distinct_points(parts: Sequence[Ints]) -> Ints:
     """Points of several lists, each once; those of a single list in its order."""
     return parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
-
-
-def _only_reached(parts: Sequence[tuple[int, TilePixels]]) -> bool:
-    return all(pixels.only_reached for _, pixels in parts)
 
 
 def _rows(parts: Sequence[tuple[int, TilePixels]], reach: int, grid: Grid) -> int:

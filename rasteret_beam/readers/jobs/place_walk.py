@@ -188,7 +188,7 @@ class BandWalk:
     @property
     def _shows_invalid(self) -> bool:
         """Whether pixels are needed that fail a quality rule: for their value, or for those beside them."""
-        if self.place.job.method.radius:
+        if self.place.job.method.mends:
             return True
         return self.options.invalid != "drop" and not self.options.skip_invalid
 

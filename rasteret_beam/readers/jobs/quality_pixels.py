@@ -110,6 +110,9 @@ class QualityAtPoints:
     def at_pixels(self, grid: Grid, row: Ints, col: Ints) -> tuple[Mask, list[Failure]]:
         return self.of_record.at_pixels(grid, row, col)
 
+    def at_pixels_of(self, record: int, grid: Grid, row: Ints, col: Ints) -> tuple[Mask, list[Failure]]:
+        return RecordQuality.of(self.of_record.reader, record).at_pixels(grid, row, col)
+
     def take(self, rows: Ints) -> "QualityAtPoints":
         """For those of the points at some positions."""
         return QualityAtPoints(self.passing[rows], self.of_record)

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.blocks import Blocks, WantedBlocks
 from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.validity import Mask, Status
-from rasteret_beam.kernels.statistics.shapes import portions
 from rasteret_beam.kernels.statistics.windows import Statistic, window_statistics
 from rasteret_beam.readers.jobs.block_pixels import BlockValues
 from rasteret_beam.readers.jobs.work_units import SampleJob
@@ -48,8 +46,3 @@ class Windows:
         if self.cells is not None:
             valid &= self.cells
         return window_statistics(self.names, values.pixels, valid, self.cells)
-
-
-def in_portions(job: SampleJob, spots: Spots) -> list[Ints]:
-    """Positions of points whose windows are read together; none if the job wants no statistics."""
-    return [] if job.window is None else portions(job.window, spots, WINDOW_CELLS)

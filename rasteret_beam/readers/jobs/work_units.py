@@ -14,6 +14,7 @@ from rasteret_beam.columns import NEEDS_SCALE
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import epsg_code
 from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.routing.beside import Beside
 from rasteret_beam.kernels.routing.chunks import split_kept, with_kept
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
@@ -162,6 +163,11 @@ class SampleJob:
     def method(self) -> PixelMethod | Interpolation:
         """How values come from pixels."""
         return pixel_method(self.options)
+
+    @cached_property
+    def beside(self) -> Beside:
+        """The records beside others, for pixels beyond the grid of a record."""
+        return Beside(self.routing)
 
     @cached_property
     def window(self) -> WindowShape | None:

@@ -40,8 +40,8 @@ class SampleDeadLetters(beam.PTransform):
         Parquet written of ``SamplePoints(...).dead_letters``: a file, a folder or a glob.
     <options>
     options : SampleOptions, optional
-        All options as one value; ``max_distance_pixels`` should be that of the earlier run. Which records are sampled
-        is decided already.
+        All options as one value; ``max_distance_pixels``, ``resampling`` and ``statistics`` should be those of the
+        earlier run. Which records are sampled is decided already.
 
     Raises
     ------

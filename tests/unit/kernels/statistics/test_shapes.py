@@ -103,7 +103,7 @@ def test_degrees_of_other_units_and_turned_poles() -> None:
     lon, lat = degrees("EPSG:4807", np.array([100.0]), np.array([50.0]))  # grads
     assert (lon.tolist(), lat.tolist()) == (pytest.approx([90.0]), pytest.approx([45.0]))
     turned = pyproj.CRS.from_user_input(
-        "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +to_meter=0.0174532925199433 +no_defs"
+        "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +to_meter=0.0174532925199433 +ellps=WGS84"
     ).to_wkt()
     lon, lat = degrees(turned, np.array([0.0]), np.array([0.0]))
     assert (lon.tolist(), lat.tolist()) == (pytest.approx([18.0]), pytest.approx([50.75]))
