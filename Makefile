@@ -20,11 +20,11 @@ test: $(VENV)/dev
 slow: $(VENV)/dev
 	$(BIN)/python -m pytest -m "slow or property"
 
-# The three commands, and streams, on Prism; Go builds it into .prism once, from its module proxy.
+# The commands, and streams, on Prism; Go builds it into .prism once, from its module proxy.
 test-prism: $(VENV)/dev
 	$(BIN)/python -m pytest -m slow tests/runners/test_prism.py
 
-# The three commands on Flink; Maven brings Beam's job server for it, and Java runs it.
+# The commands on Flink; Maven brings Beam's job server for it, and Java runs it.
 test-flink: $(VENV)/dev
 	$(BIN)/python -m pytest -m slow tests/runners/test_flink.py
 

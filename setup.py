@@ -19,6 +19,9 @@ TABLES = ["pandas>=2.2", "geopandas>=1.0", "polars>=1.30", "duckdb>=1.5", "sedon
 GCP = ["apache-beam[gcp]>=2.77"]
 AWS = ["apache-beam[aws]>=2.77"]
 
+PEERS = ["exactextract>=0.2", "rasterstats>=0.20"]
+"""What the tests compare zonal statistics with."""
+
 TEST = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
@@ -26,6 +29,7 @@ TEST = [
     "hypothesis>=6.100",
     "moto[server]>=5.0",
     "boto3>=1.34",
+    *PEERS,
     *DEMO,
     *TABLES,
     *GCP,

@@ -25,7 +25,7 @@ from tests.support.documents import PAGES, Block, blocks_of, check_calls, comman
 from tests.support.paths import ROOT
 
 README = blocks_of(ROOT / "README.md")
-EAGER, BEAM = (block.code for block in README if block.language == "python")
+EAGER, BEAM, POLYGONS = (block.code for block in README if block.language == "python")
 (COMMAND,) = (words for block in README if "pipelines.sample_points" in block.code for words in commands_of(block))
 BUILT = [block for page in PAGES for block in blocks_of(page) if block.language == "python" and not block.runs]
 RUN = [page for page in PAGES if page.parent == ROOT / "docs" and any(block.runs for block in blocks_of(page))]
@@ -92,10 +92,12 @@ def test_the_command(folder: Path, same_signal_handlers: None) -> None:
 
 
 def test_the_example_in_one_process(folder: Path) -> None:
-    printed = run([sys.executable, "-c", EAGER], folder)
+    printed = run([sys.executable, "-c", f"{EAGER}\n{POLYGONS}\nprint(means.num_rows, *means.column_names)"], folder)
     number, shown = printed.split(" ", 1)
     assert int(number) > 100_000  # two years
     assert shown.startswith("Collection('demo', 8 records, bands A00, A01")
+    statistics = printed.splitlines()[1].split()
+    assert int(statistics[0]) > 400 and statistics[7:10] == ["count", "mean", "std"]
 
 
 Found = dict[str, Any]

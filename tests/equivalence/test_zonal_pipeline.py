@@ -7,16 +7,24 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, IntervalWindow, TimestampedValue
 
-from rasteret_beam import Collection, ReadPolygons, ZonalOptions, ZonalStatistics, metrics
+from rasteret_beam import (
+    Collection,
+    ReadPolygons,
+    WriteZonalStatisticsToParquet,
+    ZonalOptions,
+    ZonalStatistics,
+    metrics,
+)
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules
 from tests.support.pipelines import LOCAL, Kept, run
-from tests.support.zones import ORDER, table_of, zonal, zones_of
+from tests.support.zonal_jobs import ORDER, table_of, zonal, zones_of
 
 LEFT, TOP = 500_000.0, 5_400_000.0
 BANDS = ["B10", "B20"]
@@ -191,6 +199,32 @@ def test_rows_have_the_window_and_the_time_of_their_polygon(scenes: Collection) 
     run(build)
     windows = [IntervalWindow(0, 50)] * 2 + [IntervalWindow(50, 100)] * 2
     assert sorted(kept) == [(at, 25.0 * at, window) for at, window in enumerate(windows)]
+
+
+def test_files_of_windows(scenes: Collection, tmp_path: Path) -> None:
+    """A stream in windows is written to files of each, by the sink of zonal statistics too."""
+    whole = ReadPolygons([shapely.box(LEFT + at, TOP - 90, LEFT + at + 40, TOP) for at in (0, 50)], geometry_crs=32631)
+    batch = whole.first_batch()
+    assert batch is not None
+
+    def build(pipeline: beam.Pipeline) -> None:
+        given = pipeline | beam.Create([0, 1], reshuffle=False)
+        stamped = beam.Map(lambda at: TimestampedValue(batch.slice(at, 1), at * 60)).with_output_types(pa.RecordBatch)
+        windows = given | stamped | beam.WindowInto(FixedWindows(60))
+        windows | ZonalStatistics(scenes, ["B10"], match="latest") | WriteZonalStatisticsToParquet(tmp_path / "z")
+
+    counts = run(build)
+    files = sorted(tmp_path.glob("z-19700101T*-pane-0-00000-of-00001-*.parquet"))
+    assert [pq.read_table(file)["geometry_id"].to_pylist() for file in files] == [[0], [1]]
+    assert counts[metrics.ROWS_WRITTEN] == 2
+
+
+def test_a_stream_without_windows_is_refused_by_the_sink() -> None:
+    pipeline = beam.Pipeline(options=PipelineOptions(LOCAL))
+    rows = pipeline | beam.Create([]).with_output_types(pa.RecordBatch)
+    rows.is_bounded = False
+    with pytest.raises(InputError, match="the input of WriteZonalStatisticsToParquet is unbounded"):
+        rows | WriteZonalStatisticsToParquet("out/z")
 
 
 def test_outputs_by_what_is_asked_for(scenes: Collection, fields: pa.Table) -> None:

@@ -19,10 +19,10 @@ from rasteret_beam.kernels.tables.polygon_columns import choose_polygon_columns,
 from rasteret_beam.readers.jobs.zone_reader import ZoneReader
 from rasteret_beam.schema import ZONAL_DEAD_LETTER_SCHEMA
 from rasteret_beam.zonal_options import ZonalOptions
-from tests.equivalence.test_zonal_statistics import CORNER, numbers, write
 from tests.support import chip_stack
 from tests.support.chip_stack import LEFT, TOP, ZONE, Record, chip, ranked
 from tests.support.rasters import damage_tile
+from tests.support.zone_rasters import CORNER, numbers, write
 
 CLEAR = Quality("SCL", exclude=chip_stack.CLOUD, missing="fail")
 TIMES = ("2022-01-22T06:00", "2022-01-30", "2021-12-01", "2022-02-20")

@@ -23,12 +23,11 @@ from rasteret_beam.errors import InputError, TileReadError
 from rasteret_beam.metrics import TILES_DECODED, Counters
 from tests.support.polygons import Rasters, crs_of, on_raster, oracle, oracle_mask, polygons
 from tests.support.properties import examples
+from tests.support.zone_rasters import CORNER, numbers, write
 
 STATISTICS = ("count", "valid_fraction", "mean", "median", "std", "min", "max", "sum", "majority", "variety")
 STATISTICS = (*STATISTICS, "percentile_10", "percentile_97.5")
 UTM = {"geometry_crs": 32631}
-CORNER = (500_000.0, 5_000_000.0)
-PIXEL = 10.0
 
 CASES = (
     "type_uint16",
@@ -127,20 +126,6 @@ def masked(path: Path, shape: Any, touched: bool) -> np.ndarray:
         return oracle(path, shape, indexes=[1], all_touched=touched)[valid]
     except ValueError:  # no overlap
         return np.empty(0)
-
-
-def write(path: Path, values: np.ndarray, left: float, top: float, **profile: Any) -> str:
-    high, wide = values.shape
-    settings = {"driver": "GTiff", "width": wide, "height": high, "count": 1, "dtype": values.dtype, "nodata": 0}
-    settings |= {"crs": "EPSG:32631", "transform": Affine(PIXEL, 0, left, 0, -PIXEL, top)}
-    settings |= {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate"} | profile
-    with rasterio.open(path, "w", **settings) as dataset:
-        dataset.write(values, 1)
-    return str(path)
-
-
-def numbers(size: tuple[int, int], seed: int = 3, most: int = 60) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, most, size).astype(np.uint16)
 
 
 def fields(count: int, side: float, seed: int = 5) -> list[shapely.Geometry]:
@@ -313,7 +298,7 @@ def test_large_polygons_are_read_window_by_window(
     )
     asked = {"statistics": STATISTICS, "coverage": coverage, **UTM}
     whole = season.zonal_statistics([ring], ["B04", "B08"], **asked)
-    monkeypatch.setattr(zone_portions, "PORTION_PIXELS", 1500)
+    monkeypatch.setattr(zone_portions, "WINDOW_PIXELS", 1500)
     monkeypatch.setattr(zone_portions, "PORTION_CELLS", 3000)
     parts = season.zonal_statistics([ring], ["B04", "B08"], **asked, cache_bytes=4 << 20)
     assert parts.num_rows == whole.num_rows == 6

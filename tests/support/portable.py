@@ -1,4 +1,4 @@
-"""Portable runners as processes of their own, and the three commands on them beside the direct runner."""
+"""Portable runners as processes of their own, and the commands on them beside the direct runner."""
 
 import os
 import re

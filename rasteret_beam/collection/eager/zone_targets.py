@@ -179,7 +179,9 @@ class Names:
     def check_size(self, job: ZonalJob, target: Target, band: str, states: ZoneStates) -> None:
         """Refuse to hold more values of a polygon than allowed."""
         most = job.options.max_exact_values
-        over = np.flatnonzero(states.pixels > most) if job.needs.ordered else ()
+        if not job.needs.ordered:
+            return
+        over = np.flatnonzero(states.pixels > most)
         if len(over):
             label = geometry_label(int(self.ids[target.zones[over[0]]]), self.column)
             record = job.index.routing.record_ids[target.members[0][0]]

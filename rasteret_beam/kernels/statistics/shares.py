@@ -81,7 +81,7 @@ def covered_shares(shapes: Shapes, grid: Grid, windows: Sequence[PixelWindow]) -
     pieces = _by_pixel(_by_row(_edges(shapes, grid, box), height), box[:, 3])
     cell = first[pieces.owner] + pieces.row * width[pieces.owner] + pieces.col
     right = pieces.tall * pieces.beside
-    sums: Floats = np.bincount(cell, pieces.tall - right, first[-1] + 1)
+    sums = np.bincount(cell, pieces.tall - right, first[-1] + 1).astype(np.float64)
     sums += np.bincount(cell + 1, right, first[-1] + 1)
     return _summed(sums[:-1], height, width, _tiny(shapes, grid))
 

@@ -80,8 +80,8 @@ class ZonePixels:
         """The sum of the shares of each zone, [z]; the number of its pixels where these count whole."""
         if self.shares is None:
             return self.counts.astype(np.float64)
-        found: Floats = np.bincount(np.repeat(np.arange(len(self.counts)), self.counts), self.shares, len(self.counts))
-        return found
+        zone = np.repeat(np.arange(len(self.counts)), self.counts)
+        return np.bincount(zone, self.shares, len(self.counts)).astype(np.float64)
 
 
 def wanted_of(wanted: Wanted, chosen: Mask) -> Wanted:
