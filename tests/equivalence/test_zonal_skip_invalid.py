@@ -22,7 +22,7 @@ from rasteret_beam.zonal_options import ZonalOptions
 from tests.support import chip_stack
 from tests.support.chip_stack import LEFT, TOP, ZONE, Record, chip, ranked
 from tests.support.rasters import damage_tile
-from tests.support.zones import CORNER, numbers, write
+from tests.support.zone_rasters import CORNER, numbers, write
 
 CLEAR = Quality("SCL", exclude=chip_stack.CLOUD, missing="fail")
 TIMES = ("2022-01-22T06:00", "2022-01-30", "2021-12-01", "2022-02-20")

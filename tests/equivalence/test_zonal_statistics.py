@@ -23,7 +23,7 @@ from rasteret_beam.errors import InputError, TileReadError
 from rasteret_beam.metrics import TILES_DECODED, Counters
 from tests.support.polygons import Rasters, crs_of, on_raster, oracle, oracle_mask, polygons
 from tests.support.properties import examples
-from tests.support.zones import CORNER, numbers, write
+from tests.support.zone_rasters import CORNER, numbers, write
 
 STATISTICS = ("count", "valid_fraction", "mean", "median", "std", "min", "max", "sum", "majority", "variety")
 STATISTICS = (*STATISTICS, "percentile_10", "percentile_97.5")
@@ -298,7 +298,7 @@ def test_large_polygons_are_read_window_by_window(
     )
     asked = {"statistics": STATISTICS, "coverage": coverage, **UTM}
     whole = season.zonal_statistics([ring], ["B04", "B08"], **asked)
-    monkeypatch.setattr(zone_portions, "PORTION_PIXELS", 1500)
+    monkeypatch.setattr(zone_portions, "WINDOW_PIXELS", 1500)
     monkeypatch.setattr(zone_portions, "PORTION_CELLS", 3000)
     parts = season.zonal_statistics([ring], ["B04", "B08"], **asked, cache_bytes=4 << 20)
     assert parts.num_rows == whole.num_rows == 6

@@ -20,10 +20,13 @@ from rasteret_beam.readers.jobs.zone_coverage import weight_beyond, zone_pixels
 from rasteret_beam.readers.jobs.zone_reader import PlacedPixels
 
 PORTION_PIXELS = 1 << 21
-"""Pixels of the polygons of a portion, about 40 bytes each; a polygon of more is read window by window."""
+"""Pixels of the polygons of a portion, about 40 bytes each."""
+
+WINDOW_PIXELS = 1 << 19
+"""Pixels of the windows in which a large polygon is read; several are under way at the same time."""
 
 PORTION_CELLS = 1 << 23
-"""Cells of their windows."""
+"""Cells of their windows; a polygon of more than half as many is read window by window."""
 
 PORTION_ROWS = 1 << 17
 """Rows that a portion gives, for each band."""
@@ -78,7 +81,7 @@ class ZoneLattice:
             return
         ((zone, window, shape),) = self.windows
         grid = self.lattice.grid
-        cut = cut_window(window, grid.tile_height, grid.tile_width, PORTION_PIXELS)
+        cut = cut_window(window, grid.tile_height, grid.tile_width, WINDOW_PIXELS)
         for part, seen in zip(cut, shapes_in(shape, grid, cut), strict=True):
             if seen is not None:
                 yield [ZoneWindow(zone, part, seen)]

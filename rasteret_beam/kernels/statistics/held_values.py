@@ -13,7 +13,7 @@ TIE = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class HeldValues:
-    """Values of zones, by zone, then by value, then by weight, as columns [k].
+    """Values of zones as columns [k].
 
     Attributes
     ----------
@@ -23,12 +23,15 @@ class HeldValues:
         The share of one pixel; or, of distinct values, the sum of the shares of their pixels.
     distinct : bool
         Whether a value stands once for each zone.
+    in_order : bool
+        Whether rows are by zone, then by value, then by weight.
     """
 
     zone: Ints
     value: Floats
     weight: Floats
     distinct: bool
+    in_order: bool = False
 
     @classmethod
     def of_values(cls, zone: Ints, value: Floats, shares: Floats | None, distinct: bool) -> "HeldValues":
@@ -42,16 +45,23 @@ class HeldValues:
             Hold equal values together in any case: quantiles of shares need each pixel, all else does not.
         """
         weight = np.ones(len(value)) if shares is None else shares
-        return cls._sorted(zone, value, weight, distinct or shares is None)
+        return cls(zone, value, weight, distinct or shares is None)._small()
 
-    @classmethod
-    def _sorted(cls, zone: Ints, value: Floats, weight: Floats, distinct: bool) -> "HeldValues":
-        order = np.lexsort((value, zone) if distinct else (weight, value, zone))
-        zone, value, weight = zone[order], value[order], weight[order]
-        if distinct and len(zone):
+    def _small(self) -> "HeldValues":
+        """In order at once where that makes fewer of them; others are ordered when they are all there."""
+        return self.ordered() if self.distinct else self
+
+    def ordered(self) -> "HeldValues":
+        """The same in order."""
+        if self.in_order:
+            return self
+        keys = (self.value, self.zone) if self.distinct else (self.weight, self.value, self.zone)
+        order = np.lexsort(keys)
+        zone, value, weight = self.zone[order], self.value[order], self.weight[order]
+        if self.distinct and len(zone):
             first = np.flatnonzero(_begins(zone, value))
             zone, value, weight = zone[first], value[first], np.add.reduceat(weight, first)
-        return cls(zone, value, weight, distinct)
+        return HeldValues(zone, value, weight, self.distinct, in_order=True)
 
     def merged(self, other: "HeldValues") -> "HeldValues":
         """The values of both, of the same zones."""
@@ -59,10 +69,10 @@ class HeldValues:
             return self if len(self.zone) else other
         zone = np.concatenate([self.zone, other.zone])
         value, weight = (np.concatenate(pair) for pair in ((self.value, other.value), (self.weight, other.weight)))
-        return self._sorted(zone, value, weight, self.distinct)
+        return HeldValues(zone, value, weight, self.distinct)._small()
 
     def variety(self, zones: int) -> Ints:
-        """Distinct values of each of so many zones, [zones]."""
+        """Distinct values of each of so many zones, [zones]; of values in order, as all that follows."""
         return np.bincount(self.zone[_begins(self.zone, self.value)], minlength=zones)
 
     def majority(self, zones: int) -> Floats:

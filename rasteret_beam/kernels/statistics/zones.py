@@ -161,21 +161,23 @@ class ZoneStates:
         if valid_fraction is not None:
             found[VALID_FRACTION] = valid_fraction
         none = self.pixels == 0
+        held = None if self.held is None else self.held.ordered()
         columns = {}
         for name in statistics:
-            values = found[name] if name in found else self._of_held(name, whole)
+            values = found[name] if name in found else _of_held(held, name, len(none), whole)
             columns[name] = Column(values, None if name in NEVER_NULL else none)
         return columns
 
-    def _of_held(self, name: str, whole: bool) -> NDArray[np.generic]:
-        assert self.held is not None
-        zones = len(self.pixels)
-        if name == VARIETY:
-            return self.held.variety(zones)
-        if name == MAJORITY:
-            return self.held.majority(zones)
-        share = 0.5 if name == MEDIAN else (percentile_of(name) or 0.0) / 100
-        return self.held.quantile(zones, share, whole)
+
+def _of_held(held: HeldValues | None, name: str, zones: int, whole: bool) -> NDArray[np.generic]:
+    """A statistic of values in order, [zones]."""
+    assert held is not None
+    if name == VARIETY:
+        return held.variety(zones)
+    if name == MAJORITY:
+        return held.majority(zones)
+    share = 0.5 if name == MEDIAN else (percentile_of(name) or 0.0) / 100
+    return held.quantile(zones, share, whole)
 
 
 def joined(columns: Sequence[Mapping[str, Column]], name: str) -> Column:
