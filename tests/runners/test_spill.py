@@ -38,7 +38,7 @@ from tests.support.pipelines import EMBEDDED, LOCAL, ORDER, XY, Kept, run, sampl
 TEXT_BYTES = 1000
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def texts(points: pa.Table) -> pa.Table:
     """The points, each with a text that cannot be packed."""
     letters = np.random.default_rng(3).integers(33, 127, (len(points), TEXT_BYTES), dtype=np.uint8)
