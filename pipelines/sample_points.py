@@ -31,6 +31,7 @@ from pipelines.cli.runner import INCOMPLETE, accounting_error, command, not_comp
 from pipelines.cli.sample_job import Inputs, Job
 from pipelines.cli.sample_sinks import BIGQUERY_ARGUMENTS, SAMPLE_SINKS, missing_sink
 from rasteret_beam.collection.eager.plan import plan_batches
+from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.errors import RasteretBeamError
 from rasteret_beam.metrics import DEAD_LETTERS, POINTS_SAMPLED, POINTS_UNSAMPLED
 from rasteret_beam.options import SampleOptions
@@ -197,6 +198,7 @@ def _check_needed(known: Parser, flags: argparse.Namespace) -> None:
 def show_plan(inputs: Inputs, options: PipelineOptions) -> int:
     """Print what a run would read and give; gives the exit code."""
     assert inputs.reading is not None
+    check_rules(inputs.collection, inputs.options)
     plan = plan_batches(inputs.index(), inputs.reading.batches(), inputs.columns.crs, inputs.options)
     memory = inputs.look_at_memory()
     print(plan_text(plan, memory.lines(), inputs.options.rows_each(inputs.bands)))

@@ -154,7 +154,7 @@ def overlap_tolerance_option(use: str = "", **facts: Any) -> Any:
 
 
 def check_skipping(options: Any, also: str = "") -> None:
-    """Refuse ``skip_invalid`` and ``max_candidates`` that cannot be used; ``also`` is a further way out.
+    """Refuse ``skip_invalid`` and ``max_candidates`` that cannot be used, or change nothing; ``also``: a way out.
 
     Raises
     ------
@@ -165,8 +165,19 @@ def check_skipping(options: Any, also: str = "") -> None:
             "skip_invalid is True, but match is 'all', which takes every record; use match=\"latest\", "
             f'match="nearest", match="before" or match="after"{also}'
         )
-    if options.max_candidates < 1:
-        raise InputError(f"max_candidates is {options.max_candidates}; it has to be 1 or more")
+    most = options.max_candidates
+    if most < 1:
+        raise InputError(f"max_candidates is {most}; it has to be 1 or more")
+    if not options.skip_invalid and most != type(options).max_candidates:
+        raise InputError(
+            f"max_candidates is {most}, but skip_invalid is False, so the best record is taken; use skip_invalid=True, "
+            "or leave max_candidates out"
+        )
+    if options.skip_invalid and options.limit is not None and options.limit > most:
+        raise InputError(
+            f"limit is {options.limit}, but max_candidates is {most}: skip_invalid looks at no more records of a "
+            f"{options.rows[:-1]}; use max_candidates={options.limit}, or limit={most}"
+        )
 
 
 def check_scales_used(scales: Mapping[str, tuple[float, float]], unscale: bool) -> None:

@@ -86,9 +86,9 @@ class PolygonOptions(JobOptions):
         share = self.min_valid
         if isinstance(share, bool) or not isinstance(share, Real | np.number) or not 0 < float(share) <= 1:
             raise InputError(f"min_valid is {share!r}; it has to be a share of the pixels, more than 0 and at most 1")
-        check_skipping(self)
         if self.skip_invalid and self.limit not in (None, 1):
             raise InputError(
                 f"skip_invalid is True, but limit is {self.limit}: one record is taken of those that are looked at, of "
                 "which max_candidates limits the number; leave limit out"
             )
+        check_skipping(self)

@@ -15,6 +15,8 @@ from rasteret_beam.quality_text import arguments_of, rules_of, text_of
 
 MOST_BITS = 64
 EXACT_FLOATS = 1 << 53
+NEEDS_BANDS = "; quality=... needs all bands of its rules, but those of rules that have missing pass or missing fail"
+"""End of an error of bands that a collection lacks."""
 """Below, each whole number is a float64."""
 
 Field = tuple[tuple[int, int], tuple[int, ...]]

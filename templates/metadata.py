@@ -102,6 +102,8 @@ BY_FLAG = {
     "time_column": Form("TEXT", whole(NAME), "planted"),
     "tolerance": Form("TEXT", whole(DURATION), "10D"),
     "limit": Form("NUMBER", whole(r"[1-9]\d*"), "2"),
+    "extra_columns": Form("TEXT", listed(NAME), "status,distance"),
+    "bq_cluster_by": Form("TEXT", listed(NAME), "record_id,band"),
     "overlap_tolerance": Form("TEXT", whole(DURATION), "60s"),
     "scales": Form("TEXT", f"^{SCALED}(;{SCALED})*$", "B04=0.0001,-0.1;B08=0.0001,-0.1"),
     "quality": Form("TEXT", whole(r"[^\r\n]*[^\s;][^\r\n]*"), "SCL not in 0,1,3,8-10; CLD <= 40"),

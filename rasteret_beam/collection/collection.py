@@ -35,6 +35,7 @@ from rasteret_beam.kernels.geo.crs import crs_label
 from rasteret_beam.kernels.routing.match import check_match
 from rasteret_beam.model import DEFAULT_ACCESS, Access, MatchRules
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.quality import NEEDS_BANDS
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.schema import CHECKSUMS, METADATA_SUFFIX
@@ -274,8 +275,8 @@ class Collection:
         metadata = schema_metadata(table, self.name, self.data_source)
         write_collection(table.replace_schema_metadata(metadata), place, access)
 
-    def check_bands(self, bands: Sequence[str]) -> list[str]:
-        """The given bands as a list, if the collection has all of them.
+    def check_bands(self, bands: Sequence[str], needed_by: str = "") -> list[str]:
+        """The given bands as a list, if the collection has all of them; ``needed_by`` ends the error if it has not.
 
         Raises
         ------
@@ -291,7 +292,8 @@ class Collection:
         missing = [band for band in wanted if band not in known]
         if missing:
             near = did_you_mean(missing[0], self.bands)
-            raise InputError(f"the collection lacks band(s) {listed(missing)}{near}; it has {listed(self.bands, 80)}")
+            there = f"it has {listed(self.bands, 80)}{needed_by}"
+            raise InputError(f"the collection lacks band(s) {listed(missing)}{near}; {there}")
         if not wanted or len(set(wanted)) < len(wanted):
             raise InputError(f"bands are {listed(wanted) or 'empty'}; give at least one band, and each band once")
         if any(band + METADATA_SUFFIX not in columns for band in wanted):
@@ -314,7 +316,7 @@ class Collection:
         check_match(match)
         needed = match.quality if isinstance(match, MatchRules) else ()
         if any(missing == "error" for _, missing in needed):
-            self.check_bands(list(dict.fromkeys(band for band, missing in needed if missing == "error")))
+            self.check_bands(list(dict.fromkeys(band for band, missing in needed if missing == "error")), NEEDS_BANDS)
         if not self.has_records():
             narrowed = " after subset and where" if self.filter is not None else ""
             raise InputError(f"collection {self.name!r} has no records{narrowed}{self._why_no_box()}")

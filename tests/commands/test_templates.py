@@ -17,6 +17,8 @@ from packaging.utils import canonicalize_name
 
 from pipelines.cli.flags import Parser, _beam_parser
 from rasteret_beam.collection.filters.date_ranges import date_bounds
+from rasteret_beam.columns import optional_columns
+from rasteret_beam.schema import samples_schema
 from templates import lock, metadata
 from tests.support.paths import ROOT
 
@@ -86,6 +88,13 @@ class TestMetadata:
             examples = parameter["helpText"].partition("Example: ")[2]
             for example in filter(None, examples.split(" or ")):
                 check_valid(command, parameter["name"], example)
+
+
+def test_examples_name_columns_of_samples() -> None:
+    for name in ("extra_columns", "bq_cluster_by"):
+        example = parameters("sample_points")[name]["helpText"].partition("Example: ")[2]
+        columns = example.split(",")
+        assert len(columns) > 1 and set(columns) <= {*samples_schema().names, *optional_columns()}
 
 
 def test_worker_options_are_beam_s() -> None:

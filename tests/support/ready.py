@@ -49,7 +49,9 @@ def ready_options(draw: st.DrawFn, *, complete: bool, bands: Sequence[str]) -> d
     found["quality"] = rules if complete else [rule | {"missing": draw(missing)} for rule in rules]
     found["invalid"] = draw(st.sampled_from(["keep", "null", "drop"]))
     if match != "all" and draw(st.booleans()):
-        found |= {"skip_invalid": True, "max_candidates": draw(st.sampled_from([1, 2, 3, 10]))}
+        least = found.get("limit") or 1
+        most = st.sampled_from([most for most in (1, 2, 3, 10) if most >= least])
+        found |= {"skip_invalid": True, "max_candidates": draw(most)}
     found["unscale"] = draw(st.booleans())
     if found["unscale"] and "B" in bands and draw(st.booleans()):
         found["scales"] = {"B": (0.25, -7.0)}

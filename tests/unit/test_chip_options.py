@@ -53,6 +53,11 @@ def test_each_option_is_in_each_face() -> None:
         ({"min_valid": 80}, "min_valid is 80; it has to be a share"),
         ({"min_valid": "half"}, "min_valid is 'half'"),
         ({"max_candidates": 0}, "max_candidates is 0; it has to be 1 or more"),
+        (
+            {"match": "latest", "max_candidates": 3},
+            "max_candidates is 3, but skip_invalid is False, so the best record is taken; use skip_invalid=True, or "
+            "leave max_candidates out",
+        ),
         ({"skip_invalid": True}, "match is 'all', which takes every record; use match=\"latest\""),
         (
             {"skip_invalid": True, "match": "nearest", "time_column": "t", "limit": 2},

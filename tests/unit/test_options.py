@@ -224,6 +224,16 @@ REFUSED |= {
         {"scales": {"B04": (1, 0)}},
         "scales is {'B04': (1.0, 0.0)}, but unscale is False; scale the values with unscale=True, or leave scales out",
     ),
+    "candidates without skip_invalid": (
+        {"match": "latest", "max_candidates": 3},
+        "max_candidates is 3, but skip_invalid is False, so the best record is taken; use skip_invalid=True, or leave "
+        "max_candidates out",
+    ),
+    "limit above max_candidates": (
+        {"match": "nearest", "time_column": "t", "skip_invalid": True, "max_candidates": 2, "limit": 3},
+        "limit is 3, but max_candidates is 2: skip_invalid looks at no more records of a point; use "
+        "max_candidates=3, or limit=2",
+    ),
     "scales": (
         {"unscale": True, "scales": ["B04"]},
         "scales is ['B04']; give {\"B04\": (0.0001, -0.1)}, band to (scale, offset)",

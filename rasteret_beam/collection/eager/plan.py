@@ -16,6 +16,7 @@ from rasteret_beam.collection.eager.seam_tiles import SeamTiles
 from rasteret_beam.collection.eager.touched_tiles import Group, TouchedTiles, first_tiles
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.collection_index import CollectionIndex
+from rasteret_beam.collection.index.quality_checks import check_bands_of_rules
 from rasteret_beam.kernels.routing.index import locate
 from rasteret_beam.kernels.routing.matching import matched
 from rasteret_beam.kernels.sampling.interpolation import SIZES
@@ -117,6 +118,7 @@ def plan(
         bbox=bbox, date_range=date_range, geometries=geometries, cloud_cover_lt=cloud_cover_lt, ids=ids
     )
     index = collection.index(bands, options.match_rules)
+    check_bands_of_rules(collection, options.quality)
     stream = point_stream(points)
     chosen = choose_columns(
         stream.schema,

@@ -10,7 +10,7 @@ from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.places import check_quality_bands
 from rasteret_beam.model import MatchRules
-from rasteret_beam.quality import Quality
+from rasteret_beam.quality import NEEDS_BANDS, Quality
 from rasteret_beam.readers.jobs.chip_quality import QualityRead
 
 
@@ -36,7 +36,7 @@ class QualityBands:
     def __init__(self, collection: Samplable, rules: Sequence[Quality], routing: RoutingIndex, cache_bytes: int):
         needed = list(dict.fromkeys(rule.band for rule in rules if rule.missing == "error"))
         if needed:
-            collection.check_bands(needed)
+            collection.check_bands(needed, NEEDS_BANDS)
         self._rules = tuple(rules)
         there = [band for band in dict.fromkeys(rule.band for rule in rules) if band in collection.bands]
         self._index = collection.index(there, cache_bytes=cache_bytes) if there else None

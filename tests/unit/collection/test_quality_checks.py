@@ -1,15 +1,20 @@
 """Quality rules against a collection: bits that a band does not have, and rules that decide nothing."""
 
+from pathlib import Path
+
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 from affine import Affine
 
+from pipelines import sample_points
 from rasteret_beam import Collection, Quality, SampleOptions, SamplePoints, build_from_table
 from rasteret_beam.collection.index.quality_checks import check_rules, warn_of_unused_rules
 from rasteret_beam.errors import InputError
+from tests.support.commands import as_flags, execute
 from tests.support.pipelines import XY
 
 UNUSED = (
@@ -68,6 +73,9 @@ def test_bits_that_a_band_lacks(collection: Collection, caplog: pytest.LogCaptur
     with pytest.raises(InputError) as raised:
         beam.Pipeline() | beam.Create([]) | SamplePoints(collection, ["B"], quality="QA no bits 9", invalid="null")
     assert str(raised.value) == beyond
+    with pytest.raises(InputError) as raised:
+        collection.plan(POINTS, ["B"], **XY, quality="QA no bits 9")
+    assert str(raised.value) == beyond
     with pytest.raises(InputError, match=r"^quality of band 'P': bits are those of .* float32; .* \(record 'b'\)$"):
         check_rules(collection, SampleOptions(quality="P no bits 0 missing pass", invalid="null"))
     check_rules(collection.subset(ids="a"), SampleOptions(quality="QA no bits 15", invalid="null"))
@@ -93,3 +101,14 @@ def test_each_face_logs_rules_that_change_nothing(collection: Collection, caplog
     caplog.clear()
     assert collection.sample_points(POINTS, ["B"], **XY, quality=rule)["value"].to_pylist() == [0, 0]
     assert [each.getMessage() for each in caplog.records] == [logged]
+
+
+def test_the_command_s_plan_refuses_bits_that_a_band_lacks(
+    collection: Collection, tmp_path: Path, same_signal_handlers: None
+) -> None:
+    collection.export(tmp_path / "collection")
+    pq.write_table(POINTS, tmp_path / "points.parquet")
+    flags = as_flags(points=tmp_path / "points.parquet", **XY, collection=tmp_path / "collection", bands="B")
+    outcome = execute(sample_points.main, *flags, "--quality=QA no bits 9", "--invalid=null", "--plan")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "quality of band 'QA': bit 9 is beyond the band's uint8" in outcome.err

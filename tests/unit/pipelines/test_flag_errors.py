@@ -50,6 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(points, folder / "p.parquet")
     pq.write_table(points.select(["lon", "lat", "a"]), folder / "q.parquet")
     pq.write_table(pa.table({"lon": [2.0], "lat": [45.0], "a": ["t"]}), folder / "r.parquet")
+    pq.write_table(pa.table({"lon": [2.0], "lat": [45.0], "when": ["2023-01-05"]}), folder / "w.parquet")
     pq.write_table(pa.table({"lon": [2.0], "lat": [45.0], "run_id": ["t"]}), folder / "named.parquet")
     pq.write_table(pa.table({"id": ["a"], "datetime": ["2023-01-05"]}), folder / "items.parquet")
     (folder / "f.csv").write_text('wkt,band\n"POLYGON ((0 0, 1 0, 1 1, 0 0))",1\n')
@@ -92,6 +93,27 @@ SAMPLE = {
     "second rule": (
         ["--points={}/q.parquet", "--geometry_crs=4326", "--quality=CLD <= 40", "--quality=CLD <= 40;preset:hsl"],
         "error: argument --quality: quality rule 'preset:hsl': quality has no preset 'hsl' (did you mean 'hls'?)",
+    ),
+    "quality band": (
+        ["--points={}/q.parquet", "--geometry_crs=4326", "--quality=B3 <= 40"],
+        "the collection lacks band(s) B3; it has B1, B2; --quality RULE needs all bands of its "
+        "rules, but those of rules that have missing pass or missing fail",
+    ),
+    "candidates": (
+        ["--points={}/q.parquet", "--geometry_crs=4326", "--match=latest", "--max_candidates=3"],
+        "--max_candidates is 3, but --skip_invalid is False, so the best record is taken",
+    ),
+    "limit and candidates": (
+        [
+            "--points={}/w.parquet",
+            "--geometry_crs=4326",
+            "--match=nearest",
+            "--time_column=when",
+            "--skip_invalid",
+            "--limit=12",
+        ],
+        "--limit is 12, but --max_candidates is 10: --skip_invalid looks at no more records of a point; use "
+        "--max_candidates 12, or --limit 10",
     ),
     "cache": (
         ["--points={}/q.parquet", "--geometry_crs=4326", "--cache_mb=1"],
