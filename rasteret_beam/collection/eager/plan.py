@@ -84,8 +84,9 @@ def plan(
     ----------
     collection, points, bands, match, x_column, y_column, geometry_column, geometry_crs
         As for :func:`rasteret_beam.collection.eager.sample.sample_points`. The plan lacks the further tiles that
-        nodata fallback (``max_distance_pixels``), windows of ``statistics``, and the records after the best one, up to
-        ``max_candidates``, of ``skip_invalid`` may need; and the tiles of quality bands under pixels beside the points'.
+        nodata fallback (``max_distance_pixels``), windows of ``statistics``, and the records after the best one, up
+        to ``max_candidates``, of ``skip_invalid`` may need; and the tiles of quality bands under pixels beside the
+        points'.
     bbox, date_range, geometries, cloud_cover_lt, ids
         As for :meth:`Collection.subset`.
 
