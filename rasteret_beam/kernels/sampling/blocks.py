@@ -111,16 +111,27 @@ class TileBlocks:
         of_whole = self.whole.last_row + self.blocks.height - 1 if self.whole else 0
         return max(of_whole, self.cells.last_row) if self.cells else of_whole
 
-    def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints, NDArray[np.generic]]]:
+    def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints | slice, NDArray[np.generic]]]:
         """Where pixels of the decoded tile go, and the pixels."""
         if self.whole is not None:
-            flat, across = tile.ravel(), tile.shape[1]
-            first = self.whole.row * across + self.whole.col
-            for cell in range(self.blocks.cells):
-                down, aside = divmod(cell, self.blocks.width)
-                yield self.whole.point + cell * self.blocks.count, flat[down * across + aside :].take(first)
+            few = len(self.whole.point) < self.blocks.cells
+            yield from self._by_block(tile, self.whole) if few else self._by_cell(tile, self.whole)
         if self.cells is not None:
             yield from self.cells.take(tile)
+
+    def _by_cell(self, tile: NDArray[np.generic], whole: TilePoints) -> Iterator[tuple[Ints, NDArray[np.generic]]]:
+        """One pixel of all blocks at a time."""
+        flat, across = tile.ravel(), tile.shape[1]
+        first = whole.row * across + whole.col
+        for cell in range(self.blocks.cells):
+            down, aside = divmod(cell, self.blocks.width)
+            yield whole.point + cell * self.blocks.count, flat[down * across + aside :].take(first)
+
+    def _by_block(self, tile: NDArray[np.generic], whole: TilePoints) -> Iterator[tuple[slice, NDArray[np.generic]]]:
+        """All pixels of one block at a time, where there are more of them than blocks."""
+        height, width = self.blocks.height, self.blocks.width
+        for point, row, col in zip(whole.point.tolist(), whole.row.tolist(), whole.col.tolist(), strict=True):
+            yield slice(point, None, self.blocks.count), tile[row : row + height, col : col + width].ravel()
 
 
 @dataclass(frozen=True, eq=False)

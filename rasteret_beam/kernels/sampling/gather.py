@@ -91,7 +91,7 @@ class TilePixels(Protocol):
         """The last row of the tile that is needed."""
         ...
 
-    def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints, NDArray[np.generic]]]:
+    def take(self, tile: NDArray[np.generic]) -> Iterator[tuple[Ints | slice, NDArray[np.generic]]]:
         """Where pixels of the decoded tile go, and the pixels."""
         ...
 

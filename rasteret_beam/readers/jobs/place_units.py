@@ -52,7 +52,8 @@ class PlaceUnit(PointUnit):
         return not self.again or ONE_RECORD_KEY in (self.chunk.schema.metadata or {})
 
     def values(self, job: SampleJob) -> int:
-        return len(self.chunk) * _values_each(job, self.record_id, self.bands)
+        of_values = len(self.chunk) * _values_each(job, self.record_id, self.bands)
+        return of_values + job.window_values(len(self.chunk))
 
 
 @dataclass(frozen=True, eq=False)

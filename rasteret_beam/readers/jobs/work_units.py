@@ -40,6 +40,9 @@ UNIT_ROWS = 131_072
 UNIT_VALUES = 1 << 20
 """Points times bands (or times the cells of a window) of a unit."""
 
+WINDOW_VALUES = 1 << 17
+"""Values of a unit that count for a portion of windows; so four units with windows are under way at the same time."""
+
 KEPT_BYTES = 64 << 20
 """Kept columns that a unit holds in memory; those of spilled chunks stay on disk until rows are made."""
 
@@ -174,6 +177,12 @@ class SampleJob:
         """Which pixels around the points statistics are of, if any are wanted."""
         return window_shape(self.options)
 
+    def window_values(self, points: int) -> int:
+        """What windows around points take in memory, as a number of values: they are read in portions."""
+        if self.window is None:
+            return 0
+        return min(points * (2 * (self.options.window_pixels or 2) + 1) ** 2, WINDOW_VALUES)
+
     @property
     def needs_position(self) -> bool:
         """Whether it matters where in its pixel a point lies."""
@@ -259,7 +268,7 @@ class WorkUnit(PointUnit):
     facts: RowFacts
 
     def values(self, job: SampleJob) -> int:
-        return len(self.chunk) * len(self.assets) * job.cells
+        return len(self.chunk) * len(self.assets) * job.cells + job.window_values(len(self.chunk))
 
 
 @dataclass(frozen=True, eq=False)
