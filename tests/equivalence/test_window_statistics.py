@@ -17,6 +17,7 @@ from rasterio.transform import Affine
 
 from rasteret_beam import build_from_cogs
 from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.sampling.blocks import WantedBlocks
 from rasteret_beam.readers.jobs import pixel_reader
 from rasteret_beam.statistics import NAMES, percentile_of
 from tests.support.mosaics import TEN_METRES, cut, pieces, points_at
@@ -171,6 +172,25 @@ def test_portions_of_points_do_not_change_the_rows(tmp_path: Path, cells: int, m
     for name, window in (("nodata_integer", {"reach": 2}), ("geographic", {"reach": 12, "radius": 4000.0})):
         path = case(name).write(tmp_path)
         compare(path, points_in(path, 60), case(name).crs, **window, max_distance_pixels=1)
+
+
+def test_windows_are_read_in_bounded_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many points there are, and however large their windows."""
+    sizes: list[int] = []
+    original = WantedBlocks.on
+
+    def on(grid: Any, blocks: Any) -> Any:
+        sizes.append(blocks.cells * blocks.count)
+        return original(grid, blocks)
+
+    monkeypatch.setattr(WantedBlocks, "on", on)
+    path = case("metres_10").write(tmp_path)
+    for count, window in ((30_000, {"window_pixels": 2}), (300, {"window_pixels": 40}), (300, {"radius": 400.0})):
+        sizes.clear()
+        rows = build_from_cogs([path]).sample_points(
+            points_in(path, count), ["B1"], **XY, statistics=["count"], **window
+        )
+        assert len(rows) == count and max(sizes) <= pixel_reader.WINDOW_CELLS < sum(sizes)
 
 
 def write(path: Path, values: NDArray[Any], transform: Affine, crs: Any, **profile: Any) -> Path:

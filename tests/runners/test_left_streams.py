@@ -71,3 +71,19 @@ def test_rows_keep_windows_and_times(collection: Collection, points: pa.Table, g
     for rows, end, time in kept:
         assert {number // 100 * SECONDS for number in rows["point_index"].to_pylist()} == {time}
         assert end == time // WIDTH * WIDTH + WIDTH
+
+
+def test_windows_in_a_stream(collection: Collection, points: pa.Table) -> None:
+    """Statistics of windows around points are those of the eager call."""
+    options = {"match": "latest", "statistics": ["mean", "count"], "radius": 40.0}
+    kept = Kept()
+    with beam.Pipeline(options=PipelineOptions(LOCAL)) as pipeline:
+        windowed = (
+            pipeline
+            | beam.Create([stamp(number, batch) for number, batch in enumerate(batches(points))])
+            | beam.Map(lambda each: each).with_output_types(pa.RecordBatch)
+            | beam.WindowInto(FixedWindows(WIDTH))
+        )
+        windowed | SamplePoints(collection, ["B"], **options) | beam.Map(kept.append)
+    eager = collection.sample_points(points, ["B"], **options, **XY)
+    assert pa.Table.from_batches(kept).sort_by(ORDER).equals(eager.sort_by(ORDER)) and len(eager) > 500

@@ -36,6 +36,9 @@ from rasteret_beam.statistics import (
 PORTION_CELLS = 1 << 17
 """Cells whose statistics are computed at a time: as float64 they fit into a processor's cache."""
 
+FEW_CELLS = 64
+"""Windows of more cells are computed one by one: the pixels of each are brought together in memory."""
+
 Maker = Callable[["_Windows"], NDArray[np.generic]]
 
 
@@ -120,7 +123,7 @@ class _Windows:
     @classmethod
     def of(cls, names: Sequence[str], pixels: Pixels, valid: Mask, cells: Mask | None) -> "_Windows":
         k, m = pixels.shape
-        if m < k:  # the pixels of each window together, so that few large windows are summed up and sorted as fast
+        if k > FEW_CELLS:
             pixels, valid = np.asfortranarray(pixels), np.asfortranarray(valid)
         if not has_long_integers(pixels.dtype.name):
             pixels = pixels.astype(np.float64)
@@ -143,8 +146,7 @@ class _Windows:
 
     @cached_property
     def total(self) -> Floats:
-        total: Floats = np.add.reduce(self.numbers, axis=0)
-        return total
+        return _sums(self.numbers)
 
     @cached_property
     def mean(self) -> Floats:
@@ -156,7 +158,7 @@ class _Windows:
         deviations *= deviations
         if self.valid is not None:
             deviations[~self.valid] = 0.0
-        return np.sqrt(np.add.reduce(deviations, axis=0) / self.count)
+        return np.sqrt(_sums(deviations) / self.count)
 
     def least(self) -> Pixels:
         return self.ordered[0] if self.sorts else np.minimum.reduce(self._filled(self._limit(top=True)), axis=0)
@@ -227,6 +229,17 @@ class _Runs:
         at = np.flatnonzero(length == longest[window])[of_window]
         variety = np.bincount(window[length > 0], minlength=m)
         return cls(variety, by_window[window[at], place[at]])
+
+
+def _sums(numbers: Floats) -> Floats:
+    """Sums [m] over numbers [k, m], added up in an order that does not depend on how many windows there are."""
+    if len(numbers) > FEW_CELLS:
+        summed: Floats = np.add.reduce(numbers, axis=0)  # the numbers of a window lie together
+        return summed
+    total = numbers[0].copy()
+    for cell in numbers[1:]:
+        total += cell
+    return total
 
 
 _SORTED = (MEDIAN, MAJORITY, VARIETY)

@@ -86,6 +86,18 @@ def test_portions_do_not_change_the_statistics(portion: int, monkeypatch: pytest
     compare(rng.integers(0, 9, (9, 31)).astype(np.uint8), rng.random((9, 31)) < 0.6)
 
 
+@pytest.mark.parametrize("k", [9, 25, 400])
+@pytest.mark.parametrize("share", [0.9, 1.0])
+def test_statistics_do_not_depend_on_the_windows_beside(k: int, share: float) -> None:
+    """To the last bit: a retry may have other windows in a portion."""
+    rng = np.random.default_rng(4)
+    pixels, valid = rng.normal(0, 1, (k, 500)), rng.random((k, 500)) < share
+    whole = window_statistics(ALL, pixels, valid)
+    for start, stop in ((0, 1), (7, 8), (20, 23), (100, 499)):
+        part = window_statistics(ALL, pixels[:, start:stop], valid[:, start:stop])
+        assert all(np.array_equal(part[name].values, whole[name].values[start:stop]) for name in ALL)
+
+
 def test_long_integers_are_compared_exactly() -> None:
     big = 2**53
     pixels = np.array([[big], [big + 1], [big + 1], [big + 2]])
