@@ -25,7 +25,7 @@ from tests.support.commands import execute
 from tests.support.pipelines import run
 from tests.support.polygons import on_raster
 from tests.support.rasters import RasterCase, damage_tile
-from tests.support.zones import table_of, write, zonal, zones_of
+from tests.support.zonal_jobs import table_of, write, zonal, zones_of
 
 pytestmark = pytest.mark.usefixtures("same_signal_handlers")
 
