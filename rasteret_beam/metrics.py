@@ -115,7 +115,7 @@ def unsampled(reason: str) -> str:
 
 
 def unmatched(reason: str) -> str:
-    """Name of the counter of polygons without a chip for a reason."""
+    """Name of the counter of polygons without a record for a reason."""
     return f"unmatched_{reason}"
 
 

@@ -372,7 +372,7 @@ def zonal_schema(
 
 
 def unmatched_schema(kept: Sequence[pa.Field] = ()) -> pa.Schema:
-    """Schema of the table of polygons without a chip: the polygon, the reason and its wording, the kept columns."""
+    """Schema of the table of polygons without a record: the polygon, the reason and its wording, the kept columns."""
     return pa.schema([*POLYGON_FIELDS, pa.field("reason", pa.string()), pa.field("message", pa.string()), *kept])
 
 

@@ -17,6 +17,7 @@ import shapely
 from pipelines.zonal_statistics import main
 from rasteret_beam import Collection, ZonalDeadLetters, build_from_cogs, metrics
 from rasteret_beam.collection.eager import zonal_groups
+from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.sampling.dead_letters import OF_ZONES, points_of
 from rasteret_beam.schema import ZONAL_DEAD_LETTER_SCHEMA
 from rasteret_beam.transforms.polygons import reading, routing
@@ -147,12 +148,19 @@ def test_a_letter_names_the_tile_and_holds_polygons(scene: Scene, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_letters_of_runs_with_other_options_are_refused(scene: Scene, tmp_path: Path) -> None:
-    for name, statistics in (("one", ("count",)), ("two", ("mean",))):
-        how = {"statistics": statistics, "on_error": "dead_letter"}
-        zonal(scene.collection, scene.polygons, BANDS, tmp_path / name, **how)
-    with pytest.raises(Exception, match="are of runs with other options or columns; try them again one by one"):
-        ZonalDeadLetters(scene.collection, [f"{tmp_path}/{name}_dead-*.parquet" for name in ("one", "two")])
+def test_letters_of_other_runs_are_refused(scene: Scene, tmp_path: Path) -> None:
+    """Their rows do not go into one table."""
+    how = {"statistics": ("count",), "on_error": "dead_letter"}
+    others = {
+        "statistics": (scene.polygons, how | {"statistics": ("mean",)}),
+        "columns": (scene.polygons.rename_columns(["geometry", "name"]), how),
+    }
+    zonal(scene.collection, scene.polygons, BANDS, tmp_path / "one", **how)
+    for name, (polygons, given) in others.items():
+        zonal(scene.collection, polygons, BANDS, tmp_path / name, **given)
+        letters = [f"{tmp_path}/{each}_dead-*.parquet" for each in ("one", name)]
+        with pytest.raises(InputError, match="are of runs with other options or columns; try them again one by one"):
+            ZonalDeadLetters(scene.collection, letters)
 
 
 def test_without_dead_letters_the_job_fails(scene: Scene, tmp_path: Path) -> None:

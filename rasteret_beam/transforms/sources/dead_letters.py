@@ -60,7 +60,8 @@ class DeadLetterFiles(beam.PTransform):
         if self.kind.settings is None:
             return
         for row in range(len(letters)):
-            if _settings(points_of(letters, row, self.kind).schema, self.kind) != self.settings:
+            schema = points_of(letters, row, self.kind).schema
+            if _settings(schema, self.kind) != self.settings or not schema.equals(self.first_schema):
                 raise InputError(
                     f"the dead letters of {without_secrets(file)} and {without_secrets(self.files[0])} are of runs "
                     "with other options or columns; try them again one by one"

@@ -98,8 +98,8 @@ class ReadPolygons(beam.PTransform):
     columns : sequence of str, optional
         Columns to keep; by default all but the geometry. Only needed columns are read.
     time_column : str, optional
-        Column of the polygons' times, which ``ReadChips(time_column=...)`` needs: it is kept too, and checked before
-        anything is read. In CSV files it is read as text.
+        Column of the polygons' times, which ``time_column`` of :class:`ReadChips` and :class:`ZonalStatistics` needs:
+        it is kept too, and checked before anything is read. In CSV files it is read as text.
     access : Access
         Access to the bucket of the files, for example without credentials.
     column_types, csv_delimiter, csv_decimal, csv_encoding
@@ -110,7 +110,7 @@ class ReadPolygons(beam.PTransform):
     RecordBatch
         Columns ``geometry_id`` (int64, row number over all files in name order), ``geometry`` (WKB in the polygons'
         CRS, or null), then the kept columns; the CRS is in the schema's metadata. A Parquet file is split by row group.
-        :class:`ReadChips` checks that geometries are valid polygons.
+        :class:`ReadChips` and :class:`ZonalStatistics` check that geometries are valid polygons.
 
     Raises
     ------
