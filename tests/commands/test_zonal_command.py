@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from tests.support.zones import table_of, write, zonal, zones_of
 
 from pipelines.zonal_statistics import main
 from rasteret_beam import Collection, ZonalDeadLetters, build_from_cogs, metrics
@@ -26,6 +25,7 @@ from tests.support.commands import execute
 from tests.support.pipelines import run
 from tests.support.polygons import on_raster
 from tests.support.rasters import RasterCase, damage_tile
+from tests.support.zonal_jobs import table_of, write, zonal, zones_of
 
 pytestmark = pytest.mark.usefixtures("same_signal_handlers")
 

@@ -12,7 +12,6 @@ import pytest
 import shapely
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, IntervalWindow, TimestampedValue
-from tests.support.zones import ORDER, table_of, zonal, zones_of
 
 from rasteret_beam import (
     Collection,
@@ -25,6 +24,7 @@ from rasteret_beam import (
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.routing.chip_chunks import ChipRules
 from tests.support.pipelines import LOCAL, Kept, run
+from tests.support.zonal_jobs import ORDER, table_of, zonal, zones_of
 
 LEFT, TOP = 500_000.0, 5_400_000.0
 BANDS = ["B10", "B20"]

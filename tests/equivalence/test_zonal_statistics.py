@@ -21,6 +21,7 @@ from rasteret_beam import Collection, Quality, build_from_cogs, build_from_table
 from rasteret_beam.collection.eager import zonal_statistics, zone_portions
 from rasteret_beam.errors import InputError, TileReadError
 from rasteret_beam.metrics import TILES_DECODED, Counters
+from rasteret_beam.readers.jobs import zone_coverage
 from tests.support.polygons import Rasters, crs_of, on_raster, oracle, oracle_mask, polygons
 from tests.support.properties import examples
 from tests.support.zone_rasters import CORNER, numbers, write
@@ -305,6 +306,18 @@ def test_large_polygons_are_read_window_by_window(
     for row, known in zip(parts.to_pylist(), whole.to_pylist(), strict=True):
         for name in STATISTICS:
             assert row[name] == pytest.approx(known[name], rel=1e-12), name
+
+
+def test_polygons_far_beyond_the_raster_cost_what_is_on_it(season: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels beyond the raster are counted only for the share of the valid ones."""
+
+    def counted(*_: Any) -> int:
+        raise AssertionError("pixels beyond the raster were counted")
+
+    monkeypatch.setattr(zone_coverage, "pixels_beyond", counted)
+    world = shapely.box(CORNER[0] - 1e5, CORNER[1] - 1e5, CORNER[0] + 1e5, CORNER[1] + 1e5)
+    table = season.zonal_statistics([world], ["B04"], statistics=["count", "min", "max"], **UTM)
+    assert table["count"].to_pylist() == [np.count_nonzero(numbers((160, 160), seed=10 * at)) for at in range(3)]
 
 
 def test_more_values_than_may_be_held_are_an_error(season: Collection) -> None:

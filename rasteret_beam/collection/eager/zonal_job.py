@@ -16,6 +16,7 @@ from rasteret_beam.quality import Quality
 from rasteret_beam.readers.jobs.chip_quality import QualityRead
 from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.jobs.zone_reader import ZoneRules
+from rasteret_beam.statistics import VALID_FRACTION
 from rasteret_beam.zonal_options import ZonalOptions
 
 
@@ -56,6 +57,11 @@ class ZonalJob:
     def needs(self) -> Needs:
         """What the statistics need."""
         return Needs.of(self.options.statistics)
+
+    @property
+    def needs_shares(self) -> bool:
+        """Whether the valid share of the pixels of polygons has to be known."""
+        return self.options.skip_invalid or VALID_FRACTION in self.options.statistics
 
     @cached_property
     def sampling(self) -> SampleJob:

@@ -131,8 +131,9 @@ def portions(
     held: list[int] = []
     pixels = cells = rows = 0
     for zone in sorted(by_zone, key=lambda zone: _place(overlaps[hits[zone][0]], routing)):
-        own = max(sizes[hit] for hit in hits[zone])
-        box = max(_cells(ZoneWindow(0, *overlaps[hit][2:])) for hit in hits[zone])
+        of_hits = sum if merge else max  # where it shares a lattice, a polygon has the pixels of all of its grids
+        own = of_hits(sizes[hit] for hit in hits[zone])
+        box = of_hits(_cells(ZoneWindow(0, *overlaps[hit][2:])) for hit in hits[zone])
         lines = sum(len(choice.ranked) for choice in by_zone[zone])
         full = pixels + own > PORTION_PIXELS or cells + box > PORTION_CELLS or rows + lines > PORTION_ROWS
         if held and full:

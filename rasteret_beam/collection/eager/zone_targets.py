@@ -133,16 +133,20 @@ def read_targets(
                     before[band] = before[band].merged(state) if band in before else state
                     names.check_size(job, target, band, before[band])
             for number, states in found.items():
-                _add(targets[number], lattice, states)
+                _add(targets[number], lattice, states, job.needs_shares)
 
 
-def _add(target: Target, lattice: ZoneLattice, states: dict[str, ZoneStates]) -> None:
+def _add(target: Target, lattice: ZoneLattice, states: dict[str, ZoneStates], with_shares: bool) -> None:
+    """Add what is found on a lattice; with the valid share of the polygons' pixels, which takes time where a polygon
+    reaches far beyond the raster."""
+    target.add(states)
+    if not with_shares:
+        return
     weight = lattice.weight[np.searchsorted(lattice.zones, target.zones)]
     target.has_pixels |= weight > 0
     for band, state in states.items():
         share = np.divide(state.weight, weight, out=np.zeros(len(weight)), where=weight > 0)
         target.covered[band] = np.minimum(target.covered[band] + share, 1.0)
-    target.add(states)
 
 
 def _tasks(lattice: ZoneLattice, zones: dict[int, Ints], layers: dict[int, list[ZoneLayer]]) -> Iterator[ZoneTask]:

@@ -102,10 +102,11 @@ class HeldValues:
             return found
         starts, sizes = (np.cumsum(counts) - counts)[some], counts[some]
         row = np.repeat(np.arange(len(some)), sizes)
-        running = np.cumsum(self.weight)
-        before = running - self.weight
-        before -= np.repeat(before[starts], sizes)
         weight = np.add.reduceat(self.weight, starts)
+        # As parts of a whole, so that sums over zones before a tiny one do not round its shares away.
+        own = self.weight if whole else self.weight / weight[row]
+        before = np.cumsum(own) - own
+        before -= np.repeat(before[starts], sizes)
         if whole:
             target = (weight - 1) * share
             below = np.floor(target)
@@ -115,8 +116,8 @@ class HeldValues:
             right = starts + np.add.reduceat((before <= above[row]).astype(np.int64), starts) - 1
         else:
             number = np.arange(len(self.zone)) - np.repeat(starts, sizes)
-            place = number * self.weight + (sizes[row] - 1) * before
-            target = share * weight * (sizes - 1)
+            place = number * own + (sizes[row] - 1) * before
+            target = (sizes.astype(np.float64) - 1) * share
             left = starts + np.add.reduceat((place <= target[row]).astype(np.int64), starts) - 1
             right = np.minimum(left + 1, starts + sizes - 1)
             span = place[right] - place[left]
