@@ -117,7 +117,7 @@ class HeldValues:
         else:
             number = np.arange(len(self.zone)) - np.repeat(starts, sizes)
             place = number * own + (sizes[row] - 1) * before
-            target = share * (sizes - 1.0)
+            target = (sizes - 1).astype(np.float64) * share
             left = starts + np.add.reduceat((place <= target[row]).astype(np.int64), starts) - 1
             right = np.minimum(left + 1, starts + sizes - 1)
             span = place[right] - place[left]
