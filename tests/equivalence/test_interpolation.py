@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pyproj
 import pytest
 import rasterio
+import rasterio.warp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import Affine
 
 from rasteret_beam import Collection, ReadPoints, SampleOptions, SamplePoints, WriteSamplesToParquet, build_from_cogs
-from rasteret_beam.errors import InputError
+from rasteret_beam.errors import BuildError, InputError
 from tests.support.interpolated import reference, write
 from tests.support.pipelines import XY, read, run
 from tests.support.properties import examples
@@ -92,6 +93,21 @@ def test_values_equal_the_reference(
     assert set(rows["distance"].to_pylist()) == {0.0}
 
 
+@pytest.mark.parametrize("resampling", ["bilinear", "cubic"])
+def test_gdal_warps_to_the_same_values(tmp_path: Path, resampling: Any) -> None:
+    """Points are the centres of a raster that lies between the pixels, to which GDAL resamples."""
+    values = np.random.default_rng(5).uniform(0, 1000, (40, 50))
+    path = write(tmp_path / "a.tif", values, NORTH_UP)
+    between = NORTH_UP @ Affine.translation(3.3, 3.7)  # no pixel beyond the edge is needed
+    warped = np.zeros((32, 42))
+    warp = {"src_transform": NORTH_UP, "dst_transform": between, "src_crs": "EPSG:32631", "dst_crs": "EPSG:32631"}
+    rasterio.warp.reproject(values, warped, resampling=rasterio.enums.Resampling[resampling], **warp)
+    row, col = (part.ravel() + 0.5 for part in np.indices(warped.shape))
+    points = points_at(between, row, col)
+    samples = build_from_cogs([path]).sample_points(points, ["B1"], **XY, resampling=resampling)
+    np.testing.assert_allclose(samples.sort_by("point_index")["value"].to_numpy(), warped.ravel(), rtol=1e-9)
+
+
 def ramp(tmp_path: Path, **profile: Any) -> Collection:
     """A raster of the number 10 * row + col."""
     values = (10.0 * np.arange(40)[:, None] + np.arange(50)).astype(np.float32)
@@ -148,6 +164,12 @@ def test_long_integers_are_rounded_to_doubles_and_single_precision_at_the_end(tm
     samples = collection.sample_points(points, ["B1"], **XY, resampling="cubic", value_type="float32")
     assert samples["value"].type == pa.float32()
     np.testing.assert_allclose(samples["value"][0].as_py(), 2.0**60, rtol=1e-7)
+
+
+def test_complex_numbers_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.ones((20, 20), dtype=np.complex64), NORTH_UP)
+    with pytest.raises(BuildError, match="band index 0 is complex64; only real numbers can be sampled"):
+        build_from_cogs([path])
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
