@@ -69,7 +69,7 @@ def read_records(
     records = []
     footprints: Footprints = {}
     for source, files in zip(sources, files_of, strict=True):
-        headers: dict[str, BandHeader] = {}
+        headers = _known(source, footprints, failures)
         for number, bands in files:
             href, result = wanted[number][0], _checked(found[number], footprints)
             if isinstance(result, str):
@@ -88,6 +88,18 @@ def read_records(
     return records, failures
 
 
+def _known(source: RecordSource, footprints: "Footprints", failures: Failures) -> dict[str, BandHeader]:
+    """The headers of a record that need not be read."""
+    found: dict[str, BandHeader] = {}
+    for band, header in source.known.items():
+        result = _checked([header], footprints)
+        if isinstance(result, str):
+            failures.append((source.assets[band][0], result))
+        else:
+            found[band] = header
+    return found
+
+
 Wanted = list[tuple[str, list[int] | None]]
 """Files, and the band indexes to read of each, or None for all."""
 
@@ -101,8 +113,9 @@ def _wanted(
     for source in sources:
         files: dict[str, list[str]] = {}
         for band, (href, _) in source.assets.items():
-            files.setdefault(href, []).append(band)
-        if not files and not source.href:
+            if band not in source.known:
+                files.setdefault(href, []).append(band)
+        if not source.assets and not source.href:
             failures.append((f"record {source.id!r}", "it has no file for any of the bands"))
         reads: list[tuple[str, list[str] | None]] = [(source.href, None)] if source.href else list(files.items())  # type: ignore[list-item]
         files_of.append([(len(wanted) + number, bands) for number, (_, bands) in enumerate(reads)])
