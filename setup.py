@@ -19,6 +19,8 @@ TABLES = ["pandas>=2.2", "geopandas>=1.0", "polars>=1.30", "duckdb>=1.5", "sedon
 GCP = ["apache-beam[gcp]>=2.77"]
 AWS = ["apache-beam[aws]>=2.77"]
 
+STAC = ["pystac>=1.12", "pystac-client>=0.8"]
+
 TEST = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
@@ -28,6 +30,8 @@ TEST = [
     "boto3>=1.34",
     *DEMO,
     *TABLES,
+    *STAC,
+    "stac-geoparquet>=0.7",
     *GCP,
     *AWS,
 ]
@@ -80,6 +84,8 @@ setup(
     extras_require={
         "gcp": GCP,
         "aws": AWS,
+        "stac": STAC,
+        "planetary-computer": ["planetary-computer>=1.0"],
         "demo": DEMO,
         "docs": DOCS,
         "test": TEST,

@@ -19,6 +19,7 @@ from rasteret_beam.collection.stac.rows import ItemTable, item_table
 from rasteret_beam.collection.stac.sources import Search, find_items
 from rasteret_beam.errors import InputError, did_you_mean, listed
 from rasteret_beam.model import DEFAULT_ACCESS, Access, BandHeader
+from rasteret_beam.readers.storage.signing import check_sign
 
 OPERATORS = {
     "eq": pc.equal,
@@ -143,6 +144,7 @@ def sources_from_stac(
     access: Access = DEFAULT_ACCESS,
 ) -> tuple[list[RecordSource], list[str]]:
     """The records of :func:`build_from_stac` before their files are opened, and their bands."""
+    check_sign(access)
     wanted: Wanted | None = wanted_bands(bands)
     found = item_table(find_items(source, search, access), wanted, alternate, newest)
     table = selected(record_table(found.table, access=access, bands=found.bands), search)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime as Datetime
 from time import sleep
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
@@ -41,6 +42,9 @@ PASSING = (408, 429, 500, 502, 503, 504)
 Document = Mapping[str, Any]
 
 
+NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
+
+
 class Item(NamedTuple):
     """A STAC item.
 
@@ -50,10 +54,13 @@ class Item(NamedTuple):
         As its JSON; ``geometry`` may be WKB.
     base : str
         The folder, local or a URL, where its relative hrefs start.
+    defaults : mapping
+        What its assets have in common with those of other items of its collection (``item_assets``), by name.
     """
 
     document: Document
     base: str
+    defaults: Mapping[str, Any] = NO_DEFAULTS
 
 
 def read_text(href: str, access: Access) -> str:

@@ -21,7 +21,7 @@ from rasteret_beam.model import BandHeader
 from rasteret_beam.schema import BBOX_TYPE
 
 OF_LAYOUT = frozenset(("id", "datetime", "geometry", "bbox", "assets", "crs", "grids", "year", "month", "collection"))
-"""Columns of a collection that are no properties of items."""
+"""Columns of a collection that properties of items do not replace."""
 
 IN_ASSETS = frozenset(("bands", "eo:bands", "raster:bands", "nodata", "raster:scale", "raster:offset"))
 """Properties that tell of bands, which assets have in the table."""
@@ -156,7 +156,7 @@ def _assets(item: Item) -> Assets:
         raise InputError(
             f"item {item.document['id']!r} has assets {str(assets)[:60]!r}; they have to be an object of objects"
         )
-    return {name: dict(asset) for name, asset in assets.items()}
+    return {name: {**item.defaults.get(name, {}), **asset} for name, asset in assets.items()}
 
 
 def _placed(

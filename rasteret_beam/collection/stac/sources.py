@@ -11,6 +11,7 @@ from typing import Any
 from rasteret_beam.collection.filters.date_ranges import DateRange, date_bounds
 from rasteret_beam.collection.records.hrefs import absolute
 from rasteret_beam.collection.stac.documents import (
+    NO_DEFAULTS,
     Document,
     Item,
     base_of,
@@ -92,7 +93,15 @@ def _in_memory(source: Any) -> Iterator[Item]:
 
 def _of_pystac(item: Any) -> Item:
     document = item.to_dict(include_self_link=False, transform_hrefs=False)
-    return Item(document, base_of(item.get_self_href() or ""))
+    collection = item.get_collection()
+    return Item(
+        document, base_of(item.get_self_href() or ""), NO_DEFAULTS if collection is None else _defaults(collection)
+    )
+
+
+def _defaults(collection: Any) -> Mapping[str, Any]:
+    found = collection.extra_fields.get("item_assets")
+    return found if isinstance(found, Mapping) else NO_DEFAULTS
 
 
 def _self_href(document: Document) -> str:
@@ -146,22 +155,24 @@ def _of_api(url: str, search: Search) -> Iterator[Item]:
     """The items that an API finds, page by page."""
     client = _package("pystac_client", "a STAC API")
     try:
-        pages = (
-            client.Client.open(url, stac_io=client.stac_api_io.StacApiIO(max_retries=RETRIES))
-            .search(
-                limit=PAGE,
-                collections=list(search.collections) or None,
-                bbox=search.bbox,
-                datetime=None if search.datetime is None else interval(search.datetime),
-                query=None if search.query is None else dict(search.query),
-            )
-            .pages_as_dicts()
-        )
+        api = client.Client.open(url, stac_io=client.stac_api_io.StacApiIO(max_retries=RETRIES))
+        pages = api.search(
+            limit=PAGE,
+            collections=list(search.collections) or None,
+            bbox=search.bbox,
+            datetime=None if search.datetime is None else interval(search.datetime),
+            query=None if search.query is None else dict(search.query),
+        ).pages_as_dicts()
         count = 0
+        defaults: dict[Any, Mapping[str, Any]] = {None: NO_DEFAULTS}
         for page in pages:
             count += len(page["features"])
             log.info("%d items found at %s", count, without_secrets(url))
-            yield from (Item(each, base_of(_self_href(each))) for each in page["features"])
+            for each in page["features"]:
+                name = each.get("collection")
+                if name not in defaults:
+                    defaults[name] = _defaults(api.get_collection(name))
+                yield Item(each, base_of(_self_href(each)), defaults[name])
     except client.exceptions.APIError as error:
         raise InputError(f"the STAC API {without_secrets(url)} refused the search: {one_line(error)}") from error
 

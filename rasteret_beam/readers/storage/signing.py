@@ -29,6 +29,17 @@ def signed(href: str, access: Access) -> str:
     return url
 
 
+def check_sign(access: Access) -> None:
+    """Refuse access by a package that is not installed.
+
+    Raises
+    ------
+    MissingInputError
+    """
+    if isinstance(access.sign, str):
+        _named(access.sign)
+
+
 @cache
 def _named(name: str) -> Sign:
     assert name == "planetary-computer"
