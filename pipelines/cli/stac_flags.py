@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.cli.flags import bbox, date_range, names, switch
 from rasteret_beam.collection.records.records import RecordSource
-from rasteret_beam.collection.stac.build import search_of, sources_from_stac
+from rasteret_beam.collection.stac.records import search_of, sources_from_stac
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import SIGNERS, Access
 

@@ -259,6 +259,23 @@ class TestQuirks:
 FACTS = {"proj:code": "EPSG:32631", "proj:transform": [10, 0, 500000, 0, -10, 5000640], "proj:shape": [64, 64]}
 
 
+class TestUpdate:
+    def test_only_what_is_new_is_read(self, folder: Path, items: list[dict[str, Any]], tmp_path: Path) -> None:
+        absolute = [with_folder(each, folder) for each in items]
+        build_from_stac(absolute[:2], bands=["red"], name="s2").export(tmp_path / "c")
+        absolute[0]["assets"]["B04"]["href"] = f"{folder}/missing.tif"
+        absolute[2]["properties"]["a:new"] = 5
+        loaded = rasteret_beam.load(tmp_path / "c")
+        updated = loaded.update_from_stac(absolute)
+        assert (updated.name, len(updated)) == ("s2", 3)
+        assert red(updated) == expected(folder)
+        updated.export(tmp_path / "c")
+        again = rasteret_beam.load(tmp_path / "c")
+        assert red(again) == expected(folder)
+        assert sorted(again.to_table()["a:new"].to_pylist(), key=str) == [5, None, None]
+        assert again.update_from_stac(absolute) is again
+
+
 class TestEnrich:
     def test_no_file_is_opened(self, folder: Path, items: list[dict[str, Any]], tmp_path: Path) -> None:
         moved = with_folder(items[0], tmp_path)
