@@ -22,6 +22,8 @@ AWS = ["apache-beam[aws]>=2.77"]
 PEERS = ["exactextract>=0.2", "rasterstats>=0.20"]
 """What the tests compare zonal statistics with."""
 
+STAC = ["pystac>=1.12", "pystac-client>=0.8"]
+
 TEST = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
@@ -32,6 +34,8 @@ TEST = [
     *PEERS,
     *DEMO,
     *TABLES,
+    *STAC,
+    "stac-geoparquet>=0.7",
     *GCP,
     *AWS,
 ]
@@ -84,6 +88,8 @@ setup(
     extras_require={
         "gcp": GCP,
         "aws": AWS,
+        "stac": STAC,
+        "planetary-computer": ["planetary-computer>=1.0"],
         "demo": DEMO,
         "docs": DOCS,
         "test": TEST,

@@ -8,6 +8,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime as Datetime
 
 import apache_beam as beam
@@ -15,6 +16,7 @@ import apache_beam as beam
 from pipelines.cli.flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options, raster_flags
 from pipelines.cli.remote_workers import check_hrefs, check_packages, check_paths
 from pipelines.cli.runner import command, not_complete, run
+from pipelines.cli.stac_flags import check_without_stac, stac_flags, stac_sources
 from rasteret_beam import BuildCollection, metrics
 from rasteret_beam.collection.build import DESCRIPTIONS, sources_from_cogs
 from rasteret_beam.collection.collection import load
@@ -24,7 +26,7 @@ from rasteret_beam.collection.parquet.writing import check_replaceable
 from rasteret_beam.collection.records.record_tables import record_table, sources_from_table
 from rasteret_beam.collection.records.records import RecordSource
 from rasteret_beam.errors import InputError
-from rasteret_beam.model import DEFAULT_ACCESS
+from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.listing import find_rasters, split_lists
 from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
@@ -33,6 +35,8 @@ from rasteret_beam.transforms.runtime.files import check_writable
 EPILOG = """
 examples:
   python -m pipelines.build_collection --cogs 'scenes/*.tif' --datetime_regex '_(\\d{8})' --output collection/
+  python -m pipelines.build_collection --stac https://earth-search.aws.element84.com/v1 --bands red,nir \\
+      --stac_collections sentinel-2-l2a --bbox 2,45,3,46 --datetime 2023-06 --output collection/
   python -m pipelines.build_collection --table items.parquet --href_column path --bands A00:0,A01:1 --output collection/
 
 Exit codes: 0, the collection is complete (with --on_error skip: except for the files that it lists). 1, the job failed,
@@ -43,6 +47,9 @@ and the collection is as before, unless the error says that it is in place. 2, a
 ARGUMENTS = {
     "hrefs": "cogs",
     "table_or_path": "table",
+    "source": "stac",
+    "collections": "stac_collections",
+    "sign=": "--sign",
     "band_index_map": "bands",
     "access=": "--anonymous and --requester_pays",
 }
@@ -52,7 +59,11 @@ ARGUMENTS = {
 def parser() -> Parser:
     """The command's flags."""
     flags = Parser(
-        "build_collection", __doc__ or "", EPILOG, ARGUMENTS, needed="(--cogs PATH | --table PATH) --output PATH"
+        "build_collection",
+        __doc__ or "",
+        EPILOG,
+        ARGUMENTS,
+        needed="(--cogs PATH | --table PATH | --stac SOURCE) --output PATH",
     )
     records = flags.add_argument_group("records")
     add = records.add_argument
@@ -66,12 +77,18 @@ def parser() -> Parser:
         "each file is a record; may be repeated",
     )
     source.add_argument("--table", metavar="PATH", help="Parquet with one row per record: id, datetime, assets")
+    source.add_argument(
+        "--stac",
+        metavar="SOURCE",
+        help="URL of a STAC API, or path or URL of a static catalog, an item collection, NDJSON or stac-geoparquet; "
+        "each item is a record",
+    )
     add(
         "--bands",
         type=band_indexes,
         metavar="A,B:3",
         help="names of the bands, in order or with their index from 0; with --cogs, 'descriptions' takes the names "
-        "from each file",
+        "from each file, and with --stac they are names of assets, of bands, or common names such as red",
     )
     add(
         "--datetime_regex",
@@ -89,6 +106,7 @@ def parser() -> Parser:
     )
     access_flags(records, "the rasters and the table")
     raster_flags(records)
+    stac_flags(flags.add_argument_group("items of --stac"))
     _output_flags(flags.add_argument_group("collection"))
     return flags
 
@@ -104,6 +122,12 @@ def _output_flags(flags: argparse._ArgumentGroup) -> None:
 def sources(flags: argparse.Namespace) -> list[RecordSource]:
     """The records of the flags, before their files are opened."""
     reading = access(flags) or DEFAULT_ACCESS
+    if flags.stac is not None:
+        for name in ("href_column", "column_map", "datetime_regex"):
+            if getattr(flags, name) is not None:
+                raise InputError(f"--{name} goes with another source of records than --stac; omit it")
+        return stac_sources(flags, _reading(flags))
+    check_without_stac(flags)
     if flags.cogs is not None:
         for name in ("href_column", "column_map"):
             if getattr(flags, name) is not None:
@@ -119,6 +143,14 @@ def sources(flags: argparse.Namespace) -> list[RecordSource]:
     return sources_from_table(table, bands or band_names(table.select(["assets"]).schema))
 
 
+def _reading(flags: argparse.Namespace) -> Access:
+    """How the rasters are read."""
+    given = access(flags) or DEFAULT_ACCESS
+    if flags.sign is not None:
+        given = replace(given, sign=flags.sign)
+    return named_in(flags.table or "", given)
+
+
 def hrefs_of(record: RecordSource) -> list[str]:
     """The files of a record."""
     return [record.href] if record.href is not None else [href for href, _ in record.assets.values()]
@@ -127,6 +159,7 @@ def hrefs_of(record: RecordSource) -> list[str]:
 def _check_apart(flags: argparse.Namespace) -> None:
     cogs = split_lists(flags.cogs, access(flags) or DEFAULT_ACCESS) if flags.cogs is not None else []
     inputs = [Read("--cogs", cogs), Read("--table", [flags.table] if flags.table is not None else [])]
+    inputs += [Read("--stac", [flags.stac])] if flags.stac is not None else []
     check_apart([Written("--output", flags.output, "collection")], inputs)
 
 
@@ -179,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data_source=flags.data_source,
         on_error=flags.on_error,
         shards=flags.shards,
-        access=named_in(flags.table or "", access(flags) or DEFAULT_ACCESS),
+        access=_reading(flags),
     )
     _check_apart(flags)
     check_packages(options)

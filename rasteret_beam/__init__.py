@@ -12,6 +12,7 @@ from rasteret_beam.collection.build import build_from_cogs, build_from_table
 from rasteret_beam.collection.catalogue import register
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.eager.plan import plan
+from rasteret_beam.collection.stac.build import build_from_stac
 from rasteret_beam.kernels.sampling.chip_rows import decode_chip, decode_chips, join_windows
 from rasteret_beam.model import Access, TileKey
 from rasteret_beam.options import SampleOptions
@@ -108,6 +109,7 @@ __all__ = [
     "ZonalOutputs",
     "ZonalStatistics",
     "build_from_cogs",
+    "build_from_stac",
     "build_from_table",
     "decode_chip",
     "decode_chips",

@@ -1,13 +1,16 @@
 """The value types that the layers hand to each other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from rasteret_beam.errors import InputError, without_secrets
+from rasteret_beam.errors import InputError, listed, without_secrets
 
 ALL_BANDS = -1
 """The band set of a key whose points are sampled from all bands, whatever grids these have."""
+
+SIGNERS = ("planetary-computer",)
+"""Names of what can sign URLs."""
 
 ALL_RECORDS = -1
 """The record of a key whose points are sampled from all records at their place; its id is empty."""
@@ -216,7 +219,7 @@ class BandHeader:
     nodata: float | None
     scale: float
     offset: float
-    mask: str
+    mask: str | None
     byte_order: str | None
     predictor: int | None
     compression: int | None
@@ -224,7 +227,7 @@ class BandHeader:
     tile_byte_counts: Integers
     pixel_scale: tuple[float, ...]
     tiepoint: tuple[float, ...]
-    samples_per_pixel: int
+    samples_per_pixel: int | None
     planar_configuration: int | None
     photometric: int | None
     extra_samples: tuple[int, ...]
@@ -266,6 +269,9 @@ class Access:
         also allows other GDAL file systems, such as ``["/vsisubfile/"]``.
     allow_local : bool
         Allow a collection, record table or VRT in a bucket or on the web to name local files and loopback hosts.
+    sign : str or callable, optional
+        What makes a signed URL of one on the web: a function, which workers get too, or "planetary-computer". URLs are
+        signed when they are requested; a collection has them without a signature.
     origin : str or None
         Place of the hrefs if it is not on this machine, set by their readers; None for hrefs of the user.
 
@@ -282,6 +288,7 @@ class Access:
     vrt: bool = False
     drivers: Sequence[str] = ()
     allow_local: bool = False
+    sign: str | Callable[[str], str] | None = None
     origin: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -297,9 +304,12 @@ class Access:
             ("vrt", bool, "True or False"),
             ("drivers", tuple, "a list of names of GDAL's drivers"),
             ("allow_local", bool, "True or False"),
+            ("sign", str | Callable | None, 'a function of a URL, or "planetary-computer"'),
         ):
             if not isinstance(getattr(self, name), kinds):  # type: ignore[arg-type]
                 raise InputError(f"{name} is {getattr(self, name)!r}; it has to be {wanted}")
+        if isinstance(self.sign, str) and self.sign not in SIGNERS:
+            raise InputError(f"sign is {self.sign!r}; give a function of a URL, or {listed(map(repr, SIGNERS))}")
         if any(not isinstance(name, str) or not name.strip() for name in self.drivers):
             raise InputError(f"drivers is {list(self.drivers)!r}; it has to be a list of names of GDAL's drivers")
         url = self.endpoint

@@ -121,6 +121,10 @@ BY_FLAG = {
     "geotiff": Form("GCS_WRITE_FOLDER", whole(OBJECT), "gs://my-bucket/tiffs"),
     "drivers": Form("TEXT", listed(r"[-\w/]+"), "netCDF,HDF5"),
     "build_collection.output": FOLDER_FORM,
+    "stac": Form("TEXT", whole(r"(gs|s3|https?)://[^\r\n]+"), "https://earth-search.aws.element84.com/v1"),
+    "assets": Form("TEXT", listed(r"[^=,\r\n]+=[^=,\r\n]+"), "red=B04,blue=visual:2"),
+    "query": Form("TEXT", whole(r"[^\r\n<>=!]+(<=|>=|!=|=|<|>)[^\r\n]+"), "eo:cloud_cover<20"),
+    "alternate": Form("TEXT", whole(NAME), "s3"),
 }
 """Forms of single flags, by name or by command and name."""
 

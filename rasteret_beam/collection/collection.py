@@ -30,6 +30,7 @@ from rasteret_beam.collection.parquet.layout import band_names, check_layout, sc
 from rasteret_beam.collection.parquet.row_groups import files_of
 from rasteret_beam.collection.parquet.writing import write_collection
 from rasteret_beam.collection.records import named_files
+from rasteret_beam.collection.stac import update as updating
 from rasteret_beam.errors import CollectionError, InputError, did_you_mean, listed, without_secrets
 from rasteret_beam.kernels.geo.crs import crs_label
 from rasteret_beam.kernels.routing.match import check_match
@@ -51,9 +52,9 @@ DEFAULT_ZONAL_OPTIONS = ZonalOptions()
 class Collection:
     """Raster records and the places of their bands; filters are applied when records are read.
 
-    Made by :func:`rasteret_beam.load`, :func:`~rasteret_beam.build_from_cogs` and
-    :func:`~rasteret_beam.build_from_table`. If it was loaded from Parquet it pickles as a path and a filter, otherwise
-    with its table.
+    Made by :func:`rasteret_beam.load`, :func:`~rasteret_beam.build_from_cogs`,
+    :func:`~rasteret_beam.build_from_table` and :func:`~rasteret_beam.build_from_stac`. If it was loaded from Parquet it
+    pickles as a path and a filter, otherwise with its table.
 
     Attributes
     ----------
@@ -402,6 +403,7 @@ class Collection:
     plan = planning.plan
     get_numpy = arrays.get_numpy
     zonal_statistics = zones.zonal_statistics
+    update_from_stac = updating.update_from_stac
 
 
 def load(

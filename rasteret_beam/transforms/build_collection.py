@@ -15,11 +15,11 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from rasteret_beam import metrics
-from rasteret_beam.collection.build import Failures, check_on_error, collection_table, read_records
 from rasteret_beam.collection.parquet.checksums import with_checksums
 from rasteret_beam.collection.parquet.files import PARTITIONS
 from rasteret_beam.collection.parquet.layout import schema_metadata
 from rasteret_beam.collection.parquet.writing import row_group_rows
+from rasteret_beam.collection.records.headers import Failures, check_on_error, collection_table, read_records
 from rasteret_beam.collection.records.records import RecordHeaders, RecordSource
 from rasteret_beam.errors import BuildError, InputError, without_secrets
 from rasteret_beam.model import DEFAULT_ACCESS, Access
@@ -76,8 +76,10 @@ class _Summarise(beam.CombineFn):
 class BuildCollection(beam.PTransform):
     """Read the headers of the records' files and write the collection; returns the file names.
 
-    ``build_from_cogs`` and ``build_from_table`` run the same code in one process. ``sources_from_cogs`` and
-    ``sources_from_table`` of :mod:`rasteret_beam.collection.build` create the input.
+    ``build_from_cogs``, ``build_from_table`` and ``build_from_stac`` run the same code in one process. The input is
+    made by ``sources_from_cogs`` of :mod:`rasteret_beam.collection.build`, ``sources_from_table`` of
+    :mod:`rasteret_beam.collection.records.record_tables`, and ``sources_from_stac`` of
+    :mod:`rasteret_beam.collection.stac.records`.
 
     Parameters
     ----------

@@ -122,7 +122,7 @@ def choose_bands(assets: Sequence[Assets]) -> list[str]:
         There are none.
     """
     named = list(dict.fromkeys(name for row in assets for name in row))
-    rasters = {name for row in assets for name, asset in row.items() if asset.get("href") and _is_raster(asset)}
+    rasters = {name for row in assets for name, asset in row.items() if asset.get("href") and is_raster(asset)}
     left = [name for name in named if name not in rasters]
     if not rasters:
         raise InputError(
@@ -134,7 +134,7 @@ def choose_bands(assets: Sequence[Assets]) -> list[str]:
     return [name for name in named if name in rasters]
 
 
-def _is_raster(asset: Mapping[str, Any]) -> bool:
+def is_raster(asset: Mapping[str, Any]) -> bool:
     kind, roles = asset.get("type"), asset.get("roles") or ()
     roles = {roles} if isinstance(roles, str) else set(roles)
     kind = kind.lower() if isinstance(kind, str) else ""
@@ -193,7 +193,7 @@ def stated(asset: Mapping[str, Any], item: Mapping[str, Any], index: int, what: 
     """
     found: dict[str, float] = {}
     for level in (asset, item):
-        for source in (_entry(level, "bands", index), _entry(level, "raster:bands", index), level):
+        for source in (entry_of(level, "bands", index), entry_of(level, "raster:bands", index), level):
             for name in FACTS:
                 # A column of records that is named "scale" may be anything.
                 short = None if source is item and name != "nodata" else source.get(name)
@@ -203,7 +203,8 @@ def stated(asset: Mapping[str, Any], item: Mapping[str, Any], index: int, what: 
     return Stated(**found)
 
 
-def _entry(level: Mapping[str, Any], name: str, index: int) -> Mapping[str, Any]:
+def entry_of(level: Mapping[str, Any], name: str, index: int) -> Mapping[str, Any]:
+    """The entry of a list of bands (or of its JSON) for a band; empty where there is none."""
     bands = _decoded(level.get(name), name)
     entry = bands[index] if isinstance(bands, list) and index < len(bands) else None
     return entry if isinstance(entry, Mapping) else {}

@@ -39,6 +39,8 @@ class RecordSource:
         Facts of bands from a record table.
     start, end : datetime or None
         First and last datetime of a record without a datetime, as in STAC.
+    known : {band: BandHeader}
+        Headers that need not be read: the table has their facts.
     by_description : bool
         Name the bands of ``href`` by their descriptions, if each band has a different one.
     """
@@ -51,6 +53,7 @@ class RecordSource:
     stated: Mapping[str, Stated] = field(default_factory=dict)
     start: Datetime | None = None
     end: Datetime | None = None
+    known: Mapping[str, BandHeader] = field(default_factory=dict)
     by_description: bool = False
 
     @property

@@ -27,6 +27,7 @@ from rasteret_beam.readers.storage.first_contact import Contact
 from rasteret_beam.readers.storage.href_policy import is_confined, why_refused
 from rasteret_beam.readers.storage.http_ranges import WebError, get_range, size_of
 from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.signing import signed
 from rasteret_beam.readers.storage.storage_errors import MISSING, describe, is_retryable, size_of_short_file, status_of
 from rasteret_beam.readers.storage.stores import local_path, open_store
 
@@ -199,6 +200,10 @@ class RangeReader:
         raise RangeError(f"{what} could not be read in {attempt} attempt(s); last error: {why}", attempts=attempt)
 
     def _ask_state(self, file: FileState, timeout: float) -> FileState:
+        found = self._state_of(replace(file, href=signed(file.href, file.access)), timeout)
+        return replace(found, href=file.href)
+
+    def _state_of(self, file: FileState, timeout: float) -> FileState:
         if is_confined(file.href, file.access):
             _, size, etag = _ask_confined(replace(file, etag=None), 0, 4, timeout)
             return replace(file, size=size, etag=etag)
@@ -214,6 +219,8 @@ class RangeReader:
         return replace(file, size=found["size"], etag=found["e_tag"])
 
     def _ask(self, file: FileState, start: int, stop: int, timeout: float) -> memoryview:
+        if file.access.sign is not None:
+            file = replace(file, href=signed(file.href, file.access))
         if is_confined(file.href, file.access) or not Location.of(file.href).is_addressable:
             return _ask_web(file, start, stop, timeout)
         store, path = open_store(file.href, file.access, timedelta(seconds=timeout), retry=False)

@@ -13,9 +13,8 @@ from apache_beam.io.filesystems import FileSystems
 
 import rasteret_beam
 from rasteret_beam import BuildCollection
-from rasteret_beam.collection.build import sources_from_table
 from rasteret_beam.collection.parquet.versions import look
-from rasteret_beam.collection.records.record_tables import record_table
+from rasteret_beam.collection.records.record_tables import record_table, sources_from_table
 from rasteret_beam.errors import CollectionError, MissingInputError, OutputError
 from rasteret_beam.kernels.storage.manifests import Manifest
 from rasteret_beam.transforms import build_collection as building

@@ -1,0 +1,218 @@
+"""Read STAC documents: JSON files, lines of JSON, and stac-geoparquet, local, in a bucket or on the web.
+
+Source of the forms: the STAC specifications 1.0 and 1.1, and stac-geoparquet 1.0, which has the properties of an item
+as columns beside ``id``, ``geometry``, ``bbox``, ``assets`` and ``collection``.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from datetime import datetime as Datetime
+from time import sleep
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
+
+import shapely
+
+from rasteret_beam.collection.filters.dates import to_datetime
+from rasteret_beam.collection.parquet.files import read_record_table
+from rasteret_beam.collection.records.hrefs import absolute, folder_of
+from rasteret_beam.errors import InputError, one_line, without_secrets
+from rasteret_beam.model import Access
+from rasteret_beam.readers.storage.listing import find
+from rasteret_beam.readers.storage.local_files import denied
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.readers.storage.objects import open_object
+from rasteret_beam.readers.storage.stores import local_path
+
+LINES = (".ndjson", ".jsonl", ".geojsonl", ".jsonlines")
+PARQUET = (".parquet", ".geoparquet", ".pq")
+ENDINGS = (".json", ".geojson", *LINES, *PARQUET)
+
+OF_ITEM = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
+"""Columns of stac-geoparquet that are not properties."""
+
+ATTEMPTS, PAUSE, SECONDS = 4, 0.5, 60
+"""Requests for a document of the web: how many, seconds before the second (doubled each time), and seconds of each."""
+
+PASSING = (408, 429, 500, 502, 503, 504)
+"""HTTP statuses after which a request is repeated."""
+
+Document = Mapping[str, Any]
+
+
+NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
+
+
+class Item(NamedTuple):
+    """A STAC item.
+
+    Attributes
+    ----------
+    document : mapping
+        As its JSON; ``geometry`` may be WKB.
+    base : str
+        The folder, local or a URL, where its relative hrefs start.
+    defaults : mapping
+        What its assets have in common with those of other items of its collection (``item_assets``), by name.
+    """
+
+    document: Document
+    base: str
+    defaults: Mapping[str, Any] = NO_DEFAULTS
+
+
+def read_text(href: str, access: Access) -> str:
+    """The text of a file.
+
+    Raises
+    ------
+    InputError, MissingInputError, PermissionDeniedError
+        It cannot be read, or is not UTF-8.
+    """
+    shown = without_secrets(href)
+    try:
+        if Location.of(href).is_web:
+            return _fetched(href).decode("utf-8-sig")
+        if Location.of(href).is_remote:
+            with open_object(href, access) as file:
+                return file.read().decode("utf-8-sig")
+        with open(local_path(href), encoding="utf-8-sig") as file:
+            return file.read()
+    except PermissionError as error:
+        raise denied(href) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown} is not JSON in UTF-8: {one_line(error)}") from error
+    except OSError as error:
+        raise InputError(f"{shown} cannot be read: {one_line(error)}") from error
+
+
+def _fetched(url: str) -> bytes:
+    """The answer to a request: an API does not tell its length before, as reading by ranges needs it."""
+    request = Request(url, headers={"Accept": "application/geo+json, application/json"})
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with urlopen(request, timeout=SECONDS) as answer:
+                found: bytes = answer.read()
+                return found
+        except OSError as error:
+            status = getattr(error, "code", None)
+            if attempt == ATTEMPTS or (status is not None and status not in PASSING):
+                raise
+            sleep(PAUSE * 2 ** (attempt - 1))
+    raise AssertionError("unreachable")
+
+
+def read_documents(place: str, access: Access) -> Iterator[tuple[str, Document]]:
+    """The documents of a file, a folder or a glob, each with the path or URL of its file.
+
+    Raises
+    ------
+    InputError, MissingInputError, CollectionError
+        There is no file, or one cannot be read.
+    """
+    for file in find([place], ENDINGS, "STAC file", access):
+        path = file.path if Location.of(file.path).is_remote else absolute(file.path)
+        name = path.partition("?")[0].lower()
+        if name.endswith(PARQUET):
+            yield from ((path, row) for row in _rows(path, access))
+        elif name.endswith(LINES):
+            lines = enumerate(read_text(path, access).splitlines(), 1)
+            yield from ((path, parsed(line, f"line {number} of {path}")) for number, line in lines if line.strip())
+        else:
+            yield path, parsed(read_text(path, access), path)
+
+
+def parsed(text: str, what: str) -> Document:
+    """JSON as an object.
+
+    Raises
+    ------
+    InputError
+        The text is not JSON, or not an object.
+    """
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{without_secrets(what)} is not JSON: {error}") from error
+    if not isinstance(found, Mapping):
+        raise InputError(f"{without_secrets(what)} is a JSON {type(found).__name__}; a STAC document is an object")
+    return found
+
+
+def items_in(document: Document, what: str) -> Iterator[Document] | None:
+    """The items that a document is or holds; None for a catalog or a collection, which links to them.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
+    kind = document.get("type")
+    if kind == "Feature":
+        return iter([document])
+    if kind == "FeatureCollection":
+        features = document.get("features")
+        if not isinstance(features, list):
+            raise InputError(f"{without_secrets(what)} is a FeatureCollection without a list of features")
+        return (feature for found in features for feature in items_in(found, what) or ())
+    if kind in ("Catalog", "Collection"):
+        return None
+    raise InputError(
+        f"{without_secrets(what)} has type {kind!r}; a STAC document has 'Feature', 'FeatureCollection', 'Catalog' or "
+        "'Collection'"
+    )
+
+
+def _rows(path: str, access: Access) -> Iterator[Document]:
+    """The rows of stac-geoparquet as items."""
+    table = read_record_table(path, access)
+    missing = [name for name in ("id", "assets") if name not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{without_secrets(path)} has no column {missing[0]!r}, so it is not stac-geoparquet; for another table of "
+            "records use build_from_table (--table)"
+        )
+    for batch in table.to_batches(max_chunksize=4096):
+        for row in batch.to_pylist():
+            yield {
+                **{name: _without_nulls(row[name]) for name in OF_ITEM if row.get(name) is not None},
+                "type": "Feature",
+                "properties": _without_nulls({name: value for name, value in row.items() if name not in OF_ITEM}),
+            }
+
+
+def _without_nulls(value: Any) -> Any:
+    """A value as JSON has it: structs without the fields that other rows have, datetimes as texts."""
+    if isinstance(value, Mapping):
+        return {name: _without_nulls(one) for name, one in value.items() if one is not None}
+    if isinstance(value, Datetime):
+        return f"{to_datetime(value):%Y-%m-%dT%H:%M:%S.%f}Z"
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
+
+
+def base_of(path: str) -> str:
+    """Where the relative hrefs of a document start."""
+    return folder_of(path) if path else os.getcwd()
+
+
+def wkb_of(geometry: Any, what: str) -> bytes | None:
+    """The geometry of an item, GeoJSON or WKB, as WKB without heights.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+    """
+    if geometry is None:
+        return None
+    try:
+        shape = (
+            shapely.from_wkb(geometry)
+            if isinstance(geometry, bytes)
+            else shapely.from_geojson(geometry if isinstance(geometry, str) else json.dumps(geometry))
+        )
+    except (shapely.errors.GEOSException, TypeError) as error:
+        raise InputError(f"the geometry of {what} is {str(geometry)[:60]!r}, which is not GeoJSON") from error
+    return bytes(shapely.to_wkb(shapely.force_2d(shape)))

@@ -1,0 +1,243 @@
+"""STAC items as a record table: a row for each item, its properties as columns."""
+
+import json
+import posixpath
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import shapely
+
+from rasteret_beam.collection.records.assets import Assets, stated
+from rasteret_beam.collection.records.hrefs import resolved
+from rasteret_beam.collection.stac.bands import Source, Wanted, bands_of, check_known
+from rasteret_beam.collection.stac.documents import Document, Item, wkb_of
+from rasteret_beam.collection.stac.facts import header_of
+from rasteret_beam.errors import InputError, without_secrets
+from rasteret_beam.model import BandHeader
+from rasteret_beam.schema import BBOX_TYPE
+
+OF_LAYOUT = frozenset(("id", "datetime", "geometry", "bbox", "assets", "crs", "grids", "year", "month", "collection"))
+"""Columns of a collection that properties of items do not replace."""
+
+IN_ASSETS = frozenset(("bands", "eo:bands", "raster:bands", "nodata", "raster:scale", "raster:offset"))
+"""Properties that tell of bands, which assets have in the table."""
+
+TIFFS = ("image/tiff", "image/geotiff", "image/vnd.stac.geotiff", "image/x.geotiff")
+
+BASELINES = ("s2:processing_baseline", "processing:version")
+SCENES = ("grid:code", "s2:mgrs_tile", "landsat:wrs_path", "landsat:wrs_row")
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """Items as a record table.
+
+    Attributes
+    ----------
+    table : Table
+        id, datetime, start_datetime, end_datetime, geometry, bbox, assets (JSON), collection, then properties.
+    bands : list of str
+        In the order asked for, or of first mention.
+    headers : {id: {band: BandHeader or str}}
+        What the items say of the files, or what they lack.
+    tiffs : {id: set of str}
+        Bands whose files are TIFFs by media type or name, or may be.
+    """
+
+    table: pa.Table
+    bands: list[str]
+    headers: Mapping[str, Mapping[str, BandHeader | str]]
+    tiffs: Mapping[str, frozenset[str]]
+
+
+def item_table(
+    items: Iterable[Item], bands: Wanted | None, alternate: str | None = None, newest: bool = False
+) -> ItemTable:
+    """Items as a record table.
+
+    Parameters
+    ----------
+    alternate : str, optional
+        The alternate of an asset's href to take, such as "s3", where the asset has it (STAC's alternate extension).
+    newest : bool
+        Of several processings of a scene, keep the newest.
+
+    Raises
+    ------
+    InputError
+        An item has no id, an asset another form, or no item has a band.
+    """
+    found = _distinct(list(items), newest)
+    if not found:
+        raise InputError("no item was found; widen collections, bbox, datetime or query")
+    assets = [_assets(item) for item in found]
+    ids = _ids(found)
+    chosen = [bands_of(of_item, bands, f"item {name!r}") for of_item, name in zip(assets, ids, strict=True)]
+    every = dict.fromkeys(band for of_item in chosen for band in of_item)
+    if bands is not None:
+        check_known(bands, every, assets)
+        every = dict.fromkeys(bands)
+    placed = [
+        _placed(item, of_item, sources, alternate, name)
+        for item, of_item, sources, name in zip(found, assets, chosen, ids, strict=True)
+    ]
+    properties = [_properties(item.document) for item in found]
+    geometries = [
+        wkb_of(item.document.get("geometry"), f"item {name!r}") for item, name in zip(found, ids, strict=True)
+    ]
+    columns: dict[str, Any] = {
+        "id": pa.array(ids),
+        "datetime": pa.array([each.get("datetime") for each in properties], type=pa.string()),
+        "geometry": pa.array(geometries, type=pa.binary()),
+        "bbox": _boxes(found, geometries),
+        "assets": pa.array([json.dumps(one) for one in placed]),
+        "collection": pa.array([item.document.get("collection") for item in found], type=pa.string()),
+    }
+    headers = {
+        name: _headers(item, of_item, sources)
+        for item, of_item, sources, name in zip(found, assets, chosen, ids, strict=True)
+    }
+    tiffs = {
+        name: frozenset(band for band, source in sources.items() if _may_be_tiff(of_item[source.asset]))
+        for of_item, sources, name in zip(assets, chosen, ids, strict=True)
+    }
+    return ItemTable(pa.table(columns | _columns(properties)), list(every), headers, tiffs)
+
+
+def _distinct(items: Sequence[Item], newest: bool) -> list[Item]:
+    """Each item once: of those with the same id and collection, and with ``newest`` of one scene, the newest."""
+    kept: dict[Any, Item] = {}
+    for item in items:
+        document = item.document
+        if not isinstance(document.get("id"), str):
+            raise InputError(f"an item of {without_secrets(item.base)} has id {document.get('id')!r}; an id is text")
+        key: Any = document.get("collection"), document["id"]
+        scene = _scene(document) if newest else None
+        key = key if scene is None else scene
+        if key not in kept or _version(document) > _version(kept[key].document):
+            kept[key] = item
+    return list(kept.values())
+
+
+def _scene(document: Document) -> tuple[Any, ...] | None:
+    """What processings of a scene have in common: collection, platform, second and place; None if the item lacks it."""
+    properties = document.get("properties") or {}
+    place = tuple(properties.get(name) for name in SCENES)
+    moment = properties.get("datetime")
+    if not moment or not any(place):
+        return None
+    return document.get("collection"), properties.get("platform"), str(moment)[:19], place
+
+
+def _version(document: Document) -> tuple[Any, ...]:
+    properties = document.get("properties") or {}
+    baseline = next((properties[name] for name in BASELINES if properties.get(name)), "")
+    parts = tuple(int(part) if part.isdecimal() else -1 for part in str(baseline).lstrip("vV").split("."))
+    return parts, str(properties.get("updated") or properties.get("created") or "")
+
+
+def _ids(items: Sequence[Item]) -> list[str]:
+    """The ids of items, with that of the collection before those that several collections have."""
+    names = [item.document["id"] for item in items]
+    twice = {name for name, count in Counter(names).items() if count > 1}
+    return [
+        f"{item.document.get('collection')}/{name}" if name in twice else name
+        for item, name in zip(items, names, strict=True)
+    ]
+
+
+def _assets(item: Item) -> Assets:
+    assets = item.document.get("assets")
+    if not isinstance(assets, Mapping) or not all(isinstance(asset, Mapping) for asset in assets.values()):
+        raise InputError(
+            f"item {item.document['id']!r} has assets {str(assets)[:60]!r}; they have to be an object of objects"
+        )
+    return {name: {**item.defaults.get(name, {}), **asset} for name, asset in assets.items()}
+
+
+def _placed(
+    item: Item, assets: Assets, sources: Mapping[str, Source], alternate: str | None, name: str
+) -> dict[str, dict[str, Any]]:
+    """The bands of an item as the assets of a record table: href, band_index, nodata, scale and offset."""
+    properties = item.document.get("properties") or {}
+    placed = {}
+    for band, (key, index) in sources.items():
+        asset = assets[key]
+        said = stated(asset, properties, index, f"asset {key!r} of item {name!r}")
+        href = _href(asset, alternate)
+        facts = {fact: value for fact in ("nodata", "scale", "offset") if (value := getattr(said, fact)) is not None}
+        placed[band] = {"href": resolved(href, item.base), "band_index": index, **facts}
+    return placed
+
+
+def _headers(item: Item, assets: Assets, sources: Mapping[str, Source]) -> dict[str, BandHeader | str]:
+    properties = item.document.get("properties") or {}
+    found = {}
+    for band, (key, index) in sources.items():
+        said = stated(assets[key], properties, index, f"asset {key!r} of item {item.document['id']!r}")
+        found[band] = header_of(assets[key], properties, index, said)
+    return found
+
+
+def _may_be_tiff(asset: Mapping[str, Any]) -> bool:
+    """Whether a file has the places of tiles that a header tells, by its media type, else by its name."""
+    kind = str(asset.get("type") or "").lower()
+    if kind:
+        return kind.startswith(TIFFS)
+    ending = posixpath.splitext(urlsplit(str(asset["href"])).path)[1].lower()
+    return ending in ("", ".tif", ".tiff")
+
+
+def _href(asset: Mapping[str, Any], alternate: str | None) -> str:
+    others = asset.get("alternate")
+    chosen = others.get(alternate) if alternate is not None and isinstance(others, Mapping) else None
+    href = chosen.get("href") if isinstance(chosen, Mapping) else None
+    return str(href or asset["href"])
+
+
+def _properties(document: Document) -> dict[str, Any]:
+    properties = document.get("properties") or {}
+    return {
+        name: value
+        for name, value in properties.items()
+        if name == "datetime" or (name not in OF_LAYOUT and name not in IN_ASSETS and not name.startswith("proj:"))
+    }
+
+
+def _columns(properties: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
+    """Properties as columns: truth values, numbers or texts; others, and mixed ones, as JSON."""
+    names = dict.fromkeys(name for each in properties for name in each if name != "datetime")
+    return {name: _column([each.get(name) for each in properties]) for name in names}
+
+
+def _column(values: Sequence[Any]) -> pa.Array:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {bool}:
+        return pa.array(values, type=pa.bool_())
+    if kinds <= {int, float} and not (float not in kinds and any(abs(value or 0) >= 1 << 63 for value in values)):
+        return pa.array(values, type=pa.float64() if float in kinds else pa.int64())
+    if kinds <= {str}:
+        return pa.array(values, type=pa.string())
+    return pa.array([None if value is None else json.dumps(value, default=str) for value in values], type=pa.string())
+
+
+def _boxes(items: Sequence[Item], geometries: Sequence[bytes | None]) -> pa.Array:
+    """Boxes in two dimensions; one across the antimeridian has all longitudes, as those of files have."""
+    boxes: list[dict[str, float] | None] = []
+    for item, geometry in zip(items, geometries, strict=True):
+        given = item.document.get("bbox")
+        sides = list(given.values()) if isinstance(given, Mapping) else list(given or ())
+        if len(sides) not in (4, 6):
+            sides = [] if geometry is None else list(shapely.from_wkb(geometry).bounds)
+        if not sides:
+            boxes.append(None)
+            continue
+        half = len(sides) // 2
+        west, south, east, north = (float(sides[at]) for at in (0, 1, half, half + 1))
+        west, east = (west, east) if west <= east else (-180.0, 180.0)
+        boxes.append(dict(zip(BBOX_TYPE.names, (west, south, east, north), strict=True)))
+    return pa.array(boxes, type=BBOX_TYPE)
