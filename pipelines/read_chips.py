@@ -9,7 +9,7 @@ import argparse
 from pipelines.cli.chip_job import Job
 from pipelines.cli.flags import Parser, option_flags, prefix
 from pipelines.cli.polygon_command import Counts, PolygonCommand, found, rows_lost
-from pipelines.cli.polygon_flags import collection_flags, leftover_flags, polygon_flags
+from pipelines.cli.polygon_flags import POLYGON_ARGUMENTS, collection_flags, leftover_flags, polygon_flags
 from pipelines.cli.runner import command
 from rasteret_beam import metrics
 from rasteret_beam.chip_options import ChipOptions
@@ -30,17 +30,6 @@ SHOWN = (
     (metrics.ROWS_WRITTEN, "rows written"),
 )
 
-ARGUMENTS = {
-    "source": "polygons",
-    "path": "retry",
-    "cache_bytes": "cache_mb",
-    "access=": "--anonymous and --requester_pays",
-    "with a separate ReadPolygons": "with a separate job",
-    "with anonymous=True": "with --anonymous (the files of --polygons: --polygons_anonymous)",
-    "requester_pays='my-project'": "--requester_pays PROJECT (for --polygons: --polygons_requester_pays PROJECT)",
-}
-"""Arguments of the library that have a flag of another name."""
-
 
 def parser() -> Parser:
     """The command's flags."""
@@ -48,7 +37,7 @@ def parser() -> Parser:
         "read_chips",
         __doc__ or "",
         EPILOG,
-        ARGUMENTS,
+        POLYGON_ARGUMENTS,
         needed="--polygons PATH --collection PATH --bands A,B --output PREFIX",
     )
     polygon_flags(flags.add_argument_group("polygons"), "only the chips that are missing")

@@ -9,7 +9,7 @@ from functools import partial
 
 from pipelines.cli.flags import Parser, option_flags
 from pipelines.cli.polygon_command import Counts, PolygonCommand, found, rows_lost
-from pipelines.cli.polygon_flags import collection_flags, leftover_flags, polygon_flags
+from pipelines.cli.polygon_flags import POLYGON_ARGUMENTS, collection_flags, leftover_flags, polygon_flags
 from pipelines.cli.runner import command
 from pipelines.cli.sample_sinks import BIGQUERY_ARGUMENTS, ZONAL_SINKS, missing_sink
 from pipelines.cli.zonal_job import Job
@@ -33,13 +33,7 @@ SHOWN = (
 )
 
 ARGUMENTS = {
-    "source": "polygons",
-    "path": "retry",
-    "cache_bytes": "cache_mb",
-    "access=": "--anonymous and --requester_pays",
-    "with a separate ReadPolygons": "with a separate job",
-    "with anonymous=True": "with --anonymous (the files of --polygons: --polygons_anonymous)",
-    "requester_pays='my-project'": "--requester_pays PROJECT (for --polygons: --polygons_requester_pays PROJECT)",
+    **POLYGON_ARGUMENTS,
     "statistics have": "--statistics have",
     "statistics are": "--statistics are",
     **BIGQUERY_ARGUMENTS,

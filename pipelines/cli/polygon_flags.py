@@ -4,6 +4,17 @@ import argparse
 
 from pipelines.cli.flags import access_flags, csv_flags, names, prefix, raster_flags, source, subset_flags
 
+POLYGON_ARGUMENTS = {
+    "source": "polygons",
+    "path": "retry",
+    "cache_bytes": "cache_mb",
+    "access=": "--anonymous and --requester_pays",
+    "with a separate ReadPolygons": "with a separate job",
+    "with anonymous=True": "with --anonymous (the files of --polygons: --polygons_anonymous)",
+    "requester_pays='my-project'": "--requester_pays PROJECT (for --polygons: --polygons_requester_pays PROJECT)",
+}
+"""Arguments of the library that have a flag of another name."""
+
 
 def polygon_flags(flags: argparse._ArgumentGroup, again: str) -> None:
     """Add the flags for the polygons; ``again`` says what is done with dead letters."""
