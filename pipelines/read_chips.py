@@ -9,7 +9,8 @@ import argparse
 from pipelines.cli.chip_job import Job
 from pipelines.cli.flags import Parser, option_flags, prefix
 from pipelines.cli.polygon_command import Counts, PolygonCommand, found, rows_lost
-from pipelines.cli.polygon_flags import POLYGON_ARGUMENTS, collection_flags, leftover_flags, polygon_flags
+from pipelines.cli.polygon_flags import POLYGON_ARGUMENTS as ARGUMENTS
+from pipelines.cli.polygon_flags import collection_flags, leftover_flags, polygon_flags
 from pipelines.cli.runner import command
 from rasteret_beam import metrics
 from rasteret_beam.chip_options import ChipOptions
@@ -37,7 +38,7 @@ def parser() -> Parser:
         "read_chips",
         __doc__ or "",
         EPILOG,
-        POLYGON_ARGUMENTS,
+        ARGUMENTS,
         needed="--polygons PATH --collection PATH --bands A,B --output PREFIX",
     )
     polygon_flags(flags.add_argument_group("polygons"), "only the chips that are missing")
