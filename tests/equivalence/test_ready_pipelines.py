@@ -114,7 +114,7 @@ def test_options_in_pairs(collection: Collection, chosen: dict[str, Any]) -> Non
 
 @pytest.fixture(scope="module")
 def triples() -> list[dict[str, Any]]:
-    return covering(FACTORS, 3, draws=2000)
+    return covering(FACTORS, 3, draws=4000)
 
 
 @pytest.mark.slow
