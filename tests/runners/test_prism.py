@@ -59,7 +59,7 @@ def test_commands_with_workers_as_processes(runner: list[str], points: pa.Table,
     with worker_pool(tmp_path) as workers:
         check_commands(tmp_path, points, [*runner, *workers])
     log = (tmp_path / "workers.log").read_text()
-    assert log.count("Starting worker with command") == 3
+    assert log.count("Starting worker with command") == 4
 
 
 def kill_when_said(said: Path) -> None:
