@@ -63,6 +63,9 @@ ARGUMENTS = {
     "with a separate ReadPoints": "with a separate job",
     "with anonymous=True": "with --anonymous (the files of --points: --points_anonymous)",
     "requester_pays='my-project'": "--requester_pays PROJECT (for --points: --points_requester_pays PROJECT)",
+    "statistics have": "--statistics have",
+    "statistics are": "--statistics are",
+    "nor radius is given": "nor --radius is given",
     **BIGQUERY_ARGUMENTS,
 }
 """Arguments of the library that have a flag of another name."""
@@ -177,8 +180,8 @@ def _output_flags(flags: argparse._ArgumentGroup) -> None:
         flags,
         "--plan",
         "read no pixels and write nothing: print the estimated records, tiles, bytes, requests and rows, the most "
-        "crowded tiles, and the memory and temporary disk of a local run (windows of --max_distance_pixels are not "
-        "counted)",
+        "crowded tiles, and the memory and temporary disk of a local run (windows of --max_distance_pixels and "
+        "--statistics are not counted)",
     )
 
 

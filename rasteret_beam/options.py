@@ -174,7 +174,7 @@ class SampleOptions(JobOptions):
             if self.skip_nodata:
                 raise InputError(
                     "skip_nodata is True, but resampling is 'nearest', which takes one pixel; use "
-                    'resampling="bilinear" or "cubic", or, for the closest valid pixel, max_distance_pixels'
+                    'resampling="bilinear", resampling="cubic" or, for the closest valid pixel, max_distance_pixels'
                 )
             return
         if self.max_distance_pixels:
@@ -185,7 +185,7 @@ class SampleOptions(JobOptions):
         if self.value_type == "raw":
             raise InputError(
                 f"resampling is {self.resampling!r}, but value_type is 'raw', the type of the stored numbers; use "
-                'value_type="float64" or "float32"'
+                'value_type="float64" or value_type="float32"'
             )
 
     def _check_windows(self) -> None:

@@ -58,7 +58,8 @@ class Spelling:
         names = "|".join(sorted(self.flags, key=len, reverse=True))
         free = r"(?<![\w'\"/.-])"
         text = re.sub(rf"{free}(?P<name>{names})={VALUE}", self._with_value, text)
-        text = re.sub(rf"{free}(?P<name>{names})(?= is (?:['\"\[({{]|-?\d|None\b|True\b|False\b))", self._bare, text)
+        value = r"['\"\[({]|-?\d|-?(?:nan|inf|None|True|False)\b"
+        text = re.sub(rf"{free}(?P<name>{names})(?= is (?:{value}))", self._bare, text)
         # A single word may be plain English; a name with an underscore is an argument.
         compound = "|".join(sorted((name for name in self.flags if "_" in name), key=len, reverse=True))
         return re.sub(rf"{free}(?P<name>{compound})(?![\w'\"/(]|\.\w)", self._bare, text) if compound else text

@@ -241,3 +241,32 @@ def test_scales_apply_before_interpolation(scene: Scene) -> None:
         expected = expected * 0.5 - 10 if row["band"] == "B" else expected
         assert (row["value"] is None) == math.isnan(expected)
         assert row["value"] is None or math.isclose(row["value"], expected, rel_tol=1e-6, abs_tol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"invalid": "null"}, {"invalid": "drop"}, {"match": "latest", "skip_invalid": True, "invalid": "drop"}]
+)
+def test_quality_of_smaller_pixels_counts_at_the_centres_of_those_that_are_summed_up(
+    tmp_path: Path, options: Any
+) -> None:
+    """SCL of 20 m beside a band of 60 m: only each third SCL pixel holds the centre of a pixel of the band."""
+    quality = np.full((24, 24), 9, np.uint8)
+    quality[1::3, 1::3] = 4  # the centres pass, all around them fails
+    quality[13, 13] = 9
+    values = np.arange(1, 65, dtype=np.uint16).reshape(8, 8)
+    write(tmp_path / "a_B01.tif", values, 60)
+    write(tmp_path / "a_SCL.tif", quality, 20)
+    kind = pa.struct([("href", pa.string()), ("band_index", pa.int32())])
+    assets = [{band: {"href": f"{tmp_path}/a_{band}.tif", "band_index": 0} for band in ("B01", "SCL")}]
+    fields = pa.struct([("B01", kind), ("SCL", kind)])
+    moment = pa.array([DAY], pa.timestamp("us"))
+    collection = build_from_table(pa.table({"id": ["a"], "datetime": moment, "assets": pa.array(assets, fields)}))
+    row, col = np.array([2.1, 2.1, 5.5, 3.9, 4.4]), np.array([2.1, 2.5, 2.2, 3.9, 4.5])
+    points = pa.table({"x": LEFT + 60 * col, "y": TOP - 60 * row})
+    samples = collection.sample_points(points, ["B01"], **XY, quality=[CLEAR], resampling="bilinear", **options)
+    valid = np.ones((8, 8), bool)
+    valid[4, 4] = False
+    expected = [reference(values, valid, r, c, 2, False) for r, c in zip(row, col, strict=True)]
+    assert [math.isfinite(value) for value in expected] == [True, True, True, False, False]
+    found = {row["point_index"]: row["value"] for row in samples.to_pylist() if row["value"] is not None}
+    assert found == pytest.approx({at: value for at, value in enumerate(expected) if math.isfinite(value)})

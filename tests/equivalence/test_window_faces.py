@@ -224,12 +224,14 @@ def test_the_command(collection: Collection, tmp_path: Path) -> None:
     [
         (
             ["--statistics=mean"],
-            "neither --window_pixels nor radius is given; give the pixels around the point with --window_pixels R, or "
-            "the distance with --radius METRES",
+            "--statistics are mean, but neither --window_pixels nor --radius is given; give the pixels "
+            "around the point with --window_pixels R, or the distance with --radius METRES",
         ),
-        (["--radius=30"], "--radius is 30.0, but statistics are not given; name them with --statistics A,B"),
+        (["--radius=30"], "--radius is 30.0, but --statistics are not given; name them with --statistics A,B"),
         (["--statistics=mean", "--radius=-3"], "--radius is -3.0; it has to be a number of metres above 0"),
-        (["--statistics=mena", "--radius=3"], "statistics have 'mena' (did you mean 'mean'?); there are count"),
+        (["--statistics=mena", "--radius=3"], "--statistics have 'mena' (did you mean 'mean'?); there are count"),
+        (["--statistics=mean", "--radius=nan"], "--radius is nan; it has to be a number of metres above 0"),
+        (["--statistics=mean,mean", "--radius=3"], "error: --statistics are mean, mean; name each of them once"),
         (["--statistics=mean", "--window_pixels=x"], "argument --window_pixels: invalid int value: 'x'"),
     ],
 )

@@ -15,6 +15,7 @@ from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.candidates import Candidates
 from rasteret_beam.kernels.routing.index import locate
 from rasteret_beam.kernels.sampling.dead_letters import Failure, left_over
+from rasteret_beam.kernels.sampling.interpolation import Interpolation
 from rasteret_beam.kernels.sampling.parts import Pairs, Part, Spots
 from rasteret_beam.kernels.sampling.pixel_methods import Picked
 from rasteret_beam.kernels.sampling.validity import Mask, is_invalid
@@ -84,12 +85,24 @@ class PlaceWalk:
         parts = (row - at_row, col - at_col) if self.job.needs_position else (None, None)
         return Spots(self.routing.grid(number), at_row, at_col, *parts)
 
-    def quality(self, record: int, points: Ints) -> tuple[QualityAtPoints | None, list[Failure]]:
-        """The quality rules of a record at some points, if the job has any; and what could not be read for them."""
+    def quality(self, record: int, points: Ints, hit: Ints) -> tuple[QualityAtPoints | None, list[Failure]]:
+        """The quality rules of a record at some points, if the job has any; and what could not be read for them.
+
+        Where values are interpolated, a point passes if the centre of its own pixel does, as all pixels go by theirs.
+
+        Parameters
+        ----------
+        points, hit : [n] int64
+            The points, and their hits on the one grid of the bands to sample.
+        """
         if not self.options.quality:
             return None, []
         of_record = self.record_quality(record)
-        passing, failures = of_record.passes(len(points), partial(self._place, points))
+        if isinstance(self.job.method, Interpolation):
+            own = self.spots(int(self.hits.grid[hit[0]]), hit)
+            passing, failures = of_record.at_pixels(own.grid, own.row, own.col)
+        else:
+            passing, failures = of_record.passes(len(points), partial(self._place, points))
         return QualityAtPoints(passing, of_record), failures
 
     def record_quality(self, record: int) -> RecordQuality:
@@ -170,7 +183,7 @@ class BandWalk:
     def _take(self, record: int, rows: Ints, wanted: Mask) -> None:
         """Sample a record at candidates [n], for the bands [n, bands] that are wanted of it."""
         points = self.candidates.point[rows]
-        quality, failures = self.place.quality(record, points)
+        quality, failures = self.place.quality(record, points, self.candidates.hit[rows])
         for failure in failures:
             for column, band in enumerate(self.bands):
                 self._lose(failure, band, points, failure.points[wanted[failure.points, column]])
