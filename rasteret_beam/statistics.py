@@ -76,7 +76,7 @@ def check_statistics(names: Any) -> tuple[str, ...]:
     for name in given:
         if not isinstance(name, str) or (name not in NAMES and percentile_of(name) is None):
             raise InputError(f"statistics have {name!r}{_near(name)}; there are {there}")
-    if len(set(given)) < len(given):
+    if len({name if percentile_of(name) is None else percentile_of(name) for name in given}) < len(given):
         raise InputError(f"statistics are {listed(given)}; name each of them once")
     return given
 

@@ -38,6 +38,7 @@ def test_names_are_taken_as_given() -> None:
         ([None], f"statistics have None; {THERE}"),
         ([""], f"statistics have ''; {THERE}"),
         (["mean", "std", "mean"], "statistics are mean, std, mean; name each of them once"),
+        (["percentile_50", "percentile_50.0"], "statistics are percentile_50, percentile_50.0; name each of them once"),
     ],
 )
 def test_what_is_no_statistic_is_refused(names: Any, message: str) -> None:
