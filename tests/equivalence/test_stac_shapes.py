@@ -121,6 +121,50 @@ class TestAssets:
             build_from_stac([odd(raster)], bands=bands)
 
 
+class TestUpdate:
+    def test_bands_of_the_default_names(self, raster: str) -> None:
+        bands = {"bands": [{"name": "x"}, {"name": "y"}]}
+        built = build_from_stac([odd(raster, asset=bands)])
+        updated = built.update_from_stac([odd(raster, name, asset=bands) for name in ("S1", "S2")])
+        assert (updated.bands, len(updated)) == (["a_x", "a_y"], 2)
+
+    def test_new_items_may_lack_bands(self, raster: str) -> None:
+        both = odd(raster)
+        both["assets"]["b"] = both["assets"]["a"]
+        built = build_from_stac([both])
+        assert len(built.update_from_stac([odd(raster, "S2")])) == 2
+        with pytest.raises(InputError, match="no item has band 'a'"):
+            built.update_from_stac([odd(raster, "S2", assets={"c": both["assets"]["a"]})])
+
+    def test_a_source_without_items(self, raster: str) -> None:
+        built = build_from_stac([odd(raster)])
+        assert built.update_from_stac([]) is built
+        assert built.update_from_stac([odd(raster, "S2")], datetime="1999") is built
+
+    def test_an_id_in_two_collections(self, raster: str) -> None:
+        one, two = (odd(raster, collection=name) for name in ("one", "two"))
+        built = build_from_stac([one])
+        assert built.update_from_stac([two]).to_table()["id"].to_pylist() == ["S1", "two/S1"]
+        both = built.update_from_stac([one, two])
+        assert both.to_table()["id"].to_pylist() == ["S1", "two/S1"]
+        assert both.update_from_stac([two]) is both
+        assert both.update_from_stac([one, two]) is both
+
+    def test_an_id_without_a_collection(self, raster: str) -> None:
+        built = build_from_stac([odd(raster)])
+        assert built.update_from_stac([odd(raster, collection="one")]) is built
+
+    def test_properties_that_were_null(self, raster: str) -> None:
+        null, text = (odd(raster, name, properties={"p": value}) for name, value in (("S1", None), ("S2", "t")))
+        assert build_from_stac([null]).update_from_stac([text]).to_table()["p"].to_pylist() == [None, "t"]
+        assert build_from_stac([text]).update_from_stac([null]).to_table()["p"].to_pylist() == ["t", None]
+
+    def test_properties_of_another_type(self, raster: str) -> None:
+        number, text = (odd(raster, name, properties={"p": value}) for name, value in (("S1", 5), ("S2", "t")))
+        with pytest.raises(InputError, match="property 'p' is string in the new items and int64 in the collection; bu"):
+            build_from_stac([number]).update_from_stac([text])
+
+
 class TestFacts:
     @pytest.mark.parametrize(
         "facts",

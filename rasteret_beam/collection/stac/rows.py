@@ -33,6 +33,10 @@ BASELINES = ("s2:processing_baseline", "processing:version")
 SCENES = ("grid:code", "s2:mgrs_tile", "landsat:wrs_path", "landsat:wrs_row")
 
 
+class NoItemsError(InputError):
+    """A source has no item that is wanted."""
+
+
 @dataclass(frozen=True)
 class ItemTable:
     """Items as a record table.
@@ -56,7 +60,11 @@ class ItemTable:
 
 
 def item_table(
-    items: Iterable[Item], bands: Wanted | None, alternate: str | None = None, newest: bool = False
+    items: Iterable[Item],
+    bands: Wanted | None,
+    alternate: str | None = None,
+    newest: bool = False,
+    each_band: bool = True,
 ) -> ItemTable:
     """Items as a record table.
 
@@ -66,6 +74,8 @@ def item_table(
         The alternate of an asset's href to take, such as "s3", where the asset has it (STAC's alternate extension).
     newest : bool
         Of several processings of a scene, keep the newest.
+    each_band : bool
+        Refuse a band that no item has; else only bands of which no item has any.
 
     Raises
     ------
@@ -74,14 +84,15 @@ def item_table(
     """
     found = _distinct(list(items), newest)
     if not found:
-        raise InputError("no item was found; widen collections, bbox, datetime or query")
+        raise NoItemsError("no item was found; widen collections, bbox, datetime or query")
     assets = [_assets(item) for item in found]
     ids = _ids(found)
     chosen = [bands_of(of_item, bands, f"item {name!r}") for of_item, name in zip(assets, ids, strict=True)]
     every = dict.fromkeys(band for of_item in chosen for band in of_item)
     if bands is not None:
-        check_known(bands, every, assets)
-        every = dict.fromkeys(bands)
+        if each_band or not every:
+            check_known(bands, every, assets)
+        every = {band: None for band in bands if band in every}
     placed = [
         _placed(item, of_item, sources, alternate, name)
         for item, of_item, sources, name in zip(found, assets, chosen, ids, strict=True)
