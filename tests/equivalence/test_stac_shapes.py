@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipelines import build_collection
 from rasteret_beam import build_from_stac
 from rasteret_beam.errors import InputError
+from tests.support.commands import execute
 from tests.support.stac_items import UTM, write_raster
 
 FACTS = {"proj:transform": list(UTM)[:6], "proj:shape": [64, 64], "proj:epsg": 32631, "data_type": "uint16"}
@@ -163,6 +165,22 @@ class TestUpdate:
         number, text = (odd(raster, name, properties={"p": value}) for name, value in (("S1", 5), ("S2", "t")))
         with pytest.raises(InputError, match="property 'p' is string in the new items and int64 in the collection; bu"):
             build_from_stac([number]).update_from_stac([text])
+
+
+class TestCommand:
+    @pytest.mark.parametrize(
+        ("flags", "text"),
+        [
+            (["--enrich=none"], "--enrich is none, but the header of band 'a' of item 'S1' has to be read"),
+            (["--sign=planetary-computer"], "--sign planetary-computer needs planetary-computer"),
+            (["--assets=b=a:9"], "or skip them with --on_error skip."),
+        ],
+    )
+    def test_errors_name_flags(self, raster: str, tmp_path: Path, flags: list[str], text: str) -> None:
+        (tmp_path / "a.json").write_text(json.dumps(odd(raster)))
+        outcome = execute(build_collection.main, f"--stac={tmp_path}/a.json", f"--output={tmp_path}/c", *flags)
+        assert outcome.code == 1
+        assert text in outcome.err
 
 
 class TestFacts:
