@@ -208,7 +208,7 @@ class TestFacts:
             ),
             ({"proj:transform": [10, 0, float("nan"), 0, -10, 0]}, "it has to have 6 or 9 finite numbers"),
             ({"proj:shape": ["wide", 5]}, "proj:shape is ['wide', 5]; it has to be height and width"),
-            ({"data_type": "object"}, "data_type is 'object', which is no type of pixels"),
+            ({"data_type": "object"}, "data_type is 'object'; it has to be a type of numbers"),
         ],
     )
     def test_what_cannot_be_used(self, raster: str, facts: dict[str, Any], text: str) -> None:

@@ -116,5 +116,5 @@ def _dtype(kind: Any) -> str:
     """NumPy's name of a type of pixels."""
     dtype = np.dtype(TYPES.get(kind, kind))
     if dtype.kind not in "iufcb":
-        raise ValueError(f"data_type is {kind!r}, which is no type of pixels")
+        raise ValueError(f"data_type is {kind!r}; it has to be a type of numbers")
     return dtype.name
