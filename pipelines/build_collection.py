@@ -49,7 +49,7 @@ ARGUMENTS = {
     "table_or_path": "table",
     "source": "stac",
     "collections": "stac_collections",
-    "sign=": "--sign",
+    "enrich is False": "--enrich is none",
     "band_index_map": "bands",
     "access=": "--anonymous and --requester_pays",
 }

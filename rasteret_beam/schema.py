@@ -269,7 +269,7 @@ def polygons_schema(kept: Iterable[pa.Field], crs: str, column: str = "geometry"
         A kept column has a name of the chips schema.
     """
     kept = list(kept)
-    _check_kept(kept, CHIP_RESERVED, "polygon", "chip")
+    _check_kept(kept, CHIP_RESERVED, "polygon", "output")
     return pa.schema([*POLYGON_FIELDS, *kept], metadata={POLYGON_CRS_KEY: crs, POLYGON_COLUMN_KEY: column})
 
 

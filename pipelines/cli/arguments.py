@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-LISTS = re.compile(r"(\b(?:it|they|table|file|dataset) (?:has|have|are) (?!to\b)[^;.]*)")
+LISTS = re.compile(r"(\b(?:it|they|table|file|dataset) (?:has|have|are) (?!to\b)[^;.\n]*)")
 """Lists of the user's names in an error, which may equal names of arguments."""
 
 VALUE = r"""(?P<value>"[^"]*"|'[^']*'|\[[^]]*\]|\{[^}]*\}|\.\.\.|[\w.:-]*\w|)"""

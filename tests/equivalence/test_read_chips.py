@@ -607,7 +607,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "taken name": (
         pa.table({"geometry": [b""], "band": ["a"]}),
         {"geometry_crs": 4326},
-        r"the polygon table has column\(s\) named band, which the chip table needs",
+        r"the polygon table has column\(s\) named band, which the output table needs",
     ),
     "crs in conflict": (frame([BOWTIE]), {"geometry_crs": 4326}, "geometry_crs is EPSG:4326, but column 'geometry'"),
     "not wkt": (

@@ -397,6 +397,9 @@ def test_polygons_that_cannot_be_used(season: Collection) -> None:
         season.zonal_statistics(pa.table({"geometry": [shapely.box(0, 0, 1, 1).wkb]}), ["B04"])
     with pytest.raises(InputError, match="median"):
         season.zonal_statistics([shapely.box(0, 0, 1, 1)], ["B04"], statistics=["medain"])
+    frame = gpd.GeoDataFrame({"band": ["B04"]}, geometry=[shapely.box(0, 0, 1, 1)], crs=4326)
+    with pytest.raises(InputError, match=r"column\(s\) named band, which the output table needs for itself"):
+        season.zonal_statistics(frame, ["B04"])
 
 
 def test_a_file_that_cannot_be_read(season: Collection, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ Sources: STAC 1.1 ``bands``, and ``eo:bands`` and ``raster:bands`` of the extens
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -44,6 +44,8 @@ def wanted_bands(bands: Any) -> Wanted | None:
         return None
     if isinstance(bands, str):
         bands = [bands]
+    if not isinstance(bands, Iterable):
+        raise InputError(f"bands are {bands!r}; give names, or a mapping of names to assets")
     pairs = bands.items() if isinstance(bands, Mapping) else ((band, band) for band in bands)
     found: dict[str, str | tuple[str, int]] = {}
     for band, source in pairs:
@@ -58,6 +60,8 @@ def wanted_bands(bands: Any) -> Wanted | None:
                 "(asset, 0-based index)"
             )
         found[band] = source
+    if not found:
+        raise InputError("bands are empty; name at least one, or omit them to take all")
     return found
 
 
@@ -119,7 +123,7 @@ def _chosen(
             )
         if found:
             return found[0].source
-    return None
+    return _all(entries).get(source)
 
 
 def _shown(source: Source) -> str:
@@ -127,13 +131,17 @@ def _shown(source: Source) -> str:
 
 
 def _all(entries: Sequence[_Entry]) -> dict[str, Source]:
-    """Every band: an asset of one band has the asset's name, others that and the band's name or number."""
-    return {
-        entry.source.asset
-        if entry.alone
-        else f"{entry.source.asset}_{entry.name or entry.source.number + 1}": entry.source
-        for entry in entries
-    }
+    """Every band: an asset of one band has the asset's name, others that and the band's name, or its number where the
+    name is missing or taken."""
+    found: dict[str, Source] = {}
+    taken = {entry.source.asset for entry in entries if entry.alone}
+    for entry in entries:
+        asset, number = entry.source
+        name = asset if entry.alone else f"{asset}_{entry.name or number + 1}"
+        if not entry.alone and (name in found or name in taken):
+            name = f"{asset}_{number + 1}"
+        found[name] = entry.source
+    return found
 
 
 def _entries(assets: Assets) -> Iterator[_Entry]:

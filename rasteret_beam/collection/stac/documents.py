@@ -118,7 +118,7 @@ def read_documents(place: str, access: Access) -> Iterator[tuple[str, Document]]
         if name.endswith(PARQUET):
             yield from ((path, row) for row in _rows(path, access))
         elif name.endswith(LINES):
-            lines = enumerate(read_text(path, access).splitlines(), 1)
+            lines = enumerate(read_text(path, access).split("\n"), 1)  # not at U+2028 in texts
             yield from ((path, parsed(line, f"line {number} of {path}")) for number, line in lines if line.strip())
         else:
             yield path, parsed(read_text(path, access), path)
@@ -134,7 +134,7 @@ def parsed(text: str, what: str) -> Document:
     """
     try:
         found = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{without_secrets(what)} is not JSON: {error}") from error
     if not isinstance(found, Mapping):
         raise InputError(f"{without_secrets(what)} is a JSON {type(found).__name__}; a STAC document is an object")
@@ -156,6 +156,11 @@ def items_in(document: Document, what: str) -> Iterator[Document] | None:
         features = document.get("features")
         if not isinstance(features, list):
             raise InputError(f"{without_secrets(what)} is a FeatureCollection without a list of features")
+        wrong = next((found for found in features if not isinstance(found, Mapping)), what)
+        if wrong is not what:
+            raise InputError(
+                f"{without_secrets(what)} has a feature that is a JSON {type(wrong).__name__}; an item is an object"
+            )
         return (feature for found in features for feature in items_in(found, what) or ())
     if kind in ("Catalog", "Collection"):
         return None

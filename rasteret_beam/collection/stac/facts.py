@@ -57,8 +57,9 @@ def header_of(asset: Mapping[str, Any], properties: Mapping[str, Any], index: in
     if missing:
         return f"the item has no {missing[0]} for it"
     try:
+        crs = int(crs) if isinstance(crs, float) and crs.is_integer() else crs  # as pandas has codes beside nulls
         grid = Grid(crs_text(crs), _affine(transform), *_size(shape), WINDOW, WINDOW)
-        dtype = np.dtype(TYPES.get(kind, kind)).name
+        dtype = _dtype(kind)
     except (InputError, TypeError, ValueError) as error:
         return f"what the item says of it cannot be used: {error}"
     nodata = None if said.nodata is None or as_dtype(said.nodata, np.dtype(dtype)) is None else said.nodata
@@ -86,9 +87,15 @@ def header_of(asset: Mapping[str, Any], properties: Mapping[str, Any], index: in
 
 def _affine(values: Any) -> tuple[float, float, float, float, float, float]:
     """Six numbers, or the nine of a matrix whose last row says nothing."""
+    wrong = ValueError(f"proj:transform is {values!r}; it has to have 6 or 9 finite numbers")
     if not isinstance(values, Sequence) or len(values) not in (6, 9):
-        raise ValueError(f"proj:transform is {values!r}; it has to have 6 or 9 numbers")
-    a, b, c, d, e, f = (float(value) for value in values[:6])
+        raise wrong
+    try:
+        a, b, c, d, e, f = numbers = [float(value) for value in values[:6]]
+    except (TypeError, ValueError):
+        raise wrong from None
+    if not np.isfinite(numbers).all():
+        raise wrong
     if a * e == b * d:
         raise ValueError(f"proj:transform is {list(values)}, which has no inverse")
     return a, b, c, d, e, f
@@ -96,7 +103,18 @@ def _affine(values: Any) -> tuple[float, float, float, float, float, float]:
 
 def _size(shape: Any) -> tuple[int, int]:
     """Width and height of a shape, which has the height first."""
-    if not isinstance(shape, Sequence) or len(shape) != 2 or min(shape) < 1:
+    try:
+        height, width = (int(side) for side in shape)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
         raise ValueError(f"proj:shape is {shape!r}; it has to be height and width")
-    height, width = (int(side) for side in shape)
     return width, height
+
+
+def _dtype(kind: Any) -> str:
+    """NumPy's name of a type of pixels."""
+    dtype = np.dtype(TYPES.get(kind, kind))
+    if dtype.kind not in "iufcb":
+        raise ValueError(f"data_type is {kind!r}; it has to be a type of numbers")
+    return dtype.name

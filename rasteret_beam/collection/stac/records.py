@@ -13,7 +13,7 @@ from rasteret_beam.collection.filters.date_ranges import DateRange, date_bounds
 from rasteret_beam.collection.records.record_tables import record_table, sources_from_table
 from rasteret_beam.collection.records.records import RecordSource
 from rasteret_beam.collection.stac.bands import Wanted, wanted_bands
-from rasteret_beam.collection.stac.rows import ItemTable, item_table
+from rasteret_beam.collection.stac.rows import ItemTable, NoItemsError, item_table
 from rasteret_beam.collection.stac.sources import Search, find_items
 from rasteret_beam.errors import InputError, did_you_mean, listed
 from rasteret_beam.model import DEFAULT_ACCESS, Access, BandHeader
@@ -64,11 +64,12 @@ def sources_from_stac(
     alternate: str | None = None,
     enrich: bool | str = "auto",
     access: Access = DEFAULT_ACCESS,
+    each_band: bool = True,
 ) -> tuple[list[RecordSource], list[str]]:
     """The records of :func:`build_from_stac` before their files are opened, and their bands."""
     check_sign(access)
     wanted: Wanted | None = wanted_bands(bands)
-    found = item_table(find_items(source, search, access), wanted, alternate, newest)
+    found = item_table(find_items(source, search, access), wanted, alternate, newest, each_band)
     table = selected(record_table(found.table, access=access, bands=found.bands), search)
     # Boxes of files take the place of those of items, which may be rounded.
     sources = sources_from_table(table.drop_columns(["bbox"]), found.bands)
@@ -116,7 +117,7 @@ def selected(items: pa.Table, search: Search) -> pa.Table:
         for operator, value in conditions.items():
             table = table.filter(_meets(table[name], name, operator, value))
     if not len(table):
-        raise InputError(
+        raise NoItemsError(
             f"none of the {len(items)} items is of the collections, bbox, datetime and query asked for; widen them"
         )
     return table

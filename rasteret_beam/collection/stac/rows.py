@@ -5,6 +5,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date as Date
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +33,10 @@ BASELINES = ("s2:processing_baseline", "processing:version")
 SCENES = ("grid:code", "s2:mgrs_tile", "landsat:wrs_path", "landsat:wrs_row")
 
 
+class NoItemsError(InputError):
+    """A source has no item that is wanted."""
+
+
 @dataclass(frozen=True)
 class ItemTable:
     """Items as a record table.
@@ -55,7 +60,11 @@ class ItemTable:
 
 
 def item_table(
-    items: Iterable[Item], bands: Wanted | None, alternate: str | None = None, newest: bool = False
+    items: Iterable[Item],
+    bands: Wanted | None,
+    alternate: str | None = None,
+    newest: bool = False,
+    each_band: bool = True,
 ) -> ItemTable:
     """Items as a record table.
 
@@ -65,6 +74,8 @@ def item_table(
         The alternate of an asset's href to take, such as "s3", where the asset has it (STAC's alternate extension).
     newest : bool
         Of several processings of a scene, keep the newest.
+    each_band : bool
+        Refuse a band that no item has; else only bands of which no item has any.
 
     Raises
     ------
@@ -73,25 +84,27 @@ def item_table(
     """
     found = _distinct(list(items), newest)
     if not found:
-        raise InputError("no item was found; widen collections, bbox, datetime or query")
+        raise NoItemsError("no item was found; widen collections, bbox, datetime or query")
     assets = [_assets(item) for item in found]
     ids = _ids(found)
     chosen = [bands_of(of_item, bands, f"item {name!r}") for of_item, name in zip(assets, ids, strict=True)]
     every = dict.fromkeys(band for of_item in chosen for band in of_item)
     if bands is not None:
-        check_known(bands, every, assets)
-        every = dict.fromkeys(bands)
+        if each_band or not every:
+            check_known(bands, every, assets)
+        every = {band: None for band in bands if band in every}
     placed = [
         _placed(item, of_item, sources, alternate, name)
         for item, of_item, sources, name in zip(found, assets, chosen, ids, strict=True)
     ]
     properties = [_properties(item.document) for item in found]
+    moments = [_moment(each.get("datetime"), name) for each, name in zip(properties, ids, strict=True)]
     geometries = [
         wkb_of(item.document.get("geometry"), f"item {name!r}") for item, name in zip(found, ids, strict=True)
     ]
     columns: dict[str, Any] = {
         "id": pa.array(ids),
-        "datetime": pa.array([each.get("datetime") for each in properties], type=pa.string()),
+        "datetime": pa.array(moments, type=pa.string()),
         "geometry": pa.array(geometries, type=pa.binary()),
         "bbox": _boxes(found, geometries),
         "assets": pa.array([json.dumps(one) for one in placed]),
@@ -113,8 +126,7 @@ def _distinct(items: Sequence[Item], newest: bool) -> list[Item]:
     kept: dict[Any, Item] = {}
     for item in items:
         document = item.document
-        if not isinstance(document.get("id"), str):
-            raise InputError(f"an item of {without_secrets(item.base)} has id {document.get('id')!r}; an id is text")
+        _check_members(item)
         key: Any = document.get("collection"), document["id"]
         scene = _scene(document) if newest else None
         key = key if scene is None else scene
@@ -123,10 +135,31 @@ def _distinct(items: Sequence[Item], newest: bool) -> list[Item]:
     return list(kept.values())
 
 
+def _check_members(item: Item) -> None:
+    """Refuse an item whose members have another form."""
+    document = item.document
+    name, properties, collection = (document.get(member) for member in ("id", "properties", "collection"))
+    if not isinstance(name, str):
+        raise InputError(f"an item of {without_secrets(item.base)} has id {name!r}; an id is text")
+    if not isinstance(properties, Mapping | None):
+        raise InputError(f"item {name!r} has properties {str(properties)[:60]}; they have to be an object")
+    if not isinstance(collection, str | None):
+        raise InputError(f"item {name!r} has collection {collection!r}; it has to be text")
+
+
+def _moment(value: Any, name: str) -> str | None:
+    """The datetime of an item as text."""
+    if isinstance(value, Date):
+        return value.isoformat()
+    if not isinstance(value, str | None):
+        raise InputError(f"item {name!r} has datetime {value!r}; it has to be text in ISO 8601")
+    return value
+
+
 def _scene(document: Document) -> tuple[Any, ...] | None:
     """What processings of a scene have in common: collection, platform, second and place; None if the item lacks it."""
     properties = document.get("properties") or {}
-    place = tuple(properties.get(name) for name in SCENES)
+    place = tuple(str(properties[name]) if properties.get(name) else None for name in SCENES)
     moment = properties.get("datetime")
     if not moment or not any(place):
         return None
@@ -152,11 +185,18 @@ def _ids(items: Sequence[Item]) -> list[str]:
 
 def _assets(item: Item) -> Assets:
     assets = item.document.get("assets")
-    if not isinstance(assets, Mapping) or not all(isinstance(asset, Mapping) for asset in assets.values()):
+    if not isinstance(assets, Mapping) or not all(isinstance(asset, Mapping | None) for asset in assets.values()):
         raise InputError(
             f"item {item.document['id']!r} has assets {str(assets)[:60]!r}; they have to be an object of objects"
         )
-    return {name: {**item.defaults.get(name, {}), **asset} for name, asset in assets.items()}
+    found = {}
+    for name, asset in assets.items():
+        href = None if asset is None else asset.get("href")
+        if not isinstance(href, str | None):
+            raise InputError(f"asset {name!r} of item {item.document['id']!r} has href {href!r}; it has to be text")
+        if href:
+            found[name] = {**(item.defaults.get(name) or {}), **asset}
+    return found
 
 
 def _placed(
@@ -218,7 +258,8 @@ def _column(values: Sequence[Any]) -> pa.Array:
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {bool}:
         return pa.array(values, type=pa.bool_())
-    if kinds <= {int, float} and not (float not in kinds and any(abs(value or 0) >= 1 << 63 for value in values)):
+    exact = 1 << (53 if float in kinds else 63)
+    if kinds <= {int, float} and not any(isinstance(value, int) and abs(value) >= exact for value in values):
         return pa.array(values, type=pa.float64() if float in kinds else pa.int64())
     if kinds <= {str}:
         return pa.array(values, type=pa.string())
@@ -231,7 +272,7 @@ def _boxes(items: Sequence[Item], geometries: Sequence[bytes | None]) -> pa.Arra
     for item, geometry in zip(items, geometries, strict=True):
         given = item.document.get("bbox")
         sides = list(given.values()) if isinstance(given, Mapping) else list(given or ())
-        if len(sides) not in (4, 6):
+        if len(sides) not in (4, 6) or None in sides:
             sides = [] if geometry is None else list(shapely.from_wkb(geometry).bounds)
         if not sides:
             boxes.append(None)

@@ -68,10 +68,10 @@ def find_items(source: Any, search: Search, access: Access) -> Iterator[Item]:
     if isinstance(source, str | os.PathLike):
         yield from _of_place(os.fspath(source), search, access)
     else:
-        yield from _in_memory(source)
+        yield from _in_memory(source, search, access)
 
 
-def _in_memory(source: Any) -> Iterator[Item]:
+def _in_memory(source: Any, search: Search, access: Access) -> Iterator[Item]:
     if callable(getattr(source, "get_items", None)):  # a pystac catalog or collection
         yield from map(_of_pystac, source.get_items(recursive=True))
     elif callable(getattr(source, "to_dict", None)) and hasattr(source, "assets"):
@@ -86,7 +86,7 @@ def _in_memory(source: Any) -> Iterator[Item]:
             yield Item(document, base_of(_self_href(document)))
     elif isinstance(source, Iterable) and not isinstance(source, bytes):
         for each in source:
-            yield from _in_memory(each)
+            yield from find_items(each, search, access)
     else:
         raise InputError(f"source is a {type(source).__name__}; {FORMS}")
 
@@ -145,7 +145,7 @@ def _of_catalog(path: str, access: Access) -> Iterator[Item]:
         catalog = pystac.read_file(path, stac_io=Reading())
         for item in catalog.get_items(recursive=True):
             yield _of_pystac(item)
-    except (pystac.STACError, pystac.STACTypeError, KeyError, ValueError) as error:
+    except (pystac.STACError, pystac.STACTypeError, KeyError, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"the catalog {without_secrets(path)} cannot be read: {one_line(error)}") from error
