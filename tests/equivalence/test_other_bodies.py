@@ -21,8 +21,8 @@ from rasterio.crs import CRS
 
 from pipelines import build_collection, read_chips, sample_points
 from rasteret_beam import Collection, build_from_cogs, load
-from rasteret_beam.collection import build
 from rasteret_beam.collection.eager.plan import plan_totals
+from rasteret_beam.collection.records import headers
 from rasteret_beam.errors import BuildError, InputError
 from rasteret_beam.kernels.geo.crs import crs_label, crs_text, reaches, same_crs
 from rasteret_beam.kernels.geo.footprints import footprint
@@ -290,7 +290,7 @@ def test_whatever_fails_of_one_file_names_it(tmp_path: Path, monkeypatch: pytest
             raise IndexError("list index out of range")
         return footprint(grid)
 
-    monkeypatch.setattr(build, "footprint", failing)
+    monkeypatch.setattr(headers, "footprint", failing)
     with pytest.raises(BuildError, match=rf"{bad}: list index out of range"):
         build_from_cogs([good, bad])
     assert build_from_cogs([bad, good], on_error="skip").failures == ((str(bad), "list index out of range"),)
