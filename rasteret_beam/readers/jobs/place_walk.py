@@ -88,7 +88,7 @@ class PlaceWalk:
     def quality(self, record: int, points: Ints, hit: Ints) -> tuple[QualityAtPoints | None, list[Failure]]:
         """The quality rules of a record at some points, if the job has any; and what could not be read for them.
 
-        Where values are interpolated, a point passes if the centre of its own pixel does, as for all other pixels.
+        Where values are interpolated, a point passes if the centre of its pixel does.
 
         Parameters
         ----------
