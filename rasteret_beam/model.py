@@ -1,7 +1,8 @@
 """The value types that the layers hand to each other."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from rasteret_beam.errors import InputError, listed, without_secrets
@@ -323,6 +324,11 @@ class Access:
                 f"anonymous is True and requester_pays is {self.requester_pays!r}, but a request without credentials "
                 "cannot be billed to anybody; give one of the two"
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Settings that differ from the defaults, as they travel with collections and assets."""
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return partial(Access, **{name: value for name, value in own.items() if value != getattr(Access, name)}), ()
 
     @property
     def of_bucket(self) -> tuple[bool, str | None, str | None, bool | str]:

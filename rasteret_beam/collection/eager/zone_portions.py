@@ -16,7 +16,7 @@ from rasteret_beam.kernels.statistics.lattices import Lattice, aligned, each_alo
 from rasteret_beam.kernels.statistics.moments import Choice
 from rasteret_beam.kernels.statistics.zone_pixels import ZoneWindow
 from rasteret_beam.model import Grid
-from rasteret_beam.readers.jobs.zone_coverage import weight_beyond, zone_pixels
+from rasteret_beam.readers.jobs.zone_coverage import whole_weights, zone_pixels
 from rasteret_beam.readers.jobs.zone_reader import PlacedPixels
 
 PORTION_PIXELS = 1 << 21
@@ -89,8 +89,7 @@ class ZoneLattice:
     @cached_property
     def weight(self) -> Floats:
         """Pixels of each polygon, [n], or the sum of their shares, with those beyond the raster; after all parts."""
-        grid, pairs = self.lattice.grid, zip(self.windows, self.own.tolist(), strict=True)
-        return self.own + np.array([weight_beyond(grid, each, own, self.coverage) for each, own in pairs])
+        return whole_weights(self.lattice.grid, self.windows, self.own, self.coverage)
 
 
 @dataclass(frozen=True, eq=False)

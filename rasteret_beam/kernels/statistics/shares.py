@@ -83,12 +83,13 @@ def covered_shares(shapes: Shapes, grid: Grid, windows: Sequence[PixelWindow]) -
     right = pieces.tall * pieces.beside
     sums = np.bincount(cell, pieces.tall - right, first[-1] + 1).astype(np.float64)
     sums += np.bincount(cell + 1, right, first[-1] + 1)
-    return _summed(sums[:-1], height, width, _tiny(shapes, grid))
+    return _summed(sums[:-1], height, width, _tiny(shapes, grid, box))
 
 
-def _tiny(shapes: Shapes, grid: Grid) -> Floats:
+def _tiny(shapes: Shapes, grid: Grid, box: Ints) -> Floats:
     """The share of a pixel that counts as none, of each polygon: rounding goes with its height."""
-    rows, _ = _to_pixels(grid, shapely.box(*shapely.bounds(shapes).T))
+    hulls = shapely.box(*shapely.bounds(shapes).T)
+    rows, _ = _to_pixels(grid, hulls, np.repeat(box, shapely.get_num_coordinates(hulls), axis=0))
     rows = rows.reshape(len(shapes), -1)
     return NOISE * np.minimum(1.0, rows.max(axis=1) - rows.min(axis=1))
 
@@ -97,9 +98,10 @@ def _summed(sums: Floats, height: Ints, width: Ints, tiny: Floats) -> Floats:
     """The shares by cells with a column more: sums along each row."""
     widths = np.repeat(width, height)
     ends = np.cumsum(widths)
-    running = np.cumsum(sums)
-    before = np.concatenate([[0.0], running[ends[:-1] - 1]])
-    shares = np.abs(running - np.repeat(before, widths))
+    shares = np.empty(len(sums))
+    for wide in np.unique(widths):  # row by row, so that a polygon's shares do not depend on those beside it
+        cells = (ends - wide)[widths == wide][:, np.newaxis] + np.arange(wide)
+        shares[cells] = np.abs(np.cumsum(sums[cells], axis=1))
     shares[shares >= 1.0 - NOISE] = 1.0
     shares[shares <= np.repeat(tiny, height * width)] = 0.0
     kept = np.ones(len(shares), dtype=bool)
@@ -107,33 +109,80 @@ def _summed(sums: Floats, height: Ints, width: Ints, tiny: Floats) -> Floats:
     return shares[kept]
 
 
+def pixel_areas(shapes: Shapes, grid: Grid, windows: Sequence[PixelWindow]) -> Floats:
+    """The areas of polygons in pixels of a grid, [n]: the sums of their shares, were their windows large enough.
+
+    Of the vertices that shares are of, so that those of slivers agree with them too; parameters are those of
+    :func:`covered_shares`.
+    """
+    rings = _Rings.of(shapes, grid, np.array(windows, dtype=np.int64).reshape(-1, 4))
+    return np.bincount(rings.owner, np.abs(rings.areas()) * rings.outward, len(shapes)).astype(np.float64)
+
+
+class _Rings(NamedTuple):
+    """Rings of polygons.
+
+    Attributes
+    ----------
+    row, col : [v] float64
+        Vertices, in pixels of the polygon's window.
+    ring : [v] int64
+        The ring of each vertex.
+    owner : [r] int64
+        The polygon of each ring.
+    outward : [r] float64
+        1 of the outlines of polygons, -1 of holes.
+    """
+
+    row: Floats
+    col: Floats
+    ring: Ints
+    owner: Ints
+    outward: Floats
+
+    @classmethod
+    def of(cls, shapes: Shapes, grid: Grid, box: Ints) -> "_Rings":
+        parts, owner = shapely.get_parts(shapes, return_index=True)
+        rings, part = shapely.get_rings(parts, return_index=True)
+        outward = np.where(np.diff(part, prepend=-1) != 0, 1.0, -1.0)
+        ring = np.repeat(np.arange(len(rings)), shapely.get_num_coordinates(rings))
+        return cls(*_to_pixels(grid, rings, box[owner[part[ring]]]), ring, owner[part], outward)
+
+    def edges(self) -> Ints:
+        """Positions of vertices at which an edge begins."""
+        return np.flatnonzero(self.ring[1:] == self.ring[:-1])
+
+    def areas(self) -> Floats:
+        """Signed areas [r]; far from the first vertex of each, those of small rings would be rounded away."""
+        at = self.edges()
+        start = np.searchsorted(self.ring, np.arange(len(self.owner)))[self.ring[at]]
+        row, col = self.row, self.col
+        twice = (col[at] - col[start]) * (row[at + 1] - row[start]) - (col[at + 1] - col[start]) * (
+            row[at] - row[start]
+        )
+        return np.bincount(self.ring[at], twice, len(self.owner)) / 2
+
+
 def _edges(shapes: Shapes, grid: Grid, box: Ints) -> _Edges:
     """All edges that are not along a row of pixels."""
-    parts, owner = shapely.get_parts(shapes, return_index=True)
-    rings, part = shapely.get_rings(parts, return_index=True)
-    outer = np.diff(part, prepend=-1) != 0
-    row, col = _to_pixels(grid, rings)
-    ring = np.repeat(np.arange(len(rings)), shapely.get_num_coordinates(rings))
-    of = owner[part[ring]]
-    row, col = row - box[of, 0], col - box[of, 1]
-    at = np.flatnonzero(ring[1:] == ring[:-1])
-    # From the first vertex of each ring: far from it, areas of small rings would be rounded away.
-    start = np.searchsorted(ring, np.arange(len(rings)))[ring[at]]
-    twice = (col[at] - col[start]) * (row[at + 1] - row[start]) - (col[at + 1] - col[start]) * (row[at] - row[start])
-    turns = np.sign(np.bincount(ring[at], twice, len(rings))) * np.where(outer, 1.0, -1.0)
-    edges = _Edges(of[at], row[at], col[at], row[at + 1], col[at + 1], turns[ring[at]])
+    rings = _Rings.of(shapes, grid, box)
+    at, row, col = rings.edges(), rings.row, rings.col
+    turns = np.sign(rings.areas()) * rings.outward
+    ring = rings.ring[at]
+    edges = _Edges(rings.owner[ring], row[at], col[at], row[at + 1], col[at + 1], turns[ring])
     return edges.take(np.flatnonzero(edges.row != edges.to_row))
 
 
-def _to_pixels(grid: Grid, shapes: Shapes) -> tuple[Floats, Floats]:
-    """Rows and columns of all vertices; those that are on a pixel's edge but for the rounding of coordinates are on it.
+def _to_pixels(grid: Grid, shapes: Shapes, box: Ints) -> tuple[Floats, Floats]:
+    """Rows and columns of all vertices [v]; those that are on a pixel's edge but for rounding are on it.
 
-    The grid's corner is subtracted first, which is exact for coordinates that are multiples of a pixel from it.
+    They are counted from the corner of a window, ``box`` [v, 4], which is subtracted first: so little is rounded, and
+    the same on all grids that have the pixels.
     """
     x, y = shapely.get_coordinates(shapes).T
     a, b, c, d, e, f = grid.transform
     scale = 1.0 / (a * e - b * d)
-    east, north = x - c, y - f
+    east, north = x - (a * box[:, 1] + b * box[:, 0] + c), y - (d * box[:, 1] + e * box[:, 0] + f)
     row, col = (north * a - east * d) * scale, (east * e - north * b) * scale
     unit = np.finfo(np.float64).eps * 2
     apart_x, apart_y = unit * np.maximum(np.abs(x), abs(c)), unit * np.maximum(np.abs(y), abs(f))

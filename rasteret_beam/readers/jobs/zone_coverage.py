@@ -6,7 +6,7 @@ import numpy as np
 
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
-from rasteret_beam.kernels.statistics.shares import covered_shares
+from rasteret_beam.kernels.statistics.shares import covered_shares, pixel_areas
 from rasteret_beam.kernels.statistics.zone_pixels import ZonePixels, ZoneWindow
 from rasteret_beam.kernels.tables.polygon_geometry import Shapes
 from rasteret_beam.model import Grid
@@ -14,6 +14,9 @@ from rasteret_beam.readers.gdal.masks import pixels_beyond, polygon_mask
 
 TOGETHER_CELLS = 1 << 20
 """Cells of the windows whose shares are found together."""
+
+ROUNDING = 1e-9
+"""Part of a polygon's area by which the sum of its shares may differ from it."""
 
 
 def zone_pixels(grid: Grid, windows: Sequence[ZoneWindow], zones: int, coverage: str) -> ZonePixels:
@@ -73,17 +76,18 @@ def _objects(windows: Sequence[ZoneWindow]) -> Shapes:
     return shapes
 
 
-def weight_beyond(grid: Grid, each: ZoneWindow, own: float, coverage: str) -> float:
-    """The pixels, or the sum of their shares, that a polygon covers beyond its window, were the raster larger.
+def whole_weights(grid: Grid, windows: Sequence[ZoneWindow], own: Floats, coverage: str) -> Floats:
+    """The pixels, or the sum of their shares, [n], that polygons would cover were the raster larger.
 
     Parameters
     ----------
-    each : ZoneWindow
-        The whole window of the polygon on the grid.
-    own : float
-        The sum of the shares in the window.
+    windows : [n] sequence of ZoneWindow
+        The whole window of each polygon on the grid.
+    own : [n] float64
+        What they cover in their windows.
     """
     if coverage == "fraction":
-        a, b, _, d, e, _ = grid.transform
-        return max(0.0, float(each.shape.area) / abs(a * e - b * d) - own)
-    return float(pixels_beyond(each.shape, grid, each.window, coverage == "all_touched"))
+        areas = pixel_areas(_objects(windows), grid, [each.window for each in windows])
+        return np.where(areas - own > ROUNDING * areas, areas, own)
+    beyond = [pixels_beyond(each.shape, grid, each.window, coverage == "all_touched") for each in windows]
+    return own + np.array(beyond, dtype=np.float64)

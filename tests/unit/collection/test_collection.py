@@ -313,7 +313,7 @@ def test_a_collection_pickles_by_its_path_and_filter(scenes: Collection, tmp_pat
     narrowed = load(tmp_path / "out").subset(date_range=("2023-04-01", "2023-04-30"))
     assert len(narrowed) == 2
     pickled = pickle.dumps(narrowed)
-    assert len(pickled) < 2100
+    assert len(pickled) < 2000
     assert pickle.loads(pickled).to_table().equals(narrowed.to_table())
 
 

@@ -59,6 +59,18 @@ def test_shares_are_areas(name: str, data: st.DataObject) -> None:
 
 
 @settings(max_examples=examples(100))
+@given(shapes=st.lists(polygons(WIDTH, HEIGHT), min_size=2, max_size=4))
+def test_shares_do_not_depend_on_the_polygons_beside(shapes: list[shapely.Geometry]) -> None:
+    """To the last bit, so that a pipeline gives the rows of the eager call."""
+    grid = grid_of("north_up")
+    windows = [PixelWindow(0, 0, HEIGHT, WIDTH - number) for number in range(len(shapes))]
+    together = shares(grid, shapes, windows)
+    for shape, window, found in zip(shapes, windows, together, strict=True):
+        (alone,) = shares(grid, [shape], [window])
+        np.testing.assert_array_equal(found, alone)
+
+
+@settings(max_examples=examples(100))
 @given(shape=polygons(WIDTH, HEIGHT), row=st.integers(1, HEIGHT - 1), col=st.integers(1, WIDTH - 1))
 def test_parts_of_a_window_equal_the_whole(shape: shapely.Geometry, row: int, col: int) -> None:
     grid = grid_of("north_up")
