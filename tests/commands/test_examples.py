@@ -67,6 +67,7 @@ def test_means_of_clear_pixels_show_the_ground(tmp_path: Path) -> None:
     assert off[0].quantile(0.75) > 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "example", [field_series, embedding_classes, field_plots, fields_over_time], ids=lambda each: each.__name__
 )

@@ -6,6 +6,7 @@ import numpy as np
 
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.statistics.segments import running_sums
 
 TIE = 1e-12
 """Relative difference of two weights that are equal but for rounding."""
@@ -103,10 +104,8 @@ class HeldValues:
         starts, sizes = (np.cumsum(counts) - counts)[some], counts[some]
         row = np.repeat(np.arange(len(some)), sizes)
         weight = np.add.reduceat(self.weight, starts)
-        # As parts of a whole, so that sums over zones before a tiny one do not round its shares away.
         own = self.weight if whole else self.weight / weight[row]
-        before = np.cumsum(own) - own
-        before -= np.repeat(before[starts], sizes)
+        before = running_sums(own, sizes) - own
         if whole:
             target = (weight - 1) * share
             below = np.floor(target)

@@ -15,6 +15,7 @@ import shapely
 from rasteret_beam.kernels.geo.crs import Floats
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chip_windows import PixelWindow
+from rasteret_beam.kernels.statistics.segments import running_sums
 from rasteret_beam.kernels.tables.polygon_geometry import Shapes
 from rasteret_beam.model import Grid
 
@@ -97,15 +98,11 @@ def _tiny(shapes: Shapes, grid: Grid, box: Ints) -> Floats:
 def _summed(sums: Floats, height: Ints, width: Ints, tiny: Floats) -> Floats:
     """The shares by cells with a column more: sums along each row."""
     widths = np.repeat(width, height)
-    ends = np.cumsum(widths)
-    shares = np.empty(len(sums))
-    for wide in np.unique(widths):  # row by row, so that a polygon's shares do not depend on those beside it
-        cells = (ends - wide)[widths == wide][:, np.newaxis] + np.arange(wide)
-        shares[cells] = np.abs(np.cumsum(sums[cells], axis=1))
+    shares = np.abs(running_sums(sums, widths))
     shares[shares >= 1.0 - NOISE] = 1.0
     shares[shares <= np.repeat(tiny, height * width)] = 0.0
     kept = np.ones(len(shares), dtype=bool)
-    kept[ends - 1] = False
+    kept[np.cumsum(widths) - 1] = False
     return shares[kept]
 
 
