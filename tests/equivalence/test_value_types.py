@@ -30,8 +30,8 @@ from rasteret_beam.kernels.routing.chunks import ChunkRules, route
 from rasteret_beam.kernels.sampling.value_types import is_exact_for, raw_types
 from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from rasteret_beam.metrics import Counters
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.jobs.sampler import Sampler
-from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA
 from tests.support.commands import execute

@@ -31,8 +31,8 @@ from rasteret_beam.kernels.tables.point_columns import choose_columns, point_bat
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs import sampler, work_units
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.jobs.sampler import Sampler
-from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.transforms.runtime import event_times
 from rasteret_beam.transforms.runtime.event_times import chunk_rules

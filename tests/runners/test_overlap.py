@@ -19,8 +19,8 @@ from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs.cancellation import Cancelled, CancelToken
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.jobs.sampler import SAMPLES, UNITS_AHEAD, Sampled, Sampler
-from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.dispatch import Engines
 from rasteret_beam.readers.tiles.indexed import IndexedEngine
 from rasteret_beam.readers.tiles.protocol import Tile, TileRequest

@@ -31,8 +31,9 @@ from rasteret_beam.kernels.routing.chunks import ChunkRules, route, split_kept, 
 from rasteret_beam.kernels.tables.point_columns import choose_columns, point_batch
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs import work_units as work_units_module
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.jobs.spill import Spilled, SpillFile, unspilled
-from rasteret_beam.readers.jobs.work_units import SampleJob, work_units
+from rasteret_beam.readers.jobs.work_units import work_units
 from tests.support.pipelines import EMBEDDED, LOCAL, ORDER, XY, Kept, run, sample_to
 
 TEXT_BYTES = 1000

@@ -18,8 +18,8 @@ from rasteret_beam.kernels.sampling.rows import merged
 from rasteret_beam.kernels.tables.point_columns import PointColumns
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.jobs.sampler import SAMPLES, Sampled, Sampler
-from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.schema import kept_fields

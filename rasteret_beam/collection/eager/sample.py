@@ -17,7 +17,7 @@ from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_colu
 from rasteret_beam.keywords import EagerSampleKeywords
 from rasteret_beam.option_fields import options_from, takes_options
 from rasteret_beam.options import SampleOptions
-from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import unsampled_schema

@@ -12,8 +12,8 @@ from rasteret_beam.kernels.sampling.gather import tiles_of
 from rasteret_beam.kernels.sampling.interpolation import SIZES, reach
 from rasteret_beam.model import TileKey
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.jobs.seams import Seam
-from rasteret_beam.readers.jobs.work_units import SampleJob
 
 
 class SeamTiles:

@@ -14,7 +14,7 @@ from rasteret_beam.metrics import Counters
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.quality import Quality
 from rasteret_beam.readers.jobs.chip_quality import QualityRead
-from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.jobs.zone_reader import ZoneRules
 from rasteret_beam.statistics import VALID_FRACTION
 from rasteret_beam.zonal_options import ZonalOptions

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import shapely
 
-from rasteret_beam.collection.records.assets import Assets, stated
+from rasteret_beam.collection.records.assets import FACTS, Assets, stated
 from rasteret_beam.collection.records.hrefs import resolved
+from rasteret_beam.collection.records.records import Stated
 from rasteret_beam.collection.stac.bands import Source, Wanted, bands_of, check_known
 from rasteret_beam.collection.stac.documents import Document, Item, wkb_of
 from rasteret_beam.collection.stac.facts import header_of
@@ -85,40 +86,82 @@ def item_table(
     found = _distinct(list(items), newest)
     if not found:
         raise NoItemsError("no item was found; widen collections, bbox, datetime or query")
-    assets = [_assets(item) for item in found]
-    ids = _ids(found)
-    chosen = [bands_of(of_item, bands, f"item {name!r}") for of_item, name in zip(assets, ids, strict=True)]
-    every = dict.fromkeys(band for of_item in chosen for band in of_item)
+    rows = [_Row.of(item, name, bands) for item, name in zip(found, _ids(found), strict=True)]
+    every = dict.fromkeys(band for row in rows for band in row.sources)
     if bands is not None:
         if each_band or not every:
-            check_known(bands, every, assets)
+            check_known(bands, every, [row.assets for row in rows])
         every = {band: None for band in bands if band in every}
-    placed = [
-        _placed(item, of_item, sources, alternate, name)
-        for item, of_item, sources, name in zip(found, assets, chosen, ids, strict=True)
-    ]
-    properties = [_properties(item.document) for item in found]
-    moments = [_moment(each.get("datetime"), name) for each, name in zip(properties, ids, strict=True)]
-    geometries = [
-        wkb_of(item.document.get("geometry"), f"item {name!r}") for item, name in zip(found, ids, strict=True)
-    ]
+    geometries = [wkb_of(row.item.document.get("geometry"), f"item {row.name!r}") for row in rows]
     columns: dict[str, Any] = {
-        "id": pa.array(ids),
-        "datetime": pa.array(moments, type=pa.string()),
+        "id": pa.array([row.name for row in rows]),
+        "datetime": pa.array([row.moment() for row in rows], type=pa.string()),
         "geometry": pa.array(geometries, type=pa.binary()),
         "bbox": _boxes(found, geometries),
-        "assets": pa.array([json.dumps(one) for one in placed]),
+        "assets": pa.array([json.dumps(row.placed(alternate)) for row in rows]),
         "collection": pa.array([item.document.get("collection") for item in found], type=pa.string()),
     }
-    headers = {
-        name: _headers(item, of_item, sources)
-        for item, of_item, sources, name in zip(found, assets, chosen, ids, strict=True)
-    }
-    tiffs = {
-        name: frozenset(band for band, source in sources.items() if _may_be_tiff(of_item[source.asset]))
-        for of_item, sources, name in zip(assets, chosen, ids, strict=True)
-    }
-    return ItemTable(pa.table(columns | _columns(properties)), list(every), headers, tiffs)
+    return ItemTable(
+        pa.table(columns | _columns([_properties(item.document) for item in found])),
+        list(every),
+        {row.name: row.headers() for row in rows},
+        {row.name: row.tiffs() for row in rows},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """An item on its way to a row: its id in the table, its assets, and the asset and stated facts of each band."""
+
+    item: Item
+    name: str
+    assets: Assets
+    sources: Mapping[str, Source]
+    stated: Mapping[str, Stated]
+
+    @classmethod
+    def of(cls, item: Item, name: str, bands: Wanted | None) -> "_Row":
+        assets, properties = _assets(item), item.document.get("properties") or {}
+        sources = bands_of(assets, bands, f"item {name!r}")
+        facts = {
+            band: stated(assets[key], properties, index, f"asset {key!r} of item {name!r}")
+            for band, (key, index) in sources.items()
+        }
+        return cls(item, name, assets, sources, facts)
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        return self.item.document.get("properties") or {}
+
+    def moment(self) -> str | None:
+        """The datetime as text."""
+        value = self.properties.get("datetime")
+        if isinstance(value, Date):
+            return value.isoformat()
+        if not isinstance(value, str | None):
+            raise InputError(f"item {self.name!r} has datetime {value!r}; it has to be text in ISO 8601")
+        return value
+
+    def placed(self, alternate: str | None) -> dict[str, dict[str, Any]]:
+        """The bands as the assets of a record table: href, band_index, nodata, scale and offset."""
+        found = {}
+        for band, (key, index) in self.sources.items():
+            said = self.stated[band]
+            facts = {fact: value for fact in FACTS if (value := getattr(said, fact)) is not None}
+            href = resolved(_href(self.assets[key], alternate), self.item.base)
+            found[band] = {"href": href, "band_index": index, **facts}
+        return found
+
+    def headers(self) -> dict[str, BandHeader | str]:
+        """What the item tells of the headers of files, or what it lacks."""
+        return {
+            band: header_of(self.assets[key], self.properties, index, self.stated[band])
+            for band, (key, index) in self.sources.items()
+        }
+
+    def tiffs(self) -> frozenset[str]:
+        """Bands whose files are TIFFs, or may be."""
+        return frozenset(band for band, source in self.sources.items() if _may_be_tiff(self.assets[source.asset]))
 
 
 def _distinct(items: Sequence[Item], newest: bool) -> list[Item]:
@@ -145,15 +188,6 @@ def _check_members(item: Item) -> None:
         raise InputError(f"item {name!r} has properties {str(properties)[:60]}; they have to be an object")
     if not isinstance(collection, str | None):
         raise InputError(f"item {name!r} has collection {collection!r}; it has to be text")
-
-
-def _moment(value: Any, name: str) -> str | None:
-    """The datetime of an item as text."""
-    if isinstance(value, Date):
-        return value.isoformat()
-    if not isinstance(value, str | None):
-        raise InputError(f"item {name!r} has datetime {value!r}; it has to be text in ISO 8601")
-    return value
 
 
 def _scene(document: Document) -> tuple[Any, ...] | None:
@@ -196,30 +230,6 @@ def _assets(item: Item) -> Assets:
             raise InputError(f"asset {name!r} of item {item.document['id']!r} has href {href!r}; it has to be text")
         if href:
             found[name] = {**(item.defaults.get(name) or {}), **asset}
-    return found
-
-
-def _placed(
-    item: Item, assets: Assets, sources: Mapping[str, Source], alternate: str | None, name: str
-) -> dict[str, dict[str, Any]]:
-    """The bands of an item as the assets of a record table: href, band_index, nodata, scale and offset."""
-    properties = item.document.get("properties") or {}
-    placed = {}
-    for band, (key, index) in sources.items():
-        asset = assets[key]
-        said = stated(asset, properties, index, f"asset {key!r} of item {name!r}")
-        href = _href(asset, alternate)
-        facts = {fact: value for fact in ("nodata", "scale", "offset") if (value := getattr(said, fact)) is not None}
-        placed[band] = {"href": resolved(href, item.base), "band_index": index, **facts}
-    return placed
-
-
-def _headers(item: Item, assets: Assets, sources: Mapping[str, Source]) -> dict[str, BandHeader | str]:
-    properties = item.document.get("properties") or {}
-    found = {}
-    for band, (key, index) in sources.items():
-        said = stated(assets[key], properties, index, f"asset {key!r} of item {item.document['id']!r}")
-        found[band] = header_of(assets[key], properties, index, said)
     return found
 
 

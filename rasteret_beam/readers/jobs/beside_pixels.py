@@ -17,8 +17,8 @@ from rasteret_beam.kernels.sampling.gather import PixelValues, Wanted, by_tile
 from rasteret_beam.kernels.sampling.units import in_units
 from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses
 from rasteret_beam.model import Asset, Grid
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.jobs.seams import Seam, Share, Unread
-from rasteret_beam.readers.jobs.work_units import SampleJob
 
 
 class RecordRules(Protocol):

@@ -14,7 +14,7 @@ from rasteret_beam.kernels.sampling.units import in_units
 from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.jobs.beside_pixels import BesideRead
-from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 
 
 class PixelRules(Protocol):

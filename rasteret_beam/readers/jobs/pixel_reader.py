@@ -23,8 +23,8 @@ from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.jobs.beside_pixels import read_beside
 from rasteret_beam.readers.jobs.block_pixels import BlockRead, PixelRules
 from rasteret_beam.readers.jobs.cancellation import CancelToken
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.jobs.windows import WINDOW_CELLS, Windows
-from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.protocol import NO_MASK, Tile, TileRequest
 from rasteret_beam.readers.tiles.source import TileSource
 

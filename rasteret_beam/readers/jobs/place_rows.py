@@ -12,7 +12,8 @@ from rasteret_beam.kernels.sampling.pixel_methods import Picked
 from rasteret_beam.kernels.sampling.rows import RowFacts, SampleRows
 from rasteret_beam.kernels.tables.distinct import distinct_rows
 from rasteret_beam.model import Grid
-from rasteret_beam.readers.jobs.work_units import SampleJob, facts_of
+from rasteret_beam.readers.jobs.sample_job import SampleJob
+from rasteret_beam.readers.jobs.work_units import facts_of
 
 WHY_NONE = ("no_record", "out_of_tolerance", "invalid")
 """Why a point has no row of a band; keys of ``schema.UNSAMPLED_REASONS``."""

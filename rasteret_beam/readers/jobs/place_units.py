@@ -14,16 +14,15 @@ from rasteret_beam.kernels.sampling.parts import Pairs, Part
 from rasteret_beam.kernels.sampling.rows import unsampled_rows
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs.place_rows import long_rows, missing_pairs, wide_rows
+from rasteret_beam.readers.jobs.sample_job import SampleJob, point_epsg
 from rasteret_beam.readers.jobs.work_units import (
     ROWS_BYTES,
     UNIT_ROWS,
     UNIT_VALUES,
     PointUnit,
-    SampleJob,
     check_letter,
     cut,
     letters_of,
-    point_epsg,
 )
 from rasteret_beam.schema import ONE_RECORD_KEY, POINT_CRS_KEY
 

@@ -16,15 +16,8 @@ from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
 from rasteret_beam.readers.jobs.pixel_reader import PixelReader
 from rasteret_beam.readers.jobs.place_units import PlaceUnit, is_of_place, place_again, place_units
 from rasteret_beam.readers.jobs.place_walk import PlaceWalk
-from rasteret_beam.readers.jobs.work_units import (
-    PointUnit,
-    SampledUnit,
-    SampleJob,
-    WorkUnit,
-    pixels_of,
-    unit_again,
-    work_units,
-)
+from rasteret_beam.readers.jobs.sample_job import SampleJob
+from rasteret_beam.readers.jobs.work_units import PointUnit, SampledUnit, WorkUnit, pixels_of, unit_again, work_units
 from rasteret_beam.readers.tiles.source import CALLERS, TileSource
 from rasteret_beam.schema import POSITION
 

@@ -11,7 +11,7 @@ from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.beside import Neighbour, shares
 from rasteret_beam.kernels.sampling.units import needs_file, same_units
 from rasteret_beam.model import Asset, Grid
-from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 
 
 class Unread(NamedTuple):

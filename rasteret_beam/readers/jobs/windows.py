@@ -8,7 +8,7 @@ from rasteret_beam.kernels.sampling.parts import Spots
 from rasteret_beam.kernels.sampling.validity import Mask, Status
 from rasteret_beam.kernels.statistics.windows import Statistic, window_statistics
 from rasteret_beam.readers.jobs.block_pixels import BlockValues
-from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 
 WINDOW_CELLS = 1 << 19
 """Pixels of windows, of one band, that are held at the same time; those across tiles take some 150 bytes each."""

@@ -26,7 +26,7 @@ from rasteret_beam.readers.jobs.chip_quality import QualityRead
 from rasteret_beam.readers.jobs.ordered_pool import OrderedPool
 from rasteret_beam.readers.jobs.pixel_reader import PixelReader
 from rasteret_beam.readers.jobs.quality_pixels import QualityBand, RecordQuality
-from rasteret_beam.readers.jobs.work_units import SampleJob
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.tiles.source import TileSource
 
 

@@ -1,9 +1,8 @@
 """Dead letters of an earlier chip job, tried again."""
 
 from collections.abc import Iterator
-from typing import Any, Unpack
+from typing import Unpack
 
-import apache_beam as beam
 import pyarrow as pa
 
 from rasteret_beam import metrics
@@ -14,16 +13,14 @@ from rasteret_beam.kernels.sampling.dead_letters import OF_CHIPS, points_of, val
 from rasteret_beam.keywords import ChipRetryKeywords
 from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.readers.storage.listing import Paths
-from rasteret_beam.schema import kept_polygon_fields
 from rasteret_beam.transforms.chips.read_chips import ChipFn, ChipOutputs
-from rasteret_beam.transforms.polygons.reading import ReadAgainFn, read_by
+from rasteret_beam.transforms.polygons.dead_letters import PolygonDeadLetters
+from rasteret_beam.transforms.polygons.reading import ReadAgainFn
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
-from rasteret_beam.transforms.sources.dead_letters import DeadLetterFiles
-from rasteret_beam.transforms.sources.table_files import shown
 
 
 @documents_options(ChipOptions, lambda option: option.facts.retry)
-class ReadChipDeadLetters(beam.PTransform):
+class ReadChipDeadLetters(PolygonDeadLetters):
     """Tiles that an earlier run gave up, with just the chips that lack them, to batches of chips.
 
     They are read with the options of the earlier run, but for those given here.
@@ -50,32 +47,16 @@ class ReadChipDeadLetters(beam.PTransform):
         dead letter. While running: the collection lacks a record, or has other pixels.
     """
 
+    kind = OF_CHIPS
+    outputs = ChipOutputs
+
     @takes_options(ChipOptions, lambda option: option.facts.retry)
     def __init__(self, collection: Collection, path: Paths, **keywords: Unpack[ChipRetryKeywords]):
-        super().__init__()
-        self.collection = collection
-        self.path = path
-        self.options = options_from(keywords, ChipOptions)
-        self._letters = DeadLetterFiles(path, OF_CHIPS)
+        super().__init__(collection, path)
+        self.options: ChipOptions = options_from(keywords, ChipOptions)
 
-    def __repr__(self) -> str:
-        return f"ReadChipDeadLetters({shown(self.path)})"
-
-    @property
-    def bands(self) -> list[str]:
-        """Those of the dead letters."""
-        return self._letters.bands
-
-    @property
-    def kept(self) -> list[pa.Field]:
-        """The columns of the polygons that pass through."""
-        return kept_polygon_fields(self._letters.first_schema)
-
-    def expand(self, begin: Any) -> Any:
-        letters = begin | self._letters
-        settings = IndexSettings.of(self.collection, self.bands, self.options)
-        chips, lost = read_by(_ReadAgainFn(settings), letters)
-        return chips if lost is None else ChipOutputs(chips, dead_letters=lost)
+    def reading(self, settings: IndexSettings[ChipOptions]) -> ReadAgainFn[ChipOptions]:
+        return _ReadAgainFn(settings)
 
 
 class _ReadAgainFn(ReadAgainFn[ChipOptions], ChipFn):

@@ -20,8 +20,8 @@ from rasteret_beam.keywords import SampleKeywords
 from rasteret_beam.metrics import Counters
 from rasteret_beam.option_fields import options_from, takes_options
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.jobs.sampler import DEAD_LETTERS, SAMPLES, UNSAMPLED, Sampled, Sampler
-from rasteret_beam.readers.jobs.work_units import SampleJob
 from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.transforms.runtime.beam_metrics import count

@@ -1,9 +1,8 @@
 """Dead letters of an earlier job of zonal statistics, tried again."""
 
 from collections.abc import Iterator
-from typing import Any, Unpack
+from typing import Unpack
 
-import apache_beam as beam
 import pyarrow as pa
 
 from rasteret_beam.collection.collection import Collection
@@ -13,17 +12,15 @@ from rasteret_beam.kernels.sampling.dead_letters import OF_ZONES, points_of
 from rasteret_beam.keywords import ZonalRetryKeywords
 from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.readers.storage.listing import Paths
-from rasteret_beam.schema import kept_polygon_fields
-from rasteret_beam.transforms.polygons.reading import ReadAgainFn, read_by
+from rasteret_beam.transforms.polygons.dead_letters import PolygonDeadLetters
+from rasteret_beam.transforms.polygons.reading import ReadAgainFn
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
-from rasteret_beam.transforms.sources.dead_letters import DeadLetterFiles
-from rasteret_beam.transforms.sources.table_files import shown
 from rasteret_beam.transforms.zonal.zonal_statistics import ZonalFn, ZonalOutputs
 from rasteret_beam.zonal_options import ZonalOptions
 
 
 @documents_options(ZonalOptions, lambda option: option.facts.retry)
-class ZonalDeadLetters(beam.PTransform):
+class ZonalDeadLetters(PolygonDeadLetters):
     """Tiles that an earlier run gave up, with just the polygons whose rows lack them, to statistics.
 
     They are made with the options of the earlier run, but for those given here.
@@ -50,34 +47,17 @@ class ZonalDeadLetters(beam.PTransform):
         the collection lacks a band, or there is no dead letter. While running: the collection lacks a record.
     """
 
+    kind = OF_ZONES
+    outputs = ZonalOutputs
+
     @takes_options(ZonalOptions, lambda option: option.facts.retry)
     def __init__(self, collection: Collection, path: Paths, **keywords: Unpack[ZonalRetryKeywords]):
-        super().__init__()
-        self.collection = collection
-        self.path = path
-        self._letters = DeadLetterFiles(path, OF_ZONES)
-        options = options_from(keywords, ZonalOptions)
-        settings = self._letters.settings
-        self.options = options if settings is None else options.with_settings(settings)
+        super().__init__(collection, path)
+        options, settings = options_from(keywords, ZonalOptions), self._letters.settings
+        self.options: ZonalOptions = options if settings is None else options.with_settings(settings)
 
-    def __repr__(self) -> str:
-        return f"ZonalDeadLetters({shown(self.path)})"
-
-    @property
-    def bands(self) -> list[str]:
-        """Those of the dead letters."""
-        return self._letters.bands
-
-    @property
-    def kept(self) -> list[pa.Field]:
-        """The columns of the polygons that pass through."""
-        return kept_polygon_fields(self._letters.first_schema)
-
-    def expand(self, begin: Any) -> Any:
-        letters = begin | self._letters
-        settings = IndexSettings.of(self.collection, self.bands, self.options)
-        rows, lost = read_by(_ReadAgainFn(settings), letters)
-        return rows if lost is None else ZonalOutputs(rows, dead_letters=lost)
+    def reading(self, settings: IndexSettings[ZonalOptions]) -> ReadAgainFn[ZonalOptions]:
+        return _ReadAgainFn(settings)
 
 
 class _ReadAgainFn(ReadAgainFn[ZonalOptions], ZonalFn):
