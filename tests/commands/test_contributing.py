@@ -21,7 +21,7 @@ from pipelines.cli.flags import Parser, option_flags
 from pipelines.cli.sample_sinks import SAMPLE_SINKS, SampleSink
 from rasteret_beam import Collection, SampleOptions, columns
 from rasteret_beam.kernels.routing.match import MATCHERS
-from rasteret_beam.readers.jobs import work_units
+from rasteret_beam.readers.jobs import sample_job
 from tests.support.documents import run_page
 from tests.support.paths import ROOT
 
@@ -74,7 +74,7 @@ def test_a_pixel_method(
     examples: dict[str, Any], scenes: Collection, points: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against windows that rasterio reads."""
-    monkeypatch.setattr(work_units, "pixel_method", lambda options: examples["MeanOfValid"](1))
+    monkeypatch.setattr(sample_job, "pixel_method", lambda options: examples["MeanOfValid"](1))
     found = scenes.sample_points(points.slice(0, 40), ["B10"], **CRS, extra_columns=["href"])
     assert found.num_rows > 40
     for row in found.select(["point_x", "point_y", "value", "href"]).to_pylist():

@@ -241,7 +241,15 @@ CHECKS: dict[str, Callable[[Found, Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
+LONG = ("field_plots", "fields_over_time")
+"""Pages that take a quarter of a minute each, for their stack of scenes."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow if page.stem in LONG else ()) for page in RUN],
+    ids=lambda page: page.stem,
+)
 def test_the_code_of_a_page(
     page: Path, folder: Path, same_signal_handlers: None, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,7 @@ def check(collection: Collection, chosen: Mapping[str, Any]) -> None:
     check_accounts(counts, wanted, left, chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", PAIRS, ids=name_of)
 def test_options_in_pairs(collection: Collection, chosen: dict[str, Any]) -> None:
     check(collection, chosen)

@@ -14,8 +14,7 @@ from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.blocks import WantedBlocks
 from rasteret_beam.kernels.sampling.dead_letters import Failure, everywhere
 from rasteret_beam.kernels.sampling.gather import PixelValues, Wanted, by_tile
-from rasteret_beam.kernels.sampling.units import in_units
-from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses
+from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Statuses
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.jobs.seams import Seam, Share, Unread
@@ -144,11 +143,7 @@ class SeamReader:
 
     def _give(self, asset: Asset, found: PixelValues, passing: Mask | None, at: Ints) -> None:
         """Hand the pixels of a band to the blocks that they are of."""
-        pixels, status = found.values(), found.status(asset.nodata, asset.mask)
-        if passing is not None:
-            status[(status == Status.VALID) & ~passing] = Status.MASKED
-        if self._job.options.unscale:
-            pixels = in_units(pixels, status == Status.VALID, self._job.units(asset))
+        pixels, status = self._job.counted(found, asset, passing)
         start = 0
         for blocks in self._blocks:
             stop = start + len(blocks.beyond.position)

@@ -10,7 +10,6 @@ from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.blocks import WantedBlocks
 from rasteret_beam.kernels.sampling.dead_letters import Failure
 from rasteret_beam.kernels.sampling.gather import PixelValues, Wanted
-from rasteret_beam.kernels.sampling.units import in_units
 from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.readers.jobs.beside_pixels import BesideRead
@@ -92,11 +91,7 @@ class BlockRead:
 
     def values(self, wanted: WantedBlocks[Any], found: PixelValues, asset: Asset) -> BlockValues:
         """The gathered pixels of a band, as they count; those beyond the grid are of the records beside, or missing."""
-        pixels, status = found.values(), found.status(asset.nodata, asset.mask)
-        if wanted in self.passing:
-            status[(status == Status.VALID) & ~self.passing[wanted]] = Status.MASKED
-        if self.job.options.unscale:
-            pixels = in_units(pixels, status == Status.VALID, self.job.units(asset))
+        pixels, status = self.job.counted(found, asset, self.passing.get(wanted))
         status[wanted.beyond.position] = Status.NODATA
         for given in self.beside.given.get((wanted, asset.band), ()):
             if given.pixels.dtype != pixels.dtype:

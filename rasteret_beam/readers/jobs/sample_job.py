@@ -10,6 +10,7 @@ import pyarrow as pa
 from rasteret_beam.columns import NEEDS_SCALE
 from rasteret_beam.kernels.routing.beside import Beside
 from rasteret_beam.kernels.routing.index import RoutingIndex
+from rasteret_beam.kernels.sampling.gather import PixelValues
 from rasteret_beam.kernels.sampling.interpolation import Interpolation
 from rasteret_beam.kernels.sampling.methods import needs_position, pixel_method, window_cells
 from rasteret_beam.kernels.sampling.missing_rows import missing_rows, rows_of_unsampled
@@ -17,7 +18,7 @@ from rasteret_beam.kernels.sampling.pixel_methods import Picked, PixelMethod
 from rasteret_beam.kernels.sampling.record_columns import RecordColumns
 from rasteret_beam.kernels.sampling.rows import Constants
 from rasteret_beam.kernels.sampling.units import STORED, Units, in_units, needs_file, units_of, windows_in_units
-from rasteret_beam.kernels.sampling.validity import is_invalid
+from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses, is_invalid
 from rasteret_beam.kernels.sampling.value_types import ValueTypes, in_type, plain_types
 from rasteret_beam.kernels.statistics.shapes import WindowShape, check_grids, window_shape
 from rasteret_beam.model import Asset
@@ -85,6 +86,21 @@ class SampleJob:
         units, windows = self.units(asset), picked.windows
         values = in_units(picked.values, ~is_invalid(picked.status), units)
         return replace(picked, values=values, windows=None if windows is None else windows_in_units(windows, units))
+
+    def counted(self, found: PixelValues, asset: Asset, passing: Mask | None) -> tuple[Pixels, Statuses]:
+        """Gathered pixels of a band and their statuses, [n], as sums take them: in physical units where wanted.
+
+        Parameters
+        ----------
+        passing : [n] bool, optional
+            Which pixels pass the quality rules.
+        """
+        pixels, status = found.values(), found.status(asset.nodata, asset.mask)
+        if passing is not None:
+            status[(status == Status.VALID) & ~passing] = Status.MASKED
+        if self.options.unscale:
+            pixels = in_units(pixels, status == Status.VALID, self.units(asset))
+        return pixels, status
 
     def units(self, asset: Asset) -> Units:
         """Scale and offset by which the values of a band of a record are brought to physical units.
