@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -56,20 +56,32 @@ def prism_binary() -> Path:
 
 @contextmanager
 def process(words: Sequence[str | Path], port: int, log: Path, end: signal.Signals) -> Iterator[subprocess.Popen]:
-    """A server as a process, once it listens; ended by its id."""
+    """A server as a process, once it listens; ended by its id, with what it has started.
+
+    A pool of workers waits at its end for what a killed worker has left open, and can wait for ever.
+    """
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     with log.open("w") as out:
         # A shell's job in the background ignores SIGINT, and what it starts would too.
         heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         server = subprocess.Popen(
-            [*map(str, words)], env=environment, stdout=out, stderr=subprocess.STDOUT, preexec_fn=heeding
+            [*map(str, words)],
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            preexec_fn=heeding,
+            start_new_session=True,
         )
         try:
             wait_for(port, server, log)
             yield server
         finally:
             server.send_signal(end)
-            server.wait(60)
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(20)
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
 
 
 def wait_for(port: int, server: subprocess.Popen, log: Path) -> None:
