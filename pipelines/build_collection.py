@@ -97,7 +97,7 @@ def parser() -> Parser:
         "2023.06, the day of the year 2023181, a year), or groups named year, month, day, hour, minute, second and doy",
     )
     add("--href_column", metavar="NAME", help="with --table: the column with each record's file, for --bands")
-    add("--column_map", type=names, metavar="THEIRS:OURS,...", help="with --table: columns to rename")
+    add("--column_map", type=names, action="extend", metavar="THEIRS:OURS,...", help="with --table: columns to rename")
     add(
         "--on_error",
         choices=("raise", "skip"),

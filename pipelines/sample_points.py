@@ -83,7 +83,9 @@ def parser() -> Parser:
     _point_flags(flags.add_argument_group("points"))
     collection = flags.add_argument_group("collection")
     collection.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
-    collection.add_argument("--bands", type=names, metavar="A,B", help="bands to sample; required without --retry")
+    collection.add_argument(
+        "--bands", type=names, action="extend", metavar="A,B", help="bands to sample; required without --retry"
+    )
     subset_flags(collection)
     access_flags(collection, "the collection and its rasters")
     raster_flags(collection)
@@ -130,6 +132,7 @@ def _point_flags(flags: argparse._ArgumentGroup) -> None:
     add(
         "--columns",
         type=names,
+        action="extend",
         metavar="A,B",
         help="point columns to keep in the output (default: all but the geometry)",
     )

@@ -42,9 +42,9 @@ class ChipOptions(PolygonOptions):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_fill(self.fill)
         check_chip_pixels(self.max_chip_pixels)
-        super().__post_init__()
 
 
 def check_chip_pixels(value: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from rasteret_beam.durations import microseconds, to_duration
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import MatchRules
-from rasteret_beam.option_fields import check_options, option
+from rasteret_beam.option_fields import check_options, option, plain_scalars
 from rasteret_beam.quality import Quality
 from rasteret_beam.scales import NO_SCALES
 
@@ -73,6 +73,7 @@ class JobOptions:
     )
 
     def __post_init__(self) -> None:
+        plain_scalars(self)
         check_cache_bytes(self.cache_bytes)
         self._check_time()
         if self.tolerance is not None:

@@ -97,6 +97,14 @@ def _default(each: Field) -> Any:
     return each.default
 
 
+def plain_scalars(options: Any) -> None:
+    """Give options that are NumPy scalars, such as a column's maximum, the values of Python that they stand for."""
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
+            object.__setattr__(options, each.name, value.item())
+
+
 def check_options(options: Any) -> None:
     """Check each option's value by its type: choices, switches, whole numbers.
 
@@ -108,7 +116,7 @@ def check_options(options: Any) -> None:
         value = getattr(options, each.name)
         if each.choices is not None and not (isinstance(value, str) and value in each.choices):
             raise InputError(f"{each.name} is {value!r}; it can be one of {each.choices}")
-        if each.type is bool and not isinstance(value, bool | np.bool_):
+        if each.type is bool and not isinstance(value, bool):
             raise InputError(f"{each.name} is {value!r}; it has to be True or False")
         if each.type is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
             raise InputError(f"{each.name} is {value!r}; it has to be a whole number, 0 or more")

@@ -291,13 +291,17 @@ def quality(text: str) -> tuple[Quality, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-class MergeScales(argparse.Action):
-    """The scales of a flag that is given several times, in one mapping."""
+class Merge(argparse.Action):
+    """The mappings, by ``what``, of a flag that is given several times, as one."""
+
+    def __init__(self, *args: Any, what: str, **settings: Any):
+        super().__init__(*args, **settings)
+        self.what = what
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         before = getattr(namespace, self.dest)
         if twice := [band for band in values if before and band in before]:
-            raise argparse.ArgumentError(self, f"band {twice[0]!r} is given twice; give each band once")
+            raise argparse.ArgumentError(self, f"{self.what} {twice[0]!r} is given twice; give each {self.what} once")
         setattr(namespace, self.dest, before | values if before else values)
 
 
@@ -306,6 +310,8 @@ def csv_flags(parser: argparse._ActionsContainer, what: str) -> None:
     parser.add_argument(
         "--column_types",
         type=column_types,
+        action=Merge,
+        what="column",
         metavar="COLUMN:TYPE,...",
         help=f"types of CSV columns in {what}, such as plot:string,count:int64; a column without a type is text "
         "unless all of its values are numbers in plain form (7, not 007)",
@@ -349,7 +355,7 @@ def _option_flag(parser: argparse._ActionsContainer, each: Option) -> None:
         return
     settings: dict[str, Any] = {"metavar": each.facts.metavar, "default": each.default, "help": text}
     if get_origin(each.type) is Mapping:
-        settings |= {"type": scales, "action": MergeScales, "default": None}
+        settings |= {"type": scales, "action": Merge, "what": "band", "default": None}
         settings["help"] += "; may be repeated, or with ; between bands"
     elif each.choices is not None:
         settings |= {"choices": each.choices, "help": f"{text} (default: {each.default})"}
@@ -359,7 +365,8 @@ def _option_flag(parser: argparse._ActionsContainer, each: Option) -> None:
     elif each.facts.unit == 1 << 20:
         settings |= {"type": megabytes, "default": each.default >> 20, "help": f"{text} (default: %(default)s)"}
     else:
-        settings["type"] = names if each.type == tuple[str, ...] else _without_none(each.type)
+        listed = each.type == tuple[str, ...]
+        settings |= {"type": names, "action": "extend"} if listed else {"type": _without_none(each.type)}
         settings["help"] += f" (default: {each.default})" if isinstance(each.default, str) else ""
     if isinstance(each.default, tuple):
         settings["default"] = None
@@ -400,6 +407,7 @@ def raster_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--drivers",
         type=names,
+        action="extend",
         metavar="NAME,...",
         help="GDAL drivers to use in addition to those of GeoTIFF, JPEG 2000, PNG and JPEG, such as netCDF,HDF5",
     )

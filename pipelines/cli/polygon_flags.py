@@ -47,6 +47,7 @@ def polygon_flags(flags: argparse._ArgumentGroup, again: str) -> None:
     add(
         "--columns",
         type=names,
+        action="extend",
         metavar="A,B",
         help="polygon columns to keep in the output (default: all but the geometry)",
     )
@@ -57,7 +58,9 @@ def polygon_flags(flags: argparse._ArgumentGroup, again: str) -> None:
 def collection_flags(flags: argparse._ArgumentGroup) -> None:
     """Add the flags for the collection and its bands."""
     flags.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
-    flags.add_argument("--bands", type=names, metavar="A,B", help="bands to read; required without --retry")
+    flags.add_argument(
+        "--bands", type=names, action="extend", metavar="A,B", help="bands to read; required without --retry"
+    )
     subset_flags(flags)
     access_flags(flags, "the collection and its rasters")
     raster_flags(flags)

@@ -76,7 +76,13 @@ def _bigquery_flags(parser: argparse.ArgumentParser) -> None:
         choices=WRITE_DISPOSITIONS,
         help="what to do with existing rows (default: WRITE_APPEND)",
     )
-    add("--bq_cluster_by", type=names, metavar="A,B", help="columns that cluster a new table (default: record_id,band)")
+    add(
+        "--bq_cluster_by",
+        type=names,
+        action="extend",
+        metavar="A,B",
+        help="columns that cluster a new table (default: record_id,band)",
+    )
     add("--bq_partition_by", metavar="COLUMN[:UNIT]", help="column that partitions a new table: datetime:MONTH")
     add("--bq_run_id", metavar="ID", help="name of this run; a second run of the same name adds no row twice")
 

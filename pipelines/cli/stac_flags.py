@@ -27,7 +27,7 @@ def stac_flags(flags: argparse._ActionsContainer) -> None:
         help="bands and the asset of each, by its name or a band's name or common name, or as ASSET:INDEX "
         "from 0; instead of --bands",
     )
-    add("--stac_collections", type=names, metavar="ID,...", help="take items of these collections")
+    add("--stac_collections", type=names, action="extend", metavar="ID,...", help="take items of these collections")
     add("--bbox", type=bbox, metavar="W,S,E,N", help="take items that intersect this box in degrees")
     add("--datetime", type=date_range, metavar="FIRST/LAST", help="take items of this time range")
     add(

@@ -23,6 +23,7 @@ from rasteret_beam import (
     SampleOptions,
     SamplePoints,
     SampleTiles,
+    ZonalOptions,
 )
 from rasteret_beam.errors import InputError, UnknownOptionError
 from rasteret_beam.kernels.routing.match import WAYS
@@ -420,3 +421,22 @@ def test_docstrings_of_transforms_list_their_options(name: str) -> None:
         "max_chip_pixels : int, default " if name == "ReadChips" else "max_distance_pixels : int, default 0"
     ) in text
     assert ("match : " in text) == (name != "SampleDeadLetters")
+
+
+@pytest.mark.parametrize(
+    "definition, given",
+    [
+        (SampleOptions, {"match": "latest", "skip_invalid": True, "max_candidates": 4, "cache_bytes": 8 << 20}),
+        (SampleOptions, {"time_column": "t", "match": "nearest", "limit": 2, "max_distance_pixels": 3}),
+        (SampleOptions, {"statistics": ("mean",), "radius": 20.5, "resampling": "nearest"}),
+        (SampleOptions, {"statistics": ("mean",), "window_pixels": 2, "layout": "long"}),
+        (ChipOptions, {"max_chip_pixels": 100, "fill": 7, "all_touched": True, "min_valid": 0.5}),
+        (ZonalOptions, {"max_exact_values": 100, "min_valid": 0.5, "skip_invalid": False}),
+    ],
+)
+def test_scalars_of_numpy_are_those_of_python(definition: type, given: dict[str, Any]) -> None:
+    """As ``table.column.max()`` gives them."""
+    kinds = {bool: np.bool_, int: np.int32, float: np.float64, str: np.str_}
+    made = definition(**{k: kinds[type(v)](v) if type(v) in kinds else v for k, v in given.items()})
+    assert made == definition(**given)
+    assert {name: type(getattr(made, name)) for name in given} == {name: type(value) for name, value in given.items()}
