@@ -291,6 +291,21 @@ def test_across_the_antimeridian(rasters: Rasters) -> None:
     assert around.get_numpy(utm, ["B1"], geometry_crs=32660).shape == oracle(globe, back).shape
 
 
+def test_a_polygon_that_is_cut_at_the_antimeridian(rasters: Rasters) -> None:
+    """As RFC 7946 wants it: it is whole on a raster from 0 to 360 degrees."""
+    path, collection = rasters("longitude_0_360")
+    whole = shapely.Polygon([(172.5, 8.0), (187.5, 12.0), (184.0, 24.5), (171.0, 19.0)])
+    west, east = shapely.box(-180, -90, 180, 90), shapely.box(180, -90, 540, 90)
+    parts = [shapely.intersection(whole, west), shapely.transform(whole & east, lambda xy: xy - [360.0, 0.0])]
+    cut = shapely.MultiPolygon(parts)
+    assert cut.bounds[0] == -180.0 and cut.bounds[2] == 180.0
+    np.testing.assert_array_equal(collection.get_numpy(cut, ["B1"]), oracle(path, whole))
+    zones = collection.zonal_statistics([cut], ["B1"], statistics=["sum", "count"], coverage="fraction")
+    expected = collection.zonal_statistics([whole], ["B1"], statistics=["sum", "count"], coverage="fraction")
+    for name in ("sum", "count"):
+        assert zones[name].to_pylist() == pytest.approx(expected[name].to_pylist(), rel=1e-12)
+
+
 def test_a_world_wide_box_stays_whole() -> None:
     world = np.array([shapely.box(-20_000_000, -5_000_000, 20_000_000, 5_000_000)], dtype=object)
     (found,) = reprojected(world, "EPSG:3857", "OGC:CRS84", 1e-3)

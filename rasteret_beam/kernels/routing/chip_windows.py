@@ -252,28 +252,58 @@ def _longest_edges(shapes: Shapes, source: str, target: str, tolerance: float) -
     return longest
 
 
+class _Turned(NamedTuple):
+    """A polygon, moved by whole turns, on a grid that it overlaps there."""
+
+    shift: float
+    window: PixelWindow
+    shape: BaseGeometry
+
+
 def _windows(
     group: CrsGroup, shapes: Shapes, polygons: Polygons, near: Ints
 ) -> Iterator[tuple[int, int, PixelWindow, BaseGeometry]]:
     """(position in ``shapes``, grid of the group, window, shape) of each overlap."""
-    seen: set[tuple[int, int]] = set()
+    found: dict[tuple[int, int], list[_Turned]] = {}
     for shift, members in _turned(group, shapes):
-        moved = shapes[members]
-        if shift:
-            moved = shapely.transform(moved, lambda xy, by=shift: xy + np.array([by, 0.0]))
+        moved = _moved(shapes[members], shift)
         for place, grid in _near_boxes(group, moved):
             window = crop_window(group.grids.grid(grid, group.crs), moved[place])
-            if window is None:
-                continue
-            number = int(members[place])
-            if (number, grid) in seen:
-                raise InputError(
-                    f"{polygons.label(int(near[number]))} lies on both edges of a raster that goes around the globe; "
-                    "cut it at the raster's first longitude, "
-                    f"{group.grids.transform[grid, 2]:g}, and give the pieces"
-                )
-            seen.add((number, grid))
-            yield number, grid, window, moved[place]
+            if window is not None:
+                found.setdefault((int(members[place]), grid), []).append(_Turned(shift, window, moved[place]))
+    for (number, grid), turns in found.items():
+        if len(turns) > 1:
+            yield number, grid, *_part_by_part(group, grid, shapes[number], turns, polygons.label(int(near[number])))
+        else:
+            yield number, grid, turns[0].window, turns[0].shape
+
+
+def _part_by_part(
+    group: CrsGroup, number: int, shape: BaseGeometry, turns: list[_Turned], label: str
+) -> tuple[PixelWindow, BaseGeometry]:
+    """Window and shape of a polygon of several parts, each moved by the turns that bring it to the grid.
+
+    A polygon that is cut at the antimeridian, as GeoJSON wants it, is whole again on a grid that goes across.
+    """
+    grid = group.grids.grid(number, group.crs)
+    parts = shapely.get_parts(shape)
+    moved = [_moved(parts, turn.shift) for turn in turns]
+    meets = np.array([[crop_window(grid, part) is not None for part in each] for each in moved])
+    if (meets.sum(axis=0) > 1).any():
+        raise InputError(
+            f"{label} lies on both edges of a raster that goes around the globe; cut it at the raster's first "
+            f"longitude, {group.grids.transform[number, 2]:g}, and give each piece as a polygon"
+        )
+    whole = shapely.union_all([moved[turn][part] for part, turn in enumerate(meets.argmax(axis=0))])
+    window = crop_window(grid, whole)
+    assert window is not None
+    return window, whole
+
+
+def _moved(shapes: Shapes, shift: float) -> Shapes:
+    if not shift:
+        return shapes
+    return shapely.transform(shapes, lambda xy: xy + np.array([shift, 0.0]))
 
 
 def _turned(group: CrsGroup, shapes: Shapes) -> Iterator[tuple[float, Ints]]:
