@@ -183,8 +183,8 @@ def _output_flags(flags: argparse._ArgumentGroup) -> None:
         flags,
         "--plan",
         "read no pixels and write nothing: print the estimated records, tiles, bytes, requests and rows, the most "
-        "crowded tiles, and the memory and temporary disk of a local run (windows of --max_distance_pixels and "
-        "--statistics are not counted)",
+        "crowded tiles, and the memory and temporary disk of a local run (windows of --max_distance_pixels "
+        "are not counted)",
     )
 
 

@@ -92,6 +92,9 @@ class PlanKeywords(TypedDict, total=False):
     skip_invalid: bool
     max_candidates: int
     resampling: Literal["nearest", "bilinear", "cubic"]
+    statistics: Sequence[str]
+    window_pixels: int | None
+    radius: float | None
     options: SampleOptions | None
 
 

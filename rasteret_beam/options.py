@@ -100,16 +100,19 @@ class SampleOptions(JobOptions):
         help=f"add columns with statistics of the valid pixels around the point, of {listed(STATISTICS)} and "
         "percentile_NN; with window_pixels or radius",
         metavar="A,B",
+        routing=True,
     )
     window_pixels: int | None = option(
         None,
         help="statistics are of the square of 2 R + 1 pixels on each side, with the point's own pixel in its middle",
         metavar="R",
+        routing=True,
     )
     radius: float | None = option(
         None,
         help="statistics are of the pixels whose centres lie at most so many metres from the point on the ground",
         metavar="METRES",
+        routing=True,
     )
     max_distance_pixels: int = option(
         0, help="search radius, in pixels, when the point's own pixel is not valid", metavar="R"

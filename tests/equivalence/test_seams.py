@@ -327,25 +327,39 @@ def test_tiles_beside_are_read_only_where_a_block_reaches(tmp_path: Path, asked:
     assert tiles(15.9, 31.9, "nearest") == [own]
 
 
-@pytest.mark.parametrize("match", ["all", "latest"])
-@pytest.mark.parametrize("resampling", ["bilinear", "cubic"])
-@pytest.mark.parametrize("count", [1, 3, 30])
-def test_a_plan_has_the_tiles_that_a_run_reads(
-    tmp_path: Path, asked: list[Any], match: Any, resampling: Any, count: int
-) -> None:
+AROUND: dict[str, dict[str, Any]] = {
+    "bilinear": {"resampling": "bilinear"},
+    "cubic": {"resampling": "cubic"},
+    "square": {"statistics": ["mean"], "window_pixels": 3},
+    "its own pixel": {"statistics": ["mean"], "window_pixels": 0},
+    "disc": {"statistics": ["mean"], "radius": 33.0},
+    "both": {"resampling": "bilinear", "statistics": ["max", "count"], "radius": 21.0},
+}
+
+
+@pytest.fixture(scope="module")
+def two_dates(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     """Two dates of four pieces that overlap, one of them with another scale; blocks reach into those of one date."""
     raster = np.stack([numbers(3, (60, 70)), numbers(4, (60, 70))]).astype(np.uint8)
     parts = [Piece(0, 0, 33, 35), Piece(0, 35, 33, 35), Piece(32, 0, 28, 40), Piece(33, 39, 27, 31)]
     dates = [DAY] * 4 + [DAY + timedelta(days=1)] * 4
     other = {3: {"scales": [2, 1], "offsets": [0, 0]}}
-    collection = cut(tmp_path, raster, [*parts, *parts], settings=other, datetime=dates)
-    options = {"match": match, "resampling": resampling}
-    for seed in range(4):
+    return cut(tmp_path_factory.mktemp("two"), raster, [*parts, *parts], settings=other, datetime=dates)
+
+
+@pytest.mark.parametrize("match", ["all", "latest"])
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("count", [1, 30])
+def test_a_plan_has_the_tiles_that_a_run_reads(
+    two_dates: Collection, asked: list[Any], match: Any, around: str, count: int
+) -> None:
+    options = {"match": match, **AROUND[around]}
+    for seed in range(3):
         rng = np.random.default_rng(seed)
         points = points_at(rng.uniform(28, 38, count), rng.uniform(30, 44, count))
         asked.clear()
-        collection.sample_points(points, ["B1", "B2"], **XY, **options)
-        plan = collection.plan(points, ["B1", "B2"], **XY, **options).to_pylist()
+        two_dates.sample_points(points, ["B1", "B2"], **XY, **options)
+        plan = two_dates.plan(points, ["B1", "B2"], **XY, **options).to_pylist()
         planned = [(row["record_id"], row["band"], row["tile_row"], row["tile_col"]) for row in plan]
         assert len(planned) == len(set(planned)) and set(planned) == set(asked)
 

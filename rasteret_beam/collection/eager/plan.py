@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from rasteret_beam import metrics
 from rasteret_beam.collection.eager.inputs import point_stream
 from rasteret_beam.collection.eager.quality_tiles import QualityTiles
+from rasteret_beam.collection.eager.reached_tiles import reached
 from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.eager.seam_tiles import SeamTiles
 from rasteret_beam.collection.eager.touched_tiles import Group, TouchedTiles, first_tiles
@@ -19,12 +20,12 @@ from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.collection.index.quality_checks import check_bands_of_rules
 from rasteret_beam.kernels.routing.index import locate
 from rasteret_beam.kernels.routing.matching import matched
-from rasteret_beam.kernels.sampling.interpolation import SIZES
 from rasteret_beam.kernels.tables.point_columns import choose_columns, coordinates, point_batch
 from rasteret_beam.keywords import PlanKeywords
 from rasteret_beam.model import Asset
 from rasteret_beam.option_fields import options_from, takes_options
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.readers.jobs.sample_job import SampleJob
 from rasteret_beam.readers.tiles.indexed import IndexedEngine, fallback_reason
 from rasteret_beam.readers.tiles.protocol import TileRequest
 from rasteret_beam.schema import UNSAMPLED_REASONS
@@ -96,7 +97,8 @@ def plan(
         In :data:`PLAN_SCHEMA`, with a row for each tile that the points need, for each band of each record.
 
         - ``points``: number of points in the tile; 0 for tiles into which only blocks of pixels around points reach
-          (``resampling``), also from records beside; one that is read for several records has one row. The sum is the
+          (``resampling``, ``statistics``), also from records beside; one that is read for several records has one row.
+          The sum is the
           number of sample rows, but for tiles that are read for the quality of samples alone.
         - ``offset``, ``bytes``: position of the tile in its file, and its compressed size; null where the
           index lacks them, as for striped files. ``bytes`` is 0 for a tile that the file does not store,
@@ -140,7 +142,7 @@ def plan_batches(
     routing, matcher = index.routing, index.routing.by_record
     touched: dict[int, TouchedTiles] = {}
     seams: dict[int, SeamTiles] = {}
-    size = SIZES.get(options.resampling, 1) if options is not None else 1
+    job = SampleJob(routing, index.assets, "", routing.bands, options or SampleOptions())
     first_tile = first_tiles(routing)
     quality = QualityTiles(routing, first_tile)
     counts = dict.fromkeys(COUNTED, 0)
@@ -151,12 +153,12 @@ def plan_batches(
         picks = list(found.picks)
         _count(counts, found.reason)
         for number, pick in enumerate(picks):
-            tiles = touched.setdefault(
-                number, TouchedTiles(routing, first_tile, pick.layers, routing.layers.bandsets, size)
-            )
+            tiles = touched.setdefault(number, TouchedTiles(routing, first_tile, pick.layers, routing.layers.bandsets))
             tiles.add(pick)
-            if options is not None and size > 1:
-                seams.setdefault(number, SeamTiles(index, pick.layers, options)).add(pick)
+            beside = seams.setdefault(number, SeamTiles(job, pick.layers))
+            for blocks in reached(job, pick.hits):
+                tiles.reach(pick, blocks)
+                beside.add(pick, blocks)
         quality.add(hits, len(batch), picks)
     groups = (group for tiles in touched.values() for group in tiles.groups())
     rows = _Rows(index)

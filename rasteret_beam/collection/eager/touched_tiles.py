@@ -1,18 +1,16 @@
 """The tiles that points touch, and how many points each of them has, over batches of any number."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from rasteret_beam.kernels.geo.crs import Floats
-from rasteret_beam.kernels.geo.grids import GridTable, Ints
+from rasteret_beam.collection.eager.reached_tiles import Reached
+from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.chunks import ChunkRules, chunks_of_pick
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.kernels.routing.layers import Hits, Pick
-from rasteret_beam.kernels.sampling.interpolation import reach
 from rasteret_beam.model import TileKey
 
 LayersOf = Callable[[int], Sequence[tuple[int, int]]]
@@ -72,33 +70,25 @@ class TouchedTiles:
     layers : callable
         From a group to the (record, bandset) of its layers.
     bandsets : sequence of tuple of str
-    size : int
-        Pixels on each side of the block that a point is interpolated of; 1 where it is not.
     """
 
-    def __init__(
-        self,
-        routing: RoutingIndex,
-        first_tile: Ints,
-        layers: LayersOf,
-        bandsets: Sequence[tuple[str, ...]],
-        size: int = 1,
-    ):
+    def __init__(self, routing: RoutingIndex, first_tile: Ints, layers: LayersOf, bandsets: Sequence[tuple[str, ...]]):
         self._routing, self._first_tile, self._layers, self._bandsets = routing, first_tile, layers, bandsets
-        self._size = size
         self._tiles = int((routing.grids.tiles_across() * routing.grids.tiles_down()).sum())
         self._counts = TileCounts()
         self._reached: set[tuple[int, int]] = set()
         """Numbers of tiles that have points, and of tiles that these reach into."""
 
     def add(self, pick: Pick) -> None:
-        tiles = tile_numbers(self._routing, self._first_tile, pick.hits)
-        self._counts.add(pick.group * self._tiles + tiles)
-        if self._size > 1:
-            for at, beside in tiles_beside(self._routing.grids, pick.hits, self._size):
-                own = pick.group[at] * self._tiles + tiles[at]
-                pairs = np.unique(np.stack([own, own + beside]), axis=1)
-                self._reached.update(zip(*pairs.tolist(), strict=True))
+        """Add the tiles of the points."""
+        self._counts.add(pick.group * self._tiles + tile_numbers(self._routing, self._first_tile, pick.hits))
+
+    def reach(self, pick: Pick, blocks: Reached) -> None:
+        """Add the tiles into which blocks around hits of a pick reach."""
+        hits, first = pick.hits.take(blocks.hit), pick.group[blocks.hit] * self._tiles
+        own = first + tile_numbers(self._routing, self._first_tile, hits)
+        pairs = np.unique(np.stack([own, first + self._first_tile[hits.grid] + blocks.tile]), axis=1)
+        self._reached.update(zip(*pairs.tolist(), strict=True))
 
     def groups(self) -> Iterator[Group]:
         """The groups that sampling reads at once: the tiles with points, then those that these only reach into.
@@ -132,32 +122,3 @@ class TouchedTiles:
             at = chunk["point_index"].to_numpy()
             bands, named = self._bandsets[key.bandset], self._routing.grid(key.grid)
             yield key, bands, named, row[at], col[at], points[at]
-
-
-def tiles_beside(grids: GridTable, hits: Hits, size: int) -> Iterator[tuple[Ints, Ints]]:
-    """The tiles, beside those of the points, into which the blocks of an interpolation reach.
-
-    Yields
-    ------
-    [m] int64
-        Positions of hits.
-    [m] int64
-        How much higher the number of the tile is than that of the point's own.
-    """
-    grid = hits.grid
-    down = _tiles_around(hits.row, size, grids.tile_height[grid], grids.height[grid])
-    across = _tiles_around(hits.col, size, grids.tile_width[grid], grids.width[grid])
-    each_way = (range(int(first.min(initial=0)), int(last.max(initial=0)) + 1) for first, last in (down, across))
-    for row, col in product(*each_way):
-        inside = (down[0] <= row) & (row <= down[1]) & (across[0] <= col) & (col <= across[1])
-        at = np.flatnonzero(inside)
-        if (row or col) and len(at):
-            yield at, row * grids.tiles_across()[grid[at]] + col
-
-
-def _tiles_around(position: Floats, size: int, tile: Ints, count: Ints) -> tuple[Ints, Ints]:
-    """The first and the last tile [n], counted from the point's own, of the rows (or columns) of blocks."""
-    pixel = position.astype(np.int64)
-    before, after = reach(position - pixel, size)
-    own = pixel // tile
-    return np.maximum(pixel - before, 0) // tile - own, np.minimum(pixel + after, count - 1) // tile - own

@@ -91,19 +91,6 @@ def weights(part: Floats, size: int) -> Floats:
     )
 
 
-def reach(part: Floats, size: int) -> tuple[Ints, Ints]:
-    """How many rows (or columns) with a weight are before the point's own, and how many after it, [n] each.
-
-    Parameters
-    ----------
-    part, size
-        As of :func:`weights`.
-    """
-    used = weights(part, size) != 0
-    before = (part < 0.5) + (size // 2 - 1)
-    return before - used.argmax(axis=0), size - 1 - used[::-1].argmax(axis=0) - before
-
-
 @dataclass(frozen=True)
 class Interpolation:
     """The weighted sum of the pixels around the point.
