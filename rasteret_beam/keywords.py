@@ -42,6 +42,7 @@ class SampleKeywords(TypedDict, total=False):
     layout: Literal["long", "values", "columns"]
     value_type: Literal["float64", "float32", "raw"]
     extra_columns: Sequence[str]
+    geometry: Literal["off", "point", "pixel"]
     cache_bytes: int
     prefix_reads: bool
     options: SampleOptions | None
@@ -74,6 +75,7 @@ class EagerSampleKeywords(TypedDict, total=False):
     layout: Literal["long", "values", "columns"]
     value_type: Literal["float64", "float32", "raw"]
     extra_columns: Sequence[str]
+    geometry: Literal["off", "point", "pixel"]
     cache_bytes: int
     prefix_reads: bool
     options: SampleOptions | None
@@ -116,6 +118,7 @@ class SampleRetryKeywords(TypedDict, total=False):
     fallback: Literal["closest", "ring"]
     value_type: Literal["float64", "float32", "raw"]
     extra_columns: Sequence[str]
+    geometry: Literal["off", "point", "pixel"]
     cache_bytes: int
     prefix_reads: bool
     options: SampleOptions | None
