@@ -11,8 +11,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.cli.flags import access, access_of_collection, csv_settings, option_values
 from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
+from pipelines.cli.sample_sinks import file_kind, files_sink
 from pipelines.cli.sinks import SinkOf, Sinks
-from rasteret_beam import ReadPolygons, WriteChipsToParquet
+from rasteret_beam import ReadPolygons, WriteChipsToParquet, WriteSamplesToCsv
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.chip_chunks import route_polygons
@@ -136,8 +137,9 @@ class PolygonJob:
     def _leftover_sinks(self, flags: argparse.Namespace, kept: list[pa.Field]) -> list[SinkOf]:
         found = []
         if flags.unmatched:
-            unmatched = WriteChipsToParquet(flags.unmatched, schema=unmatched_schema(kept))
-            found.append(SinkOf("unmatched", "WriteUnmatched", "--unmatched", unmatched))
+            unmatched = files_sink(WriteChipsToParquet, WriteSamplesToCsv, flags.unmatched, unmatched_schema(kept))
+            kind = file_kind(flags.unmatched)
+            found.append(SinkOf("unmatched", "WriteUnmatched", "--unmatched", unmatched, kind))
         if flags.dead_letter:
             letters = WriteChipsToParquet(flags.dead_letter, schema=self.letters)
             found.append(SinkOf("dead_letters", "WriteDeadLetters", "--dead_letter", letters))

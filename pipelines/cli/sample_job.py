@@ -13,7 +13,7 @@ from pipelines.cli.remote_workers import check_collection, check_packages, check
 from pipelines.cli.rounds import Rounds
 from pipelines.cli.run_identity import identity
 from pipelines.cli.runner import is_waited_for
-from pipelines.cli.sample_sinks import SAMPLE_SINKS, chosen_sink
+from pipelines.cli.sample_sinks import SAMPLE_SINKS, chosen_sink, file_kind, files_sink
 from pipelines.cli.sinks import SinkOf, Sinks
 from rasteret_beam import (
     BigQueryQuery,
@@ -21,6 +21,7 @@ from rasteret_beam import (
     ReadPoints,
     SampleDeadLetters,
     SamplePoints,
+    WriteSamplesToCsv,
     WriteSamplesToParquet,
 )
 from rasteret_beam.collection.collection import Collection, load
@@ -73,8 +74,8 @@ def _sinks(flags: argparse.Namespace, schema: pa.Schema, kept: list[pa.Field]) -
     """The sinks that the flags ask for."""
     found = [SinkOf("samples", "WriteSamples", *chosen_sink(SAMPLE_SINKS, flags, schema))]
     if flags.unsampled:
-        sink = WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept))
-        found.append(SinkOf("unsampled", "WriteUnsampled", "--unsampled", sink))
+        sink = files_sink(WriteSamplesToParquet, WriteSamplesToCsv, flags.unsampled, unsampled_schema(kept))
+        found.append(SinkOf("unsampled", "WriteUnsampled", "--unsampled", sink, file_kind(flags.unsampled)))
     if flags.dead_letter:
         sink = WriteSamplesToParquet(flags.dead_letter, schema=DEAD_LETTER_SCHEMA)
         found.append(SinkOf("dead_letters", "WriteDeadLetters", "--dead_letter", sink))

@@ -57,7 +57,12 @@ def check_geometry(geometry: str | None, sampled: str | None = None) -> None:
 
 def has_geometry(schema: pa.Schema) -> bool:
     """Whether rows have a column of geometries."""
-    return GEOMETRY in schema.names and _extension(schema.field(GEOMETRY)) is not None
+    return GEOMETRY in schema.names and is_geometry(schema.field(GEOMETRY))
+
+
+def is_geometry(column: pa.Field) -> bool:
+    """Whether a column holds geometries as WKB, and its field tells so."""
+    return _extension(column) is not None
 
 
 def _extension(geometry: pa.Field) -> dict[str, Any] | None:
