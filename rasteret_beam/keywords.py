@@ -193,6 +193,7 @@ class ZonalKeywords(TypedDict, total=False):
     overlap_tolerance: str | timedelta
     join: Literal["inner", "left"]
     extra_columns: Sequence[str]
+    geometry: Literal["off", "polygon"]
     max_exact_values: int
     on_invalid: Literal["raise", "skip"]
     cache_bytes: int
@@ -218,6 +219,7 @@ class EagerZonalKeywords(TypedDict, total=False):
     overlap_tolerance: str | timedelta
     join: Literal["inner", "left"]
     extra_columns: Sequence[str]
+    geometry: Literal["off", "polygon"]
     max_exact_values: int
     cache_bytes: int
     options: ZonalOptions | None

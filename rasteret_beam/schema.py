@@ -339,6 +339,8 @@ def zonal_schema(
     *,
     shares: bool = False,
     merged: bool = False,
+    geometry: bool = False,
+    geometry_crs: str | None = None,
 ) -> pa.Schema:
     """Schema of the table of zonal statistics.
 
@@ -352,6 +354,7 @@ def zonal_schema(
     records                      with ``merged``: how many records the row is of
     the statistics               of the polygon's pixels, in the order that they are asked for
     record:NAME                  columns of the collection
+    geometry                     with ``geometry``: WKB of the polygon, as given
     the kept columns             of the polygon table
     ===========================  =================================================================
 
@@ -370,6 +373,10 @@ def zonal_schema(
     merged : bool
         A row is of all records of one moment: ``record_id`` is null, ``datetime`` that of the earliest, and
         ``raster_crs`` null where they differ.
+    geometry : bool
+        With the polygon.
+    geometry_crs : str, optional
+        Its CRS as PROJJSON.
 
     Raises
     ------
@@ -382,6 +389,7 @@ def zonal_schema(
     for name in extra_columns:
         _check_has_type(name, known, "Collection.zonal_schema(kept, options)")
         fields.append(pa.field(name, known[name]))
+    fields += [geometry_field(geometry_crs)] if geometry else []
     taken = sorted({field.name for field in fields} & {field.name for field in kept})
     if taken:
         raise InputError(

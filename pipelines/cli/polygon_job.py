@@ -64,6 +64,7 @@ class PolygonJob:
         check_paths(options, given, lambda: _collection(flags))
         self.collection = _collection(flags)
         self.reading: ReadPolygons | None = None
+        self.crs: str | None = None
         kept = self._retry(flags) if flags.retry else self._look_at_polygons(flags)
         check_collection(options, self.collection, self.bands)
         self.collection.check_files()
@@ -152,7 +153,7 @@ class PolygonJob:
 
     def why_nothing_matched(self) -> str:
         """Why all polygons are unmatched, as far as the first batch of them tells."""
-        assert self.first is not None
+        assert self.first is not None and self.crs is not None
         return why_no_polygon_hit(self.index, self.first, self.crs)
 
 

@@ -384,7 +384,12 @@ class Collection:
         crs = points_crs if options.geometry == "point" else pixel_crs(self, options)
         return options.schema(kept, wanted, sample_types(self, wanted, options), types, projjson(crs))
 
-    def zonal_schema(self, kept: Sequence[pa.Field] = (), options: ZonalOptions = DEFAULT_ZONAL_OPTIONS) -> pa.Schema:
+    def zonal_schema(
+        self,
+        kept: Sequence[pa.Field] = (),
+        options: ZonalOptions = DEFAULT_ZONAL_OPTIONS,
+        geometry_crs: Any = None,
+    ) -> pa.Schema:
         """The schema of zonal statistics, as sinks need it before there are rows.
 
         Parameters
@@ -393,13 +398,16 @@ class Collection:
             The columns of the polygons that pass through:
             ``kept_polygon_fields(ReadPolygons(...).polygon_columns().schema)``.
         options : ZonalOptions
+        geometry_crs
+            CRS of the polygons, which the schema has with ``geometry="polygon"``.
 
         Raises
         ------
         InputError
             ``extra_columns`` name a column that the collection lacks, or a kept column has the name of another.
         """
-        return options.schema(kept, record_types(self, (), options.extra_columns))
+        crs = None if geometry_crs is None else projjson(crs_text(geometry_crs))
+        return options.schema(kept, record_types(self, (), options.extra_columns), crs)
 
     @property
     def raster_access(self) -> Access:
