@@ -1,4 +1,4 @@
-"""Sample a collection of rasters at a table of points, into Parquet or BigQuery."""
+"""Sample a collection of rasters at a table of points, into Parquet, CSV or BigQuery."""
 
 from pipelines.startup import prepare
 
@@ -24,6 +24,7 @@ from pipelines.cli.flags import (
     source,
     subset_flags,
     switch,
+    table_path,
 )
 from pipelines.cli.memory_report import is_local
 from pipelines.cli.plan_report import plan_text
@@ -157,9 +158,9 @@ def _output_flags(flags: argparse._ArgumentGroup) -> None:
     add = flags.add_argument
     add(
         "--unsampled",
-        type=prefix,
+        type=table_path,
         metavar="PREFIX",
-        help="also write the points without a sample to Parquet, each with its reason",
+        help="also write the points without a sample, each with its reason, to Parquet or CSV as --output",
     )
     add(
         "--dead_letter",

@@ -1,4 +1,4 @@
-"""Make statistics of the pixels of a collection of rasters under a table of polygons, into Parquet or BigQuery."""
+"""Make statistics of the pixels of a collection of rasters under a table of polygons, into Parquet, CSV or BigQuery."""
 
 from pipelines.startup import prepare
 

@@ -11,6 +11,7 @@ from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.collection.build import build_from_cogs, build_from_table
 from rasteret_beam.collection.catalogue import register
 from rasteret_beam.collection.collection import Collection, load
+from rasteret_beam.collection.eager.geoparquet import write_geoparquet
 from rasteret_beam.collection.eager.plan import plan
 from rasteret_beam.collection.stac.build import build_from_stac
 from rasteret_beam.kernels.sampling.chip_rows import decode_chip, decode_chips, join_windows
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rasteret_beam.transforms.sampling.sample_points import SamplePoints
     from rasteret_beam.transforms.sampling.sampling import SampleTiles
     from rasteret_beam.transforms.sinks.bigquery import WriteSamplesToBigQuery, WriteZonalStatisticsToBigQuery
+    from rasteret_beam.transforms.sinks.csv import WriteSamplesToCsv, WriteZonalStatisticsToCsv
     from rasteret_beam.transforms.sinks.geotiff import WriteChipsToGeoTiff
     from rasteret_beam.transforms.sinks.parquet import (
         WriteChipsToParquet,
@@ -66,8 +68,10 @@ TRANSFORMS = {
     "WriteChipsToGeoTiff": "sinks.geotiff",
     "WriteChipsToParquet": "sinks.parquet",
     "WriteSamplesToBigQuery": "sinks.bigquery",
+    "WriteSamplesToCsv": "sinks.csv",
     "WriteSamplesToParquet": "sinks.parquet",
     "WriteZonalStatisticsToBigQuery": "sinks.bigquery",
+    "WriteZonalStatisticsToCsv": "sinks.csv",
     "WriteZonalStatisticsToParquet": "sinks.parquet",
     "ZonalDeadLetters": "zonal.dead_letters",
     "ZonalOutputs": "zonal.zonal_statistics",
@@ -101,8 +105,10 @@ __all__ = [
     "WriteChipsToGeoTiff",
     "WriteChipsToParquet",
     "WriteSamplesToBigQuery",
+    "WriteSamplesToCsv",
     "WriteSamplesToParquet",
     "WriteZonalStatisticsToBigQuery",
+    "WriteZonalStatisticsToCsv",
     "WriteZonalStatisticsToParquet",
     "ZonalDeadLetters",
     "ZonalOptions",
@@ -117,6 +123,7 @@ __all__ = [
     "load",
     "plan",
     "register",
+    "write_geoparquet",
 ]
 
 

@@ -98,6 +98,14 @@ class Rows(Protocol):
         """[n] float64: its longitude (``axis`` 0) or latitude (1); null where PROJ cannot reach them."""
         ...
 
+    def point_geometry(self) -> pa.Array:
+        """[n] binary: WKB of the points; null where they have no coordinates."""
+        ...
+
+    def pixel_geometry(self) -> pa.Array:
+        """[n] binary: WKB of the outlines of the pixels that gave the values, or of the first band's in a wide row."""
+        ...
+
     def candidates(self) -> pa.Array:
         """[n] int32: how many better records were left aside."""
         ...
@@ -268,6 +276,22 @@ COLUMNS: tuple[Column, ...] = (
     ),
 )
 
+GEOMETRY = "geometry"
+"""Column of WKB; its field has the CRS: see :func:`rasteret_beam.schema.geometry_field`."""
+
+GEOMETRIES = {
+    "point": _column(
+        GEOMETRY, pa.binary(), lambda rows: rows.point_geometry(), "the point, in the CRS of the points", of_points=True
+    ),
+    "pixel": _column(
+        GEOMETRY,
+        pa.binary(),
+        lambda rows: rows.pixel_geometry(),
+        "the outline of the pixel that gave the value, of the first band in a wide layout",
+    ),
+}
+"""What the column can hold, by the option ``geometry``."""
+
 BANDS_AFTER = "collection"
 """With ``layout="columns"``, the columns of the bands follow this one: see :func:`band_columns`."""
 
@@ -312,7 +336,11 @@ def band_record_column(band: str) -> Column:
 
 
 def columns_of(
-    layout: str, neighbourhood: bool = False, extra_columns: Sequence[str] = (), statistics: Sequence[str] = ()
+    layout: str,
+    neighbourhood: bool = False,
+    extra_columns: Sequence[str] = (),
+    statistics: Sequence[str] = (),
+    geometry: str = "off",
 ) -> Iterator[Column]:
     """The columns of a sample table, in order, without those that ``layout="columns"`` has for its bands."""
     known = optional_columns()
@@ -323,6 +351,8 @@ def columns_of(
             yield column
             if column.name in (VALUE, VALUES):
                 yield from (statistic_column(name, layout) for name in statistics)
+    if geometry in GEOMETRIES:
+        yield GEOMETRIES[geometry]
 
 
 def optional_columns() -> dict[str, Column]:

@@ -42,6 +42,7 @@ class SampleKeywords(TypedDict, total=False):
     layout: Literal["long", "values", "columns"]
     value_type: Literal["float64", "float32", "raw"]
     extra_columns: Sequence[str]
+    geometry: Literal["off", "point", "pixel"]
     cache_bytes: int
     prefix_reads: bool
     options: SampleOptions | None
@@ -74,6 +75,7 @@ class EagerSampleKeywords(TypedDict, total=False):
     layout: Literal["long", "values", "columns"]
     value_type: Literal["float64", "float32", "raw"]
     extra_columns: Sequence[str]
+    geometry: Literal["off", "point", "pixel"]
     cache_bytes: int
     prefix_reads: bool
     options: SampleOptions | None
@@ -119,6 +121,7 @@ class SampleRetryKeywords(TypedDict, total=False):
     fallback: Literal["closest", "ring"]
     value_type: Literal["float64", "float32", "raw"]
     extra_columns: Sequence[str]
+    geometry: Literal["off", "point", "pixel"]
     cache_bytes: int
     prefix_reads: bool
     options: SampleOptions | None
@@ -193,6 +196,7 @@ class ZonalKeywords(TypedDict, total=False):
     overlap_tolerance: str | timedelta
     join: Literal["inner", "left"]
     extra_columns: Sequence[str]
+    geometry: Literal["off", "polygon"]
     max_exact_values: int
     on_invalid: Literal["raise", "skip"]
     cache_bytes: int
@@ -218,6 +222,7 @@ class EagerZonalKeywords(TypedDict, total=False):
     overlap_tolerance: str | timedelta
     join: Literal["inner", "left"]
     extra_columns: Sequence[str]
+    geometry: Literal["off", "polygon"]
     max_exact_values: int
     cache_bytes: int
     options: ZonalOptions | None

@@ -13,7 +13,9 @@ from rasteret_beam.columns import (
     NEEDS_STATUS,
     NEEDS_TIME,
     RECORD,
+    Column,
     check_extra_columns,
+    columns_of,
     extra_column,
     optional_columns,
     record_names,
@@ -138,6 +140,11 @@ class SampleOptions(JobOptions):
         help=f"add columns to the sample table, of {listed(optional_columns())}, {RECORD}NAME (a column of the "
         f"collection) and BAND{BAND_RECORD} (the record of a band, in wide layouts)",
         metavar="A,B",
+    )
+    geometry: Literal["off", "point", "pixel"] = option(
+        "off",
+        help="add column geometry, as WKB: the point, or the outline of the pixel that gave the value, in the CRS of "
+        "the rasters if they have one, else in longitude and latitude; Parquet files are GeoParquet then",
     )
     prefix_reads: bool = option(
         False,
@@ -308,6 +315,7 @@ class SampleOptions(JobOptions):
         bands: Collection[str] = (),
         value_types: Mapping[str, pa.DataType] | None = None,
         record_types: Mapping[str, pa.DataType] | None = None,
+        geometry_crs: str | None = None,
     ) -> pa.Schema:
         """Schema of the sample table with these options; see :func:`rasteret_beam.schema.samples_schema`.
 
@@ -318,6 +326,8 @@ class SampleOptions(JobOptions):
             :meth:`rasteret_beam.Collection.sample_schema` finds them.
         record_types : mapping of str to DataType, optional
             Types of the columns of the collection that ``extra_columns`` name, which it finds too.
+        geometry_crs : str, optional
+            CRS of the geometry, with ``geometry``, as PROJJSON.
 
         Raises
         ------
@@ -333,4 +343,11 @@ class SampleOptions(JobOptions):
                 "Collection.sample_schema(bands, kept, options=...) gives the schema"
             )
         columns = self.returns_windows, self.layout, list(bands), self.extra_columns
-        return samples_schema(list(kept), *columns, types, record_types, self.statistics)
+        geometry = self.geometry, geometry_crs
+        return samples_schema(list(kept), *columns, types, record_types, self.statistics, *geometry)
+
+    @property
+    def columns(self) -> list[Column]:
+        """The columns of the sample table, in order, without those of bands and kept columns."""
+        settings = self.returns_windows, self.extra_columns, self.statistics, self.geometry
+        return list(columns_of(self.layout, *settings))

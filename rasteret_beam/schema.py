@@ -3,10 +3,11 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import pyarrow as pa
 
-from rasteret_beam.columns import BANDS_AFTER, RECORD, VALUE, VALUES, band_columns, columns_of
+from rasteret_beam.columns import BANDS_AFTER, GEOMETRY, RECORD, VALUE, VALUES, band_columns, columns_of
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.statistics import statistic_type
 
@@ -24,6 +25,9 @@ POINT_CRS_KEY = b"rasteret_beam.point_crs"
 
 POINT_EPSG_KEY = b"rasteret_beam.point_epsg"
 """Schema metadata key of a chunk: the EPSG code of the points' CRS, where it has one."""
+
+POINT_EXACT_CRS_KEY = b"rasteret_beam.point_exact_crs"
+"""Schema metadata key of a chunk, or a batch of unsampled points: the points' CRS, where its EPSG code is not all."""
 
 SAME_AS_KEY = b"rasteret_beam.same_as"
 """Schema metadata key of a chunk: kept columns that equal a coordinate and so do not travel beside it, as JSON
@@ -168,7 +172,23 @@ UNMATCHED_REASONS = {
     "out_of_tolerance": "records overlap the polygon, but none is near enough in time, or on the side asked for",
 }
 
+BBOX = "bbox"
+"""Column with the boxes of geometries, in GeoParquet files."""
+
 BBOX_TYPE = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
+
+EXTENSION_KEY, EXTENSION_SETTINGS_KEY = b"ARROW:extension:name", b"ARROW:extension:metadata"
+WKB = "geoarrow.wkb"
+"""Metadata of a field whose values are geometries. Source: GeoArrow 0.2, extension types."""
+
+
+@lru_cache(maxsize=64)
+def geometry_field(projjson: str | None) -> pa.Field:
+    """Field of a column of WKB, as GeoArrow describes it, with its CRS as PROJJSON if it is known."""
+    settings = {} if projjson is None else {"crs": json.loads(projjson), "crs_type": "projjson"}
+    metadata = {EXTENSION_KEY: WKB.encode(), EXTENSION_SETTINGS_KEY: json.dumps(settings).encode()}
+    return pa.field(GEOMETRY, pa.binary(), metadata=metadata)
+
 
 ASSET_TYPE = pa.struct([("href", pa.string()), ("band_index", pa.int32())])
 
@@ -319,6 +339,8 @@ def zonal_schema(
     *,
     shares: bool = False,
     merged: bool = False,
+    geometry: bool = False,
+    geometry_crs: str | None = None,
 ) -> pa.Schema:
     """Schema of the table of zonal statistics.
 
@@ -332,6 +354,7 @@ def zonal_schema(
     records                      with ``merged``: how many records the row is of
     the statistics               of the polygon's pixels, in the order that they are asked for
     record:NAME                  columns of the collection
+    geometry                     with ``geometry``: WKB of the polygon, as given
     the kept columns             of the polygon table
     ===========================  =================================================================
 
@@ -350,6 +373,10 @@ def zonal_schema(
     merged : bool
         A row is of all records of one moment: ``record_id`` is null, ``datetime`` that of the earliest, and
         ``raster_crs`` null where they differ.
+    geometry : bool
+        With the polygon.
+    geometry_crs : str, optional
+        Its CRS as PROJJSON.
 
     Raises
     ------
@@ -362,6 +389,7 @@ def zonal_schema(
     for name in extra_columns:
         _check_has_type(name, known, "Collection.zonal_schema(kept, options)")
         fields.append(pa.field(name, known[name]))
+    fields += [geometry_field(geometry_crs)] if geometry else []
     taken = sorted({field.name for field in fields} & {field.name for field in kept})
     if taken:
         raise InputError(
@@ -403,6 +431,8 @@ def samples_schema(
     value_types: pa.DataType | Mapping[str, pa.DataType] = FLOAT64,
     record_types: Mapping[str, pa.DataType] | None = None,
     statistics: Sequence[str] = (),
+    geometry: str = "off",
+    geometry_crs: str | None = None,
 ) -> pa.Schema:
     """Schema of the sample table.
 
@@ -425,6 +455,10 @@ def samples_schema(
         Types of the columns of the collection that ``extra_columns`` name.
     statistics : sequence of str
         Names of the statistics of windows around the points.
+    geometry : str
+        One of :data:`rasteret_beam.columns.GEOMETRIES`, or "off".
+    geometry_crs : str, optional
+        CRS of the geometry as PROJJSON.
 
     Raises
     ------
@@ -438,9 +472,10 @@ def samples_schema(
     known = {VALUE: _common(types), VALUES: value_lists(types, len(bands))}
     known |= {RECORD + name: kind for name, kind in (record_types or {}).items()}
     known |= {name: statistic_lists(name, len(bands)) for name in statistics} if layout == "values" else {}
-    for column in columns_of(layout, neighbourhood, extra_columns, statistics):
+    for column in columns_of(layout, neighbourhood, extra_columns, statistics, geometry):
         _check_has_type(column.name, known)
-        fields.append(column.field.with_type(known.get(column.name, column.field.type)))
+        own = geometry_field(geometry_crs) if column.name == GEOMETRY else column.field
+        fields.append(own.with_type(known.get(column.name, own.type)))
         if column.name not in RESERVED:
             added.append(column.name)
         if layout == "columns" and column.name == BANDS_AFTER:
@@ -448,6 +483,8 @@ def samples_schema(
             fields += [pa.field(name, types[band] if of is None else statistic_type(of)) for name, band, of in of_bands]
             added += [name for name, _, _ in of_bands]
     taken = [name for name in added if name in RESERVED | {field.name for field in kept} or added.count(name) > 1]
+    if GEOMETRY in taken:
+        raise InputError(geometry_taken(f"geometry is {geometry!r}, which adds", GEOMETRY))
     if taken:
         by_statistics = bool({*taken} & {*statistics})
         what = "statistics" if by_statistics else "extra_columns" if layout == "long" else f"layout={layout!r}"
@@ -464,6 +501,14 @@ def _check_has_type(name: str, known: Mapping[str, pa.DataType], maker: str = SA
         raise InputError(
             f"extra_columns have {name!r}, whose type is that of the collection's column; {maker} gives the schema"
         )
+
+
+def geometry_taken(why: str, name: str) -> str:
+    """The error where a column of a geometry has the name of another; ``why`` tells what adds it."""
+    return (
+        f"{why} column {name!r}, but the table has another column of this name; rename it, or choose the columns to "
+        "keep with columns=[...]"
+    )
 
 
 def value_lists(types: Mapping[str, pa.DataType], bands: int) -> pa.DataType:

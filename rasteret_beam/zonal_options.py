@@ -21,7 +21,7 @@ from rasteret_beam.statistics import COUNT, MEAN, NAMES, PERCENTILE, check_stati
 MAX_EXACT_VALUES = 1 << 24
 """Of a polygon: 134 MB of float64, and as much again with their shares."""
 
-OF_ROWS = ("statistics", "coverage", "merge", "unscale", "extra_columns", "max_exact_values")
+OF_ROWS = ("statistics", "coverage", "merge", "unscale", "extra_columns", "geometry", "max_exact_values")
 """Options that decide about rows once their records are known, beside quality rules and scales."""
 
 
@@ -67,6 +67,12 @@ class ZonalOptions(PolygonOptions):
     )
     extra_columns: tuple[str, ...] = option(
         (), help=f"add columns of the collection to the table, each as {RECORD}NAME", metavar="A,B", retry=False
+    )
+    geometry: Literal["off", "polygon"] = option(
+        "off",
+        help="add column geometry, as WKB: the polygon as given, in each of its rows; Parquet files are GeoParquet "
+        "then",
+        retry=False,
     )
     max_exact_values: int = option(
         MAX_EXACT_VALUES,
@@ -125,7 +131,10 @@ class ZonalOptions(PolygonOptions):
         return record_names(self.extra_columns)
 
     def schema(
-        self, kept: Collection[pa.Field] = (), record_types: Mapping[str, pa.DataType] | None = None
+        self,
+        kept: Collection[pa.Field] = (),
+        record_types: Mapping[str, pa.DataType] | None = None,
+        geometry_crs: str | None = None,
     ) -> pa.Schema:
         """Schema of the table with these options; see :func:`rasteret_beam.schema.zonal_schema`.
 
@@ -133,9 +142,13 @@ class ZonalOptions(PolygonOptions):
         ----------
         record_types : mapping of str to DataType, optional
             Types of the columns of the collection that ``extra_columns`` name.
+        geometry_crs : str, optional
+            CRS of the polygons, with ``geometry``, as PROJJSON.
         """
-        flags = {"shares": self.shares, "merged": self.merges}
-        return zonal_schema(self.statistics, list(kept), self.extra_columns, record_types, **flags)
+        flags = {"shares": self.shares, "merged": self.merges, "geometry": self.geometry == "polygon"}
+        return zonal_schema(
+            self.statistics, list(kept), self.extra_columns, record_types, geometry_crs=geometry_crs, **flags
+        )
 
     def settings(self) -> str:
         """The options that decide about rows once their records are known, as JSON: dead letters carry them."""

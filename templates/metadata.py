@@ -131,6 +131,7 @@ BY_FLAG = {
 BY_TYPE: dict[Any, Form] = {
     flags.names: Form("TEXT", listed(NAME), "B02,B03"),
     flags.paths: Form("TEXT", listed(RASTER), "gs://my-bucket/scenes/*.tif"),
+    flags.table_path: Form("GCS_WRITE_FILE", whole(PREFIX), "gs://my-bucket/out/run1"),
     flags.prefix: Form("GCS_WRITE_FILE", whole(PREFIX), "gs://my-bucket/out/run1"),
     flags.bbox: Form("TEXT", whole(rf"{NUMBER}(,{NUMBER}){{3}}"), "-5,40,5,50"),
     flags.date_range: Form(

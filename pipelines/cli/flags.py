@@ -26,6 +26,7 @@ from rasteret_beam.model import Access
 from rasteret_beam.option_fields import Option, options_of
 from rasteret_beam.quality import Quality, parse_qualities
 from rasteret_beam.scales import parse_scales
+from rasteret_beam.transforms.sinks.csv import is_csv
 
 log = logging.getLogger(__name__)
 
@@ -208,10 +209,33 @@ def paths(text: str) -> str:
     return text
 
 
+OTHER_ENDINGS = (
+    ".xlsx .xls .ods .tsv .txt .json .geojson .ndjson .gpkg .shp .fgb .kml .feather .arrow .orc .avro .pq .geoparquet "
+    ".zip .gz .bz2 .zst .tif .tiff .nc .sqlite .db .duckdb .html"
+).split()
+"""Of files that no command writes tables to."""
+
+
 def prefix(text: str) -> str:
-    """The path prefix of output files."""
+    """The path prefix of Parquet files."""
+    path = table_path(text)
+    if is_csv(path):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is a CSV file, but these rows are written to Parquet only; give a prefix such as out/samples"
+        )
+    return path
+
+
+def table_path(text: str) -> str:
+    """The path prefix of Parquet files, or the path of a CSV file."""
     if not text.removesuffix(".parquet").strip() or text.endswith("/"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a prefix; give one such as out/samples")
+    ending = next((each for each in OTHER_ENDINGS if text.lower().endswith(each)), None)
+    if ending is not None and not is_csv(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} ends in {ending}, which is not written; give a path that ends in .csv or .csv.gz for a CSV "
+            f"file, or a prefix of Parquet files such as {text[: -len(ending)] or 'out/samples'!r}"
+        )
     return text
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.cli.flags import access_flags, csv_flags, names, prefix, raster_flags, source, subset_flags
+from pipelines.cli.flags import access_flags, csv_flags, names, prefix, raster_flags, source, subset_flags, table_path
 
 POLYGON_ARGUMENTS = {
     "source": "polygons",
@@ -70,9 +70,10 @@ def leftover_flags(flags: argparse._ArgumentGroup, without: str, lost: str) -> N
     """Add the flags for polygons ``without`` a result, and for tiles that cannot be read, with what is ``lost``."""
     flags.add_argument(
         "--unmatched",
-        type=prefix,
+        type=table_path,
         metavar="PREFIX",
-        help=f"also write the polygons without {without} to Parquet, each with its reason",
+        help=f"also write the polygons without {without}, each with its reason, to Parquet, or to a CSV file if it "
+        "ends in .csv or .csv.gz",
     )
     flags.add_argument(
         "--dead_letter",

@@ -11,8 +11,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.cli.flags import access, access_of_collection, csv_settings, option_values
 from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
+from pipelines.cli.sample_sinks import file_kind, files_sink
 from pipelines.cli.sinks import SinkOf, Sinks
-from rasteret_beam import ReadPolygons, WriteChipsToParquet
+from rasteret_beam import ReadPolygons, WriteChipsToParquet, WriteSamplesToCsv
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.routing.chip_chunks import route_polygons
@@ -63,6 +64,7 @@ class PolygonJob:
         check_paths(options, given, lambda: _collection(flags))
         self.collection = _collection(flags)
         self.reading: ReadPolygons | None = None
+        self.crs: str | None = None
         kept = self._retry(flags) if flags.retry else self._look_at_polygons(flags)
         check_collection(options, self.collection, self.bands)
         self.collection.check_files()
@@ -136,8 +138,9 @@ class PolygonJob:
     def _leftover_sinks(self, flags: argparse.Namespace, kept: list[pa.Field]) -> list[SinkOf]:
         found = []
         if flags.unmatched:
-            unmatched = WriteChipsToParquet(flags.unmatched, schema=unmatched_schema(kept))
-            found.append(SinkOf("unmatched", "WriteUnmatched", "--unmatched", unmatched))
+            unmatched = files_sink(WriteChipsToParquet, WriteSamplesToCsv, flags.unmatched, unmatched_schema(kept))
+            kind = file_kind(flags.unmatched)
+            found.append(SinkOf("unmatched", "WriteUnmatched", "--unmatched", unmatched, kind))
         if flags.dead_letter:
             letters = WriteChipsToParquet(flags.dead_letter, schema=self.letters)
             found.append(SinkOf("dead_letters", "WriteDeadLetters", "--dead_letter", letters))
@@ -150,7 +153,7 @@ class PolygonJob:
 
     def why_nothing_matched(self) -> str:
         """Why all polygons are unmatched, as far as the first batch of them tells."""
-        assert self.first is not None
+        assert self.first is not None and self.crs is not None
         return why_no_polygon_hit(self.index, self.first, self.crs)
 
 

@@ -13,7 +13,7 @@ from pipelines.cli.remote_workers import check_collection, check_packages, check
 from pipelines.cli.rounds import Rounds
 from pipelines.cli.run_identity import identity
 from pipelines.cli.runner import is_waited_for
-from pipelines.cli.sample_sinks import SAMPLE_SINKS, chosen_sink
+from pipelines.cli.sample_sinks import SAMPLE_SINKS, chosen_sink, file_kind, files_sink
 from pipelines.cli.sinks import SinkOf, Sinks
 from rasteret_beam import (
     BigQueryQuery,
@@ -21,13 +21,16 @@ from rasteret_beam import (
     ReadPoints,
     SampleDeadLetters,
     SamplePoints,
+    WriteSamplesToCsv,
     WriteSamplesToParquet,
 )
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.index.band_facts import sample_types
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.collection.index.extra_columns import record_types
+from rasteret_beam.collection.index.pixel_crs import pixel_crs
 from rasteret_beam.errors import InputError, listed
+from rasteret_beam.kernels.geo.crs import projjson
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
 from rasteret_beam.kernels.tables.point_times import point_times
 from rasteret_beam.model import DEFAULT_ACCESS
@@ -71,8 +74,8 @@ def _sinks(flags: argparse.Namespace, schema: pa.Schema, kept: list[pa.Field]) -
     """The sinks that the flags ask for."""
     found = [SinkOf("samples", "WriteSamples", *chosen_sink(SAMPLE_SINKS, flags, schema))]
     if flags.unsampled:
-        sink = WriteSamplesToParquet(flags.unsampled, schema=unsampled_schema(kept))
-        found.append(SinkOf("unsampled", "WriteUnsampled", "--unsampled", sink))
+        sink = files_sink(WriteSamplesToParquet, WriteSamplesToCsv, flags.unsampled, unsampled_schema(kept))
+        found.append(SinkOf("unsampled", "WriteUnsampled", "--unsampled", sink, file_kind(flags.unsampled)))
     if flags.dead_letter:
         sink = WriteSamplesToParquet(flags.dead_letter, schema=DEAD_LETTER_SCHEMA)
         found.append(SinkOf("dead_letters", "WriteDeadLetters", "--dead_letter", sink))
@@ -176,7 +179,8 @@ class Job(Inputs):
         check_collection(options, self.collection, self.bands)
         self.collection.check_files()
         of_records = record_types(self.collection, self.bands, self.options.extra_columns)
-        self.sinks = _sinks(flags, self.options.schema(kept, self.bands, self.value_types, of_records), kept)
+        schema = self.options.schema(kept, self.bands, self.value_types, of_records, projjson(self.geometry_crs))
+        self.sinks = _sinks(flags, schema, kept)
         read = {"--points": flags.points, "--retry": flags.retry, "--collection": [flags.collection]}
         self.sinks.check(options, read, flags)
 
@@ -186,6 +190,8 @@ class Job(Inputs):
             self.collection, self.bands, options=self.options, with_unsampled=True
         )
         self.value_types = sample_types(self.collection, self.bands, self.options)
+        of_points = self.options.geometry == "point"
+        self.geometry_crs = self.columns.crs if of_points else pixel_crs(self.collection, self.options)
         return kept_fields(self.columns.schema)
 
     def _retry(self, flags: argparse.Namespace) -> list[pa.Field]:
@@ -193,6 +199,7 @@ class Job(Inputs):
         again = SampleDeadLetters(self.collection, flags.retry, options=self.options)
         self.bands = self.collection.check_usable(again.bands) if again.bands else []
         self.value_types = again.value_types()
+        self.geometry_crs = again.geometry_crs()
         self.sampling = again
         return again.kept
 

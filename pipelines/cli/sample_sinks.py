@@ -4,21 +4,26 @@ import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
-from pipelines.cli.flags import names, prefix
+from pipelines.cli.flags import names, table_path
 from rasteret_beam import (
     WriteSamplesToBigQuery,
+    WriteSamplesToCsv,
     WriteSamplesToParquet,
     WriteZonalStatisticsToBigQuery,
+    WriteZonalStatisticsToCsv,
     WriteZonalStatisticsToParquet,
 )
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.transforms.runtime.bigquery_client import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS
 from rasteret_beam.transforms.sinks.bigquery import METHODS
+from rasteret_beam.transforms.sinks.csv import is_csv
 from rasteret_beam.transforms.sinks.protocol import Sink
+
+Maker = Callable[..., Sink]
 
 BIGQUERY_SETTINGS = {
     "bq_method": "method",
@@ -51,14 +56,24 @@ class SampleSink:
     add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None
 
 
-def _to_parquet(maker: Callable[..., Sink], flags: argparse.Namespace, schema: pa.Schema) -> Sink:
+def _to_files(to_parquet: Maker, to_csv: Maker, flags: argparse.Namespace, schema: pa.Schema) -> Sink:
     given = [f"--{flag}" for flag in BIGQUERY_SETTINGS if getattr(flags, flag)]
     if given:
         raise InputError(f"{listed(given)} given without --bigquery")
-    return maker(flags.output, schema=schema)
+    return files_sink(to_parquet, to_csv, flags.output, schema)
 
 
-def _to_bigquery(maker: Callable[..., Sink], flags: argparse.Namespace, schema: pa.Schema) -> Sink:
+def files_sink(to_parquet: Maker, to_csv: Maker, path: str, schema: pa.Schema) -> Sink:
+    """The sink of files that the ending of a path asks for."""
+    return (to_csv if is_csv(path) else to_parquet)(path, schema=schema)
+
+
+def file_kind(path: str | None) -> Literal["files", "file"]:
+    """What is written to a path; see :class:`rasteret_beam.readers.storage.output_conflicts.Written`."""
+    return "file" if path is not None and is_csv(path) else "files"
+
+
+def _to_bigquery(maker: Maker, flags: argparse.Namespace, schema: pa.Schema) -> Sink:
     given = {setting: getattr(flags, flag) for flag, setting in BIGQUERY_SETTINGS.items() if getattr(flags, flag)}
     return maker(flags.bigquery, schema=schema, **given)
 
@@ -87,15 +102,16 @@ def _bigquery_flags(parser: argparse.ArgumentParser) -> None:
     add("--bq_run_id", metavar="ID", help="name of this run; a second run of the same name adds no row twice")
 
 
-def _sinks(to_parquet: Callable[..., Sink], to_bigquery: Callable[..., Sink]) -> dict[str, SampleSink]:
+def _sinks(to_parquet: Maker, to_csv: Maker, to_bigquery: Maker) -> dict[str, SampleSink]:
     return {
         "output": SampleSink(
             {
-                "type": prefix,
+                "type": table_path,
                 "metavar": "PREFIX",
-                "help": "write Parquet files PREFIX-00000-of-0000N.parquet, and replace those of an earlier run",
+                "help": "write Parquet files PREFIX-00000-of-0000N.parquet, or one CSV file if it ends in .csv or "
+                ".csv.gz, and replace those of an earlier run",
             },
-            partial(_to_parquet, to_parquet),
+            partial(_to_files, to_parquet, to_csv),
         ),
         "bigquery": SampleSink(
             {
@@ -109,10 +125,12 @@ def _sinks(to_parquet: Callable[..., Sink], to_bigquery: Callable[..., Sink]) ->
     }
 
 
-def chosen_sink(sinks: Mapping[str, SampleSink], flags: argparse.Namespace, schema: pa.Schema) -> tuple[str, Sink]:
-    """The flag of the sink that flags ask for, and the sink, for rows of a schema."""
+def chosen_sink(
+    sinks: Mapping[str, SampleSink], flags: argparse.Namespace, schema: pa.Schema
+) -> tuple[str, Sink, Literal["files", "file"]]:
+    """The flag of the sink that flags ask for, the sink, for rows of a schema, and the kind of its files."""
     name = next(name for name in sinks if getattr(flags, name) is not None)
-    return f"--{name}", sinks[name].make(flags, schema)
+    return f"--{name}", sinks[name].make(flags, schema), file_kind(flags.output)
 
 
 def missing_sink(sinks: Mapping[str, SampleSink], flags: argparse.Namespace) -> str | None:
@@ -122,5 +140,5 @@ def missing_sink(sinks: Mapping[str, SampleSink], flags: argparse.Namespace) -> 
     return f"one of the arguments {' '.join(f'--{name}' for name in sinks)} is required"
 
 
-SAMPLE_SINKS = _sinks(WriteSamplesToParquet, WriteSamplesToBigQuery)
-ZONAL_SINKS = _sinks(WriteZonalStatisticsToParquet, WriteZonalStatisticsToBigQuery)
+SAMPLE_SINKS = _sinks(WriteSamplesToParquet, WriteSamplesToCsv, WriteSamplesToBigQuery)
+ZONAL_SINKS = _sinks(WriteZonalStatisticsToParquet, WriteZonalStatisticsToCsv, WriteZonalStatisticsToBigQuery)

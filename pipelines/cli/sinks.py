@@ -29,7 +29,7 @@ class SinkOf:
     step: str
     flag: str
     sink: Sink
-    kind: Literal["files", "chips"] = "files"
+    kind: Literal["files", "file", "chips"] = "files"
 
 
 @dataclass(frozen=True)

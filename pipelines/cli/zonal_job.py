@@ -29,7 +29,7 @@ class Job(PolygonJob):
         return ZonalDeadLetters(self.collection, list(paths), options=options)
 
     def main_sinks(self, flags: argparse.Namespace, kept: list[pa.Field]) -> list[SinkOf]:
-        schema = self.collection.zonal_schema(kept, self.doing.options)
+        schema = self.collection.zonal_schema(kept, self.doing.options, self.crs)
         return [SinkOf("statistics", "WriteStatistics", *chosen_sink(ZONAL_SINKS, flags, schema))]
 
     def outputs_of(self, read: Any) -> ZonalOutputs:

@@ -24,6 +24,7 @@ from rasteret_beam.collection.filters.subset import check_expression, criteria_o
 from rasteret_beam.collection.index.band_facts import sample_types
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.collection.index.extra_columns import record_types
+from rasteret_beam.collection.index.pixel_crs import pixel_crs
 from rasteret_beam.collection.parquet.checksums import with_checksums
 from rasteret_beam.collection.parquet.files import IN_EACH_FILE, check_parts, open_dataset, readable
 from rasteret_beam.collection.parquet.layout import band_names, check_layout, schema_metadata
@@ -32,7 +33,7 @@ from rasteret_beam.collection.parquet.writing import write_collection
 from rasteret_beam.collection.records import named_files
 from rasteret_beam.collection.stac import update as updating
 from rasteret_beam.errors import CollectionError, InputError, did_you_mean, listed, without_secrets
-from rasteret_beam.kernels.geo.crs import crs_label
+from rasteret_beam.kernels.geo.crs import crs_label, crs_text, projjson
 from rasteret_beam.kernels.routing.match import check_match
 from rasteret_beam.model import DEFAULT_ACCESS, Access, MatchRules
 from rasteret_beam.options import SampleOptions
@@ -354,7 +355,11 @@ class Collection:
         return CollectionIndex(files_of(self.dataset, self.filter), self.schema, *settings)
 
     def sample_schema(
-        self, bands: Sequence[str], kept: Sequence[pa.Field] = (), options: SampleOptions = DEFAULT_OPTIONS
+        self,
+        bands: Sequence[str],
+        kept: Sequence[pa.Field] = (),
+        options: SampleOptions = DEFAULT_OPTIONS,
+        geometry_crs: Any = None,
     ) -> pa.Schema:
         """The schema of the samples of some bands, as sinks need it before there are rows.
 
@@ -364,6 +369,8 @@ class Collection:
         kept : sequence of Field
             The columns of the points that pass through: ``kept_fields(ReadPoints(...).point_columns().schema)``.
         options : SampleOptions
+        geometry_crs
+            CRS of the points, which the schema has with ``geometry="point"``.
 
         Raises
         ------
@@ -373,9 +380,16 @@ class Collection:
         """
         wanted = self.check_bands(bands)
         types = record_types(self, wanted, options.extra_columns)
-        return options.schema(kept, wanted, sample_types(self, wanted, options), types)
+        points_crs = None if geometry_crs is None else crs_text(geometry_crs)
+        crs = points_crs if options.geometry == "point" else pixel_crs(self, options)
+        return options.schema(kept, wanted, sample_types(self, wanted, options), types, projjson(crs))
 
-    def zonal_schema(self, kept: Sequence[pa.Field] = (), options: ZonalOptions = DEFAULT_ZONAL_OPTIONS) -> pa.Schema:
+    def zonal_schema(
+        self,
+        kept: Sequence[pa.Field] = (),
+        options: ZonalOptions = DEFAULT_ZONAL_OPTIONS,
+        geometry_crs: Any = None,
+    ) -> pa.Schema:
         """The schema of zonal statistics, as sinks need it before there are rows.
 
         Parameters
@@ -384,13 +398,16 @@ class Collection:
             The columns of the polygons that pass through:
             ``kept_polygon_fields(ReadPolygons(...).polygon_columns().schema)``.
         options : ZonalOptions
+        geometry_crs
+            CRS of the polygons, which the schema has with ``geometry="polygon"``.
 
         Raises
         ------
         InputError
             ``extra_columns`` name a column that the collection lacks, or a kept column has the name of another.
         """
-        return options.schema(kept, record_types(self, (), options.extra_columns))
+        crs = None if geometry_crs is None else projjson(crs_text(geometry_crs))
+        return options.schema(kept, record_types(self, (), options.extra_columns), crs)
 
     @property
     def raster_access(self) -> Access:

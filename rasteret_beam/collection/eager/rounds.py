@@ -11,6 +11,7 @@ from itertools import chain
 
 import pyarrow as pa
 
+from rasteret_beam.kernels.geo.crs import projjson
 from rasteret_beam.kernels.routing.chunks import ChunkRules, Chunks, route
 from rasteret_beam.kernels.routing.matching import check_times
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
@@ -68,7 +69,9 @@ class Rounds:
     @property
     def schema(self) -> pa.Schema:
         """The schema of the rows."""
-        return self.job.options.schema(self.kept, self.job.bands, self.job.types, self.job.records.types)
+        job = self.job
+        crs = self.chosen.crs if job.options.geometry == "point" else job.pixel_crs
+        return job.options.schema(self.kept, job.bands, job.types, job.records.types, projjson(crs))
 
     def rows(self, unsampled: list[pa.RecordBatch] | None = None) -> Generator[pa.RecordBatch]:
         """Batches of sample rows; closing the generator ends its threads and closes its files.

@@ -12,6 +12,7 @@ from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.collection.index.extra_columns import record_types
+from rasteret_beam.collection.index.pixel_crs import pixel_crs
 from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
 from rasteret_beam.keywords import EagerSampleKeywords
@@ -168,7 +169,8 @@ def _rounds(
     chosen = choose_columns(
         stream.schema, first_value=stream.first_value, time_column=options.time_column, **of_columns
     )
-    job = SampleJob(index.routing, index.assets, collection.name, wanted, options, types, index.records)
+    facts = types, index.records, pixel_crs(collection, options)
+    job = SampleJob(index.routing, index.assets, collection.name, wanted, options, *facts)
     return Rounds(job, _point_batches(stream, chosen), chosen, cache)
 
 

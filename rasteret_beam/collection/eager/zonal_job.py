@@ -45,9 +45,9 @@ class ZonalJob:
     quality: Callable[[tuple[Quality, ...]], QualityBands] | None = None
     counters: Counters = field(default_factory=Counters)
 
-    def schema(self, kept: Sequence[pa.Field]) -> pa.Schema:
-        """Schema of the rows."""
-        return self.options.schema(kept, self.index.records.types)
+    def schema(self, polygons: pa.Schema) -> pa.Schema:
+        """Schema of the rows of batches of polygons."""
+        return self.row_maker.schema(polygons)
 
     @cached_property
     def row_maker(self) -> RowMaker:

@@ -5,17 +5,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rasteret_beam.collection.index.collection_index import CollectionIndex
-from rasteret_beam.columns import RECORD, record_names
-from rasteret_beam.kernels.geo.crs import epsg_code
+from rasteret_beam.columns import GEOMETRY, RECORD, record_names
+from rasteret_beam.kernels.geo.crs import epsg_code, projjson
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.routing.layers import NO_DATETIME
 from rasteret_beam.kernels.statistics.zones import Column, joined
-from rasteret_beam.schema import CHIP_FIELDS, MERGED_RECORDS, kept_polygon_fields
+from rasteret_beam.schema import CHIP_FIELDS, MERGED_RECORDS, POLYGON_CRS_KEY, kept_polygon_fields
 from rasteret_beam.zonal_options import ZonalOptions
 
 BATCH_ROWS = 131_072
+
+BATCH_BYTES = 128 << 20
+"""Of polygons in a batch."""
 
 LAST = np.iinfo(np.int64).max
 """The place of rows without a record, after those of records."""
@@ -61,7 +65,9 @@ class RowMaker:
     options: ZonalOptions
 
     def schema(self, polygons: pa.Schema) -> pa.Schema:
-        return self.options.schema(kept_polygon_fields(polygons), self.index.records.types)
+        crs = (polygons.metadata or {}).get(POLYGON_CRS_KEY)
+        kept = kept_polygon_fields(polygons)
+        return self.options.schema(kept, self.index.records.types, projjson(crs.decode() if crs else None))
 
     def rows(self, chunk: pa.RecordBatch, found: Sequence[ZoneRows], missing: Ints) -> Iterator[pa.RecordBatch]:
         """Batches by polygon, record (or moment) and band.
@@ -81,12 +87,20 @@ class RowMaker:
         of = np.concatenate([part, np.full(len(missing), len(found), dtype=np.int64)])
         order = np.lexsort((of, band, np.append(facts.place, LAST)[of], zone))
         statistics = self._statistics(found, len(missing))
-        for first in range(0, len(order), BATCH_ROWS):
-            at = order[first : first + BATCH_ROWS]
+        most = self._batch_rows(chunk)
+        for first in range(0, len(order), most):
+            at = order[first : first + most]
             names = pa.array(self.bands).take(pa.array(band[at]))
             yield self._batch(
                 chunk, zone[at], facts.take(of[at]), names, [each.take(pa.array(at)) for each in statistics]
             )
+
+    def _batch_rows(self, chunk: pa.RecordBatch) -> int:
+        """Rows of a batch, at most: fewer where each has a large polygon."""
+        if self.options.geometry == "off" or not len(chunk):
+            return BATCH_ROWS
+        largest = pc.max(pc.binary_length(chunk[GEOMETRY])).as_py() or 1
+        return min(BATCH_ROWS, max(1, BATCH_BYTES // largest))
 
     def _batch(
         self,
@@ -100,6 +114,8 @@ class RowMaker:
         columns: dict[str, pa.Array] = {"geometry_id": chunk["geometry_id"].take(at), "band": bands}
         columns["collection"] = pa.repeat(pa.scalar(self.collection, pa.string()), len(zone))
         columns |= of_record | dict(zip(self.options.statistics, statistics, strict=True))
+        if self.options.geometry != "off":
+            columns[GEOMETRY] = chunk[GEOMETRY].take(at)
         for field in kept_polygon_fields(chunk.schema):
             columns[field.name] = chunk[field.name].take(at)
         return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)

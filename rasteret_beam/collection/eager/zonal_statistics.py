@@ -26,7 +26,6 @@ from rasteret_beam.readers.jobs.zone_reader import ZoneReader
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.readers.tiles.source import TileSource
 from rasteret_beam.scales import check_scaled_bands
-from rasteret_beam.schema import kept_polygon_fields
 from rasteret_beam.zonal_options import ZonalOptions
 
 log = logging.getLogger(__name__)
@@ -105,7 +104,7 @@ def zonal_statistics(
     job = ZonalJob(index, collection.name, wanted, options, quality)
     if options.quality:
         quality(options.quality)  # refuses what cannot be used before polygons are read
-    schema = job.schema(kept_polygon_fields(chosen))
+    schema = job.schema(chosen)
     reader = ZoneReader(TileSource.of_budget(cache_budget))
     try:
         table = pa.Table.from_batches(_rows(reader, job, batches), schema=schema)

@@ -85,6 +85,12 @@ def epsg_code(text: str) -> int | None:
     return int(code) if code is not None else None
 
 
+@lru_cache(maxsize=64)
+def projjson(text: str | None) -> str | None:
+    """A CRS as PROJJSON; None for none."""
+    return None if text is None else str(_crs(text).to_json())
+
+
 @lru_cache(maxsize=4096)
 def full_turn(text: str) -> float | None:
     """360 degrees in units of a geographic CRS; None for any other CRS."""

@@ -132,6 +132,7 @@ def route_polygons(
     """
     check_polygon_batch(batch.schema)
     found, column = batch_crs(batch.schema, crs)
+    with_crs = batch.replace_schema_metadata({**(batch.schema.metadata or {}), POLYGON_CRS_KEY: found})
     reachable_groups(index, found, "polygons")
     shapes, left = _usable(batch, column)
     if on_invalid == "raise":
@@ -147,15 +148,14 @@ def route_polygons(
     for number in np.flatnonzero((reason != np.array(None)) & (left.reason == np.array(None))):
         left.add(int(number), reason[number], WHY_UNMATCHED[reason[number]])
     with_chips = np.flatnonzero(left.reason == np.array(None))
-    others = len(with_chips), left.rows(batch), left.counts()
+    others = len(with_chips), left.rows(with_crs), left.counts()
     if not rules.by_place:
         return RoutedPolygons(_chunks(index, batch, overlaps, picks, rules), *others)
     chips = sum(_chips_of(index, pick) for pick in picks)
     chosen = set(with_chips.tolist())
     by_grid = sorted(overlaps, key=lambda overlap: overlap.grid, reverse=True)
     first = {overlap.geometry: overlap for overlap in by_grid if overlap.geometry in chosen}
-    polygons_with_crs = batch.replace_schema_metadata({**(batch.schema.metadata or {}), POLYGON_CRS_KEY: found})
-    return RoutedPolygons(_at_places(index, polygons_with_crs, list(first.values()), rules), *others, chips)
+    return RoutedPolygons(_at_places(index, with_crs, list(first.values()), rules), *others, chips)
 
 
 def _chips_of(index: RoutingIndex, pick: Pick) -> int:
@@ -194,13 +194,14 @@ class _Left:
             raise InputError(self.message[first[0]])
 
     def rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The polygons that have a reason, in the unmatched schema."""
+        """The polygons that have a reason, in the unmatched schema, with the CRS of the batch."""
         left = np.flatnonzero(self.reason != np.array(None))
         kept = kept_polygon_fields(batch.schema)
         chosen = batch.take(pa.array(left, type=pa.int64()))
         texts = [pa.array(values[left], type=pa.string()) for values in (self.reason, self.message)]
         columns = [*chosen.columns[:2], *texts, *(chosen.column(field.name) for field in kept)]
-        return pa.RecordBatch.from_arrays(columns, schema=unmatched_schema(kept))
+        crs = {POLYGON_CRS_KEY: batch.schema.metadata[POLYGON_CRS_KEY]}
+        return pa.RecordBatch.from_arrays(columns, schema=unmatched_schema(kept).with_metadata(crs))
 
     def counts(self) -> dict[str, int]:
         reasons = self.reason[self.reason != np.array(None)].tolist()

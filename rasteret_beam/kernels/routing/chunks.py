@@ -16,6 +16,7 @@ from rasteret_beam.kernels.routing.layers import Pick
 from rasteret_beam.kernels.routing.matching import matched
 from rasteret_beam.kernels.sampling.rows import unsampled_rows
 from rasteret_beam.kernels.tables.point_columns import coordinates
+from rasteret_beam.kernels.tables.point_crs import exact_crs
 from rasteret_beam.model import TileKey
 from rasteret_beam.schema import (
     PIXEL,
@@ -123,7 +124,7 @@ def route(
     crs = _batch_crs(points.schema, crs)
     x, y, reason = coordinates(points, crs)
     found = matched(index, points, locate(index, crs, x, y), reason)
-    unsampled, counts = unsampled_rows(points, found.reason, epsg_code(crs))
+    unsampled, counts = unsampled_rows(points, found.reason, epsg_code(crs), crs)
     sent = _sent(index, points, crs, found.times)
     cut = chunks(index, sent, found.picks, rules, with_position and not index.places)
     return Routed(cut, len(points) - len(unsampled), unsampled, counts)
@@ -132,7 +133,7 @@ def route(
 def _sent(index: RoutingIndex, points: pa.RecordBatch, crs: str, times: Ints | None) -> pa.RecordBatch:
     """The points as they go through the shuffle; by place with all that is needed to find their grids and records."""
     code = epsg_code(crs)
-    metadata: dict[bytes, str] = {} if code is None else {POINT_EPSG_KEY: str(code)}
+    metadata = exact_crs(code, crs) | ({} if code is None else {POINT_EPSG_KEY: str(code)})
     if not index.places:
         return points.replace_schema_metadata(metadata or None)
     schema, columns = points.schema, points.columns

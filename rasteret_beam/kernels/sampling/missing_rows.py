@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from rasteret_beam.columns import BANDS_AFTER, band_columns, columns_of
+from rasteret_beam.columns import BANDS_AFTER, band_columns
+from rasteret_beam.kernels.geo.crs import projjson
 from rasteret_beam.kernels.sampling.rows import RowFacts, SampleRows
 from rasteret_beam.kernels.sampling.value_types import ValueTypes
+from rasteret_beam.kernels.tables.point_crs import crs_of_points, with_crs
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.schema import kept_fields
 
@@ -24,6 +26,7 @@ def missing_rows(
     collection: str,
     point_crs: int | None,
     record_types: Mapping[str, pa.DataType] | None = None,
+    pixel_crs: str | None = None,
 ) -> pa.RecordBatch:
     """Rows of the sample table for points without a sample; values and the columns of a record and pixel are null.
 
@@ -47,11 +50,15 @@ def missing_rows(
         EPSG code of the points.
     record_types : mapping of str to DataType, optional
         Types of the columns of the collection that ``extra_columns`` name.
+    pixel_crs : str, optional
+        CRS of outlines of pixels, with ``geometry="pixel"``.
     """
-    schema = options.schema(kept_fields(points.schema), bands, types, record_types)
+    geometry_crs = crs_of_points(points.schema, point_crs) if options.geometry == "point" else pixel_crs
+    schema = options.schema(kept_fields(points.schema), bands, types, record_types, projjson(geometry_crs))
     reasons = pa.array(reason, type=pa.string())
-    facts = RowFacts(None, None, collection, None, point_crs)
+    facts = RowFacts(None, None, collection, None, point_crs, geometry_crs=geometry_crs)
     rows = SampleRows(points, facts, bands, {}, types, reasons=reasons)
+    schema = with_crs(schema, points.schema, point_crs)
     if options.layout != "long":
         return _table(rows, options, schema)
     return pa.concat_batches([_table(rows.of_band(band), options, schema) for band in bands])
@@ -59,7 +66,7 @@ def missing_rows(
 
 def _table(rows: SampleRows, options: SampleOptions, schema: pa.Schema) -> pa.RecordBatch:
     arrays: list[pa.Array] = []
-    for column in columns_of(options.layout, options.returns_windows, options.extra_columns, options.statistics):
+    for column in options.columns:
         field = schema.field(len(arrays))
         arrays.append(column.make(rows) if column.of_points else rows.constant(None, field.type))
         if options.layout == "columns" and column.name == BANDS_AFTER:
@@ -76,6 +83,7 @@ def rows_of_unsampled(
     types: ValueTypes,
     collection: str,
     record_types: Mapping[str, pa.DataType] | None = None,
+    pixel_crs: str | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Rows of a batch of the unsampled table, in batches of one band each, or of all in a wide layout."""
     alone = options.layout == "long"
@@ -91,4 +99,5 @@ def rows_of_unsampled(
                 collection=collection,
                 point_crs=part["point_crs"][0].as_py(),
                 record_types=record_types,
+                pixel_crs=pixel_crs,
             )

@@ -9,14 +9,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rasteret_beam.columns import BANDS_AFTER, band_columns, columns_of
+from rasteret_beam.columns import BANDS_AFTER, band_columns
 from rasteret_beam.errors import without_secrets
-from rasteret_beam.kernels.geo.crs import LONLAT, Floats, reaches, transform
+from rasteret_beam.kernels.geo.crs import LONLAT, Floats, projjson, reaches, transform
 from rasteret_beam.kernels.geo.grids import Ints
+from rasteret_beam.kernels.geo.wkb import pixel_wkb, point_wkb
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, pixel_distances
 from rasteret_beam.kernels.sampling.statuses import first_not_valid, reason_array, status_array
 from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Statuses
 from rasteret_beam.kernels.sampling.value_types import ValueTypes, numpy_dtype
+from rasteret_beam.kernels.tables.point_crs import exact_crs, with_crs
 from rasteret_beam.kernels.tables.point_times import NO_TIME, point_times
 from rasteret_beam.model import Asset, Grid
 from rasteret_beam.options import SampleOptions
@@ -49,6 +51,8 @@ class RowFacts:
         Columns of the collection that rows have, of the record.
     record_ids : {band: str or None}, optional
         The record of each band, where a wide row can hold bands of several.
+    geometry_crs : str, optional
+        CRS of the column of geometries.
     band, href, nodata, scale, offset
         Of the band of long rows.
     """
@@ -60,6 +64,7 @@ class RowFacts:
     point_crs: int | None
     record: Mapping[str, pa.Array] = field(default_factory=dict)
     record_ids: Mapping[str, str | None] | None = None
+    geometry_crs: str | None = None
     band: str = ""
     href: str = ""
     nodata: float | None = None
@@ -158,14 +163,16 @@ class SampleRows:
         """The rows in the samples schema."""
         kept = kept_fields(self.chunk.schema)
         arrays = []
-        for column in columns_of(options.layout, options.returns_windows, options.extra_columns, options.statistics):
+        for column in options.columns:
             arrays.append(column.make(self))
             if options.layout == "columns" and column.name == BANDS_AFTER:
                 of_bands = band_columns(self.bands, options.statistics)
                 arrays += [self._of_band(band, statistic) for _, band, statistic in of_bands]
         arrays += [self.of_points(each.name) for each in kept]
         record_types = {name: one.type for name, one in self.facts.record.items()}
-        schema = options.schema(kept, self.bands, self.value_types, record_types)
+        geometry_crs = projjson(self.facts.geometry_crs)
+        schema = options.schema(kept, self.bands, self.value_types, record_types, geometry_crs)
+        schema = with_crs(schema, self.chunk.schema, self.facts.point_crs)
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def of_points(self, name: str) -> pa.Array:
@@ -217,6 +224,15 @@ class SampleRows:
         missing = ~np.isfinite(self._lonlat).all(axis=0)
         return pa.array(self._lonlat[axis], mask=missing)
 
+    def point_geometry(self) -> pa.Array:
+        x, y = (self.of_points(name).to_numpy(zero_copy_only=False) for name in ("point_x", "point_y"))
+        return point_wkb(x.astype(np.float64), y.astype(np.float64))
+
+    def pixel_geometry(self) -> pa.Array:
+        assert self.grid is not None
+        row, col = (self._pixel_column(axis).to_numpy() for axis in (0, 1))
+        return pixel_wkb(self.grid, row, col, self.facts.geometry_crs or LONLAT)
+
     def candidates(self) -> pa.Array:
         depth = self.picked[self.facts.band].candidate
         return self.constant(0, pa.int32()) if depth is None else pa.array(depth.astype(np.int32))
@@ -246,8 +262,8 @@ class SampleRows:
 
     @property
     def _offsets(self) -> tuple[Ints | None, Ints | None]:
-        """Rows and columns from the points' own pixels to those that gave the values."""
-        picked = self.picked[self.facts.band]
+        """Rows and columns from the points' own pixels to those that gave the values, of the first band of several."""
+        picked = self.picked[self.facts.band or next(band for band in self.bands if band in self.picked)]
         return picked.row_offset, picked.col_offset
 
     def _pixel_column(self, axis: int) -> pa.Array:
@@ -303,9 +319,12 @@ def _lists(
 
 
 def unsampled_rows(
-    points: pa.RecordBatch, reason: NDArray[np.object_], point_crs: int | None
+    points: pa.RecordBatch, reason: NDArray[np.object_], point_crs: int | None, crs: str | None
 ) -> tuple[pa.RecordBatch, dict[str, int]]:
-    """The points that have a reason, as rows of the unsampled table; and how many for each reason."""
+    """The points that have a reason, as rows of the unsampled table; and how many for each reason.
+
+    ``point_crs`` is the EPSG code of the points' CRS, ``crs`` the whole of it.
+    """
     left = np.flatnonzero(reason != np.array(None))
     kept = kept_fields(points.schema)
     sources = {name: source for _, name, source in same_columns(points.schema)}
@@ -317,7 +336,8 @@ def unsampled_rows(
         pa.array(reason[left], type=pa.string()),
         *(chosen.column(sources.get(field.name, field.name)) for field in kept),
     ]
-    batch = pa.RecordBatch.from_arrays(columns, schema=unsampled_schema(kept))
+    schema = unsampled_schema(kept).with_metadata(exact_crs(point_crs, crs))
+    batch = pa.RecordBatch.from_arrays(columns, schema=schema)
     return batch, {str(name): int(count) for name, count in zip(names, counts, strict=True)}
 
 

@@ -56,10 +56,24 @@ def wide_rows(job: SampleJob, chunk: pa.RecordBatch, parts: Sequence[Part], star
             for column, band in enumerate(job.bands)
             if band in of_band
         }
-        points = _taken(chunk, point[rows] - start)
+        points, grid = _taken(chunk, point[rows] - start), None
+        if job.options.geometry == "pixel":
+            points, grid = _on_first(job, points, of_band, place[rows])
         ids = {band: job.routing.record_ids[part.record] for band, part in of_band.items()}
         facts = replace(_facts(job, next(iter(of_band.values())), chunk), record_ids=ids)
-        yield _rows(job, points, facts, picked).table(job.options)
+        yield _rows(job, points, facts, picked, grid).table(job.options)
+
+
+def _on_first(
+    job: SampleJob, points: pa.RecordBatch, of_band: Mapping[str, Part], place: Ints
+) -> tuple[pa.RecordBatch, Grid]:
+    """The points with their pixels on the grid of the first band that they have, and this grid.
+
+    ``place`` [n, bands] is that in the part of each band.
+    """
+    band, part = next(iter(of_band.items()))
+    spots = part.spots.take(place[:, job.bands.index(band)])
+    return spots.on(points), spots.grid
 
 
 def _placed(job: SampleJob, parts: Sequence[Part]) -> tuple[Ints, Ints, Ints]:

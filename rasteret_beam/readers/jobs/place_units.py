@@ -14,7 +14,7 @@ from rasteret_beam.kernels.sampling.parts import Pairs, Part
 from rasteret_beam.kernels.sampling.rows import unsampled_rows
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs.place_rows import long_rows, missing_pairs, wide_rows
-from rasteret_beam.readers.jobs.sample_job import SampleJob, point_epsg
+from rasteret_beam.readers.jobs.sample_job import SampleJob, chunk_crs, point_epsg
 from rasteret_beam.readers.jobs.work_units import (
     ROWS_BYTES,
     UNIT_ROWS,
@@ -94,7 +94,7 @@ class SampledPlace:
             return None
         reason = np.where(nothing, np.array("invalid", dtype=object), np.array(None))
         points = self.unit.whole()
-        return unsampled_rows(points, reason, point_epsg(points))[0]
+        return unsampled_rows(points, reason, point_epsg(points), chunk_crs(points.schema))[0]
 
     def letters(self, job: SampleJob) -> pa.RecordBatch | None:
         """Rows of the dead-letter table, if there are some."""

@@ -21,6 +21,7 @@ from rasteret_beam.kernels.sampling.units import STORED, Units, in_units, needs_
 from rasteret_beam.kernels.sampling.validity import Mask, Pixels, Status, Statuses, is_invalid
 from rasteret_beam.kernels.sampling.value_types import ValueTypes, in_type, plain_types
 from rasteret_beam.kernels.statistics.shapes import WindowShape, check_grids, window_shape
+from rasteret_beam.kernels.tables.point_crs import crs_of_points
 from rasteret_beam.model import Asset
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.schema import POINT_EPSG_KEY
@@ -49,6 +50,8 @@ class SampleJob:
         Of all wanted bands; needed with ``value_type="raw"``.
     records : RecordColumns
         Columns of the collection that rows have.
+    pixel_crs : str, optional
+        CRS of outlines of pixels, with ``geometry="pixel"``.
     """
 
     routing: RoutingIndex
@@ -58,6 +61,7 @@ class SampleJob:
     options: SampleOptions = SampleOptions()  # noqa: RUF009
     value_types: ValueTypes | None = None
     records: RecordColumns = RecordColumns()  # noqa: RUF009
+    pixel_crs: str | None = None
 
     def __post_init__(self) -> None:
         if self.window is not None:
@@ -135,7 +139,7 @@ class SampleJob:
     def missing(self, unsampled: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Rows of points without a sample, given in the unsampled schema."""
         settings = self.bands, self.options, self.types, self.collection, self.records.types
-        return rows_of_unsampled(unsampled, *settings)
+        return rows_of_unsampled(unsampled, *settings, self.pixel_crs)
 
     def missing_pairs(self, points: pa.RecordBatch, reason: Sequence[str], band: str) -> pa.RecordBatch:
         """Rows of a band for points of a chunk that have no sample of it."""
@@ -148,7 +152,14 @@ class SampleJob:
             collection=self.collection,
             point_crs=point_epsg(points),
             record_types=self.records.types,
+            pixel_crs=self.pixel_crs,
         )
+
+    def geometry_crs(self, points: pa.Schema) -> str | None:
+        """CRS of the column of geometries, for rows of some points."""
+        if self.options.geometry == "point":
+            return chunk_crs(points)
+        return self.pixel_crs
 
     @cached_property
     def method(self) -> PixelMethod | Interpolation:
@@ -202,5 +213,14 @@ class SampleJob:
 
 def point_epsg(chunk: pa.RecordBatch) -> int | None:
     """EPSG code of the points' CRS, if it has one."""
-    code = (chunk.schema.metadata or {}).get(POINT_EPSG_KEY)
+    return _epsg(chunk.schema)
+
+
+def chunk_crs(chunk: pa.Schema) -> str | None:
+    """CRS of the points, of the schema of a chunk."""
+    return crs_of_points(chunk, _epsg(chunk))
+
+
+def _epsg(chunk: pa.Schema) -> int | None:
+    code = (chunk.metadata or {}).get(POINT_EPSG_KEY)
     return int(code) if code is not None else None

@@ -222,6 +222,7 @@ def facts_of(job: SampleJob, record_id: str, grid: Grid, chunk: pa.RecordBatch) 
         epsg_code(grid.crs),
         point_epsg(chunk),
         job.records.of(record_id),
+        geometry_crs=job.geometry_crs(chunk.schema),
     )
 
 

@@ -15,6 +15,15 @@ SHARD = "-00000-of-00001.parquet"
 SHARDS = re.compile(r"-\d{5,}-of-\d{5,}\.parquet")
 
 
+EXAMPLES = {
+    "files": SHARD,
+    "file": "",
+    "chips": "/0@id@band.tif",
+    "collection": "/year=2000/month=1/part-0.parquet",
+}
+"""Ends of the paths of output files, by kind."""
+
+
 @dataclass(frozen=True)
 class Written:
     """An output.
@@ -24,23 +33,24 @@ class Written:
     what : str
         Name in errors, such as ``--output``.
     path : str
-    kind : "files", "chips" or "collection"
-        Parquet files whose names begin with the path, or a folder.
+    kind : "files", "file", "chips" or "collection"
+        Parquet files whose names begin with the path, the file itself, or a folder.
     """
 
     what: str
     path: str
-    kind: Literal["files", "chips", "collection"] = "files"
+    kind: Literal["files", "file", "chips", "collection"] = "files"
 
     @property
     def example(self) -> str:
         """The path of an output file."""
-        names = {"files": SHARD, "chips": "/0@id@band.tif", "collection": "/year=2000/month=1/part-0.parquet"}
-        return _resolved(self.path) + names[self.kind]
+        return _resolved(self.path) + EXAMPLES[self.kind]
 
     def replaces(self, file: str) -> bool:
         """Whether the output may replace an input file or contain it in its folder."""
         place = _resolved(self.path)
+        if self.kind == "file":
+            return file == place
         if self.kind != "files":
             return file == place or file.startswith(place + "/")
         return file in (place, place + ".parquet") or SHARDS.fullmatch(file.removeprefix(place)) is not None
@@ -82,7 +92,7 @@ def _meets(output: Written, path: str) -> str | None:
         found = _resolved(folder.rstrip("/")) + "/"
         if glob_regex(found + path.removeprefix(folder)).fullmatch(output.example):
             return "would be found again by"
-        return "is above" if output.kind != "files" and output.replaces(found) else None
+        return "is above" if output.kind not in ("files", "file") and output.replaces(found) else None
     place = _resolved(path)
     if output.example.startswith(place + "/"):
         return "lies in"

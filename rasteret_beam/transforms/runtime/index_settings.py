@@ -22,7 +22,7 @@ class IndexSettings(Generic[Options]):
     """Which index a DoFn needs, and the options of the job; the token lets the DoFns of one process share the index.
 
     ``first`` and ``schema`` are there where the collection grows: its version and schema when the pipeline was built.
-    ``value_types`` are only needed where points are sampled.
+    ``value_types`` and ``pixel_crs`` are only needed where points are sampled.
     """
 
     collection: Collection
@@ -31,6 +31,7 @@ class IndexSettings(Generic[Options]):
     first: CollectionVersion | None = None
     schema: pa.Schema | None = None
     value_types: ValueTypes | None = None
+    pixel_crs: str | None = None
     token: str = field(default_factory=lambda: uuid4().hex)
 
     @classmethod

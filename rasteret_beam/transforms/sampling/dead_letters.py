@@ -12,12 +12,14 @@ from rasteret_beam import metrics
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.collection.index.extra_columns import record_types
+from rasteret_beam.collection.index.pixel_crs import pixel_crs
 from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.kernels.sampling.dead_letters import OF_POINTS, points_of, value_type_of, values_lost
 from rasteret_beam.kernels.sampling.value_types import ValueTypes
 from rasteret_beam.keywords import SampleRetryKeywords
 from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.readers.jobs.sample_job import chunk_crs
 from rasteret_beam.readers.storage.listing import Paths
 from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import kept_fields
@@ -79,6 +81,12 @@ class SampleDeadLetters(beam.PTransform):
         """The columns of the points that pass through."""
         return kept_fields(self._letters.first_schema)
 
+    def geometry_crs(self) -> str | None:
+        """CRS of the column of geometries, if the samples have one."""
+        if self.options.geometry == "point":
+            return chunk_crs(self._letters.first_schema)
+        return pixel_crs(self.collection, self.options)
+
     def value_types(self) -> ValueTypes:
         """The type of each band's values: with ``value_type="raw"`` that of the earlier run, if it was "raw" too.
 
@@ -98,7 +106,9 @@ class SampleDeadLetters(beam.PTransform):
         warn_of_rounding(self.collection, settings.bands, self.options)
         record_types(self.collection, settings.bands, self.options.extra_columns)
         check_rules(self.collection, self.options)
-        outputs = sampled_by(_SampleAgainFn(replace(settings, value_types=self.value_types())), letters)
+        crs = pixel_crs(self.collection, self.options)
+        settings = replace(settings, value_types=self.value_types(), pixel_crs=crs)
+        outputs = sampled_by(_SampleAgainFn(settings), letters)
         return outputs._replace(unsampled=None)  # the earlier run has accounted for all points
 
 

@@ -26,8 +26,9 @@ class _MissingFn(beam.DoFn):
         types: ValueTypes,
         collection: str,
         of_records: dict[str, pa.DataType],
+        pixel_crs: str | None,
     ):
-        self.settings = bands, options, types, collection, of_records
+        self.settings = bands, options, types, collection, of_records, pixel_crs
 
     def process(self, unsampled: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         for rows in rows_of_unsampled(unsampled, *self.settings):
@@ -41,6 +42,7 @@ def with_missing(
     """The samples, and rows of the points that have none."""
     assert settings.value_types is not None
     types = record_types(settings.collection, settings.bands, settings.options.extra_columns)
-    making = _MissingFn(settings.bands, settings.options, settings.value_types, settings.collection.name, types)
+    of_rows = settings.value_types, settings.collection.name, types, settings.pixel_crs
+    making = _MissingFn(settings.bands, settings.options, *of_rows)
     missing = unsampled | "MissingRows" >> beam.ParDo(making).with_output_types(pa.RecordBatch)
     return flat("samples", samples, missing)

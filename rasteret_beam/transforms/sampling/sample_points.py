@@ -18,7 +18,7 @@ from rasteret_beam.transforms.sampling.collection_updates import VersionOf, by_v
 from rasteret_beam.transforms.sampling.keying import keyed
 from rasteret_beam.transforms.sampling.missing import with_missing
 from rasteret_beam.transforms.sampling.outputs import flat
-from rasteret_beam.transforms.sampling.sampling import held, sampled, with_value_types
+from rasteret_beam.transforms.sampling.sampling import held, sampled, with_types
 
 
 @documents_options(SampleOptions)
@@ -84,7 +84,7 @@ class SamplePoints(beam.PTransform):
         return held(self._settings)
 
     def expand(self, points: beam.PCollection) -> Any:
-        settings = with_value_types(self._settings, self.updates)
+        settings = with_types(self._settings)
         return by_version(points, self.updates, settings.first, partial(self._sampled, settings))
 
     def _sampled(

@@ -14,6 +14,7 @@ import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the cod
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.index.band_facts import sample_types, warn_of_rounding
 from rasteret_beam.collection.index.extra_columns import record_types
+from rasteret_beam.collection.index.pixel_crs import pixel_crs
 from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.collection.parquet.versions import CollectionVersion
 from rasteret_beam.keywords import SampleKeywords
@@ -76,7 +77,16 @@ class SampleFn(beam.DoFn):
         index = self.indexes.at(version)
         self.version = version
         name, types = settings.collection.name, settings.value_types
-        job = SampleJob(index.routing, index.assets, name, settings.bands, settings.options, types, index.records)
+        job = SampleJob(
+            index.routing,
+            index.assets,
+            name,
+            settings.bands,
+            settings.options,
+            types,
+            index.records,
+            settings.pixel_crs,
+        )
         self.sampler = Sampler(self.source, job, Counters())
 
     def process(
@@ -193,13 +203,13 @@ class SampleTiles(beam.PTransform):
 
     def expand(self, groups: beam.PCollection) -> Any:
         settings = IndexSettings.of(self.collection, self.bands, self.options, self.updates is not None)
-        settings = with_value_types(settings, self.updates)
+        settings = with_types(settings)
         outputs = by_version(groups, self.updates, settings.first, partial(sampled, settings))
         return outputs.samples if set(outputs[1:]) == {None} else outputs
 
 
-def with_value_types(settings: IndexSettings[SampleOptions], updates: Updates) -> IndexSettings[SampleOptions]:
-    """Settings with the types of values, which are known before rows are; warns of values that are rounded.
+def with_types(settings: IndexSettings[SampleOptions]) -> IndexSettings[SampleOptions]:
+    """Settings with types of values and a CRS of pixels, known before rows are; warns of values that are rounded.
 
     Raises
     ------
@@ -210,7 +220,8 @@ def with_value_types(settings: IndexSettings[SampleOptions], updates: Updates) -
     warn_of_rounding(settings.collection, settings.bands, settings.options)
     record_types(settings.collection, settings.bands, settings.options.extra_columns)
     check_rules(settings.collection, settings.options)
-    return replace(settings, value_types=sample_types(settings.collection, settings.bands, settings.options))
+    types = sample_types(settings.collection, settings.bands, settings.options)
+    return replace(settings, value_types=types, pixel_crs=pixel_crs(settings.collection, settings.options))
 
 
 def sampled(

@@ -4,6 +4,8 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
+from typing import Literal
 
 import apache_beam as beam
 import pyarrow as pa
@@ -14,6 +16,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam import metrics
 from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.tables.geoparquet import check_geometry, geo_batches
+from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from rasteret_beam.schema import chips_schema, samples_schema
@@ -23,7 +27,7 @@ from rasteret_beam.transforms.runtime.files import check_output, check_writable,
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.sinks.parquet_file import write_empty
-from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, ParquetFiles, WriterThreads
+from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, ParquetFiles, Prepare, WriterThreads
 from rasteret_beam.transforms.sinks.protocol import FileSink
 from rasteret_beam.transforms.sinks.windowed_parquet import WriteWindows
 from rasteret_beam.zonal_options import ZonalOptions
@@ -79,6 +83,12 @@ class _WriteToParquet(FileSink, beam.PTransform):
             raise InputError(f"window_shards is {self.window_shards}; a window needs at least 1 file")
         self.prefix = absolute(self.prefix.removesuffix(".parquet"))
         self.target = Output(self.prefix)
+        self._prepare([_no_rows(self.schema)])  # refuses names that it needs
+
+    @property
+    def _prepare(self) -> Prepare:
+        """What makes GeoParquet of rows with geometries."""
+        return geo_batches
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
         if in_windows(rows):
@@ -90,6 +100,7 @@ class _WriteToParquet(FileSink, beam.PTransform):
                 row_group_rows=self.row_group_rows,
                 shards=self.window_shards,
                 wait_seconds=self.wait_seconds,
+                prepare=self._prepare,
             )
         return rows | "Stage" >> self.staged() | "PutInPlace" >> PutInPlace()
 
@@ -112,7 +123,8 @@ class _WriteToParquet(FileSink, beam.PTransform):
 
     def staged(self) -> "StageFiles":
         """Write the files without putting them in place; :class:`.commit.PutInPlace` does so for several sinks."""
-        return StageFiles(self.target, self.schema, self.compression, self.row_group_rows, self.file_bytes)
+        settings = self.compression, self.row_group_rows, self.file_bytes, self._prepare
+        return StageFiles(self.target, self.schema, *settings)
 
     takes_rounds = True
 
@@ -131,10 +143,11 @@ class _WriteToParquet(FileSink, beam.PTransform):
         return self.target.other_runs()
 
     def in_round(self) -> "WriteFiles":
-        return WriteFiles(self.target.temporary, self.compression, self.row_group_rows, self.file_bytes)
+        settings = self.compression, self.row_group_rows, self.file_bytes, self._prepare
+        return WriteFiles(self.target.temporary, *settings)
 
     def after_rounds(self, files: Sequence[str], options: PipelineOptions) -> Staged:
-        return _whole(files, self.target, self.schema, self.compression)
+        return _whole(files, self.target, self.schema, self.compression, self._prepare)
 
 
 def documented_for(sink: type, rows: str) -> str:
@@ -142,9 +155,33 @@ def documented_for(sink: type, rows: str) -> str:
     return (sink.__doc__ or "").replace("batches of rows", f"batches of {rows}", 1)
 
 
+GEOMETRY_OF_SAMPLES = """
+    geometry : "point" or "pixel", optional
+        Write GeoParquet, with the point or the outline of the pixel that gave the value in column ``geometry``, and
+        its box in ``bbox``. Samples have a geometry already with the option ``geometry`` of
+        :class:`rasteret_beam.SamplePoints`, and are then written as GeoParquet without this argument; outlines of
+        pixels need the option, and points get theirs here too.
+    """
+
+
 @dataclass(eq=False)
 class WriteSamplesToParquet(_WriteToParquet):
-    __doc__ = documented_for(_WriteToParquet, "samples")
+    __doc__ = documented_for(_WriteToParquet, "samples").rstrip() + GEOMETRY_OF_SAMPLES
+
+    geometry: Literal["point", "pixel"] | None = None
+
+    def __post_init__(self) -> None:
+        check_geometry(self.geometry)
+        super().__post_init__()
+
+    @property
+    def _prepare(self) -> Prepare:
+        return partial(geo_batches, geometry=self.geometry)
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
+        if self.geometry is not None:
+            check_geometry(self.geometry, _sampled_geometry(rows))
+        return super().expand(rows)
 
 
 @dataclass(eq=False)
@@ -170,13 +207,12 @@ class StageFiles(beam.PTransform):
     compression: str
     row_group_rows: int
     file_bytes: int = FILE_BYTES
+    prepare: Prepare = list
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[bytes]:
-        return (
-            rows
-            | WriteFiles(self.target.temporary, self.compression, self.row_group_rows, self.file_bytes)
-            | "Name" >> beam.Map(_staged, self.target, self.schema, self.compression).with_output_types(bytes)
-        )
+        settings = self.compression, self.row_group_rows, self.file_bytes, self.prepare
+        naming = beam.Map(_staged, self.target, self.schema, self.compression, self.prepare)
+        return rows | WriteFiles(self.target.temporary, *settings) | "Name" >> naming.with_output_types(bytes)
 
 
 @dataclass(eq=False)
@@ -190,16 +226,18 @@ class WriteFiles(beam.PTransform):
     compression: str = "zstd"
     row_group_rows: int = ROW_GROUP_ROWS
     file_bytes: int = FILE_BYTES
+    prepare: Prepare = list
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[list[str]]:
-        writing = _WriteFn(self.folder, self.compression, self.row_group_rows, self.file_bytes)
+        writing = _WriteFn(self.folder, self.compression, self.row_group_rows, self.file_bytes, self.prepare)
         return rows | "Write" >> beam.ParDo(writing).with_output_types(str) | "Collect" >> beam.combiners.ToList()
 
 
 class _WriteFn(beam.DoFn):
     """Collects batches to row groups, which threads of the process write to the files of a bundle."""
 
-    def __init__(self, folder: str, compression: str, row_group_rows: int, file_bytes: int):
+    def __init__(self, folder: str, compression: str, row_group_rows: int, file_bytes: int, prepare: Prepare = list):
+        self.prepare = prepare
         self.folder = folder
         self.compression = compression
         self.row_group_rows = row_group_rows
@@ -220,7 +258,7 @@ class _WriteFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._abandon()  # what a failed bundle left
-        self._files = ParquetFiles(self.folder, self.compression, self._threads, self.file_bytes)
+        self._files = ParquetFiles(self.folder, self.compression, self._threads, self.file_bytes, self.prepare)
         self._held: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 
@@ -256,13 +294,28 @@ def shards(prefix: str) -> list[str]:
     return [path for path in found if numbered.fullmatch(path.rsplit("/", 1)[-1])]
 
 
-def _staged(written: list[str], target: Output, schema: pa.Schema, compression: str) -> bytes:
-    return _whole(sorted(written), target, schema, compression).to_bytes()
+def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([], schema=schema)
 
 
-def _whole(written: Sequence[str], target: Output, schema: pa.Schema, compression: str) -> Staged:
+def _sampled_geometry(rows: beam.PCollection) -> str | None:
+    """The option ``geometry`` of the transform that gives samples; None if these come another way."""
+    step = rows.producer
+    while step is not None:
+        options = getattr(step.transform, "options", None)
+        if isinstance(options, SampleOptions):
+            return options.geometry
+        step = step.parent
+    return None
+
+
+def _staged(written: list[str], target: Output, schema: pa.Schema, compression: str, prepare: Prepare) -> bytes:
+    return _whole(sorted(written), target, schema, compression, prepare).to_bytes()
+
+
+def _whole(written: Sequence[str], target: Output, schema: pa.Schema, compression: str, prepare: Prepare) -> Staged:
     """The files of a run as its output, numbered in their order; one without rows if there is none."""
     if not written:
-        written = [write_empty(target.temporary, schema, compression)]
+        written = [write_empty(target.temporary, prepare([_no_rows(schema)])[0].schema, compression)]
     finals = [f"{target.path}-{number:05d}-of-{len(written):05d}.parquet" for number in range(len(written))]
     return Staged(target, dict(zip(finals, written, strict=True)), shards)

@@ -10,6 +10,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from rasteret_beam.kernels.tables.dictionaries import as_dictionaries, with_dictionaries
+from rasteret_beam.kernels.tables.geoparquet import GeoSummary
 from rasteret_beam.kernels.tables.parquet_columns import ColumnStorage
 from rasteret_beam.readers.storage.local_files import writing
 
@@ -25,6 +26,7 @@ class ParquetFile:
         self.bytes = 0
         self._writer: pq.ParquetWriter | None = None
         self._dictionary: list[str] = []
+        self._geo: GeoSummary | None = None
         with writing(path):
             self._raw = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
             self._file = pa.BufferedOutputStream(pa.PythonFile(self._raw, "w"), BUFFER_BYTES)
@@ -35,6 +37,9 @@ class ParquetFile:
             if self._writer is None:
                 self._dictionary = storage.dictionary
                 self._writer = _writer(self._file, batches[0].schema, storage)
+                self._geo = GeoSummary.of(batches[0].schema)
+            if self._geo is not None:
+                self._geo.add(batches)
             table = as_dictionaries(batches, self._dictionary)
             self._writer.write_table(table, row_group_size=len(table))
             self.bytes = self._file.tell()
@@ -44,6 +49,8 @@ class ParquetFile:
     def close(self) -> None:
         with self._writing():
             assert self._writer is not None, "a file has rows"
+            if self._geo is not None:
+                self._writer.add_key_value_metadata(self._geo.metadata())
             self._writer.close()
             self._file.close()
             self._raw.close()
@@ -81,6 +88,9 @@ def _writer(file: pa.NativeFile, schema: pa.Schema, storage: ColumnStorage) -> p
 def write_empty(folder: str, schema: pa.Schema, compression: str) -> str:
     """Write a file without rows; returns its path."""
     path = f"{folder}/empty.parquet"
+    geo = GeoSummary.of(schema)
+    if geo is not None:
+        schema = schema.with_metadata((schema.metadata or {}) | geo.metadata())
     with writing(path), FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         pq.write_table(schema.empty_table(), file, compression=compression)
     return path

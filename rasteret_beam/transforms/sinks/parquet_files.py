@@ -1,6 +1,6 @@
 """Several Parquet files that are written at the same time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from threading import BoundedSemaphore, Lock
 from uuid import uuid4
@@ -13,6 +13,9 @@ from rasteret_beam.transforms.sinks.parquet_file import ParquetFile
 
 FILE_BYTES = 256 << 20
 """Size of a file, after which rows go to another."""
+
+
+Prepare = Callable[[Sequence[pa.RecordBatch]], list[pa.RecordBatch]]
 
 
 class WriterThreads:
@@ -39,13 +42,23 @@ class ParquetFiles:
     threads : WriterThreads
     file_bytes : int
         Size of a file, after which it is closed.
+    prepare : callable
+        The batches of a row group as they are written; it runs in the threads.
     """
 
-    def __init__(self, folder: str, compression: str, threads: WriterThreads, file_bytes: int = FILE_BYTES):
+    def __init__(
+        self,
+        folder: str,
+        compression: str,
+        threads: WriterThreads,
+        file_bytes: int = FILE_BYTES,
+        prepare: Prepare = list,
+    ):
         self.folder = folder
         self.compression = compression
         self.threads = threads
         self.file_bytes = file_bytes
+        self.prepare = prepare
         self._free: list[ParquetFile] = []
         self._busy: dict[Future[None], ParquetFile] = {}
         self._complete: list[str] = []
@@ -110,6 +123,7 @@ class ParquetFiles:
         self._complete.append(file.path)
 
     def _append(self, file: ParquetFile, batches: Sequence[pa.RecordBatch]) -> None:
+        batches = self.prepare(batches)
         with self._measuring:
             if self._storage is None:
                 self._storage = column_storage(pa.Table.from_batches(batches), self.compression)

@@ -26,6 +26,7 @@ from rasteret_beam.transforms.runtime.event_times import check_windows
 from rasteret_beam.transforms.runtime.files import delete_files
 from rasteret_beam.transforms.sinks.commit import move_files
 from rasteret_beam.transforms.sinks.parquet_file import ParquetFile
+from rasteret_beam.transforms.sinks.parquet_files import Prepare
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -56,6 +57,8 @@ class WriteWindows(beam.PTransform):
         Files of a pane, at most: as many workers can write at the same time.
     wait_seconds : int
         In processing time.
+    prepare : callable
+        The batches of a row group as they are written.
 
     Raises
     ------
@@ -71,10 +74,12 @@ class WriteWindows(beam.PTransform):
     row_group_rows: int = ROW_GROUP_ROWS
     shards: int = 1
     wait_seconds: int = 60
+    prepare: Prepare = list
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
         check_windows(rows, self.sink)
-        writing = _WritePaneFn(self.prefix, self.run, self.compression, self.row_group_rows, self.shards)
+        settings = self.compression, self.row_group_rows, self.shards, self.prepare
+        writing = _WritePaneFn(self.prefix, self.run, *settings)
         return (
             rows
             | "Shard" >> _Shard(_ShardFn(self.shards), self.wait_seconds)
@@ -133,7 +138,10 @@ class _ShardFn(beam.DoFn):
 class _WritePaneFn(beam.DoFn):
     """Write the rows of one window, pane and shard to one file; returns its final and hidden names."""
 
-    def __init__(self, prefix: str, run: str, compression: str, row_group_rows: int, shards: int):
+    def __init__(
+        self, prefix: str, run: str, compression: str, row_group_rows: int, shards: int, prepare: Prepare = list
+    ):
+        self.prepare = prepare
         self.prefix = prefix
         self.run = run
         self.compression = compression
@@ -156,7 +164,7 @@ class _WritePaneFn(beam.DoFn):
     def _write(self, path: str, batches: Iterable[pa.RecordBatch]) -> None:
         file: ParquetFile | None = None
         try:
-            for group in _row_groups(batches, self.row_group_rows):
+            for group in map(self.prepare, _row_groups(batches, self.row_group_rows)):
                 if file is None:
                     file, storage = ParquetFile(path), column_storage(pa.Table.from_batches(group), self.compression)
                 file.write(group, storage)
