@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rasteret_beam.transforms.sampling.sampling import SampleTiles
     from rasteret_beam.transforms.sinks.bigquery import WriteSamplesToBigQuery, WriteZonalStatisticsToBigQuery
     from rasteret_beam.transforms.sinks.geotiff import WriteChipsToGeoTiff
+    from rasteret_beam.transforms.sinks.iceberg import WriteSamplesToIceberg, WriteZonalStatisticsToIceberg
     from rasteret_beam.transforms.sinks.parquet import (
         WriteChipsToParquet,
         WriteSamplesToParquet,
@@ -66,8 +67,10 @@ TRANSFORMS = {
     "WriteChipsToGeoTiff": "sinks.geotiff",
     "WriteChipsToParquet": "sinks.parquet",
     "WriteSamplesToBigQuery": "sinks.bigquery",
+    "WriteSamplesToIceberg": "sinks.iceberg",
     "WriteSamplesToParquet": "sinks.parquet",
     "WriteZonalStatisticsToBigQuery": "sinks.bigquery",
+    "WriteZonalStatisticsToIceberg": "sinks.iceberg",
     "WriteZonalStatisticsToParquet": "sinks.parquet",
     "ZonalDeadLetters": "zonal.dead_letters",
     "ZonalOutputs": "zonal.zonal_statistics",
@@ -101,8 +104,10 @@ __all__ = [
     "WriteChipsToGeoTiff",
     "WriteChipsToParquet",
     "WriteSamplesToBigQuery",
+    "WriteSamplesToIceberg",
     "WriteSamplesToParquet",
     "WriteZonalStatisticsToBigQuery",
+    "WriteZonalStatisticsToIceberg",
     "WriteZonalStatisticsToParquet",
     "ZonalDeadLetters",
     "ZonalOptions",

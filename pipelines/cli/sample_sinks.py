@@ -9,10 +9,13 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.cli.flags import names, prefix
+from pipelines.cli.iceberg_flags import ICEBERG_FLAG, check_without_iceberg, iceberg_flags, to_iceberg
 from rasteret_beam import (
     WriteSamplesToBigQuery,
+    WriteSamplesToIceberg,
     WriteSamplesToParquet,
     WriteZonalStatisticsToBigQuery,
+    WriteZonalStatisticsToIceberg,
     WriteZonalStatisticsToParquet,
 )
 from rasteret_beam.errors import InputError, listed
@@ -44,18 +47,24 @@ class SampleSink:
         The sink that flags ask for, for rows of a schema.
     add_flags : callable
         Adds its other flags, if it has any, to a parser.
+    check_without : callable
+        Refuses its other flags where another sink is asked for.
     """
 
     flag: Mapping[str, Any]
     make: Callable[[argparse.Namespace, pa.Schema], Sink]
     add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    check_without: Callable[[argparse.Namespace], None] = lambda flags: None
 
 
 def _to_parquet(maker: Callable[..., Sink], flags: argparse.Namespace, schema: pa.Schema) -> Sink:
+    return maker(flags.output, schema=schema)
+
+
+def _check_without_bigquery(flags: argparse.Namespace) -> None:
     given = [f"--{flag}" for flag in BIGQUERY_SETTINGS if getattr(flags, flag)]
     if given:
         raise InputError(f"{listed(given)} given without --bigquery")
-    return maker(flags.output, schema=schema)
 
 
 def _to_bigquery(maker: Callable[..., Sink], flags: argparse.Namespace, schema: pa.Schema) -> Sink:
@@ -81,7 +90,9 @@ def _bigquery_flags(parser: argparse.ArgumentParser) -> None:
     add("--bq_run_id", metavar="ID", help="name of this run; a second run of the same name adds no row twice")
 
 
-def _sinks(to_parquet: Callable[..., Sink], to_bigquery: Callable[..., Sink]) -> dict[str, SampleSink]:
+def _sinks(
+    to_parquet: Callable[..., Sink], to_bigquery: Callable[..., Sink], into_iceberg: Callable[..., Sink]
+) -> dict[str, SampleSink]:
     return {
         "output": SampleSink(
             {
@@ -99,13 +110,17 @@ def _sinks(to_parquet: Callable[..., Sink], to_bigquery: Callable[..., Sink]) ->
             },
             partial(_to_bigquery, to_bigquery),
             _bigquery_flags,
+            _check_without_bigquery,
         ),
+        "iceberg": SampleSink(ICEBERG_FLAG, partial(to_iceberg, into_iceberg), iceberg_flags, check_without_iceberg),
     }
 
 
 def chosen_sink(sinks: Mapping[str, SampleSink], flags: argparse.Namespace, schema: pa.Schema) -> tuple[str, Sink]:
     """The flag of the sink that flags ask for, and the sink, for rows of a schema."""
     name = next(name for name in sinks if getattr(flags, name) is not None)
+    for other in sinks.keys() - {name}:
+        sinks[other].check_without(flags)
     return f"--{name}", sinks[name].make(flags, schema)
 
 
@@ -116,5 +131,5 @@ def missing_sink(sinks: Mapping[str, SampleSink], flags: argparse.Namespace) -> 
     return f"one of the arguments {' '.join(f'--{name}' for name in sinks)} is required"
 
 
-SAMPLE_SINKS = _sinks(WriteSamplesToParquet, WriteSamplesToBigQuery)
-ZONAL_SINKS = _sinks(WriteZonalStatisticsToParquet, WriteZonalStatisticsToBigQuery)
+SAMPLE_SINKS = _sinks(WriteSamplesToParquet, WriteSamplesToBigQuery, WriteSamplesToIceberg)
+ZONAL_SINKS = _sinks(WriteZonalStatisticsToParquet, WriteZonalStatisticsToBigQuery, WriteZonalStatisticsToIceberg)
