@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
@@ -75,13 +76,16 @@ def add_files(to: Destination, plan: Plan, files: Sequence[str], run: str, write
     OutputError
     """
     footers: list[Footer] = []
+    doubtful: list[_Attempt] = []
     for attempt in range(TRIES):
         if attempt:
             wait = min(SHORTEST_WAIT * 2**attempt, LONGEST_WAIT)
             time.sleep(wait * random.uniform(0.5, 1))
         try:
-            with explained(f"table {to.name} cannot be written", to, raising=OutputError):
-                return _try(to, plan, files, run, writer, footers)
+            with explained(f"table {to.name} cannot be written", to):
+                added = _try(to, plan, files, run, writer, footers, doubtful)
+                _delete_doubtful(to, doubtful, added.snapshot)
+                return added
         except _TryAgain as again:
             last = again
     raise OutputError(f"table {to.name} cannot be written: {TRIES} commits failed, the last with: {last}")
@@ -91,7 +95,22 @@ class _TryAgain(OutputError):
     """Another writer was first, or the answer of the catalog is unknown."""
 
 
-def _try(to: Destination, plan: Plan, files: Sequence[str], run: str, writer: str, footers: list[Footer]) -> Added:
+class _Attempt(NamedTuple):
+    """A commit whose end is unknown: its snapshot, and the files of metadata that it has written."""
+
+    snapshot: int
+    files: Sequence[str]
+
+
+def _try(
+    to: Destination,
+    plan: Plan,
+    files: Sequence[str],
+    run: str,
+    writer: str,
+    footers: list[Footer],
+    doubtful: list[_Attempt],
+) -> Added:
     table = _made_table(to, plan)
     landed = run_snapshot(table, run)
     if landed is not None:
@@ -99,20 +118,28 @@ def _try(to: Destination, plan: Plan, files: Sequence[str], run: str, writer: st
     if not footers:
         footers += _footers(table, [plan.in_table(path) for path in files])
     keeping, transaction = _transaction(table)
+    _add_columns(to, plan, transaction)
+    data_files = _data_files(transaction.table_metadata, footers)
+    with transaction.update_snapshot(snapshot_properties={RUN: run, WRITER: writer}).fast_append() as append:
+        for each in data_files:
+            append.append_data_file(each)
     try:
-        _add_columns(to, plan, transaction)
-        data_files = _data_files(transaction.table_metadata, footers)
-        with transaction.update_snapshot(snapshot_properties={RUN: run, WRITER: writer}).fast_append() as append:
-            for each in data_files:
-                append.append_data_file(each)
-        snapshot = append.snapshot_id
         transaction.commit_transaction()
     except Exception as error:
         if not _may_pass(error):
             raise
-        _delete_unless_landed(to, run, keeping)
+        doubtful.append(_Attempt(append.snapshot_id, keeping.written))
         raise _TryAgain(hidden(one_line(error), known_properties(to))) from None
-    return Added(snapshot, frozenset(footer.path for footer in footers), True)
+    return Added(append.snapshot_id, frozenset(footer.path for footer in footers), True)
+
+
+def _delete_doubtful(to: Destination, doubtful: Sequence[_Attempt], landed: int) -> None:
+    """Delete what attempts have written that can no longer come in, because a later commit has."""
+    paths = [path for each in doubtful if each.snapshot != landed for path in each.files]
+    table = find_table(open_catalog(to), to) if paths else None
+    for path in paths if table is not None else ():
+        with suppress(OSError):
+            table.io.delete(path)
 
 
 def _may_pass(error: Exception) -> bool:
@@ -149,7 +176,7 @@ def _made_table(to: Destination, plan: Plan) -> Any:
 
 
 def _transaction(table: Any) -> tuple[Any, Any]:
-    """A transaction that commits once, and the storage that keeps what pyiceberg deletes after a failure.
+    """A transaction that commits once, and the storage that knows what it has written.
 
     pyiceberg's own retries would not see a commit of the same run, and it deletes the files of a commit that failed,
     though a catalog may report as failed what it has done.
@@ -161,28 +188,22 @@ def _transaction(table: Any) -> tuple[Any, Any]:
         def __init__(self, inner: FileIO):
             super().__init__(inner.properties)
             self.inner = inner
-            self.deleted: list[str] = []
+            self.written: list[str] = []
 
         def new_input(self, location: str) -> Any:
             return self.inner.new_input(location)
 
         def new_output(self, location: str) -> Any:
+            self.written.append(location)
             return self.inner.new_output(location)
 
         def delete(self, location: Any) -> None:
-            self.deleted.append(str(location if isinstance(location, str) else location.location))
+            pass
 
     keeping = Keeping(table.io)
     properties = {**table.metadata.properties, "commit.retry.num-retries": "0"}
     once = table.metadata.model_copy(update={"properties": properties})
     return keeping, Transaction(Table(table.name(), once, table.metadata_location, keeping, table.catalog))
-
-
-def _delete_unless_landed(to: Destination, run: str, keeping: Any) -> None:
-    table = find_table(open_catalog(to), to)
-    if table is None or run_snapshot(table, run) is None:
-        for path in keeping.deleted:
-            keeping.inner.delete(path)
 
 
 def _add_columns(to: Destination, plan: Plan, transaction: Any) -> None:
