@@ -148,8 +148,11 @@ def spec_of(table: Any) -> list[tuple[str, str, str]]:
 # Rows
 
 
-def test_samples_of_a_collection_round_trip(scenes: Collection, points: pa.Table, properties: Properties) -> None:
-    points = points.slice(0, 300)
+@pytest.mark.parametrize("kind", ["sql", pytest.param("by_rest", marks=pytest.mark.slow)])
+def test_samples_of_a_collection_round_trip(
+    kind: str, scenes: Collection, points: pa.Table, request: pytest.FixtureRequest
+) -> None:
+    points, properties = points.slice(0, 300), request.getfixturevalue(kind)
     reading = ReadPoints(points, **XY)
     schema = scenes.sample_schema(["B10", "B20"], kept_fields(reading.point_columns().schema))
 
@@ -192,7 +195,7 @@ def test_each_file_holds_one_partition_and_the_ids_of_its_columns(sql: Propertie
     assert len(table.scan(row_filter="datetime >= '2023-03-01T00:00:00'").to_arrow()) == 20
 
 
-@pytest.mark.parametrize("layout", ["values", "columns"])
+@pytest.mark.parametrize("layout", ["values", pytest.param("columns", marks=pytest.mark.slow)])
 def test_layouts_without_a_band_are_partitioned_by_month(
     layout: str, scenes: Collection, points: pa.Table, sql: Properties
 ) -> None:
@@ -211,12 +214,12 @@ def test_layouts_without_a_band_are_partitioned_by_month(
     assert spec_of(table_of(sql)) == [("datetime_month", "datetime", "month")]
 
 
-def test_no_rows_make_an_empty_table(properties: Properties) -> None:
-    write_by_pipeline(properties, run_id="nothing")
-    assert rows_of(properties).num_rows == 0
-    assert rows_of(properties).column_names == SMALL.names
-    write(properties, batch(3))
-    assert rows_of(properties).num_rows == 3
+def test_no_rows_make_an_empty_table(sql: Properties) -> None:
+    write_by_pipeline(sql, run_id="nothing")
+    assert rows_of(sql).num_rows == 0
+    assert rows_of(sql).column_names == SMALL.names
+    write(sql, batch(3))
+    assert rows_of(sql).num_rows == 3
 
 
 def test_zonal_statistics(sql: Properties) -> None:
@@ -375,22 +378,22 @@ def some_columns(*names: str) -> pa.RecordBatch:
     return batch(6).select(names)
 
 
-def test_rows_take_the_wider_types_and_the_partitions_of_a_table(properties: Properties) -> None:
+def test_rows_take_the_wider_types_and_the_partitions_of_a_table(sql: Properties) -> None:
     schema = Schema(
         NestedField(1, "note", StringType()),
         NestedField(2, "band", StringType(), required=True),
         NestedField(3, "datetime", TimestamptzType()),
         NestedField(4, "point_crs", LongType()),
     )
-    make_table(properties, schema, PartitionSpec(PartitionField(3, 1000, YearTransform(), "year")))
+    make_table(sql, schema, PartitionSpec(PartitionField(3, 1000, YearTransform(), "year")))
     made = some_columns("point_crs", "datetime", "band")
-    write(properties, made)
-    found = table_of(properties).scan().to_arrow()
+    write(sql, made)
+    found = table_of(sql).scan().to_arrow()
     assert found.column_names == ["note", "band", "datetime", "point_crs"]
     assert found.schema.field("datetime").type == pa.timestamp("us", "UTC")
     moments = [each for each in found["datetime"].to_pylist() if each is not None]
     assert sorted(moments) == [each.replace(tzinfo=UTC) for each in sorted(made["datetime"].to_pylist()[1:])]
-    years = {each["partition"]["year"] for each in table_of(properties).inspect.partitions().to_pylist()}
+    years = {each["partition"]["year"] for each in table_of(sql).inspect.partitions().to_pylist()}
     assert years == {None, 53}
 
 
@@ -451,9 +454,9 @@ def test_a_required_column_takes_no_null(sql: Properties) -> None:
 
 
 def test_a_rerun_adds_nothing_twice(properties: Properties, tmp_path: Path) -> None:
-    write_by_pipeline(properties, batch(6), run_id="one")
+    write(properties, batch(6), run_id="one")
     before = sorted(tmp_path.rglob("*.parquet"))
-    write_by_pipeline(properties, batch(4, 100), run_id="one")
+    write(properties, batch(4, 100), run_id="one")
     assert (len(rows_of(properties)), sorted(tmp_path.rglob("*.parquet"))) == (6, before)
     write(properties, batch(4, 100), run_id="two")
     write(properties, batch(4, 200))
@@ -545,7 +548,10 @@ def test_what_a_run_left_that_was_killed_after_its_commit_is_in_the_table(
         write(sql, batch(6))
     [marker] = Path(sql["warehouse"].removeprefix("file://")).rglob("_unfinished.json")
     write(sql, batch(1, 50))
+    assert f"has the rows of a run that was killed just after it had added {marker.parent}/" in caplog.text
     assert not marker.exists()
+    caplog.clear()
+    write(sql, batch(0))
     assert "was killed" not in caplog.text
     assert len(rows_of(sql)) == 7
 
@@ -632,7 +638,7 @@ def test_streams_are_refused(sql: Properties) -> None:
     with beam.Pipeline() as pipeline:
         rows = pipeline | beam.Create([batch(1)]).with_output_types(pa.RecordBatch)
         windows = rows | beam.WindowInto(beam.window.FixedWindows(60))
-        with pytest.raises(InputError, match="WriteSamplesToIceberg commits once, .* but the input is a stream"):
+        with pytest.raises(InputError, match=r"WriteSamplesToIceberg commits once, .* but the input is a stream"):
             windows | sink_of(sql)
 
 

@@ -210,26 +210,22 @@ class _WriteToIceberg(_InRounds, beam.PTransform):
         self._checked = True
 
     def _name_unfinished(self) -> None:
-        start = f"{self.plan.folder}/{START}"
-        found = {
-            path.removeprefix(start).partition("/")[0]
-            for path in (*matching(start, f"*/{UNFINISHED}"), *matching(start, f"*/{ROUNDS}/{ROUNDS_RUN}"))
-        } - {self.token}
-        if not found:
-            return
-        table = ask(self.destination, lambda: find_table(open_catalog(self.destination), self.destination))
-        landed = set() if table is None else writers(table)
-        for run in sorted(found):
-            folder = start + run
-            if run in landed:
-                _mark_finished(folder)
-            else:
-                log.warning(
-                    "%s/ has files of a run that is still active or was killed, and that table %s does not have; if "
-                    "it is not active, delete the folder (a killed command in rounds can go on with --resume)",
-                    folder,
-                    self.destination.name,
-                )
+        in_table, others = _unfinished(self.destination, self.plan, self.token)
+        table = self.destination.name
+        for folder in in_table:
+            log.warning(
+                "table %s has the rows of a run that was killed just after it had added %s/; a new run adds its rows "
+                "beside them",
+                table,
+                folder,
+            )
+        for folder in others:
+            log.warning(
+                "%s/ has files of a run that is still active or was killed, and that table %s does not have; if it is "
+                "not active, delete the folder (a killed command in rounds can go on with --resume)",
+                folder,
+                table,
+            )
 
     @property
     def place(self) -> str:
@@ -254,8 +250,8 @@ class _WriteToIceberg(_InRounds, beam.PTransform):
     def expand(self, rows: beam.PCollection) -> beam.PCollection[str]:
         if not rows.is_bounded or in_windows(rows):
             raise InputError(
-                f"{type(self).__name__} commits once, when all rows are there, but the input is a stream or has windows; write "
-                "windows with WriteSamplesToParquet, or rows with Beam's managed I/O for Iceberg"
+                f"{type(self).__name__} commits once, when all rows are there, but the input is a stream or has "
+                "windows; write windows with WriteSamplesToParquet, or rows with Beam's managed I/O for Iceberg"
             )
         self.check(rows.pipeline.options)
         begun = (
@@ -365,7 +361,18 @@ class _CommitFn(beam.DoFn):
             return
         written = matching(f"{self.folder}/", "*.parquet")
         delete_files([path for path in written if self.plan.in_table(path) not in added.files])
-        _mark_finished(self.folder)
+        for folder in (self.folder, *_unfinished(self.to, self.plan, self.writer)[0]):
+            _mark_finished(folder)
+
+
+def _unfinished(to: Destination, plan: Plan, own: str) -> tuple[list[str], list[str]]:
+    """Folders of other runs that did not end: those whose files are in the table, and the others."""
+    start = f"{plan.folder}/{START}"
+    marks = (*matching(start, f"*/{UNFINISHED}"), *matching(start, f"*/{ROUNDS}/{ROUNDS_RUN}"))
+    found = sorted({path.removeprefix(start).partition("/")[0] for path in marks} - {own})
+    table = ask(to, lambda: find_table(open_catalog(to), to)) if found else None
+    landed = writers(table) if table is not None else set()
+    return [start + run for run in found if run in landed], [start + run for run in found if run not in landed]
 
 
 def _mark_finished(folder: str) -> None:
