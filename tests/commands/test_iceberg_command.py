@@ -84,7 +84,7 @@ def test_a_run_in_rounds_and_its_rerun(inputs: Path, scenes: Collection, points:
         ({"iceberg_create_disposition": "CREATE_NEVER"}, "error: there is no table cat.ns.t; create it, or allow"),
         (
             {"iceberg": None, "output": "o/s", "iceberg_run_id": "a"},
-            "--iceberg_property, --iceberg_run_id given without",
+            "--iceberg_property, --iceberg_run_id given",
         ),
         ({"bq_run_id": "a"}, "error: --bq_run_id given without --bigquery"),
     ],

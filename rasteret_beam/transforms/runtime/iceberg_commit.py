@@ -136,10 +136,11 @@ def _try(
 def _delete_doubtful(to: Destination, doubtful: Sequence[_Attempt], landed: int) -> None:
     """Delete what attempts have written that can no longer come in, because a later commit has."""
     paths = [path for each in doubtful if each.snapshot != landed for path in each.files]
-    table = find_table(open_catalog(to), to) if paths else None
-    for path in paths if table is not None else ():
-        with suppress(OSError):
-            table.io.delete(path)
+    if paths:
+        storage = find_table(open_catalog(to), to).io
+        for path in paths:
+            with suppress(OSError):
+                storage.delete(path)
 
 
 def _may_pass(error: Exception) -> bool:
