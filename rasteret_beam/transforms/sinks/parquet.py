@@ -23,7 +23,7 @@ from rasteret_beam.transforms.runtime.files import check_output, check_writable,
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.sinks.parquet_file import write_empty
-from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, ParquetFiles, WriterThreads
+from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, Measured, ParquetFiles, WriterThreads
 from rasteret_beam.transforms.sinks.protocol import FileSink
 from rasteret_beam.transforms.sinks.windowed_parquet import WriteWindows
 from rasteret_beam.zonal_options import ZonalOptions
@@ -220,7 +220,7 @@ class _WriteFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._abandon()  # what a failed bundle left
-        self._files = ParquetFiles(self.folder, self.compression, self._threads, self.file_bytes)
+        self._files = ParquetFiles(self.folder, Measured(self.compression), self._threads, self.file_bytes)
         self._held: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 

@@ -15,7 +15,7 @@ from rasteret_beam.kernels.iceberg.partitions import Key, split
 from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
-from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, ParquetFiles, WriterThreads
+from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, Measured, ParquetFiles, WriterThreads
 
 HELD_BYTES = 4 * ROW_GROUP_BYTES
 """Rows of all partitions that wait for a row group of their own."""
@@ -64,7 +64,7 @@ class PartitionedFiles:
         held_bytes: int = HELD_BYTES,
         most_open: int = MOST_OPEN,
     ):
-        self._settings = folder, compression, threads, file_bytes
+        self._settings = folder, Measured(compression), threads, file_bytes
         self.terms = terms
         self.row_group_rows = row_group_rows
         self.held_bytes = held_bytes
@@ -103,7 +103,9 @@ class PartitionedFiles:
     def _write(self, key: Key, last: bool = False) -> None:
         held = self._held.pop(key)
         self._bytes -= held.bytes
-        self._files(key).write(held.batches, last)
+        # Many small parts would each be encoded apart.
+        rows = pa.Table.from_batches(held.batches).combine_chunks().to_batches()
+        self._files(key).write(rows, last)
         count({metrics.ROWS_WRITTEN: held.rows})
 
     def _files(self, key: Key) -> ParquetFiles:
