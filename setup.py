@@ -22,6 +22,8 @@ AWS = ["apache-beam[aws]>=2.77"]
 PEERS = ["exactextract>=0.2", "rasterstats>=0.20"]
 """What the tests compare zonal statistics with."""
 
+ICEBERG = ["pyiceberg[sql-sqlite]>=0.12"]
+
 STAC = ["pystac>=1.12", "pystac-client>=0.8"]
 
 TEST = [
@@ -35,6 +37,7 @@ TEST = [
     *DEMO,
     *TABLES,
     *STAC,
+    *ICEBERG,
     "stac-geoparquet>=0.7",
     *GCP,
     *AWS,
@@ -88,6 +91,7 @@ setup(
     extras_require={
         "gcp": GCP,
         "aws": AWS,
+        "iceberg": ICEBERG,
         "stac": STAC,
         "planetary-computer": ["planetary-computer>=1.0"],
         "demo": DEMO,

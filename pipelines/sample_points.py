@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     job = Job(flags, options)
     sinks = job.sinks
     if sinks.is_done(options):
-        print(f"run {flags.bq_run_id} has its rows in {sinks.place} already; nothing was read or written")
+        print(f"run {sinks.run_id} has its rows in {sinks.place} already; nothing was read or written")
         return 0
     if not flags.retry and is_local(options):
         job.look_at_memory().warn()
@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         job.build,
         options,
         sinks.targets,
-        kept=sinks.leftovers(options),
+        kept=lambda: sinks.leftovers(options),
         loaded=lambda: sinks.committed(options),
         rounds=rounds,
     )

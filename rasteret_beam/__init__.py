@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rasteret_beam.transforms.sinks.bigquery import WriteSamplesToBigQuery, WriteZonalStatisticsToBigQuery
     from rasteret_beam.transforms.sinks.csv import WriteSamplesToCsv, WriteZonalStatisticsToCsv
     from rasteret_beam.transforms.sinks.geotiff import WriteChipsToGeoTiff
+    from rasteret_beam.transforms.sinks.iceberg import WriteSamplesToIceberg, WriteZonalStatisticsToIceberg
     from rasteret_beam.transforms.sinks.parquet import (
         WriteChipsToParquet,
         WriteSamplesToParquet,
@@ -69,9 +70,11 @@ TRANSFORMS = {
     "WriteChipsToParquet": "sinks.parquet",
     "WriteSamplesToBigQuery": "sinks.bigquery",
     "WriteSamplesToCsv": "sinks.csv",
+    "WriteSamplesToIceberg": "sinks.iceberg",
     "WriteSamplesToParquet": "sinks.parquet",
     "WriteZonalStatisticsToBigQuery": "sinks.bigquery",
     "WriteZonalStatisticsToCsv": "sinks.csv",
+    "WriteZonalStatisticsToIceberg": "sinks.iceberg",
     "WriteZonalStatisticsToParquet": "sinks.parquet",
     "ZonalDeadLetters": "zonal.dead_letters",
     "ZonalOutputs": "zonal.zonal_statistics",
@@ -106,9 +109,11 @@ __all__ = [
     "WriteChipsToParquet",
     "WriteSamplesToBigQuery",
     "WriteSamplesToCsv",
+    "WriteSamplesToIceberg",
     "WriteSamplesToParquet",
     "WriteZonalStatisticsToBigQuery",
     "WriteZonalStatisticsToCsv",
+    "WriteZonalStatisticsToIceberg",
     "WriteZonalStatisticsToParquet",
     "ZonalDeadLetters",
     "ZonalOptions",

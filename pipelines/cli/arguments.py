@@ -4,7 +4,7 @@ import argparse
 import re
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 LISTS = re.compile(r"(\b(?:it|they|table|file|dataset) (?:has|have|are) (?!to\b)[^;.\n]*)")
 """Lists of the user's names in an error, which may equal names of arguments."""
@@ -82,6 +82,15 @@ _current: ContextVar[Spelling | None] = ContextVar("spelling", default=None)
 def use(spelling: Spelling) -> None:
     """Spell errors this way from now on."""
     _current.set(spelling)
+
+
+def use_also(flags: Mapping[str, str]) -> None:
+    """Spell these arguments, by name, as these flags from now on."""
+    current = _current.get()
+    if current is not None:
+        metavars = {argument: current.metavars.get(flag, "") for argument, flag in flags.items()}
+        named = {argument: f"--{flag}" for argument, flag in flags.items()}
+        use(replace(current, flags={**current.flags, **named}, metavars={**current.metavars, **metavars}))
 
 
 def spelt(text: object) -> str:

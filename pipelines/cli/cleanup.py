@@ -23,8 +23,8 @@ class UnderWay:
     Attributes
     ----------
     outputs : sequence of Output
-    kept : list of str
-        Folders that a failed job keeps.
+    kept : function
+        Returns the folders that a failed job keeps.
     runner : str
     is_local : bool
         Whether the job ends when this process ends.
@@ -41,7 +41,7 @@ class UnderWay:
     """
 
     outputs: Sequence[Output]
-    kept: list[str]
+    kept: Callable[[], Sequence[str]]
     runner: str
     is_local: bool
     folders: list[str] = field(default_factory=list)
@@ -72,7 +72,7 @@ class UnderWay:
             print(f"already in place: {listed(in_place)}", file=sys.stderr)
         if not is_over:
             print(self._goes_on(), file=sys.stderr)
-        for folder in self.kept:
+        for folder in self.kept():
             if folder not in message and matching(folder + "/", "**"):
                 print(
                     f"files of the unfinished job are kept in {folder}/; delete them when you no longer need them",
@@ -88,7 +88,7 @@ class UnderWay:
         how = self._how_to_resume(in_place)
         if how is not None:
             return f"the job did not finish; {how}"
-        self._clear_folders(self.kept)
+        self._clear_folders(self.kept())
         if not in_place:
             return UNDECIDED
         if len(in_place) == len(self.outputs):

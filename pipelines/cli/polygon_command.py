@@ -60,14 +60,14 @@ class PolygonCommand:
         job = self.job(flags, options)
         sinks = job.sinks
         if sinks.is_done(options):
-            print(f"run {flags.bq_run_id} has its rows in {sinks.place} already; nothing was read or written")
+            print(f"run {sinks.run_id} has its rows in {sinks.place} already; nothing was read or written")
             return 0
         outcome = run(
             job.build,
             options,
             sinks.targets,
             self.shown,
-            kept=sinks.leftovers(options),
+            kept=lambda: sinks.leftovers(options),
             loaded=lambda: sinks.committed(options),
         )
         return outcome if isinstance(outcome, int) else self._end(job, *outcome)

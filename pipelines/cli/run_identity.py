@@ -16,7 +16,7 @@ from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, Ran
 from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.transforms.runtime.files import find_files
 
-NOT_IN_ROWS = ("resume", "verbose", "plan", "cache_mb", "round_points")
+NOT_IN_ROWS = ("resume", "verbose", "plan", "cache_mb", "round_points", "iceberg_property")
 """Flags that do not change the rows of a run."""
 
 Identity = dict[str, str]

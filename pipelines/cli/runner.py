@@ -94,7 +94,7 @@ def run(
     options: PipelineOptions,
     outputs: Sequence[Output],
     shown: Shown = SAMPLING,
-    kept: Iterable[str] = (),
+    kept: Callable[[], Sequence[str]] = list,
     loaded: Callable[[], str | None] = lambda: None,
     rounds: Rounds | None = None,
 ) -> tuple[dict[str, int], float] | int:
@@ -108,8 +108,8 @@ def run(
         Their temporary folders are deleted when the run fails or is interrupted.
     shown : sequence of (counter, label)
         Counters in the progress line of a local run.
-    kept : iterable of str
-        Folders to delete when the run is interrupted, and to name when it fails.
+    kept : function
+        Returns the folders to delete when the run is interrupted, and to name when it fails.
     loaded : function
         Returns the table that this run has loaded rows into, or None.
     rounds : Rounds, optional
@@ -121,7 +121,7 @@ def run(
     """
     start = time.monotonic()
     runner = str(options.view_as(StandardOptions).runner)
-    under_way = UnderWay(outputs, list(kept), runner, _lives_here(options), loaded=loaded)
+    under_way = UnderWay(outputs, kept, runner, _lives_here(options), loaded=loaded)
     if rounds is not None:
         under_way.resumable = rounds.resumable
     try:

@@ -9,12 +9,15 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pipelines.cli.flags import names, table_path
+from pipelines.cli.iceberg_flags import ICEBERG_FLAG, check_without_iceberg, iceberg_flags, to_iceberg
 from rasteret_beam import (
     WriteSamplesToBigQuery,
     WriteSamplesToCsv,
+    WriteSamplesToIceberg,
     WriteSamplesToParquet,
     WriteZonalStatisticsToBigQuery,
     WriteZonalStatisticsToCsv,
+    WriteZonalStatisticsToIceberg,
     WriteZonalStatisticsToParquet,
 )
 from rasteret_beam.errors import InputError, listed
@@ -49,17 +52,23 @@ class SampleSink:
         The sink that flags ask for, for rows of a schema.
     add_flags : callable
         Adds its other flags, if it has any, to a parser.
+    check_without : callable
+        Refuses its other flags where another sink is asked for.
     """
 
     flag: Mapping[str, Any]
     make: Callable[[argparse.Namespace, pa.Schema], Sink]
     add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    check_without: Callable[[argparse.Namespace], None] = lambda flags: None
 
 
-def _to_files(to_parquet: Maker, to_csv: Maker, flags: argparse.Namespace, schema: pa.Schema) -> Sink:
+def _check_without_bigquery(flags: argparse.Namespace) -> None:
     given = [f"--{flag}" for flag in BIGQUERY_SETTINGS if getattr(flags, flag)]
     if given:
         raise InputError(f"{listed(given)} given without --bigquery")
+
+
+def _to_files(to_parquet: Maker, to_csv: Maker, flags: argparse.Namespace, schema: pa.Schema) -> Sink:
     return files_sink(to_parquet, to_csv, flags.output, schema)
 
 
@@ -102,7 +111,7 @@ def _bigquery_flags(parser: argparse.ArgumentParser) -> None:
     add("--bq_run_id", metavar="ID", help="name of this run; a second run of the same name adds no row twice")
 
 
-def _sinks(to_parquet: Maker, to_csv: Maker, to_bigquery: Maker) -> dict[str, SampleSink]:
+def _sinks(to_parquet: Maker, to_csv: Maker, to_bigquery: Maker, into_iceberg: Maker) -> dict[str, SampleSink]:
     return {
         "output": SampleSink(
             {
@@ -121,7 +130,9 @@ def _sinks(to_parquet: Maker, to_csv: Maker, to_bigquery: Maker) -> dict[str, Sa
             },
             partial(_to_bigquery, to_bigquery),
             _bigquery_flags,
+            _check_without_bigquery,
         ),
+        "iceberg": SampleSink(ICEBERG_FLAG, partial(to_iceberg, into_iceberg), iceberg_flags, check_without_iceberg),
     }
 
 
@@ -130,6 +141,8 @@ def chosen_sink(
 ) -> tuple[str, Sink, Literal["files", "file"]]:
     """The flag of the sink that flags ask for, the sink, for rows of a schema, and the kind of its files."""
     name = next(name for name in sinks if getattr(flags, name) is not None)
+    for other in sinks.keys() - {name}:
+        sinks[other].check_without(flags)
     return f"--{name}", sinks[name].make(flags, schema), file_kind(flags.output)
 
 
@@ -140,5 +153,10 @@ def missing_sink(sinks: Mapping[str, SampleSink], flags: argparse.Namespace) -> 
     return f"one of the arguments {' '.join(f'--{name}' for name in sinks)} is required"
 
 
-SAMPLE_SINKS = _sinks(WriteSamplesToParquet, WriteSamplesToCsv, WriteSamplesToBigQuery)
-ZONAL_SINKS = _sinks(WriteZonalStatisticsToParquet, WriteZonalStatisticsToCsv, WriteZonalStatisticsToBigQuery)
+SAMPLE_SINKS = _sinks(WriteSamplesToParquet, WriteSamplesToCsv, WriteSamplesToBigQuery, WriteSamplesToIceberg)
+ZONAL_SINKS = _sinks(
+    WriteZonalStatisticsToParquet,
+    WriteZonalStatisticsToCsv,
+    WriteZonalStatisticsToBigQuery,
+    WriteZonalStatisticsToIceberg,
+)

@@ -200,6 +200,11 @@ class Sinks:
         """Whether an earlier run of the same name has brought in the rows of the main output."""
         return self.members[0].sink.is_done(options)
 
+    @property
+    def run_id(self) -> str:
+        """The name that the user has given to the run, where its main output takes one."""
+        return getattr(self.members[0].sink, "run_id", None) or ""
+
     def committed(self, options: PipelineOptions) -> str | None:
         """The main output, if its rows are in before the job has ended."""
         return self.members[0].sink.committed(options)

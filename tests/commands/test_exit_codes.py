@@ -84,7 +84,7 @@ def test_a_job_that_does_not_add_up(flags: list[str], tmp_path: Path, monkeypatc
 
 
 def under_way(loaded) -> UnderWay:
-    return UnderWay([], [], "FnApiRunner", True, loaded=loaded, has_begun=True)
+    return UnderWay([], list, "FnApiRunner", True, loaded=loaded, has_begun=True)
 
 
 def test_a_table_that_was_loaded(capsys: pytest.CaptureFixture) -> None:

@@ -61,7 +61,7 @@ def staged(prefix: Path, run: str, started: float) -> Staged:
 
 
 def under_way(output: Output, state: Any, is_local: bool = False) -> UnderWay:
-    return UnderWay([output], [], "FlinkRunner", is_local, result=FakeResult(state))
+    return UnderWay([output], list, "FlinkRunner", is_local, result=FakeResult(state))
 
 
 @pytest.mark.parametrize("state", [PipelineState.RUNNING, Lost()])
@@ -90,7 +90,7 @@ def test_a_job_on_a_cluster_that_has_failed_leaves_nothing(tmp_path: Path) -> No
 def test_an_interrupted_job_says_which_outputs_are_in_place(tmp_path: Path) -> None:
     left, done = staged(tmp_path / "samples", "run", 1.0), staged(tmp_path / "left", "run", 1.0)
     commit([done])
-    job = UnderWay([left.output, done.output], [], "FnApiRunner", is_local=True)
+    job = UnderWay([left.output, done.output], list, "FnApiRunner", is_local=True)
     assert job.interrupt() == (
         f"the job did not finish; its unfinished files are removed; already in place: {tmp_path}/left"
     )
@@ -172,7 +172,7 @@ class Server(SubprocessJobServer):
 
 child = subprocess.Popen(["sleep", "60"])
 server = Server()
-with _leaving_on_signals(UnderWay([], [], "FlinkRunner", False)):
+with _leaving_on_signals(UnderWay([], list, "FlinkRunner", False)):
     print(child.pid, flush=True)
     time.sleep(60)
 """

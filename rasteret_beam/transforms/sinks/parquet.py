@@ -27,7 +27,7 @@ from rasteret_beam.transforms.runtime.files import check_output, check_writable,
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.sinks.parquet_file import write_empty
-from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, ParquetFiles, Prepare, WriterThreads
+from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, Measured, ParquetFiles, Prepare, WriterThreads
 from rasteret_beam.transforms.sinks.protocol import FileSink
 from rasteret_beam.transforms.sinks.windowed_parquet import WriteWindows
 from rasteret_beam.zonal_options import ZonalOptions
@@ -258,7 +258,8 @@ class _WriteFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._abandon()  # what a failed bundle left
-        self._files = ParquetFiles(self.folder, self.compression, self._threads, self.file_bytes, self.prepare)
+        measured = Measured(self.compression)
+        self._files = ParquetFiles(self.folder, measured, self._threads, self.file_bytes, self.prepare)
         self._held: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 

@@ -30,6 +30,22 @@ class WriterThreads:
         self.pool.shutdown()
 
 
+class Measured:
+    """How columns are stored, measured on the first row group; several :class:`ParquetFiles` of like rows share it."""
+
+    def __init__(self, compression: str):
+        self.compression = compression
+        self._storage: ColumnStorage | None = None
+        self._measuring = Lock()
+
+    def storage(self, batches: Sequence[pa.RecordBatch]) -> ColumnStorage:
+        """The storage, measured on these rows if it is not yet known."""
+        with self._measuring:
+            if self._storage is None:
+                self._storage = column_storage(pa.Table.from_batches(batches), self.compression)
+            return self._storage
+
+
 class ParquetFiles:
     """Files of rows in a folder; each row group goes to a file that is free.
 
@@ -38,7 +54,8 @@ class ParquetFiles:
 
     Parameters
     ----------
-    folder, compression : str
+    folder : str
+    measured : Measured
     threads : WriterThreads
     file_bytes : int
         Size of a file, after which it is closed.
@@ -49,21 +66,19 @@ class ParquetFiles:
     def __init__(
         self,
         folder: str,
-        compression: str,
+        measured: Measured,
         threads: WriterThreads,
         file_bytes: int = FILE_BYTES,
         prepare: Prepare = list,
     ):
         self.folder = folder
-        self.compression = compression
+        self.measured = measured
         self.threads = threads
         self.file_bytes = file_bytes
         self.prepare = prepare
         self._free: list[ParquetFile] = []
         self._busy: dict[Future[None], ParquetFile] = {}
         self._complete: list[str] = []
-        self._storage: ColumnStorage | None = None
-        self._measuring = Lock()
 
     def write(self, batches: Sequence[pa.RecordBatch], last: bool = False) -> None:
         """Write batches as one row group, in a thread; waits until one is free.
@@ -124,7 +139,4 @@ class ParquetFiles:
 
     def _append(self, file: ParquetFile, batches: Sequence[pa.RecordBatch]) -> None:
         batches = self.prepare(batches)
-        with self._measuring:
-            if self._storage is None:
-                self._storage = column_storage(pa.Table.from_batches(batches), self.compression)
-        file.write(batches, self._storage)
+        file.write(batches, self.measured.storage(batches))

@@ -22,7 +22,7 @@ from rasteret_beam.schema import samples_schema
 from rasteret_beam.transforms.sinks import parquet_file
 from rasteret_beam.transforms.sinks.parquet import _WriteFn
 from rasteret_beam.transforms.sinks.parquet_file import ParquetFile
-from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, ParquetFiles, WriterThreads
+from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, Measured, ParquetFiles, WriterThreads
 from tests.support.threads import own_threads
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
@@ -153,7 +153,7 @@ def test_few_rows_are_one_file(rows: int, tmp_path: Path, two_threads: None) -> 
 
 
 def test_rest_of_the_rows_opens_no_file(tmp_path: Path, threads: WriterThreads) -> None:
-    files = ParquetFiles(str(tmp_path), "zstd", threads)
+    files = ParquetFiles(str(tmp_path), Measured("zstd"), threads)
     files.write([samples(5000)])
     files.write([samples(10, 5000)], last=True)
     (path,) = files.close()
@@ -172,7 +172,7 @@ def test_files_are_written_at_the_same_time(
         original(self, *given)
 
     monkeypatch.setattr(ParquetFile, "write", together)
-    files = ParquetFiles(str(tmp_path), "zstd", threads)
+    files = ParquetFiles(str(tmp_path), Measured("zstd"), threads)
     for start in range(0, 8000, 2000):
         files.write([samples(2000, start)])
     assert sorted(pq.read_metadata(path).num_rows for path in files.close()) == [4000, 4000]
@@ -190,7 +190,7 @@ def test_row_groups_under_way_are_limited(
         original(self, *given)
 
     monkeypatch.setattr(ParquetFile, "write", slow)
-    files, others = (ParquetFiles(str(tmp_path), "zstd", threads) for _ in range(2))
+    files, others = (ParquetFiles(str(tmp_path), Measured("zstd"), threads) for _ in range(2))
     files.write([samples(100)])
     others.write([samples(100, 100)])
     assert entered.acquire(timeout=20)
@@ -219,7 +219,7 @@ def test_without_a_codec_nothing_is_compressed(tmp_path: Path) -> None:
 
 
 def test_constants_are_one_value_in_a_dictionary(tmp_path: Path, threads: WriterThreads) -> None:
-    files = ParquetFiles(str(tmp_path), "zstd", threads)
+    files = ParquetFiles(str(tmp_path), Measured("zstd"), threads)
     files.write([samples(20_000)])
     (path,) = files.close()
     group = pq.read_metadata(path).row_group(0)
@@ -232,7 +232,7 @@ def test_constants_are_one_value_in_a_dictionary(tmp_path: Path, threads: Writer
 
 
 def test_a_batch_of_other_columns_is_refused(tmp_path: Path, threads: WriterThreads) -> None:
-    files = ParquetFiles(str(tmp_path), "zstd", threads)
+    files = ParquetFiles(str(tmp_path), Measured("zstd"), threads)
     files.write([pa.RecordBatch.from_pydict({"v": [1.0]})])
     files.write([pa.RecordBatch.from_pydict({"v": ["2"]})], last=True)
     with pytest.raises(ValueError, match="schema"):
@@ -246,7 +246,7 @@ def test_a_dictionary_that_grows_too_large(tmp_path: Path, threads: WriterThread
     names = pa.array([f"class {number}" for number in range(100_000)])
     place = SCHEMA.get_field_index("class")
     later = later.set_column(place, SCHEMA.field("class"), names)
-    files = ParquetFiles(str(tmp_path), "zstd", threads)
+    files = ParquetFiles(str(tmp_path), Measured("zstd"), threads)
     given = [samples(900), later, samples(900, 105_000)]
     for number, batch in enumerate(given):
         files.write([batch], last=number > 0)
