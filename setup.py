@@ -22,6 +22,7 @@ AWS = ["apache-beam[aws]>=2.77"]
 PEERS = ["exactextract>=0.2", "rasterstats>=0.20"]
 """What the tests compare zonal statistics with."""
 
+VECTOR = ["pyogrio>=0.12"]
 STAC = ["pystac>=1.12", "pystac-client>=0.8"]
 
 TEST = [
@@ -35,6 +36,7 @@ TEST = [
     *DEMO,
     *TABLES,
     *STAC,
+    *VECTOR,
     "stac-geoparquet>=0.7",
     *GCP,
     *AWS,
@@ -89,6 +91,7 @@ setup(
         "gcp": GCP,
         "aws": AWS,
         "stac": STAC,
+        "vector": VECTOR,
         "planetary-computer": ["planetary-computer>=1.0"],
         "demo": DEMO,
         "docs": DOCS,

@@ -132,7 +132,9 @@ def test_only_names_below_the_given_path_can_be_hidden(tmp_path: Path) -> None:
 
 def test_a_folder_of_hidden_files_holds_none(tmp_path: Path) -> None:
     write(tmp_path, "_a.parquet")
-    with pytest.raises(MissingInputError, match=r"there is no Parquet, CSV or GeoJSON file in .*; names that begin"):
+    with pytest.raises(
+        MissingInputError, match=r"there is no Parquet, CSV, GeoJSON or vector file in .*; names that begin"
+    ):
         find_files(str(tmp_path))
 
 
