@@ -43,7 +43,7 @@ _lock = Lock()
 
 
 @contextmanager
-def local_copy(path: str, access: Access, beside: Sequence[str] = ()) -> Iterator[str]:
+def local_copy(path: str, access: Access, beside: Sequence[str] = (), job: str = "") -> Iterator[str]:
     """The absolute path of a local file, or of a copy of a remote one, which is kept while it is in use.
 
     Parameters
@@ -52,6 +52,8 @@ def local_copy(path: str, access: Access, beside: Sequence[str] = ()) -> Iterato
     access : Access
     beside : sequence of str
         Endings of side files, which replace that of the file; those that do not exist are left out.
+    job : str
+        Names the job that shares a copy where the server does not tell by an ETag whether the file has changed.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def local_copy(path: str, access: Access, beside: Sequence[str] = ()) -> Iterato
         _check_local(path)
         yield os.path.abspath(path)
         return
-    key = path, access, _state(path, access)
+    key = path, access, _state(path, access, job)
     with _lock:
         copy = _copies.pop(key, None) or _Copy()
         _copies[key] = copy  # the latest are at the end
@@ -115,7 +117,7 @@ def _check_local(path: str) -> None:
         raise MissingInputError(f"{path} cannot be opened: {one_line(error)}") from error
 
 
-def _state(path: str, access: Access) -> str:
+def _state(path: str, access: Access, job: str) -> str:
     """What changes with a remote file."""
     name = without_secrets(path)
     try:
@@ -124,7 +126,7 @@ def _state(path: str, access: Access) -> str:
             return f"{found.st_size} {found.st_mtime_ns}"
         if Location.of(path).is_object:
             state = RangeReader().state(FileState(path, access=access))
-            return f"{state.size} {state.etag}"
+            return f"{state.size} {state.etag or job}"
         (match,) = FileSystems.match([path])[0].metadata_list
         return f"{match.size_in_bytes} {match.last_updated_in_seconds}"
     except (RangeError, BeamIOError, OSError, ValueError) as error:

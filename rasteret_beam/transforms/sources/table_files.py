@@ -6,9 +6,10 @@ The transforms that read points and polygons share this module.
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
@@ -48,6 +49,9 @@ class Files:
         The first file by name.
     partitions : pyarrow.Schema
         Schema of the columns whose values are in folder names.
+    layer : str, optional
+    job : str
+        Names the job that shares local copies of remote files.
     """
 
     paths: Sequence[str]
@@ -56,6 +60,7 @@ class Files:
     first: FoundFile
     partitions: pa.Schema
     layer: str | None = None
+    job: str = field(default_factory=lambda: uuid4().hex)
 
     @classmethod
     def of(
@@ -77,7 +82,7 @@ class Files:
         return CsvFile(path, self.access, self.csv)
 
     def vector_file(self, path: str) -> VectorFile:
-        return VectorFile(path, self.access, self.layer)
+        return VectorFile(path, self.access, self.layer, self.job)
 
     def is_csv(self, path: str) -> bool:
         """Whether a file is CSV; otherwise its columns have types.

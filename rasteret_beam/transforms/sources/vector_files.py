@@ -1,6 +1,7 @@
 """Read vector files (GeoPackage, FlatGeobuf, shapefiles) as Arrow batches, with GDAL through pyogrio."""
 
 import os
+import struct
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -104,11 +105,14 @@ class VectorFile:
     access : Access
     layer : str, optional
         By default the only layer with geometries, or the only layer.
+    job : str
+        Names the job that shares local copies.
     """
 
     path: str
     access: Access
     layer: str | None = None
+    job: str = ""
 
     @property
     def name(self) -> str:
@@ -177,7 +181,7 @@ class VectorFile:
         if rows is not None:
             raise InputError(
                 f"{self.name} ends after {row} rows, but it has {start + rows} by its count; it is damaged or has "
-                f"changed: {WAY_OUT}"
+                f"changed; {WAY_OUT}"
             )
 
     def _stream(self, layer: Layer, columns: Sequence[str], most_rows: int, start: int) -> Iterator[pa.RecordBatch]:
@@ -284,7 +288,7 @@ class VectorFile:
     def _reading(self) -> Iterator[_Opened]:
         """Open the file; turns errors of pyogrio and GDAL into ours."""
         pyogrio = _pyogrio(self.name)
-        with local_copy(self.path, self.access, _side_endings(self.path)) as local:
+        with local_copy(self.path, self.access, _side_endings(self.path), self.job) as local:
             source = self._source(local)
             try:
                 yield _Opened(pyogrio, source, os.path.getsize(local))
@@ -303,7 +307,31 @@ class VectorFile:
                 f"{self.name} has no side file {os.path.basename(stem)}.shx, the index of its geometries; put it "
                 "beside it (a .shp is read with its .shx, .dbf, .prj and .cpg), or give all of them in one .zip"
             )
+        if ending.lower() == ".shp":
+            self._check_lengths(stem, ending)
         return local
+
+    def _check_lengths(self, stem: str, ending: str) -> None:
+        """Refuse a shapefile that is cut off, of which GDAL reads null geometries and fields.
+
+        Sources: ESRI Shapefile Technical Description (July 1998), page 4; the header of dBASE III tables.
+        """
+        for path in (stem + ending, stem + (".DBF" if ending.isupper() else ".dbf")):
+            if not os.path.exists(path):
+                continue
+            with open(path, "rb") as file:
+                head = file.read(28).ljust(28, b"\0")
+            size = os.path.getsize(path)
+            if path.lower().endswith(".shp"):
+                wanted = max(100, 2 * int.from_bytes(head[24:28], "big"))
+            else:
+                rows, header, width = struct.unpack("<IHH", head[4:12])
+                wanted = max(33, header + rows * width)
+            if size < wanted:
+                raise InputError(
+                    f"{self.name} is cut off: {os.path.basename(path)} has {size} bytes, and {wanted} by its header; "
+                    f"{WAY_OUT}"
+                )
 
     def _member(self, local: str) -> str:
         """The vector file in an archive."""
