@@ -24,6 +24,7 @@ PEERS = ["exactextract>=0.2", "rasterstats>=0.20"]
 
 ICEBERG = ["pyiceberg[sql-sqlite]>=0.12"]
 
+VECTOR = ["pyogrio>=0.12"]
 STAC = ["pystac>=1.12", "pystac-client>=0.8"]
 
 TEST = [
@@ -38,6 +39,7 @@ TEST = [
     *TABLES,
     *STAC,
     *ICEBERG,
+    *VECTOR,
     "stac-geoparquet>=0.7",
     *GCP,
     *AWS,
@@ -93,6 +95,7 @@ setup(
         "aws": AWS,
         "iceberg": ICEBERG,
         "stac": STAC,
+        "vector": VECTOR,
         "planetary-computer": ["planetary-computer>=1.0"],
         "demo": DEMO,
         "docs": DOCS,

@@ -14,6 +14,7 @@ from datetime import datetime as Datetime
 import apache_beam as beam
 
 from pipelines.cli.flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options, raster_flags
+from pipelines.cli.progress import Counts, progress
 from pipelines.cli.remote_workers import check_hrefs, check_packages, check_paths
 from pipelines.cli.runner import command, not_complete, run
 from pipelines.cli.stac_flags import check_without_stac, stac_flags, stac_sources
@@ -51,9 +52,16 @@ ARGUMENTS = {
     "collections": "stac_collections",
     "enrich is False": "--enrich is none",
     "band_index_map": "bands",
+    "of the collections, bbox, datetime and query": "of --stac_collections, --bbox, --datetime and --query",
+    "widen collections, bbox, datetime or query": "widen --stac_collections, --bbox, --datetime or --query",
+    "with alternate=...": "with --alternate NAME",
     "access=": "--anonymous and --requester_pays",
 }
 """Arguments of the library whose flags have other names."""
+
+
+FINDING = ((metrics.ITEMS_FOUND, "items found"),)
+"""What is shown while items are read."""
 
 
 def parser() -> Parser:
@@ -126,7 +134,8 @@ def sources(flags: argparse.Namespace) -> list[RecordSource]:
         for name in ("href_column", "column_map", "datetime_regex"):
             if getattr(flags, name) is not None:
                 raise InputError(f"--{name} goes with another source of records than --stac; omit it")
-        return stac_sources(flags, _reading(flags))
+        with progress(Counts(FINDING)):
+            return stac_sources(flags, _reading(flags))
     check_without_stac(flags)
     if flags.cogs is not None:
         for name in ("href_column", "column_map"):

@@ -15,7 +15,7 @@ from pipelines.cli.flags import (
     Parser,
     access_flags,
     count,
-    csv_flags,
+    format_flags,
     names,
     option_flags,
     pipeline_options,
@@ -104,7 +104,8 @@ def _point_flags(flags: argparse._ArgumentGroup) -> None:
         type=source,
         action="append",
         metavar="PATH",
-        help="Parquet, GeoParquet, CSV or GeoJSON: a file, a folder or a glob; may be repeated",
+        help="Parquet, GeoParquet, CSV, GeoJSON, GeoPackage, FlatGeobuf or shapefile: a file, a folder or a glob; may "
+        "be repeated",
     )
     one_of.add_argument(
         "--points_table",
@@ -148,7 +149,7 @@ def _point_flags(flags: argparse._ArgumentGroup) -> None:
         "--points_project", metavar="PROJECT", help="project that BigQuery bills (default: --project, else the table's)"
     )
     access_flags(flags, "the files of --points", "points_")
-    csv_flags(flags, "--points")
+    format_flags(flags, "--points")
 
 
 def _output_flags(flags: argparse._ArgumentGroup) -> None:

@@ -41,6 +41,7 @@ zones_without_record   rows      rows of the table of zonal statistics of bands 
 polygons_read          polygons  of those matched, polygons that are read for zonal statistics
 zone_pixels            pixels    pixels under the polygons that are read, of each record and band
 geotiffs_written       files     GeoTIFF files that are put in place
+items_found            items     STAC items that are found; shown while they are read
 records_in             records   records to build a collection from
 records_read           records   of those, records with at least one readable file
 records_left_out       records   of those, all others
@@ -103,6 +104,7 @@ ZONES_WITHOUT_RECORD = "zones_without_record"
 POLYGONS_READ = "polygons_read"
 ZONE_PIXELS = "zone_pixels"
 GEOTIFFS_WRITTEN = "geotiffs_written"
+ITEMS_FOUND = "items_found"
 RECORDS_IN = "records_in"
 RECORDS_READ = "records_read"
 RECORDS_LEFT_OUT = "records_left_out"

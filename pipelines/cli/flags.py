@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 OUTER_COMMA = re.compile(r",(?![^(\[]*[)\]])")
 """A comma outside the brackets of a type such as ``decimal128(10, 2)``."""
 
-CSV_SETTINGS = ("column_types", "csv_delimiter", "csv_decimal", "csv_encoding")
+FILE_SETTINGS = ("column_types", "csv_delimiter", "csv_decimal", "csv_encoding", "layer")
 
 LAUNCHER = "FLEX_TEMPLATE_PYTHON_PY_FILE"
 """The environment variable that is set in the image of a Flex Template."""
@@ -329,8 +329,8 @@ class Merge(argparse.Action):
         setattr(namespace, self.dest, before | values if before else values)
 
 
-def csv_flags(parser: argparse._ActionsContainer, what: str) -> None:
-    """Add the flags for the format of CSV files."""
+def format_flags(parser: argparse._ActionsContainer, what: str) -> None:
+    """Add the flags for the format of CSV files, and for the layer of vector files."""
     parser.add_argument(
         "--column_types",
         type=column_types,
@@ -345,11 +345,14 @@ def csv_flags(parser: argparse._ActionsContainer, what: str) -> None:
     )
     parser.add_argument("--csv_decimal", metavar=".|,", help="decimal separator in CSV (default: .)")
     parser.add_argument("--csv_encoding", metavar="NAME", help="encoding of CSV, such as cp1252 (default: utf-8)")
+    parser.add_argument(
+        "--layer", metavar="NAME", help="layer of GeoPackages and other vector files (default: the one with geometries)"
+    )
 
 
-def csv_settings(flags: argparse.Namespace) -> dict[str, Any]:
-    """The CSV settings from the flags, by argument."""
-    given = {name: getattr(flags, name) for name in CSV_SETTINGS}
+def file_settings(flags: argparse.Namespace) -> dict[str, Any]:
+    """The settings of CSV and vector files from the flags, by argument."""
+    given = {name: getattr(flags, name) for name in FILE_SETTINGS}
     return {name: value for name, value in given.items() if value is not None}
 
 

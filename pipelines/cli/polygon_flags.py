@@ -2,7 +2,16 @@
 
 import argparse
 
-from pipelines.cli.flags import access_flags, csv_flags, names, prefix, raster_flags, source, subset_flags, table_path
+from pipelines.cli.flags import (
+    access_flags,
+    format_flags,
+    names,
+    prefix,
+    raster_flags,
+    source,
+    subset_flags,
+    table_path,
+)
 
 POLYGON_ARGUMENTS = {
     "source": "polygons",
@@ -24,7 +33,8 @@ def polygon_flags(flags: argparse._ArgumentGroup, again: str) -> None:
         type=source,
         action="append",
         metavar="PATH",
-        help="Parquet, GeoParquet, CSV with WKT or GeoJSON: a file, a folder or a glob; may be repeated",
+        help="Parquet, GeoParquet, CSV with WKT, GeoJSON, GeoPackage, FlatGeobuf or shapefile: a file, a folder or a "
+        "glob; may be repeated",
     )
     one_of.add_argument(
         "--retry",
@@ -52,7 +62,7 @@ def polygon_flags(flags: argparse._ArgumentGroup, again: str) -> None:
         help="polygon columns to keep in the output (default: all but the geometry)",
     )
     access_flags(flags, "the files of --polygons", "polygons_")
-    csv_flags(flags, "--polygons")
+    format_flags(flags, "--polygons")
 
 
 def collection_flags(flags: argparse._ArgumentGroup) -> None:

@@ -9,7 +9,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.cli.flags import access, access_of_collection, csv_settings, option_values
+from pipelines.cli.flags import access, access_of_collection, file_settings, option_values
 from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
 from pipelines.cli.sample_sinks import file_kind, files_sink
 from pipelines.cli.sinks import SinkOf, Sinks
@@ -25,7 +25,7 @@ from rasteret_beam.schema import kept_polygon_fields, unmatched_schema
 
 OF_POLYGONS = (
     "geometry_column geometry_crs columns bands bbox date_range polygons_anonymous polygons_requester_pays "
-    "column_types csv_delimiter csv_decimal csv_encoding unmatched"
+    "column_types csv_delimiter csv_decimal csv_encoding layer unmatched"
 ).split()
 """Flags beside options that dead letters have decided."""
 
@@ -103,7 +103,7 @@ class PolygonJob:
             columns=flags.columns,
             time_column=flags.time_column,
             access=access(flags, "polygons_") or DEFAULT_ACCESS,
-            **csv_settings(flags),
+            **file_settings(flags),
         )
         self.doing = self.transform(flags.bands, self._options(flags))
         self.bands = self.doing.check()

@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from rasteret_beam.quality import Quality
 from rasteret_beam.readers.storage.byte_ranges import FileState, RangeError, RangeReader
 from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.transforms.runtime.files import find_files
+from rasteret_beam.transforms.sources.vector_files import side_files
 
 NOT_IN_ROWS = ("resume", "verbose", "plan", "cache_mb", "round_points", "iceberg_property")
 """Flags that do not change the rows of a run."""
@@ -39,6 +41,9 @@ def identity(
             found[f"--{name}"] = _shown(value)
     for path in find_files(flags.points, points_access):
         found[f"{without_secrets(path)} of --points"] = _state(path, points_access)
+        for beside in side_files(path):
+            with suppress(MissingInputError, FileNotFoundError):
+                found[f"{without_secrets(beside)} of --points"] = _state(beside, points_access)
     found["the number of row groups of --points"] = f"{len(sizes)}"
     rows = [size for size in sizes if size is not None]
     found["the number of rows of --points"] = f"{sum(rows)}" + ("" if len(rows) == len(sizes) else " or more")

@@ -7,7 +7,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 
-from pipelines.cli.flags import access, access_of_collection, csv_settings, option_values
+from pipelines.cli.flags import access, access_of_collection, file_settings, option_values
 from pipelines.cli.memory_report import DEFAULT_POINTS, MemoryCheck, is_local
 from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
 from pipelines.cli.rounds import Rounds
@@ -45,8 +45,8 @@ READ_OR_WRITTEN = "points retry output unsampled dead_letter".split()
 
 NOT_WITH_RETRY = (
     "x_column y_column geometry_column geometry_crs columns points_project points_snapshot points_index "
-    "points_anonymous points_requester_pays column_types csv_delimiter csv_decimal csv_encoding bands bbox date_range "
-    "unsampled"
+    "points_anonymous points_requester_pays column_types csv_delimiter csv_decimal csv_encoding layer bands bbox "
+    "date_range unsampled"
 ).split()
 
 
@@ -122,7 +122,7 @@ class Inputs:
             columns=flags.columns,
             time_column=flags.time_column,
             access=access(flags, "points_") or DEFAULT_ACCESS,
-            **csv_settings(flags),
+            **file_settings(flags),
         )
         self.columns = self.reading.point_columns()
         if is_local(options) or flags.plan:

@@ -132,7 +132,7 @@ def test_only_names_below_the_given_path_can_be_hidden(tmp_path: Path) -> None:
 
 def test_a_folder_of_hidden_files_holds_none(tmp_path: Path) -> None:
     write(tmp_path, "_a.parquet")
-    with pytest.raises(MissingInputError, match=r"there is no Parquet, CSV or GeoJSON file in .*; names that begin"):
+    with pytest.raises(MissingInputError, match=r"there is no Parquet, CSV, GeoJSON or vector file in .*; names"):
         find_files(str(tmp_path))
 
 
@@ -223,7 +223,7 @@ def test_relative_paths_and_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert find_files(".") == ["./in/a.parquet", "./in/b.parquet"]
     assert find_files("~/in/*.parquet") == find_files("~/in") == paths
     assert find_files(["in/b*", paths[1], "~/in/b.parquet", tmp_path / "in" / "b.parquet"]) == [paths[1]]
-    with pytest.raises(InputError, match="a path of Parquet, CSV or GeoJSON file is empty"):
+    with pytest.raises(InputError, match="a path of Parquet, CSV, GeoJSON or vector file is empty"):
         find_files([""])
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import shapely
 
 from pipelines import build_collection
-from rasteret_beam import build_from_stac
+from rasteret_beam import Access, build_from_stac
 from rasteret_beam.errors import InputError
 from tests.support.commands import execute
 from tests.support.stac_items import UTM, write_raster
@@ -181,6 +183,103 @@ class TestCommand:
         outcome = execute(build_collection.main, f"--stac={tmp_path}/a.json", f"--output={tmp_path}/c", *flags)
         assert outcome.code == 1
         assert text in outcome.err
+
+    def test_no_item_is_wanted(self, raster: str, tmp_path: Path) -> None:
+        (tmp_path / "a.json").write_text(json.dumps(odd(raster)))
+        for flags in (["--datetime=2001"], ["--query=gsd>7", "--bbox=0,0,1,1"]):
+            outcome = execute(build_collection.main, f"--stac={tmp_path}/a.json", f"--output={tmp_path}/c", *flags)
+            assert outcome.code == 1
+            assert (
+                "none of the 1 items is of --stac_collections, --bbox, --datetime and --query asked for; widen them"
+                in outcome.err
+                or "no item has" in outcome.err
+            )
+        (tmp_path / "b.json").write_text(json.dumps({"type": "FeatureCollection", "features": []}))
+        outcome = execute(build_collection.main, f"--stac={tmp_path}/b.json", f"--output={tmp_path}/c")
+        assert "no item was found; widen --stac_collections, --bbox, --datetime or --query" in outcome.err
+
+    def test_the_requester_pays(self, raster: str, tmp_path: Path) -> None:
+        found = odd(raster, asset={"href": "s3://usgs-landsat/a.tif", "storage:requester_pays": True})
+        (tmp_path / "a.json").write_text(json.dumps(found))
+        outcome = execute(build_collection.main, f"--stac={tmp_path}/a.json", f"--output={tmp_path}/c")
+        assert outcome.code == 1
+        assert "item 'S1' says that the requester pays for asset 'a', s3://usgs-landsat/a.tif" in outcome.err
+        assert "read it with --requester_pays, or take other hrefs with --alternate NAME" in outcome.err
+
+
+SCHEMES = {
+    "free": {"type": "aws-s3", "platform": "https://{bucket}.s3.{region}.amazonaws.com", "requester_pays": False},
+    "paid": {"type": "aws-s3", "platform": "https://{bucket}.s3.{region}.amazonaws.com", "requester_pays": True},
+}
+
+
+class TestRequesterPays:
+    """The storage extension, versions 1 and 2, and its forms in real catalogs."""
+
+    @pytest.mark.parametrize(
+        ("properties", "asset", "paid"),
+        [
+            ({}, {"storage:requester_pays": True}, True),
+            ({"storage:requester_pays": True}, {}, True),
+            ({"storage:requester_pays": True}, {"storage:requester_pays": False}, False),
+            ({"storage:schemes": SCHEMES}, {"storage:refs": ["free"]}, False),
+            ({"storage:schemes": SCHEMES}, {"storage:refs": ["free", "paid"]}, True),
+            ({"storage:schemes": SCHEMES}, {}, False),
+            ({"storage:schemes": []}, {"storage:refs": ["paid"]}, False),
+            ({"storage:schemes": SCHEMES}, {"storage:refs": None}, False),
+        ],
+    )
+    @pytest.mark.parametrize("place", ["s3", "gs", "https"])
+    def test_is_known_before_a_file_is_read(
+        self, raster: str, properties: dict[str, Any], asset: dict[str, Any], paid: bool, place: str
+    ) -> None:
+        found = odd(raster, asset=FACTS | asset | {"href": f"{place}://host/a.jp2", "type": "image/jp2"})
+        found["properties"] |= properties
+        if paid and place != "https":
+            with pytest.raises(InputError, match=r"the requester pays for asset 'a', .* \(1 of 1 items are such\)"):
+                build_from_stac([found], enrich=False)
+        assert len(build_from_stac([found], enrich=False, access=Access(requester_pays="p"))) == 1
+        if not paid or place == "https":
+            assert len(build_from_stac([found], enrich=False)) == 1
+
+    def test_another_href(self, raster: str) -> None:
+        other = {"href": "https://host/a.jp2"}
+        paid = {
+            "href": "s3://host/a.jp2",
+            "type": "image/jp2",
+            "storage:requester_pays": True,
+            "alternate": {"w": other},
+        }
+        found = odd(raster, asset=FACTS | paid)
+        assert len(build_from_stac([found], enrich=False, alternate="w")) == 1
+        found["assets"]["a"]["alternate"]["w"] = {"href": "s3://other/a.jp2", "storage:requester_pays": False}
+        assert len(build_from_stac([found], enrich=False, alternate="w")) == 1
+
+
+class TestTexts:
+    def test_stac_geoparquet_with_members_as_json(self, raster: str, tmp_path: Path) -> None:
+        first, second = odd(raster), odd(raster, "S2")
+        rows = [
+            {
+                "id": each["id"],
+                "assets": json.dumps(each["assets"]),
+                "geometry": shapely.box(0, 0, 1, 1).wkb,
+                "bbox": "[0, 0, 1, 1]",
+                "links": "[]",
+                "datetime": each["properties"]["datetime"],
+                "properties": json.dumps({"gsd": 10}),
+            }
+            for each in (first, second)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+        built = build_from_stac(tmp_path / "a.parquet")
+        assert built.to_table().select(["id", "gsd"]).to_pylist() == [{"id": "S1", "gsd": 10}, {"id": "S2", "gsd": 10}]
+        rows[1]["assets"] = "{'a': 1}"
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+        with pytest.raises(
+            InputError, match=r"column 'assets' of item 'S2' in .*a.parquet is \"{'a': 1}\", which is not"
+        ):
+            build_from_stac(tmp_path / "a.parquet")
 
 
 class TestFacts:

@@ -33,6 +33,9 @@ ENDINGS = (".json", ".geojson", *LINES, *PARQUET)
 OF_ITEM = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 """Columns of stac-geoparquet that are not properties."""
 
+AS_TEXT = ("assets", "links", "bbox", "stac_extensions", "properties")
+"""Columns that some writers fill with JSON as text."""
+
 ATTEMPTS, PAUSE, SECONDS = 4, 0.5, 60
 """Requests for a document of the web: how many, seconds before the second (doubled each time), and seconds of each."""
 
@@ -171,7 +174,7 @@ def items_in(document: Document, what: str) -> Iterator[Document] | None:
 
 
 def _rows(path: str, access: Access) -> Iterator[Document]:
-    """The rows of stac-geoparquet as items."""
+    """The rows of stac-geoparquet as items; members that are no columns of structs or lists are texts of JSON."""
     table = read_record_table(path, access)
     missing = [name for name in ("id", "assets") if name not in table.column_names]
     if missing:
@@ -181,11 +184,27 @@ def _rows(path: str, access: Access) -> Iterator[Document]:
         )
     for batch in table.to_batches(max_chunksize=4096):
         for row in batch.to_pylist():
+            row |= {name: _from_text(row[name], name, row["id"], path) for name in AS_TEXT if name in row}
+            properties = row.pop("properties", None) or {}
             yield {
                 **{name: _without_nulls(row[name]) for name in OF_ITEM if row.get(name) is not None},
                 "type": "Feature",
-                "properties": _without_nulls({name: value for name, value in row.items() if name not in OF_ITEM}),
+                "properties": _without_nulls(
+                    properties | {name: value for name, value in row.items() if name not in OF_ITEM}
+                ),
             }
+
+
+def _from_text(value: Any, name: str, item: Any, path: str) -> Any:
+    """A member of an item, parsed if it is JSON as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise InputError(
+            f"column {name!r} of item {item!r} in {without_secrets(path)} is {value[:60]!r}, which is not JSON"
+        ) from error
 
 
 def _without_nulls(value: Any) -> Any:

@@ -15,7 +15,7 @@ from rasteret_beam.collection.records.records import RecordSource
 from rasteret_beam.collection.stac.bands import Wanted, wanted_bands
 from rasteret_beam.collection.stac.rows import ItemTable, NoItemsError, item_table
 from rasteret_beam.collection.stac.sources import Search, find_items
-from rasteret_beam.errors import InputError, did_you_mean, listed
+from rasteret_beam.errors import InputError, did_you_mean, listed, without_secrets
 from rasteret_beam.model import DEFAULT_ACCESS, Access, BandHeader
 from rasteret_beam.readers.storage.signing import check_sign
 
@@ -71,9 +71,30 @@ def sources_from_stac(
     wanted: Wanted | None = wanted_bands(bands)
     found = item_table(find_items(source, search, access), wanted, alternate, newest, each_band)
     table = selected(record_table(found.table, access=access, bands=found.bands), search)
+    _check_paid(found, table["id"].to_pylist(), access)
     # Boxes of files take the place of those of items, which may be rounded.
     sources = sources_from_table(table.drop_columns(["bbox"]), found.bands)
     return [replace(each, known=_known(found, each, enrich)) for each in sources], found.bands
+
+
+def _check_paid(found: ItemTable, ids: Sequence[str], access: Access) -> None:
+    """Refuse items whose files are paid for by the requester, if the access does not say so.
+
+    Raises
+    ------
+    InputError
+    """
+    if access.requester_pays or not found.paid:
+        return
+    paid = [name for name in ids if name in found.paid]
+    if paid:
+        asset, href = found.paid[paid[0]]
+        setting = "True" if href.startswith("s3://") else "'my-project'"
+        raise InputError(
+            f"item {paid[0]!r} says that the requester pays for asset {asset!r}, {without_secrets(href)} "
+            f"({len(paid)} of {len(ids)} items are such); read it with access=Access(requester_pays={setting}), or "
+            "take other hrefs with alternate=..."
+        )
 
 
 def _known(found: ItemTable, source: RecordSource, enrich: bool | str) -> dict[str, BandHeader]:

@@ -31,6 +31,7 @@ IN_ASSETS = frozenset(("bands", "eo:bands", "raster:bands", "nodata", "raster:sc
 TIFFS = ("image/tiff", "image/geotiff", "image/vnd.stac.geotiff", "image/x.geotiff")
 
 BASELINES = ("s2:processing_baseline", "processing:version")
+PAID_SCHEMES = ("s3://", "gs://")
 SCENES = ("grid:code", "s2:mgrs_tile", "landsat:wrs_path", "landsat:wrs_row")
 
 
@@ -52,12 +53,15 @@ class ItemTable:
         What the items say of the files, or what they lack.
     tiffs : {id: set of str}
         Bands whose files are TIFFs by media type or name, or may be.
+    paid : {id: (asset, href)}
+        The first asset of an item in a bucket whose requester pays, of items with such assets.
     """
 
     table: pa.Table
     bands: list[str]
     headers: Mapping[str, Mapping[str, BandHeader | str]]
     tiffs: Mapping[str, frozenset[str]]
+    paid: Mapping[str, tuple[str, str]]
 
 
 def item_table(
@@ -106,6 +110,7 @@ def item_table(
         list(every),
         {row.name: row.headers() for row in rows},
         {row.name: row.tiffs() for row in rows},
+        {row.name: paid for row in rows if (paid := row.paid(alternate)) is not None},
     )
 
 
@@ -151,6 +156,14 @@ class _Row:
             href = resolved(_href(self.assets[key], alternate), self.item.base)
             found[band] = {"href": href, "band_index": index, **facts}
         return found
+
+    def paid(self, alternate: str | None) -> tuple[str, str] | None:
+        """The first asset in a bucket of which the item says that the requester pays."""
+        for key, _ in self.sources.values():
+            href = resolved(_href(self.assets[key], alternate), self.item.base)
+            if href.startswith(PAID_SCHEMES) and _requester_pays(self.assets[key], self.properties, alternate):
+                return key, href
+        return None
 
     def headers(self) -> dict[str, BandHeader | str]:
         """What the item tells of the headers of files, or what it lacks."""
@@ -247,6 +260,25 @@ def _href(asset: Mapping[str, Any], alternate: str | None) -> str:
     chosen = others.get(alternate) if alternate is not None and isinstance(others, Mapping) else None
     href = chosen.get("href") if isinstance(chosen, Mapping) else None
     return str(href or asset["href"])
+
+
+def _requester_pays(asset: Mapping[str, Any], properties: Mapping[str, Any], alternate: str | None) -> bool:
+    """Whether the requester pays for an asset, by STAC's storage extension.
+
+    Version 1 has ``storage:requester_pays`` in the asset or the item; version 2 has ``storage:schemes`` in the item, of
+    which the asset names its own in ``storage:refs``.
+    """
+    others = asset.get("alternate")
+    chosen = others.get(alternate) if alternate is not None and isinstance(others, Mapping) else None
+    levels = [level for level in (chosen, asset, properties) if isinstance(level, Mapping)]
+    said = next((level["storage:requester_pays"] for level in levels if "storage:requester_pays" in level), None)
+    if said is not None:
+        return said is True
+    schemes = next((level["storage:schemes"] for level in levels if "storage:schemes" in level), None)
+    named = next((level["storage:refs"] for level in levels if "storage:refs" in level), ())
+    refs = [named] if isinstance(named, str) else list(named or ())
+    found = [schemes.get(ref) for ref in refs] if isinstance(schemes, Mapping) else []
+    return any(isinstance(scheme, Mapping) and scheme.get("requester_pays") is True for scheme in found)
 
 
 def _properties(document: Document) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from rasteret_beam.collection.stac.documents import (
     read_text,
 )
 from rasteret_beam.errors import InputError, MissingInputError, how_to_install, one_line, without_secrets
+from rasteret_beam.metrics import ITEMS_FOUND, PROGRESS
 from rasteret_beam.model import Access
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,9 @@ def _of_place(place: str, search: Search, access: Access) -> Iterator[Item]:
     for path, document in read_documents(place, access):
         found = items_in(document, path)
         if found is not None:
-            yield from (Item(each, base_of(path)) for each in found)
+            for each in found:
+                PROGRESS.add(ITEMS_FOUND)
+                yield Item(each, base_of(path))
         elif path not in (place, absolute(place)):
             log.info("passed over %s, a catalog in a folder: the items in the folder are read", without_secrets(path))
         elif _is_api(document):
@@ -144,6 +147,7 @@ def _of_catalog(path: str, access: Access) -> Iterator[Item]:
     try:
         catalog = pystac.read_file(path, stac_io=Reading())
         for item in catalog.get_items(recursive=True):
+            PROGRESS.add(ITEMS_FOUND)
             yield _of_pystac(item)
     except (pystac.STACError, pystac.STACTypeError, KeyError, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
@@ -167,6 +171,7 @@ def _of_api(url: str, search: Search) -> Iterator[Item]:
         defaults: dict[Any, Mapping[str, Any]] = {None: NO_DEFAULTS}
         for page in pages:
             count += len(page["features"])
+            PROGRESS.add(ITEMS_FOUND, len(page["features"]))
             log.info("%d items found at %s", count, without_secrets(url))
             for each in page["features"]:
                 name = each.get("collection")

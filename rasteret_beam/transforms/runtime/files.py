@@ -39,6 +39,15 @@ from rasteret_beam.readers.storage.stores import service_name
 from rasteret_beam.transforms.runtime.google_services import look_for_credentials
 
 GEOJSON_ENDINGS = (".geojson", ".geojsonl", ".geojsons")
+VECTOR_ENDINGS = (".gpkg", ".fgb", ".shp")
+"""GeoPackage, FlatGeobuf and shapefiles."""
+
+IN_FOLDERS = (
+    PARQUET_ENDINGS + CSV_ENDINGS,
+    GEOJSON_ENDINGS,
+    (*VECTOR_ENDINGS, *(f"{ending}.zip" for ending in VECTOR_ENDINGS)),
+)
+"""Endings of the tables in a folder: the first group with a file counts."""
 
 PARQUET_MAGIC = b"PAR1"
 
@@ -51,19 +60,22 @@ def find_tables(places: Paths, access: Access = DEFAULT_ACCESS) -> list[FoundFil
 
     In a folder, all Parquet and CSV files at any depth are selected, except hidden ones; see
     :mod:`rasteret_beam.kernels.storage.globs`. If there are none, its GeoJSON files (``.geojson``, ``.geojsonl``,
-    ``.geojsons``) are selected, but not ``.json``, which may have any content. ``access`` is the access to buckets.
+    ``.geojsons``) are selected, but not ``.json``, which may have any content; if there are none of these either,
+    vector files of :data:`VECTOR_ENDINGS`, also zipped (``.shp.zip``). ``access`` is the access to buckets.
 
     Raises
     ------
     MissingInputError, PermissionDeniedError, InputError
         A path does not exist, may not be read, or is not a regular file.
     """
-    what = "Parquet, CSV or GeoJSON file"
+    what = "Parquet, CSV, GeoJSON or vector file"
+    first, *others = IN_FOLDERS
     try:
-        return find(places, PARQUET_ENDINGS + CSV_ENDINGS, what, access, BeamLister())
+        return find(places, first, what, access, BeamLister())
     except MissingInputError:
-        with suppress(MissingInputError):
-            return find(places, GEOJSON_ENDINGS, what, access, BeamLister())
+        for endings in others:
+            with suppress(MissingInputError):
+                return find(places, endings, what, access, BeamLister())
         raise
 
 
@@ -120,7 +132,8 @@ def is_parquet(path: str, access: Access = DEFAULT_ACCESS) -> bool:
     if name_of(path).endswith(CSV_ENDINGS):
         return False
     raise InputError(
-        f"{without_secrets(path)} is neither Parquet (it does not start with PAR1) nor named {', '.join(CSV_ENDINGS)}"
+        f"{without_secrets(path)} is neither Parquet (it does not start with PAR1) nor named "
+        f"{', '.join([*CSV_ENDINGS, *VECTOR_ENDINGS])}"
     )
 
 

@@ -20,7 +20,6 @@ from rasteret_beam.kernels.tables.point_columns import (
 )
 from rasteret_beam.kernels.tables.point_geometry import FirstValue
 from rasteret_beam.model import DEFAULT_ACCESS, Access
-from rasteret_beam.transforms.runtime.files import is_parquet
 from rasteret_beam.transforms.sources.bigquery import BigQueryQuery, BigQuerySource, BigQueryTable, Extract, look_at
 from rasteret_beam.transforms.sources.bigquery_rows import batches_of_extract, read_extract
 from rasteret_beam.transforms.sources.csv_format import CsvFormat
@@ -36,12 +35,13 @@ from rasteret_beam.transforms.sources.table_files import (
     look_at_first,
     numbered,
     read_files,
-    refuse_csv_settings,
+    refuse_settings,
     shown,
     typed_partitions,
     with_types,
 )
 from rasteret_beam.transforms.sources.table_sizes import size_of_batches, size_of_files
+from rasteret_beam.transforms.sources.vector_files import is_vector
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ class ReadPoints(beam.PTransform):
     Parameters
     ----------
     source : str, list of str, BigQueryTable, BigQueryQuery, or points in memory
-        Files, folders or globs of Parquet, GeoParquet, CSV or GeoJSON (``.geojson``, ``.geojsonl`` with one feature per
-        line; outside folders also ``.json``, ``.ndjson``), local, in a bucket or by URL; a :class:`BigQueryTable` or
+        Files, folders or globs of Parquet, GeoParquet, CSV, GeoJSON (``.geojson``, ``.geojsonl`` with one feature per
+        line; outside folders also ``.json``, ``.ndjson``), GeoPackage, FlatGeobuf or shapefiles (``.gpkg``, ``.fgb``,
+        ``.shp``, also in a ``.zip``), local, in a bucket or by URL; a :class:`BigQueryTable` or
         :class:`BigQueryQuery`; or an input of :func:`rasteret_beam.collection.eager.inputs.point_stream` (Arrow,
         Polars, DuckDB, pandas, GeoPandas, Shapely, ...). Points in memory and GeoJSON files are read when the pipeline
         is built and become part of it; write large ones to Parquet.
@@ -109,14 +110,16 @@ class ReadPoints(beam.PTransform):
     csv_delimiter, csv_decimal, csv_encoding : str
         Format of CSV files: by default commas (tabs in ``.tsv`` files), decimal points and UTF-8. An empty unquoted
         field is null.
+    layer : str, optional
+        Layer of GeoPackages and other vector files; by default the only one with geometries.
 
     Yields
     ------
     RecordBatch
         Columns ``point_index`` (int64, row number over all files in name order), ``point_x``, ``point_y`` (float64, in
         the points' CRS), then the kept columns; the CRS is in the schema's metadata. A Parquet file is split by row
-        group, a CSV file is read by one worker, and BigQuery is split by the streams of one session, which is a
-        snapshot; :class:`BigQueryTable` describes its ``point_index``.
+        group, a GeoPackage or shapefile by ranges of rows. A CSV or FlatGeobuf file is read by one worker. BigQuery is
+        split by the streams of one session, which is a snapshot; :class:`BigQueryTable` describes its ``point_index``.
 
     Raises
     ------
@@ -139,6 +142,7 @@ class ReadPoints(beam.PTransform):
     csv_delimiter: str | None = None
     csv_decimal: str = "."
     csv_encoding: str = "utf-8"
+    layer: str | None = None
     _found: tuple[PointColumns, list[pa.RecordBatch] | Extract | Files] | None = field(
         default=None, init=False, repr=False
     )
@@ -187,7 +191,7 @@ class ReadPoints(beam.PTransform):
         if self._found is None and isinstance(self.source, BigQueryTable | BigQueryQuery):
             self._found = self._look_at(self.source)
         if self._found is None:
-            files = files_of(self.source, "points", self.access, self._csv)
+            files = files_of(self.source, "points", self.access, self._csv, self.layer)
             if files is None:
                 self._found = self._draw(self.source, "the point table")
             elif is_geojson(files):
@@ -209,16 +213,18 @@ class ReadPoints(beam.PTransform):
         return CsvFormat(self.csv_delimiter, self.csv_decimal, self.csv_encoding)
 
     def _draw(self, given: Any, name: str) -> tuple[PointColumns, list[pa.RecordBatch]]:
-        refuse_csv_settings(self._csv, self.column_types, name)
+        refuse_settings(self._csv, self.column_types, self.layer, name)
         stream = point_stream(given)
         chosen = self._choose(stream.schema, name, stream.first_value)
         return chosen, list(numbered(stream, 0, _PointRows(chosen)))
 
     def _look_at_files(self, files: Files) -> tuple[PointColumns, Files]:
         schema, name, first_value, folders = look_at_first(files)
-        if is_parquet(name, self.access):
-            refuse_csv_settings(files.csv, self.column_types, name)
+        if not files.is_csv(name):
+            form = "vector" if is_vector(name) else ""
+            refuse_settings(files.csv, self.column_types, self.layer, without_secrets(name), form)
             return self._choose(schema, name, first_value, folders=folders), files
+        refuse_settings(files.csv, self.column_types, self.layer, without_secrets(name), "CSV")
         header = schema.names[: len(schema) - len(folders)]
         coordinates = coordinate_names(header) if self.x_column is None else {self.x_column, self.y_column}
         could_be = [item.with_type(pa.float64()) if item.name in coordinates else item for item in schema]
@@ -233,7 +239,7 @@ class ReadPoints(beam.PTransform):
         return replace(chosen, schema=with_types(chosen.schema, types)), files
 
     def _look_at(self, source: BigQuerySource) -> tuple[PointColumns, Extract]:
-        refuse_csv_settings(self._csv, self.column_types, "BigQuery")
+        refuse_settings(self._csv, self.column_types, self.layer, "BigQuery")
         extract = look_at(source)
         chosen = self._choose(extract.schema, extract.what, None, source.index_column)
         extract.check(chosen.needed)

@@ -19,7 +19,6 @@ from rasteret_beam.kernels.tables.polygon_columns import (
     polygon_batch,
 )
 from rasteret_beam.model import DEFAULT_ACCESS, Access
-from rasteret_beam.transforms.runtime.files import is_parquet
 from rasteret_beam.transforms.sources.csv_format import CsvFormat
 from rasteret_beam.transforms.sources.geojson_files import is_geojson, read_geojson
 from rasteret_beam.transforms.sources.table_files import (
@@ -31,11 +30,12 @@ from rasteret_beam.transforms.sources.table_files import (
     look_at_first,
     numbered,
     read_files,
-    refuse_csv_settings,
+    refuse_settings,
     shown,
     typed_partitions,
     with_types,
 )
+from rasteret_beam.transforms.sources.vector_files import is_vector
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class ReadPolygons(beam.PTransform):
     Parameters
     ----------
     source : str, list of str, or polygons in memory
-        Files, folders or globs of Parquet, GeoParquet, CSV with WKT, or GeoJSON as in
+        Files, folders or globs of Parquet, GeoParquet, CSV with WKT, GeoJSON or vector files as in
         :class:`rasteret_beam.ReadPoints`, local, in a bucket or by URL; or an input of
         :func:`rasteret_beam.collection.eager.inputs.polygon_stream` (Arrow, Polars, DuckDB, pandas, GeoPandas, Shapely,
         boxes, ...). Polygons in memory and GeoJSON files are read when the pipeline is built and become part of it;
@@ -104,13 +104,16 @@ class ReadPolygons(beam.PTransform):
         Access to the bucket of the files, for example without credentials.
     column_types, csv_delimiter, csv_decimal, csv_encoding
         For CSV files, as in :class:`rasteret_beam.ReadPoints`.
+    layer : str, optional
+        Layer of vector files, as in :class:`rasteret_beam.ReadPoints`.
 
     Yields
     ------
     RecordBatch
         Columns ``geometry_id`` (int64, row number over all files in name order), ``geometry`` (WKB in the polygons'
-        CRS, or null), then the kept columns; the CRS is in the schema's metadata. A Parquet file is split by row group.
-        :class:`ReadChips` and :class:`ZonalStatistics` check that geometries are valid polygons.
+        CRS, or null), then the kept columns; the CRS is in the schema's metadata. A Parquet file is split by row
+        group, a GeoPackage or shapefile by ranges of rows. :class:`ReadChips` and :class:`ZonalStatistics` check that
+        geometries are valid polygons.
 
     Raises
     ------
@@ -131,6 +134,7 @@ class ReadPolygons(beam.PTransform):
     csv_delimiter: str | None = None
     csv_decimal: str = "."
     csv_encoding: str = "utf-8"
+    layer: str | None = None
     _found: tuple[PolygonColumns, list[pa.RecordBatch] | Files] | None = field(default=None, init=False, repr=False)
 
     def __repr__(self) -> str:
@@ -155,7 +159,7 @@ class ReadPolygons(beam.PTransform):
     def _read(self) -> tuple[PolygonColumns, list[pa.RecordBatch] | Files]:
         """The chosen columns, and the files or the polygons in memory, which some sources give only once."""
         if self._found is None:
-            files = files_of(self.source, "polygons", self.access, self._csv)
+            files = files_of(self.source, "polygons", self.access, self._csv, self.layer)
             if files is None:
                 self._found = self._draw(self.source, "the polygon table")
             elif is_geojson(files):
@@ -179,9 +183,11 @@ class ReadPolygons(beam.PTransform):
     def _look_at_files(self, files: Files) -> tuple[PolygonColumns, Files]:
         schema, name, first_value, folders = look_at_first(files)
         chosen = self._choose(schema, name, first_value, folders=folders)
-        if is_parquet(name, self.access):
-            refuse_csv_settings(files.csv, self.column_types, name)
+        if not files.is_csv(name):
+            form = "vector" if is_vector(name) else ""
+            refuse_settings(files.csv, self.column_types, self.layer, without_secrets(name), form)
             return chosen, files
+        refuse_settings(files.csv, self.column_types, self.layer, without_secrets(name), "CSV")
         header = schema.names[: len(schema) - len(folders)]
         kept = [name for name in chosen.kept if name not in folders]
         files, given = typed_partitions(files, self.column_types, folders)
@@ -193,7 +199,7 @@ class ReadPolygons(beam.PTransform):
         return replace(chosen, schema=with_types(chosen.schema, types)), files
 
     def _draw(self, given: Any, name: str) -> tuple[PolygonColumns, list[pa.RecordBatch]]:
-        refuse_csv_settings(self._csv, self.column_types, name)
+        refuse_settings(self._csv, self.column_types, self.layer, name)
         stream, is_table = polygon_stream(given, self.geometry_crs)
         crs = default_polygon_crs(stream, is_table, self.geometry_crs)
         chosen = self._choose(stream.schema, name, stream.first_value, crs)

@@ -6,9 +6,10 @@ The transforms that read points and polygons share this module.
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
@@ -25,11 +26,12 @@ from rasteret_beam.kernels.tables.text_columns import named_types
 from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.found_file import FoundFile
 from rasteret_beam.readers.storage.local_files import in_memory
-from rasteret_beam.transforms.runtime.files import find_tables, is_parquet, open_parquet
+from rasteret_beam.transforms.runtime.files import VECTOR_ENDINGS, find_tables, is_parquet, open_parquet
 from rasteret_beam.transforms.sources.csv_files import CsvFile, decided_types
 from rasteret_beam.transforms.sources.csv_format import COMMAS, CsvFormat
 from rasteret_beam.transforms.sources.held_readers import rows_of
 from rasteret_beam.transforms.sources.row_makers import InPartition, RowMaker
+from rasteret_beam.transforms.sources.vector_files import VectorFile, is_vector
 
 BATCH_BYTES = 16 << 20
 COLUMN_BYTES = 4 << 10
@@ -39,7 +41,7 @@ SMALLER = "write the file with smaller row groups, or give the machine more memo
 
 @dataclass(frozen=True)
 class Files:
-    """Files, folders and globs, with the access to their buckets and the format of CSV.
+    """Files, folders and globs, with the access to their buckets, the format of CSV, and the layer of vector files.
 
     Attributes
     ----------
@@ -47,6 +49,9 @@ class Files:
         The first file by name.
     partitions : pyarrow.Schema
         Schema of the columns whose values are in folder names.
+    layer : str, optional
+    job : str
+        Names the job that shares local copies of remote files.
     """
 
     paths: Sequence[str]
@@ -54,12 +59,20 @@ class Files:
     csv: CsvFormat
     first: FoundFile
     partitions: pa.Schema
+    layer: str | None = None
+    job: str = field(default_factory=lambda: uuid4().hex)
 
     @classmethod
-    def of(cls, paths: Sequence[str], access: Access = DEFAULT_ACCESS, csv: CsvFormat = COMMAS) -> "Files":
+    def of(
+        cls,
+        paths: Sequence[str],
+        access: Access = DEFAULT_ACCESS,
+        csv: CsvFormat = COMMAS,
+        layer: str | None = None,
+    ) -> "Files":
         """Find them."""
         tables = find_tables(paths, access)
-        return cls(paths, access, csv, tables[0], partition_schema(file.keys for file in tables))
+        return cls(paths, access, csv, tables[0], partition_schema(file.keys for file in tables), layer)
 
     def found(self) -> list[FoundFile]:
         """The path of each file, in name order; see :func:`.runtime.files.find_tables`."""
@@ -68,9 +81,22 @@ class Files:
     def csv_file(self, path: str) -> CsvFile:
         return CsvFile(path, self.access, self.csv)
 
+    def vector_file(self, path: str) -> VectorFile:
+        return VectorFile(path, self.access, self.layer, self.job)
+
+    def is_csv(self, path: str) -> bool:
+        """Whether a file is CSV; otherwise its columns have types.
+
+        Raises
+        ------
+        InputError, MissingInputError
+            It has an unknown format, or cannot be opened.
+        """
+        return not is_vector(path) and not is_parquet(path, self.access)
+
 
 class _Counted(NamedTuple):
-    """A file and the number of rows of its parts: row groups, or a whole CSV file."""
+    """A file and the number of rows of its parts: row groups, a whole CSV file, or parts of a vector file."""
 
     path: str
     root: str | None
@@ -79,7 +105,7 @@ class _Counted(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Rows that one worker reads: a row group, a CSV file (row group -1), or some of their rows.
+    """Rows that one worker reads: a row group or part of a vector file, a CSV file (row group -1), or some of these.
 
     Attributes
     ----------
@@ -88,9 +114,11 @@ class Split(NamedTuple):
     rows : int or None
         Number of rows; None for all rows of the last CSV file, which are not counted.
     skip : int
-        Rows of the row group or the CSV file before these.
+        Rows of the part before these.
     is_cut : bool
-        There are more rows in the row group or the CSV file than these.
+        There are more rows in the part than these.
+    before : int
+        Rows of the file before the part.
     """
 
     path: str
@@ -100,6 +128,7 @@ class Split(NamedTuple):
     rows: int | None = None
     skip: int = 0
     is_cut: bool = False
+    before: int = 0
 
 
 def read_files(pipeline: Any, files: Files, rows: RowMaker) -> beam.PCollection[pa.RecordBatch]:
@@ -148,10 +177,16 @@ def batches_of_files(files: Files, rows: RowMaker) -> Iterator[pa.RecordBatch]:
         first_row += sum(counted.rows)
 
 
-def files_of(source: Any, what: str, access: Access = DEFAULT_ACCESS, csv: CsvFormat = COMMAS) -> Files | None:
+def files_of(
+    source: Any,
+    what: str,
+    access: Access = DEFAULT_ACCESS,
+    csv: CsvFormat = COMMAS,
+    layer: str | None = None,
+) -> Files | None:
     """The files of a source; None for a source in memory."""
     paths = _paths_of(source, what)
-    return None if paths is None else Files.of(paths, access, csv)
+    return None if paths is None else Files.of(paths, access, csv, layer)
 
 
 def _paths_of(source: Any, what: str) -> list[str] | None:
@@ -188,8 +223,10 @@ def look_at_first(files: Files) -> tuple[pa.Schema, str, FirstValue, list[str]]:
     These come from folder names (hive partitions) and are at the end of the schema. Columns of CSV are text.
     """
     path = files.first.path
-    if is_parquet(path, files.access):
-        first: FirstValue = partial(_first_value, path, files.access)
+    if is_vector(path):
+        first: FirstValue = files.vector_file(path).first_value
+    elif is_parquet(path, files.access):
+        first = partial(_first_value, path, files.access)
     else:
         first = files.csv_file(path).first_value
     own = _columns_of(path, files)
@@ -200,6 +237,8 @@ def look_at_first(files: Files) -> tuple[pa.Schema, str, FirstValue, list[str]]:
 
 def _columns_of(path: str, files: Files) -> pa.Schema:
     """The columns of the file itself."""
+    if is_vector(path):
+        return files.vector_file(path).schema()
     if is_parquet(path, files.access):
         with open_parquet(path, files.access) as file:
             return _schema_of(file, path)
@@ -255,7 +294,7 @@ def csv_types(
     known = {name: kind for name, kind in (named | dict(own)).items() if name in own or name in set(kept)}
     undecided = [name for name in kept if name not in known]
     if undecided:
-        csv = [files.csv_file(file.path) for file in files.found() if not is_parquet(file.path, files.access)]
+        csv = [files.csv_file(file.path) for file in files.found() if files.is_csv(file.path)]
         known |= decided_types(csv, undecided, known)
     return {name: known[name] for name in kept}
 
@@ -290,17 +329,31 @@ def with_types(schema: pa.Schema, types: Mapping[str, pa.DataType]) -> pa.Schema
     return pa.schema(fields, metadata=schema.metadata)
 
 
-def refuse_csv_settings(csv: CsvFormat, column_types: Mapping[str, Any] | None, what: str) -> None:
-    """Refuse CSV settings for another format.
+def refuse_settings(
+    csv: CsvFormat, column_types: Mapping[str, Any] | None, layer: str | None, name: str, form: str = ""
+) -> None:
+    """Refuse settings for a format that a source does not have.
+
+    Parameters
+    ----------
+    name : str
+        Of the source.
+    form : "CSV", "vector" or ""
+        Its format.
 
     Raises
     ------
     InputError
     """
-    given = [*csv.given(), *(["column_types"] if column_types else [])]
+    given = [*csv.given(), *(["column_types"] if column_types else [])] if form != "CSV" else []
     if given:
-        flags = listed(f"--{name}" for name in given)
-        raise InputError(f"{listed(given)} ({flags}) given, which apply to CSV files, but {what} is not CSV; omit them")
+        flags = listed(f"--{each}" for each in given)
+        raise InputError(f"{listed(given)} ({flags}) given, which apply to CSV files, but {name} is not CSV; omit them")
+    if layer is not None and form != "vector":
+        raise InputError(
+            f"layer is {layer!r} (--layer), which applies to vector files, but {name} is not one "
+            f"({', '.join(VECTOR_ENDINGS)}); omit it"
+        )
 
 
 def _find_files(source: Sequence[str], access: Access) -> Iterator[tuple[str, str | None, bool]]:
@@ -313,6 +366,8 @@ def _find_files(source: Sequence[str], access: Access) -> Iterator[tuple[str, st
 def _count_rows(found: tuple[str, str | None, bool], files: Files) -> _Counted:
     """Numbers of rows of a file's parts; the last CSV file counts as empty, to avoid reading it."""
     path, root, last = found
+    if is_vector(path):
+        return _Counted(path, root, False, files.vector_file(path).parts())
     if is_parquet(path, files.access):
         with open_parquet(path, files.access) as file:
             groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
@@ -324,10 +379,12 @@ def _number_rows(counted: list[_Counted]) -> Iterator[Split]:
     """Add the row number of the first row to each split."""
     first_row = 0
     for path, root, csv, counts in sorted(counted, key=lambda file: file.path):
+        before = 0
         for number, rows in enumerate(counts):
             if rows or csv:
-                yield Split(path, root, -1 if csv else number, first_row, rows or None)
-            first_row += rows
+                yield Split(path, root, -1 if csv else number, first_row + before, rows or None, before=before)
+            before += rows
+        first_row += before
 
 
 def _read_split(split: Split, rows: RowMaker, files: Files) -> Iterator[pa.RecordBatch]:
@@ -336,17 +393,24 @@ def _read_split(split: Split, rows: RowMaker, files: Files) -> Iterator[pa.Recor
         rows = InPartition(rows, split.path, partition_keys(split.path, split.root), files.partitions, own)
     batches = _batches_of(split, rows, files)
     if split.is_cut:
-        key = split.path, split.row_group, files.access, files.csv, tuple(rows.needed)
+        key = split.path, split.row_group, files.access, files.csv, files.layer, tuple(rows.needed)
         most = split.rows if split.rows is not None else sys.maxsize
         batches = rows_of(key, partial(_batches_of, split, rows, files), split.skip, most)
     yield from numbered(batches, split.first_row, rows)
 
 
 def _batches_of(split: Split, rows: RowMaker, files: Files) -> Iterator[pa.RecordBatch]:
-    """All rows of the row group or the CSV file of a split."""
+    """All rows of the part of a split; of a vector file, a cut part may continue to the end of the file."""
     if split.row_group < 0:
         return files.csv_file(split.path).batches(rows.csv_types(), rows.most_rows)
+    if is_vector(split.path):
+        return _read_vector(split, rows, files.vector_file(split.path))
     return _read_row_group(split, rows, files.access)
+
+
+def _read_vector(split: Split, rows: RowMaker, file: VectorFile) -> Iterator[pa.RecordBatch]:
+    rows.check(file.schema(), file.name)
+    return file.batches(rows.needed, rows.most_rows, split.before, None if split.is_cut else split.rows)
 
 
 def _read_row_group(split: Split, rows: RowMaker, access: Access) -> Iterator[pa.RecordBatch]:

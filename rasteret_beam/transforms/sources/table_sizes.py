@@ -9,19 +9,23 @@ import pyarrow.parquet as pq
 from rasteret_beam.collection.eager.memory_estimate import COPIES, TableSize
 from rasteret_beam.readers.storage.found_file import FoundFile
 from rasteret_beam.readers.storage.location import Location
-from rasteret_beam.transforms.runtime.files import is_parquet, open_parquet
+from rasteret_beam.transforms.runtime.files import open_parquet
 from rasteret_beam.transforms.sources.table_files import BATCH_BYTES, Files
+from rasteret_beam.transforms.sources.vector_files import is_vector
 
 LOOKED_AT = 32
 """Number of footers to read; the other files of a table are assumed to be similar."""
 
 
 def size_of_files(files: Files, needed: Sequence[str]) -> TableSize:
-    """The size of a table in files; for CSV, the size of its local files on disk."""
+    """The size of a table in files; for CSV and vector files, the size of its local files on disk."""
     found = files.found()
-    if not is_parquet(files.first.path, files.access):
-        sizes = [os.path.getsize(file.path) for file in found if not Location.of(file.path).is_remote]
-        return TableSize(None, sum(sizes), BATCH_BYTES)
+    if is_vector(files.first.path) or files.is_csv(files.first.path):
+        local = [file.path for file in found if not Location.of(file.path).is_remote]
+        known = [files.vector_file(path).rows() for path in local if is_vector(path)]
+        counts = [rows for rows in known if rows is not None]
+        size = sum(map(os.path.getsize, local))
+        return TableSize(sum(counts) if len(counts) == len(found) else None, size, BATCH_BYTES)
     looked_at = found[:: -(-len(found) // LOOKED_AT)]
     share = len(found) / len(looked_at)
     groups = [group for file in looked_at for group in _groups(file, files, set(needed))]
