@@ -1,0 +1,110 @@
+"""Batches as rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
+from rasteret_beam.errors import InputError, listed
+from rasteret_beam.transforms.rows.columns import python_values
+from rasteret_beam.transforms.rows.known import schema_of
+from rasteret_beam.transforms.rows.types import plain, row_class, row_schema
+
+SLICE_ROWS = 4096
+"""Rows that are made at a time: a batch of a million points is not held as Python objects."""
+
+
+@dataclass(eq=False)
+class ToRows(beam.PTransform):
+    """Turn batches into Beam Rows with a schema, which SqlTransform, ``Map(lambda row: row.value)``, WriteToJson and
+    Beam YAML understand.
+
+    Rows are per row by nature: they cost about 50 times as much as batches in a shuffle. Keep batches as long as
+    possible, and choose columns before.
+
+    A row is the NamedTuple that Beam makes for the schema, with the columns of the batch as attributes. Timestamps are
+    ``apache_beam.utils.timestamp.Timestamp``, in nanoseconds where the column is, and an instant of UTC where it has no
+    zone; dates ``datetime.date``, decimals ``Decimal``, structs NamedTuples, maps dicts. Whole numbers of 8 bits become
+    INT16 and unsigned ones the next larger type. A name that cannot be that of an attribute is changed:
+    ``record:eo:cloud_cover`` is ``record_eo_cloud_cover``, ``2023`` is ``c2023``, ``class`` is ``class_``.
+    :class:`ToBatches` gives the same batches again.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema, optional
+        Schema of the batches. Without it, that of the transform which made them: ReadPoints, PointBatches,
+        ReadPolygons, SamplePoints, ReadChips, ZonalStatistics and their dead letters know it, also before a WindowInto,
+        a Reshuffle or a Flatten. It is needed where points or polygons come from a transform of yours.
+
+    Yields
+    ------
+    Row
+        One for each row of a batch, in its window and at its time.
+
+    Raises
+    ------
+    InputError
+        When applied: the schema is not known; or a column has a type that Beam's rows lack: unsigned 64-bit integers,
+        times of day, durations, intervals, columns of nulls alone. While running: a batch has other columns than the
+        schema; or a value does not fit, such as a decimal of more than 28 digits.
+    """
+
+    schema: pa.Schema | None = None
+
+    def __post_init__(self) -> None:
+        if self.schema is not None and not isinstance(self.schema, pa.Schema):
+            raise InputError(f"schema is a {type(self.schema).__name__}; give a pyarrow.Schema")
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection[Any]:
+        schema = self.schema if self.schema is not None else schema_of(batches)
+        if schema is None:
+            raise InputError(
+                "the columns of the batches are not known, as they come from a step that does not say; give them with "
+                "ToRows(schema=...)"
+            )
+        rows = row_class(row_schema(schema))
+        return batches | "Rows" >> beam.ParDo(_RowsFn(schema)).with_output_types(rows)
+
+
+class _RowsFn(beam.DoFn):
+    """The class of the rows has no name that a pickle could find, so it is made on the worker."""
+
+    def __init__(self, schema: pa.Schema):
+        self.schema = schema
+
+    def setup(self) -> None:
+        self.make = row_class(row_schema(self.schema))._make
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        check_columns(batch.schema, self.schema)
+        for start in range(0, len(batch), SLICE_ROWS):
+            part = batch.slice(start, SLICE_ROWS)
+            columns = [_values(part, name) for name in self.schema.names]
+            yield from map(self.make, zip(*columns, strict=True))
+
+
+def _values(batch: pa.RecordBatch, name: str) -> list[Any]:
+    try:
+        return python_values(batch.column(name))
+    except InputError as error:
+        raise InputError(f"column {name!r} ({batch.schema.field(name).type}) cannot become rows: {error}") from error
+
+
+def check_columns(found: pa.Schema, wanted: pa.Schema) -> None:
+    """Refuse a batch with other columns; a dictionary may stand for its values.
+
+    Raises
+    ------
+    InputError
+    """
+    if found.equals(wanted):
+        return
+    columns = {field.name: plain(field.type) for field in found}
+    if columns != {field.name: plain(field.type) for field in wanted} or len(found) != len(wanted):
+        raise InputError(
+            f"a batch has the columns {listed(f'{field.name} ({field.type})' for field in found)}; expected "
+            f"{listed(f'{field.name} ({field.type})' for field in wanted)}"
+        )
