@@ -154,6 +154,27 @@ _MAKERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], list[An
 )
 
 
+def with_text_times(schema: pa.Schema) -> pa.Schema:
+    """A schema with text in place of times and dates."""
+    fields = [field.with_type(pa.string()) if _is_time(field.type) else field for field in schema]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+def text_times(column: pa.Array) -> pa.Array:
+    """A column of times or dates as ISO 8601 text, in UTC if it has a zone; other columns as they are."""
+    kind = plain(column.type)
+    if not _is_time(column.type):
+        return column
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        kind = pa.timestamp(kind.unit, "UTC")
+    days = pa.types.is_date(kind)
+    return pc.replace_substring(column.cast(pa.date32() if days else kind).cast(pa.string()), " ", "T")
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(plain(kind)) or pa.types.is_date(plain(kind))
+
+
 def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Values of rows as a column of a type; the inverse of :func:`python_values`.
 
@@ -198,11 +219,19 @@ def _halves(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _instants(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if any(isinstance(value, str) for value in values):
+        return pa.array(values, pa.string()).cast(kind)
     if not any(isinstance(value, Timestamp) for value in values):
         return pa.array(values, type=kind)
     per = 10**9 // _PER_SECOND[kind.unit]
     ticks = [None if value is None else _ticks(value, per, kind) for value in values]
     return pa.array(ticks, pa.int64()).cast(kind)
+
+
+def _days(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if any(isinstance(value, str) for value in values):
+        return pa.array(values, pa.string()).cast(kind)
+    return pa.array(values, type=kind)
 
 
 def _ticks(value: Any, per: int, kind: pa.DataType) -> int:
@@ -269,6 +298,7 @@ _BUILDERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Sequence[Any], p
     (pa.types.is_integer, _integers),
     (pa.types.is_float16, _halves),
     (pa.types.is_timestamp, _instants),
+    (pa.types.is_date, _days),
     (is_list, _list_array),
     (pa.types.is_map, _map_array),
     (pa.types.is_struct, _struct_array),

@@ -27,7 +27,8 @@ class ToBatches(beam.PTransform):
     ----------
     schema : pyarrow.Schema, optional
         Columns and types of the batches. Without it, rows of :class:`ToRows` become batches with the schema that they
-        came from, and other rows with that of the PCollection. Dicts, and rows with decimals, need it.
+        came from, and other rows with that of the PCollection. Dicts, and rows with decimals, need it. ISO 8601 text
+        becomes times and dates where the schema has them.
     batch_rows : int
         Maximum number of rows of a batch; fewer if their texts, bytes and lists reach 16 MB.
 

@@ -1,15 +1,15 @@
 """Batches as rows."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal
 
 import apache_beam as beam
 import pyarrow as pa
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.errors import InputError, listed
-from rasteret_beam.transforms.rows.columns import python_values
+from rasteret_beam.transforms.rows.columns import python_values, text_times, with_text_times
 from rasteret_beam.transforms.rows.known import schema_of
 from rasteret_beam.transforms.rows.types import plain, row_class, row_schema
 
@@ -38,6 +38,9 @@ class ToRows(beam.PTransform):
         Schema of the batches. Without it, that of the transform which made them: ReadPoints, PointBatches,
         ReadPolygons, SamplePoints, ReadChips, ZonalStatistics and their dead letters know it, also before a WindowInto,
         a Reshuffle or a Flatten. It is needed where points or polygons come from a transform of yours.
+    times : "instant" or "text"
+        What columns of times and dates become: Beam's instants and dates, or ISO 8601 text, for sinks that write JSON,
+        which Beam's instants do not go into. Those with a zone are in UTC and end in Z.
 
     Yields
     ------
@@ -53,8 +56,12 @@ class ToRows(beam.PTransform):
     """
 
     schema: pa.Schema | None = None
+    _: KW_ONLY
+    times: Literal["instant", "text"] = "instant"
 
     def __post_init__(self) -> None:
+        if self.times not in ("instant", "text"):
+            raise InputError(f"times is {self.times!r}; it can be one of ('instant', 'text')")
         if self.schema is not None and not isinstance(self.schema, pa.Schema):
             raise InputError(f"schema is a {type(self.schema).__name__}; give a pyarrow.Schema")
 
@@ -65,32 +72,39 @@ class ToRows(beam.PTransform):
                 "the columns of the batches are not known, as they come from a step that does not say; give them with "
                 "ToRows(schema=...)"
             )
-        rows = row_class(row_schema(schema))
-        return batches | "Rows" >> beam.ParDo(_RowsFn(schema)).with_output_types(rows)
+        as_text = self.times == "text"
+        rows = row_class(row_schema(with_text_times(schema) if as_text else schema))
+        return batches | "Rows" >> beam.ParDo(_RowsFn(schema, as_text)).with_output_types(rows)
 
 
 class _RowsFn(beam.DoFn):
     """The class of the rows has no name that a pickle could find, so it is made on the worker."""
 
-    def __init__(self, schema: pa.Schema):
+    def __init__(self, schema: pa.Schema, as_text: bool = False):
         self.schema = schema
+        self.as_text = as_text
 
     def setup(self) -> None:
-        self.make = row_class(row_schema(self.schema))._make
+        schema = with_text_times(self.schema) if self.as_text else self.schema
+        self.make = row_class(row_schema(schema))._make
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         check_columns(batch.schema, self.schema)
         for start in range(0, len(batch), SLICE_ROWS):
             part = batch.slice(start, SLICE_ROWS)
-            columns = [_values(part, name) for name in self.schema.names]
+            columns = [self._values(part, name) for name in self.schema.names]
             yield from map(self.make, zip(*columns, strict=True))
 
+    def _values(self, batch: pa.RecordBatch, name: str) -> list[Any]:
+        column = batch.column(name)
+        return _values(text_times(column) if self.as_text else column, name)
 
-def _values(batch: pa.RecordBatch, name: str) -> list[Any]:
+
+def _values(column: pa.Array, name: str) -> list[Any]:
     try:
-        return python_values(batch.column(name))
+        return python_values(column)
     except InputError as error:
-        raise InputError(f"column {name!r} ({batch.schema.field(name).type}) cannot become rows: {error}") from error
+        raise InputError(f"column {name!r} ({column.type}) cannot become rows: {error}") from error
 
 
 def check_columns(found: pa.Schema, wanted: pa.Schema) -> None:
