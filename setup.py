@@ -24,6 +24,11 @@ PEERS = ["exactextract>=0.2", "rasterstats>=0.20"]
 
 STAC = ["pystac>=1.12", "pystac-client>=0.8"]
 
+YAML = ["apache-beam[yaml]>=2.77"]
+
+YAML_TEST = ["jinja2>=3.0", "docstring-parser>=0.15", "jsonschema>=4.0"]
+"""What the tests need of YAML, which limits pandas to versions before those that they are run with."""
+
 TEST = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
@@ -35,6 +40,7 @@ TEST = [
     *DEMO,
     *TABLES,
     *STAC,
+    *YAML_TEST,
     "stac-geoparquet>=0.7",
     *GCP,
     *AWS,
@@ -72,7 +78,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["rasteret_beam", "rasteret_beam.*", "pipelines", "pipelines.*"]),
-    package_data={"rasteret_beam": ["py.typed", "collection/catalogue.json"]},
+    package_data={"rasteret_beam": ["py.typed", "collection/catalogue.json", "transforms/yaml/providers.yaml"]},
     install_requires=[
         "apache-beam>=2.77",
         "pyarrow>=19",
@@ -89,6 +95,7 @@ setup(
         "gcp": GCP,
         "aws": AWS,
         "stac": STAC,
+        "yaml": YAML,
         "planetary-computer": ["planetary-computer>=1.0"],
         "demo": DEMO,
         "docs": DOCS,

@@ -34,7 +34,7 @@ class _Write(beam.PTransform):
         self.kind = kind
         self.settings = settings
 
-    def expand(self, batches: beam.PCollection) -> dict[str, beam.PCollection]:
+    def expand(self, batches: beam.PCollection) -> Any:
         settings = dict(self.settings)
         if "schema" in {each.name for each in fields(self.kind)}:
             schema = schema_of(batches)
