@@ -1,7 +1,7 @@
 """Print the list of providers with which Beam YAML finds the transforms of this package.
 
 Without flags, the transforms run in the process of the pipeline, which has rasteret_beam installed. With --packages,
-Beam installs these packages into an environment of their own and expands the transforms there, as on Dataflow.
+Beam installs these packages into a separate environment and expands the transforms there, as on Dataflow.
 """
 
 import argparse
