@@ -36,7 +36,7 @@ class ToRows(beam.PTransform):
     ----------
     schema : pyarrow.Schema, optional
         Schema of the batches. Without it, that of the transform which made them: ReadPoints, PointBatches,
-        ReadPolygons, SamplePoints, ReadChips, ZonalStatistics and their dead letters know it, also before a WindowInto,
+        ReadPolygons, SamplePoints, ReadChips and ZonalStatistics know it, of each output, also before a WindowInto,
         a Reshuffle or a Flatten. It is needed where points or polygons come from a transform of yours.
     times : "instant" or "text"
         What columns of times and dates become: Beam's instants and dates, or ISO 8601 text, for sinks that write JSON,
