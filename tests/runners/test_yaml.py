@@ -99,7 +99,7 @@ SAMPLE = """
 
 
 def test_the_listing_has_all_transforms(capsys: pytest.CaptureFixture[str]) -> None:
-    assert PROVIDERS.read_text() == listing(), "run `python -m pipelines.yaml_providers > " + str(PROVIDERS)
+    assert PROVIDERS.read_text() == listing(), "run `make templates`"
     assert yaml_providers.main([]) == 0
     assert capsys.readouterr().out == files("rasteret_beam").joinpath("transforms/yaml/providers.yaml").read_text()
     (python,) = yaml_provider.load_providers(str(PROVIDERS))
