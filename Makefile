@@ -38,10 +38,11 @@ lock: $(VENV)/dev
 	$(BIN)/python -m templates.lock
 
 # The keywords that type checkers see, anew from the options, and the metadata of the templates, anew from the flags of
-# the commands.
+# the commands; and the list of providers for Beam YAML.
 templates: $(VENV)/dev
 	$(BIN)/python -m templates.keywords
 	$(BIN)/python -m templates.metadata
+	$(BIN)/python -m pipelines.yaml_providers > rasteret_beam/transforms/yaml/providers.yaml
 
 # The sdist, and the wheel that is built from it.
 dist: $(VENV)/dev

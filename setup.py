@@ -27,6 +27,11 @@ ICEBERG = ["pyiceberg[sql-sqlite]>=0.12"]
 VECTOR = ["pyogrio>=0.12"]
 STAC = ["pystac>=1.12", "pystac-client>=0.8"]
 
+YAML = ["apache-beam[yaml]>=2.77"]
+
+YAML_TEST = ["jinja2>=3.0", "docstring-parser>=0.15", "jsonschema>=4.0"]
+"""What the tests need of YAML, which limits pandas to versions before those that they are run with."""
+
 TEST = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
@@ -40,6 +45,7 @@ TEST = [
     *STAC,
     *ICEBERG,
     *VECTOR,
+    *YAML_TEST,
     "stac-geoparquet>=0.7",
     *GCP,
     *AWS,
@@ -77,7 +83,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["rasteret_beam", "rasteret_beam.*", "pipelines", "pipelines.*"]),
-    package_data={"rasteret_beam": ["py.typed", "collection/catalogue.json"]},
+    package_data={"rasteret_beam": ["py.typed", "collection/catalogue.json", "transforms/yaml/providers.yaml"]},
     install_requires=[
         "apache-beam>=2.77",
         "pyarrow>=19",
@@ -96,6 +102,7 @@ setup(
         "iceberg": ICEBERG,
         "stac": STAC,
         "vector": VECTOR,
+        "yaml": YAML,
         "planetary-computer": ["planetary-computer>=1.0"],
         "demo": DEMO,
         "docs": DOCS,

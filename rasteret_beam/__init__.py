@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rasteret_beam.transforms.build_collection import BuildCollection
     from rasteret_beam.transforms.chips.dead_letters import ReadChipDeadLetters
     from rasteret_beam.transforms.chips.read_chips import ChipOutputs, ReadChips
+    from rasteret_beam.transforms.rows.to_batches import ToBatches
+    from rasteret_beam.transforms.rows.to_rows import ToRows
     from rasteret_beam.transforms.runtime.event_times import GroupByTile
     from rasteret_beam.transforms.sampling.collection_updates import CollectionUpdates
     from rasteret_beam.transforms.sampling.dead_letters import SampleDeadLetters
@@ -66,6 +68,8 @@ TRANSFORMS = {
     "SamplePoints": "sampling.sample_points",
     "SampleTiles": "sampling.sampling",
     "SamplingOutputs": "sampling.outputs",
+    "ToBatches": "rows.to_batches",
+    "ToRows": "rows.to_rows",
     "WriteChipsToGeoTiff": "sinks.geotiff",
     "WriteChipsToParquet": "sinks.parquet",
     "WriteSamplesToBigQuery": "sinks.bigquery",
@@ -105,6 +109,8 @@ __all__ = [
     "SampleTiles",
     "SamplingOutputs",
     "TileKey",
+    "ToBatches",
+    "ToRows",
     "WriteChipsToGeoTiff",
     "WriteChipsToParquet",
     "WriteSamplesToBigQuery",

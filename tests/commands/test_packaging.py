@@ -107,6 +107,7 @@ class TestPackages:
             packed = set(archive.namelist())
             metadata = archive.read(f"{NAME}.dist-info/METADATA").decode()
         data = {"rasteret_beam/py.typed", "rasteret_beam/collection/catalogue.json"}
+        data.add("rasteret_beam/transforms/yaml/providers.yaml")
         code = {name for name in tracked if re.fullmatch(r"(rasteret_beam|pipelines)/.*\.py", name)}
         assert {name for name in packed if not name.startswith(f"{NAME}.dist-info/")} == code | data
         assert f"{NAME}.dist-info/licenses/LICENSE" in packed

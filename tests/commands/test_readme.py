@@ -18,9 +18,12 @@ import rasterio
 import rasterio.mask
 import shapely
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.yaml import yaml_provider, yaml_transform
+from apache_beam.yaml.yaml_mapping import create_mapping_providers
 
 import rasteret_beam.schema
 from pipelines import demo, sample_points
+from rasteret_beam.transforms.yaml.listing import listing
 from tests.support.documents import PAGES, Block, blocks_of, check_calls, commands_of, run_page
 from tests.support.paths import ROOT
 
@@ -235,14 +238,45 @@ def elevation(found: Found, folder: Path) -> None:
         assert table.value.equals(frame.value.reset_index(drop=True))
 
 
+def yaml(found: Found, folder: Path) -> None:
+    """The jobs of the page give what its pipeline gives, and the demo."""
+    (folder / "providers.yaml").write_text(listing())
+    python = yaml_provider.YamlProviders.create_builtin_provider(), create_mapping_providers()
+    few = yaml_provider.merge_providers(*python)  # to load all of Beam's takes 10 s
+    jobs = [block.code for block in blocks_of(ROOT / "docs" / "yaml.md") if block.code.startswith("pipeline:")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml_provider, "standard_providers", lambda: few)
+        for job in jobs:
+            local = PipelineOptions(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner")
+            with beam.Pipeline(options=local) as pipeline:
+                yaml_transform.expand_pipeline(pipeline, job)
+    assert len(jobs) == 2
+    latest = in_order(rows(folder / "demo" / "yaml" / "samples"))
+    assert len(latest) + 2 * len(rows(folder / "demo" / "yaml" / "unsampled")) == 2 * 60_000
+    high = latest.filter((pa.compute.field("band") == "A00") & (pa.compute.field("value") > 50))
+    for written in ("high", "high_rows"):
+        assert len(high) > 0 and in_order(rows(folder / "demo" / "yaml" / written)).equals(high)
+
+
 CHECKS: dict[str, Callable[[Found, Path], None]] = {
     check.__name__: check
-    for check in (inputs, collections, sampling, field_plots, elevation, chips, zonal, fields_over_time, command_line)
+    for check in (
+        inputs,
+        collections,
+        sampling,
+        field_plots,
+        elevation,
+        chips,
+        zonal,
+        fields_over_time,
+        command_line,
+        yaml,
+    )
 }
 
 
-LONG = ("field_plots", "fields_over_time")
-"""Pages that take a quarter of a minute each, for their stack of scenes."""
+LONG = ("field_plots", "fields_over_time", "yaml")
+"""Pages that take long, for their stack of scenes, or for several pipelines."""
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 from apache_beam.runners.pipeline_context import PipelineContext
+from apache_beam.yaml import main, yaml_provider
 
 from pipelines import build_collection, read_chips, sample_points, zonal_statistics
 from pipelines.cli.flags import LAUNCHER
@@ -153,6 +154,38 @@ def stage(command: str, data: Data, gcs: Gcs, name: str, *flags: str) -> Staged:
 def staged_twice(request: pytest.FixtureRequest, data: Data, gcs: Gcs) -> tuple[str, Staged, Staged]:
     command = request.param
     return command, stage(command, data, gcs, f"{command}_1"), stage(command, data, gcs, f"{command}_2")
+
+
+def test_a_job_in_yaml(data: Data, gcs: Gcs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each element between the steps of YAML has a coder that other SDKs know too, and keys are deterministic."""
+    python = yaml_provider.YamlProviders.create_builtin_provider()
+    few = yaml_provider.merge_providers(python)  # to load all of Beam's takes 10 s
+    monkeypatch.setattr(yaml_provider, "standard_providers", lambda: few)
+    place = f"{gcs.uri}/templates/yaml.json"
+    points = {"points": f"{data.folder}/points.parquet", "x_column": "x", "y_column": "y", "geometry_crs": 32631}
+    variables = points | {"collection": f"{data.folder}/scenes", "bands": "B10,B20", "output": f"{gcs.uri}/yaml/s"}
+    options, build, _ = main.build_pipeline_components_from_argv(
+        [
+            f"--yaml_pipeline_file={ROOT}/templates/yaml/points_to_parquet.yaml",
+            f"--jinja_variables={json.dumps(variables)}",
+            *on_dataflow(gcs, template_location=place, sdk_container_image=IMAGE),
+        ]
+    )
+    FileSystems.set_options(options)
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline)
+    pipeline.run()
+    staged = Staged(gcs, json.loads(gcs.file(place).read_bytes()))
+    proto = staged.pipeline()
+    outputs = {
+        (step.unique_name, proto.components.coders[proto.components.pcollections[output].coder_id].spec.urn)
+        for step in proto.components.transforms.values()
+        if step.unique_name in ("Points", "Samples")
+        for output in step.outputs.values()
+    }
+    assert outputs == {("Points", "beam:coder:row:v1"), ("Samples", "beam:coder:row:v1")}
+    assert [name for name, coder in key_coders(proto).items() if not coder.is_deterministic()] == []
+    assert {"WriteUnsampled", "Write"} < {*staged.steps()}
 
 
 @pytest.mark.parametrize("command", list(MAINS))

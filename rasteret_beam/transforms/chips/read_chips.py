@@ -25,9 +25,11 @@ from rasteret_beam.keywords import ChipKeywords
 from rasteret_beam.model import ALL_BANDS, TileKey
 from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.readers.jobs.chip_reader import ChipReader, fill_value
+from rasteret_beam.schema import CHIP_DEAD_LETTER_SCHEMA, chips_schema, kept_polygon_fields, unmatched_schema
 from rasteret_beam.transforms.polygons.checks import checked_bands
 from rasteret_beam.transforms.polygons.reading import PolygonFn, QualityOf, ReadFn, read_by
 from rasteret_beam.transforms.polygons.routing import routed_groups
+from rasteret_beam.transforms.rows.known import schema_of, with_schemas
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 
@@ -153,9 +155,12 @@ class ReadChips(beam.PTransform):
         settings = IndexSettings(self.collection, tuple(self.check()), self.options)
         routed = routed_groups(polygons, settings, self.geometry_crs, self.rules, metrics.CHIPS_ROUTED)
         chips, letters = read_by(_ReadFn(settings), routed.groups)
-        if self.with_unmatched:
-            return ChipOutputs(chips, routed.unmatched, letters)
-        return chips if letters is None else ChipOutputs(chips, dead_letters=letters)
+        outputs = ChipOutputs(chips, routed.unmatched if self.with_unmatched else None, letters)
+        found = schema_of(polygons)
+        if found is not None:
+            kept = kept_polygon_fields(found)
+            with_schemas(outputs, chips_schema(kept), unmatched_schema(kept), CHIP_DEAD_LETTER_SCHEMA)
+        return outputs if set(outputs[1:]) != {None} else chips
 
     def check(self) -> list[str]:
         """The bands as a list, if everything asked for can work.

@@ -12,6 +12,8 @@ from rasteret_beam.kernels.routing.chunks import ChunkRules
 from rasteret_beam.keywords import SampleKeywords
 from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.schema import DEAD_LETTER_SCHEMA, POINT_CRS_KEY, kept_fields, unsampled_schema
+from rasteret_beam.transforms.rows.known import schema_of, with_schemas
 from rasteret_beam.transforms.runtime.event_times import GroupByTile
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sampling.collection_updates import VersionOf, by_version
@@ -85,7 +87,14 @@ class SamplePoints(beam.PTransform):
 
     def expand(self, points: beam.PCollection) -> Any:
         settings = with_types(self._settings)
-        return by_version(points, self.updates, settings.first, partial(self._sampled, settings))
+        outputs = by_version(points, self.updates, settings.first, partial(self._sampled, settings))
+        found = schema_of(points)
+        if found is not None:
+            kept, crs = kept_fields(found), (found.metadata or {}).get(POINT_CRS_KEY)
+            geometry_crs = None if crs is None else crs.decode()
+            samples = partial(self.collection.sample_schema, settings.bands, kept, self.options, geometry_crs)
+            with_schemas(outputs, samples, unsampled_schema(kept), DEAD_LETTER_SCHEMA)
+        return outputs
 
     def _sampled(
         self, settings: IndexSettings[SampleOptions], points: beam.PCollection, version: VersionOf | None

@@ -20,6 +20,7 @@ from rasteret_beam.kernels.tables.point_columns import (
 )
 from rasteret_beam.kernels.tables.point_geometry import FirstValue
 from rasteret_beam.model import DEFAULT_ACCESS, Access
+from rasteret_beam.transforms.rows.known import with_schema
 from rasteret_beam.transforms.sources.bigquery import BigQueryQuery, BigQuerySource, BigQueryTable, Extract, look_at
 from rasteret_beam.transforms.sources.bigquery_rows import batches_of_extract, read_extract
 from rasteret_beam.transforms.sources.csv_format import CsvFormat
@@ -270,11 +271,12 @@ class ReadPoints(beam.PTransform):
     def expand(self, pipeline: Any) -> beam.PCollection[pa.RecordBatch]:
         chosen, found = self._read()
         if isinstance(found, list):
-            return pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
-        if isinstance(found, Extract):
-            return read_extract(pipeline, found, _PointRows(chosen))
-        assert isinstance(found, Files)
-        return read_files(pipeline, found, _PointRows(chosen))
+            points = pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
+        elif isinstance(found, Extract):
+            points = read_extract(pipeline, found, _PointRows(chosen))
+        else:
+            points = read_files(pipeline, found, _PointRows(chosen))
+        return with_schema(points, chosen.schema)
 
 
 def _point_types(chosen: PointColumns) -> dict[str, pa.DataType]:

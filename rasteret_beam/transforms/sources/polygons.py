@@ -19,6 +19,7 @@ from rasteret_beam.kernels.tables.polygon_columns import (
     polygon_batch,
 )
 from rasteret_beam.model import DEFAULT_ACCESS, Access
+from rasteret_beam.transforms.rows.known import with_schema
 from rasteret_beam.transforms.sources.csv_format import CsvFormat
 from rasteret_beam.transforms.sources.geojson_files import is_geojson, read_geojson
 from rasteret_beam.transforms.sources.table_files import (
@@ -233,5 +234,7 @@ class ReadPolygons(beam.PTransform):
     def expand(self, pipeline: Any) -> beam.PCollection[pa.RecordBatch]:
         chosen, found = self._read()
         if isinstance(found, Files):
-            return read_files(pipeline, found, _PolygonRows(chosen))
-        return pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
+            polygons = read_files(pipeline, found, _PolygonRows(chosen))
+        else:
+            polygons = pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
+        return with_schema(polygons, chosen.schema)

@@ -1,24 +1,22 @@
 """Turn a stream of points, as rows or Arrow batches, into batches of points with ids from the data."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.transforms.window import GlobalWindows
-from apache_beam.typehints.arrow_type_compatibility import arrow_schema_from_beam_schema
-from apache_beam.typehints.row_type import RowTypeConstraint
-from apache_beam.typehints.schemas import schema_from_element_type
-from apache_beam.utils.windowed_value import WindowedValue
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import same_crs
 from rasteret_beam.kernels.tables.point_columns import PointColumns, choose_columns, point_batch
 from rasteret_beam.kernels.tables.point_geometry import data_crs
+from rasteret_beam.transforms.rows.batching import BatchRowsFn
+from rasteret_beam.transforms.rows.known import schema_of, with_schema
+from rasteret_beam.transforms.rows.to_batches import schema_of_rows
 
 SOURCE = "the stream of points"
 
@@ -80,7 +78,9 @@ class PointBatches(beam.PTransform):
         )
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[pa.RecordBatch]:
-        schema = self.schema or _schema_of(rows.element_type)
+        schema = self.schema or schema_of(rows)
+        if schema is None:
+            schema = schema_of_rows(rows.element_type, SOURCE)
         chosen = self.point_columns(schema)
         batches = rows
         if rows.element_type is not pa.RecordBatch:
@@ -89,86 +89,10 @@ class PointBatches(beam.PTransform):
                     f"rows of {SOURCE} are in the global window, so a batch would have one timestamp for points of "
                     "many windows; window them first, for example with beam.WindowInto(beam.window.FixedWindows(60))"
                 )
-            batching = _BatchRowsFn(schema, self.batch_rows)
+            batching = BatchRowsFn(schema, self.batch_rows, by_time=False, what=SOURCE)
             batches = rows | "Batch" >> beam.ParDo(batching).with_output_types(pa.RecordBatch)
-        return batches | "Points" >> beam.Map(_points, schema, chosen).with_output_types(pa.RecordBatch)
-
-
-def _schema_of(element_type: Any) -> pa.Schema:
-    """The schema of Beam Rows and NamedTuples."""
-    row_type = element_type
-    if not isinstance(row_type, RowTypeConstraint):
-        row_type = RowTypeConstraint.from_user_type(element_type) if isinstance(element_type, type) else None
-    if row_type is None:
-        raise InputError(f"elements of {SOURCE} are {element_type}, whose columns are unknown; give schema=")
-    try:
-        return arrow_schema_from_beam_schema(schema_from_element_type(row_type))
-    except (NotImplementedError, ValueError, KeyError) as error:
-        raise InputError(f"rows of {SOURCE} have a type that Arrow does not support: {error}; give schema=") from error
-
-
-class _BatchRowsFn(beam.DoFn):
-    """Combine rows of a bundle by window."""
-
-    def __init__(self, schema: pa.Schema, most: int):
-        self.schema = schema
-        self.most = most
-
-    def start_bundle(self) -> None:
-        self._held: dict[Any, list[Any]] = {}
-        self._earliest: dict[Any, Any] = {}
-        self._rows = 0
-
-    def process(
-        self, row: Any, time: Any = beam.DoFn.TimestampParam, window: Any = beam.DoFn.WindowParam
-    ) -> Iterator[WindowedValue]:
-        self._held.setdefault(window, []).append(row)
-        self._earliest[window] = min(time, self._earliest.get(window, time))
-        self._rows += 1
-        if self._rows >= self.most:
-            yield from self.finish_bundle()
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        for window, rows in self._held.items():
-            yield WindowedValue(as_batch(rows, self.schema), self._earliest[window], (window,))
-        self.start_bundle()
-
-
-def as_batch(rows: Sequence[Any], schema: pa.Schema) -> pa.RecordBatch:
-    """Dicts, Beam Rows or NamedTuples as an Arrow batch; missing keys of a dict are null.
-
-    Raises
-    ------
-    InputError
-        A value does not fit the type of its column, or a row other than a dict lacks a column.
-    """
-    arrays = []
-    for item in schema:
-        values = _values(rows, item.name)
-        try:
-            arrays.append(_column(values, item.type))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            raise InputError(f"column {item.name!r} of {SOURCE} should be {item.type}: {error}") from error
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _values(rows: Sequence[Any], name: str) -> list[Any]:
-    if isinstance(rows[0], dict):
-        return [row.get(name) for row in rows]
-    try:
-        return [getattr(row, name) for row in rows]
-    except AttributeError as error:
-        raise InputError(
-            f"{SOURCE} has a {type(error.obj).__name__} without {name!r}; give dicts, Beam Rows or NamedTuples with "
-            "the columns of the schema, or Arrow batches, as .with_output_types(pa.RecordBatch)"
-        ) from error
-
-
-def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
-    if pa.types.is_integer(kind) and any(issubclass(one, float) for one in set(map(type, values))):
-        # Arrow would truncate fractions of single numbers, but not of an array.
-        return pc.cast(pa.array(values, pa.float64()), kind)
-    return pa.array(values, type=kind)
+        points = batches | "Points" >> beam.Map(_points, schema, chosen).with_output_types(pa.RecordBatch)
+        return with_schema(points, chosen.schema)
 
 
 @lru_cache(maxsize=64)

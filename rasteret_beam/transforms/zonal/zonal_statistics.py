@@ -6,6 +6,7 @@ Wiring only: routing is :func:`rasteret_beam.kernels.routing.chip_chunks.route_p
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import apache_beam as beam
@@ -24,10 +25,11 @@ from rasteret_beam.keywords import ZonalKeywords
 from rasteret_beam.model import TileKey
 from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.readers.jobs.zone_reader import ZoneReader
-from rasteret_beam.schema import MERGED_RECORDS
+from rasteret_beam.schema import MERGED_RECORDS, ZONAL_DEAD_LETTER_SCHEMA, kept_polygon_fields, unmatched_schema
 from rasteret_beam.transforms.polygons.checks import checked_bands
 from rasteret_beam.transforms.polygons.reading import PolygonFn, QualityOf, ReadFn, read_by
 from rasteret_beam.transforms.polygons.routing import routed_groups
+from rasteret_beam.transforms.rows.known import schema_of, with_schemas
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.index_settings import IndexSettings
 from rasteret_beam.transforms.sampling.outputs import flat
@@ -155,9 +157,13 @@ class ZonalStatistics(beam.PTransform):
         if self.options.join == "left":
             making = beam.ParDo(_MissingFn(settings)).with_output_types(pa.RecordBatch)
             rows = flat("statistics", rows, routed.unmatched | "MissingRows" >> making)
-        if self.with_unmatched:
-            return ZonalOutputs(rows, routed.unmatched, letters)
-        return rows if letters is None else ZonalOutputs(rows, dead_letters=letters)
+        outputs = ZonalOutputs(rows, routed.unmatched if self.with_unmatched else None, letters)
+        found = schema_of(polygons)
+        if found is not None:
+            kept = kept_polygon_fields(found)
+            statistics = partial(self.collection.zonal_schema, kept, self.options)
+            with_schemas(outputs, statistics, unmatched_schema(kept), ZONAL_DEAD_LETTER_SCHEMA)
+        return outputs if set(outputs[1:]) != {None} else rows
 
     def check(self) -> list[str]:
         """The bands as a list, if everything asked for can work.

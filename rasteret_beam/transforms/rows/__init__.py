@@ -1,0 +1,1 @@
+"""Batches as Beam Rows, and rows as batches."""

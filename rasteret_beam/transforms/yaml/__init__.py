@@ -1,0 +1,1 @@
+"""The transforms of this package for Beam YAML; ``providers.yaml`` lists them."""
