@@ -88,7 +88,7 @@ def time_bars(edges: Dates, counts: Counts, *, title: str, caption: Content = ""
     return figure(drawing(WIDTH, HEIGHT, title, about, _count_axis(top), bars, below), caption=caption)
 
 
-def _date_ticks(first: Dates, last: Dates) -> Dates:
+def _date_ticks(first: Any, last: Any) -> Dates:
     """Starts of years, months or days between two dates, about five, in that unit."""
     for unit, steps in (("Y", (100, 50, 20, 10, 5, 2, 1)), ("M", (6, 3, 2, 1)), ("D", (10, 5, 2, 1))):
         whole = np.arange(first.astype(f"M8[{unit}]"), last.astype(f"M8[{unit}]") + 1)
