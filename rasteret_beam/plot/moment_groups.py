@@ -58,12 +58,13 @@ class Means:
         _, at = np.unique(moment.astype(np.int64), return_inverse=True)
         pairs = group * (len(at) + 1) + at
         _, first, row = np.unique(pairs, return_index=True, return_inverse=True)
-        total = np.bincount(row, count, len(first))
+        total = np.bincount(row, count, len(first)).astype(np.float64)
         with np.errstate(invalid="ignore"):
             middle = np.bincount(row, count * mean, len(first)) / total
         middle[total == 0] = 0.0
         apart = squares + count * (mean - middle[row]) ** 2
-        return Means(group[first], moment[first], total, middle, np.bincount(row, apart, len(first)))
+        squares = np.bincount(row, apart, len(first)).astype(np.float64)
+        return Means(group[first], moment[first], total, middle.astype(np.float64), squares)
 
     def spread(self) -> Floats:
         """Standard deviations of the valid values."""

@@ -13,7 +13,7 @@ from rasteret_beam.columns import VALUE
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import crs_text
 from rasteret_beam.kernels.geo.map_axes import UNKNOWN, map_axes
-from rasteret_beam.plot.drawing import axes_of, draw_map_axes, draw_note
+from rasteret_beam.matplotlib_axes import axes_of, draw_colour_bar, draw_map_axes, draw_note
 from rasteret_beam.plot.sample_columns import Batch, SampleColumns, Selection
 
 MAX_POINTS = 100_000
@@ -39,8 +39,8 @@ def points(
 ) -> Any:
     """A map of points, coloured by the values of a band.
 
-    Each point has its newest valid value. Samples whose ``status`` is not ``valid`` or ``filled``, that are null or NaN,
-    or that equal column ``nodata``, are left out. Memory grows with ``max_points``, not with the samples.
+    Each point has its newest valid value. Samples whose ``status`` is not ``valid`` or ``filled``, that are null or
+    NaN, or that equal column ``nodata``, are left out. Memory grows with ``max_points``, not with the samples.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def points(
     size = float(np.clip(20_000 / len(value), 2, 24))
     shown = ax.scatter(x, y, **{"c": value, "s": size, "linewidths": 0} | scatter)
     draw_map_axes(ax, names, float((y.min() + y.max()) / 2))
-    ax.figure.colorbar(shown, ax=ax, label=f"{read.band} ({unit})" if unit else read.band)
+    draw_colour_bar(ax, shown, f"{read.band} ({unit})" if unit else read.band)
     draw_note(ax, found.note())
     return ax
 
@@ -136,7 +136,9 @@ class Found:
             else np.arange(first_row, first_row + len(batch), dtype=np.float64)
         )
         when = (
-            batch.moments("datetime") if "datetime" in batch.columns else np.full(len(batch), np.datetime64("NaT", "us"))
+            batch.moments("datetime")
+            if "datetime" in batch.columns
+            else np.full(len(batch), np.datetime64("NaT", "us"))
         )
         hashes = _hashes(index, x, y)
         chosen &= hashes <= self.places.hash[-1] if self._full else True

@@ -15,8 +15,8 @@ from rasteret_beam.errors import InputError, did_you_mean, listed
 from rasteret_beam.schema import RESERVED
 
 INPUTS = (
-    "the table that sample_points returns: an Arrow table, record batch, reader or dataset, a pandas frame, or anything "
-    "with an Arrow C stream (Polars, DuckDB)"
+    "the table that sample_points returns: an Arrow table, record batch, reader or dataset, a pandas frame, or "
+    "anything with an Arrow C stream (Polars, DuckDB)"
 )
 INVALID = tuple(status for status in STATUSES if status in ("nodata", "masked"))
 DRAWN_STATUSES = tuple(status for status in STATUSES if status not in INVALID)

@@ -8,7 +8,7 @@ import numpy as np
 from rasteret_beam.collection.eager.unknown_keywords import names_of
 from rasteret_beam.columns import VALUE
 from rasteret_beam.errors import InputError
-from rasteret_beam.plot.drawing import axes_of, draw_note, pyplot
+from rasteret_beam.matplotlib_axes import axes_of, draw_note, pyplot
 from rasteret_beam.plot.moment_groups import STEPS, Groups, Means
 from rasteret_beam.plot.sample_columns import SampleColumns, Selection
 
@@ -44,8 +44,8 @@ def time_series(
     band, column, bands, nodata, unit
         As of :func:`rasteret_beam.plot.points`.
     every : {"hour", "day", "month", "year"} or None
-        What counts as one moment; None for exact datetimes. Of more than 2,000 moments, coarser steps are drawn, and the
-        picture notes it.
+        What counts as one moment; None for exact datetimes. Of more than 2,000 moments, coarser steps are drawn, and
+        the picture notes it.
     max_lines : int
         Of more groups, the first in their order are drawn, and the picture notes it.
     ax : matplotlib.axes.Axes, optional

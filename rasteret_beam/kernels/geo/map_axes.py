@@ -51,7 +51,7 @@ def map_axes(crs: str) -> MapAxes:
         names = ("x", "y")
     unit = str(axes[0].unit_name) if axes else ""
     facts = ", ".join(part for part in (ABBREVIATIONS.get(unit, unit), _shown(crs)) if part)
-    return MapAxes(*(f"{name} ({facts})" for name in names), west, south, turn == 360.0)
+    return MapAxes(f"{names[0]} ({facts})", f"{names[1]} ({facts})", west, south, turn == 360.0)
 
 
 def _shown(crs: str) -> str:

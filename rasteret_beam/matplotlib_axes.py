@@ -44,8 +44,14 @@ def draw_map_axes(ax: Any, names: MapAxes, middle: float) -> None:
     """Label the axes of a map, and give it the proportions that it has on the ground at this y."""
     ax.set(xlabel=names.x, ylabel=names.y, aspect=names.aspect(middle))
     ax.ticklabel_format(useOffset=False, style="plain")
+    ax.locator_params(axis="x", nbins=6)
     ax.xaxis.set_inverted(names.west)
     ax.yaxis.set_inverted(names.south)
+
+
+def draw_colour_bar(ax: Any, shown: Any, label: str, **settings: Any) -> None:
+    """A colour bar beside the axes, less high than these."""
+    ax.figure.colorbar(shown, ax=ax, label=label, shrink=0.8, aspect=30, **settings)
 
 
 def draw_note(ax: Any, text: str) -> None:
