@@ -1,7 +1,7 @@
 """Raster point sampling on collections of cloud-optimised GeoTIFFs, as Apache Beam transforms.
 
 What is public is listed here. The PTransforms (``ReadPoints``, ``SamplePoints``, ...) are loaded on first use, so that
-``import rasteret_beam`` does not import Beam.
+``import rasteret_beam`` does not import Beam. ``rasteret_beam.plot`` draws samples; it is loaded on first use too.
 """
 
 from importlib import import_module
@@ -13,6 +13,7 @@ from rasteret_beam.collection.catalogue import register
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.eager.geoparquet import write_geoparquet
 from rasteret_beam.collection.eager.plan import plan
+from rasteret_beam.collection.eager.plan_view import Plan
 from rasteret_beam.collection.stac.build import build_from_stac
 from rasteret_beam.kernels.sampling.chip_rows import decode_chip, decode_chips, join_windows
 from rasteret_beam.model import Access, TileKey
@@ -97,6 +98,7 @@ __all__ = [
     "CollectionUpdates",
     "GroupByTile",
     "KeyByRecordAndTile",
+    "Plan",
     "PointBatches",
     "Quality",
     "ReadChipDeadLetters",
@@ -139,6 +141,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plot":
+        return import_module("rasteret_beam.plot")
     if name in TRANSFORMS:
         return getattr(import_module(f"rasteret_beam.transforms.{TRANSFORMS[name]}"), name)
     raise AttributeError(f"module 'rasteret_beam' has no attribute {name!r}")

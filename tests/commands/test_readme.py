@@ -258,6 +258,16 @@ def yaml(found: Found, folder: Path) -> None:
         assert len(high) > 0 and in_order(rows(folder / "demo" / "yaml" / written)).equals(high)
 
 
+def plots(found: Found, folder: Path) -> None:
+    """The pictures show what pandas finds in the samples."""
+    for name in ("points", "series", "explore"):
+        assert (folder / "demo" / "stack" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    frame = found["samples"].to_pandas().query("status == 'valid'")
+    newest = frame.sort_values("datetime").groupby("point_index").value.last()
+    (shown,) = found["plot"].points(found["samples"]).collections
+    assert sorted(shown.get_array().tolist()) == sorted(newest.tolist()) and 450 < len(newest) <= 500
+
+
 CHECKS: dict[str, Callable[[Found, Path], None]] = {
     check.__name__: check
     for check in (
@@ -269,13 +279,14 @@ CHECKS: dict[str, Callable[[Found, Path], None]] = {
         chips,
         zonal,
         fields_over_time,
+        plots,
         command_line,
         yaml,
     )
 }
 
 
-LONG = ("field_plots", "fields_over_time", "yaml")
+LONG = ("field_plots", "fields_over_time", "plots", "yaml")
 """Pages that take long, for their stack of scenes, or for several pipelines."""
 
 

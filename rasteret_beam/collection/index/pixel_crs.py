@@ -4,14 +4,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rasteret_beam.collection.records.selection import RecordSelection
-from rasteret_beam.kernels.geo.crs import LONLAT, crs_text
+from rasteret_beam.kernels.geo.crs import LONLAT, crs_text, footprint_crs
 from rasteret_beam.options import SampleOptions
 
 
 def pixel_crs(collection: RecordSelection, options: SampleOptions) -> str | None:
     """The CRS of the column of geometries with ``geometry="pixel"``; None with any other.
 
-    It is that of all records, or longitude and latitude where these have several.
+    It is that of all records; where these have several, longitude and latitude, on another body those of its rasters.
     """
     if options.geometry != "pixel":
         return None
@@ -23,4 +23,5 @@ def pixel_crs(collection: RecordSelection, options: SampleOptions) -> str | None
     if "proj:epsg" in names:
         texts = pc.coalesce(texts, pc.binary_join_element_wise("EPSG", distinct["proj:epsg"].cast(pa.string()), ":"))
     found = {crs_text(text) for text in texts.to_pylist() if text is not None}
-    return found.pop() if len(found) == 1 else LONLAT
+    on_bodies = found if len(found) == 1 else {footprint_crs(text) for text in found}
+    return on_bodies.pop() or LONLAT if len(on_bodies) == 1 else LONLAT

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rasteret_beam.columns import BANDS_AFTER, band_columns
 from rasteret_beam.errors import without_secrets
-from rasteret_beam.kernels.geo.crs import LONLAT, Floats, projjson, reaches, transform
+from rasteret_beam.kernels.geo.crs import LONLAT, Floats, footprint_crs, full_turn, projjson, transform
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.geo.wkb import pixel_wkb, point_wkb
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, pixel_distances
@@ -279,11 +279,12 @@ class SampleRows:
 
     @cached_property
     def _lonlat(self) -> Floats | None:
-        """Longitudes and latitudes [2, n] of the pixels, infinite where PROJ has none; or None."""
+        """Longitudes and latitudes [2, n] of the pixels, on their body, infinite where PROJ has none; or None."""
         assert self.grid is not None
-        if not reaches(self.grid.crs, LONLAT):
+        lonlat = footprint_crs(self.grid.crs)
+        if lonlat is None or full_turn(lonlat) is None:
             return None
-        return np.stack(transform(self.grid.crs, LONLAT, *self._centres))
+        return np.stack(transform(self.grid.crs, lonlat, *self._centres))
 
     def _status(self, band: str) -> Statuses:
         status = self.picked[band].status

@@ -25,7 +25,13 @@ from rasteret_beam.keywords import ZonalKeywords
 from rasteret_beam.model import TileKey
 from rasteret_beam.option_fields import documents_options, options_from, takes_options
 from rasteret_beam.readers.jobs.zone_reader import ZoneReader
-from rasteret_beam.schema import MERGED_RECORDS, ZONAL_DEAD_LETTER_SCHEMA, kept_polygon_fields, unmatched_schema
+from rasteret_beam.schema import (
+    MERGED_RECORDS,
+    POLYGON_CRS_KEY,
+    ZONAL_DEAD_LETTER_SCHEMA,
+    kept_polygon_fields,
+    unmatched_schema,
+)
 from rasteret_beam.transforms.polygons.checks import checked_bands
 from rasteret_beam.transforms.polygons.reading import PolygonFn, QualityOf, ReadFn, read_by
 from rasteret_beam.transforms.polygons.routing import routed_groups
@@ -160,8 +166,9 @@ class ZonalStatistics(beam.PTransform):
         outputs = ZonalOutputs(rows, routed.unmatched if self.with_unmatched else None, letters)
         found = schema_of(polygons)
         if found is not None:
-            kept = kept_polygon_fields(found)
-            statistics = partial(self.collection.zonal_schema, kept, self.options)
+            kept, crs = kept_polygon_fields(found), (found.metadata or {}).get(POLYGON_CRS_KEY)
+            geometry_crs = None if crs is None else crs.decode()
+            statistics = partial(self.collection.zonal_schema, kept, self.options, geometry_crs)
             with_schemas(outputs, statistics, unmatched_schema(kept), ZONAL_DEAD_LETTER_SCHEMA)
         return outputs if set(outputs[1:]) != {None} else rows
 
