@@ -65,8 +65,8 @@ def from_bytes(data: bytes) -> Summary:
     summary.dates = Dates(unit, {int(day): int(many) for day, many in counts}, without)
     summary.kinds = {band: Counter(kinds) for band, kinds in facts["kinds"].items()}
     summary.reasons, summary.dead_letters = Counter(facts["reasons"]), Counter(facts["dead_letters"])
-    for at, (band, statistic, *moments) in enumerate(facts["values"]):
-        summary.values[Series(band, statistic)] = Values(*moments, tallies[f"v{at}"])
+    for at, (band, statistic, count, mean, squares, low, high) in enumerate(facts["values"]):
+        summary.values[Series(band, statistic)] = Values(count, mean, squares, low, high, tallies[f"v{at}"])
     for name, group, width in (("c", "cells", 2), ("r", "reason_cells", 0)):
         for at, (crs, of) in enumerate(facts[group]):
             cells = Cells(width)

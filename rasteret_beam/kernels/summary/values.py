@@ -1,9 +1,10 @@
 """A summary of numbers: count, extremes, mean, standard deviation, and a sketch of their distribution.
 
-The sketch counts values by the leading bits of their floating-point form, as many bits as keep to a limit of counts. So
-up to that many different values are counted exactly, as of an 8-bit band, and of others the values of one count differ by
-a relative error that :attr:`Values.relative_error` gives. This is the idea of DDSketch (Masson, Rim and Lee, 2019), with
-bits for logarithms. The state follows from the values alone: their order and the way they are divided make no difference.
+The sketch counts values by the leading bits of their floating-point form, as many bits as keep to a limit of counts.
+So up to that many different values are counted exactly, as of an 8-bit band, and of others the values of one count
+differ by a relative error that :attr:`Values.relative_error` gives. This is the idea of DDSketch (Masson, Rim and Lee,
+2019), with bits for logarithms. The state follows from the values alone: neither their order nor how they are divided
+makes a difference.
 """
 
 from dataclasses import dataclass, field
