@@ -70,6 +70,7 @@ body.rb { margin: 0; }
 .rb svg .mark { stroke: var(--ink); stroke-dasharray: 3 3; vector-effect: non-scaling-stroke; }
 .rb svg .sea { fill: var(--map); }
 .rb svg .foot { fill: var(--land); stroke: var(--outline); stroke-width: .8; vector-effect: non-scaling-stroke; }
+.rb svg .none { fill: var(--outline); fill-opacity: .55; }
 .rb svg .tint { stroke: var(--card); stroke-width: .8; fill-opacity: .82; vector-effect: non-scaling-stroke; }
 .rb svg .grid { stroke: var(--outline); stroke-opacity: .35; stroke-dasharray: 2 3; fill: none;
   vector-effect: non-scaling-stroke; }
@@ -83,6 +84,7 @@ body.rb { margin: 0; }
   color: var(--muted); }
 .rb .colours i { flex: 0 1 200px; min-width: 60px; height: 10px; border-radius: 3px;
   background: linear-gradient(90deg, var(--ramp)); }
+.rb .swatch.none { color: var(--outline); opacity: .55; }
 .rb .colours b { color: var(--ink); font-weight: 600; }
 .rb .scroll { overflow-x: auto; max-width: 100%; }
 .rb table { border-collapse: collapse; width: 100%; font-size: 13.5px; }

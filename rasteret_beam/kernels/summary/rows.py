@@ -125,7 +125,7 @@ class Part(NamedTuple):
     """Rows of one band, or in a wide layout of all, as arrays.
 
     ``values`` are, by series, numbers [n] and which of them are null, or None. ``moments`` are microseconds since 1970
-    of the rows that have a datetime, ``undated`` the number of the others. ``has_record`` are the rows of a record, None
+    of rows with a datetime, ``undated`` the number of the others. ``has_record`` are the rows of a record, None
     where all are. ``status`` are codes [n] of ``status_names``.
     """
 
