@@ -182,7 +182,7 @@ def cover(shapes: Shapes, frame: Frame) -> tuple[list[Html], Html]:
 def by_step(step: NDArray[np.int64], x: Floats, y: Floats, width: Floats, height: Floats) -> list[Html]:
     """Rectangles coloured by steps of the ramp, a path for each step."""
     found = [(each, np.flatnonzero(step == each)) for each in np.unique(step[step >= 0])]
-    return [path(boxes(x[at], y[at], width[at], height[at]), f"r{each}") for each, at in found]
+    return [path(boxes(x[at], y[at], width[at], height[at]), f"cell r{each}") for each, at in found]
 
 
 def cells_at(lon: Floats, lat: Floats, wide: Floats, tall: Floats, frame: Frame) -> tuple[Floats, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from rasteret_beam.collection.eager.inputs import PointStream, table_stream
+from rasteret_beam.collection.eager.plan_view import Plan
 from rasteret_beam.collection.eager.report_facts import facts_of, nodata_values
 from rasteret_beam.collection.records.selection import RecordSelection
 from rasteret_beam.errors import InputError, listed
@@ -97,7 +98,7 @@ def report(
     bands: Sequence[str] | None = None,
     point_crs: Any = None,
     options: SampleOptions | None = None,
-    plan: pa.Table | None = None,
+    plan: Plan | None = None,
     counts: Mapping[str, int] | None = None,
     title: str = "",
 ) -> Report:
@@ -120,7 +121,7 @@ def report(
         CRS of the points, if it has no EPSG code.
     options : SampleOptions, optional
         Those of the samples, to be shown.
-    plan : Table, optional
+    plan : Plan, optional
         Of :meth:`Collection.plan`.
     counts : mapping, optional
         Counters of a run, by names of :mod:`rasteret_beam.metrics`.

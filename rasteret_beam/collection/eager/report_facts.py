@@ -13,7 +13,7 @@ import pyproj
 import rasterio
 import shapely
 
-from rasteret_beam.collection.eager.plan import plan_totals
+from rasteret_beam.collection.eager.plan_view import Plan
 from rasteret_beam.collection.explore.footprints import footprints_of
 from rasteret_beam.collection.index.band_facts import read_facts
 from rasteret_beam.collection.parquet.layout import time_span
@@ -36,7 +36,7 @@ def facts_of(
     title: str = "",
     options: SampleOptions | Mapping[str, str] | None = None,
     point_crs: str = "",
-    plan: pa.Table | Mapping[str, int] | None = None,
+    plan: Plan | Mapping[str, int] | None = None,
     plan_note: str = "",
     outputs: Mapping[str, str] | None = None,
 ) -> Facts:
@@ -51,7 +51,7 @@ def facts_of(
         Those that differ from the default are shown.
     point_crs : str
         As text that pyproj reads.
-    plan : Table or mapping, optional
+    plan : Plan or mapping, optional
         Of :func:`rasteret_beam.plan`, or its totals.
     plan_note : str
         Why there is none.
@@ -64,7 +64,7 @@ def facts_of(
         options=options if isinstance(options, Mapping) else _options(options),
         versions=versions(),
         outputs=dict(outputs or {}),
-        plan=plan_totals(plan) if isinstance(plan, pa.Table) else plan,
+        plan=plan.totals if isinstance(plan, Plan) else plan,
         plan_note=plan_note,
         footprints=shapes,
         footprint_crs=crs,

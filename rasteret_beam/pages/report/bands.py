@@ -9,7 +9,7 @@ from rasteret_beam.kernels.summary.summary import Summary
 from rasteret_beam.kernels.summary.tally import Floats
 from rasteret_beam.kernels.summary.values import Values
 from rasteret_beam.pages.charts import histogram, stacked_shares
-from rasteret_beam.pages.markup import Html, tag
+from rasteret_beam.pages.markup import Html, html, tag
 from rasteret_beam.pages.numbers import count, number, share
 from rasteret_beam.pages.page import card, cards, more, table
 
@@ -32,11 +32,11 @@ def value_cards(summary: Summary) -> Html:
     shown = [_card(each, summary.values[each]) for each in series[:MOST_CARDS]]
     if not series:
         return cards(card(tag("p", "There is no valid value.")))
-    whole = _table(series, summary)
-    if len(series) <= MOST_CARDS:
-        return cards(*shown, card(whole, _error_note(summary), heading="Quantiles", wide=True))
+    few = series[:MOST_CARDS]
     rest = f"All {count(len(series))} columns of values"
-    return cards(*shown, card(_table(series[:MOST_CARDS], summary), more(rest, whole), _error_note(summary), wide=True))
+    further = more(rest, _table(series, summary)) if len(series) > len(few) else Html("")
+    table_card = card(_table(few, summary), further, _error_note(summary), heading="Quantiles", wide=True)
+    return html([cards(*shown, small=True), cards(table_card)])
 
 
 def _ordered(summary: Summary) -> list[Series]:
@@ -100,11 +100,11 @@ def _error_note(summary: Summary) -> Html:
     return tag("p", text, class_="note")
 
 
-def share_cards(summary: Summary) -> Html:
-    """What share of the values of each band is valid, masked, filled, nodata; with status, also why there is none."""
+def share_card(summary: Summary) -> Html:
+    """A card: what share of the values of each band is valid, masked, filled, nodata, or why there is none."""
     kinds = {band: of_band for band, of_band in summary.kinds.items() if sum(of_band.values())}
     if not kinds:
-        return cards(card(tag("p", "There are no rows.")))
+        return card(tag("p", "There are no rows."), heading="Validity")
     known = dict.fromkeys(kind for of_band in kinds.values() for kind in of_band)
     order = [*(kind for kind in KINDS if kind in known), *(kind for kind in known if kind not in KINDS)]
     places = {band: at for at, band in enumerate(summary.bands)}
@@ -112,10 +112,10 @@ def share_cards(summary: Summary) -> Html:
     rows = [(band, {kind: kinds[band].get(kind, 0) for kind in order}) for band in bands[:MOST_SHARES]]
     chart = stacked_shares(rows, title="What the values of each band are", caption=_about_kinds(order))
     if len(bands) <= MOST_SHARES:
-        return cards(card(chart, wide=True))
+        return card(chart, heading="Validity")
     head = ["band", *order]
     whole = table(head, [(band, *(count(kinds[band].get(kind, 0)) for kind in order)) for band in bands], range(1, 20))
-    return cards(card(chart, more(f"All {count(len(bands))} bands", whole), wide=True))
+    return card(chart, more(f"All {count(len(bands))} bands", whole), heading="Validity")
 
 
 def _about_kinds(kinds: Sequence[str]) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from rasteret_beam.kernels.summary.summary import Summary
 from rasteret_beam.pages.markup import Content, Html
 from rasteret_beam.pages.numbers import count
-from rasteret_beam.pages.page import Section, fragment, page
+from rasteret_beam.pages.page import Section, cards, fragment, page
 from rasteret_beam.pages.report.accounting import accounts_of, details, figures_of, sentence
-from rasteret_beam.pages.report.bands import share_cards, value_cards
+from rasteret_beam.pages.report.bands import share_card, value_cards
 from rasteret_beam.pages.report.facts import Facts
 from rasteret_beam.pages.report.places import maps
 from rasteret_beam.pages.report.run import facts_cards
@@ -26,8 +26,7 @@ def sections(
         found.append(Section("Maps", drawn, about))
     if summary.rows:
         found.append(Section("Values", value_cards(summary), "Of valid values only."))
-        found.append(Section("Validity", share_cards(summary)))
-        found.append(Section("Time", time_card(summary), "Rows by the datetime of their record."))
+        found.append(Section("Validity and time", cards(share_card(summary), time_card(summary))))
     else:
         found.append(Section("Values", "There are no sample rows."))
     described = facts_cards(facts, counts, seconds)

@@ -146,7 +146,7 @@ def _value_map(band: str, cells: Placed, summary: Summary, shapes: Shapes, frame
     rectangles = cells_at(cells.lon, cells.lat, cells.wide, cells.tall, frame)
     step = steps_of(mean, low, high)
     empty = np.flatnonzero(step < 0)
-    blank = path(boxes(*(each[empty] for each in rectangles)), "none") if len(empty) else Html("")
+    blank = path(boxes(*(each[empty] for each in rectangles)), "cell none") if len(empty) else Html("")
     drawn = [outlines(shapes, frame), blank, *by_step(step, *rectangles)]
     about = f"{count(len(rows))} cells with {count(int(rows.sum()))} samples, between {extent(frame)}."
     below = [colour_bar(number(low), number(high), f"mean of {band} in a cell")]
@@ -161,13 +161,13 @@ def _ends(values: Values) -> tuple[float, float]:
 
 
 def _reason_map(reasons: dict[str, Placed], shapes: Shapes, frame: Frame) -> Html:
-    kinds = {reason: f"k{at}" for at, reason in enumerate((*UNSAMPLED_REASONS, *reasons)) if reason in reasons}
+    kinds = {reason: f"k{at % 8}" for at, reason in enumerate(dict.fromkeys((*UNSAMPLED_REASONS, *reasons)))}
     most_first = sorted(reasons, key=lambda reason: -len(reasons[reason].lon))
     drawn = [outlines(shapes, frame)]
     for reason in most_first:
         cells = reasons[reason]
         data = boxes(*cells_at(cells.lon, cells.lat, cells.wide, cells.tall, frame))
-        drawn.append(path(data, kinds[reason]))
+        drawn.append(path(data, f"cell {kinds[reason]}"))
     many = {reason: int(reasons[reason].sums[:, 0].sum()) for reason in most_first}
     about = "; ".join(f"{reason}: {count(points)} points" for reason, points in many.items())
     shown = legend({reason: (kinds[reason], count(points)) for reason, points in many.items()})
@@ -178,7 +178,9 @@ def _note(facts: Facts, crs: str | None, samples: int) -> Html:
     axes = "Coordinates are those of the points, whose CRS has no EPSG code." if crs is None else ""
     if crs is not None and crs != LONLAT:
         axes = f"Axes: {crs_label(crs)}."
-    frames = f"White areas are footprints of records{_in_brackets(facts.footprint_note)}." if facts.footprints else ""
+    frames = (
+        f"Outlined areas are footprints of records{_in_brackets(facts.footprint_note)}." if facts.footprints else ""
+    )
     text = " ".join(each for each in (axes, frames) if each)
     return tag("p", text, class_="note") if text else Html("")
 

@@ -6,7 +6,7 @@ from rasteret_beam.kernels.summary.summary import Summary
 from rasteret_beam.pages.charts import Counts, Dates, time_bars
 from rasteret_beam.pages.markup import Html, tag
 from rasteret_beam.pages.numbers import count
-from rasteret_beam.pages.page import card, cards
+from rasteret_beam.pages.page import card
 
 MOST_BARS = {"D": 62, "M": 97}
 """Bars at most of each unit of time; with more, the next is used."""
@@ -32,18 +32,18 @@ def bars(summary: Summary) -> tuple[Dates, Counts, str] | None:
 
 
 def time_card(summary: Summary) -> Html:
-    """Bars of samples over time."""
+    """A card: rows over time, by the datetime of their record."""
     found = bars(summary)
     missing = f"{count(summary.dates.without)} rows have no datetime." if summary.dates.without else ""
     if found is None:
-        return cards(card(tag("p", missing or "There are no rows.")))
+        return card(tag("p", missing or "There are no rows."), heading="Time")
     edges, many, unit = found
     filled = int(np.count_nonzero(many))
     name = NAMES[unit]
     dates = len(summary.dates.counts)
     text = f"{count(dates)} different {_plural(NAMES[summary.dates.unit], dates)} from {edges[0]} to {edges[-1] - 1}"
     text += f"; {count(filled)} of {count(len(many))} {_plural(name, len(many))} have samples. {missing}"
-    return cards(card(time_bars(edges, many, title=f"Rows by {name}", caption=text), wide=True))
+    return card(time_bars(edges, many, title=f"Rows by {name}", caption=text), heading=f"Rows by {name}")
 
 
 def _plural(name: str, many: int) -> str:
