@@ -30,6 +30,7 @@ LAYERS = [
         "rasteret_beam.keywords",
     ),
     ("rasteret_beam.kernels",),
+    ("rasteret_beam.pages",),
     ("rasteret_beam.readers",),
     ("rasteret_beam.collection",),
     ("rasteret_beam.transforms",),
@@ -52,6 +53,7 @@ ALLOWED_OUTSIDE = {
     "rasteret_beam.zonal_options": {"pyarrow"},
     "rasteret_beam.metrics": set(),
     "rasteret_beam.kernels": {"numpy", "pyarrow", "pyproj", "shapely"},
+    "rasteret_beam.pages": {"numpy", "shapely"},
 }
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text())
