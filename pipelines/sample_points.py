@@ -40,7 +40,8 @@ from rasteret_beam.options import SampleOptions
 EPILOG = """
 example:
   python -m pipelines.sample_points --points plots.parquet --x_column lon --y_column lat \\
-      --geometry_crs 4326 --collection collection/ --bands B02,B03 --match latest --output out/samples
+      --geometry_crs 4326 --collection collection/ --bands B02,B03 --match latest \\
+      --output out/samples
 
 A run in this process works in rounds of points; --resume continues one that was killed, interrupted or failed.
 

@@ -19,7 +19,8 @@ from rasteret_beam.zonal_options import ZonalOptions
 EPILOG = """
 example:
   python -m pipelines.zonal_statistics --polygons fields.parquet --collection collection/ \\
-      --bands B04,B08 --statistics count,mean,std --quality 'SCL not in 0,1,3,8-10' --output out/fields
+      --bands B04,B08 --statistics count,mean,std --quality 'SCL not in 0,1,3,8-10' \\
+      --output out/fields
 
 Exit codes: 0, the output is complete. 1, the job failed, and every output is as before, except those that the error
 names. 2, a flag is wrong. 3, the output is complete except for the tiles in --dead_letter, which --retry tries again.

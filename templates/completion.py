@@ -8,7 +8,6 @@ import json
 import re
 import textwrap
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from pipelines.cli.completion import FLAGS

@@ -50,18 +50,18 @@ class Flag(NamedTuple):
     help : str
     takes : str
         ``"nothing"``, ``"switch"`` (true or false may follow), ``"path"``, ``"value"`` or ``"choice"``.
-    choices : list of str
+    choices : tuple of str
     """
 
     name: str
     help: str
     takes: str
-    choices: list[str] = []
+    choices: tuple[str, ...] = ()
 
     @property
-    def words(self) -> list[str]:
+    def words(self) -> Sequence[str]:
         """What may follow the flag."""
-        return ["true", "false"] if self.takes == "switch" else self.choices
+        return ("true", "false") if self.takes == "switch" else self.choices
 
 
 def flags() -> dict[str, list[Flag]]:
@@ -131,11 +131,12 @@ def _bash_case(command: str, known: list[Flag]) -> str:
     offered = f'_rasteret_beam_words "{" ".join(flag.name for flag in flags_of)}" "$current"'
     if len(flags_of) < len(known):
         offered = f'if [[ $current == -* ]]; then {offered}; else _rasteret_beam_paths "$current"; fi'
-    lines = [f'{flag.name}) _rasteret_beam_words "{" ".join(flag.words)}" "$current" ;;' for flag in flags_of if flag.words]
-    for takes, then in (("path", '_rasteret_beam_paths "$current"'), ("value", ":")):
-        names = [flag.name for flag in flags_of if flag.takes == takes]
-        lines += [f"{'|'.join(names)}) {then} ;;"] if names else []
-    switches = "|".join(flag.name for flag in flags_of if flag.takes == "switch")
+    by_words: dict[str, list[str]] = {}
+    for flag in flags_of:
+        by_words.setdefault(" ".join(flag.words), []).append(flag.name)
+    lines = [f'{"|".join(of)}) _rasteret_beam_words "{words}" "$current" ;;' for words, of in by_words.items() if words]
+    paths = [flag.name for flag in flags_of if flag.takes == "path"]
+    lines += [f'{"|".join(paths)}) _rasteret_beam_paths "$current" ;;'] if paths else []
     inner = "\n".join(f"                {line}" for line in lines)
     return f"""\
         {command})
@@ -205,8 +206,14 @@ def _zsh_flag(flag: Flag) -> str:
 
 def fish(known: dict[str, list[Flag]]) -> str:
     """The script for fish."""
-    lines = [f"complete -c {COMMAND} -n __rasteret_beam_first -a {name} -d {_quoted(text, fish=True)}" for name, text in COMMANDS.items()]
-    lines += [f"complete -c {COMMAND} -n __rasteret_beam_first -l {name[2:]} -d {_quoted(text, fish=True)}" for name, text in OPTIONS.items()]
+    lines = [
+        f"complete -c {COMMAND} -n __rasteret_beam_first -a {name} -d {_quoted(text, fish=True)}"
+        for name, text in COMMANDS.items()
+    ]
+    lines += [
+        f"complete -c {COMMAND} -n __rasteret_beam_first -l {name[2:]} -d {_quoted(text, fish=True)}"
+        for name, text in OPTIONS.items()
+    ]
     lines += [f"complete -c {COMMAND} -n '__rasteret_beam_is completion' -a '{' '.join(SHELLS)}'"]
     lines += [f"complete -c {COMMAND} -n '__rasteret_beam_is help' -a '{' '.join(COMMANDS)}'"]
     lines += [_fish_flag(command, flag) for command, of in known.items() for flag in of]

@@ -11,11 +11,16 @@ TIED = "\u00a0"
 """A blank that no line ends at: between a flag and its value."""
 
 
+def columns() -> int:
+    """Columns of the terminal, at most :data:`COLUMNS`."""
+    return min(shutil.get_terminal_size().columns, COLUMNS)
+
+
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """A formatter for terminals of any width, which wraps paragraphs and keeps those with indented lines."""
 
     def __init__(self, prog: str):
-        super().__init__(prog, max_help_position=26, width=min(shutil.get_terminal_size().columns, COLUMNS) - 2)
+        super().__init__(prog, max_help_position=26, width=columns() - 2)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         parts = [_paragraph(part, width) for part in text.strip("\n").split("\n\n")]
@@ -30,5 +35,5 @@ def _paragraph(text: str, width: int) -> str:
 def usage(program: str, needed: str) -> str:
     """The usage of a command: its name, what it needs, and ``[flags]``, on several lines if it is long."""
     whole = re.sub(r"(--\w+) (?=\w)", rf"\1{TIED}", " ".join(f"{program} {needed} [flags]".split()))
-    lines = textwrap.fill(whole, COLUMNS - 10, subsequent_indent="    ", break_on_hyphens=False)
+    lines = textwrap.fill(whole, max(40, columns() - 9), subsequent_indent="    ", break_on_hyphens=False)
     return lines.replace(TIED, " ")

@@ -59,8 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if first == "help" and rest:
         first, rest = rest[0], ["--help"]
     if first in SUBCOMMANDS:
+        module = import_module(f"pipelines.{SUBCOMMANDS[first].module}")
+        from pipelines.cli.process import exit_code
+
         with called_by_name(first):
-            return int(import_module(f"pipelines.{SUBCOMMANDS[first].module}").main(rest))
+            return exit_code(partial(module.main, rest))
     if first == "completion":
         from pipelines.cli import completion
 

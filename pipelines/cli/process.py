@@ -42,13 +42,14 @@ def command(main: Callable[[], int]) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with quiet(*NOISY):
-            code = _exit_code(main)
+            code = exit_code(main)
     finally:
         _flush()
     sys.exit(code)
 
 
-def _exit_code(main: Callable[[], int]) -> int:
+def exit_code(main: Callable[[], int]) -> int:
+    """Run a command's main function; gives its exit code, and prints a line for an error."""
     try:
         return main()
     except KeyboardInterrupt:

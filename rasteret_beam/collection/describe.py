@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from rasteret_beam.collection.index.band_facts import first_records
+from rasteret_beam.collection.index.band_summaries import count_crs, count_months, further_columns, summarise_bands
 from rasteret_beam.collection.index.unit_columns import count_units
 from rasteret_beam.collection.parquet.layout import SPAN, time_span
 from rasteret_beam.collection.parquet.row_groups import Columns
@@ -16,6 +17,8 @@ from rasteret_beam.schema import METADATA_SUFFIX
 def describe(collection: RecordSelection) -> dict[str, Any]:
     """The facts of :meth:`Collection.describe`."""
     moments = ["datetime", *(name for name in SPAN if name in collection.schema.names)]
+    months, undated = count_months(collection)
+    rasters = summarise_bands(collection)
     return {
         "name": collection.name,
         "source": without_secrets(collection.path or collection.data_source or "in memory"),
@@ -26,6 +29,12 @@ def describe(collection: RecordSelection) -> dict[str, Any]:
         "bands": collection.bands,
         **_pixels(collection),
         "units": _units(collection),
+        "rasters": rasters,
+        "tiles": sum(facts["tiles"] for facts in rasters.values()),
+        "months": months,
+        "undated": undated,
+        "records_by_crs": count_crs(collection),
+        "columns": further_columns(collection),
     }
 
 
