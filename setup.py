@@ -11,7 +11,8 @@ VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "rasteret_beam" / "__ini
 
 RELATIVE_LINK = re.compile(r"(!?)\[([^\]]*)\]\((?![a-z]+:|#)([^)\s]+)\)")
 
-DEMO = ["matplotlib>=3.8"]
+PLOT = ["matplotlib>=3.8"]
+EXPLORE = ["folium>=0.17", "lonboard>=0.10"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.29"]
 TABLES = ["pandas>=2.2", "geopandas>=1.0", "polars>=1.30", "duckdb>=1.5", "sedonadb>=0.5"]
 """The libraries whose tables the tests hand over as points; the package needs none of them."""
@@ -32,7 +33,8 @@ TEST = [
     "moto[server]>=5.0",
     "boto3>=1.34",
     *PEERS,
-    *DEMO,
+    *PLOT,
+    *EXPLORE,
     *TABLES,
     *STAC,
     "stac-geoparquet>=0.7",
@@ -91,7 +93,9 @@ setup(
         "aws": AWS,
         "stac": STAC,
         "planetary-computer": ["planetary-computer>=1.0"],
-        "demo": DEMO,
+        "plot": PLOT,
+        "explore": EXPLORE,
+        "demo": PLOT,
         "docs": DOCS,
         "test": TEST,
         "bench": ['rasteret>=0.4.1; python_version >= "3.12"', "rasterstats>=0.20"],

@@ -12,6 +12,7 @@ from rasteret_beam.collection.build import build_from_cogs, build_from_table
 from rasteret_beam.collection.catalogue import register
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.eager.plan import plan
+from rasteret_beam.collection.eager.plan_view import Plan
 from rasteret_beam.collection.stac.build import build_from_stac
 from rasteret_beam.kernels.sampling.chip_rows import decode_chip, decode_chips, join_windows
 from rasteret_beam.model import Access, TileKey
@@ -86,6 +87,7 @@ __all__ = [
     "CollectionUpdates",
     "GroupByTile",
     "KeyByRecordAndTile",
+    "Plan",
     "PointBatches",
     "Quality",
     "ReadChipDeadLetters",
@@ -121,6 +123,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plot":
+        return import_module("rasteret_beam.plot")
     if name in TRANSFORMS:
         return getattr(import_module(f"rasteret_beam.transforms.{TRANSFORMS[name]}"), name)
     raise AttributeError(f"module 'rasteret_beam' has no attribute {name!r}")

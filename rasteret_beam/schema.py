@@ -229,6 +229,10 @@ BAND_EXTRA_TYPE = pa.struct(
 CHECKSUMS = "checksums"
 """Our column of checksums: struct of ``record`` and of ``bands``, a struct with one for each band; all int32."""
 
+FOOTPRINT_CRS = "footprint_crs"
+"""Our column with the CRS of ``geometry`` and ``bbox`` where that is not OGC:CRS84: text, null for CRS84. A collection
+has it only if it has other footprints."""
+
 METADATA_SUFFIX = "_metadata"
 EXTRA_SUFFIX = "_extra"
 COLLECTION_VERSION = b"1"

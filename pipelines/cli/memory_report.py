@@ -7,8 +7,8 @@ import tempfile
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from pipelines.cli.plan_report import human_bytes
 from rasteret_beam.collection.eager.memory_estimate import Estimate, Routing, TableSize, estimate
+from rasteret_beam.collection.eager.plan_view import human_bytes
 from rasteret_beam.kernels.routing.index import RoutingIndex
 from rasteret_beam.readers.jobs.free_resources import free_memory, own_memory
 from rasteret_beam.readers.tiles.budget import CacheBudget

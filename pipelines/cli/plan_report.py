@@ -6,12 +6,9 @@ from typing import Any
 import pyarrow as pa
 
 from rasteret_beam import metrics
-from rasteret_beam.collection.eager.plan import CANDIDATES, RECORDS, TILES_OF_UNKNOWN_SIZE, crowded_tiles, plan_totals
+from rasteret_beam.collection.eager.plan_figures import crowded_tiles, plan_totals
+from rasteret_beam.collection.eager.plan_view import SHOWN_BANDS, deeper_text, figures_of, human_bytes, place_of
 from rasteret_beam.errors import listed
-from rasteret_beam.schema import UNSAMPLED_REASONS
-
-UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
-SHOWN_BANDS = 6
 
 
 def plan_text(plan: pa.Table, further: Sequence[str] = (), rows_each: int | None = None) -> str:
@@ -22,27 +19,9 @@ def plan_text(plan: pa.Table, further: Sequence[str] = (), rows_each: int | None
     totals = plan_totals(plan)
     if rows_each is not None:
         totals[metrics.SAMPLES_OUT] = totals[metrics.POINTS_IN] * rows_each
-    labels = {
-        "points read": metrics.POINTS_IN,
-        "  with a record": metrics.POINTS_SAMPLED,
-        "  without": metrics.POINTS_UNSAMPLED,
-    }
-    labels |= {f"    {reason}": metrics.unsampled(reason) for reason in UNSAMPLED_REASONS}
-    labels |= {
-        "records": RECORDS,
-        "rows": metrics.SAMPLES_OUT,
-        "tiles to decode": metrics.TILES_DECODED,
-        "requests": metrics.RANGE_REQUESTS,
-        "bytes of tiles to read": metrics.TILE_BYTES_READ,
-        "tiles of unknown size, not in these": TILES_OF_UNKNOWN_SIZE,
-    }
-    optional = {*map(metrics.unsampled, UNSAMPLED_REASONS), TILES_OF_UNKNOWN_SIZE}
-    lines = [
-        f"{label:<36}{totals[name]:>16,}" for label, name in labels.items() if totals[name] or name not in optional
-    ]
+    lines = [f"{label:<36}{number:>16,}" for label, number in figures_of(totals)]
     in_words = f"{'':<36}{human_bytes(totals[metrics.TILE_BYTES_READ]):>16}"
-    most = totals.get(CANDIDATES)
-    deeper = [f"where the best record is not valid, up to {most - 1} more are read"] if most and most > 1 else []
+    deeper = [text for text in [deeper_text(totals)] if text]
     return "\n".join([*lines, in_words, *deeper, *further, *_crowded(plan)])
 
 
@@ -52,13 +31,5 @@ def _crowded(plan: pa.Table) -> list[str]:
 
 
 def _crowded_line(tile: dict[str, Any]) -> str:
-    place = f"({tile['tile_row']}, {tile['tile_col']})"
-    return f"{tile['points']:>12,} points in tile {place} of {tile['record_id']}, {listed(tile['bands'], SHOWN_BANDS)}"
-
-
-def human_bytes(count: int) -> str:
-    """A number of bytes in the unit that gives up to four digits."""
-    value, unit = float(count), 0
-    while value >= 1000 and unit < len(UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.0f} {UNITS[unit]}" if unit == 0 else f"{value:.1f} {UNITS[unit]}"
+    bands = listed(tile["bands"], SHOWN_BANDS)
+    return f"{tile['points']:>12,} points in tile {place_of(tile)} of {tile['record_id']}, {bands}"

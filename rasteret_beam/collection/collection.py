@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
-from rasteret_beam.collection.describe import describe, html_table
+from rasteret_beam.collection.describe import describe, html_of
 from rasteret_beam.collection.eager import get_numpy as arrays
 from rasteret_beam.collection.eager import plan as planning
 from rasteret_beam.collection.eager import sample as sampling
 from rasteret_beam.collection.eager import zonal_statistics as zones
 from rasteret_beam.collection.eager.unknown_keywords import checked_options, names_of, path_of
+from rasteret_beam.collection.explore import maps
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.filters.empty_subset import is_small, why_no_record
 from rasteret_beam.collection.filters.subset import check_expression, criteria_of
@@ -250,7 +251,7 @@ class Collection:
         return f"Collection({self.name!r}, {len(self)} records, bands {listed(self.bands, 8)})"
 
     def _repr_html_(self) -> str:
-        return html_table(self.describe())
+        return html_of(self)
 
     def export(self, path: str | os.PathLike[str], *, access: Access = DEFAULT_ACCESS) -> None:
         """Write the filtered collection to a folder or a file ``*.parquet``, and replace an existing collection.
@@ -409,6 +410,7 @@ class Collection:
     get_numpy = arrays.get_numpy
     zonal_statistics = zones.zonal_statistics
     update_from_stac = updating.update_from_stac
+    explore = maps.explore
 
 
 def load(

@@ -1,24 +1,35 @@
 """A summary of a collection, as a dict and as HTML for notebooks."""
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
+from rasteret_beam.collection.explore.footprints import footprints_of
 from rasteret_beam.collection.index.band_facts import first_records
 from rasteret_beam.collection.index.band_summaries import count_crs, count_months, further_columns, summarise_bands
 from rasteret_beam.collection.index.unit_columns import count_units
 from rasteret_beam.collection.parquet.layout import SPAN, time_span
 from rasteret_beam.collection.parquet.row_groups import Columns
 from rasteret_beam.collection.records.selection import RecordSelection
-from rasteret_beam.errors import listed, without_secrets
+from rasteret_beam.errors import InputError, listed, without_secrets
+from rasteret_beam.kernels.geo.crs import crs_label
+from rasteret_beam.pages import Html, card, cards, footprint_map, fragment, table, tag
 from rasteret_beam.schema import METADATA_SUFFIX
+
+MAX_BOXES = 10_000
+"""Footprints of the map."""
+
+MAX_COUNTED = 50_000
+"""Records whose scales and offsets are counted for the HTML."""
 
 
 def describe(collection: RecordSelection) -> dict[str, Any]:
     """The facts of :meth:`Collection.describe`."""
+    return {**_summary(collection), "units": _units(collection), **_counts(collection)}
+
+
+def _summary(collection: RecordSelection) -> dict[str, Any]:
+    """The facts that are found fast in a collection of any size."""
     moments = ["datetime", *(name for name in SPAN if name in collection.schema.names)]
-    months, undated = count_months(collection)
-    rasters = summarise_bands(collection)
     return {
         "name": collection.name,
         "source": without_secrets(collection.path or collection.data_source or "in memory"),
@@ -28,7 +39,14 @@ def describe(collection: RecordSelection) -> dict[str, Any]:
         "crs": collection.crs,
         "bands": collection.bands,
         **_pixels(collection),
-        "units": _units(collection),
+    }
+
+
+def _counts(collection: RecordSelection) -> dict[str, Any]:
+    """What all records are like: their bands, dates and CRSs."""
+    rasters = summarise_bands(collection)
+    months, undated = count_months(collection)
+    return {
         "rasters": rasters,
         "tiles": sum(facts["tiles"] for facts in rasters.values()),
         "months": months,
@@ -75,18 +93,42 @@ def _pixels(collection: RecordSelection) -> dict[str, Any]:
     return {part: [value for value in dict.fromkeys(each) if value is not None] for part, each in values.items()}
 
 
-def html_table(facts: Mapping[str, Any]) -> str:
-    """The facts of :meth:`Collection.describe` as an HTML table."""
+def html_of(collection: RecordSelection) -> str:
+    """The facts of a collection as HTML for notebooks: a table, and a map of the footprints.
+
+    No raster is opened, and the size is bounded.
+    """
+    facts = _summary(collection)
+    few = facts["records"] <= MAX_COUNTED
     first, last = facts["date_range"]
     shown = {
         "records": f"{facts['records']:,}",
         "dates": f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" if first else "none",
         "bounds": ", ".join(f"{side:.4f}" for side in facts["bounds"] or ()) or "none",
-        "crs": listed(facts["crs"], 6),
+        "crs": listed(map(crs_label, facts["crs"]), 6),
         "bands": listed(facts["bands"], 12),
         "pixels": f"{listed(facts['dtype'])}, nodata {listed(facts['nodata']) or 'none'}",
-        "scale, offset": _units_text(facts["units"]),
+        "scale, offset": _units_text(_units(collection)) if few else "see describe()",
         "source": facts["source"],
     }
-    rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in shown.items())
-    return f"<table><caption>Collection {escape(facts['name'])}</caption>{rows}</table>"
+    rows = table(("", ""), shown.items())
+    title = tag("h3", f"Collection {facts['name']}")
+    return (
+        fragment(cards(card(title, rows), card(_map(collection)))) if facts["records"] else fragment(card(title, rows))
+    )
+
+
+def _map(collection: RecordSelection) -> Html:
+    """The footprints by date, or why there are none."""
+    try:
+        found = footprints_of(collection, MAX_BOXES, boxes=True)
+    except InputError as error:
+        return tag("p", str(error))
+    where = "" if found.on_earth else f"in {crs_label(found.crs)}"
+    return footprint_map(
+        list(found.shapes),
+        list(found.last),
+        value_label="newest date",
+        geographic=found.in_degrees,
+        caption=", ".join(text for text in (where, found.note()) if text),
+    )

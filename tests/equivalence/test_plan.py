@@ -10,7 +10,6 @@ import pytest
 
 import rasteret_beam
 from pipelines import sample_points
-from pipelines.cli.plan_report import human_bytes
 from rasteret_beam import Collection, ReadPoints, SamplePoints, build_from_cogs, build_from_table, metrics
 from rasteret_beam.collection.eager.plan import (
     CANDIDATES,
@@ -22,6 +21,7 @@ from rasteret_beam.collection.eager.plan import (
     plan_batches,
     plan_totals,
 )
+from rasteret_beam.collection.eager.plan_view import human_bytes
 from rasteret_beam.collection.eager.touched_tiles import TileCounts
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import MatchRules

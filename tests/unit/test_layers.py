@@ -30,9 +30,10 @@ LAYERS = [
         "rasteret_beam.keywords",
     ),
     ("rasteret_beam.kernels",),
-    ("rasteret_beam.pages",),
+    ("rasteret_beam.pages", "rasteret_beam.matplotlib_axes"),
     ("rasteret_beam.readers",),
     ("rasteret_beam.collection",),
+    ("rasteret_beam.plot",),
     ("rasteret_beam.transforms",),
     ("pipelines",),
 ]

@@ -10,6 +10,13 @@ import pyarrow.compute as pc
 
 from rasteret_beam import metrics
 from rasteret_beam.collection.eager.inputs import point_stream
+from rasteret_beam.collection.eager.plan_figures import CANDIDATES as CANDIDATES
+from rasteret_beam.collection.eager.plan_figures import COUNTS_KEY, QUALITY_POINTS
+from rasteret_beam.collection.eager.plan_figures import RECORDS as RECORDS
+from rasteret_beam.collection.eager.plan_figures import TILES_OF_UNKNOWN_SIZE as TILES_OF_UNKNOWN_SIZE
+from rasteret_beam.collection.eager.plan_figures import crowded_tiles as crowded_tiles
+from rasteret_beam.collection.eager.plan_figures import plan_totals as plan_totals
+from rasteret_beam.collection.eager.plan_view import Plan
 from rasteret_beam.collection.eager.quality_tiles import QualityTiles
 from rasteret_beam.collection.eager.samplable import Samplable
 from rasteret_beam.collection.eager.seam_tiles import SeamTiles
@@ -44,19 +51,12 @@ PLAN_SCHEMA = pa.schema(
         ("request", pa.int64()),
     ]
 )
-COUNTS_KEY = b"rasteret_beam.plan"
-"""Schema metadata key of a plan: its counts of points, as JSON."""
-
 COUNTED = (
     metrics.POINTS_IN,
     metrics.POINTS_SAMPLED,
     metrics.POINTS_UNSAMPLED,
     *map(metrics.unsampled, UNSAMPLED_REASONS),
 )
-RECORDS = "records"
-CANDIDATES = "max_candidates"
-QUALITY_POINTS = "quality_points"
-TILES_OF_UNKNOWN_SIZE = "tiles_of_unknown_size"
 BATCH_ROWS = 65_536
 
 
@@ -76,7 +76,7 @@ def plan(
     cloud_cover_lt: float | None = None,
     ids: str | Iterable[str] | None = None,
     **keywords: Unpack[PlanKeywords],
-) -> pa.Table:
+) -> Plan:
     """The tiles that sampling these points would read, without opening a file.
 
     Memory grows with the number of tiles, not with the number of points.
@@ -92,8 +92,8 @@ def plan(
 
     Returns
     -------
-    Table
-        In :data:`PLAN_SCHEMA`, with a row for each tile that the points need, for each band of each record.
+    Plan
+        A table with a row for each tile that the points need, for each band of each record; notebooks show its figures.
 
         - ``points``: number of points in the tile; 0 for tiles into which only blocks of pixels around points reach
           (``resampling``), also from records beside; one that is read for several records has one row. The sum is the
@@ -106,7 +106,7 @@ def plan(
         - ``request``: number of the byte range that the indexed engine requests for the tile; null for tiles
           without a request. The number of distinct values is the number of requests.
 
-        :func:`plan_totals` gives the sums, with the points that have no record.
+        ``plan.totals`` are the sums, with the points that have no record.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def plan(
         time_column=options.time_column,
         first_value=stream.first_value,
     )
-    return plan_batches(index, (point_batch(batch, 0, chosen) for batch in stream), chosen.crs, options)
+    return Plan(plan_batches(index, (point_batch(batch, 0, chosen) for batch in stream), chosen.crs, options))
 
 
 def plan_batches(
@@ -169,37 +169,6 @@ def plan_batches(
     counts |= {CANDIDATES: routing.rules.candidates} if routing.rules.candidates is not None else {}
     schema = PLAN_SCHEMA.with_metadata({COUNTS_KEY: json.dumps(counts)})
     return pa.Table.from_batches([*planned, *further], schema=PLAN_SCHEMA).cast(schema)
-
-
-def plan_totals(table: pa.Table) -> dict[str, int]:
-    """The sums of a plan, under the names of the metrics of a run (see :mod:`rasteret_beam.metrics`).
-
-    It also has :data:`RECORDS`; :data:`TILES_OF_UNKNOWN_SIZE`, whose bytes are not in the sum; and with
-    ``skip_invalid`` :data:`CANDIDATES`, the number of records that may be read at a point, of which the plan has one.
-    """
-    counts = json.loads((table.schema.metadata or {})[COUNTS_KEY])
-    of_quality = counts.pop(QUALITY_POINTS)
-    read = pc.or_(pc.is_valid(table["request"]), pc.equal(table["engine"], "rasterio"))
-    totals = {
-        RECORDS: pc.count_distinct(table["record_id"]),
-        metrics.TILES_DECODED: pc.sum(read, min_count=0),
-        metrics.TILE_BYTES_READ: pc.sum(table["bytes"], min_count=0),
-        TILES_OF_UNKNOWN_SIZE: pa.scalar(table["bytes"].null_count),
-        metrics.RANGE_REQUESTS: pc.count_distinct(table["request"]),
-        metrics.SAMPLES_OUT: pc.sum(table["points"], min_count=0),
-    }
-    sums = counts | {name: sum.as_py() for name, sum in totals.items()}
-    return sums | {metrics.SAMPLES_OUT: sums[metrics.SAMPLES_OUT] - of_quality}
-
-
-def crowded_tiles(table: pa.Table, count: int = 10) -> list[dict[str, Any]]:
-    """The tiles of a plan with the most points: record_id, tile_row, tile_col, points, and a list of bands."""
-    if not len(table):
-        return []
-    places = ["record_id", "tile_row", "tile_col", "points"]
-    grouped = table.group_by(places).aggregate([("band", "list")]).rename_columns([*places, "bands"])
-    order = [("points", "descending"), *((name, "ascending") for name in places[:3])]
-    return grouped.take(pc.select_k_unstable(grouped, k=count, sort_keys=order)).to_pylist()
 
 
 def _count(counts: dict[str, int], reason: np.ndarray) -> None:
