@@ -63,7 +63,7 @@ def parser() -> Parser:
 
 def style() -> Style:
     """What standard output can show."""
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    encoding = sys.stdout.encoding or "utf-8"
     try:
         "⣿│…".encode(encoding)
         unicode = True

@@ -38,8 +38,8 @@ def _maps(collection: Collection) -> Html:
     drawn = [
         card(
             footprint_map(
-                found.shapes,
-                found.last,
+                list(found.shapes),
+                list(found.last),
                 title=map_title(found),
                 value_label="newest date",
                 geographic=found.in_degrees,

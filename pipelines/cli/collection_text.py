@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.cli.collection_maps import footprint_groups
 from pipelines.cli.terminal_map import Style, map_lines
 from rasteret_beam.collection.collection import Collection
+from rasteret_beam.collection.eager.plan_view import human_bytes
 from rasteret_beam.collection.explore.footprints import Footprints
 from rasteret_beam.errors import listed
 from rasteret_beam.kernels.geo.crs import crs_label
@@ -43,12 +44,24 @@ def summary(facts: Mapping[str, Any], most: int = 6) -> dict[str, str]:
         "dates": f"{_date(first)} to {_date(last)}" if first else "none",
         "extent": extent(facts["bounds"]),
         "CRS": listed(crs, most) or "unknown",
-        "tiles": f"{facts['tiles']:,} of all bands" if facts["rasters"] else "unknown: built without headers",
+        "size": size(facts),
         "columns": listed(columns, 20) or "none but those of every collection",
     }
     if facts["undated"]:
-        shown["dates"] += f"; {facts['undated']:,} records without a datetime"
+        records = "record" if facts["undated"] == 1 else "records"
+        shown["dates"] += f"; {facts['undated']:,} {records} without a datetime"
     return shown
+
+
+def size(facts: Mapping[str, Any]) -> str:
+    """Tiles, files and bytes."""
+    if not facts["rasters"]:
+        return "unknown: the collection was built without headers"
+    known, unknown = facts["files"] - facts["files_of_unknown_size"], facts["files_of_unknown_size"]
+    text = f"{facts['tiles']:,} tiles in {facts['files']:,} files"
+    if known:
+        text += f" of {human_bytes(facts['bytes'])}"
+    return f"{text}, {unknown:,} of unknown size" if unknown else text
 
 
 def extent(bounds: Sequence[float] | None) -> str:
@@ -115,7 +128,7 @@ def _range(ends: tuple[int, int] | None) -> str:
 def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int], style: Style) -> list[str]:
     """A table for the terminal; where it is too narrow, each row becomes lines of a label and a value."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    if sum(widths) + 2 * len(widths) > style.width:
+    if sum(widths) + 2 * (len(widths) - 1) > style.width:
         return _stacked(head, rows)
     cells = [
         [cell.rjust(width) if at in numbers else cell.ljust(width) for at, (cell, width) in enumerate(pairs)]
@@ -162,7 +175,7 @@ def _maps(collection: Collection, style: Style) -> list[str]:
 
 
 def _map(found: Footprints, style: Style) -> list[str]:
-    return [map_title(found), *map_lines(found.shapes, found.records, style, found.in_degrees)]
+    return [map_title(found), *map_lines(list(found.shapes), found.records, style, found.in_degrees)]
 
 
 def map_title(found: Footprints) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,28 +10,45 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rasteret_beam.collection.index.extra_columns import columns_of_records
+from rasteret_beam.collection.index.file_sizes import FileSizes
+from rasteret_beam.collection.index.unit_columns import UnitColumns, UnitCounts
 from rasteret_beam.collection.parquet.files import readable
 from rasteret_beam.collection.parquet.layout import exact_nodata
 from rasteret_beam.collection.parquet.row_groups import Columns, files_of
 from rasteret_beam.collection.records.selection import RecordSelection
 from rasteret_beam.errors import without_secrets
+from rasteret_beam.kernels.tables.distinct import count_rows
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
 
 PIXELS = ("dtype", "nodata", "image_width", "image_height", "tile_width", "tile_height")
 EXTRA = ("nodata_integer",)
+PARTS = (*PIXELS, *EXTRA)
 
 Kinds = Counter[tuple[Any, ...]]
-"""How many records have a band with these values of :data:`PIXELS` and :data:`EXTRA`."""
+"""How many records have a band with these values of :data:`PARTS`."""
 
 
-def summarise_bands(collection: RecordSelection) -> dict[str, dict[str, Any]]:
-    """What the bands of all records are like; empty for a collection without headers.
+@dataclass
+class BandSummaries:
+    """What the bands of all records are like.
 
-    Returns
-    -------
-    {band: facts}
+    Attributes
+    ----------
+    bands : {band: facts}
         ``records``, their number; ``dtype`` and ``nodata``, lists of distinct values; ``width`` and ``height``,
         (least, most) pixels of a raster; ``tile_size``, list of distinct (width, height); ``tiles``, the number of all.
+    units : {band: UnitCounts}
+        As :func:`.unit_columns.count_units` gives them.
+    files : FileSizes
+    """
+
+    bands: dict[str, dict[str, Any]]
+    units: dict[str, UnitCounts]
+    files: FileSizes
+
+
+def summarise_bands(collection: RecordSelection) -> BandSummaries:
+    """Read what the bands of all records are like, in one scan; empty for a collection without headers.
 
     Raises
     ------
@@ -38,34 +56,49 @@ def summarise_bands(collection: RecordSelection) -> dict[str, dict[str, Any]]:
         The collection cannot be read.
     """
     bands = [band for band in collection.bands if band + METADATA_SUFFIX in collection.schema.names]
-    columns: dict[str, Columns] = {band: _columns(collection.schema, band) for band in bands}
-    kinds: dict[str, Kinds] = {band: Counter() for band in bands}
-    wanted: Columns = {f"{name} {band}": path for band in bands for name, path in columns[band].items()}
+    columns = [_columns(collection.schema, number, band) for number, band in enumerate(bands)]
+    of_units, units = UnitColumns(collection.schema), [UnitCounts() for _ in bands]
+    kinds, files = [Kinds() for _ in bands], FileSizes()
+    wanted: Columns = {"id": ("id",)}
+    for number, band in enumerate(bands):
+        wanted |= columns[number] | of_units.columns_to_count(number, band) | _size(collection.schema, number, band)
     with readable(without_secrets(collection.path or f"collection {collection.name!r}")):
         for file in files_of(collection.dataset, collection.filter):
-            table = file.read({"id": ("id",)} | wanted).table
-            for band in bands:
-                _count(kinds[band], table.select([f"{name} {band}" for name in columns[band]]), list(columns[band]))
-    return {band: _facts(kinds[band]) for band in bands}
+            table = file.read(wanted).table
+            for number, band in enumerate(bands):
+                _count(kinds[number], table.select(list(columns[number])))
+                of_units.count(units[number], table, number, band)
+            found = dict(zip(table.column_names, table.columns, strict=True))
+            files.add(*([found.get(f"{name}{at}") for at in range(len(bands))] for name in ("href", "size")))
+    facts = {band: _facts(kinds[number]) for number, band in enumerate(bands)}
+    return BandSummaries(facts, dict(zip(bands, units, strict=True)), files)
 
 
-def _columns(schema: pa.Schema, band: str) -> Columns:
-    found: Columns = {name: (band + METADATA_SUFFIX, name) for name in PIXELS}
+def _size(schema: pa.Schema, number: int, band: str) -> Columns:
+    """The column with the size of the file, if there is one."""
+    return {f"size{number}": (band + EXTRA_SUFFIX, "file_size")} if _has(schema, band, "file_size") else {}
+
+
+def _has(schema: pa.Schema, band: str, name: str) -> bool:
     extra = band + EXTRA_SUFFIX
-    there = schema.field(extra).type if extra in schema.names else pa.struct([])
-    return found | {name: (extra, name) for name in EXTRA if there.get_field_index(name) >= 0}
+    return extra in schema.names and schema.field(extra).type.get_field_index(name) >= 0
 
 
-def _count(kinds: Kinds, table: pa.Table, names: list[str]) -> None:
-    """Add the records of a table that have a band."""
-    table = table.rename_columns(names)
-    grouped = table.filter(table["image_width"].is_valid()).group_by(names).aggregate([([], "count_all")])
-    for row in grouped.to_pylist():
-        kinds[tuple(row.get(name) for name in (*PIXELS, *EXTRA))] += row["count_all"]
+def _columns(schema: pa.Schema, number: int, band: str) -> Columns:
+    """The columns of :data:`PARTS` that there are; names end in the number of the band."""
+    found: Columns = {f"{name}{number}": (band + METADATA_SUFFIX, name) for name in PIXELS}
+    return found | {f"{name}{number}": (band + EXTRA_SUFFIX, name) for name in EXTRA if _has(schema, band, name)}
+
+
+def _count(kinds: Kinds, table: pa.Table) -> None:
+    """Add the records of a table that have a band; its columns are those of :data:`PARTS`, or the first of them."""
+    table = table.rename_columns(list(PARTS[: table.num_columns]))
+    for row, many in count_rows(table.filter(table["image_width"].is_valid())):
+        kinds[tuple(row.get(name) for name in PARTS)] += many
 
 
 def _facts(kinds: Kinds) -> dict[str, Any]:
-    rows = [dict(zip((*PIXELS, *EXTRA), kind, strict=True)) | {"records": many} for kind, many in kinds.items()]
+    rows = [dict(zip(PARTS, kind, strict=True)) | {"records": many} for kind, many in kinds.items()]
     nodata = [exact_nodata(row["nodata"], row["nodata_integer"]) for row in rows]
     return {
         "records": sum(row["records"] for row in rows),
