@@ -42,6 +42,7 @@ lock: $(VENV)/dev
 templates: $(VENV)/dev
 	$(BIN)/python -m templates.keywords
 	$(BIN)/python -m templates.metadata
+	$(BIN)/python -m templates.completion
 
 # The sdist, and the wheel that is built from it.
 dist: $(VENV)/dev
