@@ -29,7 +29,7 @@ class SinkOf:
     step: str
     flag: str
     sink: Sink
-    kind: Literal["files", "chips"] = "files"
+    kind: Literal["files", "chips", "page"] = "files"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Sinks:
         taken: dict[tuple[str, str], str] = {}
         for each in self.members:
             for prefix in each.sink.prefixes:
-                first = taken.setdefault((each.kind, prefix), each.flag)
+                first = taken.setdefault(("files" if each.kind == "page" else each.kind, prefix), each.flag)
                 if first != each.flag:
                     given = getattr(flags, each.flag.removeprefix("--"))
                     raise InputError(f"{first} and {each.flag} are both {given}; give two prefixes")

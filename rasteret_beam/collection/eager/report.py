@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from rasteret_beam.collection.eager.inputs import PointStream, table_stream
 from rasteret_beam.collection.eager.plan_view import Plan
-from rasteret_beam.collection.eager.report_facts import facts_of, nodata_values
+from rasteret_beam.collection.eager.report_facts import facts_of, nodata_of_values
 from rasteret_beam.collection.records.selection import RecordSelection
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import crs_text
@@ -141,7 +141,7 @@ def report(
     known = tuple(bands) if bands is not None else None
     shape = shape_of(stream.schema, known or _bands_of(stream.schema, collection))
     wanted = shape.bands or (tuple(collection.bands) if collection is not None else ())
-    nodata = {} if options is not None and options.unscale else nodata_values(collection, wanted)
+    nodata = nodata_of_values(collection, wanted, options)
     summary = Summary(known or shape.bands, nodata, sampled=PointSet(), others=PointSet())
     summarise(summary, stream, unsampled, dead_letters)
     text = crs_text(point_crs) if point_crs is not None else ""

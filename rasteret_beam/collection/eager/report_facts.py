@@ -27,7 +27,7 @@ from rasteret_beam.schema import METADATA_SUFFIX
 
 MOST_FOOTPRINTS = 1000
 MOST_RECORDS = 20_000
-"""Of a collection whose nodata values are all read; of a larger one, those of the first records that files have."""
+"""Of a collection whose nodata values are read."""
 
 
 def facts_of(
@@ -138,8 +138,12 @@ def _own_version() -> str:
         return ""
 
 
-def nodata_values(collection: RecordSelection | None, bands: Sequence[str]) -> dict[str, list[float]]:
-    """The nodata values of bands that their records have, which are numbers."""
+def nodata_of_values(
+    collection: RecordSelection | None, bands: Sequence[str], options: SampleOptions | None = None
+) -> dict[str, list[float]]:
+    """The nodata values that sampled values of bands can have; none where these are not stored numbers."""
+    if options is not None and (options.unscale or options.resampling != "nearest"):
+        return {}
     there = set(collection.schema.names) if collection is not None else set()
     known = [band for band in bands if band + METADATA_SUFFIX in there]
     if collection is None or not known or len(collection) > MOST_RECORDS:
