@@ -5,6 +5,7 @@ from typing import Any
 
 from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.eager.plan import plan_batches
+from rasteret_beam.collection.eager.plan_figures import plan_totals
 from rasteret_beam.collection.eager.report_facts import facts_of, option_text
 from rasteret_beam.option_fields import options_of
 from rasteret_beam.options import SampleOptions
@@ -59,4 +60,5 @@ def plan_of_job(inputs: Any) -> tuple[Any, str]:
     if rows is None or rows > MOST_PLANNED:
         many = "a number of points that is not known before" if rows is None else f"{rows:,} points"
         return None, f"Not planned, to save time, as there are {many}; --plan prints the plan."
-    return plan_batches(inputs.index(), inputs.reading.batches(), inputs.columns.crs, inputs.options).totals, ""
+    plan = plan_batches(inputs.index(), inputs.reading.batches(), inputs.columns.crs, inputs.options)
+    return plan_totals(plan), ""
