@@ -48,7 +48,7 @@ class SampleWithSummary(beam.PTransform):
         held: AbstractContextManager[None] = self.sampling.held()
         return held
 
-    def expand(self, points: Any) -> SummarisedOutputs:
+    def expand(self, points: Any) -> Any:
         outputs = points | "Sample" >> self.sampling
         if isinstance(outputs, beam.PCollection):
             outputs = SamplingOutputs(outputs)
