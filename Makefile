@@ -43,6 +43,7 @@ templates: $(VENV)/dev
 	$(BIN)/python -m templates.keywords
 	$(BIN)/python -m templates.metadata
 	$(BIN)/python -m pipelines.yaml_providers > rasteret_beam/transforms/yaml/providers.yaml
+	$(BIN)/python -m templates.completion
 
 # The sdist, and the wheel that is built from it.
 dist: $(VENV)/dev

@@ -85,6 +85,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["rasteret_beam", "rasteret_beam.*", "pipelines", "pipelines.*"]),
+    entry_points={"console_scripts": ["rasteret-beam = pipelines.cli.main:run"]},
     package_data={"rasteret_beam": ["py.typed", "collection/catalogue.json", "transforms/yaml/providers.yaml"]},
     install_requires=[
         "apache-beam>=2.77",

@@ -14,9 +14,10 @@ from datetime import datetime as Datetime
 import apache_beam as beam
 
 from pipelines.cli.flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options, raster_flags
+from pipelines.cli.process import command
 from pipelines.cli.progress import Counts, progress
 from pipelines.cli.remote_workers import check_hrefs, check_packages, check_paths
-from pipelines.cli.runner import command, not_complete, run
+from pipelines.cli.runner import not_complete, run
 from pipelines.cli.stac_flags import check_without_stac, stac_flags, stac_sources
 from rasteret_beam import BuildCollection, metrics
 from rasteret_beam.collection.build import DESCRIPTIONS, sources_from_cogs
@@ -35,10 +36,13 @@ from rasteret_beam.transforms.runtime.files import check_writable
 
 EPILOG = """
 examples:
-  python -m pipelines.build_collection --cogs 'scenes/*.tif' --datetime_regex '_(\\d{8})' --output collection/
-  python -m pipelines.build_collection --stac https://earth-search.aws.element84.com/v1 --bands red,nir \\
-      --stac_collections sentinel-2-l2a --bbox 2,45,3,46 --datetime 2023-06 --output collection/
-  python -m pipelines.build_collection --table items.parquet --href_column path --bands A00:0,A01:1 --output collection/
+  python -m pipelines.build_collection --cogs 'scenes/*.tif' --datetime_regex '_(\\d{8})' \\
+      --output collection/
+  python -m pipelines.build_collection --stac https://earth-search.aws.element84.com/v1 \\
+      --stac_collections sentinel-2-l2a --bands red,nir --bbox 2,45,3,46 --datetime 2023-06 \\
+      --output collection/
+  python -m pipelines.build_collection --table items.parquet --href_column path \\
+      --bands A00:0,A01:1 --output collection/
 
 Exit codes: 0, the collection is complete (with --on_error skip: except for the files that it lists). 1, the job failed,
 and the collection is as before, unless the error says that it is in place. 2, a flag is wrong.

@@ -22,7 +22,7 @@ from PIL import Image
 from rasterio.transform import Affine
 
 from pipelines import build_collection, sample_points
-from pipelines.cli.runner import command
+from pipelines.cli.process import command
 from rasteret_beam import plot
 from rasteret_beam.kernels.geo.crs import transform
 

@@ -11,14 +11,14 @@ from pipelines.cli.flags import Parser, option_flags, prefix
 from pipelines.cli.polygon_command import Counts, PolygonCommand, found, rows_lost
 from pipelines.cli.polygon_flags import POLYGON_ARGUMENTS as ARGUMENTS
 from pipelines.cli.polygon_flags import collection_flags, leftover_flags, polygon_flags
-from pipelines.cli.runner import command
+from pipelines.cli.process import command
 from rasteret_beam import metrics
 from rasteret_beam.chip_options import ChipOptions
 
 EPILOG = """
 example:
-  python -m pipelines.read_chips --polygons fields.parquet --collection collection/ --bands B02,B03 \\
-      --match latest --output out/chips --geotiff out/tiffs
+  python -m pipelines.read_chips --polygons fields.parquet --collection collection/ \\
+      --bands B02,B03 --match latest --output out/chips --geotiff out/tiffs
 
 Exit codes: 0, the output is complete. 1, the job failed, and every output is as before, except those that the error
 names. 2, a flag is wrong. 3, the output is complete except for the tiles in --dead_letter, which --retry tries again.

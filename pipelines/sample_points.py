@@ -28,19 +28,24 @@ from pipelines.cli.flags import (
 )
 from pipelines.cli.memory_report import is_local
 from pipelines.cli.plan_report import plan_text
-from pipelines.cli.runner import INCOMPLETE, accounting_error, command, not_complete, run, summary
+from pipelines.cli.process import INCOMPLETE, command
+from pipelines.cli.report_flag import add_report_flag
+from pipelines.cli.runner import accounting_error, not_complete, run, summary
 from pipelines.cli.sample_job import Inputs, Job
 from pipelines.cli.sample_sinks import BIGQUERY_ARGUMENTS, SAMPLE_SINKS, missing_sink
+from pipelines.cli.sinks import Sinks
 from rasteret_beam.collection.eager.plan import plan_batches
 from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.errors import RasteretBeamError
 from rasteret_beam.metrics import DEAD_LETTERS, POINTS_SAMPLED, POINTS_UNSAMPLED
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.transforms.sinks.report import WriteReport
 
 EPILOG = """
 example:
-  python -m pipelines.sample_points --points plots.parquet --x_column lon --y_column lat --geometry_crs 4326 \\
-      --collection collection/ --bands B02,B03 --match latest --output out/samples
+  python -m pipelines.sample_points --points plots.parquet --x_column lon --y_column lat \\
+      --geometry_crs 4326 --collection collection/ --bands B02,B03 --match latest \\
+      --output out/samples
 
 A run in this process works in rounds of points; --resume continues one that was killed, interrupted or failed.
 
@@ -81,15 +86,8 @@ def parser() -> Parser:
         ARGUMENTS,
         needed="--points PATH --collection PATH --bands A,B --output PREFIX",
     )
-    _point_flags(flags.add_argument_group("points"))
-    collection = flags.add_argument_group("collection")
-    collection.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
-    collection.add_argument(
-        "--bands", type=names, action="extend", metavar="A,B", help="bands to sample; required without --retry"
-    )
-    subset_flags(collection)
-    access_flags(collection, "the collection and its rasters")
-    raster_flags(collection)
+    point_flags(flags.add_argument_group("points"), retry=True)
+    collection_flags(flags.add_argument_group("collection"), "bands to sample; required without --retry")
     option_flags(flags.add_argument_group("sampling"), SampleOptions)
     _output_flags(flags.add_argument_group("outputs"))
     for sink in SAMPLE_SINKS.values():
@@ -97,7 +95,8 @@ def parser() -> Parser:
     return flags
 
 
-def _point_flags(flags: argparse._ArgumentGroup) -> None:
+def point_flags(flags: argparse._ArgumentGroup, retry: bool = False) -> None:
+    """Add the flags for the points, and that for dead letters in their place if ``retry``."""
     one_of = flags.add_mutually_exclusive_group(required=True)
     one_of.add_argument(
         "--points",
@@ -119,13 +118,15 @@ def _point_flags(flags: argparse._ArgumentGroup) -> None:
         metavar="SQL",
         help="read the result of a BigQuery SELECT statement, which runs once",
     )
-    one_of.add_argument(
-        "--retry",
-        type=source,
-        action="append",
-        metavar="PATH",
-        help="read dead letters of an earlier run, and sample only their tiles and points; can be given several times",
-    )
+    if retry:
+        one_of.add_argument(
+            "--retry",
+            type=source,
+            action="append",
+            metavar="PATH",
+            help="read dead letters of an earlier run, and sample only their tiles and points; can be given several "
+            "times",
+        )
     add = flags.add_argument
     add("--x_column", metavar="NAME", help="longitude or easting")
     add("--y_column", metavar="NAME", help="latitude or northing")
@@ -152,6 +153,15 @@ def _point_flags(flags: argparse._ArgumentGroup) -> None:
     format_flags(flags, "--points")
 
 
+def collection_flags(flags: argparse._ArgumentGroup, bands: str, needed: bool = False) -> None:
+    """Add the flags for the collection and its ``bands``."""
+    flags.add_argument("--collection", required=True, metavar="PATH", help="folder or file of the collection")
+    flags.add_argument("--bands", type=names, action="extend", required=needed, metavar="A,B", help=bands)
+    subset_flags(flags)
+    access_flags(flags, "the collection and its rasters")
+    raster_flags(flags)
+
+
 def _output_flags(flags: argparse._ArgumentGroup) -> None:
     one_of = flags.add_mutually_exclusive_group()
     for name, sink in SAMPLE_SINKS.items():
@@ -169,13 +179,8 @@ def _output_flags(flags: argparse._ArgumentGroup) -> None:
         metavar="PREFIX",
         help="write tiles that cannot be read to Parquet, with their points, instead of failing",
     )
-    add(
-        "--round_points",
-        type=count,
-        metavar="N",
-        help="in this process, sample at most so many points at a time: memory depends on them, not on the length of "
-        "--points, but each round reads its tiles anew (default: 10000000, or fewer if memory is short)",
-    )
+    add_report_flag(flags)
+    round_flag(flags)
     switch(
         flags,
         "--resume",
@@ -187,6 +192,17 @@ def _output_flags(flags: argparse._ArgumentGroup) -> None:
         "read no pixels and write nothing: print the estimated records, tiles, bytes, requests and rows, the most "
         "crowded tiles, and the memory and temporary disk of a local run (windows of --max_distance_pixels "
         "are not counted)",
+    )
+
+
+def round_flag(flags: argparse._ArgumentGroup) -> None:
+    """Add the flag for the points of a round."""
+    flags.add_argument(
+        "--round_points",
+        type=count,
+        metavar="N",
+        help="in this process, sample at most so many points at a time: memory depends on them, not on the length of "
+        "--points, but each round reads its tiles anew (default: 10000000, or fewer if memory is short)",
     )
 
 
@@ -225,6 +241,16 @@ def _warn(inputs: Inputs) -> None:
     print(f"warning: {spelt(why)}", file=sys.stderr)
 
 
+def _show_outputs(sinks: Sinks, counts: dict[str, int], seconds: float) -> None:
+    """Print the counts of a job and its main output; its report gets the counts too."""
+    print(summary(counts, seconds))
+    print(f"{'output':<34}{sinks.place}")
+    report = sinks.of("report")
+    if isinstance(report, WriteReport):
+        report.complete(counts, seconds)
+        print(f"{'report':<34}{report.place}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
     known = parser()
@@ -252,8 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(outcome, int):
         return outcome
     counts, seconds = outcome
-    print(summary(counts, seconds))
-    print(f"{'output':<34}{sinks.place}")
+    _show_outputs(sinks, counts, seconds)
     if not counts.get(POINTS_SAMPLED) and (counts.get(POINTS_UNSAMPLED) or flags.points_query):
         _warn(job)
     wrong = accounting_error(

@@ -10,7 +10,7 @@ from functools import partial
 from pipelines.cli.flags import Parser, option_flags
 from pipelines.cli.polygon_command import Counts, PolygonCommand, found, rows_lost
 from pipelines.cli.polygon_flags import POLYGON_ARGUMENTS, collection_flags, leftover_flags, polygon_flags
-from pipelines.cli.runner import command
+from pipelines.cli.process import command
 from pipelines.cli.sample_sinks import BIGQUERY_ARGUMENTS, ZONAL_SINKS, missing_sink
 from pipelines.cli.zonal_job import Job
 from rasteret_beam import metrics
@@ -18,8 +18,9 @@ from rasteret_beam.zonal_options import ZonalOptions
 
 EPILOG = """
 example:
-  python -m pipelines.zonal_statistics --polygons fields.parquet --collection collection/ --bands B04,B08 \\
-      --statistics count,mean,std --quality 'SCL not in 0,1,3,8-10' --output out/fields
+  python -m pipelines.zonal_statistics --polygons fields.parquet --collection collection/ \\
+      --bands B04,B08 --statistics count,mean,std --quality 'SCL not in 0,1,3,8-10' \\
+      --output out/fields
 
 Exit codes: 0, the output is complete. 1, the job failed, and every output is as before, except those that the error
 names. 2, a flag is wrong. 3, the output is complete except for the tiles in --dead_letter, which --retry tries again.

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipelines import build_collection, read_chips, sample_points, zonal_statistics
 from pipelines.cli import flags
+from pipelines.cli.switches import truth
 
 FOLDER = Path(__file__).parent
 PARSERS: dict[str, Callable[[], flags.Parser]] = {
@@ -138,7 +139,7 @@ BY_TYPE: dict[Any, Form] = {
         "TEXT", whole(rf"{MOMENT}([,/]({MOMENT}|\.\.)?)?|(\.\.)?[,/]{MOMENT}"), "2023-01-01/2023-12-31"
     ),
     flags.band_indexes: Form("TEXT", listed(BAND), "A00,A01 or A00:0,A05:5"),
-    flags.truth: Form("BOOLEAN", whole("(true|false)")),
+    truth: Form("BOOLEAN", whole("(true|false)")),
     flags.payer: Form("TEXT", whole(rf"(true|false|{PROJECT})"), "my-project"),
     int: Form("NUMBER", whole(r"-?\d+")),
     float: Form("NUMBER", whole(NUMBER)),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
+from pipelines.cli.subcommands import as_typed
+
 LISTS = re.compile(r"(\b(?:it|they|table|file|dataset) (?:has|have|are) (?!to\b)[^;.\n]*)")
 """Lists of the user's names in an error, which may equal names of arguments."""
 
@@ -94,6 +96,6 @@ def use_also(flags: Mapping[str, str]) -> None:
 
 
 def spelt(text: object) -> str:
-    """A text for the terminal with the flags of the running command."""
+    """A text for the terminal with the flags of the running command, and with commands as the user types them."""
     spelling = _current.get()
-    return str(text) if spelling is None else spelling.spell(str(text))
+    return as_typed(str(text) if spelling is None else spelling.spell(str(text)))

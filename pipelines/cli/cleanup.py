@@ -8,6 +8,7 @@ from typing import Any
 
 from apache_beam.runners.runner import PipelineState
 
+from pipelines.cli.subcommands import error_line
 from rasteret_beam.errors import RasteretBeamError, listed, one_line
 from rasteret_beam.transforms.runtime.files import delete_folder, matching
 from rasteret_beam.transforms.sinks.commit import Output, abandon, end_decided, is_in_place
@@ -64,7 +65,7 @@ class UnderWay:
         in_place = self._ended() if is_over else self._decided()
         if self.has_begun:
             in_place += self._tables()
-        print(f"error: {message}", file=sys.stderr)
+        print(error_line(message), file=sys.stderr)
         how = self._how_to_resume(in_place)
         if how is not None:
             print(how, file=sys.stderr)

@@ -1,23 +1,24 @@
-"""Flags of the commands: parse ours, forward Beam's, and refuse others with the nearest known one."""
+"""Flags of the commands: parse ours, forward Beam's, and refuse others with the nearest known one.
+
+Beam is imported by the functions that need it: commands that run no job start without it.
+"""
 
 import argparse
 import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from types import NoneType
-from typing import Any, NoReturn, get_args, get_origin
-
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
+from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_origin
 
 from pipelines.cli import logs
 from pipelines.cli.arguments import Spelling, use
-from pipelines.cli.job_servers import described_options
-from pipelines.cli.runner_options import FLINK, RunnerOption, RunnerOptions, beams_spelling, truth
+from pipelines.cli.help_format import HelpFormatter, usage
+from pipelines.cli.subcommands import as_typed, error_line
+from pipelines.cli.switches import truth
 from rasteret_beam.collection.catalogue import find_entry, looks_like_path
 from rasteret_beam.collection.filters.date_ranges import date_bounds
 from rasteret_beam.errors import InputError
@@ -27,6 +28,11 @@ from rasteret_beam.option_fields import Option, options_of
 from rasteret_beam.quality import Quality, parse_qualities
 from rasteret_beam.scales import parse_scales
 from rasteret_beam.transforms.sinks.csv import is_csv
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from pipelines.cli.runner_options import RunnerOption
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +60,26 @@ and submits nothing."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of a command's flags, without abbreviations, which passes Beam's options on."""
+    """A parser of a command's flags, without abbreviations, which passes Beam's options on if the command runs a job.
+
+    Parameters
+    ----------
+    module : str
+        Of ``pipelines``.
+    description, epilog : str
+        Texts of ``--help``; commands in them get the spelling of the running one.
+    arguments : {argument: flag}, optional
+        As for :meth:`pipelines.cli.arguments.Spelling.of`.
+    needed : str
+        What the usage shows before ``[flags]``.
+    runs_job : bool
+        Whether Beam's options are accepted.
+
+    Attributes
+    ----------
+    elsewhere : {flag: reason}
+        Flags of a similar command, and why this one has not got them.
+    """
 
     def __init__(
         self,
@@ -63,17 +88,26 @@ class Parser(argparse.ArgumentParser):
         epilog: str = "",
         arguments: Mapping[str, str] | None = None,
         needed: str = "",
+        runs_job: bool = True,
     ):
+        program = as_typed(f"python -m pipelines.{module}")
         super().__init__(
-            prog=f"python -m pipelines.{module}",
-            usage=" ".join(f"python -m pipelines.{module} {needed} [flags]".split()),
-            description=description,
-            epilog=f"{epilog}\n{OF_BEAM}",
+            prog=program,
+            usage=usage(program, needed),
+            description=as_typed(description),
+            epilog=as_typed(f"{epilog}\n{OF_BEAM}" if runs_job else epilog),
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         self.arguments = arguments or {}
+        self.runs_job = runs_job
+        self.elsewhere: Mapping[str, str] = {}
         switch(self, "--verbose", "also show the logs of Beam and the runner, and the tracebacks of errors")
+
+    def format_help(self) -> str:
+        """The help, with the flags of all commands (``--help``, ``--verbose``) last."""
+        self._action_groups.sort(key=lambda group: group is self._optionals)
+        return super().format_help()
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
         """Parse our flags; returns them and Beam's options as given.
@@ -86,15 +120,27 @@ class Parser(argparse.ArgumentParser):
             A flag is unknown here and may belong to the runner, but its job server does not answer.
         """
         words = list(sys.argv[1:] if argv is None else argv)
+        if self.runs_job:
+            return self._with_beams_options(words)
+        self._refuse_unknown_flags(words, ())
+        return self._ours(words)
+
+    def _ours(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        parsed = self.parse_known_args(words) if self.runs_job else (self.parse_args(words), [])
+        if parsed[0].verbose:
+            logs.be_verbose()
+        use(Spelling.of(self, self.arguments))
+        return parsed
+
+    def _with_beams_options(self, words: list[str]) -> tuple[argparse.Namespace, list[str]]:
+        from pipelines.cli.runner_options import beams_spelling
+
         beam = _beam_parser()
         self._add_runner_options(words, beam)
         if LAUNCHER in os.environ:
             words = self._without_unknown_flags(words, beam)
-        self._refuse_unknown_flags(words, beam)
-        ours, rest = self.parse_known_args(words)
-        if ours.verbose:
-            logs.be_verbose()
-        use(Spelling.of(self, self.arguments))
+        self._refuse_unknown_flags(words, beam._option_string_actions)
+        ours, rest = self._ours(words)
         rest = beams_spelling(rest, beam)
         known, stray = beam.parse_known_args(rest)
         if stray:
@@ -108,6 +154,8 @@ class Parser(argparse.ArgumentParser):
 
         Unknown flags are looked up at the job server, if there is one.
         """
+        from pipelines.cli.runner_options import FLINK, RunnerOptions
+
         known = {*self._option_string_actions, *beam._option_string_actions}
         strange = [word.split("=", 1)[0] for word in words if word.startswith("--")]
         strange = [flag for flag in strange if flag not in known]
@@ -119,8 +167,11 @@ class Parser(argparse.ArgumentParser):
         for flag in sorted({flag for flag in strange if flag in words and flag in options and options[flag].is_on}):
             log.warning("%s is on by default; turn it off with %s=false", flag, flag)
 
-    def _runner_options(self, words: Sequence[str], strange: Sequence[str]) -> Sequence[RunnerOption]:
+    def _runner_options(self, words: Sequence[str], strange: Sequence[str]) -> "Sequence[RunnerOption]":
         """The options of the runner's job server, or Flink's where there is no job server."""
+        from pipelines.cli.job_servers import described_options
+        from pipelines.cli.runner_options import FLINK, RunnerOption
+
         finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
         finder.add_argument("--job_endpoint", nargs="?")
         endpoint = finder.parse_known_args(words)[0].job_endpoint
@@ -132,11 +183,13 @@ class Parser(argparse.ArgumentParser):
             described = []  # a plan or a dry run submits nothing and needs no server
         return [RunnerOption.of(each) for each in described] or FLINK
 
-    def _refuse_unknown_flags(self, words: Sequence[str], beam: argparse.ArgumentParser) -> None:
-        known = [*self._option_string_actions, *beam._option_string_actions]
+    def _refuse_unknown_flags(self, words: Sequence[str], further: Iterable[str]) -> None:
+        known = [*self._option_string_actions, *further]
         for word in words:
             flag = word.split("=", 1)[0]
             if flag.startswith("--") and flag not in known:
+                if flag in self.elsewhere:
+                    self.error(f"{flag} does not belong here: {self.elsewhere[flag]}")
                 near = get_close_matches(flag, known, n=1, cutoff=0.6)
                 self.error(f"unknown flag {flag}" + (f"; did you mean {near[0]}?" if near else "; see --help"))
 
@@ -150,16 +203,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2; --help prints the usage."""
-        self.exit(2, f"error: {message}\n")
+        self.exit(2, error_line(message) + "\n")
 
 
 class _BeamParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: Beam's options: {message}\n")
+        self.exit(2, error_line(f"Beam's options: {message}") + "\n")
 
 
 def _beam_parser() -> _BeamParser:
     """A parser of all options of Beam's Python SDK."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     parser = _BeamParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     waiting = [PipelineOptions]
     while waiting:
@@ -174,11 +229,14 @@ def _beam_parser() -> _BeamParser:
     return parser
 
 
-def pipeline_options(rest: Sequence[str]) -> PipelineOptions:
+def pipeline_options(rest: Sequence[str]) -> "PipelineOptions":
     """Beam's options: with the local runner by default, and without the main session.
 
     Beam would pickle ``__main__`` for the workers, which import everything from the package.
     """
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
+
     flags = {word.split("=", 1)[0] for word in rest}
     runner = [] if "--runner" in flags else [f"--runner={LOCAL_RUNNER}"]
     session = [] if "--save_main_session" in flags else ["--no_save_main_session"]

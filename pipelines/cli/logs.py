@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from apache_beam.utils import thread_pool_executor
-from grpc import RpcError
+WORKER_THREADS = "apache_beam.utils.thread_pool_executor"
+"""Module of the threads of Beam's workers."""
 
 NOISY = ("apache_beam.utils.retry",)
 """Beam loggers that write a traceback for each failed attempt."""
@@ -76,6 +76,8 @@ def _is_not_repeated(record: logging.LogRecord) -> bool:
 
 def _quiet_hook(failed: threading.ExceptHookArgs) -> None:
     """A lost server ends the Beam threads that listen to it; the main thread reports the error."""
+    from grpc import RpcError  # commands that run no job start without it
+
     if is_verbose() or not isinstance(failed.exc_value, RpcError):
         threading.__excepthook__(failed)
 
@@ -103,7 +105,7 @@ class _NotOfWorkers:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        of_worker = type(threading.current_thread()).__module__ == thread_pool_executor.__name__
+        of_worker = type(threading.current_thread()).__module__ == WORKER_THREADS
         return len(text) if of_worker else self._stream.write(text)
 
     def __getattr__(self, name: str) -> Any:

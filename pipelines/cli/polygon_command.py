@@ -11,8 +11,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.cli.arguments import spelt
 from pipelines.cli.flags import Parser, pipeline_options
 from pipelines.cli.polygon_job import PolygonJob
+from pipelines.cli.process import INCOMPLETE
 from pipelines.cli.progress import Shown
-from pipelines.cli.runner import INCOMPLETE, figures, not_complete, run
+from pipelines.cli.runner import figures, not_complete, run
 from rasteret_beam import metrics
 from rasteret_beam.schema import UNMATCHED_REASONS
 

@@ -4,10 +4,7 @@ The command does not wait for a job on Dataflow: the launcher of a template ends
 terminal need not stay open for hours.
 """
 
-import gc
-import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -15,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -27,66 +24,21 @@ from apache_beam.options.pipeline_options import (
     TestOptions,
 )
 from apache_beam.runners.runner import PipelineState
-from grpc import RpcError
 
 from pipelines.cli.arguments import spelt
 from pipelines.cli.cleanup import UnderWay, clear_earlier, job_id
-from pipelines.cli.job_servers import check_buckets, check_server, end_children, lost_server
-from pipelines.cli.logs import NOISY, is_verbose, quiet, quiet_workers, show_traceback
+from pipelines.cli.job_servers import check_buckets, check_server, end_children
+from pipelines.cli.logs import quiet, quiet_workers, show_traceback
 from pipelines.cli.memory_report import is_local
+from pipelines.cli.process import FAILED, INTERRUPTED, root_message
 from pipelines.cli.progress import SAMPLING, Counts, Shown, progress
 from pipelines.cli.rounds import Rounds
+from pipelines.cli.subcommands import error_line
 from rasteret_beam import metrics
-from rasteret_beam.errors import RasteretBeamError, listed
+from rasteret_beam.errors import listed
 from rasteret_beam.metrics import NAMESPACE
 from rasteret_beam.schema import UNSAMPLED_REASONS
 from rasteret_beam.transforms.sinks.commit import Output, uninterrupted
-
-FAILED, INCOMPLETE, INTERRUPTED = 1, 3, 130
-
-# The error of a worker arrives as the text of its traceback.
-OURS = re.compile(r"^rasteret_beam\.errors\.\w+Error: (.*?)(?= \[while running '|\n\n|\n\w+Error: |\Z)", re.M | re.S)
-STEP = re.compile(r" \[while running '([^']*)'\]")
-JAVA_FRAME = re.compile(r"\s*(at [\w.$/]+\(|\.\.\. \d+ more)")
-
-HINTS = {
-    "No space left on device": "free space on its disk, or write to another",
-    "java.lang.OutOfMemoryError": "give TaskManagers more memory, see docs/flink.md",
-    "MemoryError": "memory ran out; give the machine more, or lower --cache_mb",
-}
-"""Advice for errors of other libraries, by a part of their text."""
-
-
-def command(main: Callable[[], int]) -> NoReturn:
-    """Run a command's main function and exit with its code; our errors become one line."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    gc.freeze()
-    gc.enable()  # :func:`pipelines.startup.prepare` has disabled it
-    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    with quiet(*NOISY):
-        code = _exit_code(main)
-    sys.exit(code)
-
-
-def _exit_code(main: Callable[[], int]) -> int:
-    try:
-        return main()
-    except KeyboardInterrupt:
-        print("interrupted before the job began", file=sys.stderr)
-        return INTERRUPTED
-    except RasteretBeamError as error:
-        show_traceback()
-        print(f"error: {spelt(error)}", file=sys.stderr)
-    except Exception as error:
-        show_traceback()
-        print(f"error: {type(error).__name__}: {root_message(error)}{_more()}", file=sys.stderr)
-    return FAILED
-
-
-def _more() -> str:
-    """How to see more of an error of another library."""
-    return "" if is_verbose() else "; --verbose shows the traceback"
 
 
 def run(
@@ -192,7 +144,8 @@ def _counts_of(options: PipelineOptions, under_way: UnderWay, build: Callable[[b
 
 def not_complete(why: str, places: Iterable[str]) -> int:
     """Report that the output is in place but may lack rows; returns the exit code."""
-    print(f"error: the output is in place but not complete: {why}; check {listed(places)}", file=sys.stderr)
+    message = f"the output is in place but not complete: {why}; check {listed(places)}"
+    print(error_line(message), file=sys.stderr)
     return FAILED
 
 
@@ -234,21 +187,6 @@ def _leaving_on_signals(under_way: UnderWay) -> Iterator[None]:
         os.close(writing)
         watcher.join()
         os.close(reading)
-
-
-def root_message(error: BaseException) -> str:
-    """The message of our error that made a run fail, or the last line of any other error."""
-    text = str(error)
-    if isinstance(error, RasteretBeamError):
-        return STEP.sub("", text)
-    if isinstance(error, RpcError):
-        return lost_server(error)
-    found = OURS.findall(text)
-    if found:
-        return str(found[-1]).strip()
-    lines = [line for line in text.splitlines() if line.strip() and not JAVA_FRAME.match(line)]
-    message = STEP.sub(r" (in step \1)", lines[-1].removeprefix("Caused by: ")) if lines else type(error).__name__
-    return message + next((f"; {hint}" for mark, hint in HINTS.items() if mark in message), "")
 
 
 def counted(result: Any) -> dict[str, int]:

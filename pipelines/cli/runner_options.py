@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2
 
+from pipelines.cli.switches import truth
+
 Kind = Literal["switch", "integer", "list", "text"]
 
 ON = "attached_mode fail_on_checkpointing_errors operator_chaining".split()
@@ -96,13 +98,6 @@ class RunnerOptions(PipelineOptions):
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         for option in cls.given:
             option.add_to(parser)
-
-
-def truth(text: str) -> bool:
-    """``true`` or ``false``, as templates write them."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"
 
 
 def beams_spelling(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:

@@ -244,6 +244,12 @@ class Collection:
 
         ``units`` are, for each band, the pairs of scale and offset that ``unscale`` applies, with the number of records
         of each; None where the collection does not say, and the file's tags do.
+
+        ``rasters`` are, for each band, the number of its records, their data types, nodata values, sizes in pixels and
+        numbers of tiles; ``tiles`` is the sum of these. ``files`` and ``bytes`` are those of all records; the sizes of
+        ``files_of_unknown_size`` are not among them. ``months`` and ``records_by_crs`` count records, ``undated`` those
+        without a datetime. ``columns`` are the columns of records beside those of every collection, with their types.
+        No raster is opened.
         """
         return describe(self)
 

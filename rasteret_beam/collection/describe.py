@@ -5,7 +5,8 @@ from typing import Any
 
 from rasteret_beam.collection.explore.footprints import footprints_of
 from rasteret_beam.collection.index.band_facts import first_records
-from rasteret_beam.collection.index.unit_columns import count_units
+from rasteret_beam.collection.index.band_summaries import count_crs, count_months, further_columns, summarise_bands
+from rasteret_beam.collection.index.unit_columns import UnitCounts, count_units
 from rasteret_beam.collection.parquet.layout import SPAN, time_span
 from rasteret_beam.collection.parquet.row_groups import Columns
 from rasteret_beam.collection.records.selection import RecordSelection
@@ -23,11 +24,11 @@ MAX_COUNTED = 50_000
 
 def describe(collection: RecordSelection) -> dict[str, Any]:
     """The facts of :meth:`Collection.describe`."""
-    return {**_summary(collection), "units": _units(collection)}
+    return {**_summary(collection), **_counts(collection)}
 
 
 def _summary(collection: RecordSelection) -> dict[str, Any]:
-    """The facts without the units, which take long to count in a large collection."""
+    """The facts that are found fast in a collection of any size."""
     moments = ["datetime", *(name for name in SPAN if name in collection.schema.names)]
     return {
         "name": collection.name,
@@ -42,14 +43,32 @@ def _summary(collection: RecordSelection) -> dict[str, Any]:
     }
 
 
-def _units(collection: RecordSelection) -> dict[str, list[dict[str, Any]]]:
+def _counts(collection: RecordSelection) -> dict[str, Any]:
+    """What all records are like: their bands, files, dates and CRSs."""
+    found = summarise_bands(collection)
+    months, undated = count_months(collection)
+    return {
+        "units": _units(found.units),
+        "rasters": found.bands,
+        "tiles": sum(facts["tiles"] for facts in found.bands.values()),
+        "files": found.files.files,
+        "bytes": found.files.bytes,
+        "files_of_unknown_size": found.files.unknown,
+        "months": months,
+        "undated": undated,
+        "records_by_crs": count_crs(collection),
+        "columns": further_columns(collection),
+    }
+
+
+def _units(counts: Mapping[str, UnitCounts]) -> dict[str, list[dict[str, Any]]]:
     """What ``unscale`` applies, by band: each pair of scale and offset, and the number of its records.
 
     None stands for what the collection does not say, and the files may.
     """
     return {
         band: [{"scale": scale, "offset": offset, "records": records} for (scale, offset), records in pairs.items()]
-        for band, pairs in count_units(collection).items()
+        for band, pairs in counts.items()
     }
 
 
@@ -94,7 +113,7 @@ def html_of(collection: RecordSelection) -> str:
         "crs": listed(map(crs_label, facts["crs"]), 6),
         "bands": listed(facts["bands"], 12),
         "pixels": f"{listed(facts['dtype'])}, nodata {listed(facts['nodata']) or 'none'}",
-        "scale, offset": _units_text(_units(collection)) if few else "see describe()",
+        "scale, offset": _units_text(_units(count_units(collection))) if few else "see describe()",
         "source": facts["source"],
     }
     rows = table(("", ""), shown.items())

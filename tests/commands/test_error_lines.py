@@ -13,7 +13,7 @@ import tifffile
 from rasterio.transform import Affine
 
 from pipelines import sample_points
-from pipelines.cli import runner
+from pipelines.cli import process, runner
 from rasteret_beam import build_from_cogs
 from tests.support.commands import execute
 from tests.support.paths import ROOT
@@ -60,7 +60,7 @@ def test_of_workers_that_are_processes(flags: list[str]) -> None:
 
 def test_verbose(flags: list[str], capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as ended:
-        runner.command(lambda: sample_points.main([*flags, "--verbose"]))
+        process.command(lambda: sample_points.main([*flags, "--verbose"]))
     assert ended.value.code == 1
     err = capsys.readouterr().err
     assert "Traceback (most recent call last):" in err and "in finish_bundle" in err
@@ -73,7 +73,7 @@ def test_what_nobody_has_thought_of(capsys: pytest.CaptureFixture) -> None:
         return {}["a key"]
 
     with pytest.raises(SystemExit) as ended:
-        runner.command(main)
+        process.command(main)
     assert ended.value.code == 1
     assert capsys.readouterr().err == "error: KeyError: 'a key'; --verbose shows the traceback\n"
 

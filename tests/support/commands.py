@@ -11,7 +11,7 @@ from io import StringIO
 
 import pytest
 
-from pipelines.cli.runner import command
+from pipelines.cli.process import command
 from tests.support.paths import ROOT
 
 

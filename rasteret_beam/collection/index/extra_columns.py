@@ -25,11 +25,10 @@ def record_types(
     """
     _check_bands(bands, extra_columns)
     schema = collection.schema
-    of_files = {*OF_FILES, *(band + suffix for band in collection.bands for suffix in (METADATA_SUFFIX, EXTRA_SUFFIX))}
-    known = [name for name in schema.names if name not in of_files]
+    known = [field.name for field in columns_of_records(collection)]
     types = {}
     for name in record_names(extra_columns):
-        if name in schema.names and name in of_files:
+        if name in schema.names and name not in known:
             raise InputError(
                 f"extra_columns have {RECORD + name!r}, but column {name} holds facts of files, of all bands; use the "
                 "extra columns href, nodata, scale and offset"
@@ -42,6 +41,12 @@ def record_types(
             )
         types[name] = schema.field(name).type
     return types
+
+
+def columns_of_records(collection: RecordSelection) -> list[pa.Field]:
+    """The columns of a collection that hold facts of records, not of files."""
+    of_files = {*OF_FILES, *(band + suffix for band in collection.bands for suffix in (METADATA_SUFFIX, EXTRA_SUFFIX))}
+    return [field for field in collection.schema if field.name not in of_files]
 
 
 def _check_bands(bands: Sequence[str], extra_columns: Sequence[str]) -> None:

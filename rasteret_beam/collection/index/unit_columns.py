@@ -15,6 +15,7 @@ from rasteret_beam.collection.parquet.row_groups import Columns, files_of
 from rasteret_beam.collection.records.assets import stated
 from rasteret_beam.collection.records.selection import RecordSelection
 from rasteret_beam.errors import without_secrets
+from rasteret_beam.kernels.tables.distinct import count_rows
 from rasteret_beam.schema import EXTRA_SUFFIX, METADATA_SUFFIX
 
 UNITS = ("scale", "offset")
@@ -22,6 +23,10 @@ STATED = (*UNITS, "raster:scale", "raster:offset", "raster:bands", "bands")
 
 Units = tuple[float | None, float | None]
 """Scale and offset; None where the collection does not say."""
+
+
+UnitCounts = dict[Units, int]
+"""Numbers of records."""
 
 
 class UnitColumns:
@@ -52,6 +57,20 @@ class UnitColumns:
         names = self._in_assets.get(band, ())
         return found | {f"asset {name}{number}": ("assets", band, name) for name in names}
 
+    def columns_to_count(self, number: int, band: str) -> Columns:
+        """Columns that :meth:`count` needs."""
+        of_asset: Columns = {f"{name}{number}": ("assets", band, name) for name in ("href", "band_index")}
+        return of_asset | self.columns(number, band)
+
+    def count(self, found: UnitCounts, table: pa.Table, number: int, band: str) -> None:
+        """Add the records of a table that have a band."""
+        names = ["band_index", *(name.removesuffix(f"{number}") for name in self.columns(number, band))]
+        has = table[f"href{number}"].is_valid()
+        rows = pa.table({name: _plain(table[f"{name}{number}"]) for name in names}).filter(has)
+        for row, many in count_rows(rows):
+            pair = self.of(row.get, band, "a record")
+            found[pair] = found.get(pair, 0) + many
+
     def of(self, fact: Callable[[str], Any], band: str, record: str) -> Units:
         """Scale and offset of a band of a record: those of its assets, else of ``{band}_extra``.
 
@@ -75,7 +94,7 @@ def any_of(asset: dict[str, Any]) -> bool:
     return any(value is not None for value in asset.values())
 
 
-def count_units(collection: RecordSelection) -> dict[str, dict[Units, int]]:
+def count_units(collection: RecordSelection) -> dict[str, UnitCounts]:
     """For each band the pairs of scale and offset that its records have, each with the number of these.
 
     Raises
@@ -87,26 +106,15 @@ def count_units(collection: RecordSelection) -> dict[str, dict[Units, int]]:
     bands = [band for band in collection.bands if band + METADATA_SUFFIX in collection.schema.names]
     columns: Columns = {}
     for number, band in enumerate(bands):
-        columns |= {f"href{number}": ("assets", band, "href"), f"band_index{number}": ("assets", band, "band_index")}
-        columns |= units.columns(number, band)
-    found: dict[str, dict[Units, int]] = {band: {} for band in bands}
+        columns |= units.columns_to_count(number, band)
+    found: dict[str, UnitCounts] = {band: {} for band in bands}
     source = without_secrets(collection.path or f"collection {collection.name!r}")
     with readable(source):
         for file in files_of(collection.dataset, collection.filter):
             table = file.read({"id": ("id",)} | columns).table
             for number, band in enumerate(bands):
-                _count(found[band], table, number, band, units)
+                units.count(found[band], table, number, band)
     return found
-
-
-def _count(found: dict[Units, int], table: pa.Table, number: int, band: str, units: UnitColumns) -> None:
-    """Add the records of a table that have a band."""
-    names = ["band_index", *(name.removesuffix(f"{number}") for name in units.columns(number, band))]
-    has = table[f"href{number}"].is_valid()
-    rows = pa.table({name: _plain(table[f"{name}{number}"]) for name in names}).filter(has)
-    for row in rows.group_by(names).aggregate([([], "count_all")]).to_pylist():
-        pair = units.of(row.get, band, "a record")
-        found[pair] = found.get(pair, 0) + row["count_all"]
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rasteret_beam.kernels.geo.grids import Ints
@@ -23,3 +25,30 @@ def distinct_rows(columns: Sequence[NDArray[Any]] | NDArray[Any]) -> tuple[Ints,
         return np.arange(min(1, len(number))), number
     _, first = np.unique(number, return_index=True)
     return first, number
+
+
+def count_rows(table: pa.Table) -> list[tuple[dict[str, Any], int]]:
+    """The distinct rows of a table, and how often each is there.
+
+    Columns with one value are left out of the grouping, which takes most of the time.
+    """
+    if not len(table):
+        return []
+    constant = {
+        name: column[0].as_py()
+        for name, column in zip(table.column_names, table.columns, strict=True)
+        if _is_one(column)
+    }
+    others = [name for name in table.column_names if name not in constant]
+    if not others:
+        return [(constant, len(table))]
+    grouped = table.group_by(others).aggregate([([], "count_all")])
+    numbers = grouped["count_all"].to_pylist()
+    return [(constant | row, many) for row, many in zip(grouped.select(others).to_pylist(), numbers, strict=True)]
+
+
+def _is_one(column: pa.ChunkedArray) -> bool:
+    """Whether all values are null, or equal; NaN equals nothing."""
+    if column.null_count:
+        return column.null_count == len(column)
+    return bool(pc.all(pc.equal(column, column[0])).as_py())
