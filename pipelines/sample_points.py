@@ -28,14 +28,17 @@ from pipelines.cli.flags import (
 from pipelines.cli.memory_report import is_local
 from pipelines.cli.plan_report import plan_text
 from pipelines.cli.process import INCOMPLETE, command
+from pipelines.cli.report_flag import add_report_flag
 from pipelines.cli.runner import accounting_error, not_complete, run, summary
 from pipelines.cli.sample_job import Inputs, Job
 from pipelines.cli.sample_sinks import BIGQUERY_ARGUMENTS, SAMPLE_SINKS, missing_sink
+from pipelines.cli.sinks import Sinks
 from rasteret_beam.collection.eager.plan import plan_batches
 from rasteret_beam.collection.index.quality_checks import check_rules
 from rasteret_beam.errors import RasteretBeamError
 from rasteret_beam.metrics import DEAD_LETTERS, POINTS_SAMPLED, POINTS_UNSAMPLED
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.transforms.sinks.report import WriteReport
 
 EPILOG = """
 example:
@@ -173,6 +176,7 @@ def _output_flags(flags: argparse._ArgumentGroup) -> None:
         metavar="PREFIX",
         help="write tiles that cannot be read to Parquet, with their points, instead of failing",
     )
+    add_report_flag(flags)
     round_flag(flags)
     switch(
         flags,
@@ -234,6 +238,16 @@ def _warn(inputs: Inputs) -> None:
     print(f"warning: {spelt(why)}", file=sys.stderr)
 
 
+def _show_outputs(sinks: Sinks, counts: dict[str, int], seconds: float) -> None:
+    """Print the counts of a job and its main output; its report gets the counts too."""
+    print(summary(counts, seconds))
+    print(f"{'output':<34}{sinks.place}")
+    report = sinks.of("report")
+    if isinstance(report, WriteReport):
+        report.complete(counts, seconds)
+        print(f"{'report':<34}{report.place}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code."""
     known = parser()
@@ -261,8 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(outcome, int):
         return outcome
     counts, seconds = outcome
-    print(summary(counts, seconds))
-    print(f"{'output':<34}{sinks.place}")
+    _show_outputs(sinks, counts, seconds)
     if not counts.get(POINTS_SAMPLED) and (counts.get(POINTS_UNSAMPLED) or flags.points_query):
         _warn(job)
     wrong = accounting_error(

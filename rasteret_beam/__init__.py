@@ -13,6 +13,7 @@ from rasteret_beam.collection.catalogue import register
 from rasteret_beam.collection.collection import Collection, load
 from rasteret_beam.collection.eager.plan import plan
 from rasteret_beam.collection.eager.plan_view import Plan
+from rasteret_beam.collection.eager.report import report
 from rasteret_beam.collection.stac.build import build_from_stac
 from rasteret_beam.kernels.sampling.chip_rows import decode_chip, decode_chips, join_windows
 from rasteret_beam.model import Access, TileKey
@@ -119,6 +120,7 @@ __all__ = [
     "load",
     "plan",
     "register",
+    "report",
 ]
 
 

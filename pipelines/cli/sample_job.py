@@ -10,6 +10,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from pipelines.cli.flags import access, access_of_collection, csv_settings, option_values
 from pipelines.cli.memory_report import DEFAULT_POINTS, MemoryCheck, is_local
 from pipelines.cli.remote_workers import check_collection, check_packages, check_paths, collection_place
+from pipelines.cli.report_flag import facts_of_job, plan_of_job
 from pipelines.cli.rounds import Rounds
 from pipelines.cli.run_identity import identity
 from pipelines.cli.runner import is_waited_for
@@ -24,6 +25,7 @@ from rasteret_beam import (
     WriteSamplesToParquet,
 )
 from rasteret_beam.collection.collection import Collection, load
+from rasteret_beam.collection.eager.report_facts import nodata_of_values
 from rasteret_beam.collection.index.band_facts import sample_types
 from rasteret_beam.collection.index.collection_index import CollectionIndex
 from rasteret_beam.collection.index.extra_columns import record_types
@@ -36,8 +38,10 @@ from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.tiles.budget import CacheBudget
 from rasteret_beam.scales import check_scaled_bands
 from rasteret_beam.schema import DEAD_LETTER_SCHEMA, kept_fields, unsampled_schema
+from rasteret_beam.transforms.sampling.summaries import SampleWithSummary
+from rasteret_beam.transforms.sinks.report import WriteReport
 
-READ_OR_WRITTEN = "points retry output unsampled dead_letter".split()
+READ_OR_WRITTEN = "points retry output unsampled dead_letter report".split()
 """Flags with paths that workers have to see."""
 
 NOT_WITH_RETRY = (
@@ -67,7 +71,7 @@ def _source(flags: argparse.Namespace, options: PipelineOptions) -> list[str] | 
     return BigQueryQuery(flags.points_query, index_column=index, project=project)
 
 
-def _sinks(flags: argparse.Namespace, schema: pa.Schema, kept: list[pa.Field]) -> Sinks:
+def _sinks(flags: argparse.Namespace, schema: pa.Schema, kept: list[pa.Field], report: WriteReport | None) -> Sinks:
     """The sinks that the flags ask for."""
     found = [SinkOf("samples", "WriteSamples", *chosen_sink(SAMPLE_SINKS, flags, schema))]
     if flags.unsampled:
@@ -76,6 +80,8 @@ def _sinks(flags: argparse.Namespace, schema: pa.Schema, kept: list[pa.Field]) -
     if flags.dead_letter:
         sink = WriteSamplesToParquet(flags.dead_letter, schema=DEAD_LETTER_SCHEMA)
         found.append(SinkOf("dead_letters", "WriteDeadLetters", "--dead_letter", sink))
+    if report is not None:
+        found.append(SinkOf("report", "WriteReport", "--report", report, "page"))
     return Sinks(found)
 
 
@@ -176,13 +182,14 @@ class Job(Inputs):
         check_collection(options, self.collection, self.bands)
         self.collection.check_files()
         of_records = record_types(self.collection, self.bands, self.options.extra_columns)
-        self.sinks = _sinks(flags, self.options.schema(kept, self.bands, self.value_types, of_records), kept)
+        report = self._report(flags, options) if flags.report else None
+        self.sinks = _sinks(flags, self.options.schema(kept, self.bands, self.value_types, of_records), kept, report)
         read = {"--points": flags.points, "--retry": flags.retry, "--collection": [flags.collection]}
         self.sinks.check(options, read, flags)
 
     def _sample(self, flags: argparse.Namespace) -> list[pa.Field]:
         """Sample a point table; gives the columns that pass through."""
-        self.sampling: SamplePoints | SampleDeadLetters = SamplePoints(
+        self.sampling: SamplePoints | SampleDeadLetters | SampleWithSummary = SamplePoints(
             self.collection, self.bands, options=self.options, with_unsampled=True
         )
         self.value_types = sample_types(self.collection, self.bands, self.options)
@@ -195,6 +202,14 @@ class Job(Inputs):
         self.value_types = again.value_types()
         self.sampling = again
         return again.kept
+
+    def _report(self, flags: argparse.Namespace, options: PipelineOptions) -> WriteReport:
+        """The sink of the report; what is sampled is summarised for it."""
+        plan, note = plan_of_job(self) if is_local(options) else (None, "Jobs on a cluster are not planned here.")
+        crs = self.columns.crs if self.reading is not None else ""
+        nodata = nodata_of_values(self.collection, self.bands, self.options)
+        self.sampling = SampleWithSummary(self.sampling, self.bands, nodata)
+        return WriteReport(flags.report, facts_of_job(flags, self.collection, crs, plan, note))
 
     def rounds(self, flags: argparse.Namespace, options: PipelineOptions) -> Rounds | None:
         """The rounds of the job; None if it runs as one pipeline.
@@ -211,7 +226,7 @@ class Job(Inputs):
             raise InputError(f"{given[0]} {why}; leave it out")
         if why or slices is None or not is_waited_for(options):
             return None
-        assert isinstance(self.sampling, SamplePoints)
+        assert isinstance(self.sampling, SamplePoints | SampleWithSummary)
         same = identity(flags, self.collection, access(flags, "points_") or DEFAULT_ACCESS, slices.sizes)
         rounds = Rounds(slices, self.sampling, self.sinks, options, self.memory.round_points or DEFAULT_POINTS, same)
         if flags.resume:

@@ -15,7 +15,7 @@ from rasteret_beam.transforms.runtime.files import matching
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged, end_decided, is_in_place, read_manifest
 from rasteret_beam.transforms.sinks.owners import is_active
 from rasteret_beam.transforms.sinks.protocol import RoundSink, Sink
-from rasteret_beam.transforms.sinks.rounds import FinishedRound, ListFiles, RoundRecords, delete_unfinished
+from rasteret_beam.transforms.sinks.rounds import FILES, FinishedRound, ListFiles, RoundRecords, delete_unfinished
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SinkOf:
     step: str
     flag: str
     sink: Sink
-    kind: Literal["files", "chips"] = "files"
+    kind: Literal["files", "chips", "page"] = "files"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Sinks:
         taken: dict[tuple[str, str], str] = {}
         for each in self.members:
             for prefix in each.sink.prefixes:
-                first = taken.setdefault((each.kind, prefix), each.flag)
+                first = taken.setdefault(("files" if each.kind == "page" else each.kind, prefix), each.flag)
                 if first != each.flag:
                     given = getattr(flags, each.flag.removeprefix("--"))
                     raise InputError(f"{first} and {each.flag} are both {given}; give two prefixes")
@@ -118,7 +118,7 @@ class Sinks:
         """
         decided = {target.temporary for target in self.targets if is_in_place(target)}
         for step, folder in self.folders(options).items():
-            there = set(matching(f"{folder}/", "*.parquet"))
+            there = set(matching(f"{folder}/", FILES))
             gone = sorted(set(_files(finished, step)) - there)
             if gone and folder not in decided:
                 raise OutputError(

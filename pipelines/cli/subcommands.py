@@ -26,6 +26,7 @@ SUBCOMMANDS = {
     "inspect": Subcommand("inspect_collection", "show the records, bands, dates and footprints of a collection", False),
     "plan": Subcommand("plan_sampling", "estimate the tiles, bytes, rows and memory of a sampling job"),
     "sample": Subcommand("sample_points", "sample a collection at a table of points"),
+    "report": Subcommand("report", "make a page of the sample files of an earlier run", False),
     "chips": Subcommand("read_chips", "cut the pixels under polygons into Parquet and GeoTIFFs"),
     "zonal": Subcommand("zonal_statistics", "make statistics of the pixels in polygons"),
 }

@@ -55,7 +55,7 @@ def footprint_map(
     Html
         A ``figure`` with an SVG. Of more than 1,500 different footprints, cells are coloured by how many cover them.
     """
-    shapes, kept = _shapes(footprints)
+    shapes, kept = shapes_of(footprints)
     frame = frame_of(shapely.bounds(shapely.get_parts(shapes)).reshape(-1, 4), WIDTH, geographic)
     numbers, legend = _coloured(values, kept, value_label, format_value)
     unique = np.unique(shapely.to_wkb(shapes)) if len(shapes) > MOST_SHAPES else shapes
@@ -66,7 +66,7 @@ def footprint_map(
         drawn = outlines(shapes, frame)
     else:
         drawn = _tinted(shapes, numbers, frame)
-    about = f"{count(len(shapes))} footprints between {_extent(frame)}."
+    about = f"{count(len(shapes))} footprints between {extent(frame)}."
     return figure(drawing_of(frame, title, about, drawn), legend, caption=caption)
 
 
@@ -76,7 +76,7 @@ def drawing_of(frame: Frame, title: str, about: str, *content: Content) -> Html:
     return drawing(frame.width, frame.height, title, about, ground, *content, graticule(frame), kind="map")
 
 
-def _shapes(footprints: Sequence[Any]) -> tuple[Shapes, NDArray[np.int64]]:
+def shapes_of(footprints: Sequence[Any]) -> tuple[Shapes, NDArray[np.int64]]:
     """Geometries that are there and not empty, and which they are."""
     given = np.empty(len(footprints), dtype=object)
     for at, each in enumerate(footprints):
@@ -125,22 +125,32 @@ def _tinted(shapes: Shapes, values: Floats, frame: Frame) -> list[Html]:
 
 def _data(shapes: Shapes, frame: Frame) -> list[str]:
     """The path of each shape."""
-    parts, owner = shapely.get_parts(shapes, return_index=True)
-    rings, part = shapely.get_rings(parts, return_index=True)
-    box = shapely.bounds(parts)
-    middle = (frame.west + frame.east) / 2
-    turn = 360.0 * np.round((middle - (box[:, 0] + box[:, 2]) / 2) / 360.0) if frame.geographic else np.zeros(len(box))
+    rings, owner = shapely.get_rings(_turned(shapes, frame), return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
-    x = np.round(frame.x(points[:, 0] + turn[part[ring]]), 1)
-    y = np.round(frame.y(points[:, 1]), 1)
+    xy = np.round(np.stack([frame.x(points[:, 0]), frame.y(points[:, 1])], axis=1), 1)
     data = [""] * len(shapes)
     edges = np.searchsorted(ring, np.arange(len(rings) + 1))
     for at in range(len(rings)):
-        xy = np.stack([x, y], axis=1)[edges[at] : edges[at + 1]]
-        moved = np.append(True, (np.diff(xy, axis=0) != 0).any(axis=1))
-        corners = "L".join(f"{a:g} {b:g}" for a, b in xy[moved].tolist())
-        data[owner[part[at]]] += f"M{corners}z"
+        corners = xy[edges[at] : edges[at + 1]]
+        moved = np.append(True, (np.diff(corners, axis=0) != 0).any(axis=1))
+        data[owner[at]] += "M" + "L".join(f"{x:g} {y:g}" for x, y in corners[moved].tolist()) + "z"
     return data
+
+
+def _turned(shapes: Shapes, frame: Frame) -> Shapes:
+    """Shapes in the turn of longitudes that the map shows, those across the antimeridian in one piece."""
+    if not frame.geographic:
+        return shapes
+    parts, owner = shapely.get_parts(shapes, return_index=True)
+    west, _, east, _ = shapely.bounds(parts).T
+    turn = 360.0 * np.round(((frame.west + frame.east) / 2 - (west + east) / 2) / 360.0)
+    points, part = shapely.get_coordinates(parts, return_index=True)
+    moved = shapely.set_coordinates(parts, points + np.stack([turn[part], np.zeros(len(part))], axis=1))
+    many = np.bincount(owner, minlength=len(shapes))
+    found = moved[np.searchsorted(owner, np.arange(len(shapes)))] if len(parts) else moved
+    for at in np.flatnonzero(many > 1):
+        found[at] = shapely.union_all(moved[owner == at])
+    return found
 
 
 def cover(shapes: Shapes, frame: Frame) -> tuple[list[Html], Html]:
@@ -172,17 +182,14 @@ def cover(shapes: Shapes, frame: Frame) -> tuple[list[Html], Html]:
 def by_step(step: NDArray[np.int64], x: Floats, y: Floats, width: Floats, height: Floats) -> list[Html]:
     """Rectangles coloured by steps of the ramp, a path for each step."""
     found = [(each, np.flatnonzero(step == each)) for each in np.unique(step[step >= 0])]
-    return [path(boxes(x[at], y[at], width[at], height[at]), f"r{each}") for each, at in found]
+    return [path(boxes(x[at], y[at], width[at], height[at]), f"cell r{each}") for each, at in found]
 
 
-def cells_at(
-    lon: Floats, lat: Floats, size: tuple[float, float], frame: Frame
-) -> tuple[Floats, Floats, Floats, Floats]:
+def cells_at(lon: Floats, lat: Floats, wide: Floats, tall: Floats, frame: Frame) -> tuple[Floats, ...]:
     """Rectangles (x, y, width, height) of cells around centres, in the drawing; none too small to be seen."""
-    across = max(size[0] / (frame.east - frame.west) * frame.width, SMALLEST_CELL)
-    up = max(size[1] / (frame.north - frame.south) * frame.height, SMALLEST_CELL)
-    x, y = frame.x(frame.lon(lon)) - across / 2, frame.y(lat) - up / 2
-    return x, y, np.full(len(x), across), np.full(len(y), up)
+    across = np.maximum(wide / (frame.east - frame.west) * frame.width, SMALLEST_CELL)
+    up = np.maximum(tall / (frame.north - frame.south) * frame.height, SMALLEST_CELL)
+    return frame.x(frame.lon(lon)) - across / 2, frame.y(lat) - up / 2, across, up
 
 
 def graticule(frame: Frame) -> list[Html]:
@@ -203,7 +210,8 @@ def graticule(frame: Frame) -> list[Html]:
     return drawn
 
 
-def _extent(frame: Frame) -> str:
+def extent(frame: Frame) -> str:
+    """The coordinates of a map in words."""
     if not frame.geographic:
         return f"x {number(frame.west)} to {number(frame.east)}, y {number(frame.south)} to {number(frame.north)}"
     west, east = longitude(round(frame.west, 3)), longitude(round(frame.east, 3))

@@ -51,9 +51,9 @@ def fragment(*content: Content) -> Html:
     return tag("div", tag("style", Html(style())), *content, class_="rb")
 
 
-def cards(*content: Content) -> Html:
-    """Cards beside each other where there is room."""
-    return tag("div", *(each for each in content if each), class_="cards")
+def cards(*content: Content, small: bool = False) -> Html:
+    """Cards beside each other where there is room: two, or three ``small`` ones."""
+    return tag("div", *(each for each in content if each), class_="cards small" if small else "cards")
 
 
 def card(*content: Content, heading: str = "", wide: bool = False) -> Html:

@@ -50,12 +50,14 @@ body.rb { margin: 0; }
 .rb a { color: var(--accent); }
 .rb code { font: 12.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 .rb .cards { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 23rem), 1fr)); }
+.rb .cards.small { grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }
+.rb .cards + .cards, .rb .figures + .cards { margin-top: 16px; }
 .rb .cards > .wide { grid-column: 1 / -1; }
 .rb .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 18px 20px;
   min-width: 0; }
-.rb .figures { display: grid; gap: 1px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 9.5rem), 1fr));
-  background: var(--line); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; margin: 0; }
-.rb .figures > div { background: var(--card); padding: 14px 18px; }
+.rb .figures { display: flex; flex-wrap: wrap; gap: 1px; background: var(--line); border: 1px solid var(--line);
+  border-radius: 10px; overflow: hidden; margin: 0; }
+.rb .figures > div { flex: 1 1 9rem; background: var(--card); padding: 14px 18px; }
 .rb .figures dt { color: var(--muted); font-size: 13px; }
 .rb .figures dd { margin: 2px 0 0; font-size: 23px; line-height: 1.25; font-weight: 640; letter-spacing: -.01em; }
 .rb .figures dd + dd { font-size: 13px; font-weight: 400; color: var(--muted); letter-spacing: 0; }
@@ -70,6 +72,8 @@ body.rb { margin: 0; }
 .rb svg .mark { stroke: var(--ink); stroke-dasharray: 3 3; vector-effect: non-scaling-stroke; }
 .rb svg .sea { fill: var(--map); }
 .rb svg .foot { fill: var(--land); stroke: var(--outline); stroke-width: .8; vector-effect: non-scaling-stroke; }
+.rb svg .none { fill: var(--outline); fill-opacity: .55; }
+.rb svg .cell { shape-rendering: crispEdges; }
 .rb svg .tint { stroke: var(--card); stroke-width: .8; fill-opacity: .82; vector-effect: non-scaling-stroke; }
 .rb svg .grid { stroke: var(--outline); stroke-opacity: .35; stroke-dasharray: 2 3; fill: none;
   vector-effect: non-scaling-stroke; }
@@ -83,6 +87,7 @@ body.rb { margin: 0; }
   color: var(--muted); }
 .rb .colours i { flex: 0 1 200px; min-width: 60px; height: 10px; border-radius: 3px;
   background: linear-gradient(90deg, var(--ramp)); }
+.rb .swatch.none { color: var(--outline); opacity: .55; }
 .rb .colours b { color: var(--ink); font-weight: 600; }
 .rb .scroll { overflow-x: auto; max-width: 100%; }
 .rb table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
@@ -91,6 +96,7 @@ body.rb { margin: 0; }
 .rb tr:last-child > * { border-bottom: 0; }
 .rb thead th { color: var(--muted); font-weight: 500; white-space: nowrap; }
 .rb tbody th { font-weight: 500; }
+.rb th { overflow-wrap: normal; }
 .rb .number { text-align: right; white-space: nowrap; }
 .rb th:last-child, .rb td:last-child { padding-right: 0; }
 .rb details { margin-top: 12px; }

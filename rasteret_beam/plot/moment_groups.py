@@ -114,8 +114,6 @@ class Groups:
 
     def _numbers(self, column: pa.Array) -> NDArray[np.int64]:
         """The number of each row's group, -1 for those beyond the first ones."""
-        if column.type in (pa.string_view(), pa.large_string()):
-            column = column.cast(pa.string())
         here = pc.unique(column)
         self._count(here)
         earlier = self.names

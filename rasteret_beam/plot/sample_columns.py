@@ -180,7 +180,7 @@ class SampleColumns:
         rows = 0
         for batch in self._stream:
             rows += len(batch)
-            chosen, column = self._values(batch)
+            chosen, column = self._values(self._needed(batch))
             value = _numbers(column, self.band)
             value[~self._valid(chosen, value)] = np.nan
             yield Batch(value, {name: _column(chosen, name) for name in self._kept})
@@ -188,6 +188,12 @@ class SampleColumns:
             raise InputError("the samples have no rows")
         if self._values == self._of_rows and self.band not in self._seen:
             raise InputError(_no_band(self.band, self._seen))
+
+    def _needed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The columns that are read, in types that Arrow can filter."""
+        read = (*self._kept, "band", "status", "nodata", VALUES, self._selection.column, self.band)
+        names = [name for name in dict.fromkeys(read) if name in self.names]
+        return pa.RecordBatch.from_arrays([_column(batch, name) for name in names], names=names)
 
     def _valid(self, batch: pa.RecordBatch, value: NDArray[np.float64]) -> NDArray[np.bool_]:
         valid = np.isfinite(value)
@@ -205,7 +211,8 @@ def _no_band(band: Any, there: Sequence[str]) -> str:
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
     column = batch.column(batch.schema.get_field_index(name))
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return column.cast(pa.string()) if column.type in (pa.string_view(), pa.large_string()) else column
 
 
 def _text(column: pa.Array) -> pa.Array:

@@ -51,6 +51,15 @@ class FactTable:
         found = [self.distinct[codes[self._place[band]]] for band in (self.bands if bands is None else bands)]
         return [fact for fact in found if fact is not None]
 
+    def nodata_of(self) -> dict[str, list[float]]:
+        """The nodata values that each band has in some record."""
+        found: dict[str, list[float]] = {}
+        for number, band in enumerate(self.bands):
+            facts = [self.distinct[code] for code in np.unique(self._codes[:, number])]
+            values = {float(fact.nodata) for fact in facts if fact is not None and fact.nodata is not None}
+            found[band] = sorted(value for value in values if not np.isnan(value))
+        return found
+
     def add(self, batch: pa.RecordBatch) -> None:
         """Add rows of ``id`` and of :data:`PARTS` with the number of each band."""
         for record_id in batch["id"].to_pylist():

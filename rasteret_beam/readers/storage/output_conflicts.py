@@ -24,18 +24,19 @@ class Written:
     what : str
         Name in errors, such as ``--output``.
     path : str
-    kind : "files", "chips" or "collection"
-        Parquet files whose names begin with the path, or a folder.
+    kind : "files", "chips", "page" or "collection"
+        Parquet files whose names begin with the path; one file; or a folder.
     """
 
     what: str
     path: str
-    kind: Literal["files", "chips", "collection"] = "files"
+    kind: Literal["files", "chips", "page", "collection"] = "files"
 
     @property
     def example(self) -> str:
         """The path of an output file."""
-        names = {"files": SHARD, "chips": "/0@id@band.tif", "collection": "/year=2000/month=1/part-0.parquet"}
+        folders = {"chips": "/0@id@band.tif", "collection": "/year=2000/month=1/part-0.parquet"}
+        names = {"files": SHARD, "page": "", **folders}
         return _resolved(self.path) + names[self.kind]
 
     def replaces(self, file: str) -> bool:

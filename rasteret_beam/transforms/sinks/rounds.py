@@ -22,6 +22,9 @@ from rasteret_beam.transforms.sinks.commit import write_whole
 VERSION = 1
 FOLDER = "_rounds"
 RUN = "run.json"
+FILES = "*.*"
+"""The files that sinks write to a temporary folder, which have an extension."""
+
 ROUND = re.compile(r"(\d{5,})\.json")
 
 
@@ -140,6 +143,6 @@ def listed_files(path: str) -> list[str]:
 
 
 def delete_unfinished(temporary: str, files: Sequence[str]) -> None:
-    """Delete the Parquet files in a temporary folder that are not among the given ones, which belong to no round."""
+    """Delete the files of rows in a temporary folder that are not among the given ones, which belong to no round."""
     known = set(files)
-    delete_files([path for path in matching(f"{temporary}/", "*.parquet") if path not in known])
+    delete_files([path for path in matching(f"{temporary}/", FILES) if path not in known])
