@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo quick test slow test-prism test-flink lint lock templates dist clean docs pictures
+.PHONY: demo quick test slow test-prism test-flink lint lock templates wheel dist clean docs pictures
 
 demo: $(VENV)/demo
 	$(BIN)/python -m pipelines.demo --folder demo
@@ -37,13 +37,18 @@ lint: $(VENV)/dev
 lock: $(VENV)/dev
 	$(BIN)/python -m templates.lock
 
-# The keywords that type checkers see, anew from the options, and the metadata of the templates, anew from the flags of
-# the commands; and the list of providers for Beam YAML.
+# The keywords that type checkers see, anew from the options; and, anew from the flags of the commands, the metadata of
+# the templates, the list of providers for Beam YAML, and what shells complete.
 templates: $(VENV)/dev
 	$(BIN)/python -m templates.keywords
 	$(BIN)/python -m templates.metadata
 	$(BIN)/python -m pipelines.yaml_providers > rasteret_beam/transforms/yaml/providers.yaml
 	$(BIN)/python -m templates.completion
+
+# What is in the sdist and the wheel, and that the command runs where the wheel is installed with what it requires: in a
+# new environment for each supported Python of this machine.
+wheel: $(VENV)/dev
+	$(BIN)/python -m pytest -m slow tests/commands/test_packaging.py
 
 # The sdist, and the wheel that is built from it.
 dist: $(VENV)/dev

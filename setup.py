@@ -86,7 +86,10 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["rasteret_beam", "rasteret_beam.*", "pipelines", "pipelines.*"]),
     entry_points={"console_scripts": ["rasteret-beam = pipelines.cli.main:run"]},
-    package_data={"rasteret_beam": ["py.typed", "collection/catalogue.json", "transforms/yaml/providers.yaml"]},
+    package_data={
+        "rasteret_beam": ["py.typed", "collection/catalogue.json", "transforms/yaml/providers.yaml"],
+        "pipelines": ["cli/completion.json"],
+    },
     install_requires=[
         "apache-beam>=2.77",
         "pyarrow>=19",

@@ -22,8 +22,8 @@ def collection_page(collection: Collection, facts: Mapping[str, Any], program: s
         "tiles": f"{facts['tiles']:,}" if facts["rasters"] else "unknown",
         "CRSs": f"{len(facts['records_by_crs']):,}",
     }
-    overview = cards(card(table(("", ""), shown.items()), wide=True))
-    sections = [Section("Overview", Html(figures(numbers) + overview))]
+    facts_card = card(table(("", ""), shown.items()), wide=True)
+    sections = [Section("Overview", figures(numbers)), Section("Facts", facts_card)]
     if facts["records"]:
         sections.append(Section("Footprints", _maps(collection)))
         if facts["months"]:

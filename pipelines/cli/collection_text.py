@@ -36,16 +36,16 @@ def summary(facts: Mapping[str, Any], most: int = 6) -> dict[str, str]:
     """The facts of the whole collection by label, at most so many CRSs."""
     first, last = facts["date_range"]
     crs = [f"{crs_label(code)} ({many:,})" for code, many in facts["records_by_crs"].items()]
-    columns = [f"{name} ({kind})" for name, kind in facts["columns"].items()]
+    columns = [f"{name} ({textwrap.shorten(kind, 40, placeholder='...')})" for name, kind in facts["columns"].items()]
     shown = {
         "source": facts["source"],
         "records": f"{facts['records']:,}",
-        "bands": f"{len(facts['bands']):,}: {listed(facts['bands'], 12)}",
+        "bands": f"{len(facts['bands']):,}: {_names(facts['bands'], 60)}",
         "dates": f"{_date(first)} to {_date(last)}" if first else "none",
         "extent": extent(facts["bounds"]),
         "CRS": listed(crs, most) or "unknown",
         "size": size(facts),
-        "columns": listed(columns, 20) or "none but those of every collection",
+        "columns": listed(columns, 20) or "none beside those of every collection",
     }
     if facts["undated"]:
         records = "record" if facts["undated"] == 1 else "records"
@@ -97,12 +97,21 @@ def band_rows(facts: Mapping[str, Any], room: int) -> list[tuple[str, ...]]:
         found = facts["rasters"].get(band)
         cells = _band_cells(found, facts["units"].get(band, ())) if found else ("?",) * (len(BAND_HEAD) - 1)
         alike.setdefault(cells, []).append(band)
-    return [(_names(bands, room), *cells) for cells, bands in alike.items()]
+    return [(_counted(bands, facts["bands"], room), *cells) for cells, bands in alike.items()]
+
+
+def _counted(bands: Sequence[str], known: Sequence[str], room: int) -> str:
+    """Names of bands, as a range where they follow each other, and their number if not all are named."""
+    first = known.index(bands[0])
+    names = _names(bands, room)
+    if "..." in names and list(known[first : first + len(bands)]) != list(bands):
+        names = f"{listed(bands[:3])}, ..."
+    return f"{names} ({len(bands)})" if "..." in names else names
 
 
 def _names(bands: Sequence[str], room: int) -> str:
     whole = ", ".join(bands)
-    return whole if len(whole) <= room else f"{bands[0]} ... {bands[-1]} ({len(bands)})"
+    return whole if len(whole) <= room else f"{bands[0]} ... {bands[-1]}"
 
 
 def _band_cells(found: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -15,11 +15,12 @@ import rasteret_beam
 from docs import hooks
 from pipelines.cli.flags import _beam_parser
 from pipelines.cli.runner_options import FLINK
+from pipelines.cli.subcommands import SUBCOMMANDS
 from rasteret_beam import errors, option_fields
 from tests.support.documents import PAGES, anchors_of, links_of, without_code
 from tests.support.paths import ROOT
 
-COMMANDS = ("sample_points", "build_collection", "read_chips", "zonal_statistics")
+COMMANDS = tuple(subcommand.module for subcommand in SUBCOMMANDS.values())
 DOCS = sorted(ROOT.glob("docs/*.md"))
 
 
@@ -79,7 +80,12 @@ def flags_of(parser: ArgumentParser) -> set[str]:
 @pytest.mark.parametrize("page", [*DOCS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=name)
 def test_flags_that_a_page_names(page: Path) -> None:
     ours = set().union(*(flags_of(import_module(f"pipelines.{command}").parser()) for command in COMMANDS))
-    known = ours | flags_of(_beam_parser()) | {f"--{option.name}" for option in FLINK} | {"--folder", "--min_year"}
+    known = (
+        ours
+        | flags_of(_beam_parser())
+        | {f"--{option.name}" for option in FLINK}
+        | {"--folder", "--min_year", "--version"}
+    )
     named = set(re.findall(r"`(--[a-z]\w+)", without_code(page)))
     assert named - known == set()
 

@@ -16,7 +16,7 @@ import shapely
 from affine import Affine
 
 from pipelines import inspect_collection
-from pipelines.cli.collection_text import table_lines
+from pipelines.cli.collection_text import band_rows, table_lines
 from pipelines.cli.terminal_map import RAMP, Style, map_lines
 from rasteret_beam import Collection, build_from_cogs, load
 from tests.support.commands import Outcome, execute
@@ -139,6 +139,26 @@ def test_it_fits_into_the_terminal(mixed: Path, columns: int, monkeypatch: pytes
     monkeypatch.setenv("COLUMNS", str(columns))
     lines = inspect(mixed).out.splitlines()
     assert max(len(line) for line in lines if str(mixed) not in line) <= max(columns, 40)
+
+
+def test_like_bands_share_a_row() -> None:
+    fact = {"records": 1, "dtype": ["int16"], "nodata": [], "width": (5, 5), "height": (5, 5), "tile_size": []}
+    names = [f"band_{number:02d}" for number in range(12)]
+    rasters = {name: fact | {"dtype": ["uint8"] if name == "band_05" else ["int16"]} for name in names}
+    rows = band_rows({"bands": names, "rasters": rasters, "units": {}}, 24)
+    assert [row[0] for row in rows] == ["band_00, band_01, band_02, ... (11)", "band_05"]
+    rows = band_rows({"bands": names[6:], "rasters": rasters, "units": {}}, 24)
+    assert rows == [("band_06 ... band_11 (6)", "1", "int16", "5 x 5", "none", "none", "")]
+    assert band_rows({"bands": ["a", "b"], "rasters": {}, "units": {}}, 24)[0][:2] == ("a, b", "?")
+
+
+def test_a_collection_without_headers(scenes: Collection, tmp_path: Path) -> None:
+    table = scenes.to_table()
+    facts = [name for name in table.column_names if name.endswith(("_metadata", "_extra")) or name in ("grids", "crs")]
+    Collection.from_table(table.drop_columns(facts), name="bare").export(tmp_path / "c")
+    shown = inspect(tmp_path / "c")
+    assert shown.code == 0 and "size        unknown: the collection was built without headers\n" in shown.out
+    assert "CRS         EPSG:" in shown.out and re.search(r"^B\d\d.*\?", shown.out, re.MULTILINE)
 
 
 def test_json(mixed: Path) -> None:

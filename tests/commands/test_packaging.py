@@ -7,10 +7,16 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import rasterio
+from affine import Affine
 
+from pipelines.cli.subcommands import SUBCOMMANDS
 from rasteret_beam import __version__
 from rasteret_beam.errors import how_to_install
 from tests.support.paths import ROOT
@@ -105,12 +111,14 @@ class TestPackages:
     def test_the_wheel_holds_the_packages_alone(self, wheel: Path, tracked: set[str]) -> None:
         with zipfile.ZipFile(wheel) as archive:
             packed = set(archive.namelist())
+            scripts = archive.read(f"{NAME}.dist-info/entry_points.txt").decode()
             metadata = archive.read(f"{NAME}.dist-info/METADATA").decode()
-        data = {"rasteret_beam/py.typed", "rasteret_beam/collection/catalogue.json"}
+        data = {"rasteret_beam/py.typed", "rasteret_beam/collection/catalogue.json", "pipelines/cli/completion.json"}
         data.add("rasteret_beam/transforms/yaml/providers.yaml")
         code = {name for name in tracked if re.fullmatch(r"(rasteret_beam|pipelines)/.*\.py", name)}
         assert {name for name in packed if not name.startswith(f"{NAME}.dist-info/")} == code | data
         assert f"{NAME}.dist-info/licenses/LICENSE" in packed
+        assert scripts.split("\n")[:2] == ["[console_scripts]", "rasteret-beam = pipelines.cli.main:run"]
         headers = metadata.partition("\n\n")[0].splitlines()
         assert {"Name: rasteret-beam", f"Version: {__version__}", "License: Apache-2.0"} <= set(headers)
         assert not [line for line in headers if line.startswith("Classifier: License")]
@@ -123,11 +131,98 @@ class TestPackages:
         where = "import rasteret_beam, pipelines; print(rasteret_beam.__file__, pipelines.__file__)"
         found = run(sys.executable, "-P", "-c", where, folder=tmp_path, PYTHONPATH=str(installed))
         assert found.stdout.split() == [f"{installed}/{name}/__init__.py" for name in ("rasteret_beam", "pipelines")]
-        for module in ("sample_points", "build_collection", "read_chips", "zonal_statistics"):
+        for name, module in ((name, subcommand.module) for name, subcommand in SUBCOMMANDS.items()):
             done = run(
                 sys.executable, "-P", "-m", f"pipelines.{module}", "--help", folder=tmp_path, PYTHONPATH=str(installed)
             )
             assert done.returncode == 0 and f"python -m pipelines.{module}" in done.stdout, done.stderr
+            done = run(installed / "bin" / "rasteret-beam", name, "--help", folder=tmp_path, PYTHONPATH=str(installed))
+            assert done.returncode == 0 and f"usage: rasteret-beam {name} " in done.stdout, done.stderr
+
+
+def interpreters() -> dict[str, Path]:
+    """The Pythons of this machine that the package is for, by version: this one, and what PATH and pyenv have."""
+    found = {version_of(Path(sys.executable)): Path(sys.executable)}
+    for version in SUPPORTED:
+        places = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
+        for place in filter(None, places):
+            if version_of(Path(place)) == version:
+                found.setdefault(version, Path(place))
+    return found
+
+
+def version_of(python: Path) -> str:
+    """Such as 3.12; empty if it does not run."""
+    shown = run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])", folder=Path.home())
+    return shown.stdout.strip()
+
+
+SUPPORTED = re.findall(r"Python :: (3\.\d+)", (ROOT / "setup.py").read_text())
+
+
+@pytest.mark.slow
+@needs_git
+class TestNewEnvironment:
+    """The wheel with what it requires, from the package index, in an environment that has nothing else."""
+
+    @pytest.fixture(scope="class", params=SUPPORTED)
+    def environment(
+        self, request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Path]:
+        if request.param not in (known := interpreters()):
+            pytest.skip(f"there is no Python {request.param}")
+        folder = tmp_path_factory.mktemp(f"python{request.param}")
+        assert run(known[request.param], "-m", "venv", folder, folder=folder).returncode == 0
+        done = run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", wheel, folder=folder)
+        assert done.returncode == 0, done.stderr
+        yield folder
+        shutil.rmtree(folder)  # 700 MB
+
+    def test_the_command_runs(self, environment: Path, tmp_path: Path) -> None:
+        """On two files and three points; a user would do the same."""
+        command = environment / "bin" / "rasteret-beam"
+
+        def of_user(*words: object, code: int = 0) -> str:
+            done = run(command, *words, folder=tmp_path, PYTHONWARNINGS="error::DeprecationWarning:pipelines")
+            assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+            return done.stdout
+
+        write_inputs(tmp_path)
+        assert of_user("--version") == f"rasteret-beam {__version__}\n"
+        assert of_user("completion", "bash").startswith("# Completion of rasteret-beam for bash.")
+        of_user("build", "--cogs", "scenes", "--datetime_regex", r"_(\d{8})", "--output", "collection")
+        assert "records     2\n" in of_user("inspect", "collection", "--html", "page.html")
+        inputs = ["--points", "points.csv", "--x_column", "x", "--y_column", "y", "--geometry_crs", 32631]
+        inputs += ["--collection", "collection", "--bands", "B1"]
+        assert re.search(r"^rows +4$", of_user("plan", *inputs), re.MULTILINE)
+        assert re.search(r"^rows +4$", of_user("sample", *inputs, "--output", "out/samples"), re.MULTILINE)
+        rows = pq.read_table(next((tmp_path / "out").glob("samples-*.parquet"))).sort_by("datetime")
+        assert sorted(rows["value"].to_pylist()) == [2022, 2022, 2023, 2023]
+        of_user("sample", *inputs, "--output", "out/samples", "--match", "latset", code=2)
+
+    def test_every_module_can_be_imported(self, environment: Path, tmp_path: Path) -> None:
+        """Without the extras; the demonstration has one."""
+        program = (
+            "import pkgutil, importlib, rasteret_beam, pipelines\n"
+            "for package in (rasteret_beam, pipelines):\n"
+            "    for each in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+            "        if each.name != 'pipelines.demo':\n"
+            "            importlib.import_module(each.name)\n"
+            "print(rasteret_beam.__file__)"
+        )
+        done = run(environment / "bin" / "python", "-c", program, folder=tmp_path)
+        assert done.returncode == 0 and done.stdout.startswith(str(environment)), done.stderr
+
+
+def write_inputs(folder: Path) -> None:
+    """Two rasters, whose pixels are their year, and three points, one of them elsewhere."""
+    (folder / "scenes").mkdir()
+    for year in (2022, 2023):
+        profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "int16", "crs": "EPSG:32631"}
+        profile |= {"tiled": True, "blockxsize": 32, "blockysize": 32, "transform": Affine(10, 0, 5e5, 0, -10, 54e5)}
+        with rasterio.open(folder / "scenes" / f"scene_{year}0630.tif", "w", **profile) as file:
+            file.write(np.full((1, 64, 64), year, dtype="int16"))
+    (folder / "points.csv").write_text("id,x,y\n1,500005,5399995\n2,500305,5399795\n3,900005,5399995\n")
 
 
 def test_pipelines_of_the_users_own_are_passed_over(tmp_path: Path) -> None:

@@ -22,14 +22,14 @@ from apache_beam.yaml import yaml_provider, yaml_transform
 from apache_beam.yaml.yaml_mapping import create_mapping_providers
 
 import rasteret_beam.schema
-from pipelines import demo, sample_points
+from pipelines import demo
 from rasteret_beam.transforms.yaml.listing import listing
-from tests.support.documents import PAGES, Block, blocks_of, check_calls, commands_of, run_page
+from tests.support.documents import PAGES, Block, blocks_of, check_calls, commands_of, run_command, run_page
 from tests.support.paths import ROOT
 
 README = blocks_of(ROOT / "README.md")
 EAGER, BEAM, POLYGONS = (block.code for block in README if block.language == "python")
-(COMMAND,) = (words for block in README if "pipelines.sample_points" in block.code for words in commands_of(block))
+(COMMAND,) = (words for block in README if "rasteret-beam sample" in block.code for words in commands_of(block))
 BUILT = [block for page in PAGES for block in blocks_of(page) if block.language == "python" and not block.runs]
 RUN = [page for page in PAGES if page.parent == ROOT / "docs" and any(block.runs for block in blocks_of(page))]
 
@@ -87,9 +87,9 @@ def test_the_beam_example(folder: Path) -> None:
 
 
 def test_the_command(folder: Path, same_signal_handlers: None) -> None:
-    assert COMMAND[:3] == ["python", "-m", "pipelines.sample_points"]
+    assert COMMAND[:2] == ["rasteret-beam", "sample"]
     with chdir(folder):
-        assert sample_points.main(COMMAND[3:]) == 0
+        assert run_command(COMMAND) == 0
     assert in_order(rows(folder / "demo" / "latest")).equals(of_the_demo(folder, ["A00", "A01"]))
     assert len(rows(folder / "demo" / "latest")) == 2 * (60_000 - len(rows(folder / "demo" / "left")))
 
@@ -221,6 +221,7 @@ def fields_over_time(found: Found, folder: Path) -> None:
 
 
 def command_line(found: Found, folder: Path) -> None:
+    assert "<title>Collection demo</title>" in (folder / "demo" / "collection.html").read_text()
     assert in_order(rows(folder / "demo" / "latest")).equals(of_the_demo(folder, ["A00", "A01"]))
 
 

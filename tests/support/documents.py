@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pipelines.cli import main
 from tests.support.paths import ROOT
 
 PAGES = [
@@ -71,10 +72,17 @@ def run_page(page: Path) -> dict[str, Any]:
             exec(compile(block.code, block.place, "exec"), namespace)
         elif block.runs and block.language == "sh":
             for command in commands_of(block):
-                assert command[:2] == ["python", "-m"], f"{block.place}: {command}"
-                code = import_module(command[2]).main(command[3:])
+                code = run_command(command)
                 assert code == 0, f"{block.place}: exit code {code}"
     return namespace
+
+
+def run_command(words: list[str]) -> int:
+    """Run ``rasteret-beam ...`` or ``python -m MODULE ...`` in this process and folder; gives its exit code."""
+    if words[0] == "rasteret-beam":
+        return main.main(words[1:])
+    assert words[:2] == ["python", "-m"], words
+    return import_module(words[2]).main(words[3:])
 
 
 def check_calls(block: Block, names: dict[str, Any]) -> int:
