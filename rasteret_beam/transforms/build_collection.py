@@ -27,6 +27,7 @@ from rasteret_beam.readers.storage.local_files import writing
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.files import check_output, delete_folder, matching
+from rasteret_beam.transforms.runtime.one_list import InOneList
 from rasteret_beam.transforms.sinks.commit import Output, Staged, commit
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class BuildCollection(beam.PTransform):
             | "ByMonth" >> beam.Map(_partition, self.shards).with_output_types(tuple[tuple[int, int, int], Any])
             | "Group" >> beam.GroupByKey()
             | "Write" >> beam.Map(_write_part, summary, self.target.temporary, self.name, self.data_source)
-            | "Collect" >> beam.combiners.ToList()
+            | "Collect" >> InOneList()
         )
         failures = beam.pvalue.AsList(read[FAILED])
         return written | "PutInPlace" >> beam.FlatMap(_finish, failures, self.target, self.on_error)

@@ -111,18 +111,23 @@ def _no_origin(bases: object, tb: bool = True, msg: object = ()) -> list[str]:
 
 
 class _Pickles:
-    """As the module ``bz2``: pickles of the same bytes, most of a pipeline's, are compressed once, others quickly."""
+    """As the module ``bz2``: pickles of the same bytes, most of a pipeline's, are compressed once, others never.
+
+    Those hold tables, which take a second for each two megabytes, and no other process reads them.
+    """
 
     @staticmethod
     def compress(pickled: bytes, compresslevel: int) -> bytes:
-        small = len(pickled) < _LARGE
-        return _compressed(pickled, compresslevel) if small else bz2.compress(pickled, 1)
+        return _compressed(pickled, compresslevel) if len(pickled) < _LARGE else _PLAIN + pickled
 
     @staticmethod
     def decompress(compressed: bytes) -> bytes:
+        if compressed.startswith(_PLAIN):
+            return compressed.removeprefix(_PLAIN)
         return _decompressed(compressed) if len(compressed) < _LARGE else bz2.decompress(compressed)
 
 
+_PLAIN = b"not compressed"
 _LARGE = 1 << 17
 _compressed = lru_cache(maxsize=500)(bz2.compress)
 _decompressed = lru_cache(maxsize=500)(bz2.decompress)

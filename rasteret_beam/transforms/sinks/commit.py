@@ -28,6 +28,7 @@ from rasteret_beam.kernels.storage.manifests import MANIFEST, Manifest
 from rasteret_beam.readers.storage.local_files import writing
 from rasteret_beam.readers.storage.location import Location
 from rasteret_beam.transforms.runtime.files import delete_files, delete_folder, matching
+from rasteret_beam.transforms.runtime.one_list import InOneList
 
 MOST_MOVES = 100
 """Objects of a bucket per rename request of Beam."""
@@ -126,11 +127,7 @@ class PutInPlace(beam.PTransform):
 
     def expand(self, staged: beam.PCollection[bytes]) -> beam.PCollection[str]:
         waiting = [beam.pvalue.AsIter(self.after)] if self.after is not None else []
-        return (
-            staged
-            | "Collect" >> beam.combiners.ToList()
-            | "Commit" >> beam.FlatMap(_committed, *waiting).with_output_types(str)
-        )
+        return staged | "Collect" >> InOneList() | "Commit" >> beam.FlatMap(_committed, *waiting).with_output_types(str)
 
 
 def _committed(staged_bytes: list[bytes], after: Any = None) -> Iterator[str]:

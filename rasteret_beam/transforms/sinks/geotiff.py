@@ -24,6 +24,7 @@ from rasteret_beam.readers.storage.local_files import writing
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.files import check_output, check_writable, matching
+from rasteret_beam.transforms.runtime.one_list import InOneList
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.sinks.protocol import FileSink
 
@@ -98,7 +99,7 @@ class StageGeoTiffs(beam.PTransform):
         return (
             chips
             | "Write" >> beam.FlatMap(_write, self.target.temporary).with_output_types(tuple[str, str])
-            | "Collect" >> beam.combiners.ToList()
+            | "Collect" >> InOneList()
             | "Name" >> beam.Map(_staged, self.target).with_output_types(bytes)
         )
 

@@ -24,6 +24,7 @@ from rasteret_beam.schema import chips_schema, samples_schema
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import in_windows
 from rasteret_beam.transforms.runtime.files import check_output, check_writable, matching
+from rasteret_beam.transforms.runtime.one_list import InOneList
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.sinks.parquet_file import write_empty
@@ -230,7 +231,7 @@ class WriteFiles(beam.PTransform):
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[list[str]]:
         writing = _WriteFn(self.folder, self.compression, self.row_group_rows, self.file_bytes, self.prepare)
-        return rows | "Write" >> beam.ParDo(writing).with_output_types(str) | "Collect" >> beam.combiners.ToList()
+        return rows | "Write" >> beam.ParDo(writing).with_output_types(str) | "Collect" >> InOneList()
 
 
 class _WriteFn(beam.DoFn):

@@ -13,6 +13,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
+from rasteret_beam.transforms.runtime.one_list import InOneList
 from rasteret_beam.transforms.sources.bigquery import (
     Extract,
     Stream,
@@ -42,7 +43,7 @@ def read_extract(pipeline: Any, extract: Extract, rows: RowMaker) -> beam.PColle
         | "SpreadStreams" >> beam.Reshuffle()
         | "ReadStreams" >> reading.with_outputs(COUNTS, main="pieces")
     )
-    first_rows = read[COUNTS] | "Collect" >> beam.combiners.ToList() | "FirstRows" >> beam.Map(_first_rows)
+    first_rows = read[COUNTS] | "Collect" >> InOneList() | "FirstRows" >> beam.Map(_first_rows)
     numbering = beam.ParDo(_NumberRowsFn(rows), beam.pvalue.AsSingleton(first_rows))
     return (
         read["pieces"]

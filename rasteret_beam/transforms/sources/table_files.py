@@ -27,6 +27,7 @@ from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.found_file import FoundFile
 from rasteret_beam.readers.storage.local_files import in_memory
 from rasteret_beam.transforms.runtime.files import VECTOR_ENDINGS, find_tables, is_parquet, open_parquet
+from rasteret_beam.transforms.runtime.one_list import InOneList
 from rasteret_beam.transforms.sources.csv_files import CsvFile, decided_types
 from rasteret_beam.transforms.sources.csv_format import COMMAS, CsvFormat
 from rasteret_beam.transforms.sources.held_readers import rows_of
@@ -139,7 +140,7 @@ def read_files(pipeline: Any, files: Files, rows: RowMaker) -> beam.PCollection[
         | "FindFiles" >> beam.FlatMap(_find_files, files.access)
         | "SpreadFiles" >> beam.Reshuffle()
         | "CountRows" >> beam.Map(_count_rows, files)
-        | "Collect" >> beam.combiners.ToList()
+        | "Collect" >> InOneList()
         | "NumberRows" >> beam.FlatMap(_number_rows)
         | "SpreadSplits" >> beam.Reshuffle()
         | "Read" >> reading(files, rows)
