@@ -92,6 +92,7 @@ BY_FLAG = {
     "polygons": Form("GCS_READ_FILE", whole(OBJECT), "gs://my-bucket/fields.parquet"),
     "table": Form("TEXT", whole(r"(gs|s3|abfss?)://[^\s][^\r\n]*"), "gs://my-bucket/items.parquet"),
     "collection": Form("TEXT", whole(COLLECTION), "gs://my-bucket/collection or aef/v1-annual"),
+    "report": Form("GCS_WRITE_FILE", whole(rf"{OBJECT}\.html?"), "gs://my-bucket/out/report.html"),
     "geometry_crs": Form(example="4326"),
     "columns": Form("TEXT", listed(NAME), "site,planted"),
     "column_types": Form("TEXT", listed(COLUMN_TYPE), "plot:string,count:int64"),

@@ -14,6 +14,7 @@ from rasteret_beam.kernels.iceberg.names import PartitionTerm
 from rasteret_beam.kernels.iceberg.partitions import Key, split
 from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from rasteret_beam.transforms.runtime.beam_metrics import count
+from rasteret_beam.transforms.runtime.one_list import InOneList
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, Measured, ParquetFiles, WriterThreads
 
@@ -131,7 +132,7 @@ class WritePartitions(beam.PTransform):
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[list[str]]:
         writing = _WriteFn(self.folder, self.terms, self.compression, self.row_group_rows, self.file_bytes)
-        return rows | "Write" >> beam.ParDo(writing).with_output_types(str) | "Collect" >> beam.combiners.ToList()
+        return rows | "Write" >> beam.ParDo(writing).with_output_types(str) | "Collect" >> InOneList()
 
 
 class _WriteFn(beam.DoFn):
