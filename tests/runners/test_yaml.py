@@ -291,7 +291,7 @@ GIVEN = {"collection": "c", "bands": ["a"]}
         ("ReadPoints", {"path": "a", "project": "b"}, "ReadPoints: project given without table or query"),
         ("ReadPoints", {"query": "a", "snapshot_time": "b"}, "snapshot_time goes with table"),
         ("SamplePoints", {"collection": "no/such", "bands": ["a"]}, "SamplePoints: .*no/such"),
-        ("ToRows", {"times": "iso"}, r"ToRows: times is 'iso'; it can be one of \('instant', 'text'\)"),
+        ("ToRows", {"times": "iso"}, r"ToRows: times is 'iso'; it can be one of \('instant', 'nanos', 'text'\)"),
         ("ToBatches", {"batch_rows": "many"}, "ToBatches: batch_rows is 'many'"),
     ],
 )  # fmt: skip
