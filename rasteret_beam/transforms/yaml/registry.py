@@ -26,7 +26,6 @@ from rasteret_beam.transforms.sources.points import ReadPoints
 from rasteret_beam.transforms.sources.polygons import ReadPolygons
 from rasteret_beam.transforms.sources.stream import PointBatches
 from rasteret_beam.transforms.yaml.collections import (
-    ACCESS,
     ACCESS_KEYS,
     COLLECTION_KEYS,
     access_of,
@@ -73,7 +72,7 @@ def _polygons(**config: Any) -> ReadPolygons:
 
 
 def _with_access(config: dict[str, Any]) -> dict[str, Any]:
-    access = access_of(config, *ACCESS)
+    access = access_of(config)
     return config if access is None else {**config, "access": access}
 
 
