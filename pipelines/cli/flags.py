@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_origin
@@ -19,7 +18,7 @@ from pipelines.cli.arguments import Spelling, use
 from pipelines.cli.help_format import HelpFormatter, usage
 from pipelines.cli.subcommands import as_typed, error_line
 from pipelines.cli.switches import truth
-from rasteret_beam.collection.catalogue import find_entry, looks_like_path
+from rasteret_beam.collection.catalogue import access_with
 from rasteret_beam.collection.filters.date_ranges import date_bounds
 from rasteret_beam.errors import InputError
 from rasteret_beam.job_options import LEAST_CACHE_BYTES
@@ -511,10 +510,7 @@ def access(flags: argparse.Namespace, prefix: str = "") -> Access | None:
 
 def access_of_collection(flags: argparse.Namespace) -> Access | None:
     """As :func:`access`; options without a flag come from the catalogue, if the collection is in it."""
-    given = _given(flags, "")
-    if not given or looks_like_path(flags.collection):
-        return Access(**given) if given else None
-    return replace(find_entry(flags.collection).access, **given)
+    return access_with(flags.collection, _given(flags, ""))
 
 
 def _given(flags: argparse.Namespace, prefix: str) -> dict[str, Any]:

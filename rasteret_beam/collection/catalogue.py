@@ -14,8 +14,8 @@ the default is ``~/.config/rasteret_beam/catalogue.json``:
 import json
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
@@ -199,6 +199,19 @@ def find_entry(id: str) -> Entry:
             f"{listed(sorted(known), 40)}. Add one with rasteret_beam.register, or in {USER_FILE}."
         )
     return known[id]
+
+
+def access_with(place: str, given: Mapping[str, Any]) -> Access | None:
+    """The access to a path or id that some fields ask for, None if there are none; others are those of the catalogue.
+
+    Raises
+    ------
+    MissingInputError
+        No dataset has this id.
+    """
+    if not given or looks_like_path(place):
+        return Access(**given) if given else None
+    return replace(find_entry(place).access, **given)
 
 
 def _parsed(text: str, source: str, folder: str) -> dict[str, Entry]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from textwrap import indent
@@ -24,13 +25,15 @@ from apache_beam.yaml import main, yaml_provider, yaml_transform
 from apache_beam.yaml.yaml_mapping import create_mapping_providers
 
 from pipelines import yaml_providers
-from rasteret_beam import Collection
+from rasteret_beam import Access, Collection, ToBatches, ToRows, register
 from rasteret_beam.chip_options import ChipOptions
 from rasteret_beam.errors import InputError
 from rasteret_beam.option_fields import options_of
 from rasteret_beam.options import SampleOptions
+from rasteret_beam.transforms.yaml.collections import collection_of
 from rasteret_beam.transforms.yaml.listing import listing
 from rasteret_beam.transforms.yaml.registry import TRANSFORMS
+from rasteret_beam.transforms.yaml.sinks import sink
 from rasteret_beam.zonal_options import ZonalOptions
 from tests.support.paths import ROOT
 from tests.support.pipelines import LOCAL, ORDER
@@ -274,6 +277,55 @@ def test_polygons_to_statistics(place: Path, scenes: Collection, tmp_path: Path)
     assert len(read(tmp_path / "statistics-unreadable")) == 0
 
 
+KEPT: list[Any] = []
+
+
+@dataclass(eq=False)
+class KeepColumns(beam.PTransform):
+    """Keep the columns that batches should have.
+
+    Another paragraph.
+    """
+
+    place: str
+    _: KW_ONLY
+    most: int = 7
+    schema: pa.Schema | None = None
+    secret: str = field(default="", repr=False)
+
+    def expand(self, batches: beam.PCollection) -> Any:
+        KEPT.append((self.place, self.most, self.schema))
+        return batches
+
+
+def test_a_sink_is_one_line() -> None:
+    step = sink(KeepColumns, place="path")
+    assert [key.name for key in step.keys] == ["path", "most"]
+    assert step.__doc__ == "Keep the columns that batches should have."
+    schema = pa.schema([("a", pa.int64())])
+    batch = pa.RecordBatch.from_pydict({"a": [1]})
+    rows = beam.Pipeline() | beam.Create([batch]) | ToRows(schema) | ToBatches()
+    rows | step(path="here", most=3)
+    assert KEPT.pop() == ("here", 3, schema)
+
+
+def test_the_collection_of_a_config(place: Path) -> None:
+    """Its subset, and access beside that of the catalogue."""
+    path = str(place / "collection")
+    whole = collection_of({"collection": path})
+    assert whole.access == Access()
+    subset = {"bbox": list(whole.bounds or ()), "date_range": "2023", "ids": ["P0_0", "P0_2"], "drivers": ["netCDF"]}
+    config = {"collection": path, **subset, "bands": ["B10"], "cloud_cover_lt": None}
+    narrowed = collection_of(config)
+    assert config == {"bands": ["B10"]} and narrowed.access == Access(drivers=("netCDF",))
+    expected = whole.subset(bbox=whole.bounds, date_range="2023", ids=["P0_0", "P0_2"])
+    assert narrowed.to_table(["id"]).equals(expected.to_table(["id"])) and 0 < len(narrowed) < len(whole)
+    register("tests/yaml", path, region="eu-west-1")
+    assert collection_of({"collection": "tests/yaml", "anonymous": True}).access == Access(
+        anonymous=True, region="eu-west-1"
+    )
+
+
 # Errors
 
 GIVEN = {"collection": "c", "bands": ["a"]}
@@ -290,8 +342,9 @@ GIVEN = {"collection": "c", "bands": ["a"]}
         ("ReadPoints", {"path": "a", "table": "b"}, "given: path, table"),
         ("ReadPoints", {"path": "a", "project": "b"}, "ReadPoints: project given without table or query"),
         ("ReadPoints", {"query": "a", "snapshot_time": "b"}, "snapshot_time goes with table"),
+        ("SamplePoints", {"collection": 7, "bands": ["a"]}, "SamplePoints: collection is 7; give the path"),
         ("SamplePoints", {"collection": "no/such", "bands": ["a"]}, "SamplePoints: .*no/such"),
-        ("ToRows", {"times": "iso"}, r"ToRows: times is 'iso'; it can be one of \('instant', 'text'\)"),
+        ("ToRows", {"times": "iso"}, r"ToRows: times is 'iso'; it can be one of \('instant', 'nanos', 'text'\)"),
         ("ToBatches", {"batch_rows": "many"}, "ToBatches: batch_rows is 'many'"),
     ],
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -12,28 +12,31 @@ from apache_beam.utils.timestamp import Timestamp
 from rasteret_beam.errors import InputError
 from rasteret_beam.transforms.rows.types import MOST_DIGITS, NANOS, is_list, plain, row_names, struct_class
 
+Maker: TypeAlias = Callable[[pa.Array, bool], list[Any]]
+"""From a column, and whether times may have nanoseconds, to Python values."""
+
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-def python_values(column: pa.Array) -> list[Any]:
+def python_values(column: pa.Array, nanos: bool = False) -> list[Any]:
     """The values of a column as rows hold them; structs are NamedTuples, timestamps Beam's, and null is None.
 
     Raises
     ------
     InputError
         A value has no Python type: a date after the year 9999, a map with a key twice, a decimal of more than 28
-        digits.
+        digits, or without ``nanos`` a time that is not a whole number of microseconds.
     """
     while isinstance(column, pa.ExtensionArray):
         column = column.storage
     kind = column.type
     if pa.types.is_run_end_encoded(kind):
-        return python_values(pc.run_end_decode(column))
+        return python_values(pc.run_end_decode(column), nanos)
     if pa.types.is_dictionary(kind):
-        return _taken(python_values(column.dictionary), column.indices)
+        return _taken(python_values(column.dictionary, nanos), column.indices)
     for test, make in _MAKERS:
         if test(kind):
-            return make(column)
+            return make(column, nanos)
     raise AssertionError(kind)
 
 
@@ -43,7 +46,7 @@ def _taken(values: list[Any], indices: pa.Array) -> list[Any]:
     return [values[place] for place in places]
 
 
-def _numbers(column: pa.Array) -> list[Any]:
+def _numbers(column: pa.Array, nanos: bool) -> list[Any]:
     if not column.null_count:
         made: list[Any] = column.to_numpy(zero_copy_only=False).tolist()
         return made
@@ -57,73 +60,79 @@ def _with_nulls(values: list[Any], column: pa.Array) -> list[Any]:
     return values
 
 
-def _each_once(make: Callable[[pa.Array], list[Any]]) -> Callable[[pa.Array], list[Any]]:
+def _each_once(make: Maker) -> Maker:
     """Make each distinct value once: names of records and bands, and dates, repeat."""
 
-    def made(column: pa.Array) -> list[Any]:
+    def made(column: pa.Array, nanos: bool) -> list[Any]:
         encoded = column.dictionary_encode()
-        return _taken(make(encoded.dictionary), encoded.indices)
+        return _taken(make(encoded.dictionary, nanos), encoded.indices)
 
     return made
 
 
-def _whole(column: pa.Array) -> list[Any]:
+def _whole(column: pa.Array, nanos: bool) -> list[Any]:
     made: list[Any] = column.to_pylist()
     return made
 
 
-def _times(column: pa.Array) -> list[Any]:
+def _times(column: pa.Array, nanos: bool) -> list[Any]:
     ticks = column.cast(pa.int64()).to_numpy().tolist()
     per = _PER_SECOND[column.type.unit]
+    if per == 10**NANOS and not nanos:
+        if any(tick % 1000 for tick in ticks):
+            raise InputError(
+                'a time has nanoseconds, and Beam\'s instants have microseconds; give times="nanos" or "text"'
+            )
+        return [Timestamp(micros=tick // 1000) for tick in ticks]
     if per == 10**NANOS:
         return [Timestamp(tick // per, tick % per, NANOS) for tick in ticks]
     return [Timestamp(micros=tick * (10**6 // per)) for tick in ticks]
 
 
-def _dates(column: pa.Array) -> list[Any]:
+def _dates(column: pa.Array, nanos: bool) -> list[Any]:
     try:
-        return _whole(column)
+        return _whole(column, nanos)
     except (OverflowError, ValueError) as error:
         raise InputError("a date is outside the years 1 to 9999, which are those of Python's dates") from error
 
 
-def _decimals(column: pa.Array) -> list[Any]:
+def _decimals(column: pa.Array, nanos: bool) -> list[Any]:
     if column.type.precision > MOST_DIGITS:
         most = pa.decimal256(MOST_DIGITS, column.type.scale)
         try:
             column.cast(most)
         except pa.ArrowInvalid as error:
             raise InputError(f"a decimal has more than {MOST_DIGITS} digits, which Beam's rows would round") from error
-    return _whole(column)
+    return _whole(column, nanos)
 
 
-def _slices(column: pa.Array, make: Callable[[list[Any]], Any] = lambda part: part) -> list[Any]:
+def _slices(column: pa.Array, nanos: bool, make: Callable[[list[Any]], Any] = lambda part: part) -> list[Any]:
     offsets = column.offsets.to_numpy()
     first = int(offsets[0]) if len(offsets) else 0
     ends = (offsets - first).tolist()
-    values = python_values(column.values.slice(first, ends[-1] if ends else 0))
+    values = python_values(column.values.slice(first, ends[-1] if ends else 0), nanos)
     made = [make(values[start:end]) for start, end in pairwise(ends)]
     return _with_nulls(made, column) if column.null_count else made
 
 
-def _lists(column: pa.Array) -> list[Any]:
+def _lists(column: pa.Array, nanos: bool) -> list[Any]:
     if _is_view(column.type):
-        values = python_values(column.values)
+        values = python_values(column.values, nanos)
         places = zip(column.offsets.to_pylist(), column.sizes.to_pylist(), strict=False)
         return _with_nulls([values[start : start + size] for start, size in places], column)
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         column = column.cast(pa.large_list(column.type.value_field))
-    return _slices(column)
+    return _slices(column, nanos)
 
 
 def _is_view(kind: pa.DataType) -> bool:
     return pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
 
 
-def _maps(column: pa.Array) -> list[Any]:
+def _maps(column: pa.Array, nanos: bool) -> list[Any]:
     kind = column.type
     entries = pa.struct([kind.key_field.with_name("key"), kind.item_field.with_name("value")])
-    return _slices(column.cast(pa.list_(entries)), _as_dict)
+    return _slices(column.cast(pa.list_(entries)), nanos, _as_dict)
 
 
 def _as_dict(pairs: list[Any]) -> dict[Any, Any]:
@@ -133,14 +142,14 @@ def _as_dict(pairs: list[Any]) -> dict[Any, Any]:
     return made
 
 
-def _structs(column: pa.Array) -> list[Any]:
+def _structs(column: pa.Array, nanos: bool) -> list[Any]:
     kind = column.type
-    parts = [python_values(column.field(number)) for number in range(kind.num_fields)]
-    made: list[Any] = [*map(struct_class(kind)._make, zip(*parts, strict=True))]
+    parts = [python_values(column.field(number), nanos) for number in range(kind.num_fields)]
+    made: list[Any] = [*map(struct_class(kind, nanos)._make, zip(*parts, strict=True))]
     return _with_nulls(made, column) if column.null_count else made
 
 
-_MAKERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], list[Any]]], ...] = (
+_MAKERS: tuple[tuple[Callable[[pa.DataType], bool], Maker], ...] = (
     (pa.types.is_boolean, _whole),
     (lambda kind: pa.types.is_integer(kind) or pa.types.is_floating(kind), _numbers),
     (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), _each_once(_whole)),

@@ -13,6 +13,8 @@ from rasteret_beam.transforms.rows.columns import python_values, text_times, wit
 from rasteret_beam.transforms.rows.known import schema_of
 from rasteret_beam.transforms.rows.types import plain, row_class, row_schema
 
+TIMES = ("instant", "nanos", "text")
+
 SLICE_ROWS = 4096
 """Rows that are made at a time: a batch of a million points is not held as Python objects."""
 
@@ -26,11 +28,11 @@ class ToRows(beam.PTransform):
     possible, and choose columns before.
 
     A row is the NamedTuple that Beam makes for the schema, with the columns of the batch as attributes. Timestamps are
-    ``apache_beam.utils.timestamp.Timestamp``, in nanoseconds where the column is, and an instant of UTC where it has no
-    zone; dates ``datetime.date``, decimals ``Decimal``, structs NamedTuples, maps dicts. Whole numbers of 8 bits become
-    INT16 and unsigned ones the next larger type. A name that cannot be that of an attribute is changed:
-    ``record:eo:cloud_cover`` is ``record_eo_cloud_cover``, ``2023`` is ``c2023``, ``class`` is ``class_``.
-    :class:`ToBatches` gives the same batches again.
+    ``apache_beam.utils.timestamp.Timestamp``, an instant of UTC where the column has no zone; dates ``datetime.date``,
+    decimals ``Decimal``, structs NamedTuples, maps dicts. Whole numbers of 8 bits become INT16 and unsigned ones the
+    next larger type. A name that cannot be that of an attribute is changed: ``record:eo:cloud_cover`` is
+    ``record_eo_cloud_cover``, ``2023`` is ``c2023``, ``class`` is ``class_``. :class:`ToBatches` gives the same batches
+    again.
 
     Parameters
     ----------
@@ -38,9 +40,11 @@ class ToRows(beam.PTransform):
         Schema of the batches. Without it, that of the transform which made them: ReadPoints, PointBatches,
         ReadPolygons, SamplePoints, ReadChips and ZonalStatistics know it, of each output, also before a WindowInto,
         a Reshuffle or a Flatten. It is needed where points or polygons come from a transform of yours.
-    times : "instant" or "text"
-        What columns of times and dates become: Beam's instants and dates, or ISO 8601 text, for sinks that write JSON,
-        which Beam's instants do not go into. Those with a zone are in UTC and end in Z.
+    times : "instant", "nanos" or "text"
+        What timestamps become: Beam's instants in microseconds, where a value with nanoseconds is an error; for columns
+        in nanoseconds Beam's type with that precision, which few of its transforms know; or, as dates too, ISO 8601
+        text, for sinks that write JSON, into which instants do not go. Text of those with a zone is in UTC and ends in
+        Z.
 
     Yields
     ------
@@ -57,11 +61,11 @@ class ToRows(beam.PTransform):
 
     schema: pa.Schema | None = None
     _: KW_ONLY
-    times: Literal["instant", "text"] = "instant"
+    times: Literal["instant", "nanos", "text"] = "instant"
 
     def __post_init__(self) -> None:
-        if self.times not in ("instant", "text"):
-            raise InputError(f"times is {self.times!r}; it can be one of ('instant', 'text')")
+        if self.times not in TIMES:
+            raise InputError(f"times is {self.times!r}; it can be one of {TIMES}")
         if self.schema is not None and not isinstance(self.schema, pa.Schema):
             raise InputError(f"schema is a {type(self.schema).__name__}; give a pyarrow.Schema")
 
@@ -72,21 +76,23 @@ class ToRows(beam.PTransform):
                 "the columns of the batches are not known, as they come from a step that does not say; give them with "
                 "ToRows(schema=...)"
             )
-        as_text = self.times == "text"
-        rows = row_class(row_schema(with_text_times(schema) if as_text else schema))
-        return batches | "Rows" >> beam.ParDo(_RowsFn(schema, as_text)).with_output_types(rows)
+        making = _RowsFn(schema, self.times)
+        return batches | "Rows" >> beam.ParDo(making).with_output_types(making.row_class())
 
 
 class _RowsFn(beam.DoFn):
     """The class of the rows has no name that a pickle could find, so it is made on the worker."""
 
-    def __init__(self, schema: pa.Schema, as_text: bool = False):
+    def __init__(self, schema: pa.Schema, times: str = "instant"):
         self.schema = schema
-        self.as_text = as_text
+        self.as_text = times == "text"
+        self.nanos = times == "nanos"
+
+    def row_class(self) -> Any:
+        return row_class(row_schema(with_text_times(self.schema) if self.as_text else self.schema, self.nanos))
 
     def setup(self) -> None:
-        schema = with_text_times(self.schema) if self.as_text else self.schema
-        self.make = row_class(row_schema(schema))._make
+        self.make = self.row_class()._make
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         check_columns(batch.schema, self.schema)
@@ -97,14 +103,10 @@ class _RowsFn(beam.DoFn):
 
     def _values(self, batch: pa.RecordBatch, name: str) -> list[Any]:
         column = batch.column(name)
-        return _values(text_times(column) if self.as_text else column, name)
-
-
-def _values(column: pa.Array, name: str) -> list[Any]:
-    try:
-        return python_values(column)
-    except InputError as error:
-        raise InputError(f"column {name!r} ({column.type}) cannot become rows: {error}") from error
+        try:
+            return python_values(text_times(column) if self.as_text else column, self.nanos)
+        except InputError as error:
+            raise InputError(f"column {name!r} ({column.type}) cannot become rows: {error}") from error
 
 
 def check_columns(found: pa.Schema, wanted: pa.Schema) -> None:

@@ -141,30 +141,35 @@ def row_names(names: Iterable[str], inside: str = "") -> list[str]:
     return made
 
 
-def row_schema(schema: pa.Schema) -> pb.Schema:
+def row_schema(schema: pa.Schema, nanos: bool = False) -> pb.Schema:
     """The Beam schema of the rows of batches.
 
     Columns have the names of :func:`row_name`. Whole numbers of 8 bits are INT16 and unsigned ones the next larger
-    type; timestamps are instants (without a zone UTC), those in nanoseconds of Beam's type with that precision;
-    dictionaries have the type of their values, and extension types that of their storage.
+    type; timestamps are instants in microseconds (without a zone UTC), or, with ``nanos``, those in nanoseconds of
+    Beam's type with that precision, which few of its transforms know; dictionaries have the type of their values, and
+    extension types that of their storage.
 
     Raises
     ------
     InputError
         There is no column, a column has a type for which Beam has none, or two have one name in rows.
     """
-    return _row_schema(schema.serialize().to_pybytes())
+    return _row_schema(schema.serialize().to_pybytes(), nanos)
 
 
 @lru_cache(maxsize=256)
-def _row_schema(serialized: bytes) -> pb.Schema:
+def _row_schema(serialized: bytes, nanos: bool) -> pb.Schema:
     schema = pa.ipc.read_schema(pa.py_buffer(serialized))
     if not len(schema):
         raise InputError("the schema has no columns; rows need at least one")
-    made = _of_fields(list(schema), "")
-    made.id = str(uuid5(IDS, serialized.hex()))
+    made = _of_fields(list(schema), "", nanos)
+    made.id = _id(serialized, nanos)
     made.options.append(bytes_option(ARROW_SCHEMA, serialized))
     return made
+
+
+def _id(serialized: bytes, nanos: bool) -> str:
+    return str(uuid5(IDS, f"{'nanos ' if nanos else ''}{serialized.hex()}"))
 
 
 def bytes_option(name: str, value: bytes) -> pb.Option:
@@ -173,44 +178,45 @@ def bytes_option(name: str, value: bytes) -> pb.Option:
     return pb.Option(name=name, type=pb.FieldType(atomic_type=pb.BYTES), value=held)
 
 
-def _of_fields(fields: Iterable[pa.Field], inside: str) -> pb.Schema:
+def _of_fields(fields: Iterable[pa.Field], inside: str, nanos: bool) -> pb.Schema:
     fields = list(fields)
     names = row_names((field.name for field in fields), inside)
     pairs = zip(names, fields, strict=True)
     start = f"{inside}." if inside else ""
-    return pb.Schema(fields=[pb.Field(name=name, type=_of_field(start + field.name, field)) for name, field in pairs])
+    made = [pb.Field(name=name, type=_of_field(start + field.name, field, nanos)) for name, field in pairs]
+    return pb.Schema(fields=made)
 
 
-def struct_schema(kind: pa.StructType, inside: str = "") -> pb.Schema:
+def struct_schema(kind: pa.StructType, nanos: bool, inside: str = "") -> pb.Schema:
     """The Beam schema of the values of a struct."""
-    made = _of_fields([kind.field(number) for number in range(kind.num_fields)], inside)
-    made.id = str(uuid5(IDS, pa.schema([pa.field("", kind)]).serialize().to_pybytes().hex()))
+    made = _of_fields([kind.field(number) for number in range(kind.num_fields)], inside, nanos)
+    made.id = _id(pa.schema([pa.field("", kind)]).serialize().to_pybytes(), nanos)
     return made
 
 
-def _of_field(path: str, field: pa.Field) -> pb.FieldType:
-    made = _of_type(path, plain(field.type))
+def _of_field(path: str, field: pa.Field, nanos: bool) -> pb.FieldType:
+    made = _of_type(path, plain(field.type), nanos)
     made.nullable = field.nullable
     return made
 
 
-def _of_type(path: str, kind: pa.DataType) -> pb.FieldType:
+def _of_type(path: str, kind: pa.DataType, nanos: bool) -> pb.FieldType:
     atomic = next((found for test, found in _ATOMIC if test(kind)), None)
     if atomic is not None:
         return pb.FieldType(atomic_type=atomic)
     if pa.types.is_timestamp(kind):
-        return _nanos() if kind.unit == "ns" else typing_to_runner_api(Timestamp)
+        return _nanos() if nanos and kind.unit == "ns" else typing_to_runner_api(Timestamp)
     if pa.types.is_date(kind):
         return _logical("beam:logical_type:date:v1", pb.INT64)
     if pa.types.is_decimal(kind):
         return _logical("beam:logical_type:decimal:v1", pb.BYTES)
     if is_list(kind):
-        return pb.FieldType(array_type=pb.ArrayType(element_type=_of_field(f"{path}[]", kind.value_field)))
+        return pb.FieldType(array_type=pb.ArrayType(element_type=_of_field(f"{path}[]", kind.value_field, nanos)))
     if pa.types.is_map(kind):
-        key, value = (_of_field(f"{path}[]", each) for each in (kind.key_field, kind.item_field))
+        key, value = (_of_field(f"{path}[]", each, nanos) for each in (kind.key_field, kind.item_field))
         return pb.FieldType(map_type=pb.MapType(key_type=key, value_type=value))
     if pa.types.is_struct(kind) and kind.num_fields:
-        return pb.FieldType(row_type=pb.RowType(schema=struct_schema(kind, path)))
+        return pb.FieldType(row_type=pb.RowType(schema=struct_schema(kind, nanos, path)))
     hint = next((way for test, way in _WAYS_OUT if test(kind)), "cast it to another type")
     raise InputError(
         f"column {path!r} is {kind}, for which Beam's rows have no type; {hint}, or leave it out with columns=[...]"
@@ -240,9 +246,9 @@ def row_class(schema: pb.Schema) -> Any:
 
 
 @lru_cache(maxsize=256)
-def struct_class(kind: pa.StructType) -> Any:
+def struct_class(kind: pa.StructType, nanos: bool) -> Any:
     """The class of the values of a struct in rows."""
-    return row_class(struct_schema(kind))
+    return row_class(struct_schema(kind, nanos))
 
 
 def beam_schema(element_type: Any) -> pb.Schema | None:

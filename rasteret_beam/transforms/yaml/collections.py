@@ -1,10 +1,11 @@
 """The collection that a config names, filtered, and the access to buckets."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
-from rasteret_beam.collection.catalogue import find_entry, looks_like_path
+from rasteret_beam.collection.catalogue import access_with
 from rasteret_beam.collection.collection import Collection, load
+from rasteret_beam.errors import InputError
 from rasteret_beam.model import Access
 from rasteret_beam.transforms.yaml.keys import Key
 
@@ -38,19 +39,21 @@ def taken(config: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def access_of(config: dict[str, Any], *names: str) -> Access | None:
-    """The access that a config asks for; None if it does not."""
-    given = {name: value for name, value in taken(config, *names).items() if value}
-    if "drivers" in given:
-        given["drivers"] = tuple(given["drivers"])
+def access_of(config: dict[str, Any]) -> Access | None:
+    """The access to files that a config asks for; None if it does not."""
+    given = _given(config, ACCESS)
     return Access(**given) if given else None
+
+
+def _given(config: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    found = {name: value for name, value in taken(config, *names).items() if value}
+    return found | ({"drivers": tuple(found["drivers"])} if "drivers" in found else {})
 
 
 def collection_of(config: dict[str, Any]) -> Collection:
     """The collection of a config, whose keys are taken out of it."""
     place = config.pop("collection")
-    access = access_of(config, *ACCESS, *RASTERS)
-    if access is not None and not looks_like_path(str(place)):
-        given = {name: getattr(access, name) for name in (*ACCESS, *RASTERS) if getattr(access, name)}
-        access = replace(find_entry(place).access, **given)
+    if not isinstance(place, str):
+        raise InputError(f"collection is {place!r}; give the path of a collection, or its id in the catalogue")
+    access = access_with(place, _given(config, (*ACCESS, *RASTERS)))
     return load(place, access=access).narrowed(**taken(config, *SUBSET))

@@ -15,7 +15,9 @@ from rasteret_beam.transforms.rows.to_rows import ToRows
 from rasteret_beam.transforms.sampling.outputs import SamplingOutputs
 from rasteret_beam.transforms.sampling.sample_points import SamplePoints
 from rasteret_beam.transforms.sinks.bigquery import WriteSamplesToBigQuery, WriteZonalStatisticsToBigQuery
+from rasteret_beam.transforms.sinks.csv import WriteSamplesToCsv, WriteZonalStatisticsToCsv
 from rasteret_beam.transforms.sinks.geotiff import WriteChipsToGeoTiff
+from rasteret_beam.transforms.sinks.iceberg import WriteSamplesToIceberg, WriteZonalStatisticsToIceberg
 from rasteret_beam.transforms.sinks.parquet import (
     WriteChipsToParquet,
     WriteSamplesToParquet,
@@ -26,7 +28,6 @@ from rasteret_beam.transforms.sources.points import ReadPoints
 from rasteret_beam.transforms.sources.polygons import ReadPolygons
 from rasteret_beam.transforms.sources.stream import PointBatches
 from rasteret_beam.transforms.yaml.collections import (
-    ACCESS,
     ACCESS_KEYS,
     COLLECTION_KEYS,
     access_of,
@@ -73,7 +74,7 @@ def _polygons(**config: Any) -> ReadPolygons:
 
 
 def _with_access(config: dict[str, Any]) -> dict[str, Any]:
-    access = access_of(config, *ACCESS)
+    access = access_of(config)
     return config if access is None else {**config, "access": access}
 
 
@@ -129,10 +130,14 @@ _STEPS = (
     Step("ToBatches", ToBatches, keys_of_fields(ToBatches, ["schema"]), "rows", "rows"),
     sink(WriteSamplesToParquet, prefix="path"),
     sink(WriteSamplesToBigQuery, table="table"),
+    sink(WriteSamplesToCsv, path="path"),
+    sink(WriteSamplesToIceberg, table="table"),
     sink(WriteChipsToParquet, prefix="path"),
     sink(WriteChipsToGeoTiff, folder="path"),
     sink(WriteZonalStatisticsToParquet, prefix="path"),
     sink(WriteZonalStatisticsToBigQuery, table="table"),
+    sink(WriteZonalStatisticsToCsv, path="path"),
+    sink(WriteZonalStatisticsToIceberg, table="table"),
 )
 
 TRANSFORMS = {step.name: step for step in _STEPS}

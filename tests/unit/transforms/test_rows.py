@@ -129,8 +129,8 @@ def batches(draw: st.DrawFn) -> pa.RecordBatch:
     return whole.slice(draw(st.integers(0, rows)))
 
 
-def rows_of(batch: pa.RecordBatch) -> list[Any]:
-    making = _RowsFn(batch.schema)
+def rows_of(batch: pa.RecordBatch, times: str = "nanos") -> list[Any]:
+    making = _RowsFn(batch.schema, times)
     making.setup()
     return list(making.process(batch))
 
@@ -148,10 +148,10 @@ def same(one: pa.RecordBatch, other: pa.RecordBatch) -> bool:
 
 @given(batches())
 def test_rows_behind_a_shuffle_become_the_same_batch(batch: pa.RecordBatch) -> None:
-    coder = RowCoder(row_schema(batch.schema))
+    coder = RowCoder(row_schema(batch.schema, nanos=True))
     rows = [coder.decode(coder.encode(row)) for row in rows_of(batch)]
     assert len(rows) == len(batch)
-    made = as_batch(rows, arrow_schema(beam_schema(row_class(row_schema(batch.schema)))), "the rows")
+    made = as_batch(rows, arrow_schema(beam_schema(row_class(row_schema(batch.schema, nanos=True)))), "the rows")
     made.validate(full=True)
     assert same(made, batch)
 
@@ -188,6 +188,39 @@ def test_values_of_a_row() -> None:
     assert row.nanos.nanos == 1_685_622_600_000_000_001
     assert (row.day, row.kind, row.small, row.nothing) == (date(2023, 6, 1), "oak", -128, None)
     assert (row.field.crop, row.field.areas, row.tags) == ("rye", [1.5, None], {"a": 1})
+
+
+def test_times_in_microseconds_and_as_text() -> None:
+    """What ToRows gives unless it is asked for nanoseconds; text becomes times again."""
+    ticks = [1_685_622_600_250_000_000, None]
+    schema = pa.schema(
+        {
+            "naive": pa.timestamp("ns"),
+            "zoned": pa.timestamp("ns", "Asia/Kathmandu"),
+            "lists": pa.list_(pa.timestamp("ns")),
+            "coded": pa.dictionary(pa.int8(), pa.timestamp("ms")),
+            "day": pa.date32(),
+        }
+    )
+    whole = pa.array(ticks, pa.timestamp("ns"))
+    columns = [whole, whole.cast(schema.field("zoned").type), pa.array([ticks, None], schema.field("lists").type)]
+    columns += [whole.cast(pa.timestamp("ms")).dictionary_encode().cast(schema.field("coded").type)]
+    batch = pa.RecordBatch.from_arrays([*columns, pa.array([date(2023, 6, 1), None])], schema=schema)
+    coder = RowCoder(row_schema(schema))
+    rows = [coder.decode(coder.encode(row)) for row in rows_of(batch, "instant")]
+    assert {rows[0].naive.precision(), rows[0].lists[0].precision()} == {6}
+    assert rows[0].naive == rows[0].zoned == rows[0].coded and rows[0].lists == [rows[0].naive, None]
+    assert same(as_batch(rows, schema, "the rows"), batch)
+    text = rows_of(batch.select(["naive", "zoned", "coded", "day"]), "text")
+    assert tuple(text[0]) == (
+        "2023-06-01T12:30:00.250000000",
+        "2023-06-01T12:30:00.250000000Z",
+        "2023-06-01T12:30:00.250",
+        "2023-06-01",
+    )
+    assert set(text[1]) == {None}
+    wanted = pa.schema([schema.field(name) for name in ("naive", "zoned", "day")])
+    assert same(as_batch(text, wanted, "the rows"), batch.select(wanted.names))
 
 
 def test_geoarrow_columns_are_their_storage() -> None:
@@ -240,13 +273,14 @@ def test_schemas_that_rows_cannot_have(schema: list, words: str) -> None:
     ("values", "words"),
     [
         (pa.array([10**28], pa.decimal128(38, 0)), "'a' .decimal128.38, 0.. cannot become rows: .* more than 28"),
+        (pa.array([1], pa.timestamp("ns")), 'a time has nanoseconds, .*; give times="nanos" or "text"'),
         (pa.array([3_000_000], pa.date32()), "outside the years 1 to 9999"),
         (pa.array([[("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int64())), "a map has a key twice"),
     ],
 )  # fmt: skip
 def test_values_that_rows_cannot_hold(values: pa.Array, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        rows_of(pa.RecordBatch.from_arrays([values], names=["a"]))
+        rows_of(pa.RecordBatch.from_arrays([values], names=["a"]), "instant")
 
 
 @pytest.mark.parametrize(
