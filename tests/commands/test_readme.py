@@ -12,6 +12,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import rasterio
@@ -239,6 +240,19 @@ def elevation(found: Found, folder: Path) -> None:
         assert table.value.equals(frame.value.reset_index(drop=True))
 
 
+def sinks(found: Found, folder: Path) -> None:
+    latest = of_the_demo(folder, ["A00"])
+    frame, near = found["frame"], found["near"]
+    assert len(frame) == len(latest) and 0 < len(near) < len(frame)
+    located = rows(folder / "demo" / "located")
+    assert in_order(located.select(latest.column_names)).equals(latest)
+    points = shapely.from_wkb(located["geometry"].to_numpy())
+    np.testing.assert_array_equal(shapely.get_coordinates(points)[:, 0], located["point_x"])
+    written = pa.csv.read_csv(folder / "demo" / "samples.csv")
+    assert sorted(written["A00"].to_pylist()) == sorted(latest["value"].to_pylist())
+    assert found["wide"].height == len(latest) and len(found["means"]) == 4
+
+
 def yaml(found: Found, folder: Path) -> None:
     """The jobs of the page give what its pipeline gives, and the demo."""
     (folder / "providers.yaml").write_text(listing())
@@ -275,6 +289,7 @@ CHECKS: dict[str, Callable[[Found, Path], None]] = {
         inputs,
         collections,
         sampling,
+        sinks,
         field_plots,
         elevation,
         chips,

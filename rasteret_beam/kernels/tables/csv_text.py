@@ -4,7 +4,7 @@ Times are in ISO 8601, lists and structs JSON, geometries WKT, other binary valu
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,16 @@ def csv_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
         for field, column in zip(batch.schema, batch.columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def csv_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of :func:`csv_batch`."""
+    return csv_batch(pa.RecordBatch.from_pylist([], schema=schema)).schema
+
+
+def csv_batches(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """The same of several batches."""
+    return [csv_batch(batch) for batch in batches]
 
 
 def _plain(column: pa.Array) -> pa.Array:
@@ -99,7 +109,11 @@ def _timestamps(column: pa.Array) -> pa.Array:
     """``2023-06-01T10:30:00``; UTC with ``Z`` if the column has a zone; fractions of seconds where there are some."""
     if column.type.tz is not None:
         column = column.cast(pa.timestamp(column.type.unit, "UTC"))
-    text = pc.replace_substring(column.cast(pa.string()), " ", "T", max_replacements=1)
+    return _whole_seconds(pc.replace_substring(column.cast(pa.string()), " ", "T", max_replacements=1))
+
+
+def _whole_seconds(text: pa.Array) -> pa.Array:
+    """Times without fractions of seconds that are 0."""
     return pc.replace_substring_regex(text, r"\.0+(Z?)$", r"\1")
 
 
@@ -143,7 +157,7 @@ def _as_text(column: pa.Array) -> pa.Array:
 KINDS: tuple[Kind, ...] = (
     (pa.types.is_timestamp, _timestamps),
     (pa.types.is_duration, _durations),
-    (pa.types.is_temporal, _as_text),
+    (pa.types.is_temporal, lambda column: _whole_seconds(column.cast(pa.string()))),
     (pa.types.is_null, _as_text),
     (lambda kind: kind == pa.float16(), lambda column: column.cast(pa.float32())),
     (lambda kind: kind == pa.string_view(), _as_text),

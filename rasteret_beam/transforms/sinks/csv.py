@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.tables.csv_text import csv_batch
+from rasteret_beam.kernels.tables.csv_text import csv_batches, csv_schema
 from rasteret_beam.readers.storage.local_files import writing
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.schema import samples_schema
@@ -51,9 +51,9 @@ class _WriteToCsv(FileSink, beam.PTransform):
     ``datetime`` is in UTC), lists and structs as JSON, geometries as WKT, other binary values in hexadecimal digits.
     Null is empty. Rows come in any order.
 
-    Rows are first written to Parquet files in a temporary folder beside the output; one worker makes the CSV file of
-    these, row group by row group, and puts it in place of that of an earlier run. A warning is logged above a million
-    rows: spreadsheets show no more, and Parquet files are smaller and faster to write and read.
+    Rows are first written to Parquet files, with the columns of the CSV file, in a temporary folder beside the output;
+    one worker makes the CSV file of these, batch by batch, and puts it in place of that of an earlier run. A warning is
+    logged above a million rows: spreadsheets show no more, and Parquet files are smaller and faster to write and read.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class _WriteToCsv(FileSink, beam.PTransform):
         return self.target.other_runs()
 
     def in_round(self) -> WriteFiles:
-        return WriteFiles(self.target.temporary)
+        return WriteFiles(self.target.temporary, prepare=csv_batches)
 
     def after_rounds(self, files: Sequence[str], options: PipelineOptions) -> Staged:
         return _whole(files, self.target, self.schema)
@@ -156,7 +156,7 @@ class StageCsv(beam.PTransform):
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection[bytes]:
         naming = beam.Map(_staged, self.target, self.schema).with_output_types(bytes)
-        return rows | WriteFiles(self.target.temporary) | "ToCsv" >> naming
+        return rows | WriteFiles(self.target.temporary, prepare=csv_batches) | "ToCsv" >> naming
 
 
 def _staged(written: list[str], target: Output, schema: pa.Schema) -> bytes:
@@ -165,7 +165,7 @@ def _staged(written: list[str], target: Output, schema: pa.Schema) -> bytes:
 
 def _whole(written: Sequence[str], target: Output, schema: pa.Schema) -> Staged:
     """The rows of Parquet files as one CSV file, which replaces that of an earlier run."""
-    files = list(written) or [write_empty(target.temporary, schema, "NONE")]
+    files = written or [write_empty(target.temporary, csv_schema(schema), "NONE")]
     path = f"{target.temporary}/{target.path.rsplit('/', 1)[-1]}"
     rows = 0
     with _created(path) as file:
@@ -194,15 +194,17 @@ def _created(path: str) -> Iterator[pa.NativeFile]:
 
 
 def _append(source: str, file: pa.NativeFile, with_header: bool) -> int:
-    """Append the rows of a Parquet file as CSV; returns how many."""
+    """Append the rows of a Parquet file, in columns of :func:`csv_batch`, as CSV; returns how many."""
     rows = 0
-    with FileSystems.open(source, compression_type=CompressionTypes.UNCOMPRESSED) as raw, pq.ParquetFile(raw) as stored:
-        header = csv_batch(pa.RecordBatch.from_pylist([], schema=stored.schema_arrow))
-        options = pyarrow.csv.WriteOptions(include_header=with_header)
-        with pyarrow.csv.CSVWriter(file, header.schema, write_options=options) as writer:
-            for batch in stored.iter_batches(BATCH_ROWS):
-                writer.write_batch(csv_batch(batch))
-                rows += len(batch)
+    options = pyarrow.csv.WriteOptions(include_header=with_header)
+    with (
+        FileSystems.open(source, compression_type=CompressionTypes.UNCOMPRESSED) as raw,
+        pq.ParquetFile(raw) as stored,
+        pyarrow.csv.CSVWriter(file, stored.schema_arrow, write_options=options) as writer,
+    ):
+        for batch in stored.iter_batches(BATCH_ROWS):
+            writer.write_batch(batch)
+            rows += len(batch)
     return rows
 
 
