@@ -179,6 +179,10 @@ LOCAL = ("round_points", "resume")
 """Flags for runs in the command's process, which a template's jobs never are."""
 
 
+OF_CATALOGS = "iceberg"
+"""How flags begin that templates lack: the image has no pyiceberg, and Dataflow shows parameters, also secrets."""
+
+
 def template(command: str) -> dict[str, Any]:
     """The metadata of a command's template."""
     parser = PARSERS[command]()
@@ -192,7 +196,8 @@ def template(command: str) -> dict[str, Any]:
 
 
 def flags_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    return [action for action in parser._actions if action.dest not in ("help", *LOCAL)]
+    left_out = ("help", *LOCAL)
+    return [each for each in parser._actions if each.dest not in left_out and not each.dest.startswith(OF_CATALOGS)]
 
 
 def form_of(command: str, action: argparse.Action) -> Form:
