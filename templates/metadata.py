@@ -248,7 +248,8 @@ def help_text(parser: argparse.ArgumentParser, action: argparse.Action, form: Fo
     sentences = [text[:1].upper() + text[1:]]
     for group in parser._mutually_exclusive_groups:
         if action in group._group_actions:
-            names = [other.dest for other in group._group_actions if other is not action]
+            others = [other.dest for other in group._group_actions if other is not action]
+            names = [name for name in others if not name.startswith(OF_CATALOGS)]
             sentences.append(f"Give either this or {' or '.join(names)}")
     if form.example:
         sentences.append(f"Example: {form.example}")

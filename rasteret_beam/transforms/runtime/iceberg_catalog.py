@@ -105,6 +105,7 @@ def libraries() -> None:
 def hidden(text: str, properties: Mapping[str, Any]) -> str:
     """A text without the values of catalog properties that may be secrets."""
     values = {str(value) for key, value in properties.items() if not key.lower().endswith(OPEN)}
+    values |= {part for value in values if "://" not in value for part in value.split(":")}  # ID:SECRET
     for value in sorted(values, key=len, reverse=True):
         if len(value) >= SHORTEST_SECRET and value.lower() not in ("true", "false"):
             text = text.replace(value, "...")
