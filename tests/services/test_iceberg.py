@@ -70,7 +70,7 @@ def by_rest(rest: RestCatalog) -> Properties:
     return {"type": "rest", "uri": rest.uri, "token": TOKEN}
 
 
-@pytest.fixture(params=["sql", "by_rest"])
+@pytest.fixture(params=["sql", pytest.param("by_rest", marks=pytest.mark.slow)])
 def properties(request: pytest.FixtureRequest) -> Properties:
     return request.getfixturevalue(request.param)
 
