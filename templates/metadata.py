@@ -182,6 +182,10 @@ LOCAL = ("round_points", "resume")
 """Flags for runs in the command's process, which a template's jobs never are."""
 
 
+OF_CATALOGS = "iceberg"
+"""How flags begin that templates lack: the image has no pyiceberg, and Dataflow shows parameters, also secrets."""
+
+
 def template(command: str) -> dict[str, Any]:
     """The metadata of a command's template."""
     parser = PARSERS[command]()
@@ -195,7 +199,8 @@ def template(command: str) -> dict[str, Any]:
 
 
 def flags_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    return [action for action in parser._actions if action.dest not in ("help", *LOCAL)]
+    left_out = ("help", *LOCAL)
+    return [each for each in parser._actions if each.dest not in left_out and not each.dest.startswith(OF_CATALOGS)]
 
 
 def form_of(command: str, action: argparse.Action) -> Form:
@@ -246,7 +251,8 @@ def help_text(parser: argparse.ArgumentParser, action: argparse.Action, form: Fo
     sentences = [text[:1].upper() + text[1:]]
     for group in parser._mutually_exclusive_groups:
         if action in group._group_actions:
-            names = [other.dest for other in group._group_actions if other is not action]
+            others = [other.dest for other in group._group_actions if other is not action]
+            names = [name for name in others if not name.startswith(OF_CATALOGS)]
             sentences.append(f"Give either this or {' or '.join(names)}")
     if form.example:
         sentences.append(f"Example: {form.example}")

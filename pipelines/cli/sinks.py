@@ -9,6 +9,7 @@ from typing import Any, Literal
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.cli.remote_workers import check_paths
 from rasteret_beam.errors import InputError, OutputError
 from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
 from rasteret_beam.transforms.runtime.files import matching
@@ -65,6 +66,7 @@ class Sinks:
                     raise InputError(f"{first} and {each.flag} are both {given}; give two prefixes")
         for each in sorted(self.members, key=lambda each: not each.sink.targets):
             each.sink.check(options)
+            check_paths(options, {each.flag: getattr(each.sink, "data_folder", None)})
 
     def write(self, outputs: Any) -> None:
         """Add the steps that write the outputs of a job, a named tuple, to its pipeline."""

@@ -19,8 +19,7 @@ Key = tuple[Any, ...]
 def split(batch: pa.RecordBatch, terms: Sequence[PartitionTerm]) -> Iterator[tuple[Key, pa.RecordBatch]]:
     """The rows of each partition, in their order.
 
-    Parts have memory of their own, so that a small one does not keep the batch; a batch of one partition is given as
-    it is.
+    Parts are copies, so that a small one does not keep the batch in memory; a batch of one partition is given as it is.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ RUN, WRITER = "rasteret-beam.run-id", "rasteret-beam.writer"
 """Properties of a snapshot: the name of the run whose rows it adds, and the id of the pipeline that wrote them."""
 
 OPEN = ("type", "uri", "warehouse", "py-io-impl", "py-catalog-impl", "prefix", "region", "endpoint", "scope", "realm")
-"""Ends of the names of catalog properties whose values are no secrets, apart from passwords in URLs."""
+"""Ends of the names of catalog properties whose values may be shown, apart from passwords in URLs."""
 
 SHORTEST_SECRET = 4
 WHOLE_HISTORY = {"snapshot-loading-mode": "all"}
@@ -105,6 +105,7 @@ def libraries() -> None:
 def hidden(text: str, properties: Mapping[str, Any]) -> str:
     """A text without the values of catalog properties that may be secrets."""
     values = {str(value) for key, value in properties.items() if not key.lower().endswith(OPEN)}
+    values |= {part for value in values if "://" not in value for part in value.split(":")}  # ID:SECRET
     for value in sorted(values, key=len, reverse=True):
         if len(value) >= SHORTEST_SECRET and value.lower() not in ("true", "false"):
             text = text.replace(value, "...")
@@ -115,7 +116,7 @@ def hidden(text: str, properties: Mapping[str, Any]) -> str:
 def explained(doing: str, to: Destination, raising: type[RasteretBeamError] = OutputError) -> Iterator[None]:
     """Turn an error of pyiceberg or of its services into one line without secrets.
 
-    The cause is left out, because its text and those of its own causes may have them.
+    The cause is left out, because its text may have them.
 
     Raises
     ------

@@ -144,7 +144,7 @@ def _delete_doubtful(to: Destination, doubtful: Sequence[_Attempt], landed: int)
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether another try may succeed: also where nobody knows whether this one did."""
+    """Whether another try may succeed: also where it is unknown whether this one did."""
     from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ServiceUnavailableError
     from pyiceberg.exceptions import TooManyRequestsError as TooMany
     from requests.exceptions import ConnectionError as NoConnection

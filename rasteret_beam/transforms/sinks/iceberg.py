@@ -192,6 +192,11 @@ class _WriteToIceberg(_InRounds, beam.PTransform):
         """The folder of this run's files, which stay there once they are added."""
         return f"{self.plan.folder}/{START}{self.token}"
 
+    @property
+    def data_folder(self) -> str | None:
+        """Where workers write, once it is known from the catalog."""
+        return self._plan.folder if self._plan is not None else None
+
     def check(self, options: PipelineOptions) -> None:
         """Check, before anything is read, that rows can be added; name what killed runs have left.
 

@@ -19,7 +19,7 @@ from rasteret_beam.transforms.runtime.shared_resources import acquire, release
 from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, Measured, ParquetFiles, WriterThreads
 
 HELD_BYTES = 4 * ROW_GROUP_BYTES
-"""Rows of all partitions that wait for a row group of their own."""
+"""Bytes of the rows of all partitions that wait for a row group."""
 
 MOST_OPEN = 16
 """Partitions with open files; each file has a buffer of some megabytes."""
