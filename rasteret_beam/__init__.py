@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rasteret_beam.transforms.sources.points import ReadPoints
     from rasteret_beam.transforms.sources.polygons import ReadPolygons
     from rasteret_beam.transforms.sources.stream import PointBatches
+    from rasteret_beam.transforms.stac_records import StacRecords
     from rasteret_beam.transforms.zonal.dead_letters import ZonalDeadLetters
     from rasteret_beam.transforms.zonal.zonal_statistics import ZonalOutputs, ZonalStatistics
 
@@ -63,6 +64,7 @@ TRANSFORMS = {
     "SamplePoints": "sampling.sample_points",
     "SampleTiles": "sampling.sampling",
     "SamplingOutputs": "sampling.outputs",
+    "StacRecords": "stac_records",
     "WriteChipsToGeoTiff": "sinks.geotiff",
     "WriteChipsToParquet": "sinks.parquet",
     "WriteSamplesToBigQuery": "sinks.bigquery",
@@ -97,6 +99,7 @@ __all__ = [
     "SamplePoints",
     "SampleTiles",
     "SamplingOutputs",
+    "StacRecords",
     "TileKey",
     "WriteChipsToGeoTiff",
     "WriteChipsToParquet",

@@ -100,13 +100,12 @@ def records_of_workers(flags: argparse.Namespace, access: Access, is_local: bool
     found = document_files(flags.stac, access)
     if len(found) == 1 and (is_local or form_of(found[0]) == "json"):
         return None
-    settings = _settings(flags)
-    return StacRecords(flags.stac, access=access, **settings)
+    return StacRecords(flags.stac, access=access, **_settings(flags), **_search(flags))
 
 
 def stac_sources(flags: argparse.Namespace, access: Access) -> list[RecordSource]:
     """The records of ``--stac``, before their files are opened."""
-    sources, _ = sources_from_stac(flags.stac, access=access, **_settings(flags))
+    sources, _ = sources_from_stac(flags.stac, access=access, search=search_of(**_search(flags)), **_settings(flags))
     return sources
 
 
@@ -114,13 +113,22 @@ def _settings(flags: argparse.Namespace) -> dict[str, Any]:
     """What is taken of the items, by argument."""
     if flags.bands and flags.assets:
         raise InputError("--bands and --assets are given; give the bands with one of them")
+    return {
+        "bands": flags.assets or (list(flags.bands) if flags.bands else None),
+        "newest": flags.newest,
+        "alternate": flags.alternate,
+        "enrich": ENRICH[flags.enrich or "auto"],
+    }
+
+
+def _search(flags: argparse.Namespace) -> dict[str, Any]:
+    """Which items are wanted, by argument."""
     query: dict[str, dict[str, Any]] = {}
     for name, operator, value in flags.query or ():
         query.setdefault(name, {})[operator] = value
     return {
-        "bands": flags.assets or (list(flags.bands) if flags.bands else None),
-        "search": search_of(flags.stac_collections or (), flags.bbox, flags.datetime, query or None),
-        "newest": flags.newest,
-        "alternate": flags.alternate,
-        "enrich": ENRICH[flags.enrich or "auto"],
+        "collections": flags.stac_collections or (),
+        "bbox": flags.bbox,
+        "datetime": flags.datetime,
+        "query": query or None,
     }

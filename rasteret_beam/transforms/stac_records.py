@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from rasteret_beam import metrics
+from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.records.record_tables import record_table
 from rasteret_beam.collection.records.records import RecordSource
 from rasteret_beam.collection.stac.bands import Wanted, wanted_bands
@@ -27,7 +28,7 @@ from rasteret_beam.collection.stac.documents import (
     parsed,
     row_groups,
 )
-from rasteret_beam.collection.stac.records import among, none_wanted, sources_of
+from rasteret_beam.collection.stac.records import among, none_wanted, search_of, sources_of
 from rasteret_beam.collection.stac.rows import Summary, check_members, key_of, named_items, table_of
 from rasteret_beam.collection.stac.sources import Search, find_items
 from rasteret_beam.errors import InputError, without_secrets
@@ -71,10 +72,8 @@ class StacRecords(beam.PTransform):
     source : str or list of str
         Files, folders or globs of items and item collections (``.json``, ``.geojson``), NDJSON and stac-geoparquet,
         local, in a bucket or on the web; or a list of items as dicts, which becomes part of the pipeline.
-    bands, newest, alternate, enrich, access
-        As of :func:`rasteret_beam.build_from_stac`.
-    search : Search
-        As made by :func:`rasteret_beam.collection.stac.records.search_of`.
+    bands, collections, bbox, datetime, query, newest, alternate, enrich, access
+        As of :func:`rasteret_beam.build_from_stac`; ``sign`` is set in ``access``.
 
     Yields
     ------
@@ -91,16 +90,21 @@ class StacRecords(beam.PTransform):
     source: Any
     _: KW_ONLY
     bands: Sequence[str] | Mapping[str, str | tuple[str, int]] | None = None
-    search: Search = field(default_factory=Search)
+    collections: str | Sequence[str] = ()
+    bbox: Sequence[float] | None = None
+    datetime: DateRange | None = None
+    query: Mapping[str, Any] | None = None
     newest: bool = False
     alternate: str | None = None
     enrich: bool | str = "auto"
     access: Access = DEFAULT_ACCESS
+    search: Search = field(init=False, repr=False)
     files: list[str] = field(init=False, repr=False)
     given: list[_Found] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_sign(self.access)
+        self.search = search_of(self.collections, self.bbox, self.datetime, self.query)
         sources = [self.source] if isinstance(self.source, str | PathLike | Mapping) else list(self.source)
         places = [each for each in sources if isinstance(each, str | PathLike)]
         self.files = [path for place in places for path in document_files(fspath(place), self.access)]

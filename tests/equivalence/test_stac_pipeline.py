@@ -11,10 +11,8 @@ import pytest
 
 import rasteret_beam
 from pipelines import build_collection
-from rasteret_beam import BuildCollection, Collection, build_from_stac
-from rasteret_beam.collection.stac.records import search_of
+from rasteret_beam import BuildCollection, Collection, StacRecords, build_from_stac
 from rasteret_beam.transforms import stac_records
-from rasteret_beam.transforms.stac_records import StacRecords
 from tests.support.commands import execute
 from tests.support.stac_items import UTM, write_raster
 
@@ -70,9 +68,8 @@ FORMS = {"lines": as_lines, "files": as_files, "parquet": as_parquet, "memory": 
 
 
 def built_by_workers(source: Any, folder: Path, **settings: Any) -> Collection:
-    search = search_of(datetime=settings.pop("datetime", None), query=settings.pop("query", None))
     with beam.Pipeline(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner") as pipeline:
-        pipeline | StacRecords(source, search=search, **settings) | BuildCollection(str(folder))
+        pipeline | StacRecords(source, **settings) | BuildCollection(str(folder))
     return rasteret_beam.load(folder)
 
 
@@ -109,7 +106,7 @@ def test_equals_one_process(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"datetime": "2001"}, "none of the 8 items is of the collections, bbox, datetime and query"),
+        ({"datetime": "2001"}, "none of the 7 items is of the collections, bbox, datetime and query"),
         ({"bands": ["rde"]}, r"no item has band 'rde' .*did you mean 'red'"),
         ({"query": {"clout": {"lt": 1}}}, r"query names property 'clout' \(did you mean 'cloud'\?\)"),
         ({"enrich": False}, "enrich is False, but the header of band 'red' of item"),

@@ -257,7 +257,7 @@ def items_in(document: Document, what: str) -> Iterator[Document] | None:
 
 
 def _rows(table: pa.Table, path: str) -> Iterator[Document]:
-    """The rows of stac-geoparquet as items; members that are no columns of structs or lists are texts of JSON."""
+    """The rows of stac-geoparquet as items; members may also be JSON as text."""
     missing = [name for name in ("id", "assets") if name not in table.column_names]
     if missing:
         raise InputError(
