@@ -12,13 +12,15 @@ from dataclasses import replace
 from datetime import datetime as Datetime
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.cli.flags import Parser, access, access_flags, band_indexes, names, paths, pipeline_options, raster_flags
+from pipelines.cli.memory_report import is_local
 from pipelines.cli.process import command
 from pipelines.cli.progress import Counts, progress
 from pipelines.cli.remote_workers import check_hrefs, check_packages, check_paths
 from pipelines.cli.runner import not_complete, run
-from pipelines.cli.stac_flags import check_without_stac, stac_flags, stac_sources
+from pipelines.cli.stac_flags import check_without_stac, records_of_workers, stac_flags, stac_sources
 from rasteret_beam import BuildCollection, metrics
 from rasteret_beam.collection.build import DESCRIPTIONS, sources_from_cogs
 from rasteret_beam.collection.collection import load
@@ -33,6 +35,7 @@ from rasteret_beam.readers.storage.href_policy import named_in
 from rasteret_beam.readers.storage.listing import find_rasters, split_lists
 from rasteret_beam.readers.storage.output_conflicts import Read, Written, check_apart
 from rasteret_beam.transforms.runtime.files import check_writable
+from rasteret_beam.transforms.stac_records import StacRecords
 
 EPILOG = """
 examples:
@@ -135,9 +138,6 @@ def sources(flags: argparse.Namespace) -> list[RecordSource]:
     """The records of the flags, before their files are opened."""
     reading = access(flags) or DEFAULT_ACCESS
     if flags.stac is not None:
-        for name in ("href_column", "column_map", "datetime_regex"):
-            if getattr(flags, name) is not None:
-                raise InputError(f"--{name} goes with another source of records than --stac; omit it")
         with progress(Counts(FINDING)):
             return stac_sources(flags, _reading(flags))
     check_without_stac(flags)
@@ -232,25 +232,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_paths(
         options, {"--cogs": split_lists(flags.cogs or [], access(flags) or DEFAULT_ACCESS), "--output": flags.output}
     )
-    records = sources(flags)
+    reading = _reading_items(flags, options)
+    records = sources(flags) if reading is None else []
     check_hrefs(options, "the records", (href for record in records for href in hrefs_of(record)))
     check_replaceable(building.output)
     check_writable(building.output)
 
     def build(pipeline: beam.Pipeline) -> None:
-        pipeline | "Records" >> beam.Create(records) | "BuildCollection" >> building
+        made = beam.Create(records) if reading is None else reading
+        pipeline | "Records" >> made | "BuildCollection" >> building
 
     outcome = run(build, options, [building.target])
     if isinstance(outcome, int):
         return outcome
     counts, _ = outcome
-    built = load(building.output)
-    print(f"{len(built)} of {len(records)} records in {building.output}, bands {', '.join(built.bands)}")
-    wrong = accounting_error(counts, len(records), len(built))
+    return _report(counts, len(records) if reading is None else counts.get(metrics.RECORDS_IN, 0), building.output)
+
+
+def _reading_items(flags: argparse.Namespace, options: PipelineOptions) -> StacRecords | None:
+    """The records of ``--stac`` if workers read them."""
+    if flags.stac is None:
+        return None
+    for name in ("href_column", "column_map", "datetime_regex"):
+        if getattr(flags, name) is not None:
+            raise InputError(f"--{name} goes with another source of records than --stac; omit it")
+    reading = records_of_workers(flags, _reading(flags), is_local(options))
+    if reading is not None:
+        check_paths(options, {"--stac": [flags.stac]})
+    return reading
+
+
+def _report(counts: dict[str, int], named: int, output: str) -> int:
+    """Print what has been built of the ``named`` records; returns the exit code."""
+    built = load(output)
+    print(f"{len(built)} of {named} records in {output}, bands {', '.join(built.bands)}")
+    wrong = accounting_error(counts, named, len(built))
     if wrong is not None:
-        return not_complete(wrong, [building.output])
-    if len(built) < len(records):
-        print(f"warning: {len(records) - len(built)} records were skipped, see above", file=sys.stderr)
+        return not_complete(wrong, [output])
+    if len(built) < named:
+        print(f"warning: {named - len(built)} records were skipped, see above", file=sys.stderr)
     return 0
 
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from rasteret_beam.transforms.sources.points import ReadPoints
     from rasteret_beam.transforms.sources.polygons import ReadPolygons
     from rasteret_beam.transforms.sources.stream import PointBatches
+    from rasteret_beam.transforms.stac_records import StacRecords
     from rasteret_beam.transforms.zonal.dead_letters import ZonalDeadLetters
     from rasteret_beam.transforms.zonal.zonal_statistics import ZonalOutputs, ZonalStatistics
 
@@ -70,6 +71,7 @@ TRANSFORMS = {
     "SamplePoints": "sampling.sample_points",
     "SampleTiles": "sampling.sampling",
     "SamplingOutputs": "sampling.outputs",
+    "StacRecords": "stac_records",
     "ToBatches": "rows.to_batches",
     "ToRows": "rows.to_rows",
     "WriteChipsToGeoTiff": "sinks.geotiff",
@@ -111,6 +113,7 @@ __all__ = [
     "SamplePoints",
     "SampleTiles",
     "SamplingOutputs",
+    "StacRecords",
     "TileKey",
     "ToBatches",
     "ToRows",

@@ -6,9 +6,12 @@ from typing import Any
 
 from pipelines.cli.flags import bbox, date_range, names, switch
 from rasteret_beam.collection.records.records import RecordSource
+from rasteret_beam.collection.stac.documents import document_files, form_of
 from rasteret_beam.collection.stac.records import search_of, sources_from_stac
 from rasteret_beam.errors import InputError
 from rasteret_beam.model import SIGNERS, Access
+from rasteret_beam.readers.storage.location import Location
+from rasteret_beam.transforms.stac_records import StacRecords
 
 ONLY_STAC = ("assets", "stac_collections", "bbox", "datetime", "query", "newest", "alternate", "enrich", "sign")
 
@@ -90,22 +93,42 @@ def check_without_stac(flags: argparse.Namespace) -> None:
         raise InputError(f"--{given[0]} goes with --stac; omit it")
 
 
+def records_of_workers(flags: argparse.Namespace, access: Access, is_local: bool) -> StacRecords | None:
+    """The records of ``--stac`` as workers read them; None for catalogs, APIs and, in this process, a single file."""
+    if "://" in flags.stac and not Location.of(flags.stac).is_in_bucket:
+        return None  # an API, or a single document
+    found = document_files(flags.stac, access)
+    if len(found) == 1 and (is_local or form_of(found[0]) == "json"):
+        return None
+    return StacRecords(flags.stac, access=access, **_settings(flags), **_search(flags))
+
+
 def stac_sources(flags: argparse.Namespace, access: Access) -> list[RecordSource]:
     """The records of ``--stac``, before their files are opened."""
+    sources, _ = sources_from_stac(flags.stac, access=access, search=search_of(**_search(flags)), **_settings(flags))
+    return sources
+
+
+def _settings(flags: argparse.Namespace) -> dict[str, Any]:
+    """What is taken of the items, by argument."""
     if flags.bands and flags.assets:
         raise InputError("--bands and --assets are given; give the bands with one of them")
+    return {
+        "bands": flags.assets or (list(flags.bands) if flags.bands else None),
+        "newest": flags.newest,
+        "alternate": flags.alternate,
+        "enrich": ENRICH[flags.enrich or "auto"],
+    }
+
+
+def _search(flags: argparse.Namespace) -> dict[str, Any]:
+    """Which items are wanted, by argument."""
     query: dict[str, dict[str, Any]] = {}
     for name, operator, value in flags.query or ():
         query.setdefault(name, {})[operator] = value
-    bands = flags.assets or (list(flags.bands) if flags.bands else None)
-    search = search_of(flags.stac_collections or (), flags.bbox, flags.datetime, query or None)
-    sources, _ = sources_from_stac(
-        flags.stac,
-        bands=bands,
-        search=search,
-        newest=flags.newest,
-        alternate=flags.alternate,
-        enrich=ENRICH[flags.enrich or "auto"],
-        access=access,
-    )
-    return sources
+    return {
+        "collections": flags.stac_collections or (),
+        "bbox": flags.bbox,
+        "datetime": flags.datetime,
+        "query": query or None,
+    }

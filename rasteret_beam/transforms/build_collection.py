@@ -83,8 +83,8 @@ class BuildCollection(beam.PTransform):
 
     ``build_from_cogs``, ``build_from_table`` and ``build_from_stac`` run the same code in one process. The input is
     made by ``sources_from_cogs`` of :mod:`rasteret_beam.collection.build`, ``sources_from_table`` of
-    :mod:`rasteret_beam.collection.records.record_tables`, and ``sources_from_stac`` of
-    :mod:`rasteret_beam.collection.stac.records`.
+    :mod:`rasteret_beam.collection.records.record_tables`, ``sources_from_stac`` of
+    :mod:`rasteret_beam.collection.stac.records`, or on workers by :class:`rasteret_beam.StacRecords`.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from rasteret_beam.collection.records.records import (
     RecordSource,
     Stated,
 )
-from rasteret_beam.errors import BuildError, InputError, one_line, without_secrets
+from rasteret_beam.errors import BuildError, CollectionError, InputError, one_line, without_secrets
 from rasteret_beam.kernels.geo.crs import LONLAT, footprint_crs
 from rasteret_beam.kernels.geo.footprints import Footprint, footprint
 from rasteret_beam.kernels.routing.chip_windows import as_dtype
@@ -27,6 +27,9 @@ from rasteret_beam.schema import ASSET_TYPE
 log = logging.getLogger(__name__)
 
 Failures = list[tuple[str, str]]
+
+CHECKED = 256
+"""Headers that are checked at once."""
 
 
 def read_records(
@@ -44,12 +47,13 @@ def read_records(
     failures: Failures = []
     wanted, files_of = _wanted(sources, failures)
     found = read_all_headers(wanted, threads, access)
+    storable = _all_storable([*found, *([*source.known.values()] for source in sources)])
     records = []
     footprints: Footprints = {}
     for source, files in zip(sources, files_of, strict=True):
-        headers = _known(source, footprints, failures)
+        headers = _known(source, footprints, failures, storable)
         for number, bands in files:
-            href, result = wanted[number][0], _checked(found[number], footprints)
+            href, result = wanted[number][0], _checked(found[number], footprints, storable)
             if isinstance(result, str):
                 failures.append((href, result))
                 continue
@@ -66,11 +70,22 @@ def read_records(
     return records, failures
 
 
-def _known(source: RecordSource, footprints: "Footprints", failures: Failures) -> dict[str, BandHeader]:
+def _all_storable(found: Sequence[list[BandHeader] | str]) -> bool:
+    """Whether a collection can hold all headers that were found; it is checked at once, as each check takes long."""
+    headers = [header for each in found if not isinstance(each, str) for header in each]
+    try:
+        for start in range(0, len(headers), CHECKED):
+            check_storable(headers[start : start + CHECKED])
+    except CollectionError:
+        return False
+    return True
+
+
+def _known(source: RecordSource, footprints: "Footprints", failures: Failures, storable: bool) -> dict[str, BandHeader]:
     """The headers of a record that need not be read."""
     found: dict[str, BandHeader] = {}
     for band, header in source.known.items():
-        result = _checked([header], footprints)
+        result = _checked([header], footprints, storable)
         if isinstance(result, str):
             failures.append((source.assets[band][0], result))
         else:
@@ -105,8 +120,11 @@ def _wanted(
 Footprints = dict[Grid, Footprint | None]
 
 
-def _checked(found: list[BandHeader] | str, footprints: Footprints) -> list[BandHeader] | str:
-    """Headers of a file if a collection can hold them, otherwise the reason; adds the footprints of their grids."""
+def _checked(found: list[BandHeader] | str, footprints: Footprints, storable: bool) -> list[BandHeader] | str:
+    """Headers of a file if a collection can hold them, otherwise the reason; adds the footprints of their grids.
+
+    ``storable``: it can hold them.
+    """
     if isinstance(found, str):
         return found
     try:
@@ -115,7 +133,8 @@ def _checked(found: list[BandHeader] | str, footprints: Footprints) -> list[Band
                 shape = footprint(grid)
                 other = None if footprint_crs(grid.crs) == LONLAT else footprint_crs(grid.crs)
                 footprints[grid] = shape and Footprint(shapely.to_wkb(shape[0]), shape[1], other)
-        check_storable(found)
+        if not storable:
+            check_storable(found)
     except Exception as error:  # one bad file does not prevent the others
         return one_line(error)
     return found

@@ -94,13 +94,21 @@ def check_known(wanted: Wanted, found: Mapping[str, Any], items: Sequence[Assets
     missing = [band for band in wanted if band not in found]
     if not missing:
         return
-    entries = [entry for assets in items for entry in _entries(assets)]
-    named = (name for entry in entries for name in (entry.source.asset, entry.name, entry.common_name) if name)
-    known = list(dict.fromkeys(named))
-    source = wanted[missing[0]]
+    known = list(dict.fromkeys(name for assets in items for name in names_in(assets)))
+    raise no_item_has(missing[0], wanted[missing[0]], known)
+
+
+def names_in(assets: Assets) -> Iterator[str]:
+    """The names by which the bands of an item can be asked for: of assets, of bands and of colours."""
+    for entry in _entries(assets):
+        yield from (name for name in (entry.source.asset, entry.name, entry.common_name) if name)
+
+
+def no_item_has(band: str, source: str | tuple[str, int], known: Sequence[str]) -> InputError:
+    """The error about a band that no item has."""
     shown = source if isinstance(source, str) else source[0]
-    raise InputError(
-        f"no item has band {missing[0]!r} ({source!r}){did_you_mean(shown, known)}; assets, bands and common names of "
+    return InputError(
+        f"no item has band {band!r} ({source!r}){did_you_mean(shown, known)}; assets, bands and common names of "
         f"the items are {listed(known, 40)}"
     )
 

@@ -6,24 +6,28 @@ as columns beside ``id``, ``geometry``, ``bbox``, ``assets`` and ``collection``.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime as Datetime
+from io import BufferedReader, FileIO, TextIOWrapper
 from time import sleep
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import shapely
 
 from rasteret_beam.collection.filters.dates import to_datetime
 from rasteret_beam.collection.parquet.files import read_record_table
 from rasteret_beam.collection.records.hrefs import absolute, folder_of
-from rasteret_beam.errors import InputError, one_line, without_secrets
+from rasteret_beam.errors import InputError, RasteretBeamError, one_line, without_secrets
 from rasteret_beam.model import Access
 from rasteret_beam.readers.storage.listing import find
 from rasteret_beam.readers.storage.local_files import denied
 from rasteret_beam.readers.storage.location import Location
-from rasteret_beam.readers.storage.objects import open_object
+from rasteret_beam.readers.storage.objects import open_object, open_to_the_end
 from rasteret_beam.readers.storage.stores import local_path
 
 LINES = (".ndjson", ".jsonl", ".geojsonl", ".jsonlines")
@@ -74,8 +78,7 @@ def read_text(href: str, access: Access) -> str:
     InputError, MissingInputError, PermissionDeniedError
         It cannot be read, or is not UTF-8.
     """
-    shown = without_secrets(href)
-    try:
+    with _reading(href):
         if Location.of(href).is_web:
             return _fetched(href).decode("utf-8-sig")
         if Location.of(href).is_remote:
@@ -83,6 +86,17 @@ def read_text(href: str, access: Access) -> str:
                 return file.read().decode("utf-8-sig")
         with open(local_path(href), encoding="utf-8-sig") as file:
             return file.read()
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _reading(href: str) -> Iterator[None]:
+    """Name the file in errors of reading it."""
+    shown = without_secrets(href)
+    try:
+        yield
+    except RasteretBeamError:
+        raise
     except PermissionError as error:
         raise denied(href) from error
     except UnicodeDecodeError as error:
@@ -115,16 +129,85 @@ def read_documents(place: str, access: Access) -> Iterator[tuple[str, Document]]
     InputError, MissingInputError, CollectionError
         There is no file, or one cannot be read.
     """
-    for file in find([place], ENDINGS, "STAC file", access):
-        path = file.path if Location.of(file.path).is_remote else absolute(file.path)
-        name = path.partition("?")[0].lower()
-        if name.endswith(PARQUET):
-            yield from ((path, row) for row in _rows(path, access))
-        elif name.endswith(LINES):
-            lines = enumerate(read_text(path, access).split("\n"), 1)  # not at U+2028 in texts
-            yield from ((path, parsed(line, f"line {number} of {path}")) for number, line in lines if line.strip())
-        else:
-            yield path, parsed(read_text(path, access), path)
+    for path in document_files(place, access):
+        yield from ((path, document) for document in documents_in(path, access))
+
+
+def document_files(place: str, access: Access) -> list[str]:
+    """The files of a path, a folder or a glob."""
+    found = [file.path for file in find([place], ENDINGS, "STAC file", access)]
+    return [path if Location.of(path).is_remote else absolute(path) for path in found]
+
+
+def form_of(path: str) -> str:
+    """The form of a file by its name: "parquet", "lines" or "json"."""
+    name = path.partition("?")[0].lower()
+    return "parquet" if name.endswith(PARQUET) else "lines" if name.endswith(LINES) else "json"
+
+
+def documents_in(path: str, access: Access) -> Iterator[Document]:
+    """The documents of a file.
+
+    Raises
+    ------
+    InputError, MissingInputError, CollectionError
+        It cannot be read.
+    """
+    form = form_of(path)
+    if form == "parquet":
+        yield from _rows(read_record_table(path, access), path)
+    elif form == "lines":
+        yield from (parsed(line, f"line {number} of {path}") for number, line in lines_of(path, access))
+    else:
+        yield parsed(read_text(path, access), path)
+
+
+def lines_of(path: str, access: Access) -> Iterator[tuple[int, str]]:
+    """The lines of a file that are not blank, with their numbers from 1; a file that is not on the web is streamed.
+
+    Raises
+    ------
+    InputError, MissingInputError, PermissionDeniedError
+        It cannot be read, or is not UTF-8.
+    """
+    if Location.of(path).is_web:
+        lines: Iterable[str] = read_text(path, access).split("\n")  # not at U+2028 in texts
+        yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+        return
+    with _reading(path):
+        remote = Location.of(path).is_remote
+        raw = open_to_the_end(path, access) if remote else BufferedReader(FileIO(local_path(path)))
+        with TextIOWrapper(raw, encoding="utf-8-sig", newline="\n") as file:
+            yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+
+
+def row_groups(path: str, access: Access) -> int:
+    """Number of row groups of stac-geoparquet."""
+    with open_arrow_file(path, access) as file:
+        return int(file.num_row_groups)
+
+
+def documents_of_row_group(path: str, number: int, access: Access) -> Iterator[Document]:
+    """The items of a row group of stac-geoparquet."""
+    with open_arrow_file(path, access) as file:
+        yield from _rows(file.read_row_group(number), path)
+
+
+@contextmanager
+def open_arrow_file(path: str, access: Access) -> Iterator[pq.ParquetFile]:
+    """A Parquet file.
+
+    Raises
+    ------
+    InputError
+    """
+    with _reading(path):
+        source = open_object(path, access) if Location.of(path).is_remote else local_path(path)
+        try:
+            with pq.ParquetFile(source) as file:
+                yield file
+        except pa.ArrowException as error:
+            raise InputError(f"{without_secrets(path)} cannot be read as Parquet: {one_line(error)}") from error
 
 
 def parsed(text: str, what: str) -> Document:
@@ -173,9 +256,8 @@ def items_in(document: Document, what: str) -> Iterator[Document] | None:
     )
 
 
-def _rows(path: str, access: Access) -> Iterator[Document]:
-    """The rows of stac-geoparquet as items; members that are no columns of structs or lists are texts of JSON."""
-    table = read_record_table(path, access)
+def _rows(table: pa.Table, path: str) -> Iterator[Document]:
+    """The rows of stac-geoparquet as items; members may also be JSON as text."""
     missing = [name for name in ("id", "assets") if name not in table.column_names]
     if missing:
         raise InputError(

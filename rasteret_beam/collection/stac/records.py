@@ -71,10 +71,15 @@ def sources_from_stac(
     wanted: Wanted | None = wanted_bands(bands)
     found = item_table(find_items(source, search, access), wanted, alternate, newest, each_band)
     table = selected(record_table(found.table, access=access, bands=found.bands), search)
+    return sources_of(found, table, enrich, access), found.bands
+
+
+def sources_of(found: ItemTable, table: pa.Table, enrich: bool | str, access: Access) -> list[RecordSource]:
+    """The records of items, of which ``table`` has those that are wanted."""
     _check_paid(found, table["id"].to_pylist(), access)
     # Boxes of files take the place of those of items, which may be rounded.
     sources = sources_from_table(table.drop_columns(["bbox"]), found.bands)
-    return [replace(each, known=_known(found, each, enrich)) for each in sources], found.bands
+    return [replace(each, known=_known(found, each, enrich)) for each in sources]
 
 
 def _check_paid(found: ItemTable, ids: Sequence[str], access: Access) -> None:
@@ -122,6 +127,21 @@ def selected(items: pa.Table, search: Search) -> pa.Table:
     InputError
         A property is unknown or of another type, or no item is left.
     """
+    table = among(items, search)
+    if not len(table):
+        raise none_wanted(len(items))
+    return table
+
+
+def none_wanted(count: int) -> NoItemsError:
+    """The error about items of which none is wanted."""
+    return NoItemsError(
+        f"none of the {count} items is of the collections, bbox, datetime and query asked for; widen them"
+    )
+
+
+def among(items: pa.Table, search: Search) -> pa.Table:
+    """As :func:`selected`, but there may be none."""
     table = items
     if search.collections:
         table = table.filter(pc.field("collection").isin(list(search.collections)))
@@ -137,10 +157,6 @@ def selected(items: pa.Table, search: Search) -> pa.Table:
             )
         for operator, value in conditions.items():
             table = table.filter(_meets(table[name], name, operator, value))
-    if not len(table):
-        raise NoItemsError(
-            f"none of the {len(items)} items is of the collections, bbox, datetime and query asked for; widen them"
-        )
     return table
 
 

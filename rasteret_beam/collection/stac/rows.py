@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date as Date
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ import shapely
 from rasteret_beam.collection.records.assets import FACTS, Assets, stated
 from rasteret_beam.collection.records.hrefs import resolved
 from rasteret_beam.collection.records.records import Stated
-from rasteret_beam.collection.stac.bands import Source, Wanted, bands_of, check_known
+from rasteret_beam.collection.stac.bands import Source, Wanted, bands_of, check_known, names_in, no_item_has
 from rasteret_beam.collection.stac.documents import Document, Item, wkb_of
 from rasteret_beam.collection.stac.facts import header_of
 from rasteret_beam.errors import InputError, without_secrets
@@ -37,6 +37,41 @@ SCENES = ("grid:code", "s2:mgrs_tile", "landsat:wrs_path", "landsat:wrs_row")
 
 class NoItemsError(InputError):
     """A source has no item that is wanted."""
+
+
+class Kind(NamedTuple):
+    """What the values of a property are.
+
+    Attributes
+    ----------
+    types : set of type
+    most : int
+        The greatest absolute value of whole numbers.
+    """
+
+    types: frozenset[type]
+    most: int
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> "Kind":
+        types = frozenset(type(value) for value in values if value is not None)
+        numbers = (abs(value) for value in values if type(value) is int)
+        return cls(types, max(numbers, default=0) if int in types else 0)
+
+    def joined(self, other: "Kind") -> "Kind":
+        return Kind(self.types | other.types, max(self.most, other.most))
+
+    @property
+    def type(self) -> pa.DataType | None:
+        """Of the column; None if it has JSON."""
+        if self.types <= {bool}:
+            return pa.bool_()
+        if self.types <= {int, float} and self.most < 1 << (53 if float in self.types else 63):
+            return pa.float64() if float in self.types else pa.int64()
+        return pa.string() if self.types <= {str} else None
+
+
+NOTHING = Kind(frozenset(), 0)
 
 
 @dataclass(frozen=True)
@@ -87,26 +122,45 @@ def item_table(
     InputError
         An item has no id, an asset another form, or no item has a band.
     """
-    found = _distinct(list(items), newest)
+    found = named_items(items, newest)
     if not found:
         raise NoItemsError("no item was found; widen collections, bbox, datetime or query")
-    rows = [_Row.of(item, name, bands) for item, name in zip(found, _ids(found), strict=True)]
+    return table_of(found, bands, alternate, None, each_band)
+
+
+def table_of(
+    found: Sequence[tuple[str, Item]],
+    bands: Wanted | None,
+    alternate: str | None,
+    kinds: Mapping[str, Kind] | None,
+    each_band: bool = False,
+) -> ItemTable:
+    """Distinct items with their ids as a record table.
+
+    Parameters
+    ----------
+    kinds : mapping, optional
+        The properties that become columns, with what their values are in all items of which these are some; by default
+        those of these items.
+    """
+    rows = [_Row.of(item, name, bands) for name, item in found]
     every = dict.fromkeys(band for row in rows for band in row.sources)
     if bands is not None:
-        if each_band or not every:
+        if each_band or (kinds is None and not every):
             check_known(bands, every, [row.assets for row in rows])
         every = {band: None for band in bands if band in every}
+    properties = [_properties(item.document) for _, item in found]
     geometries = [wkb_of(row.item.document.get("geometry"), f"item {row.name!r}") for row in rows]
     columns: dict[str, Any] = {
         "id": pa.array([row.name for row in rows]),
         "datetime": pa.array([row.moment() for row in rows], type=pa.string()),
         "geometry": pa.array(geometries, type=pa.binary()),
-        "bbox": _boxes(found, geometries),
+        "bbox": _boxes([item for _, item in found], geometries),
         "assets": pa.array([json.dumps(row.placed(alternate)) for row in rows]),
-        "collection": pa.array([item.document.get("collection") for item in found], type=pa.string()),
+        "collection": pa.array([item.document.get("collection") for _, item in found], type=pa.string()),
     }
     return ItemTable(
-        pa.table(columns | _columns([_properties(item.document) for item in found])),
+        pa.table(columns | _columns(properties, kinds_of(properties) if kinds is None else kinds)),
         list(every),
         {row.name: row.headers() for row in rows},
         {row.name: row.tiffs() for row in rows},
@@ -177,21 +231,86 @@ class _Row:
         return frozenset(band for band, source in self.sources.items() if _may_be_tiff(self.assets[source.asset]))
 
 
+class Summary(NamedTuple):
+    """What items have in common.
+
+    Attributes
+    ----------
+    kinds : {property: Kind}
+    bands : {band: None}
+    assets : {name: None}
+        Assets, bands and common names.
+    items : int
+        Number of items.
+    """
+
+    kinds: dict[str, Kind]
+    bands: dict[str, None]
+    assets: dict[str, None]
+    items: int
+
+    @classmethod
+    def of(cls, items: Sequence[tuple[str, Item]], bands: Wanted | None) -> "Summary":
+        """That of some items."""
+        rows = [_Row.of(item, name, bands) for name, item in items]
+        known = dict.fromkeys(name for row in rows for name in names_in(row.assets))
+        found = dict.fromkeys(band for row in rows for band in row.sources)
+        return cls(kinds_of([_properties(item.document) for _, item in items]), found, known, len(items))
+
+    @classmethod
+    def joined(cls, parts: Iterable["Summary"]) -> "Summary":
+        """That of all items of some parts."""
+        kinds: dict[str, Kind] = {}
+        bands: dict[str, None] = {}
+        assets: dict[str, None] = {}
+        items = 0
+        for part in parts:
+            for name, kind in part.kinds.items():
+                kinds[name] = kind.joined(kinds.get(name, NOTHING))
+            bands |= part.bands
+            assets |= part.assets
+            items += part.items
+        return cls(kinds, bands, assets, items)
+
+    def check(self, bands: Wanted | None) -> None:
+        """Refuse to go on without an item, or with a band that none has.
+
+        Raises
+        ------
+        InputError
+        """
+        if not self.items:
+            raise NoItemsError("no item was found; widen collections, bbox, datetime or query")
+        for band in bands or ():
+            if band not in self.bands:
+                raise no_item_has(band, (bands or {})[band], list(self.assets))
+
+
+def named_items(items: Iterable[Item], newest: bool) -> list[tuple[str, Item]]:
+    """Each item once, with its id in a collection; as in :func:`item_table`."""
+    found = _distinct(list(items), newest)
+    return list(zip(_ids(found), found, strict=True))
+
+
+def key_of(document: Document, newest: bool) -> tuple[Any, ...]:
+    """What the items have in common of which one is taken."""
+    scene = _scene(document) if newest else None
+    return (document.get("collection"), document["id"]) if scene is None else scene
+
+
 def _distinct(items: Sequence[Item], newest: bool) -> list[Item]:
     """Each item once: of those with the same id and collection, and with ``newest`` of one scene, the newest."""
     kept: dict[Any, Item] = {}
     for item in items:
         document = item.document
-        _check_members(item)
-        key: Any = document.get("collection"), document["id"]
-        scene = _scene(document) if newest else None
-        key = key if scene is None else scene
+        check_members(item)
+        key = key_of(document, newest)
         if key not in kept or _version(document) > _version(kept[key].document):
             kept[key] = item
     return list(kept.values())
 
 
-def _check_members(item: Item) -> None:
+def check_members(item: Item) -> None:
     """Refuse an item whose members have another form."""
     document = item.document
     name, properties, collection = (document.get(member) for member in ("id", "properties", "collection"))
@@ -290,21 +409,20 @@ def _properties(document: Document) -> dict[str, Any]:
     }
 
 
-def _columns(properties: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
-    """Properties as columns: truth values, numbers or texts; others, and mixed ones, as JSON."""
+def kinds_of(properties: Sequence[Mapping[str, Any]]) -> dict[str, Kind]:
+    """What the values of properties are."""
     names = dict.fromkeys(name for each in properties for name in each if name != "datetime")
-    return {name: _column([each.get(name) for each in properties]) for name in names}
+    return {name: Kind.of([each.get(name) for each in properties]) for name in names}
 
 
-def _column(values: Sequence[Any]) -> pa.Array:
-    kinds = {type(value) for value in values if value is not None}
-    if kinds <= {bool}:
-        return pa.array(values, type=pa.bool_())
-    exact = 1 << (53 if float in kinds else 63)
-    if kinds <= {int, float} and not any(isinstance(value, int) and abs(value) >= exact for value in values):
-        return pa.array(values, type=pa.float64() if float in kinds else pa.int64())
-    if kinds <= {str}:
-        return pa.array(values, type=pa.string())
+def _columns(properties: Sequence[Mapping[str, Any]], kinds: Mapping[str, Kind]) -> dict[str, pa.Array]:
+    """Properties as columns: truth values, numbers or texts; others, and mixed ones, as JSON."""
+    return {name: _column([each.get(name) for each in properties], kind.type) for name, kind in kinds.items()}
+
+
+def _column(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
+    if kind is not None:
+        return pa.array(values, type=kind)
     return pa.array([None if value is None else json.dumps(value, default=str) for value in values], type=pa.string())
 
 

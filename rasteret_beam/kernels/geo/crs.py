@@ -31,6 +31,8 @@ def crs_text(value: Any) -> str:
     """
     if isinstance(value, str):
         return _text_of(value.strip())  # PROJ does not ignore blanks
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return _text_of(str(value))
     return _described(value)
 
 
