@@ -222,7 +222,7 @@ class Collection:
     def bounds(self) -> tuple[float, float, float, float] | None:
         """Box (west, south, east, north) of the footprints in :attr:`bounds_crs`; None if no record has one there."""
         crs = self.bounds_crs
-        if crs is None or not len(self):
+        if crs is None or "bbox" not in self.schema.names or not len(self):
             return None
         in_crs = boxes_of_footprints.in_footprint_crs(self.schema, crs)
         column = (self if in_crs is None else self.where(in_crs)).to_table(["bbox"])["bbox"].combine_chunks()
@@ -235,6 +235,8 @@ class Collection:
     @property
     def crs(self) -> list[str]:
         """CRSs of the records' rasters, sorted."""
+        if not {"crs", "proj:epsg"} & set(self.schema.names):
+            return []
         if "crs" not in self.schema.names:
             return sorted(f"EPSG:{code}" for code in pc.unique(self.to_table(["proj:epsg"])["proj:epsg"]).to_pylist())
         return sorted(text for text in pc.unique(self.to_table(["crs"])["crs"]).to_pylist() if text)

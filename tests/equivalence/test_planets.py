@@ -186,6 +186,8 @@ def test_geometries_choose_the_body_by_their_crs(all_scenes: Collection) -> None
     assert moon.explore("lonboard").basemap is None
     assert "in IAU_2015:30100" in moon._repr_html_()
     assert "IAU_2015:30100<br>" in moon.explore("folium").get_root().render()
+    with pytest.raises(InputError, match="lonboard draws longitude and latitude, but the footprints are in 'Quarry'"):
+        all_scenes.subset(ids="site").explore("lonboard")
     site = all_scenes.subset(ids="site").explore("matplotlib")
     assert site.get_xlabel() == "easting (m, Quarry)" and site.get_aspect() == 1.0
     matplotlib.pyplot.close("all")

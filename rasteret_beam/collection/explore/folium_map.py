@@ -9,6 +9,7 @@ import shapely
 
 from rasteret_beam.collection.explore.footprints import Footprints
 from rasteret_beam.collection.explore.ramp import ANCHORS, date_colours, hexadecimal, span_of
+from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import crs_label
 
 SHOWN = {"id": "record", "records": "records", "first": "first date", "last": "last date"}
@@ -22,7 +23,10 @@ def draw(found: Footprints, name: str, tiles: str | None, ax: Any) -> Any:
     """A folium.Map; one without tiles has plane coordinates where these are not longitude and latitude on Earth."""
     folium: Any = import_module("folium")
     view = "EPSG3857" if found.on_earth else "EPSG4326" if found.in_degrees else "Simple"
-    drawn = folium.Map(tiles=tiles, crs=view, prefer_canvas=True, control_scale=found.on_earth)
+    try:
+        drawn = folium.Map(tiles=tiles, crs=view, prefer_canvas=True, control_scale=found.on_earth)
+    except ValueError as error:
+        raise InputError(f"folium cannot use tiles {tiles!r}: {error}") from error
     colours = [hexadecimal(colour) for colour in date_colours(found.last)]
     shapes = zip(found.shapes, found.features(), colours, strict=True)
     features = [

@@ -10,6 +10,7 @@ import pyarrow.dataset as ds
 import shapely
 from numpy.typing import NDArray
 
+from rasteret_beam.collection.parquet.layout import SPAN
 from rasteret_beam.collection.records.selection import RecordSelection
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import LONLAT, crs_label, is_degrees
@@ -118,7 +119,7 @@ def footprints_of(collection: RecordSelection, limit: int, *, boxes: bool = Fals
 
 def _records(collection: RecordSelection) -> tuple[pa.Table, str]:
     """Id, datetime and box of the records, and the one CRS of the boxes."""
-    columns: dict[str, ds.Expression] = {name: pc.field(name) for name in ("id", "datetime")}
+    columns: dict[str, ds.Expression] = {"id": pc.field("id"), "datetime": _moment(collection.schema)}
     if "bbox" not in collection.schema.names:
         raise InputError(f"collection {collection.name!r} has no footprints to draw: it lacks column bbox")
     columns |= {side: pc.field("bbox", side) for side in SIDES}
@@ -135,6 +136,14 @@ def _records(collection: RecordSelection) -> tuple[pa.Table, str]:
             f"where(pyarrow.compute.field({FOOTPRINT_CRS!r}) == ...)"
         )
     return table, known[0] if known else LONLAT
+
+
+def _moment(schema: pa.Schema) -> ds.Expression:
+    """The datetime of records, or the last one of their time range."""
+    end = SPAN[1]
+    if end in schema.names and schema.field(end).type == schema.field("datetime").type:
+        return pc.coalesce(pc.field("datetime"), pc.field(end))
+    return pc.field("datetime")
 
 
 def _outlines(collection: RecordSelection, ids: list[str], sides: list[NDArray[np.float64]]) -> NDArray[np.object_]:

@@ -10,6 +10,8 @@ import shapely
 
 from rasteret_beam.collection.explore.footprints import Footprints
 from rasteret_beam.collection.explore.ramp import date_colours, span_of
+from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.geo.crs import crs_label
 
 OPACITY = 70
 
@@ -17,9 +19,14 @@ OPACITY = 70
 def draw(found: Footprints, name: str, tiles: str | None, ax: Any) -> Any:
     """A lonboard.Map with one layer of polygons."""
     lonboard: Any = import_module("lonboard")
+    if not found.in_degrees:
+        raise InputError(
+            f"lonboard draws longitude and latitude, but the footprints are in {crs_label(found.crs)}; use folium or "
+            "matplotlib"
+        )
     parts, owner = shapely.get_parts(found.shapes, return_index=True)  # a layer has polygons or multipolygons
     facts = pa.Table.from_pylist(found.features()).take(pa.array(owner))
-    crs = {"crs": "OGC:CRS84"} if found.in_degrees else {}
+    crs = {"crs": "OGC:CRS84"}  # degrees of any body are drawn as they are
     geometry = pa.field(
         "geometry",
         pa.binary(),

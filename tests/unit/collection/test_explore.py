@@ -145,6 +145,7 @@ def test_a_library_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyPat
         ({"library": "folium", "ax": 1}, "library is 'folium', but ax is given"),
         ({"max_footprints": 0}, "max_footprints is 0"),
         ({"tiles": 5}, "tiles is 5"),
+        ({"library": "folium", "tiles": "no such tiles"}, "folium cannot use tiles 'no such tiles': "),
         ({"ax": 5}, "ax is a int"),
     ],
 )
@@ -180,6 +181,20 @@ def test_the_html_of_a_large_collection_is_bounded() -> None:
 def test_the_html_says_where_no_map_can_be_drawn() -> None:
     assert "none of its 4 records has a footprint" in collection(2, without=2)._repr_html_()
     assert "<svg" not in collection(2).where(pc.field("id") == "x")._repr_html_()
+
+
+def test_the_html_of_records_without_boxes() -> None:
+    """As of a table that was built without headers."""
+    bare = Collection.from_table(collection(2).to_table(["id", "datetime", "geometry", "assets"]), name="bare")
+    assert bare.bounds is None and bare.crs == []
+    assert "no footprints to draw: it lacks column bbox" in bare._repr_html_()
+
+
+def test_records_with_a_time_range_are_drawn_by_its_end() -> None:
+    table = collection(2, undated=1).to_table()
+    last = pa.array([None, None, None, np.datetime64("2019-07-08", "us")], pa.timestamp("us"))
+    ranged = table.append_column("start_datetime", table["datetime"]).append_column("end_datetime", last)
+    assert footprints_of(Collection.from_table(ranged), 9).last.astype(str).tolist() == ["2001-06-01", "2019-07-08"]
 
 
 def test_a_plan_is_a_table_that_notebooks_show(scenes: Collection) -> None:
