@@ -150,7 +150,7 @@ class Cells:
     def centres(self) -> tuple[Floats, Floats]:
         """x and y of the cells' centres."""
         (col, row), (wide, tall) = self._cells(), self.size
-        return (col + 0.5) * wide, (row + 0.5) * tall
+        return (col.astype(np.float64) + 0.5) * wide, (row.astype(np.float64) + 0.5) * tall
 
     @property
     def counts(self) -> Floats:
