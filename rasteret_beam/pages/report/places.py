@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from rasteret_beam.kernels.geo.crs import LONLAT, crs_label, horizontal_crs, is_degrees, reaches, transform
+from rasteret_beam.kernels.geo.crs import LONLAT, crs_label, crs_text, horizontal_crs, is_degrees, reaches, transform
 from rasteret_beam.kernels.summary.cells import Cells
 from rasteret_beam.kernels.summary.rows import Series
 from rasteret_beam.kernels.summary.summary import Summary
@@ -82,7 +82,7 @@ def map_crs(summary: Summary, facts: Facts) -> str | None:
         return None
     known = [each for each in sources if each is not None]
     own = horizontal_crs(known[0]).geodetic_crs
-    targets = [facts.footprint_crs, LONLAT, own.to_wkt() if own is not None else ""]
+    targets = [facts.footprint_crs, LONLAT, crs_text(own.to_wkt()) if own is not None else ""]
     return next((each for each in targets if each and all(reaches(source, each) for source in known)), known[0])
 
 
