@@ -185,6 +185,11 @@ def test_the_page(mixed: Path, tmp_path: Path) -> None:
     wrong = inspect(mixed, "--html", tmp_path / "none" / "page.html")
     assert wrong.code == 1
     assert wrong.err == f"error: --html {tmp_path}/none/page.html cannot be written: No such file or directory\n"
+    elsewhere = inspect(mixed, "--html", "gs://bucket/page.html").err
+    assert (
+        elsewhere
+        == "error: --html gs://bucket/page.html is not on this machine; give a local path, and copy the page\n"
+    )
 
 
 @pytest.mark.parametrize(

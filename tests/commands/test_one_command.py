@@ -117,7 +117,7 @@ class TestSubcommand:
             assert max(map(len, shown.splitlines())) <= most
         groups = re.findall(r"^([A-Za-z ]+):$", shown, re.M)
         assert groups[-2:] in (["options", "example"], ["options", "examples"])
-        assert groups[0] in ("points", "polygons", "records", "collection")
+        assert groups[0] in ("points", "polygons", "records", "collection", "tables of the run")
 
     def test_an_unknown_flag(self, name: str) -> None:
         line = f"rasteret-beam {name}: error: unknown flag --verbsoe; did you mean --verbose?\n"
