@@ -19,7 +19,7 @@ HUES = (305.0, 95.0)
 
 CHROMA = 0.135
 
-KINDS = ("#0072b2", "#e69f00", "#d55e00", "#cc79a7", "#009e73", "#56b4e9", "#8f7fd6", "#999999")
+KINDS = ("#0072b2", "#e69f00", "#d55e00", "#cc79a7", "#009e73", "#56b4e9", "#ff7744", "#ff88bb")
 """Colours of kinds, such as reasons, after Okabe and Ito (2008), without black and yellow: classes ``k0`` to ``k7``."""
 
 _TO_LMS = np.array(
@@ -74,8 +74,8 @@ def contrast(one: str, other: str) -> float:
 
 def steps_of(values: Floats, low: float, high: float) -> NDArray[np.int64]:
     """The step of the ramp for each value between two others; -1 for NaN."""
-    span = high - low
+    half = high / 2 - low / 2
     with np.errstate(invalid="ignore", over="ignore"):
-        part = (values / 2 - low / 2) / (span / 2) if span > 0 else np.where(np.isnan(values), np.nan, 0.5)
+        part = (values / 2 - low / 2) / half if half > 0 else np.where(np.isnan(values), np.nan, 0.5)
         found = np.clip(np.floor(np.nan_to_num(part, nan=-1.0, posinf=1.0, neginf=0.0) * STEPS), -1, STEPS - 1)
     return np.where(np.isnan(values), -1, np.maximum(found, 0)).astype(np.int64)

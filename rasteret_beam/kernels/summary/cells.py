@@ -14,7 +14,9 @@ MOST_CELLS = 6000
 BITS = 31
 """Of the column and of the row of a cell."""
 
-OFFSET = 1 << (BITS - 1)
+SPANS = (BITS - 1 - FINEST, 26, 44, 61)
+"""Coordinates are within 2**span: at first 1024, as degrees are; the cells of larger ones are larger at least."""
+
 DENSE = 4
 """Cells are counted in an array if their box has at most so many times the number of points."""
 
@@ -65,12 +67,15 @@ class Cells:
     ----------
     width : int
         Numbers that are added up, beside the number of points.
+    span : int
+        Of :data:`SPANS`.
     tally : Tally
         By :func:`morton`. Its even levels have square cells, and the odd ones cells that are twice as tall.
     """
 
     width: int = 0
     limit: int = MOST_CELLS
+    span: int = SPANS[0]
     tally: Tally = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,20 +88,59 @@ class Cells:
         """
         if not len(x):
             return
-        self.tally.coarsen(_level_for(max(float(np.abs(x).max()), float(np.abs(y).max()))))
+        self._widen(_span_of(max(float(np.abs(x).max()), float(np.abs(y).max()))))
         if len(self.tally.keys) < self.limit // 4:  # its level is not found yet
             level = self.tally.level
-            found = level_of(np.sort(_keys(*_places(x, y, level), level)), self.limit)
+            found = level_of(np.sort(_keys(*self._places(x, y), level)), self.limit)
             self.tally.coarsen(level + found)
         level = self.tally.level
-        col, row, sums = _summed(*_places(x, y, level), numbers)
+        col, row, sums = _summed(*self._places(x, y), numbers)
         keys = _keys(col, row, level)
         order = np.argsort(keys)
         self.tally.add(keys[order], sums[order], level)
 
     def merge(self, other: "Cells") -> None:
         """Add other cells."""
+        self._widen(other.span)
+        other._widen(self.span)
         self.tally.merge(other.tally)
+
+    def _widen(self, span: int) -> None:
+        """Make room for larger coordinates."""
+        if span <= self.span:
+            return
+        tally, (col, row), (across, up) = self.tally, self._cells(), self._halved()
+        tally.level, self.span = max(tally.level, 2 * (span - SPANS[0])), span
+        now_across, now_up = self._halved()
+        of_col, of_row = self._offsets()
+        keys = _keys((col >> now_across - across) + of_col, (row >> now_up - up) + of_row, tally.level)
+        if len(keys):
+            order = np.argsort(keys)
+            tally.keys, tally.sums = summed(keys[order], tally.sums[order])
+
+    def _halved(self) -> tuple[int, int]:
+        """How often the finest cells are doubled, in width and in height."""
+        return self.tally.level // 2, (self.tally.level + 1) // 2
+
+    def _offsets(self) -> tuple[int, int]:
+        """Numbers of the column and of the row of the cell at 0."""
+        across, up = self._halved()
+        return 1 << self.span + FINEST - across, 1 << self.span + FINEST - up
+
+    def _places(self, x: Floats, y: Floats) -> tuple[Ints, Ints]:
+        """Columns and rows of points."""
+        pairs = zip((x, y), self._halved(), self._offsets(), strict=True)
+        col, row = (
+            np.clip(np.floor(each * 2.0 ** (FINEST - halved)) + offset, 0, 2 * offset - 1).astype(np.int64)
+            for each, halved, offset in pairs
+        )
+        return col, row
+
+    def _cells(self) -> tuple[Ints, Ints]:
+        """Columns and rows of the cells, from 0, negative ones too."""
+        odd, (of_col, of_row) = self.tally.level & 1, self._offsets()
+        col, row = places_of(self.tally.keys << odd)
+        return col - of_col, (row >> odd) - of_row
 
     @property
     def size(self) -> tuple[float, float]:
@@ -105,10 +149,8 @@ class Cells:
 
     def centres(self) -> tuple[Floats, Floats]:
         """x and y of the cells' centres."""
-        odd, (wide, tall) = self.tally.level & 1, self.size
-        col, row = (each.astype(np.float64) for each in places_of(self.tally.keys << odd))
-        of_col, of_row = OFFSET >> self.tally.level // 2, OFFSET >> (self.tally.level + 1) // 2
-        return (col - of_col + 0.5) * wide, (np.floor(row / (1 + odd)) - of_row + 0.5) * tall
+        (col, row), (wide, tall) = self._cells(), self.size
+        return (col + 0.5) * wide, (row + 0.5) * tall
 
     @property
     def counts(self) -> Floats:
@@ -121,23 +163,8 @@ class Cells:
         return self.tally.sums[:, 1:]
 
 
-def _level_for(farthest: float) -> int:
-    """The finest level at which a coordinate has a cell."""
-    halved = 0
-    while farthest * 2.0 ** (FINEST - halved) >= OFFSET - 1 and halved < BITS - 1:
-        halved += 1
-    return 2 * halved
-
-
-def _places(x: Floats, y: Floats, level: int) -> tuple[Ints, Ints]:
-    """Columns and rows of the cells of a level."""
-    return _cell(x, level // 2), _cell(y, (level + 1) // 2)
-
-
-def _cell(coordinate: Floats, halved: int) -> Ints:
-    """Numbers from 0."""
-    offset = OFFSET >> halved
-    return np.clip(np.floor(coordinate * 2.0 ** (FINEST - halved)) + offset, 0, 2 * offset - 1).astype(np.int64)
+def _span_of(farthest: float) -> int:
+    return next((span for span in SPANS if farthest < 2.0**span), SPANS[-1])
 
 
 def _keys(col: Ints, row: Ints, level: int) -> Ints:

@@ -33,8 +33,8 @@ def to_bytes(summary: Summary) -> bytes:
         "reasons": dict(summary.reasons),
         "dead_letters": dict(summary.dead_letters),
         "values": [[*key, of.count, of.mean, of.squares, of.low, of.high] for key, of in summary.values.items()],
-        "cells": [list(key) for key in summary.cells],
-        "reason_cells": [list(key) for key in summary.reason_cells],
+        "cells": [[*key, cells.span] for key, cells in summary.cells.items()],
+        "reason_cells": [[*key, cells.span] for key, cells in summary.reason_cells.items()],
         "tallies": {name: [of.width, of.limit, of.level] for name, of in summary.tallies().items()},
     }
     arrays: dict[str, Any] = {"facts": np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)}
@@ -68,8 +68,8 @@ def from_bytes(data: bytes) -> Summary:
     for at, (band, statistic, count, mean, squares, low, high) in enumerate(facts["values"]):
         summary.values[Series(band, statistic)] = Values(count, mean, squares, low, high, tallies[f"v{at}"])
     for name, group, width in (("c", "cells", 2), ("r", "reason_cells", 0)):
-        for at, (crs, of) in enumerate(facts[group]):
-            cells = Cells(width)
+        for at, (crs, of, span) in enumerate(facts[group]):
+            cells = Cells(width, span=span)
             cells.tally = tallies[f"{name}{at}"]
             getattr(summary, group)[crs, of] = cells
     return summary

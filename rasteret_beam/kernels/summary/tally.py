@@ -5,12 +5,13 @@ its limit. That depends on what is counted alone, so the order of adding and mer
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 KEY_BITS = 63
 

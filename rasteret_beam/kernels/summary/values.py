@@ -85,9 +85,9 @@ class Values:
             self._add_counts(found.astype(np.float64), many)
             return
         numbers = values.astype(np.float64, copy=False)
-        mean = float(numbers.mean())
-        spread = numbers - mean
-        self._add_moments(len(numbers), mean, float(np.square(spread).sum()))
+        with np.errstate(over="ignore", invalid="ignore"):  # of values whose squares are beyond float64
+            mean = float(numbers.mean())
+            self._add_moments(len(numbers), mean, float(np.square(numbers - mean).sum()))
         self.low, self.high = min(self.low, float(numbers.min())), max(self.high, float(numbers.max()))
         keys = keys_of(numbers)
         if len(self.tally.keys) < self.tally.limit // 4:  # its level is not found yet
