@@ -81,4 +81,6 @@ pictures: $(VENV)/dev
 	$(BIN)/python -m examples.field_plots
 	$(BIN)/python -c "from tests.support import documents as d; d.run_page(d.ROOT / 'docs' / 'elevation.md')"
 	cp demo/dem/elevation.png docs/images/elevation.png
+	$(BIN)/python -c "from tests.support import documents as d; d.run_page(d.ROOT / 'docs' / 'plots.md')"
+	cp demo/stack/points.png demo/stack/series.png demo/stack/explore.png docs/images/
 	$(BIN)/python -m examples.fields_over_time

@@ -23,6 +23,7 @@ from rasterio.transform import Affine
 
 from pipelines import build_collection, sample_points
 from pipelines.cli.process import command
+from rasteret_beam import plot
 from rasteret_beam.kernels.geo.crs import transform
 
 SEED = 20_230_101
@@ -141,16 +142,12 @@ def draw_map(samples: pa.Table, path: Path) -> None:
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots()
     axes.scatter(lon[~valid], lat[~valid], s=3, c="0.6", label="nodata")
-    shown = axes.scatter(lon[valid], lat[valid], s=3, c=value[valid], cmap="viridis")
+    plot.points(chosen, nodata=NODATA, unit="stored value", ax=axes, s=3)
     axes.set(
         title=f"Band {band}, newest year, at {len(chosen):,} points\n"
         f"four UTM grids meet at {CORNER[0]:g}° E on the equator",
-        xlabel="longitude (degrees)",
-        ylabel="latitude (degrees)",
-        aspect="equal",
     )
     axes.legend(loc="upper right", markerscale=4)
-    figure.colorbar(shown, ax=axes, label="stored value")
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=110)
     few = Image.open(drawn).convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

@@ -1,7 +1,7 @@
 """Raster point sampling on collections of cloud-optimised GeoTIFFs, as Apache Beam transforms.
 
 What is public is listed here. The PTransforms (``ReadPoints``, ``SamplePoints``, ...) are loaded on first use, so that
-``import rasteret_beam`` does not import Beam.
+``import rasteret_beam`` does not import Beam. ``rasteret_beam.plot`` draws samples; it is loaded on first use too.
 """
 
 from importlib import import_module

@@ -247,7 +247,7 @@ COLUMNS: tuple[Column, ...] = (
         "pixel_lon",
         pa.float64(),
         lambda rows: rows.pixel_lonlat(0),
-        "longitude of the centre of the pixel that gave the value; null on other celestial bodies",
+        "longitude of the centre of the pixel that gave the value, on the body of the raster; null in local CRSs",
     ),
     _of_pixel("pixel_lat", pa.float64(), lambda rows: rows.pixel_lonlat(1), "latitude, likewise"),
     _of_band("nodata", pa.float64(), "nodata value of the band; null where it has none"),

@@ -19,6 +19,7 @@ from rasteret_beam.collection.eager import sample as sampling
 from rasteret_beam.collection.eager import zonal_statistics as zones
 from rasteret_beam.collection.eager.unknown_keywords import checked_options, names_of, path_of
 from rasteret_beam.collection.explore import maps
+from rasteret_beam.collection.filters import footprint_boxes as boxes_of_footprints
 from rasteret_beam.collection.filters.date_ranges import DateRange
 from rasteret_beam.collection.filters.empty_subset import is_small, why_no_record
 from rasteret_beam.collection.filters.subset import check_expression, criteria_of
@@ -33,7 +34,6 @@ from rasteret_beam.collection.parquet.writing import write_collection
 from rasteret_beam.collection.records import named_files
 from rasteret_beam.collection.stac import update as updating
 from rasteret_beam.errors import CollectionError, InputError, did_you_mean, listed, without_secrets
-from rasteret_beam.kernels.geo.crs import crs_label
 from rasteret_beam.kernels.routing.match import check_match
 from rasteret_beam.model import DEFAULT_ACCESS, Access, MatchRules
 from rasteret_beam.options import SampleOptions
@@ -148,7 +148,8 @@ class Collection:
         Parameters
         ----------
         bbox : (west, south, east, north) in degrees, optional
-            Records whose box intersects it; west > east crosses the antimeridian.
+            Records whose box intersects it; west > east crosses the antimeridian. It is in longitude and latitude of
+            the Earth, or of another body if all records lie there: in :attr:`bounds_crs`.
         date_range : (first, last) or text, optional
             ISO dates or datetimes in UTC, both inclusive; a last date, month or year means its end.
             ``"2023-01-01/2023-06-30"``, ``"2023-06"``, and the open ``("2023", None)`` or ``"2023/.."`` are accepted
@@ -157,7 +158,8 @@ class Collection:
             does not match.
         geometries : optional
             Records whose box intersects the box of one of them: Shapely geometries, WKB, GeoJSON, (west, south, east,
-            north), lists of those, or Arrow arrays of WKB or GeoArrow points; in longitude and latitude.
+            north), lists of those, or Arrow arrays of WKB or GeoArrow points; in :attr:`bounds_crs`, or in the CRS of
+            other footprints if they declare it.
         cloud_cover_lt : float, optional
             Upper bound (exclusive) of column ``eo:cloud_cover``, in percent.
         ids : str or iterable of str, optional
@@ -216,16 +218,17 @@ class Collection:
 
     @property
     def bounds(self) -> tuple[float, float, float, float] | None:
-        """Box (west, south, east, north) of all records in degrees; None if no record has a box.
-
-        Records on other celestial bodies and in engineering CRSs have no box.
-        """
-        if not len(self):
+        """Box (west, south, east, north) of the footprints in :attr:`bounds_crs`; None if no record has one there."""
+        crs = self.bounds_crs
+        if crs is None or not len(self):
             return None
-        column = self.to_table(["bbox"])["bbox"].combine_chunks()
+        in_crs = boxes_of_footprints.in_footprint_crs(self.schema, crs)
+        column = (self if in_crs is None else self.where(in_crs)).to_table(["bbox"])["bbox"].combine_chunks()
         outermost = {"xmin": pc.min, "ymin": pc.min, "xmax": pc.max, "ymax": pc.max}
         sides = tuple(most(pc.struct_field(column, side)).as_py() for side, most in outermost.items())
         return None if None in sides else sides  # type: ignore[return-value]
+
+    bounds_crs = property(boxes_of_footprints.bounds_crs)
 
     @property
     def crs(self) -> list[str]:
@@ -327,18 +330,9 @@ class Collection:
             self.check_bands(list(dict.fromkeys(band for band, missing in needed if missing == "error")), NEEDS_BANDS)
         if not self.has_records():
             narrowed = " after subset and where" if self.filter is not None else ""
-            raise InputError(f"collection {self.name!r} has no records{narrowed}{self._why_no_box()}")
+            why = f": {why_no_record(self.dataset, self.boxes)}" if self.boxes else ""
+            raise InputError(f"collection {self.name!r} has no records{narrowed}{why}")
         return wanted
-
-    def _why_no_box(self) -> str:
-        """Why a box matches no record: none intersects it, or none has longitude and latitude."""
-        everything = replace(self, filter=None)
-        if self.filter is None or not len(everything) or everything.bounds is not None:
-            return f": {why_no_record(self.dataset, self.boxes)}" if self.boxes else ""
-        return (
-            f"; no record has longitude and latitude on Earth (CRS {listed(map(crs_label, everything.crs), 3)}), so a "
-            "bbox matches none: choose records by ids or where"
-        )
 
     def index(
         self,

@@ -11,7 +11,7 @@ from rasteret_beam.collection.parquet.layout import SPAN, time_span
 from rasteret_beam.collection.parquet.row_groups import Columns
 from rasteret_beam.collection.records.selection import RecordSelection
 from rasteret_beam.errors import InputError, listed, without_secrets
-from rasteret_beam.kernels.geo.crs import crs_label
+from rasteret_beam.kernels.geo.crs import LONLAT, crs_label
 from rasteret_beam.pages import Html, card, cards, footprint_map, fragment, table, tag
 from rasteret_beam.schema import METADATA_SUFFIX
 
@@ -36,6 +36,7 @@ def _summary(collection: RecordSelection) -> dict[str, Any]:
         "records": len(collection),
         "date_range": time_span(collection.to_table(moments)),
         "bounds": collection.bounds,
+        "bounds_crs": collection.bounds_crs,
         "crs": collection.crs,
         "bands": collection.bands,
         **_pixels(collection),
@@ -108,7 +109,7 @@ def html_of(collection: RecordSelection) -> str:
     shown = {
         "records": f"{facts['records']:,}",
         "dates": f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" if first else "none",
-        "bounds": ", ".join(f"{side:.4f}" for side in facts["bounds"] or ()) or "none",
+        "bounds": _bounds_text(facts),
         "crs": listed(map(crs_label, facts["crs"]), 6),
         "bands": listed(facts["bands"], 12),
         "pixels": f"{listed(facts['dtype'])}, nodata {listed(facts['nodata']) or 'none'}",
@@ -120,6 +121,13 @@ def html_of(collection: RecordSelection) -> str:
     return (
         fragment(cards(card(title, rows), card(_map(collection)))) if facts["records"] else fragment(card(title, rows))
     )
+
+
+def _bounds_text(facts: Mapping[str, Any]) -> str:
+    """The box, with its CRS where that is not longitude and latitude on the Earth."""
+    sides, crs = facts["bounds"], facts["bounds_crs"]
+    shown = ", ".join(f"{side:.4f}" for side in sides or ()) or "none"
+    return shown if crs in (None, LONLAT) or sides is None else f"{shown} in {crs_label(crs)}"
 
 
 def _map(collection: RecordSelection) -> Html:

@@ -43,6 +43,8 @@ class _Summary:
     bands: dict[str, int] = field(default_factory=dict)
     first: Datetime | None = None
     last: Datetime | None = None
+    other_footprints: bool = False
+    """Whether some footprints are not in CRS84."""
 
     def ordered(self) -> list[str]:
         return sorted(self.bands, key=lambda band: (self.bands[band], band))
@@ -54,7 +56,8 @@ class _Summarise(beam.CombineFn):
 
     def add_input(self, summary: _Summary, record: RecordHeaders) -> _Summary:
         ranks = {band: rank for rank, band in enumerate(record.headers)}
-        return self._joined([summary, _Summary(ranks, *record.source.span)])
+        other = record.footprint is not None and record.footprint.crs is not None
+        return self._joined([summary, _Summary(ranks, *record.source.span, other)])
 
     def merge_accumulators(self, summaries: Iterable[_Summary]) -> _Summary:
         return self._joined(list(summaries))
@@ -66,7 +69,8 @@ class _Summarise(beam.CombineFn):
                 bands[band] = max(rank, bands.get(band, 0))
         firsts = [summary.first for summary in summaries if summary.first is not None]
         lasts = [summary.last for summary in summaries if summary.last is not None]
-        return _Summary(bands, min(firsts, default=None), max(lasts, default=None))
+        other = any(summary.other_footprints for summary in summaries)
+        return _Summary(bands, min(firsts, default=None), max(lasts, default=None), other)
 
     def extract_output(self, summary: _Summary) -> _Summary:
         return summary
@@ -167,7 +171,7 @@ def _write_part(
     """Write the records of one partition; returns its place in the collection, the file, and its record ids."""
     (year, month, shard), records = keyed
     ordered = sorted(records, key=lambda record: record.source.id)
-    table = with_checksums(collection_table(ordered, summary.ordered()), "the collection")
+    table = with_checksums(collection_table(ordered, summary.ordered(), summary.other_footprints), "the collection")
     metadata = schema_metadata(table, name, data_source)
     if summary.first is not None and summary.last is not None:
         metadata[b"date_range"] = f"{summary.first.isoformat()},{summary.last.isoformat()}".encode()

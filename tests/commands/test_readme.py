@@ -236,13 +236,34 @@ def elevation(found: Found, folder: Path) -> None:
         assert table.value.equals(frame.value.reset_index(drop=True))
 
 
+def plots(found: Found, folder: Path) -> None:
+    """The pictures show what pandas finds in the samples."""
+    for name in ("points", "series", "explore"):
+        assert (folder / "demo" / "stack" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    frame = found["samples"].to_pandas().query("status == 'valid'")
+    newest = frame.sort_values("datetime").groupby("point_index").value.last()
+    (shown,) = found["plot"].points(found["samples"]).collections
+    assert sorted(shown.get_array().tolist()) == sorted(newest.tolist()) and 450 < len(newest) <= 500
+
+
 CHECKS: dict[str, Callable[[Found, Path], None]] = {
     check.__name__: check
-    for check in (inputs, collections, sampling, field_plots, elevation, chips, zonal, fields_over_time, command_line)
+    for check in (
+        inputs,
+        collections,
+        sampling,
+        field_plots,
+        elevation,
+        chips,
+        zonal,
+        fields_over_time,
+        plots,
+        command_line,
+    )
 }
 
 
-LONG = ("field_plots", "fields_over_time")
+LONG = ("field_plots", "fields_over_time", "plots")
 """Pages that take a quarter of a minute each, for their stack of scenes."""
 
 

@@ -114,8 +114,8 @@ def test_status_of_samples(collection: Collection, points: pa.Table) -> None:
     assert samples["status"].to_pylist() == np.where(is_nodata, "nodata", "valid").tolist()
 
 
-def test_longitudes_that_proj_cannot_reach(tmp_path: Path) -> None:
-    """On the Moon, and in a local CRS, the columns are null."""
+def test_longitudes_beyond_the_earth(tmp_path: Path) -> None:
+    """On the Moon they are those of the Moon; in a local CRS the columns are null."""
     local = 'ENGCRS["site",EDATUM["site"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
     for number, crs in enumerate(["IAU_2015:30110", local]):
         transform = Affine(1, 0, 0, 0, -1, 32)
@@ -129,7 +129,13 @@ def test_longitudes_that_proj_cannot_reach(tmp_path: Path) -> None:
         given = {"x_column": "x", "y_column": "y", "geometry_crs": collection.crs[0]}
         found = collection.sample_points(points, ["v"], extra_columns=extra, **given)
         assert found["pixel_x"].to_pylist() == [5.5, 6.5]
-        assert found["pixel_lon"].to_pylist() == found["pixel_lat"].to_pylist() == [None, None]
+        lonlat = found["pixel_lon"].to_pylist(), found["pixel_lat"].to_pylist()
+        if crs == local:
+            assert lonlat == ([None, None], [None, None])
+        else:
+            radius = 1_737_400.0
+            np.testing.assert_allclose(lonlat[0], np.degrees(np.array([5.5, 6.5]) / radius), rtol=1e-12)
+            np.testing.assert_allclose(lonlat[1], np.degrees(np.array([3.5, 3.5]) / radius), rtol=1e-12)
 
 
 @pytest.mark.parametrize("nodata", [None, -7, float("nan")])

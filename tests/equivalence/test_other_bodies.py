@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
@@ -198,34 +199,60 @@ def test_polygons_are_cropped_as_rasterio_does(mixed: dict[str, Path], kind: str
         assert np.array_equal(pixels[0], want[0])
 
 
-def test_footprints_are_null_where_there_is_no_longitude(
+FOOTPRINTS = {
+    "mars": "ESRI:104905",
+    "mars in metres": "ESRI:104905",
+    "mars of the IAU": "IAU_2015:49900",
+    "mars, polar": "IAU_2015:49900",
+    "moon": "IAU_2015:30100",
+    "moon of ESRI": "ESRI:104903",
+}
+"""CRSs of footprints on other bodies."""
+
+
+def test_footprints_are_in_the_geographic_crs_of_their_body(
     mixed: dict[str, Path], together: Collection, tmp_path: Path
 ) -> None:
-    collection = together
-    table = collection.to_table()
-    earth = [path.stem in {kind.replace(" ", "_") for kind in ON_EARTH} for path in mixed.values()]
-    for column in ("geometry", "bbox"):
-        assert [value is not None for value in table[column].to_pylist()] == earth
-    assert len(collection.crs) == len(set(table["crs"].to_pylist()))
-    collection.export(tmp_path / "c.parquet")
+    table = together.to_table()
+    found = dict(zip(mixed, table["footprint_crs"].to_pylist(), strict=True))
+    there = dict(zip(mixed, table["bbox"].is_valid().to_pylist(), strict=True))
+    assert {kind for kind, known in there.items() if not known} == {"geocentric"}
+    assert {kind: found[kind] for kind in FOOTPRINTS} == FOOTPRINTS
+    assert {kind for kind in mixed if found[kind] is None} == {*ON_EARTH, "geocentric"}
+    own = dict(zip(mixed, table["crs"].to_pylist(), strict=True))
+    assert all(found[kind] == own[kind] for kind in ("site", "site in feet"))
+    together.export(tmp_path / "c.parquet")
     geo = json.loads(pq.read_schema(tmp_path / "c.parquet").metadata[b"geo"])
     assert geo["columns"]["geometry"]["geometry_types"] == ["Polygon"]
+    assert geo["columns"]["geometry"]["crs"] is None  # of several
     loaded = load(tmp_path / "c.parquet")
-    assert loaded.bounds == collection.bounds is not None
+    earth = [box for box, kind in zip(table["bbox"].to_pylist(), mixed, strict=True) if kind in ON_EARTH]
+    west, east = min(box["xmin"] for box in earth), max(box["xmax"] for box in earth)
+    assert loaded.bounds == together.bounds is not None and (loaded.bounds[0], loaded.bounds[2]) == (west, east)
+    assert together.bounds_crs == "OGC:CRS84"
     points, want, crs = points_on(mixed["mars"])
     assert sampled(pickle.loads(pickle.dumps(loaded)).subset(ids="mars"), points, crs) == want
 
 
-def test_a_collection_without_longitudes(mixed: dict[str, Path], tmp_path: Path) -> None:
+def test_a_collection_without_longitudes_on_earth(mixed: dict[str, Path], tmp_path: Path) -> None:
     collection = build_from_cogs([mixed["mars"], mixed["site"]])
     collection.export(tmp_path / "c")
     for one in (collection, load(tmp_path / "c")):
-        assert one.bounds is None and one.describe()["bounds"] is None
-        assert "none" in one._repr_html_()
-        narrowed = one.subset(bbox=(-180, -90, 180, 90))
-        assert len(narrowed) == 0
-        with pytest.raises(InputError, match="no records after subset and where; no record has longitude and latitude"):
-            sampled(narrowed, pa.table({"x": [105.0], "y": [50.0]}), SITE)
+        assert one.bounds is None and one.describe()["bounds"] is None and one.bounds_crs is None
+        assert "none" in one._repr_html_() and "several CRSs: " in one._repr_html_()
+        with pytest.raises(InputError, match=r"bbox needs footprints in one CRS, but they are in .*footprint_crs"):
+            one.subset(bbox=(-180, -90, 180, 90))
+        with pytest.raises(InputError, match="footprints are in several CRSs"):
+            one.explore("matplotlib")
+        on_mars = one.where(pc.field("footprint_crs") == "ESRI:104905")
+        assert on_mars.subset(bbox=(0, 0, 90, 90)).to_table(["id"])["id"].to_pylist() == ["mars"]
+        site = one.subset(ids="site")
+        assert site.bounds == (600.0, 560.0, 1240.0, 1200.0)
+        assert len(site.subset(bbox=(1239, 0, 2000, 600))) == 1
+        with pytest.raises(InputError, match="no records after subset and where: no record intersects"):
+            sampled(site.subset(bbox=(2000, 0, 3000, 600)), pa.table({"x": [105.0], "y": [50.0]}), SITE)
+        with pytest.raises(InputError, match="each minimum first"):
+            site.subset(bbox=(2000, 0, 1000, 600))
 
 
 def test_the_name_tells_engineering_crss_apart() -> None:
@@ -319,8 +346,8 @@ def test_the_commands_take_rasters_of_several_bodies(mixed: dict[str, Path], tmp
     table = collection.to_table()
     assert dict(zip(table["id"].to_pylist(), table["bbox"].is_valid().to_pylist(), strict=True)) == {
         "utm": True,
-        "mars": False,
-        "site": False,
+        "mars": True,
+        "site": True,
     }
 
     points, want, crs = points_on(mixed["site"])

@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rasteret_beam.errors import InputError, listed
-from rasteret_beam.kernels.geo.crs import LONLAT, Floats, crs_text, same_crs
+from rasteret_beam.kernels.geo.crs import LONLAT, Floats, crs_text
 from rasteret_beam.kernels.tables.geometry_objects import geojson_parts, is_box
 from rasteret_beam.kernels.tables.point_geometry import check_geometry_type, data_crs, extension_name, geometry_xy
 
@@ -151,8 +151,8 @@ def _parts(value: Any, number: int, what: str) -> Iterator[Part]:
         yield (json.dumps(geometry) if geometry is not None else None), properties, crs or LONLAT
 
 
-def boxes_of(geometries: Any) -> Floats:
-    """Boxes [n, 4] (west, south, east, north) of geometries in longitude and latitude.
+def boxes_of(geometries: Any) -> tuple[Floats, str | None]:
+    """Boxes [n, 4] (west, south, east, north) of geometries, and the CRS that these declare.
 
     Parameters
     ----------
@@ -162,19 +162,17 @@ def boxes_of(geometries: Any) -> Floats:
     Raises
     ------
     InputError
-        They cannot be read, are in another CRS, or none of them has a box.
+        They cannot be read, or none of them has a box.
     """
     if is_box(geometries):
-        return np.array([geometries], dtype=np.float64)
+        return np.array([geometries], dtype=np.float64), None
     if isinstance(geometries, list | tuple) and geometries and all(is_box(one) for one in geometries):
-        return np.array(geometries, dtype=np.float64)
+        return np.array(geometries, dtype=np.float64), None
     found = read_geometries(geometries, "geometries")
-    if found.crs is not None and not same_crs(found.crs, LONLAT):
-        raise InputError(f"geometries are in {found.crs}; give them in longitude and latitude (OGC:CRS84)")
     if not len(found.shapes):
         raise InputError("geometries is an empty list; leave it out to keep all records")
     boxes = shapely.bounds(found.shapes)
     usable = ~np.isnan(boxes).any(axis=1)
     if not usable.any():
         raise InputError("geometries are all null or empty; leave them out to keep all records")
-    return boxes[usable]
+    return boxes[usable], found.crs

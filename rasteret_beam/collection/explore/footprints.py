@@ -128,7 +128,7 @@ def _records(collection: RecordSelection) -> tuple[pa.Table, str]:
     if FOOTPRINT_CRS not in columns:
         return table, LONLAT
     there = table.filter(pc.is_valid(table["xmin"]))
-    known = pc.unique(pc.fill_null(there[FOOTPRINT_CRS], LONLAT)).to_pylist()
+    known = sorted(pc.unique(pc.fill_null(there[FOOTPRINT_CRS], LONLAT)).to_pylist())
     if len(known) > 1:
         raise InputError(
             f"the footprints are in several CRSs: {listed(map(crs_label, known), 6)}; choose those of one, as with "

@@ -6,7 +6,6 @@ import numpy as np
 import shapely
 
 from rasteret_beam.collection.explore.footprints import Footprints
-from rasteret_beam.collection.explore.ramp import span_of
 from rasteret_beam.kernels.geo.map_axes import map_axes
 from rasteret_beam.matplotlib_axes import axes_of, draw_colour_bar, draw_map_axes, draw_note, pyplot
 
@@ -27,7 +26,10 @@ def draw(found: Footprints, name: str, tiles: str | None, ax: Any) -> Any:
         shown = polygons(outlines[dated], cmap="viridis", **STYLE)
         shown.set_array(pyplot().matplotlib.dates.date2num(day[dated]))
         ax.add_collection(shown)
-        _draw_dates(ax, shown, span_of(day))
+        if len(np.unique(day[dated])) > 1:
+            _draw_dates(ax, shown)
+        else:
+            name = f"{name}, newest date {day[dated][0]}"
     _, south, _, north = shapely.total_bounds(found.shapes)
     ax.autoscale_view()
     draw_map_axes(ax, map_axes(found.crs), float(south + north) / 2)
@@ -36,11 +38,7 @@ def draw(found: Footprints, name: str, tiles: str | None, ax: Any) -> Any:
     return ax
 
 
-def _draw_dates(ax: Any, shown: Any, days: tuple[str, str] | None) -> None:
-    """A colour bar with dates; of a single date, its label alone."""
+def _draw_dates(ax: Any, shown: Any) -> None:
     dates = pyplot().matplotlib.dates
-    if days is not None and days[0] == days[1]:
-        draw_colour_bar(ax, shown, f"newest date: {days[0]}", ticks=[])
-    else:
-        ticks = dates.AutoDateLocator(maxticks=6)
-        draw_colour_bar(ax, shown, "newest date (UTC)", ticks=ticks, format=dates.ConciseDateFormatter(ticks))
+    ticks = dates.AutoDateLocator(maxticks=6)
+    draw_colour_bar(ax, shown, "newest date (UTC)", ticks=ticks, format=dates.ConciseDateFormatter(ticks))

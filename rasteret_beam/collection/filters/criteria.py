@@ -10,13 +10,16 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from rasteret_beam.collection.filters.date_ranges import DateRange, date_bounds
+from rasteret_beam.collection.filters.footprint_boxes import plane_box
 from rasteret_beam.collection.parquet.layout import SPAN
 from rasteret_beam.errors import InputError
+from rasteret_beam.kernels.geo.crs import LONLAT, is_degrees
 
 
-def meets_any(boxes: Sequence[Sequence[float]], what: str = "bbox") -> ds.Expression:
-    """Records whose box intersects one of the given boxes; see :func:`meets_box`."""
-    return _any([meets_box(box, what) for box in boxes])
+def meets_any(boxes: Sequence[Sequence[float]], what: str = "bbox", crs: str = LONLAT) -> ds.Expression:
+    """Records whose box intersects one of the given boxes, in a CRS of footprints; see :func:`meets_box`."""
+    degrees = is_degrees(crs)
+    return _any([meets_box(box, what) if degrees else plane_box(box, crs, what) for box in boxes])
 
 
 def _any(expressions: list[ds.Expression]) -> ds.Expression:

@@ -9,7 +9,9 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from rasteret_beam.collection.filters.criteria import meets_any
+from rasteret_beam.collection.filters.footprint_boxes import footprint_crss
 from rasteret_beam.errors import listed
+from rasteret_beam.kernels.geo.crs import LONLAT, crs_label
 from rasteret_beam.kernels.routing.no_hit import EXCHANGED
 
 SMALL = 16 << 20
@@ -29,6 +31,10 @@ def is_small(dataset: ds.Dataset) -> bool:
 def why_no_record(dataset: ds.Dataset, boxes: Boxes) -> str:
     """A sentence about boxes (west, south, east, north) that no record intersects; detects exchanged coordinates."""
     shown = listed([_shown(box) for box in boxes], 2)
+    known = footprint_crss(dataset, None)
+    if known != [LONLAT]:
+        crs = listed(map(crs_label, known), 6)
+        return f"no record intersects {shown} (west, south, east, north); the footprints are in {crs}"
     exchanged = [(south, west, north, east) for west, south, east, north in boxes]
     if _meet(dataset, exchanged):
         return f"no record intersects {shown} (west, south, east, north in degrees), but some do {EXCHANGED}"

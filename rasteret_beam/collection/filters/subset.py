@@ -11,8 +11,9 @@ import pyarrow.dataset as ds
 
 from rasteret_beam.collection.eager.geometries import boxes_of
 from rasteret_beam.collection.eager.unknown_keywords import names_of
-from rasteret_beam.collection.filters.criteria import in_range, meets_any, meets_box
+from rasteret_beam.collection.filters.criteria import in_range, meets_any
 from rasteret_beam.collection.filters.date_ranges import DateRange
+from rasteret_beam.collection.filters.footprint_boxes import box_crs, in_footprint_crs
 from rasteret_beam.collection.records.selection import RecordSelection
 from rasteret_beam.errors import InputError, listed
 from rasteret_beam.kernels.geo.crs import Floats
@@ -49,13 +50,15 @@ def criteria_of(
         if given is not None and column not in names:
             raise InputError(f"{option} needs column {column}, which the collection lacks")
     if bbox is not None:
-        criteria.append(meets_box(bbox))
+        criteria.append(_in_boxes(collection, [bbox], box_crs(collection.dataset, collection.filter), "bbox"))
         boxes.append(tuple(map(float, bbox)))
     if date_range is not None:
         criteria.append(in_range(date_range, collection.schema))
     if geometries is not None:
-        found = boxes_of(geometries)
-        criteria.append(_meets_boxes(collection, found))
+        found, given = boxes_of(geometries)
+        criteria.append(
+            _meets_boxes(collection, found, box_crs(collection.dataset, collection.filter, given, "geometries"))
+        )
         boxes += map(tuple, found[:FEW_BOXES].tolist())
     if cloud_cover_lt is not None:
         criteria.append(pc.field("eo:cloud_cover") < _percent(cloud_cover_lt))
@@ -72,15 +75,22 @@ def _percent(given: Any) -> float:
     return float(given)
 
 
-def _meets_boxes(collection: RecordSelection, boxes: Floats) -> ds.Expression:
+def _in_boxes(collection: RecordSelection, boxes: Sequence[Any], crs: str, what: str) -> ds.Expression:
+    """Records whose footprint is in a CRS, and whose box intersects one of some boxes in it."""
+    meets, in_crs = meets_any(boxes, what, crs), in_footprint_crs(collection.schema, crs)
+    return meets if in_crs is None else in_crs & meets
+
+
+def _meets_boxes(collection: RecordSelection, boxes: Floats, crs: str) -> ds.Expression:
+    what = "the box of a geometry"
     if len(boxes) <= FEW_BOXES:
-        return meets_any(boxes.tolist(), "the box of a geometry")
+        return _in_boxes(collection, boxes.tolist(), crs, what)
     # An expression with this many terms would overflow Arrow's stack; select the records by id instead.
     parts = [boxes[start : start + FEW_BOXES].tolist() for start in range(0, len(boxes), FEW_BOXES)]
     ids = {
         record
         for part in parts
-        for record in collection.where(meets_any(part, "the box of a geometry")).to_table(["id"])["id"].to_pylist()
+        for record in collection.where(_in_boxes(collection, part, crs, what)).to_table(["id"])["id"].to_pylist()
     }
     return pc.field("id").isin(pa.array(sorted(ids), type=pa.string()))
 

@@ -1,7 +1,7 @@
 """The layout of a collection: GeoParquet with one row per record, as Rasteret 0.4 reads and writes it.
 
 Additional columns, which Rasteret ignores: ``grids`` (the distinct grids of a record with their full affine, which is
-all that routing needs) and ``{band}_extra``.
+all that routing needs), ``{band}_extra``, and ``footprint_crs`` where footprints are not in CRS84.
 """
 
 import json
@@ -15,7 +15,7 @@ import shapely
 
 from rasteret_beam.collection.parquet.checks import check_types
 from rasteret_beam.errors import CollectionError
-from rasteret_beam.kernels.geo.crs import epsg_code
+from rasteret_beam.kernels.geo.crs import crs_json, epsg_code
 from rasteret_beam.kernels.geo.footprints import Footprint
 from rasteret_beam.model import BandHeader, Grid
 from rasteret_beam.schema import (
@@ -25,6 +25,7 @@ from rasteret_beam.schema import (
     CHECKSUMS,
     COLLECTION_VERSION,
     EXTRA_SUFFIX,
+    FOOTPRINT_CRS,
     GRID_TYPE,
     METADATA_SUFFIX,
 )
@@ -85,6 +86,7 @@ def with_headers(
     headers: Sequence[BandHeaders],
     bands: Sequence[str],
     footprints: Sequence[Footprint | None],
+    other_footprints: bool | None = None,
 ) -> pa.Table:
     """Add the headers of the files to a record table.
 
@@ -99,11 +101,16 @@ def with_headers(
         The bands that get columns.
     footprints : sequence of Footprint or None
         One for each row; ``geometry`` and ``bbox`` are null without one.
+    other_footprints : bool, optional
+        Whether to add the column with the CRS of footprints; by default if one is not in CRS84.
     """
     shapes = pa.array([shape and shape.wkb for shape in footprints], type=pa.binary())
     records = _fill_column(records, "geometry", shapes)
     boxes = [shape and dict(zip(BBOX_TYPE.names, shape.box, strict=True)) for shape in footprints]
     records = _fill_column(records, "bbox", pa.array(boxes, type=BBOX_TYPE))
+    own_crs = [shape and shape.crs for shape in footprints]
+    if any(own_crs) if other_footprints is None else other_footprints:
+        records = _set_column(records, FOOTPRINT_CRS, pa.array(own_crs, type=pa.string()))
     crs = [first_grid(row).crs if row else None for row in headers]
     records = _set_column(records, "proj:epsg", pa.array([code and epsg_code(code) for code in crs], type=pa.int32()))
     records = _set_column(records, "crs", pa.array(crs, type=pa.string()))
@@ -218,16 +225,28 @@ def time_span(records: pa.Table) -> tuple[Datetime | None, Datetime | None]:
     return pc.min(ends[0]).as_py(), pc.max(ends[1]).as_py()
 
 
+def _geometry_crs(records: pa.Table) -> dict[str, Any]:
+    """GeoParquet's ``crs`` of the footprints: left out for CRS84, PROJJSON, or null for several."""
+    if FOOTPRINT_CRS not in records.column_names:
+        return {}
+    there = records[FOOTPRINT_CRS].filter(pc.is_valid(records["geometry"]))
+    known = pc.unique(there).to_pylist()
+    if known in ([], [None]):
+        return {}
+    return {"crs": crs_json(known[0]) if len(known) == 1 else None}
+
+
 def schema_metadata(records: pa.Table, name: str, data_source: str) -> dict[bytes, bytes]:
     """Parquet schema metadata of a collection: Rasteret's keys and GeoParquet's ``geo``."""
     first, last = time_span(records)
     kinds = shapely.get_type_id(shapely.from_wkb(records["geometry"].to_numpy()))
     names = {3: "Polygon", 6: "MultiPolygon"}
     covering = {side: ["bbox", side] for side in BBOX_TYPE.names}
-    geometry = {
+    geometry: dict[str, Any] = {
         "encoding": "WKB",
         "geometry_types": sorted({names[kind] for kind in kinds if kind in names}),
         "covering": {"bbox": covering},
+        **_geometry_crs(records),
     }
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
     return {

@@ -17,6 +17,7 @@ from rasteret_beam.collection.records.records import (
     Stated,
 )
 from rasteret_beam.errors import BuildError, InputError, one_line, without_secrets
+from rasteret_beam.kernels.geo.crs import LONLAT, footprint_crs
 from rasteret_beam.kernels.geo.footprints import Footprint, footprint
 from rasteret_beam.kernels.routing.chip_windows import as_dtype
 from rasteret_beam.model import DEFAULT_ACCESS, Access, BandHeader, Grid
@@ -112,7 +113,8 @@ def _checked(found: list[BandHeader] | str, footprints: Footprints) -> list[Band
         for grid in {header.grid: None for header in found}:
             if grid not in footprints:
                 shape = footprint(grid)
-                footprints[grid] = shape and Footprint(shapely.to_wkb(shape[0]), shape[1])
+                other = None if footprint_crs(grid.crs) == LONLAT else footprint_crs(grid.crs)
+                footprints[grid] = shape and Footprint(shapely.to_wkb(shape[0]), shape[1], other)
         check_storable(found)
     except Exception as error:  # one bad file does not prevent the others
         return one_line(error)
@@ -154,8 +156,14 @@ def _with_nodata(header: BandHeader, given: float | None, what: str) -> BandHead
     return replace(header, nodata=given)
 
 
-def collection_table(records: Sequence[RecordHeaders], bands: Sequence[str]) -> pa.Table:
-    """The records in the collection layout (see :mod:`.parquet.layout`), with columns for these bands."""
+def collection_table(
+    records: Sequence[RecordHeaders], bands: Sequence[str], other_footprints: bool | None = None
+) -> pa.Table:
+    """The records in the collection layout (see :mod:`.parquet.layout`), with columns for these bands.
+
+    ``other_footprints``: the collection has footprints in other CRSs than CRS84, so that all its files have the column
+    with their CRS; by default if these records have some.
+    """
     assets = [
         {band: {"href": href, "band_index": index} for band, (href, index) in record.source.assets.items()}
         for record in records
@@ -169,7 +177,7 @@ def collection_table(records: Sequence[RecordHeaders], bands: Sequence[str]) -> 
         base = pa.table({"id": ids, "datetime": moments})
     base = base.append_column("assets", pa.array(assets, type=pa.struct([(band, ASSET_TYPE) for band in bands])))
     headers, footprints = [record.headers for record in records], [record.footprint for record in records]
-    return with_headers(base, headers, bands, footprints)
+    return with_headers(base, headers, bands, footprints, other_footprints)
 
 
 def check_on_error(on_error: str) -> None:

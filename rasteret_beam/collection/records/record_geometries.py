@@ -9,6 +9,7 @@ import shapely
 from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.geo.crs import LONLAT, crs_label, same_crs
 from rasteret_beam.kernels.tables.point_geometry import data_crs, is_text
+from rasteret_beam.schema import FOOTPRINT_CRS
 
 
 def as_wkb(table: pa.Table, ids: Sequence[str]) -> pa.ChunkedArray:
@@ -27,7 +28,8 @@ def as_wkb(table: pa.Table, ids: Sequence[str]) -> pa.ChunkedArray:
         A geometry cannot be parsed (names its record), or is not in longitude and latitude.
     """
     crs = data_crs(table.schema, "geometry")
-    if crs is not None and not same_crs(crs, LONLAT):
+    ours = FOOTPRINT_CRS in table.column_names  # which will be that of the files again
+    if crs is not None and not same_crs(crs, LONLAT) and not ours:
         raise InputError(
             f"column geometry of the record table is in {crs_label(crs)}; give footprints in longitude and latitude "
             "(OGC:CRS84), or drop the column to use the footprints of the files"

@@ -39,6 +39,9 @@ class RecordSelection(Protocol):
     def bounds(self) -> tuple[float, float, float, float] | None: ...
 
     @property
+    def bounds_crs(self) -> str | None: ...
+
+    @property
     def crs(self) -> list[str]: ...
 
     @property

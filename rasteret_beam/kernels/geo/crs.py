@@ -89,10 +89,15 @@ def epsg_code(text: str) -> int | None:
 def full_turn(text: str) -> float | None:
     """360 degrees in units of a geographic CRS; None for any other CRS."""
     crs = horizontal_crs(text)
-    if not crs.is_geographic:
+    if not _is_lonlat(crs):
         return None
     unit = crs.axis_info[0]
     return 360.0 if unit.unit_name == "degree" else math.tau / unit.unit_conversion_factor
+
+
+def _is_lonlat(crs: pyproj.CRS) -> bool:
+    """Whether coordinates are longitude and latitude; PROJ does not call planetocentric latitude geographic."""
+    return bool(crs.is_geographic or crs.type_name == "Geodetic CRS")
 
 
 def is_degrees(text: str) -> bool:
@@ -105,7 +110,39 @@ def metres_of_unit(text: str) -> float:
     """Metres of one unit of a CRS's axes; of a geographic CRS, on the equator."""
     crs = horizontal_crs(text)
     factor = float(crs.axis_info[0].unit_conversion_factor) if crs.axis_info else 1.0
-    return factor * (crs.ellipsoid.semi_major_metre if crs.ellipsoid else 6378137.0) if crs.is_geographic else factor
+    return factor * (crs.ellipsoid.semi_major_metre if crs.ellipsoid else 6378137.0) if _is_lonlat(crs) else factor
+
+
+def crs_json(text: str) -> dict[str, Any]:
+    """A CRS as PROJJSON."""
+    return _crs(text).to_json_dict()
+
+
+@lru_cache(maxsize=4096)
+def footprint_crs(text: str) -> str | None:
+    """The CRS of the footprint of a raster in this CRS.
+
+    OGC:CRS84 wherever PROJ reaches it; on other celestial bodies their geographic CRS, which the raster's is based on;
+    an engineering (local) CRS itself. None for geocentric and vertical CRSs, which have no x and y on a map.
+    """
+    if reaches(text, LONLAT):
+        return LONLAT
+    crs = horizontal_crs(text)
+    if crs.is_engineering:
+        return text
+    base = crs.geodetic_crs
+    while base is not None and base.is_derived:
+        base = base.source_crs
+    return None if base is None or not _is_lonlat(base) or crs.is_vertical else _named(base.to_2d())
+
+
+def _named(crs: pyproj.CRS) -> str:
+    """The code of a CRS that has none with it, as the bases of projected CRSs in files do; or its WKT."""
+    for authority in crs.list_authority(min_confidence=25):
+        code = f"{authority.auth_name}:{authority.code}"
+        if pyproj.CRS.from_user_input(code).equals(crs, ignore_axis_order=True):
+            return code
+    return crs_text(crs)
 
 
 @lru_cache(maxsize=4096)
@@ -173,5 +210,22 @@ def transform(source: str, target: str, x: Floats, y: Floats) -> tuple[Floats, F
     """Coordinates in another CRS, [n] each; infinite where PROJ cannot transform them."""
     if same_crs(source, target):
         return x, y
-    x, y = _transformer(source, target).transform(x, y, errcheck=False)
+    transformer = _transformer(source, target)
+    if _latitude_first(transformer.source_crs):
+        x, y = y, x
+    x, y = transformer.transform(x, y, errcheck=False)
+    if _latitude_first(transformer.target_crs):
+        x, y = y, x
     return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+
+
+def _latitude_first(crs: pyproj.CRS | None) -> bool:
+    """Whether a transformer takes or gives latitude before longitude, though it was made with ``always_xy``.
+
+    PROJ exchanges only axes to the north and east of geographic CRSs, so not planetocentric latitude, nor longitude to
+    the west.
+    """
+    if crs is None or not _is_lonlat(crs):
+        return False
+    ways = [axis.direction for axis in crs.axis_info[:2]]
+    return ways[0] in ("north", "south") and ways[1] in ("east", "west")

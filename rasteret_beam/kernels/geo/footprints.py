@@ -1,4 +1,4 @@
-"""Compute footprints of grids in longitude and latitude, for the collection's ``geometry`` and ``bbox``."""
+"""Compute footprints of grids, for the collection's ``geometry`` and ``bbox``."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.geo.crs import LONLAT, Floats, crs_label, full_turn, on_wgs84, reaches, transform
+from rasteret_beam.kernels.geo.crs import LONLAT, Floats, crs_label, footprint_crs, full_turn, on_wgs84, transform
 from rasteret_beam.kernels.geo.regions import box_boundary, poles_in
 from rasteret_beam.model import Grid
 
@@ -21,16 +21,18 @@ WORLD: Box = (-180.0, -90.0, 180.0, 90.0)
 
 
 class Footprint(NamedTuple):
-    """The outline of a record as WKB and a box that contains it, both in CRS84."""
+    """The outline of a record as WKB and a box that contains it, both in ``crs`` (None for CRS84)."""
 
     wkb: bytes
     box: Box
+    crs: str | None = None
 
 
 def footprint(grid: Grid) -> tuple[BaseGeometry, Box] | None:
-    """Outline of a grid and a box that contains it, both in CRS84; None if the grid has no longitude and latitude.
+    """Outline of a grid and a box that contains it, both in the :func:`.crs.footprint_crs`; None if there is none.
 
-    Grids on other celestial bodies and in engineering CRSs have none. A grid across the antimeridian or around a pole
+    This is CRS84 on the Earth, the geographic CRS of another body, or an engineering CRS itself. Geocentric and
+    vertical CRSs have no outline. A grid across the antimeridian or around a pole
     gives two polygons and a box of all longitudes. A grid that PROJ cannot transform completely gets the world.
 
     Raises
@@ -41,17 +43,20 @@ def footprint(grid: Grid) -> tuple[BaseGeometry, Box] | None:
     turn = full_turn(grid.crs)
     if turn is not None:
         _check_angles(grid, turn)
-    if not reaches(grid.crs, LONLAT):
+    lonlat = footprint_crs(grid.crs)
+    if lonlat is None:
         return None
-    lon, lat = _edges(grid)
+    if full_turn(lonlat) is None:
+        return _plane_outline(grid)
+    lon, lat = _edges(grid, lonlat)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         return shapely.box(*WORLD), WORLD
     lat = np.clip(lat, -90.0, 90.0)  # a grid of pixel centres may extend beyond the pole
     turned = (lon.flat[0] + 180.0) % 360.0 - 180.0 + _unwrapped(lon.ravel()).reshape(lon.shape)
-    margin = 0.0 if on_wgs84(grid.crs) else DATUM_MARGIN
+    margin = 0.0 if on_wgs84(grid.crs) or lonlat != LONLAT else DATUM_MARGIN
     beside, above = _bulge(turned) + margin, _bulge(lat) + margin
     south, north = float(max(-90.0, lat.min() - above)), float(min(90.0, lat.max() + above))
-    poles = [] if turn is not None else poles_in(grid.crs, _hull(grid))
+    poles = [] if turn is not None else poles_in(grid.crs, _hull(grid), lonlat)
     if poles or np.ptp(turned) >= 360.0 - 1e-9 or (turn is not None and np.ptp(_hull(grid)[[0, 2]]) >= turn):
         band = (-180.0, -90.0 if -90.0 in poles else south, 180.0, 90.0 if 90.0 in poles else north)
         return shapely.box(*band), band
@@ -76,10 +81,17 @@ def _check_angles(grid: Grid, turn: float) -> None:
         )
 
 
-def _edges(grid: Grid) -> tuple[Floats, Floats]:
+def _plane_outline(grid: Grid) -> tuple[BaseGeometry, Box]:
+    """Outline and box of a grid in its own CRS."""
+    x, y = grid.to_world(np.array([0.0, 0.0, grid.height, grid.height]), np.array([0.0, grid.width, grid.width, 0.0]))
+    west, south, east, north = _hull(grid).tolist()
+    return shapely.polygons(np.stack([x, y], axis=1)), (west, south, east, north)
+
+
+def _edges(grid: Grid, lonlat: str) -> tuple[Floats, Floats]:
     """Longitude and latitude [4, EDGE_POINTS] along the four edges, in ring order."""
     col, row = box_boundary(np.array([0.0, 0.0, grid.width, grid.height]), EDGE_POINTS)
-    lon, lat = transform(grid.crs, LONLAT, *grid.to_world(row, col))
+    lon, lat = transform(grid.crs, lonlat, *grid.to_world(row, col))
     return lon.reshape(4, EDGE_POINTS), lat.reshape(4, EDGE_POINTS)
 
 

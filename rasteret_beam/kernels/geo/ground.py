@@ -36,7 +36,7 @@ def metres_of_length(crs: str) -> float | None:
         The CRS has neither.
     """
     horizontal = horizontal_crs(crs)
-    if horizontal.is_geographic:
+    if full_turn(crs) is not None:
         return None
     axes = horizontal.axis_info
     if horizontal.is_geocentric or horizontal.is_vertical or not axes or axes[0].unit_name == "unknown":

@@ -86,9 +86,9 @@ def region_of_box(crs: str, box: Floats) -> Region | None:
     return Region(float(middle), float(min(reach, 180.0)), float(lat.min() - rise), float(lat.max() + rise))
 
 
-def poles_in(crs: str, box: Floats) -> list[float]:
+def poles_in(crs: str, box: Floats, lonlat: str = LONLAT) -> list[float]:
     """Latitudes of the poles in a box of ``crs``; around a pole, edges do not bound the latitudes inside."""
     latitudes = np.array([90.0, -90.0])
-    x, y = transform(LONLAT, crs, np.zeros(2), latitudes)
+    x, y = transform(lonlat, crs, np.zeros(2), latitudes)
     xmin, ymin, xmax, ymax = box
     return [float(pole) for pole in latitudes[(x >= xmin) & (x <= xmax) & (y >= ymin) & (y <= ymax)]]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rasteret_beam.columns import BANDS_AFTER, band_columns, columns_of
 from rasteret_beam.errors import without_secrets
-from rasteret_beam.kernels.geo.crs import LONLAT, Floats, reaches, transform
+from rasteret_beam.kernels.geo.crs import Floats, footprint_crs, full_turn, transform
 from rasteret_beam.kernels.geo.grids import Ints
 from rasteret_beam.kernels.sampling.pixel_methods import Picked, pixel_distances
 from rasteret_beam.kernels.sampling.statuses import first_not_valid, reason_array, status_array
@@ -263,11 +263,12 @@ class SampleRows:
 
     @cached_property
     def _lonlat(self) -> Floats | None:
-        """Longitudes and latitudes [2, n] of the pixels, infinite where PROJ has none; or None."""
+        """Longitudes and latitudes [2, n] of the pixels, on their body, infinite where PROJ has none; or None."""
         assert self.grid is not None
-        if not reaches(self.grid.crs, LONLAT):
+        lonlat = footprint_crs(self.grid.crs)
+        if lonlat is None or full_turn(lonlat) is None:
             return None
-        return np.stack(transform(self.grid.crs, LONLAT, *self._centres))
+        return np.stack(transform(self.grid.crs, lonlat, *self._centres))
 
     def _status(self, band: str) -> Statuses:
         status = self.picked[band].status

@@ -168,6 +168,7 @@ def test_a_collection_describes_itself(folder: Path) -> None:
         "name": "aef",
         "source": str(folder),
         "records": 4,
+        "bounds_crs": "OGC:CRS84",
         "crs": ["EPSG:32632", "EPSG:32732"],
         "bands": ["A00", "A01"],
         "dtype": ["int8"],

@@ -21,7 +21,7 @@ POINT = shapely.to_wkb(shapely.Point(1, 2))
 
 @pytest.mark.parametrize("value", [(1, 2, 3, 4), [1.0, 2, 3, 4], np.array([1, 2, 3, 4]), range(1, 5)])
 def test_boxes(value: Any) -> None:
-    assert is_box(value) and boxes_of(value).tolist() == [[1, 2, 3, 4]]
+    assert is_box(value) and boxes_of(value)[0].tolist() == [[1, 2, 3, 4]]
     assert read_polygons(value).shapes[0].equals(SQUARE)
 
 
