@@ -99,6 +99,8 @@ def _plain(value: Any) -> Any:
 
 
 def _write(path: str, page: str) -> None:
+    if "://" in path:
+        raise OutputError(f"--html {path} is not on this machine; give a local path, and copy the page")
     try:
         Path(path).write_text(page, encoding="utf-8")
     except OSError as error:

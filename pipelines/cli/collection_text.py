@@ -35,7 +35,7 @@ def collection_text(collection: Collection, facts: Mapping[str, Any], style: Sty
 def summary(facts: Mapping[str, Any], most: int = 6) -> dict[str, str]:
     """The facts of the whole collection by label, at most so many CRSs."""
     first, last = facts["date_range"]
-    crs = [f"{crs_label(code)} ({many:,})" for code, many in facts["records_by_crs"].items()]
+    crs = [f"{crs_name(code)} ({many:,})" for code, many in facts["records_by_crs"].items()]
     columns = [f"{name} ({textwrap.shorten(kind, 40, placeholder='...')})" for name, kind in facts["columns"].items()]
     shown = {
         "source": facts["source"],
@@ -51,6 +51,11 @@ def summary(facts: Mapping[str, Any], most: int = 6) -> dict[str, str]:
         records = "record" if facts["undated"] == 1 else "records"
         shown["dates"] += f"; {facts['undated']:,} {records} without a datetime"
     return shown
+
+
+def crs_name(text: str) -> str:
+    """An EPSG code, or the name of a CRS without its definition."""
+    return crs_label(text).partition(" (")[0]
 
 
 def size(facts: Mapping[str, Any]) -> str:
@@ -180,16 +185,16 @@ def date_lines(facts: Mapping[str, Any], style: Style) -> list[str]:
 
 def _maps(collection: Collection, style: Style) -> list[str]:
     groups, why = footprint_groups(collection)
-    return [line for found in groups for line in _map(found, style)] or textwrap.wrap(why, max(40, style.width))
-
-
-def _map(found: Footprints, style: Style) -> list[str]:
-    return [map_title(found), *map_lines(list(found.shapes), found.records, style, found.in_degrees)]
+    maps = [
+        [map_title(found), *map_lines(list(found.shapes), found.records, style, found.in_degrees)] for found in groups
+    ]
+    lines = [line for drawn in maps for line in ["", *drawn]]
+    return lines[1:] or textwrap.wrap(why, max(40, style.width))
 
 
 def map_title(found: Footprints) -> str:
     """What a map shows, and what it leaves out."""
-    where = "" if found.on_earth else f" in {crs_label(found.crs)}"
+    where = "" if found.on_earth else f" in {crs_name(found.crs)}"
     note = f" ({found.note()})" if found.note() else ""
     return f"{len(found):,} different footprint{'s' if len(found) != 1 else ''}{where}{note}"
 

@@ -1,8 +1,8 @@
 """``rasteret-beam inspect``: facts against the records, the map against the footprints, and the page."""
 
+import io
 import json
 import re
-import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ from pipelines.cli.collection_text import band_rows, table_lines
 from pipelines.cli.terminal_map import RAMP, Style, map_lines
 from rasteret_beam import Collection, build_from_cogs, load
 from tests.support.commands import Outcome, execute
-from tests.support.paths import ROOT
 
 UTM = Affine(100.0, 0.0, 500_000.0, 0.0, -100.0, 5_400_000.0)
 
@@ -185,6 +184,11 @@ def test_the_page(mixed: Path, tmp_path: Path) -> None:
     wrong = inspect(mixed, "--html", tmp_path / "none" / "page.html")
     assert wrong.code == 1
     assert wrong.err == f"error: --html {tmp_path}/none/page.html cannot be written: No such file or directory\n"
+    elsewhere = inspect(mixed, "--html", "gs://bucket/page.html").err
+    assert (
+        elsewhere
+        == "error: --html gs://bucket/page.html is not on this machine; give a local path, and copy the page\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -233,15 +237,27 @@ def test_other_bodies_have_their_own_map(tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_text().count("<svg") == 3
 
 
-def test_standard_output_of_few_characters(mixed: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.inspect_collection", mixed],
-        cwd=ROOT,
-        capture_output=True,
-        env={"PYTHONIOENCODING": "ascii", "PATH": "/usr/bin"},
-    )
-    text = done.stdout.decode("ascii")
-    assert done.returncode == 0 and "#" in text and "+---" in text and "records by month" in text
+def test_standard_output_of_few_characters(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert inspect_collection.main([str(mixed)]) == 0
+    text = written.getvalue().decode("ascii")
+    assert "#" in text and "+---" in text and "records by month" in text
+
+
+def test_colours_are_for_terminals(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for files, nor where the user does not want them."""
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert not inspect_collection.style().colour
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    assert inspect_collection.style().colour
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, value)
+            assert not inspect_collection.style().colour
 
 
 # The map

@@ -117,7 +117,7 @@ class TestSubcommand:
             assert max(map(len, shown.splitlines())) <= most
         groups = re.findall(r"^([A-Za-z ]+):$", shown, re.M)
         assert groups[-2:] in (["options", "example"], ["options", "examples"])
-        assert groups[0] in ("points", "polygons", "records", "collection")
+        assert groups[0] in ("points", "polygons", "records", "collection", "tables of the run")
 
     def test_an_unknown_flag(self, name: str) -> None:
         line = f"rasteret-beam {name}: error: unknown flag --verbsoe; did you mean --verbose?\n"
@@ -179,8 +179,8 @@ def test_samples_are_those_of_the_module(inputs: list[str], tmp_path: Path) -> N
 
 
 def test_a_reader_that_goes_away_is_not_an_error(tmp_path: Path) -> None:
-    """As in ``rasteret-beam sample --help | head -1``."""
-    for words in ("--help", "sample --help"):
+    """As in ``rasteret-beam inspect --help | head -1``."""
+    for words in ("--help", "inspect --help"):
         line = f"{sys.executable} -m pipelines.cli.main {words} | head -1; exit ${{PIPESTATUS[0]}}"
         done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
         assert done.stderr == "" and done.stdout.startswith("usage: rasteret-beam ")
