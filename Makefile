@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Compiled modules are kept, those of the tests too: each worker and each process that a test starts would compile them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo quick test slow test-prism test-flink lint lock templates wheel dist clean docs pictures
 
 demo: $(VENV)/demo

@@ -169,8 +169,11 @@ def check_accounts(counts: dict[str, int], prefix: Path, polygons: int) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    [{"match": "latest"}, {"all_touched": True, "fill": np.int16(-3)}, {"max_chip_pixels": 100}],
-    ids=["latest", "filled", "cut"],
+    [
+        pytest.param({"match": "latest"}, id="latest"),
+        pytest.param({"all_touched": True, "fill": np.int16(-3)}, id="filled", marks=pytest.mark.slow),
+        pytest.param({"max_chip_pixels": 100}, id="cut"),
+    ],
 )
 def test_trying_again_gives_just_the_missing_rows(scene: Scene, tmp_path: Path, how: dict[str, Any]) -> None:
     counts = chips(scene.collection, scene.polygons, tmp_path / "first", on_error="dead_letter", **how)

@@ -102,7 +102,9 @@ def test_skip_invalid_takes_the_nearest_clear_record(stack: tuple[Path, list[Rec
     check(folder, frame, {plot: order[0] for plot, order in near.items()}, "one")
 
 
-@pytest.mark.parametrize("skip", [[], ["--skip_invalid"]], ids=["best", "valid"])
+@pytest.mark.parametrize(
+    "skip", [pytest.param([], id="best", marks=pytest.mark.slow), pytest.param(["--skip_invalid"], id="valid")]
+)
 def test_a_damaged_quality_tile_is_tried_again(
     stack: tuple[Path, list[Record], gpd.GeoDataFrame], skip: list[str]
 ) -> None:

@@ -630,7 +630,8 @@ class TestInterrupt:
         assert {path.name: path.read_bytes() for path in running.out.iterdir()} == running.earlier
         assert list((running.out.parent / "tmp").iterdir()) == []
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_while_tiles_are_sampled(self, start: Callable[..., Running], scene_files: list[Path], number: int):
         # The unsampled points are written before sampling begins, which takes seconds for so many records.
         many = rasteret.build_from_cogs([scene_files[0]] * 64, bands=BANDS)
@@ -653,6 +654,7 @@ class TestInterrupt:
         """SIGHUP is what a closed terminal sends."""
         self.check_clean(waiting, waiting.signal(signal.SIGHUP))
 
+    @pytest.mark.slow
     def test_killed_and_run_again(self, waiting: Running, sample: Sample):
         """Readers see the earlier output; the next run removes what the killed one has left, and says so."""
         waiting.process.kill()

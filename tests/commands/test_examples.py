@@ -42,6 +42,7 @@ def test_embeddings_into_a_classifier(tmp_path: Path) -> None:
         assert np.mean(found.guess[of_class] == number) > 0.7
 
 
+@pytest.mark.slow
 def test_clear_scenes_show_the_ground(tmp_path: Path) -> None:
     """NDVI of clear scenes is that of the ground; of scenes that are merely near it often is not."""
     collection = build_from_table(stack.write_stack(tmp_path))

@@ -5,7 +5,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import chdir
+from contextlib import chdir, redirect_stdout
+from functools import cache
+from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -302,8 +305,8 @@ CHECKS: dict[str, Callable[[Found, Path], None]] = {
 }
 
 
-LONG = ("field_plots", "fields_over_time", "plots", "yaml")
-"""Pages that take long, for their stack of scenes, or for several pipelines."""
+LONG = ("field_plots", "fields_over_time", "elevation", "chips", "zonal", "sinks", "plots", "command_line", "yaml")
+"""Pages that take long: those of a stack of scenes a quarter of a minute. Of them the fast run checks the calls."""
 
 
 @pytest.mark.parametrize(
@@ -321,6 +324,28 @@ def test_the_code_of_a_page(
     printed = capfd.readouterr().out.splitlines()
     shown = [line for block in blocks_of(page) if block.language == "text" for line in block.code.splitlines()]
     assert page.stem == "architecture" or set(shown) <= set(printed)
+
+
+@pytest.mark.parametrize("page", [page for page in RUN if page.stem in LONG], ids=lambda page: page.stem)
+def test_calls_of_a_long_page(page: Path) -> None:
+    """Names, arguments and flags exist."""
+    names: dict[str, Any] = {}
+    blocks = [block for block in blocks_of(page) if block.runs]
+    checked = sum(check_calls(block, names) for block in blocks if block.language == "python")
+    commands = [words for block in blocks if block.language == "sh" for words in commands_of(block)]
+    for _, _, module, *flags in commands:
+        help_text = help_of(module)
+        given = [word.partition("=")[0] for word in flags if word.startswith("--")]
+        assert not [flag for flag in given if not re.search(rf"{flag}\b", help_text)]
+    assert checked + len(commands) > 2
+
+
+@cache
+def help_of(module: str) -> str:
+    with redirect_stdout(StringIO()) as shown, pytest.raises(SystemExit) as ended:
+        import_module(module).main(["--help"])
+    assert ended.value.code == 0
+    return shown.getvalue()
 
 
 def test_each_page_with_python_or_commands_is_checked() -> None:

@@ -1,7 +1,6 @@
 """Jobs in rounds: the rows of one pipeline, memory of a slice, and runs that are killed and resumed."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -9,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr
+from io import StringIO
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from pipelines import sample_points
 from pipelines.cli import progress, run_identity
 from pipelines.cli.progress import PointsDone, clock
 from pipelines.cli.rounds import plan_rounds
+from pipelines.cli.runner import command
 from rasteret_beam import ReadPoints, build_from_cogs, metrics
 from rasteret_beam.errors import OutputError
 from rasteret_beam.readers.tiles.budget import CacheBudget
@@ -483,13 +485,17 @@ def test_a_log_gets_lines(inputs: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert shares == sorted(shares)
 
 
-def test_a_terminal_gets_a_bar(inputs: Path, tmp_path: Path) -> None:
-    master, slave = os.openpty()
-    words = [sys.executable, "-m", "pipelines.sample_points", *flags_of(inputs, tmp_path, round_points=120)]
-    ended = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=slave, timeout=120)
-    os.close(slave)
-    shown = os.read(master, 1 << 16).decode()
-    os.close(master)
-    assert ended.returncode == 0
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS", 0.02)
+    words = flags_of(inputs, tmp_path, round_points=120)
+    with redirect_stderr(Terminal()) as terminal, pytest.raises(SystemExit) as ended:
+        command(lambda: sample_points.main(words))
+    shown = terminal.getvalue()
+    assert ended.value.code == 0
     assert re.search(r"\r\x1b\[K\[[#-]{20}\] +\d+%  \d+ of 230 points, [\d,]+ rows/s", shown)
     assert shown.endswith("\r\x1b[K")

@@ -214,7 +214,9 @@ def check_values(found: Read, expected: dict[tuple[int, str, str], np.ndarray]) 
         np.testing.assert_array_equal(chips[key][0], pixels, strict=True)
 
 
-@pytest.mark.parametrize("options", [None, EMBEDDED], ids=["local", "portable"])
+@pytest.mark.parametrize(
+    "options", [pytest.param(None, id="local"), pytest.param(EMBEDDED, id="portable", marks=pytest.mark.slow)]
+)
 def test_polygons_across_tiles_and_records(
     scenes: Collection, parquet: Path, expected: dict, tmp_path: Path, options: list[str] | None
 ) -> None:

@@ -28,7 +28,7 @@ from tests.support.ready import (
     wide_columns,
 )
 
-QUICK = settings(deadline=None, derandomize=True, max_examples=examples(400))
+QUICK = settings(deadline=None, derandomize=True, max_examples=examples(400, share=16))
 UTM = {"x_column": "x", "y_column": "y", "geometry_crs": 32631}
 SEEDS = st.integers(0, 9)
 
@@ -163,6 +163,7 @@ def clear(sentinel: Made) -> pa.Table:
     )
 
 
+@pytest.mark.slow
 def test_clear_reflectance_as_brute_force_has_it(sentinel: Made, clear: pa.Table) -> None:
     points = points_of(stack.plots(), "lon", "lat", "EPSG:4326", "surveyed")
     options = {"match": "nearest", "tolerance": timedelta(days=10), "skip_invalid": True, "unscale": True}
@@ -171,6 +172,7 @@ def test_clear_reflectance_as_brute_force_has_it(sentinel: Made, clear: pa.Table
     assert set(clear["candidate"].to_pylist()) >= {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_reflectance_is_that_of_the_ground(clear: pa.Table) -> None:
     """On both sides of the change of the offset, and in both zones: to half a step of what is stored."""
     checked: dict[float, int] = {}

@@ -84,7 +84,7 @@ def test_pipeline_equals_eager(
     assert found.equals(eager[match])
 
 
-@pytest.mark.parametrize("match", ["all", "latest"])
+@pytest.mark.parametrize("match", ["all", pytest.param("latest", marks=pytest.mark.slow)])
 def test_pipeline_on_the_portable_runner(
     scenes: Collection, parquet: Path, eager: dict, tmp_path: Path, match: str
 ) -> None:
@@ -102,7 +102,7 @@ def test_pipeline_with_several_processes(scenes: Collection, parquet: Path, eage
 @pytest.mark.parametrize(
     "rules",
     [
-        ChunkRules(block=(1, 1)),
+        pytest.param(ChunkRules(block=(1, 1)), marks=pytest.mark.slow),
         ChunkRules(block=(9, 9)),
         ChunkRules(max_bytes=600, group_bytes=3000),
     ],

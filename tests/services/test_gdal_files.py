@@ -137,7 +137,10 @@ def fits(request: Request, fault: str) -> bool:
 
 @pytest.mark.parametrize(
     ("name", "fault"),
-    [*((name, fault) for name in FILES[:2] for fault in ONCE), ("wavelets.jp2", "reset within the body")],
+    [
+        *((name, fault) for name in FILES[:2] for fault in ONCE),
+        pytest.param("wavelets.jp2", "reset within the body", marks=pytest.mark.slow),
+    ],
 )
 def test_each_request_may_fail_once(served: RasterServer, name: str, fault: str) -> None:
     expected = local_facts(served, name)

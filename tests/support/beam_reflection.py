@@ -7,6 +7,7 @@ is.
 """
 
 import bz2
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from copy import deepcopy
@@ -17,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from apache_beam.internal import cloudpickle_pickler
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.worker import statecache
 from apache_beam.transforms import core, userstate
 from apache_beam.typehints import decorators
 
@@ -40,6 +42,7 @@ def keep() -> None:
     PipelineOptions._visible_option_list = _names_of_options  # type: ignore[method-assign]
     decorators.IOTypeHints._make_origin = staticmethod(_no_origin)
     cloudpickle_pickler.bz2 = _Pickles
+    statecache.get_deep_size = _size
 
 
 def _once(look: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -108,6 +111,11 @@ def _names_of_options(self: PipelineOptions) -> list[str]:
 def _no_origin(bases: object, tb: bool = True, msg: object = ()) -> list[str]:
     """Where a type hint comes from, for errors of Beam's: the stack as text, built for every hint of every step."""
     return []
+
+
+def _size(*values: object) -> int:
+    """Of what a worker keeps of side inputs, roughly: Beam first lists all that all modules hold, to leave it out."""
+    return sum(map(sys.getsizeof, values))
 
 
 class _Pickles:
