@@ -95,12 +95,13 @@ def check_without_stac(flags: argparse.Namespace) -> None:
 
 def records_of_workers(flags: argparse.Namespace, access: Access, is_local: bool) -> StacRecords | None:
     """The records of ``--stac`` as workers read them; None for catalogs, APIs and, in this process, a single file."""
+    settings = _settings(flags) | _search(flags)
     if "://" in flags.stac and not Location.of(flags.stac).is_in_bucket:
         return None  # an API, or a single document
     found = document_files(flags.stac, access)
     if len(found) == 1 and (is_local or form_of(found[0]) == "json"):
         return None
-    return StacRecords(flags.stac, access=access, **_settings(flags), **_search(flags))
+    return StacRecords(flags.stac, access=access, **settings)
 
 
 def stac_sources(flags: argparse.Namespace, access: Access) -> list[RecordSource]:
