@@ -80,6 +80,7 @@ docs: $(VENV)/dev
 pictures: $(VENV)/dev
 	$(BIN)/python -m pipelines.demo --folder demo
 	cp demo/map.png docs/images/demo.png
+	$(BIN)/python -m tests.support.screenshot demo/report.html docs/images/report.png
 	$(BIN)/python -m examples.field_series
 	$(BIN)/python -m examples.embedding_classes
 	$(BIN)/python -m examples.field_plots

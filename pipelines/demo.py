@@ -210,6 +210,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{folder}/samples",
             "--unsampled",
             f"{folder}/unsampled",
+            "--report",
+            f"{folder}/report.html",
         ],
     )
     samples = pa.concat_tables(pq.read_table(path) for path in sorted(glob.glob(f"{folder}/samples-*.parquet")))
@@ -220,6 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("  " + "  ".join(f"{value!s:<20}" for value in row))
     draw_map(samples, folder / "map.png")
     print(f"\nmap of the sampled values: {folder}/map.png")
+    print(f"report, for a browser: {folder}/report.html")
     return 0
 
 

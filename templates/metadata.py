@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import build_collection, read_chips, sample_points, zonal_statistics
-from pipelines.cli import flags
+from pipelines.cli import flags, report_flag
 from pipelines.cli.switches import truth
 
 FOLDER = Path(__file__).parent
@@ -54,6 +54,7 @@ class Form:
 
 BUCKET = r"gs://[a-z0-9][-_.a-z0-9]*[a-z0-9]"
 OBJECT = rf"{BUCKET}/[^\r\n]+"
+PAGE = rf"{BUCKET}/[^\r\n]*[^/\r\n]\.[Hh][Tt][Mm][Ll]?"
 PREFIX = rf"{BUCKET}/([^\r\n]*[^/\r\n])"
 NUMBER = r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?"
 DAY = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
@@ -92,7 +93,6 @@ BY_FLAG = {
     "polygons": Form("GCS_READ_FILE", whole(OBJECT), "gs://my-bucket/fields.parquet"),
     "table": Form("TEXT", whole(r"(gs|s3|abfss?)://[^\s][^\r\n]*"), "gs://my-bucket/items.parquet"),
     "collection": Form("TEXT", whole(COLLECTION), "gs://my-bucket/collection or aef/v1-annual"),
-    "report": Form("GCS_WRITE_FILE", whole(rf"{OBJECT}\.html?"), "gs://my-bucket/out/report.html"),
     "geometry_crs": Form(example="4326"),
     "columns": Form("TEXT", listed(NAME), "site,planted"),
     "column_types": Form("TEXT", listed(COLUMN_TYPE), "plot:string,count:int64"),
@@ -135,6 +135,7 @@ BY_TYPE: dict[Any, Form] = {
     flags.paths: Form("TEXT", listed(RASTER), "gs://my-bucket/scenes/*.tif"),
     flags.table_path: Form("GCS_WRITE_FILE", whole(PREFIX), "gs://my-bucket/out/run1"),
     flags.prefix: Form("GCS_WRITE_FILE", whole(PREFIX), "gs://my-bucket/out/run1"),
+    report_flag.page: Form("GCS_WRITE_FILE", whole(PAGE), "gs://my-bucket/out/report.html"),
     flags.bbox: Form("TEXT", whole(rf"{NUMBER}(,{NUMBER}){{3}}"), "-5,40,5,50"),
     flags.date_range: Form(
         "TEXT", whole(rf"{MOMENT}([,/]({MOMENT}|\.\.)?)?|(\.\.)?[,/]{MOMENT}"), "2023-01-01/2023-12-31"
