@@ -149,7 +149,7 @@ def draw_map(samples: pa.Table, path: Path) -> None:
     )
     axes.legend(loc="upper right", markerscale=4)
     drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=110)
+    figure.savefig(drawn, dpi=90)
     few = Image.open(drawn).convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.save(path, optimize=True)
 
