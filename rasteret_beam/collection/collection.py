@@ -32,6 +32,7 @@ from rasteret_beam.collection.parquet.files import IN_EACH_FILE, check_parts, op
 from rasteret_beam.collection.parquet.layout import band_names, check_layout, schema_metadata
 from rasteret_beam.collection.parquet.row_groups import files_of
 from rasteret_beam.collection.parquet.writing import write_collection
+from rasteret_beam.collection.pickled import Pickled
 from rasteret_beam.collection.records import named_files
 from rasteret_beam.collection.stac import update as updating
 from rasteret_beam.errors import CollectionError, InputError, did_you_mean, listed, without_secrets
@@ -52,7 +53,7 @@ DEFAULT_ZONAL_OPTIONS = ZonalOptions()
 
 
 @dataclass(frozen=True, eq=False)
-class Collection:
+class Collection(Pickled):
     """Raster records and the places of their bands; filters are applied when records are read.
 
     Made by :func:`rasteret_beam.load`, :func:`~rasteret_beam.build_from_cogs`,
@@ -102,9 +103,6 @@ class Collection:
         if CHECKSUMS in table.column_names:  # the caller may have changed the table since they were computed
             table = table.drop_columns([CHECKSUMS])
         return cls(name, None, data_source, tuple(failures), table, access=access)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_dataset", "_bands")}
 
     @property
     def dataset(self) -> ds.Dataset:

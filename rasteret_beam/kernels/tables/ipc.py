@@ -20,3 +20,16 @@ def to_ipc(batch: pa.RecordBatch) -> pa.Buffer:
 def from_ipc(encoded: bytes | pa.Buffer) -> pa.RecordBatch:
     """The batch of :func:`to_ipc`."""
     return pa.ipc.open_stream(encoded).read_next_batch()
+
+
+def table_to_ipc(table: pa.Table) -> bytes:
+    """A table as an IPC stream, not packed."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def table_from_ipc(encoded: bytes) -> pa.Table:
+    """The table of :func:`table_to_ipc`."""
+    return pa.ipc.open_stream(encoded).read_all()

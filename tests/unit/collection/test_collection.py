@@ -1,8 +1,10 @@
 """Collections: building, the layout on disk, loading, narrowing."""
 
+import copy
 import json
 import os
 import pickle
+import pickletools
 from datetime import datetime
 from pathlib import Path
 
@@ -321,3 +323,14 @@ def test_arrow_stream_and_repr(scenes: Collection) -> None:
     assert pa.table(scenes).equals(scenes.to_table())
     assert repr(scenes) == "Collection('scenes', 6 records, bands B10, B20)"
     assert rasteret_beam.Collection is Collection
+
+
+def test_a_pickle_of_a_collection_in_memory_is_the_collection(scenes: Collection) -> None:
+    for copied in (pickle.loads(pickle.dumps(scenes)), copy.copy(scenes), copy.deepcopy(scenes)):
+        assert copied.table is not None and copied.table.equals(scenes.table, check_metadata=True)
+        assert (copied.name, copied.bands, len(copied)) == (scenes.name, scenes.bands, len(scenes))
+
+
+def test_a_pickle_of_many_bands_has_few_objects(tmp_path: Path) -> None:
+    path = rasters.RasterCase(name="bands", dtype="uint8", count=50, width=16, height=16, tile=(16, 16)).write(tmp_path)
+    assert sum(1 for _ in pickletools.genops(pickle.dumps(build_from_cogs([path])))) < 200
