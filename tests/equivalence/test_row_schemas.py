@@ -9,8 +9,19 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
-from rasteret_beam import Collection, ReadChips, ReadPoints, ReadPolygons, SamplePoints, ToRows, ZonalStatistics
-from tests.support.pipelines import XY, Kept, run
+from rasteret_beam import (
+    Collection,
+    ReadChips,
+    ReadPoints,
+    ReadPolygons,
+    SamplePoints,
+    ToRows,
+    WriteSamplesToCsv,
+    WriteSamplesToParquet,
+    WriteZonalStatisticsToParquet,
+    ZonalStatistics,
+)
+from tests.support.pipelines import XY, Kept, read, run
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "long": {},
@@ -86,3 +97,26 @@ def test_of_polygons(scenes: Collection, tmp_path: Path, chips: bool) -> None:
     main = first["chips" if chips else "statistics"]
     assert (main["crop"], main["band"], first["unmatched"]["crop"]) == ("rye", "B10", "oats")
     assert not chips or len(main["mask"]) == main["shape"][0] * main["shape"][1]
+
+
+def test_files_without_rows_have_the_columns_of_the_options(scenes: Collection, tmp_path: Path) -> None:
+    away = pa.table({"x": [0.0], "y": [0.0], "plot": ["a"]})
+    fields = pa.table({"geometry": [shapely.to_wkb(shapely.box(0, 0, 1, 1))], "field": [7]})
+    options: dict[str, Any] = {"layout": "columns", "extra_columns": ["status"], "value_type": "raw"}
+
+    def build(pipeline: beam.Pipeline) -> None:
+        samples = pipeline | ReadPoints(away, **XY) | SamplePoints(scenes, ["B10", "B20"], **options)
+        samples | "Parquet" >> WriteSamplesToParquet(tmp_path / "s")
+        samples | "Csv" >> WriteSamplesToCsv(tmp_path / "s.csv")
+        polygons = pipeline | ReadPolygons(fields, geometry_crs=32631)
+        zones = polygons | ZonalStatistics(scenes, ["B10"], geometry_crs=32631, statistics=["max"])
+        zones | "Zones" >> WriteZonalStatisticsToParquet(tmp_path / "z")
+
+    run(build)
+    expected = scenes.sample_points(away, ["B10", "B20"], **XY, **options)
+    assert len(expected) == 0 and read(tmp_path / "s").schema.equals(expected.schema)
+    header = (tmp_path / "s.csv").read_text().strip().split(",")
+    assert [name.strip('"') for name in header] == expected.schema.names
+    zonal = scenes.zonal_statistics(fields, ["B10"], geometry_crs=32631, statistics=["max"])
+    (written,) = tmp_path.glob("z-*.parquet")
+    assert pq.read_schema(written).equals(zonal.schema)

@@ -20,6 +20,7 @@ from rasteret_beam.kernels.tables.csv_text import csv_batches, csv_schema
 from rasteret_beam.readers.storage.local_files import writing
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.schema import samples_schema
+from rasteret_beam.transforms.rows.known import schema_of
 from rasteret_beam.transforms.runtime.event_times import in_windows
 from rasteret_beam.transforms.runtime.files import check_output, check_writable
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
@@ -59,8 +60,8 @@ class _WriteToCsv(FileSink, beam.PTransform):
     ----------
     path : str or pathlib.Path
         Ends in ``.csv``, or in ``.csv.gz`` for a compressed file; on any Beam filesystem.
-    schema : pyarrow.Schema
-        Header of the file if there are no rows.
+    schema : pyarrow.Schema, optional
+        Header of the file if there are no rows; by default that of the step that makes the rows.
 
     Raises
     ------
@@ -70,7 +71,7 @@ class _WriteToCsv(FileSink, beam.PTransform):
 
     path: str
     _: KW_ONLY
-    schema: pa.Schema = field(default_factory=samples_schema, repr=False)
+    schema: pa.Schema | None = field(default=None, repr=False)
     target: Output = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -89,7 +90,18 @@ class _WriteToCsv(FileSink, beam.PTransform):
                 f"windows; write them with {type(self).__name__.replace('Csv', 'Parquet')}, which gives each window "
                 "its files"
             )
-        return rows | "Stage" >> self.staged() | "PutInPlace" >> PutInPlace()
+        staged, known = self.staged(), schema_of(rows)
+        if self.schema is None and known is not None:
+            staged.schema = known
+        return rows | "Stage" >> staged | "PutInPlace" >> PutInPlace()
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return self.schema if self.schema is not None else self._usual_schema()
+
+    def _usual_schema(self) -> pa.Schema:
+        """Of rows of which nothing else is known."""
+        return samples_schema()
 
     @property
     def place(self) -> str:
@@ -110,7 +122,7 @@ class _WriteToCsv(FileSink, beam.PTransform):
 
     def staged(self) -> "StageCsv":
         """Write the file without putting it in place; :class:`.commit.PutInPlace` does so for several sinks."""
-        return StageCsv(self.target, self.schema)
+        return StageCsv(self.target, self._schema)
 
     takes_rounds = True
 
@@ -132,7 +144,7 @@ class _WriteToCsv(FileSink, beam.PTransform):
         return WriteFiles(self.target.temporary, prepare=csv_batches)
 
     def after_rounds(self, files: Sequence[str], options: PipelineOptions) -> Staged:
-        return _whole(files, self.target, self.schema)
+        return _whole(files, self.target, self._schema)
 
 
 @dataclass(eq=False)
@@ -144,7 +156,8 @@ class WriteSamplesToCsv(_WriteToCsv):
 class WriteZonalStatisticsToCsv(_WriteToCsv):
     __doc__ = documented_for(_WriteToCsv, "zonal statistics")
 
-    schema: pa.Schema = field(default_factory=lambda: ZonalOptions().schema(), repr=False)
+    def _usual_schema(self) -> pa.Schema:
+        return ZonalOptions().schema()
 
 
 @dataclass(eq=False)

@@ -21,6 +21,7 @@ from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from rasteret_beam.schema import chips_schema, samples_schema
+from rasteret_beam.transforms.rows.known import schema_of
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import in_windows
 from rasteret_beam.transforms.runtime.files import check_output, check_writable, matching
@@ -50,8 +51,8 @@ class _WriteToParquet(FileSink, beam.PTransform):
     ----------
     prefix : str or pathlib.Path
         Path without extension on any Beam filesystem; ``.parquet`` at its end is removed.
-    schema : pyarrow.Schema
-        Schema of the file that is written if there are no rows.
+    schema : pyarrow.Schema, optional
+        Schema of the file that is written if there are no rows; by default that of the step that makes the rows.
     compression : str
     row_group_rows : int
         Rows of a row group; fewer if they would exceed 64 MB in memory.
@@ -65,7 +66,7 @@ class _WriteToParquet(FileSink, beam.PTransform):
 
     prefix: str
     _: KW_ONLY
-    schema: pa.Schema = field(default_factory=samples_schema, repr=False)
+    schema: pa.Schema | None = field(default=None, repr=False)
     compression: str = "zstd"
     row_group_rows: int = ROW_GROUP_ROWS
     file_bytes: int = FILE_BYTES
@@ -84,7 +85,7 @@ class _WriteToParquet(FileSink, beam.PTransform):
             raise InputError(f"window_shards is {self.window_shards}; a window needs at least 1 file")
         self.prefix = absolute(self.prefix.removesuffix(".parquet"))
         self.target = Output(self.prefix)
-        self._prepare([_no_rows(self.schema)])  # refuses names that it needs
+        self._prepare([_no_rows(self._schema)])  # refuses names that it needs
 
     @property
     def _prepare(self) -> Prepare:
@@ -103,7 +104,18 @@ class _WriteToParquet(FileSink, beam.PTransform):
                 wait_seconds=self.wait_seconds,
                 prepare=self._prepare,
             )
-        return rows | "Stage" >> self.staged() | "PutInPlace" >> PutInPlace()
+        staged, known = self.staged(), schema_of(rows)
+        if self.schema is None and known is not None:
+            staged.schema = known
+        return rows | "Stage" >> staged | "PutInPlace" >> PutInPlace()
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return self.schema if self.schema is not None else self._usual_schema()
+
+    def _usual_schema(self) -> pa.Schema:
+        """Of rows of which nothing else is known."""
+        return samples_schema()
 
     @property
     def place(self) -> str:
@@ -125,7 +137,7 @@ class _WriteToParquet(FileSink, beam.PTransform):
     def staged(self) -> "StageFiles":
         """Write the files without putting them in place; :class:`.commit.PutInPlace` does so for several sinks."""
         settings = self.compression, self.row_group_rows, self.file_bytes, self._prepare
-        return StageFiles(self.target, self.schema, *settings)
+        return StageFiles(self.target, self._schema, *settings)
 
     takes_rounds = True
 
@@ -148,7 +160,7 @@ class _WriteToParquet(FileSink, beam.PTransform):
         return WriteFiles(self.target.temporary, *settings)
 
     def after_rounds(self, files: Sequence[str], options: PipelineOptions) -> Staged:
-        return _whole(files, self.target, self.schema, self.compression, self._prepare)
+        return _whole(files, self.target, self._schema, self.compression, self._prepare)
 
 
 def documented_for(sink: type, rows: str) -> str:
@@ -189,14 +201,16 @@ class WriteSamplesToParquet(_WriteToParquet):
 class WriteChipsToParquet(_WriteToParquet):
     __doc__ = documented_for(_WriteToParquet, "chips")
 
-    schema: pa.Schema = field(default_factory=chips_schema, repr=False)
+    def _usual_schema(self) -> pa.Schema:
+        return chips_schema()
 
 
 @dataclass(eq=False)
 class WriteZonalStatisticsToParquet(_WriteToParquet):
     __doc__ = documented_for(_WriteToParquet, "zonal statistics")
 
-    schema: pa.Schema = field(default_factory=lambda: ZonalOptions().schema(), repr=False)
+    def _usual_schema(self) -> pa.Schema:
+        return ZonalOptions().schema()
 
 
 @dataclass(eq=False)
