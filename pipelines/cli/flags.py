@@ -22,11 +22,11 @@ from rasteret_beam.collection.catalogue import access_with
 from rasteret_beam.collection.filters.date_ranges import date_bounds
 from rasteret_beam.errors import InputError
 from rasteret_beam.job_options import LEAST_CACHE_BYTES
+from rasteret_beam.kernels.tables.csv_text import is_csv
 from rasteret_beam.model import Access
 from rasteret_beam.option_fields import Option, options_of
 from rasteret_beam.quality import Quality, parse_qualities
 from rasteret_beam.scales import parse_scales
-from rasteret_beam.transforms.sinks.csv import is_csv
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions

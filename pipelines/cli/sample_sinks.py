@@ -21,9 +21,9 @@ from rasteret_beam import (
     WriteZonalStatisticsToParquet,
 )
 from rasteret_beam.errors import InputError, listed
+from rasteret_beam.kernels.tables.csv_text import is_csv
 from rasteret_beam.transforms.runtime.bigquery_client import CREATE_DISPOSITIONS, WRITE_DISPOSITIONS
 from rasteret_beam.transforms.sinks.bigquery import METHODS
-from rasteret_beam.transforms.sinks.csv import is_csv
 from rasteret_beam.transforms.sinks.protocol import Sink
 
 Maker = Callable[..., Sink]

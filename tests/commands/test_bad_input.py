@@ -112,7 +112,9 @@ class TestPointFiles:
     def test_folder_without_parquet(self, sample: Sample, tmp_path: Path):
         (tmp_path / "notes").mkdir()
         (tmp_path / "notes/readme.txt").write_text("nothing here")
-        check_refused(sample(tmp_path / "notes"), f"there is no Parquet, CSV or GeoJSON file in {tmp_path}/notes")
+        check_refused(
+            sample(tmp_path / "notes"), f"there is no Parquet, CSV, GeoJSON or vector file in {tmp_path}/notes"
+        )
 
     @pytest.mark.parametrize("text", ["this is no Parquet", ""])
     def test_no_parquet(self, sample: Sample, tmp_path: Path, text: str):

@@ -459,7 +459,7 @@ class TestFlags:
         assert outcome.code == 2
         name = left_out.split("=")[0]
         points = "--points --points_table --points_query --retry"
-        pairs = {"--points": points, "--output": "--output --bigquery"}
+        pairs = {"--points": points, "--output": "--output --bigquery --iceberg"}
         needed = f"the following arguments are required: {name}"
         if name in pairs:
             needed = f"one of the arguments {pairs[name]} is required"

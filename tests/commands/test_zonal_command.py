@@ -231,7 +231,7 @@ class TestCommand:
         [
             ("--bands", [], 2, "the following arguments are required: --bands"),
             ("--polygons", [], 2, "one of the arguments --polygons --retry is required"),
-            ("--output", [], 2, "one of the arguments --output --bigquery is required"),
+            ("--output", [], 2, "one of the arguments --output --bigquery --iceberg is required"),
             ("", ["--bigquery=p:d.t"], 2, "argument --bigquery: not allowed with argument --output"),
             ("", ["--bq_run_id=r"], 1, "--bq_run_id given without --bigquery"),
             ("", ["--statistics=maen"], 1, "--statistics have 'maen' (did you mean 'mean'?)"),

@@ -110,6 +110,8 @@ CASES = {
     "columns of the collection, wide": Case(
         sampling={"layout": "columns", "extra_columns": ["record:eo:cloud_cover", "record:year", "status"]}
     ),
+    "geometry of points": Case(sampling={"geometry": "point", "join": "left"}),
+    "geometry of pixels": Case(sampling=AROUND | {"geometry": "pixel", "match": "latest"}),
     "join left": Case(sampling={"join": "left"}),
     "join left, latest": Case(sampling={"join": "left", "match": "latest", "extra_columns": ["status"]}, bands=("a",)),
     "join left, wide": Case(sampling={"join": "left", "layout": "values", "extra_columns": ["status", "record:bbox"]}),

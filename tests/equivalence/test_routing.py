@@ -29,7 +29,7 @@ from rasteret_beam.kernels.routing.index import RoutingIndex, build_index, locat
 from rasteret_beam.kernels.routing.layers import NO_DATETIME, Layers
 from rasteret_beam.kernels.routing.match import matcher_of
 from rasteret_beam.model import Grid, TileKey
-from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POSITION, points_schema
+from rasteret_beam.schema import PIXEL, POINT_EPSG_KEY, POINT_EXACT_CRS_KEY, POSITION, points_schema
 from tests.support.properties import examples
 from tests.support.rasters import pixel_of
 
@@ -581,9 +581,9 @@ def test_chunks_say_where_in_the_pixel_a_point_is_if_asked() -> None:
 def test_chunks_carry_the_points_epsg_code() -> None:
     index = index_of([one_band(WORLDS[0])])
     ((_, chunk),) = route(index, batch_of([(1.0, 2.0)], None), "OGC:CRS84", ChunkRules()).chunks
-    assert chunk.schema.metadata == {POINT_EPSG_KEY: b"4326"}
+    assert chunk.schema.metadata == {POINT_EPSG_KEY: b"4326", POINT_EXACT_CRS_KEY: b"OGC:CRS84"}
     ((_, chunk),) = route(index, batch_of([(1.0, 2.0)], SINUSOIDAL), None, ChunkRules()).chunks
-    assert not chunk.schema.metadata
+    assert chunk.schema.metadata == {POINT_EXACT_CRS_KEY: SINUSOIDAL.encode()}
 
 
 # Refusals.

@@ -4,6 +4,7 @@ Times are in ISO 8601, lists and structs JSON, geometries WKT, other binary valu
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,9 +14,16 @@ import shapely
 
 from rasteret_beam.kernels.tables.geoparquet import is_geometry, storage_of
 
+OUTPUT_ENDINGS = (".csv", ".csv.gz")
+
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 Kind = tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], pa.Array]]
+
+
+def is_csv(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is that of a CSV file to write."""
+    return os.fspath(path).lower().endswith(OUTPUT_ENDINGS)
 
 
 def csv_batch(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import rasteret_beam.transforms.runtime.coders  # noqa: F401  (registers the coders)
 from rasteret_beam.errors import InputError
-from rasteret_beam.kernels.tables.csv_text import csv_batches, csv_schema
+from rasteret_beam.kernels.tables.csv_text import OUTPUT_ENDINGS, csv_batches, csv_schema, is_csv
 from rasteret_beam.readers.storage.local_files import writing
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.schema import samples_schema
@@ -31,17 +31,10 @@ from rasteret_beam.zonal_options import ZonalOptions
 
 log = logging.getLogger(__name__)
 
-ENDINGS = (".csv", ".csv.gz")
-
 MANY_ROWS = 1_000_000
 """Spreadsheets show some more rows (1,048,576) at most."""
 
 BATCH_ROWS = 1 << 16
-
-
-def is_csv(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is that of a CSV file."""
-    return os.fspath(path).lower().endswith(ENDINGS)
 
 
 @dataclass(eq=False)
@@ -77,7 +70,7 @@ class _WriteToCsv(FileSink, beam.PTransform):
     def __post_init__(self) -> None:
         self.path = os.fspath(self.path)
         name = self.path.rsplit("/", 1)[-1].lower()
-        if not is_csv(self.path) or name in ENDINGS:
+        if not is_csv(self.path) or name in OUTPUT_ENDINGS:
             raise InputError(f"output is {self.path!r}; give the path of a CSV file, such as out/samples.csv")
         check_output(self.path, "output")
         self.path = absolute(self.path)

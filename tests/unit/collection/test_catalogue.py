@@ -164,6 +164,16 @@ def test_a_collection_describes_itself(folder: Path) -> None:
     assert west < 11.3 and east > 11.5 and south < -0.002 and north > 0.001
     first, last = facts.pop("date_range")
     assert (first.year, last.year) == (2022, 2023)
+    hrefs = {each["A00"]["href"] for each in load(folder).to_table(["assets"])["assets"].to_pylist()}
+    raster = {
+        "records": 4,
+        "dtype": ["int8"],
+        "nodata": [-128.0],
+        "width": (480, 480),
+        "height": (16, 16),
+        "tile_size": [(64, 16)],
+        "tiles": 4 * 8,
+    }
     assert facts == {
         "name": "aef",
         "source": str(folder),
@@ -174,6 +184,15 @@ def test_a_collection_describes_itself(folder: Path) -> None:
         "dtype": ["int8"],
         "nodata": [-128.0],
         "units": {band: [{"scale": 1.0, "offset": 0.0, "records": 4}] for band in ("A00", "A01")},
+        "rasters": {"A00": raster, "A01": raster},
+        "tiles": 64,
+        "files": 4,
+        "bytes": sum(Path(href).stat().st_size for href in hrefs),
+        "files_of_unknown_size": 0,
+        "months": {"2022-01": 2, "2023-01": 2},
+        "undated": 0,
+        "records_by_crs": {"EPSG:32632": 2, "EPSG:32732": 2},
+        "columns": {},
     }
 
 
