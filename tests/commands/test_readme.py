@@ -27,6 +27,7 @@ from apache_beam.yaml.yaml_mapping import create_mapping_providers
 
 import rasteret_beam.schema
 from pipelines import demo
+from pipelines.cli.subcommands import SUBCOMMANDS
 from rasteret_beam.transforms.yaml.listing import listing
 from tests.support.documents import PAGES, Block, blocks_of, check_calls, commands_of, run_command, run_page
 from tests.support.paths import ROOT
@@ -117,6 +118,8 @@ def inputs(found: Found, folder: Path) -> None:
     assert len(found["by_geojson"]) == 2  # both years
     kept = found["reading"].point_columns().schema.field("plot")
     assert kept.type == pa.string()
+    of_file = found["from_file"].point_columns()
+    assert of_file.schema.field("plot").type == pa.int64() and of_file.crs == "EPSG:4326"
 
 
 def collections(found: Found, folder: Path) -> None:
@@ -124,6 +127,7 @@ def collections(found: Found, folder: Path) -> None:
     assert rasteret_beam.load(str(folder / "demo" / "exported")).describe()["records"] == 8
     built = rasteret_beam.load(str(folder / "demo" / "two_bands")).to_table(["id", "datetime"])
     assert built.sort_by("id").equals(found["collection"].to_table(["id", "datetime"]).sort_by("id"))
+    assert rasteret_beam.load(str(folder / "demo" / "from_items")).bands == ["A00", "A01"]
     assert {row["id"] for row in found["recent"].to_table(["id"]).to_pylist()} == {
         "embedding_32632_2023",
         "embedding_32633_2023",
@@ -286,6 +290,17 @@ def plots(found: Found, folder: Path) -> None:
     assert sorted(shown.get_array().tolist()) == sorted(newest.tolist()) and 450 < len(newest) <= 500
 
 
+def report(found: Found, folder: Path) -> None:
+    """The numbers of the page are those of the valid samples."""
+    values = found["samples"].to_pandas().query("value != -128").groupby("band").value
+    numbers = found["report"].numbers()["values"]
+    assert set(numbers) == {"A00", "A01"}
+    for band, mean in values.mean().items():
+        assert numbers[band]["mean"] == pytest.approx(mean)
+    for page in ("latest", "again", "samples"):
+        assert (folder / "demo" / f"{page}.html").read_text().startswith("<!doctype html>")
+
+
 CHECKS: dict[str, Callable[[Found, Path], None]] = {
     check.__name__: check
     for check in (
@@ -293,6 +308,7 @@ CHECKS: dict[str, Callable[[Found, Path], None]] = {
         collections,
         sampling,
         sinks,
+        report,
         field_plots,
         elevation,
         chips,
@@ -333,9 +349,10 @@ def test_calls_of_a_long_page(page: Path) -> None:
     blocks = [block for block in blocks_of(page) if block.runs]
     checked = sum(check_calls(block, names) for block in blocks if block.language == "python")
     commands = [words for block in blocks if block.language == "sh" for words in commands_of(block)]
-    for _, _, module, *flags in commands:
+    for words in commands:
+        module = f"pipelines.{SUBCOMMANDS[words[1]].module}" if words[0] == "rasteret-beam" else words[2]
         help_text = help_of(module)
-        given = [word.partition("=")[0] for word in flags if word.startswith("--")]
+        given = [word.partition("=")[0] for word in words if word.startswith("--")]
         assert not [flag for flag in given if not re.search(rf"{flag}\b", help_text)]
     assert checked + len(commands) > 2
 

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,17 @@ def check_calls(block: Block, names: dict[str, Any]) -> int:
         called = _resolved(call.func, names)
         if called is not None:
             given = {keyword.arg: None for keyword in call.keywords if keyword.arg}
-            inspect.signature(called).bind(*[None] * len(call.args), **given)
+            _signature(called).bind(*[None] * len(call.args), **given)
             checked += 1
     return checked
+
+
+def _signature(called: Any) -> inspect.Signature:
+    """Of a callable; of an object whose attributes stand for columns, as those of Polars' ``col`` do, of its class."""
+    try:
+        return inspect.signature(called)
+    except TypeError:
+        return inspect.signature(partial(type(called).__call__, called))
 
 
 def _resolved(node: ast.expr, names: dict[str, Any]) -> Any:
