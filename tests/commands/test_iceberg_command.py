@@ -123,7 +123,7 @@ HOOKS = {
 PROGRAM = """
 import os, signal, sys
 from pipelines import sample_points
-from pipelines.cli.runner import command
+from pipelines.cli.process import command
 from rasteret_beam.transforms.sinks import iceberg
 from rasteret_beam.transforms.sinks.rounds import RoundRecords
 

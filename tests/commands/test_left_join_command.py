@@ -53,7 +53,7 @@ def eager(folder: Path, **options: Any) -> pa.Table:
 
 
 @pytest.mark.parametrize("layout", ["long", "values", "columns"])
-@pytest.mark.parametrize("round_points", [None, 90])
+@pytest.mark.parametrize("round_points", [pytest.param(None, marks=pytest.mark.slow), 90])
 def test_outputs(folder: Path, tmp_path: Path, layout: str, round_points: int | None) -> None:
     extra = EXTRA if layout == "long" else EXTRA[:2]
     given = {"layout": layout, "extra_columns": ",".join(extra), "round_points": round_points}

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from pipelines import sample_points
 from pipelines.cli import progress, run_identity
+from pipelines.cli.process import command
 from pipelines.cli.progress import PointsDone, clock
 from pipelines.cli.rounds import plan_rounds
-from pipelines.cli.runner import command
 from rasteret_beam import ReadPoints, build_from_cogs, metrics
 from rasteret_beam.errors import OutputError
 from rasteret_beam.readers.tiles.budget import CacheBudget

@@ -90,9 +90,9 @@ def expected_of(
 @pytest.mark.parametrize(
     ("match", "min_valid", "most", "how"),
     [
-        ("latest", 0.8, 10, {}),
+        pytest.param("latest", 0.8, 10, {}, marks=pytest.mark.slow),
         ("nearest", 0.8, 10, {"unscale": True}),
-        ("nearest", 1.0, 2, {}),
+        pytest.param("nearest", 1.0, 2, {}, marks=pytest.mark.slow),
         ("after", 0.95, 3, {}),
     ],
 )

@@ -56,7 +56,7 @@ def wide_values(table: pa.Table, bands: list[str]) -> dict[tuple, list[float | N
     }
 
 
-@pytest.mark.parametrize("match", ["all", "latest"])
+@pytest.mark.parametrize("match", ["all", pytest.param("latest", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("layout", ["values", "columns"])
 def test_64_bands(embeddings: Collection, plots: pa.Table, tmp_path: Path, layout: str, match: str) -> None:
     bands = [*embeddings.bands[10:], *embeddings.bands[:10]]  # the order asked for, not the file's

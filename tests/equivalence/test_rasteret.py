@@ -28,6 +28,8 @@ from rasteret_beam import Collection, build_from_table, load
 from tests.support.paths import ROOT
 from tests.support.rasters import RasterCase
 
+pytestmark = pytest.mark.slow
+
 RASTERET = "rasteret==0.4.1"
 VENV = ROOT / ".venv-rasteret"
 

@@ -137,6 +137,7 @@ def test_chunks_of_wide_tables_have_as_many_rows(monkeypatch: pytest.MonkeyPatch
     assert max(part.nbytes for part in pieces(wide(512, 6).to_batches()[0], max_bytes=4096)) <= 4096
 
 
+@pytest.mark.slow
 def test_batches_of_wide_files_have_as_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_files, "COLUMN_BYTES", 64)
     monkeypatch.setattr(table_files, "BATCH_BYTES", 4096)

@@ -45,7 +45,8 @@ def discs(count: int) -> gpd.GeoDataFrame:
 
 
 @pytest.mark.parametrize(
-    ("match", "min_valid", "most", "unscale"), [("latest", 0.8, 10, False), ("nearest", 1.0, 2, True)]
+    ("match", "min_valid", "most", "unscale"),
+    [pytest.param("latest", 0.8, 10, False, marks=pytest.mark.slow), ("nearest", 1.0, 2, True)],
 )
 def test_each_band_has_the_first_record_with_enough_valid_pixels(
     stack: tuple[list[Record], Collection], match: str, min_valid: float, most: int, unscale: bool

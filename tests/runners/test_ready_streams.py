@@ -38,7 +38,10 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
     return load(folder / "collection")
 
 
-@pytest.mark.parametrize("name", CASES)
+FAST = ("clear, left", "dropped")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in CASES])
 def test_a_stream_gives_the_rows_of_the_eager_call(collection: Collection, name: str, tmp_path: Path) -> None:
     points = random_points(5, 100 * BATCHES)
     eager, left = collection.sample_points(points, ["A", "B"], **XY, **CASES[name], return_unsampled=True)

@@ -123,6 +123,7 @@ def test_a_face_is_written_with_the_options_that_it_takes(face: Any) -> None:
     assert list(typed.__annotations__)[-1] == "options"
 
 
+@pytest.mark.slow
 def test_mypy_checks_calls(tmp_path: Path) -> None:
     """A right call passes; an unknown keyword, a value that is no choice and a missing argument are errors."""
     settings, calls = tmp_path / "mypy.ini", tmp_path / "calls.py"

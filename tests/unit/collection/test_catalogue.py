@@ -235,6 +235,7 @@ def test_subset_by_geometries(aef: Collection, geometries: Any) -> None:
     assert found == ["aef_32732_2022", "aef_32732_2023"]
 
 
+@pytest.mark.slow
 def test_subset_by_thousands_of_geometries(aef: Collection) -> None:
     rng = np.random.default_rng(1)
     points = list(shapely.points(rng.uniform(20, 30, 5000), rng.uniform(-5, 5, 5000)))

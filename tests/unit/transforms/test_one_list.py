@@ -8,7 +8,7 @@ from rasteret_beam.transforms.runtime.one_list import InOneList
 from tests.support.pipelines import EMBEDDED, LOCAL, Kept, run
 
 
-@pytest.mark.parametrize("options", [LOCAL, EMBEDDED], ids=["local", "portable"])
+@pytest.mark.parametrize("options", [LOCAL, pytest.param(EMBEDDED, marks=pytest.mark.slow)], ids=["local", "portable"])
 @pytest.mark.parametrize("count", [0, 1, 300])
 def test_elements_are_in_one_list(count: int, options: list[str]) -> None:
     kept = Kept()
