@@ -27,8 +27,8 @@ from rasteret_beam.kernels.storage.globs import is_glob
 from rasteret_beam.model import DEFAULT_ACCESS, Access
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.transforms.runtime.files import (
+    check_file_writable,
     check_output,
-    check_writable,
     find_files,
     is_parquet,
     open_parquet,
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if paths
     }
     samples = tables(flags.samples, reading)
-    check_writable(place)
+    check_file_writable(place)
     made = report(
         samples,
         collection=collection,

@@ -65,7 +65,7 @@ def sample(inputs: Path, *words: object) -> Outcome:
 
 def rows_of(path: Path) -> list[dict[str, str]]:
     data = path.read_bytes()
-    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    text = (gzip.decompress(data) if path.suffix.lower() == ".gz" else data).decode()
     return list(csv.DictReader(StringIO(text, newline=""), strict=True))
 
 
@@ -89,7 +89,7 @@ def as_numbers(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     return [row | {name: str(float(row[name])) for name in ("point_x", "point_y", "value", "x", "y")} for row in rows]
 
 
-@pytest.mark.parametrize(("name", "more"), [("s.csv", ["--round_points=25"]), ("s.csv.gz", [])])
+@pytest.mark.parametrize(("name", "more"), [("s.csv", ["--round_points=25"]), ("s.csv.gz", []), ("s.CSV.GZ", [])])
 def test_the_file_has_the_samples(inputs: Path, samples: pa.Table, tmp_path: Path, name: str, more: list[str]) -> None:
     outcome = sample(inputs, f"--output={tmp_path}/{name}", f"--unsampled={tmp_path}/left.csv", *more)
     assert outcome.code == 0, outcome.err
@@ -179,6 +179,20 @@ def test_other_endings_are_refused(inputs: Path, tmp_path: Path, ending: str) ->
     )
 
 
+@pytest.mark.parametrize("flag", ["--output", "--unsampled", "--report"])
+def test_a_folder_is_refused_before_a_pixel_is_read(
+    inputs: Path, tmp_path: Path, flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("s.html" if flag == "--report" else "s.csv")
+    folder.mkdir()
+    monkeypatch.setattr(sample_points.Job, "build", None)
+    more = [f"--output={tmp_path}/other.csv"] if flag != "--output" else []
+    outcome = sample(inputs, f"{flag}={folder}", *more)
+    assert outcome.code == 1
+    assert outcome.err.endswith(f"output {folder} cannot be written: it is a folder; give the path of a file\n")
+    assert list(tmp_path.rglob("*")) == [folder]
+
+
 def test_what_is_parquet_only_is_not_csv(inputs: Path, tmp_path: Path) -> None:
     outcome = sample(inputs, f"--output={tmp_path}/s.csv", f"--dead_letter={tmp_path}/d.csv")
     assert outcome.code == 2 and "--dead_letter" in outcome.err and "written to Parquet only" in outcome.err
@@ -218,6 +232,11 @@ VALUES = {
     "day": (pa.date32(), [date(2023, 1, 2), None], ["2023-01-02", ""]),
     "hour": (pa.time32("s"), [time(1, 2, 3), None], ["01:02:03", ""]),
     "span": (pa.duration("ms"), [timedelta(days=1, milliseconds=500), None], ["86400.5", ""]),
+    "spans": (
+        pa.duration("ns"),
+        [timedelta(days=200, milliseconds=1), timedelta(milliseconds=35)],
+        ["17280000.001", "0.035"],
+    ),
     "half": (pa.float16(), [1.5, None], ["1.5", ""]),
     "exact": (pa.decimal128(5, 2), [Decimal("1.50"), None], ["1.50", ""]),
     "code": (pa.dictionary(pa.int8(), pa.string()), ["a", None], ["a", ""]),
@@ -226,6 +245,7 @@ VALUES = {
     "list": (pa.list_(pa.float64()), [[1.5, None, float("nan")], None], ["[1.5,null,null]", ""]),
     "pair": (pa.list_(pa.int16(), 2), [[1, -2], None], ["[1,-2]", ""]),
     "texts": (pa.large_list(pa.string()), [['q"', "é\n"], []], ['["q\\"","é\\n"]', "[]"]),
+    "listed": (pa.list_(pa.duration("us")), [[timedelta(milliseconds=1500), None], None], ["[1.5,null]", ""]),
     "struct": (
         pa.struct([("a", pa.int8()), ('b"', pa.bool_())]),
         [{"a": 1, 'b"': True}, None],

@@ -16,7 +16,7 @@ from rasteret_beam.kernels.tables.geoparquet import is_geometry, storage_of
 
 OUTPUT_ENDINGS = (".csv", ".csv.gz")
 
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 Kind = tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], pa.Array]]
 
@@ -67,6 +67,8 @@ def json_text(column: pa.Array) -> pa.Array:
     elif pa.types.is_floating(kind):
         number = column.cast(pa.float32()) if kind == pa.float16() else column
         text = pc.if_else(pc.is_finite(number), number.cast(pa.string()), pa.scalar(None, pa.string()))
+    elif pa.types.is_duration(kind):
+        text = _durations(column).cast(pa.string())
     elif pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
         text = column.cast(pa.string())
     else:
@@ -126,7 +128,8 @@ def _whole_seconds(text: pa.Array) -> pa.Array:
 
 
 def _durations(column: pa.Array) -> pa.Array:
-    return pc.multiply(column.cast(pa.int64()).cast(pa.float64()), SECONDS[column.type.unit])
+    # Not safe: more than 2**53 nanoseconds (104 days) are rounded.
+    return pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), PER_SECOND[column.type.unit])
 
 
 def _hexadecimal(column: pa.Array) -> pa.Array:

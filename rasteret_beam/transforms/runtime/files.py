@@ -230,6 +230,18 @@ def check_writable(prefix: str) -> None:
                 os.rmdir(folder)
 
 
+def check_file_writable(path: str) -> None:
+    """The same as :func:`check_writable` for an output that is one file, which cannot replace a folder.
+
+    Raises
+    ------
+    OutputError
+    """
+    if not Location.of(path).is_remote and os.path.isdir(path):
+        raise OutputError(f"output {path} cannot be written: it is a folder; give the path of a file")
+    check_writable(path)
+
+
 def _write_and_delete(probe: str) -> None:
     if probe.startswith("gs://"):
         look_for_credentials()

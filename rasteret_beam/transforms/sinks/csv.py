@@ -22,7 +22,7 @@ from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.schema import samples_schema
 from rasteret_beam.transforms.rows.known import schema_of
 from rasteret_beam.transforms.runtime.event_times import in_windows
-from rasteret_beam.transforms.runtime.files import check_output, check_writable
+from rasteret_beam.transforms.runtime.files import check_file_writable, check_output
 from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
 from rasteret_beam.transforms.sinks.parquet import WriteFiles, documented_for
 from rasteret_beam.transforms.sinks.parquet_file import write_empty
@@ -111,7 +111,7 @@ class _WriteToCsv(FileSink, beam.PTransform):
         ------
         OutputError
         """
-        check_writable(self.path)
+        check_file_writable(self.path)
 
     def staged(self) -> "StageCsv":
         """Write the file without putting it in place; :class:`.commit.PutInPlace` does so for several sinks."""
@@ -194,7 +194,7 @@ def _created(path: str) -> Iterator[pa.NativeFile]:
     with (
         writing(path),
         FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw,
-        pa.output_stream(pa.PythonFile(raw, "w"), compression="gzip" if path.endswith(".gz") else None) as file,
+        pa.output_stream(pa.PythonFile(raw, "w"), compression="gzip" if path.lower().endswith(".gz") else None) as file,
     ):
         yield file
 

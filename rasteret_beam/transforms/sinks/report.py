@@ -17,7 +17,7 @@ from rasteret_beam.pages.report.compose import report_page
 from rasteret_beam.pages.report.facts import Facts
 from rasteret_beam.pages.report.run import with_run
 from rasteret_beam.readers.storage.stores import absolute
-from rasteret_beam.transforms.runtime.files import check_output, check_writable, open_file
+from rasteret_beam.transforms.runtime.files import check_file_writable, check_output, open_file
 from rasteret_beam.transforms.sinks.commit import Output, Staged, write_whole
 from rasteret_beam.transforms.sinks.protocol import FileSink
 
@@ -68,7 +68,7 @@ class WriteReport(FileSink, beam.PTransform):
         ------
         OutputError
         """
-        check_writable(self.path)
+        check_file_writable(self.path)
 
     def staged(self) -> beam.PTransform:
         return beam.Map(_staged, self.target, self.facts).with_output_types(bytes)
