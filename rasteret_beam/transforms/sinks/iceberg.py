@@ -226,8 +226,8 @@ class _WriteToIceberg(_InRounds, beam.PTransform):
             )
         for folder in others:
             log.warning(
-                "%s/ has files of a run that is still active or was killed, and that table %s does not have; delete the "
-                "folder unless the run is active, or goes on with --resume, as a killed command in rounds can",
+                "%s/ has files of a run that is still active or was killed, and that table %s does not have; delete "
+                "the folder unless the run is active, or goes on with --resume, as a killed command in rounds can",
                 folder,
                 table,
             )
