@@ -244,6 +244,16 @@ def test_little_and_odd_tables(inputs: Path, tmp_path: Path) -> None:
         rasteret_beam.report(samples, samples)
 
 
+def test_footprints_are_noted_where_they_are_drawn(inputs: Path) -> None:
+    """Not where the CRS of the points is unknown, so that no footprint can be placed."""
+    samples, _ = eager(inputs)
+    collection = rasteret_beam.load(inputs / "c")
+    nowhere = samples.set_column(3, "point_crs", pa.nulls(len(samples), pa.int32()))
+    for table, drawn in ((samples, True), (nowhere, False)):
+        page = rasteret_beam.report(table, collection=collection).html
+        assert ("Outlined areas are footprints" in page) == drawn
+
+
 @pytest.mark.parametrize("crs", ["EPSG:3857", "IAU_2015:49900", 'LOCAL_CS["Site",UNIT["metre",1]]'])
 def test_maps_of_other_crs(inputs: Path, crs: str) -> None:
     """Of metres on the Earth in degrees; of Mars in its own degrees; of a site as they are."""
@@ -312,7 +322,7 @@ def test_wrong_flags(inputs: Path, tmp_path: Path) -> None:
         ended = sample(inputs, tmp_path, report=path)
         assert ended.code == 2 and "is not the path of a page; give one such as out/report.html" in ended.err
     ended = sample(inputs, tmp_path, output=tmp_path / "r.html", report=tmp_path / "r.html")
-    assert ended.code == 1 and "--output and --report are both" in ended.err
+    assert ended.code == 2 and "r.html' ends in .html, which is not written" in ended.err
     ended = execute(report_command.main, f"--samples={tmp_path}/s", f"--output={tmp_path}/r.html")
     assert ended.code == 1 and "nor are there files" in ended.err
     flags = as_flags(samples=inputs / "p.parquet", output=tmp_path / "r.html")
