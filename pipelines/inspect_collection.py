@@ -35,7 +35,7 @@ No raster is opened.
 Exit codes: 0, the collection is shown. 1, it cannot be read. 2, a flag is wrong.
 """
 
-ARGUMENTS = {"access=": "--anonymous and --requester_pays", "path_or_dataset_id": "COLLECTION"}
+ARGUMENTS = {"access=": "--anonymous and --requester_pays", "path_or_dataset_id is": "COLLECTION is"}
 """Arguments of the library that have a flag of another name."""
 
 
@@ -102,6 +102,7 @@ def _write(path: str, page: str) -> None:
     if "://" in path:
         raise OutputError(f"--html {path} is not on this machine; give a local path, and copy the page")
     try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(page, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"--html {path} cannot be written: {error.strerror or error}") from error

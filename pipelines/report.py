@@ -48,8 +48,8 @@ Exit codes: 0, the page is written. 1, a file cannot be read, or the page cannot
 """
 
 ARGUMENTS = {
-    "dead_letters": "--dead_letter",
-    "point_crs": "--geometry_crs",
+    "dead_letters": "dead_letter",
+    "point_crs": "geometry_crs",
     "give bands=": "give --bands",
     "access=": "--anonymous and --requester_pays",
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from pipelines.cli.subcommands import as_typed
 
-LISTS = re.compile(r"(\b(?:it|they|table|file|dataset) (?:has|have|are) (?!to\b)[^;.\n]*)")
+LISTS = re.compile(r"(\b(?:(?:it|they|table|file|dataset) (?:has|have|are) (?!to\b)|lacks? column\b)[^;.\n]*)")
 """Lists of the user's names in an error, which may equal names of arguments."""
 
 VALUE = r"""(?P<value>"[^"]*"|'[^']*'|\[[^]]*\]|\{[^}]*\}|\.\.\.|[\w.:-]*\w|)"""

@@ -10,8 +10,8 @@ from rasteret_beam.collection.collection import Collection
 from rasteret_beam.collection.eager.plan_view import human_bytes
 from rasteret_beam.collection.explore.footprints import Footprints
 from rasteret_beam.errors import listed
-from rasteret_beam.kernels.geo.crs import crs_label
-from rasteret_beam.pages.numbers import latitude, longitude
+from rasteret_beam.kernels.geo.crs import LONLAT, crs_label, is_degrees
+from rasteret_beam.pages.numbers import latitude, longitude, number
 
 LABEL = 10
 MOST_BARS = 24
@@ -42,7 +42,7 @@ def summary(facts: Mapping[str, Any], most: int = 6) -> dict[str, str]:
         "records": f"{facts['records']:,}",
         "bands": f"{len(facts['bands']):,}: {_names(facts['bands'], 60)}",
         "dates": f"{_date(first)} to {_date(last)}" if first else "none",
-        "extent": extent(facts["bounds"]),
+        "extent": extent(facts["bounds"], facts["bounds_crs"]),
         "CRS": listed(crs, most) or "unknown",
         "size": size(facts),
         "columns": listed(columns, 20) or "none beside those of every collection",
@@ -69,12 +69,14 @@ def size(facts: Mapping[str, Any]) -> str:
     return f"{text}, {unknown:,} of unknown size" if unknown else text
 
 
-def extent(bounds: Sequence[float] | None) -> str:
-    """The box of all records."""
+def extent(bounds: Sequence[float] | None, crs: str | None) -> str:
+    """The box of all records, with its CRS where that is not longitude and latitude on the Earth."""
     if bounds is None:
         return "unknown in longitude and latitude"
+    name_x, name_y = (longitude, latitude) if crs is None or is_degrees(crs) else (number, number)
     west, south, east, north = (round(side, 4) for side in bounds)
-    return f"{longitude(west)} to {longitude(east)}, {latitude(south)} to {latitude(north)}"
+    shown = f"{name_x(west)} to {name_x(east)}, {name_y(south)} to {name_y(north)}"
+    return shown if crs in (None, LONLAT) else f"{shown} in {crs_name(crs)}"
 
 
 def _date(moment: Any) -> str:

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 OUTER_COMMA = re.compile(r",(?![^(\[]*[)\]])")
 """A comma outside the brackets of a type such as ``decimal128(10, 2)``."""
 
+NEGATIVE = re.compile(r"-\.?\d[\d.,eE+-]*$")
+"""A value that begins with a minus: a number or a list of numbers, such as those of a box."""
+
 FILE_SETTINGS = ("column_types", "csv_delimiter", "csv_decimal", "csv_encoding", "layer")
 
 LAUNCHER = "FLEX_TEMPLATE_PYTHON_PY_FILE"
@@ -101,6 +104,7 @@ class Parser(argparse.ArgumentParser):
         self.arguments = arguments or {}
         self.runs_job = runs_job
         self.elsewhere: Mapping[str, str] = {}
+        self._negative_number_matcher = NEGATIVE  # argparse takes other words with a minus for flags
         switch(self, "--verbose", "also show the logs of Beam and the runner, and the tracebacks of errors")
 
     def format_help(self) -> str:
@@ -527,7 +531,7 @@ def subset_flags(parser: argparse._ActionsContainer) -> None:
         type=bbox,
         metavar="W,S,E,N",
         help="only records that intersect this box in degrees; west > east crosses the antimeridian "
-        "(--bbox=-5,40,5,50)",
+        "(--bbox -5,40,5,50)",
     )
     parser.add_argument(
         "--date_range",

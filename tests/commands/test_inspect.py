@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from datetime import datetime
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -181,9 +182,9 @@ def test_the_page(mixed: Path, tmp_path: Path) -> None:
     assert text.startswith("<!doctype html>") and "<title>Collection mixed</title>" in text
     assert text.count("<svg") == 2 and "eo:cloud_cover (double)" in text and "2 different footprints" in text
     assert not re.search(r'(?:src|href)="(?!data:)', text), "it needs no network"
-    wrong = inspect(mixed, "--html", tmp_path / "none" / "page.html")
+    wrong = inspect(mixed, "--html", tmp_path / "page.html" / "other.html")
     assert wrong.code == 1
-    assert wrong.err == f"error: --html {tmp_path}/none/page.html cannot be written: No such file or directory\n"
+    assert wrong.err == f"error: --html {tmp_path}/page.html/other.html cannot be written: File exists\n"
     elsewhere = inspect(mixed, "--html", "gs://bucket/page.html").err
     assert (
         elsewhere
@@ -200,6 +201,7 @@ def test_the_page(mixed: Path, tmp_path: Path) -> None:
         (["a", "b"], 2, "unrecognized arguments: b"),
         (["a", "--jsn"], 2, "unknown flag --jsn; did you mean --json?"),
         (["a", "--html="], 2, "argument --html: it is empty"),
+        ([""], 1, "error: COLLECTION is ''; give the path"),
     ],
     ids=str,
 )
@@ -235,6 +237,36 @@ def test_other_bodies_have_their_own_map(tmp_path: Path) -> None:
     assert shown.code == 0 and shown.out.count("┌") == 2 and shown.out.count("1 different footprint") == 2
     assert "1 different footprint in IAU_2015:49900" in shown.out and "footprint_crs" not in shown.out
     assert (tmp_path / "page.html").read_text().count("<svg") == 3
+
+
+SITE = 'LOCAL_CS["Site grid",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
+
+
+@pytest.mark.parametrize(
+    ("crs", "affine", "extent"),
+    [
+        (SITE, Affine(1, 0, 1000, 0, -1, 2000), "1,000 to 1,096, 1,904 to 2,000 in 'Site grid'"),
+        ("IAU_2015:49900", Affine(1, 0, 10, 0, -0.25, 4), "10° E to 106° E, 20° S to 4° N in IAU_2015:49900"),
+    ],
+    ids=["site", "Mars"],
+)
+def test_the_extent_has_the_units_of_its_crs(crs: str, affine: Affine, extent: str, tmp_path: Path) -> None:
+    build_from_cogs([write(tmp_path / "a.tif", crs, affine)]).export(tmp_path / "c")
+    shown = inspect(tmp_path / "c", "--html", tmp_path / "page.html")
+    assert re.search(r"^extent +(.*)$", shown.out, re.MULTILINE)[1] == extent  # type: ignore[index]
+    assert extent in unescape((tmp_path / "page.html").read_text())
+
+
+def test_the_page_makes_its_folder(mixed: Path, tmp_path: Path) -> None:
+    assert inspect(mixed, "--html", tmp_path / "new" / "folder" / "page.html").code == 0
+    assert (tmp_path / "new" / "folder" / "page.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("box", ["-1,47,4,49", "-1.5,-.5,4e0,49", "-.5,47,+4,49"])
+def test_a_box_may_begin_with_a_minus(mixed: Path, box: str) -> None:
+    joined = inspect(mixed, f"--bbox={box}", "--json")
+    assert inspect(mixed, "--bbox", box, "--json").out == joined.out
+    assert json.loads(joined.out)["records"] == 2
 
 
 def test_standard_output_of_few_characters(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

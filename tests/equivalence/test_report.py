@@ -244,6 +244,27 @@ def test_little_and_odd_tables(inputs: Path, tmp_path: Path) -> None:
         rasteret_beam.report(samples, samples)
 
 
+def test_an_empty_table_of_unsampled_points_is_known(inputs: Path) -> None:
+    samples, left = eager(inputs)
+    sampled = len(set(samples["point_index"].to_pylist()))
+    found = rasteret_beam.report(samples, left.slice(0, 0))
+    numbers = found.numbers()
+    assert (numbers["points"], numbers["sampled"], numbers["unsampled"]) == (sampled, sampled, 0)
+    assert f"{sampled} points = {sampled} sampled + 0 unsampled" in found.html
+    alone = rasteret_beam.report(samples)
+    assert alone.numbers()["points"] is None and "the samples alone" in alone.html
+
+
+def test_footprints_are_noted_where_they_are_drawn(inputs: Path) -> None:
+    """Not where the CRS of the points is unknown, so that no footprint can be placed."""
+    samples, _ = eager(inputs)
+    collection = rasteret_beam.load(inputs / "c")
+    nowhere = samples.set_column(3, "point_crs", pa.nulls(len(samples), pa.int32()))
+    for table, drawn in ((samples, True), (nowhere, False)):
+        page = rasteret_beam.report(table, collection=collection).html
+        assert ("Outlined areas are footprints" in page) == drawn
+
+
 @pytest.mark.parametrize("crs", ["EPSG:3857", "IAU_2015:49900", 'LOCAL_CS["Site",UNIT["metre",1]]'])
 def test_maps_of_other_crs(inputs: Path, crs: str) -> None:
     """Of metres on the Earth in degrees; of Mars in its own degrees; of a site as they are."""

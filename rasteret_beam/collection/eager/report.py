@@ -165,6 +165,7 @@ def summarise(summary: Summary, samples: Iterable[pa.RecordBatch], unsampled: An
         feed.add(batch)
     feed.close()
     if unsampled is not None:
+        summary.given_unsampled = True
         for batch in _checked(unsampled, "unsampled", ("point_x", "point_y", "point_crs", "reason")):
             summary.add_unsampled(batch)
     if dead is not None:

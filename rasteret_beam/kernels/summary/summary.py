@@ -64,6 +64,8 @@ class Summary:
         Points that were read, if that is known; else 0.
     sampled, others : PointSet or None
         Points with a row of a record, and points of other rows, if they are to be counted.
+    given_unsampled : bool
+        Whether a table of points without a sample was given to it, with or without rows.
     """
 
     bands: tuple[str, ...] = ()
@@ -81,6 +83,7 @@ class Summary:
     points_in: int = 0
     sampled: PointSet | None = None
     others: PointSet | None = None
+    given_unsampled: bool = False
 
     def count_points(self, batch: pa.RecordBatch) -> None:
         """Add the points of rows of the sample table to the sets."""

@@ -42,7 +42,8 @@ def accounts_of(summary: Summary) -> Accounts:
         return Accounts(known, known - summary.unsampled if known is not None else None, unsampled, reasons)
     sampled = len(summary.sampled)
     if not reasons:
-        unsampled = summary.others.only_here(summary.sampled) if len(summary.others) else None
+        known_none = 0 if summary.given_unsampled else None
+        unsampled = summary.others.only_here(summary.sampled) if len(summary.others) else known_none
     return Accounts(sampled + unsampled if unsampled is not None else None, sampled, unsampled, reasons)
 
 

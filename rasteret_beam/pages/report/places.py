@@ -67,7 +67,7 @@ def maps(summary: Summary, facts: Facts) -> Html:
     if bands:
         frame = _frame([*bands.values()], shapes, crs)
         each = [(band, _value_map(band, cells, summary, shapes, frame)) for band, cells in bands.items()]
-        note = _note(facts, crs, sum(int(cells.sums[:, 0].sum()) for cells in [*bands.values()][:1]))
+        note = _note(facts, crs, shapes)
         found.append(card(choice("map", each), note, heading="Values", wide=not reasons))
     if reasons:
         frame = _frame([*bands.values(), *reasons.values()], shapes, crs)
@@ -174,13 +174,11 @@ def _reason_map(reasons: dict[str, Placed], shapes: Shapes, frame: Frame) -> Htm
     return figure(drawing_of(frame, "Points without a sample, by reason", about, drawn), shown)
 
 
-def _note(facts: Facts, crs: str | None, samples: int) -> Html:
+def _note(facts: Facts, crs: str | None, shapes: Shapes) -> Html:
     axes = "Coordinates are those of the points, whose CRS has no EPSG code." if crs is None else ""
     if crs is not None and crs != LONLAT:
         axes = f"Axes: {crs_label(crs)}."
-    frames = (
-        f"Outlined areas are footprints of records{_in_brackets(facts.footprint_note)}." if facts.footprints else ""
-    )
+    frames = f"Outlined areas are footprints of records{_in_brackets(facts.footprint_note)}." if len(shapes) else ""
     text = " ".join(each for each in (axes, frames) if each)
     return tag("p", text, class_="note") if text else Html("")
 

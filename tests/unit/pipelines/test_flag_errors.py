@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from pipelines import build_collection, read_chips, sample_points, zonal_statistics
+from pipelines import build_collection, inspect_collection, read_chips, report, sample_points, zonal_statistics
 from pipelines.cli.arguments import Spelling
 from rasteret_beam import build_from_cogs
 from tests.support.commands import Outcome, execute
@@ -263,3 +264,16 @@ def test_spelling(text: str, expected: str) -> None:
     parser.add_argument("--on_error", metavar="HOW")
     arguments = {name: to for name, to in sample_points.ARGUMENTS.items() if "on_error" not in name}
     assert Spelling.of(parser, arguments).spell(text) == expected
+
+
+def test_missing_columns_keep_their_names() -> None:
+    spelling = Spelling({"point_crs": "--geometry_crs"})
+    missing = "the samples lack column(s) point_index, point_crs; they have lon, point_crs"
+    assert spelling.spell(missing) == missing
+    assert spelling.spell("t.csv lacks column(s) point_crs; give point_crs=4326").endswith("give --geometry_crs 4326")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS.values(), inspect_collection, report], ids=lambda each: each.__name__)
+def test_every_argument_stands_for_a_flag(command: Any) -> None:
+    flags = Spelling.of(command.parser(), command.ARGUMENTS).flags
+    assert not [flag for flag in flags.values() if not re.fullmatch(r"--[a-z]\w+", flag)]
