@@ -97,6 +97,11 @@ SAMPLE = """
   input: ReadPoints
   config: {{collection: {0}/collection, bands: [B10], match: latest}}
 """
+WRITE = """
+- type: WriteSamplesToParquet
+  input: SamplePoints
+  config: {{path: {1}/samples}}
+"""
 
 # The listing
 
@@ -291,7 +296,7 @@ class KeepColumns(beam.PTransform):
     _: KW_ONLY
     most: int = 7
     schema: pa.Schema | None = None
-    secret: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
 
     def expand(self, batches: beam.PCollection) -> Any:
         KEPT.append((self.place, self.most, self.schema))
@@ -307,6 +312,23 @@ def test_a_sink_is_one_line() -> None:
     rows = beam.Pipeline() | beam.Create([batch]) | ToRows(schema) | ToBatches()
     rows | step(path="here", most=3)
     assert KEPT.pop() == ("here", 3, schema)
+
+
+@pytest.mark.slow
+def test_an_iceberg_catalog_is_described_in_yaml(place: Path, points: pa.Table, tmp_path: Path) -> None:
+    from pyiceberg.catalog import load_catalog
+
+    properties = {"type": "sql", "uri": f"sqlite:///{tmp_path}/c.db", "warehouse": f"file://{tmp_path}/warehouse"}
+    catalog = load_catalog("lake", **properties)
+    catalog.create_namespace("ns")
+    job = READ + SAMPLE + WRITE + "- type: WriteSamplesToIceberg\n  input: SamplePoints\n  config: {2}"
+    config = {"table": "lake.ns.samples", "catalog_properties": properties}
+    run_job(job.format(place, tmp_path, json.dumps(config)))
+    names = ["point_index", "record_id", "band", "value", "plot"]
+    found = catalog.load_table("ns.samples").scan().to_arrow().select(names)
+    catalog.close()
+    assert found.num_rows > 0
+    assert rows(found) == rows(read(tmp_path / "samples").select(names))
 
 
 def test_the_collection_of_a_config(place: Path) -> None:
@@ -344,6 +366,8 @@ GIVEN = {"collection": "c", "bands": ["a"]}
         ("ReadPoints", {"query": "a", "snapshot_time": "b"}, "snapshot_time goes with table"),
         ("SamplePoints", {"collection": 7, "bands": ["a"]}, "SamplePoints: collection is 7; give the path"),
         ("SamplePoints", {"collection": "no/such", "bands": ["a"]}, "SamplePoints: .*no/such"),
+        ("WriteSamplesToIceberg", {"table": "c.n.t", "schema": "a"}, "WriteSamplesToIceberg has no key 'schema'"),
+        ("WriteSamplesToIceberg", {"table": "c.n.t", "token": "a"}, "WriteSamplesToIceberg has no key 'token'"),
         ("ToRows", {"times": "iso"}, r"ToRows: times is 'iso'; it can be one of \('instant', 'nanos', 'text'\)"),
         ("ToBatches", {"batch_rows": "many"}, "ToBatches: batch_rows is 'many'"),
     ],
@@ -366,6 +390,11 @@ def test_configs_that_cannot_be(name: str, config: dict[str, Any], words: str) -
             {"error_handling": {"output": "a"}, "on_error": "raise"},
             "names an output, but on_error is 'raise'; leave it out",
         ),
+        (
+            {"error_handling": {"output": "unsampled"}, "with_unsampled": True},
+            "names the output 'unsampled', which SamplePoints has for other rows; choose another name",
+        ),
+        ({"error_handling": {"output": "samples"}}, "names the output 'samples', which SamplePoints has"),
     ],
 )
 def test_keys_of_samples_that_cannot_be(place: Path, config: dict[str, Any], words: str) -> None:

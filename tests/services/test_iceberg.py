@@ -606,6 +606,8 @@ def test_settings(sql: Properties) -> None:
         sink_of(sql, create_disposition="MAYBE")
     with pytest.raises(InputError, match="run_id is 'a b'"):
         sink_of(sql, run_id="a b")
+    with pytest.raises(InputError, match="catalog_properties is not a mapping"):
+        WriteSamplesToIceberg("c.n.t", catalog_properties="uri")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="catalog_properties has 'uri', which is not text"):
         sink_of({"uri": 3})
     assert check_error(sink_of(sql, create_disposition="CREATE_NEVER")).startswith("there is no table c.ns.t; create")

@@ -165,6 +165,8 @@ class _WriteToIceberg(_InRounds, beam.PTransform):
         check_choice("create_disposition", self.create_disposition, CREATE_DISPOSITIONS)
         if self.run_id is not None and not RUN_ID.fullmatch(self.run_id):
             raise InputError(f"run_id is {self.run_id!r}; use at most 200 letters, digits, - and _")
+        if not isinstance(self.catalog_properties, Mapping):
+            raise InputError("catalog_properties is not a mapping; give names and texts, such as {'uri': ...}")
         odd = [key for key, value in self.catalog_properties.items() if not isinstance(value, str)]
         if odd:
             raise InputError(f"catalog_properties has {odd[0]!r}, which is not text; give all values as text")

@@ -12,11 +12,13 @@ from rasteret_beam.transforms.rows.known import schema_of
 from rasteret_beam.transforms.yaml.keys import keys_of_fields
 from rasteret_beam.transforms.yaml.steps import Step
 
+INTERNAL = ("schema", "token")
+"""Arguments of sinks that are no keys: the columns are those of the input, and each pipeline has its run's token."""
+
 
 def sink(kind: Any, **spelling: str) -> Step:
     """A sink of batches, a dataclass; ``spelling`` has the keys of arguments that are named otherwise in YAML."""
-    hidden = [each.name for each in fields(kind) if not each.repr]
-    found = keys_of_fields(kind, ["schema", *hidden])
+    found = keys_of_fields(kind, INTERNAL)
     keys = tuple(replace(key, name=spelling.get(key.name, key.name)) for key in found)
     arguments = {key: argument for argument, key in spelling.items()}
     return Step(kind.__name__, partial(_sink, kind, arguments), keys, what="batches", wraps=False, about=kind.__doc__)

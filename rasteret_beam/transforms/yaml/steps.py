@@ -74,15 +74,15 @@ class Step:
         given = {name: plain_config(value) for name, value in config.items()}
         with _named(self):
             check_config(self.name, self.keys, given)
-            errors = _error_output(self.name, given)
+            errors = _error_output(self, given)
             if errors is not None:
                 given = {name: value for name, value in given.items() if name != ERRORS} | {"on_error": "dead_letter"}
             return _InYaml(self, self.make(**given), errors)
 
 
-def _error_output(transform: str, config: Mapping[str, Any]) -> str | None:
+def _error_output(step: Step, config: Mapping[str, Any]) -> str | None:
     """The output that dead letters go to, as Beam YAML names it."""
-    given = config.get(ERRORS)
+    transform, given = step.name, config.get(ERRORS)
     if given is None:
         return None
     if not isinstance(given, Mapping) or set(given) != {"output"} or not isinstance(given["output"], str):
@@ -90,6 +90,12 @@ def _error_output(transform: str, config: Mapping[str, Any]) -> str | None:
     if config.get("on_error", "dead_letter") != "dead_letter":
         raise InputError(
             f"{ERRORS} of {transform} names an output, but on_error is {config['on_error']!r}; leave it out"
+        )
+    taken = [name for name in step.outputs if name != "dead_letters"]
+    if given["output"] in taken:
+        raise InputError(
+            f"{ERRORS} of {transform} names the output {given['output']!r}, which {transform} has for other rows; "
+            "choose another name, such as unreadable"
         )
     return given["output"]
 
