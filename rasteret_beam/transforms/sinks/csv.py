@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 
 import apache_beam as beam
 import pyarrow as pa
@@ -19,14 +19,12 @@ from rasteret_beam.errors import InputError
 from rasteret_beam.kernels.tables.csv_text import OUTPUT_ENDINGS, csv_batches, csv_schema, is_csv
 from rasteret_beam.readers.storage.local_files import writing
 from rasteret_beam.readers.storage.stores import absolute
-from rasteret_beam.schema import samples_schema
-from rasteret_beam.transforms.rows.known import schema_of
 from rasteret_beam.transforms.runtime.event_times import in_windows
 from rasteret_beam.transforms.runtime.files import check_file_writable, check_output
-from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
+from rasteret_beam.transforms.sinks.commit import Output, Staged
 from rasteret_beam.transforms.sinks.parquet import WriteFiles, documented_for
 from rasteret_beam.transforms.sinks.parquet_file import write_empty
-from rasteret_beam.transforms.sinks.protocol import FileSink
+from rasteret_beam.transforms.sinks.protocol import RowFileSink
 from rasteret_beam.zonal_options import ZonalOptions
 
 log = logging.getLogger(__name__)
@@ -38,7 +36,7 @@ BATCH_ROWS = 1 << 16
 
 
 @dataclass(eq=False)
-class _WriteToCsv(FileSink, beam.PTransform):
+class _WriteToCsv(RowFileSink, beam.PTransform):
     """Write batches of rows to one CSV file; returns its name.
 
     The file has a header, quotes as RFC 4180 has them, times in ISO 8601 (with ``Z`` if the column has a zone; column
@@ -83,18 +81,7 @@ class _WriteToCsv(FileSink, beam.PTransform):
                 f"windows; write them with {type(self).__name__.replace('Csv', 'Parquet')}, which gives each window "
                 "its files"
             )
-        staged, known = self.staged(), schema_of(rows)
-        if self.schema is None and known is not None:
-            staged.schema = known
-        return rows | "Stage" >> staged | "PutInPlace" >> PutInPlace()
-
-    @property
-    def _schema(self) -> pa.Schema:
-        return self.schema if self.schema is not None else self._usual_schema()
-
-    def _usual_schema(self) -> pa.Schema:
-        """Of rows of which nothing else is known."""
-        return samples_schema()
+        return self.put(rows, self.staged())
 
     @property
     def place(self) -> str:
@@ -115,29 +102,13 @@ class _WriteToCsv(FileSink, beam.PTransform):
 
     def staged(self) -> "StageCsv":
         """Write the file without putting it in place; :class:`.commit.PutInPlace` does so for several sinks."""
-        return StageCsv(self.target, self._schema)
-
-    takes_rounds = True
-
-    @property
-    def run(self) -> str:
-        return self.target.run
-
-    @run.setter
-    def run(self, run: str) -> None:
-        self.target = replace(self.target, run=run)
-
-    def folder(self, options: PipelineOptions) -> str:
-        return self.target.temporary
-
-    def other_runs(self, options: PipelineOptions) -> list[str]:
-        return self.target.other_runs()
+        return StageCsv(self.target, self.schema_without_rows())
 
     def in_round(self) -> WriteFiles:
         return WriteFiles(self.target.temporary, prepare=csv_batches)
 
     def after_rounds(self, files: Sequence[str], options: PipelineOptions) -> Staged:
-        return _whole(files, self.target, self._schema)
+        return _whole(files, self.target, self.schema_without_rows())
 
 
 @dataclass(eq=False)
@@ -149,7 +120,7 @@ class WriteSamplesToCsv(_WriteToCsv):
 class WriteZonalStatisticsToCsv(_WriteToCsv):
     __doc__ = documented_for(_WriteToCsv, "zonal statistics")
 
-    def _usual_schema(self) -> pa.Schema:
+    def usual_schema(self) -> pa.Schema:
         return ZonalOptions().schema()
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -20,23 +20,22 @@ from rasteret_beam.kernels.tables.geoparquet import check_geometry, geo_batches
 from rasteret_beam.options import SampleOptions
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.readers.tiles.budget import ROW_GROUP_BYTES, ROW_GROUP_ROWS
-from rasteret_beam.schema import chips_schema, samples_schema
-from rasteret_beam.transforms.rows.known import schema_of
+from rasteret_beam.schema import chips_schema
 from rasteret_beam.transforms.runtime.beam_metrics import count
 from rasteret_beam.transforms.runtime.event_times import in_windows
 from rasteret_beam.transforms.runtime.files import check_output, check_writable, matching
 from rasteret_beam.transforms.runtime.one_list import InOneList
 from rasteret_beam.transforms.runtime.shared_resources import acquire, release
-from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
+from rasteret_beam.transforms.sinks.commit import Output, Staged
 from rasteret_beam.transforms.sinks.parquet_file import write_empty
 from rasteret_beam.transforms.sinks.parquet_files import FILE_BYTES, Measured, ParquetFiles, Prepare, WriterThreads
-from rasteret_beam.transforms.sinks.protocol import FileSink
+from rasteret_beam.transforms.sinks.protocol import RowFileSink
 from rasteret_beam.transforms.sinks.windowed_parquet import WriteWindows
 from rasteret_beam.zonal_options import ZonalOptions
 
 
 @dataclass(eq=False)
-class _WriteToParquet(FileSink, beam.PTransform):
+class _WriteToParquet(RowFileSink, beam.PTransform):
     """Write batches of rows to ``prefix-00000-of-00004.parquet`` and so on; returns the file names.
 
     Files are written to a temporary folder beside the output. At the end all of them replace those of an earlier run
@@ -85,7 +84,7 @@ class _WriteToParquet(FileSink, beam.PTransform):
             raise InputError(f"window_shards is {self.window_shards}; a window needs at least 1 file")
         self.prefix = absolute(self.prefix.removesuffix(".parquet"))
         self.target = Output(self.prefix)
-        self._prepare([_no_rows(self._schema)])  # refuses names that it needs
+        self._prepare([_no_rows(self.schema_without_rows())])  # refuses names that it needs
 
     @property
     def _prepare(self) -> Prepare:
@@ -104,18 +103,7 @@ class _WriteToParquet(FileSink, beam.PTransform):
                 wait_seconds=self.wait_seconds,
                 prepare=self._prepare,
             )
-        staged, known = self.staged(), schema_of(rows)
-        if self.schema is None and known is not None:
-            staged.schema = known
-        return rows | "Stage" >> staged | "PutInPlace" >> PutInPlace()
-
-    @property
-    def _schema(self) -> pa.Schema:
-        return self.schema if self.schema is not None else self._usual_schema()
-
-    def _usual_schema(self) -> pa.Schema:
-        """Of rows of which nothing else is known."""
-        return samples_schema()
+        return self.put(rows, self.staged())
 
     @property
     def place(self) -> str:
@@ -137,30 +125,14 @@ class _WriteToParquet(FileSink, beam.PTransform):
     def staged(self) -> "StageFiles":
         """Write the files without putting them in place; :class:`.commit.PutInPlace` does so for several sinks."""
         settings = self.compression, self.row_group_rows, self.file_bytes, self._prepare
-        return StageFiles(self.target, self._schema, *settings)
-
-    takes_rounds = True
-
-    @property
-    def run(self) -> str:
-        return self.target.run
-
-    @run.setter
-    def run(self, run: str) -> None:
-        self.target = replace(self.target, run=run)
-
-    def folder(self, options: PipelineOptions) -> str:
-        return self.target.temporary
-
-    def other_runs(self, options: PipelineOptions) -> list[str]:
-        return self.target.other_runs()
+        return StageFiles(self.target, self.schema_without_rows(), *settings)
 
     def in_round(self) -> "WriteFiles":
         settings = self.compression, self.row_group_rows, self.file_bytes, self._prepare
         return WriteFiles(self.target.temporary, *settings)
 
     def after_rounds(self, files: Sequence[str], options: PipelineOptions) -> Staged:
-        return _whole(files, self.target, self._schema, self.compression, self._prepare)
+        return _whole(files, self.target, self.schema_without_rows(), self.compression, self._prepare)
 
 
 def documented_for(sink: type, rows: str) -> str:
@@ -201,7 +173,7 @@ class WriteSamplesToParquet(_WriteToParquet):
 class WriteChipsToParquet(_WriteToParquet):
     __doc__ = documented_for(_WriteToParquet, "chips")
 
-    def _usual_schema(self) -> pa.Schema:
+    def usual_schema(self) -> pa.Schema:
         return chips_schema()
 
 
@@ -209,7 +181,7 @@ class WriteChipsToParquet(_WriteToParquet):
 class WriteZonalStatisticsToParquet(_WriteToParquet):
     __doc__ = documented_for(_WriteToParquet, "zonal statistics")
 
-    def _usual_schema(self) -> pa.Schema:
+    def usual_schema(self) -> pa.Schema:
         return ZonalOptions().schema()
 
 

@@ -1,12 +1,16 @@
 """What a command needs of a sink."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from rasteret_beam.transforms.sinks.commit import Output, Staged
+from rasteret_beam.schema import samples_schema
+from rasteret_beam.transforms.rows.known import schema_of
+from rasteret_beam.transforms.sinks.commit import Output, PutInPlace, Staged
 
 
 class Sink(Protocol):
@@ -117,3 +121,50 @@ class FileSink:
 
     def committed(self, options: PipelineOptions) -> str | None:
         return None
+
+
+class RoundFileSink(FileSink):
+    """What those of them have in common that take their rows in rounds."""
+
+    takes_rounds = True
+
+    @property
+    def run(self) -> str:
+        return self.target.run
+
+    @run.setter
+    def run(self, run: str) -> None:
+        self.target = replace(self.target, run=run)
+
+    def folder(self, options: PipelineOptions) -> str:
+        return self.target.temporary
+
+    def other_runs(self, options: PipelineOptions) -> list[str]:
+        return self.target.other_runs()
+
+
+class RowFileSink(RoundFileSink):
+    """What those of them have in common that write rows.
+
+    Attributes
+    ----------
+    schema : Schema, optional
+        Of a file without rows; by default that of the step that makes the rows.
+    """
+
+    schema: pa.Schema | None
+
+    def put(self, rows: beam.PCollection, staged: Any) -> beam.PCollection[str]:
+        """Stage the rows, by a transform with a ``schema``, and put the files in place."""
+        known = schema_of(rows)
+        if self.schema is None and known is not None:
+            staged.schema = known
+        return rows | "Stage" >> staged | "PutInPlace" >> PutInPlace()
+
+    def schema_without_rows(self) -> pa.Schema:
+        """The schema that is given, or what rows have of which nothing else is known."""
+        return self.schema if self.schema is not None else self.usual_schema()
+
+    def usual_schema(self) -> pa.Schema:
+        """Of rows of which nothing else is known."""
+        return samples_schema()

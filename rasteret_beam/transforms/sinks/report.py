@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 import apache_beam as beam
@@ -19,13 +19,13 @@ from rasteret_beam.pages.report.run import with_run
 from rasteret_beam.readers.storage.stores import absolute
 from rasteret_beam.transforms.runtime.files import check_file_writable, check_output, open_file
 from rasteret_beam.transforms.sinks.commit import Output, Staged, write_whole
-from rasteret_beam.transforms.sinks.protocol import FileSink
+from rasteret_beam.transforms.sinks.protocol import RoundFileSink
 
 ENDINGS = (".html", ".htm")
 
 
 @dataclass(eq=False)
-class WriteReport(FileSink, beam.PTransform):
+class WriteReport(RoundFileSink, beam.PTransform):
     """Write the page of a summary, one element of bytes, to a file on any Beam filesystem.
 
     Parameters
@@ -43,7 +43,6 @@ class WriteReport(FileSink, beam.PTransform):
     path: str
     facts: Facts = field(repr=False)
     target: Output = field(init=False, repr=False)
-    takes_rounds = True
 
     def __post_init__(self) -> None:
         self.path = os.fspath(self.path)
@@ -72,20 +71,6 @@ class WriteReport(FileSink, beam.PTransform):
 
     def staged(self) -> beam.PTransform:
         return beam.Map(_staged, self.target, self.facts).with_output_types(bytes)
-
-    @property
-    def run(self) -> str:
-        return self.target.run
-
-    @run.setter
-    def run(self, run: str) -> None:
-        self.target = replace(self.target, run=run)
-
-    def folder(self, options: PipelineOptions) -> str:
-        return self.target.temporary
-
-    def other_runs(self, options: PipelineOptions) -> list[str]:
-        return self.target.other_runs()
 
     def in_round(self) -> beam.PTransform:
         """From one summary to the file that keeps it until the last round."""
