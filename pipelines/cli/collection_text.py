@@ -63,7 +63,7 @@ def size(facts: Mapping[str, Any]) -> str:
     if not facts["rasters"]:
         return "unknown: the collection was built without headers"
     known, unknown = facts["files"] - facts["files_of_unknown_size"], facts["files_of_unknown_size"]
-    text = f"{facts['tiles']:,} tiles in {facts['files']:,} files"
+    text = f"{facts['tiles']:,} tiles in {facts['files']:,} file{'s' * (facts['files'] != 1)}"
     if known:
         text += f" of {human_bytes(facts['bytes'])}"
     return f"{text}, {unknown:,} of unknown size" if unknown else text

@@ -20,6 +20,8 @@ MAX_POINTS = 100_000
 PLACE = ("point_x", "point_y")
 KNOWN = ("point_index", "datetime", "point_crs")
 HASHES = float(2**64)
+ONE_PLACE = 1e-4
+"""Half the width of a map of one place, as a share of its larger coordinate."""
 
 Floats = NDArray[np.float64]
 
@@ -59,7 +61,7 @@ def points(
     unit : str
         Unit of the values, for the label of the colour bar.
     crs : optional
-        CRS of the points, for the labels, where it has no EPSG code.
+        CRS of the points, for the labels, where it has no EPSG code and the table does not carry it.
     max_points : int
         Of more points, a random but repeatable choice is drawn, and the picture notes it.
     ax : matplotlib.axes.Axes, optional
@@ -85,10 +87,14 @@ def points(
     found = _newest(read, max_points)
     if not len(found.places.value):
         raise InputError(f"no sample of band {read.band!r} is valid, so there are no points to draw")
-    names = map_axes(found.crs(crs)) if crs is not None or found.codes else UNKNOWN
+    given = read.exact_crs if crs is None and not found.codes else crs
+    names = map_axes(found.crs(given)) if given is not None or found.codes else UNKNOWN
     x, y, value = found.places.x, found.places.y, found.places.value
     size = float(np.clip(20_000 / len(value), 2, 24))
     shown = ax.scatter(x, y, **{"c": value, "s": size, "linewidths": 0} | scatter)
+    if not (np.ptp(x) or np.ptp(y)):
+        half = max(ONE_PLACE * max(abs(x[0]), abs(y[0])), ONE_PLACE)
+        ax.set(xlim=(x[0] - half, x[0] + half), ylim=(y[0] - half, y[0] + half))
     draw_map_axes(ax, names, float((y.min() + y.max()) / 2))
     draw_colour_bar(ax, shown, f"{read.band} ({unit})" if unit else read.band)
     draw_note(ax, found.note())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasteret_beam.collection.eager.inputs import table_stream
 from rasteret_beam.columns import STATUSES, VALUE, VALUES, optional_columns
 from rasteret_beam.errors import InputError, did_you_mean, listed
-from rasteret_beam.schema import RESERVED
+from rasteret_beam.schema import POINT_EXACT_CRS_KEY, RESERVED
 
 INPUTS = (
     "the table that sample_points returns: an Arrow table, record batch, reader or dataset, a pandas frame, or "
@@ -90,11 +90,15 @@ class SampleColumns:
         The columns of the table.
     band : str
         What is drawn, once a batch has been read.
+    exact_crs : str, optional
+        CRS of the points, where an EPSG code is not all of it and the table carries it.
     """
 
     def __init__(self, samples: Any, selection: Selection, needed: Sequence[str], wanted: Sequence[str] = ()):
         self._stream = table_stream(samples, "samples", INPUTS)
         self.names = list(self._stream.schema.names)
+        exact = (self._stream.schema.metadata or {}).get(POINT_EXACT_CRS_KEY)
+        self.exact_crs = None if exact is None else exact.decode()
         self._selection = selection
         missing = [name for name in needed if name not in self.names]
         if missing:

@@ -183,6 +183,9 @@ def test_points_keep_a_crs_with_and_without_a_code(rasters: Collection, tmp_path
     check_points(frame)
     assert check_geoparquet(file, {"Point"})["crs"]["name"] == pyproj.CRS(crs).name
     assert set(frame["point_index"]) == {0, 1, 2}
+    points, way = pq.read_table(tmp_path / "p.parquet"), {"x_column": "x", "y_column": "y", "geometry_crs": crs}
+    write_geoparquet(rasters.sample_points(points, BANDS, **way), tmp_path / "e.parquet", geometry="point")
+    assert gpd.read_parquet(tmp_path / "e.parquet").crs.equals(pyproj.CRS(crs), ignore_axis_order=True)
 
 
 def test_outlines_need_the_option_of_sampling(rasters: Collection, plots: Path, tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from itertools import chain
 
 import pyarrow as pa
 
-from rasteret_beam.kernels.geo.crs import projjson
+from rasteret_beam.kernels.geo.crs import epsg_code, projjson
 from rasteret_beam.kernels.routing.chunks import ChunkRules, Chunks, route
 from rasteret_beam.kernels.routing.matching import check_times
 from rasteret_beam.kernels.routing.no_hit import why_nothing_hit
 from rasteret_beam.kernels.sampling.rows import merged
 from rasteret_beam.kernels.tables.point_columns import PointColumns
+from rasteret_beam.kernels.tables.point_crs import exact_crs
 from rasteret_beam.metrics import Counters
 from rasteret_beam.model import TileKey
 from rasteret_beam.readers.jobs.sample_job import SampleJob
@@ -68,10 +69,11 @@ class Rounds:
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema of the rows."""
+        """The schema of the rows, with the CRS of the points where its EPSG code is not all of it."""
         job = self.job
         crs = self.chosen.crs if job.options.geometry == "point" else job.pixel_crs
-        return job.options.schema(self.kept, job.bands, job.types, job.records.types, projjson(crs))
+        schema = job.options.schema(self.kept, job.bands, job.types, job.records.types, projjson(crs))
+        return schema.with_metadata(exact_crs(epsg_code(self.chosen.crs), self.chosen.crs) or None)
 
     def rows(self, unsampled: list[pa.RecordBatch] | None = None) -> Generator[pa.RecordBatch]:
         """Batches of sample rows; closing the generator ends its threads and closes its files.

@@ -42,8 +42,12 @@ def time_card(summary: Summary) -> Html:
     name = NAMES[unit]
     dates = len(summary.dates.counts)
     text = f"{count(dates)} different {_plural(NAMES[summary.dates.unit], dates)} from {edges[0]} to {edges[-1] - 1}"
-    text += f"; {count(filled)} of {count(len(many))} {_plural(name, len(many))} have samples. {missing}"
+    text += f"; {count(filled)} of {count(len(many))} {_plural(name, len(many))} {_have(filled)} samples. {missing}"
     return card(time_bars(edges, many, title=f"Rows by {name}", caption=text), heading=f"Rows by {name}")
+
+
+def _have(many: int) -> str:
+    return "has" if many == 1 else "have"
 
 
 def _plural(name: str, many: int) -> str:

@@ -269,6 +269,13 @@ def test_without_an_epsg_code_the_labels_come_from_crs() -> None:
     assert plot.points(samples, "B04", crs="IAU_2015:49910").get_xlabel() == "easting (m, IAU_2015:49910)"
 
 
+def test_one_place_has_a_map_around_it() -> None:
+    samples = frame().head(1).assign(point_x=500_000.0, point_y=5_400_000.0)
+    ax = plot.points(samples, "B04")
+    assert np.diff(ax.get_xlim()) == np.diff(ax.get_ylim()) == pytest.approx([1080.0])
+    assert sum(ax.get_xlim()) == 1_000_000.0 and sum(ax.get_ylim()) == 10_800_000.0
+
+
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
