@@ -13,7 +13,7 @@ from rasteret_beam.transforms.yaml.keys import keys_of_fields
 from rasteret_beam.transforms.yaml.steps import Step
 
 INTERNAL = ("schema", "token")
-"""Arguments of sinks that are no keys: the columns are those of the input, and each pipeline has its run's token."""
+"""Arguments of sinks without a key: the columns are those of the input, and each pipeline has its run's token."""
 
 
 def sink(kind: Any, **spelling: str) -> Step:
