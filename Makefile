@@ -19,7 +19,7 @@ test: $(VENV)/dev
 	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile $(PYTEST_OPTIONS)
 
 # The tests that take long: soaks, ten million points, jobs for Dataflow, Prism and Flink, and every example of the
-# properties, of which the others try an eighth or less.
+# properties, of which the others try a sixteenth or less.
 slow: $(VENV)/dev
 	$(BIN)/python -m pytest -m "slow or property"
 

@@ -85,6 +85,7 @@ def test_nearest_in_time_with_quality_in_physical_units(stack: tuple[Path, list[
         np.testing.assert_array_equal(dataset.read(1), expected.pixels)
 
 
+@pytest.mark.slow
 def test_skip_invalid_takes_the_nearest_clear_record(stack: tuple[Path, list[Record], gpd.GeoDataFrame]) -> None:
     folder, records, frame = stack
     outcome = read_chips(folder, "--bands=B1", *MATCH, *CLEAR, "--skip_invalid", f"--geotiff={folder}/tiffs")

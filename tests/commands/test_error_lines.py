@@ -43,6 +43,7 @@ def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*inputs, f"--collection={folder}/c", "--bands=B1", f"--output={folder}/out/s"]
 
 
+@pytest.mark.slow
 def test_of_workers_that_are_threads(flags: list[str]) -> None:
     outcome = execute(sample_points.main, *flags, *LOOPBACK)
     assert outcome.code == 1

@@ -321,7 +321,10 @@ CHECKS: dict[str, Callable[[Found, Path], None]] = {
 }
 
 
-LONG = ("field_plots", "fields_over_time", "elevation", "chips", "zonal", "sinks", "plots", "command_line", "yaml")
+LONG = {
+    *("sampling", "field_plots", "fields_over_time", "elevation", "chips", "zonal"),
+    *("sinks", "plots", "report", "command_line", "yaml"),
+}
 """Pages that take long: those of a stack of scenes a quarter of a minute. Of them the fast run checks the calls."""
 
 

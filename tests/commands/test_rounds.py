@@ -257,13 +257,8 @@ def killed(flags: list[str], hook: str) -> None:
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param(moment, marks=[] if moment == "two rounds are recorded" else pytest.mark.slow, id=moment)
-        for moment in HOOKS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", HOOKS)
 def test_a_killed_run_is_resumed(inputs: Path, tmp_path: Path, moment: str) -> None:
     killed(flags_of(inputs, tmp_path), HOOKS[moment])
     assert not list(tmp_path.glob("s-*.parquet"))

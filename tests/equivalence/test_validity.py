@@ -563,6 +563,7 @@ class TestLongIntegers:
         messages = [record.getMessage() for record in caplog.records if "2^53" in record.getMessage()]
         assert len(messages) == 1 and messages[0].startswith(self.MESSAGE)
 
+    @pytest.mark.slow
     def test_the_command_line(self, collection: Collection, tmp_path: Path) -> None:
         collection.export(tmp_path / "collection")
         pq.write_table(some_points(1)[2], tmp_path / "points.parquet")

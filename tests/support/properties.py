@@ -1,4 +1,4 @@
-"""Property tests: how many examples they try, all in the slow run and an eighth in the fast one, and no deadline."""
+"""Property tests: how many examples they try, all in the slow run and a sixteenth in the fast one, and no deadline."""
 
 from hypothesis import settings
 
@@ -16,6 +16,6 @@ def configure(*, fast: bool) -> None:
     settings.load_profile("project")
 
 
-def examples(number: int, share: int = 8) -> int:
+def examples(number: int, share: int = 16) -> int:
     """Of so many, those of this run: all in the slow one, and one of ``share`` in the fast one."""
     return max(number // share, 6) if _fast else number
