@@ -265,6 +265,12 @@ def test_written_rows_are_equal(collection: Collection, tables: dict[str, pa.Tab
     samples, unsampled = eagerly(case, points, collection)
     source = file_of(points, tmp_path) if case.points == "coordinates" else points
     found, left = written_by_pipeline(case, source, collection, tmp_path)
+    if "geometry" in samples.schema.names:  # files of rows with a geometry are GeoParquet, with their boxes
+        assert found.schema.names == [*samples.schema.names, "bbox"]
+        boxes = shapely.bounds(shapely.from_wkb(found["geometry"].to_numpy()))
+        given = [tuple(box.values()) if box else (np.nan,) * 4 for box in found["bbox"].to_pylist()]
+        np.testing.assert_array_equal(boxes, given)
+        found = found.select(samples.schema.names).cast(samples.schema)
     assert same(found, samples)
     assert same(left, unsampled)
 
