@@ -125,7 +125,10 @@ def _tinted(shapes: Shapes, values: Floats, frame: Frame) -> list[Html]:
 
 def _data(shapes: Shapes, frame: Frame) -> list[str]:
     """The path of each shape."""
-    rings, owner = shapely.get_rings(_turned(shapes, frame), return_index=True)
+    parts, shape = shapely.get_parts(
+        _turned(shapes, frame), return_index=True
+    )  # multipolygons have no rings for Shapely
+    rings, part = shapely.get_rings(parts, return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
     xy = np.round(np.stack([frame.x(points[:, 0]), frame.y(points[:, 1])], axis=1), 1)
     data = [""] * len(shapes)
@@ -133,7 +136,7 @@ def _data(shapes: Shapes, frame: Frame) -> list[str]:
     for at in range(len(rings)):
         corners = xy[edges[at] : edges[at + 1]]
         moved = np.append(True, (np.diff(corners, axis=0) != 0).any(axis=1))
-        data[owner[at]] += "M" + "L".join(f"{x:g} {y:g}" for x, y in corners[moved].tolist()) + "z"
+        data[shape[part[at]]] += "M" + "L".join(f"{x:g} {y:g}" for x, y in corners[moved].tolist()) + "z"
     return data
 
 

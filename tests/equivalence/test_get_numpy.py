@@ -254,6 +254,9 @@ def test_edges_follow_their_curve() -> None:
     (truth,) = reprojected(fine, "OGC:CRS84", "EPSG:32631", 1e9)
     assert shapely.hausdorff_distance(bent, truth) < 100
     assert bent.symmetric_difference(truth).area / truth.length < 0.1
+    both = np.array([shapely.MultiPolygon([wide[0], shapely.box(0.0, 61.0, 1.0, 61.5)])], dtype=object)
+    (parts,) = reprojected(both, "OGC:CRS84", "EPSG:32631", 0.1)
+    assert parts.geoms[0].symmetric_difference(truth).area / truth.length < 0.1
     small = np.array([shapely.box(3.0, 60.0, 3.0001, 60.0001)], dtype=object)
     (kept,) = reprojected(small, "OGC:CRS84", "EPSG:32631", 0.1)
     assert len(kept.exterior.coords) == 5

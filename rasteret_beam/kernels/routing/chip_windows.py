@@ -223,10 +223,11 @@ def _jumps(shapes: Shapes, source: str, target: str, turn: float) -> NDArray[np.
 
 def _edges(shapes: Shapes) -> tuple[Floats, Floats, Ints]:
     """First and last vertex of every edge, [n, 2] each, and the polygon it belongs to."""
-    rings, ring_owner = shapely.get_rings(shapes, return_index=True)
+    parts, owner = shapely.get_parts(shapes, return_index=True)  # multipolygons have no rings for Shapely
+    rings, part = shapely.get_rings(parts, return_index=True)
     xy, ring = shapely.get_coordinates(rings, return_index=True)
     start = np.flatnonzero(ring[1:] == ring[:-1])
-    return xy[start], xy[start + 1], ring_owner[ring[start]]
+    return xy[start], xy[start + 1], owner[part[ring[start]]]
 
 
 def _longest_edges(shapes: Shapes, source: str, target: str, tolerance: float) -> Floats:

@@ -194,6 +194,12 @@ def test_footprints_across_the_antimeridian_are_one_piece() -> None:
     assert "180°" in drawn and "175° W" in drawn
 
 
+def test_each_part_of_a_footprint_is_drawn() -> None:
+    parts = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(3, 3, 4, 4)])
+    (drawn,) = re.findall(r'<path d="([^"]*)" class="foot"', footprint_map([parts]))
+    assert drawn.count("M") == drawn.count("z") == 2
+
+
 def test_maps_of_values_and_of_many() -> None:
     rng = np.random.default_rng(1)
     feet = [shapely.box(x, y, x + 2, y + 2) for x, y in rng.uniform(-60, 60, (40, 2))]
